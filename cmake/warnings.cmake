@@ -1,0 +1,11 @@
+# Warnings and sanitizers for one target.
+function(quire_warnings target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wvla -ffp-contract=off
+    $<$<COMPILE_LANGUAGE:C>:-Wpedantic -Wmissing-prototypes -Wstrict-prototypes>
+    $<$<BOOL:${QUIRE_WERROR}>:-Werror>)
+  if(QUIRE_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${QUIRE_SANITIZE} -fno-omit-frame-pointer
+      $<$<NOT:$<STREQUAL:${QUIRE_SANITIZE},thread>>:-fno-sanitize-recover=all>)
+    target_link_options(${target} PUBLIC -fsanitize=${QUIRE_SANITIZE})
+  endif()
+endfunction()

@@ -1,0 +1,76 @@
+/* What is decoded: a shape and where its weights come from.
+ *
+ * A model is a description: the configuration, the checked table of tensors and the open files, a few kilobytes. The
+ * weights themselves are read by quire_engine_create(), packed by the threads that will use them into memory of their
+ * own NUMA node, and belong to the engine. So a model is cheap, immutable and may be shared by engines. */
+#ifndef QUIRE_MODEL_H
+#define QUIRE_MODEL_H
+
+#include "quire/hooks.h"
+#include "quire/status.h"
+
+typedef struct quire_model quire_model;
+
+typedef enum quire_dtype {
+    QUIRE_DTYPE_AUTO = 0, /* weights: bf16 where the CPU multiplies it, else f32; KV: bf16 */
+    QUIRE_DTYPE_F32  = 1,
+    QUIRE_DTYPE_BF16 = 2,
+    QUIRE_DTYPE_INT8 = 3, /* symmetric, one scale per output channel (weights) or per token and head (KV) */
+} quire_dtype;
+
+/* Changes one number of a preset's shape; `name` as in config.json, e.g. {"num_hidden_layers", 4}. */
+typedef struct quire_shape_override {
+    const char *name;
+    int64_t     value;
+} quire_shape_override;
+
+/* Zero means the default. New fields are added at the end only. */
+typedef struct quire_model_options {
+    size_t                      size;         /* sizeof(quire_model_options) as the caller sees it */
+    quire_dtype                 weight_dtype; /* of the packed weights, whatever the files hold */
+    uint64_t                    weight_seed;  /* synthetic models only */
+    const quire_shape_override *shape;        /* [shape_count], synthetic models only */
+    uint32_t                    shape_count;
+    quire_allocator             allocator;
+    quire_logger                logger;
+} quire_model_options;
+
+/* What a model is, for reports. Strings live as long as the model. */
+typedef struct quire_model_info {
+    size_t      size;         /* sizeof(quire_model_info), set by the caller */
+    const char *name;         /* the folder's last part, or the preset */
+    const char *architecture; /* model_type of config.json: "llama", "qwen3", "t5", ... */
+    uint64_t    parameters;   /* a tied matrix counts once */
+    uint64_t    weight_bytes; /* packed, in the chosen weight_dtype */
+    uint32_t    vocab_size;
+    uint32_t    max_position_embeddings;                        /* the model's own limit; 0 = none (T5) */
+    uint32_t    hidden_size, layers, heads, kv_heads, head_dim; /* of the decoder */
+    uint32_t    encoder_layers;                                 /* 0: decoder-only */
+    int32_t     decoder_start_token_id;                         /* -1: decoder-only */
+    uint32_t    eos_count;
+    int32_t     eos_token_ids[8]; /* [eos_count] */
+    quire_dtype weight_dtype;     /* as resolved for this CPU */
+} quire_model_info;
+
+/* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with
+ * model.safetensors.index.json. Everything but the numbers is checked here: names, shapes, dtypes, file sizes.
+ * ERR_IO: a file is missing or unreadable. ERR_FORMAT: it is not what it says; the message names file, tensor and
+ * offset. ERR_UNSUPPORTED: an architecture or feature quire does not have. Thread: any. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const quire_model_options *options,
+                                                        quire_model **model_out, quire_error *error);
+
+/* A preset's shape with seeded random weights: the same code path and cost, no download.
+ * ERR_INVALID: unknown preset (the message lists them) or an impossible shape. Thread: any. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_model_synthetic(const char *preset, const quire_model_options *options,
+                                                             quire_model **model_out, quire_error *error);
+
+/* Fills *info up to info->size bytes. Thread: any. */
+QUIRE_API void quire_model_describe(const quire_model *model, quire_model_info *info);
+
+/* NULL is allowed. Thread: owner; after every engine using the model is destroyed. */
+QUIRE_API void quire_model_destroy(quire_model *model);
+
+/* Name of a dtype as in the configuration file: "f32". Thread: any. */
+QUIRE_API const char *quire_dtype_name(quire_dtype dtype);
+
+#endif

@@ -1,0 +1,138 @@
+/* What goes into an engine (requests) and what comes out (events). */
+#ifndef QUIRE_REQUEST_H
+#define QUIRE_REQUEST_H
+
+#include "quire/status.h"
+
+typedef uint64_t quire_request_id; /* unique in an engine's lifetime; 0 is never used */
+
+enum {
+    QUIRE_MAX_STOP_IDS    = 64,
+    QUIRE_MAX_LOGIT_BIAS  = 300,
+    QUIRE_MAX_LISTED_IDS  = 1024, /* allowed and banned token ids */
+    QUIRE_MAX_TENANT_NAME = 64,
+    QUIRE_MAX_CACHE_SALT  = 16,
+    QUIRE_MAX_LOGPROBS    = 20,
+};
+
+/* Zero in every field is greedy decoding with no penalty. A token depends on (seed, sequence index, position) and the
+ * logits only, never on what else is in the batch. */
+typedef struct quire_sampling {
+    float    temperature; /* 0..100; 0 = greedy */
+    float    top_p;       /* (0, 1]; 0 = off */
+    float    min_p;       /* [0, 1]; 0 = off */
+    uint32_t top_k;       /* 0..vocab; 0 = off */
+    uint64_t seed;
+    float    repetition_penalty; /* 0.01..100; 0 or 1 = off; over prompt and output, as Hugging Face */
+    float    presence_penalty;   /* -2..2; over the output, as OpenAI */
+    float    frequency_penalty;  /* -2..2; over the output, as OpenAI */
+} quire_sampling;
+
+typedef struct quire_logit_bias {
+    int32_t token;
+    float   bias; /* added to the raw logit; -100..100 */
+} quire_logit_bias;
+
+/* Bits. */
+typedef enum quire_logits_wanted {
+    QUIRE_LOGITS_NONE  = 0,
+    QUIRE_LOGITS_FIRST = 1,
+    QUIRE_LOGITS_LAST  = 2,
+    QUIRE_LOGITS_ALL   = 4,
+} quire_logits_wanted;
+
+/* Hugging Face's early_stopping: False, True, "never" */
+typedef enum quire_early_stopping {
+    QUIRE_EARLY_STOPPING_FALSE = 0,
+    QUIRE_EARLY_STOPPING_TRUE  = 1,
+    QUIRE_EARLY_STOPPING_NEVER = 2,
+} quire_early_stopping;
+
+/* Everything is copied by quire_engine_submit(); the caller may free it when the call returns.
+ * Every numeric field is checked against one table before anything is queued: ERR_INVALID names field, value, range. */
+typedef struct quire_request {
+    size_t         size;   /* sizeof(quire_request) */
+    const int32_t *prompt; /* [prompt_count] token ids; encoder-decoder: the decoder's start, may be NULL */
+    uint32_t       prompt_count;
+    const int32_t *encoder_input; /* [encoder_count] token ids; encoder-decoder models only, and required there */
+    uint32_t       encoder_count;
+    uint32_t       max_tokens; /* tokens to generate at most; 0 = what fits into max_model_len */
+    uint32_t       min_tokens; /* neither eos nor a stop id ends the sequence before this many */
+    uint32_t       n;          /* sequences to generate from this prompt; 0 = 1 */
+    int32_t        ignore_eos; /* nonzero: the model's end-of-sequence ids do not stop */
+    const int32_t *stop;       /* [stop_count] token ids that end generation and stay in the output */
+    uint32_t       stop_count;
+    int32_t        priority;   /* -1000..1000; lower runs first under QUIRE_POLICY_PRIORITY, as in vLLM */
+    const char    *tenant;     /* at most 64 bytes, NULL = ""; prefix blocks are shared within a tenant only */
+    const char    *cache_salt; /* at most 16 bytes, NULL = none; prefix blocks are shared within a salt only */
+    quire_sampling sampling;
+    const quire_logit_bias *logit_bias; /* [logit_bias_count] */
+    uint32_t                logit_bias_count;
+    const int32_t          *allowed; /* [allowed_count] if given, no other token is ever sampled */
+    uint32_t                allowed_count;
+    const int32_t          *banned; /* [banned_count] never sampled */
+    uint32_t                banned_count;
+    uint32_t                logprobs;       /* the K most likely tokens come with each token; 0..20 */
+    uint32_t                logits;         /* quire_logits_wanted bits: raw logits come with those tokens */
+    uint32_t                beam_width;     /* 0 or 1 = no beam search; excludes sampling and n > 1 */
+    float                   length_penalty; /* beam search; score = sum of logprobs / length^penalty; used as given */
+    quire_early_stopping    early_stopping;
+    int32_t                 skip_reading_prefix_cache; /* nonzero: the prompt is computed, not looked up */
+    int32_t                 skip_writing_prefix_cache; /* nonzero: its blocks are not kept for others */
+    uint64_t                queue_deadline_ns;         /* from submit until the first step; 0 = none */
+    uint64_t                deadline_ns;               /* from submit until the end; 0 = none */
+    void                   *user_data;                 /* comes back in every event of this request */
+} quire_request;
+
+typedef enum quire_event_kind {
+    QUIRE_EVENT_TOKEN    = 1,
+    QUIRE_EVENT_FINISHED = 2, /* the last event of one sequence of a request; of the request when `last` is set */
+} quire_event_kind;
+
+typedef enum quire_finish {
+    QUIRE_FINISH_NONE      = 0,
+    QUIRE_FINISH_STOP      = 1,
+    QUIRE_FINISH_LENGTH    = 2,
+    QUIRE_FINISH_CANCELLED = 3,
+    QUIRE_FINISH_ERROR     = 4, /* see status */
+    QUIRE_FINISH_DEADLINE  = 5,
+} quire_finish;
+
+/* What a request asked to see of a token's distribution. */
+typedef struct quire_token_detail {
+    const float   *logits;       /* [vocab_size] raw, before penalties, bias and masks; NULL if not asked for */
+    uint32_t       top_count;    /* of log softmax(logits) */
+    const int32_t *top_tokens;   /* [top_count] most likely first, ties by lower id */
+    const float   *top_logprobs; /* [top_count] */
+} quire_token_detail;
+
+/* Of one sequence, at its end. */
+typedef struct quire_finish_detail {
+    uint32_t prompt_tokens, encoder_tokens;
+    uint32_t cached_tokens; /* of the prompt, found in the prefix cache at the first admission */
+    uint32_t output_tokens;
+    uint32_t preemptions;
+    uint32_t encoder_shared; /* 1: the cross-attention blocks were another request's */
+    float    score;          /* beam search: the hypothesis' score */
+    uint64_t submit_ns, first_planned_ns, prompt_done_ns, first_token_ns, finish_ns; /* monotonic clock; 0 = never */
+    uint64_t wait_ns[16]; /* by quire_wait_reason; sums to finish_ns - submit_ns */
+} quire_finish_detail;
+
+/* Elements of the array given to quire_engine_poll(): 64 bytes, frozen. */
+typedef struct quire_event {
+    quire_request_id request;
+    void            *user_data;
+    uint64_t         time_ns; /* monotonic clock, when the token was sampled */
+    quire_event_kind kind;
+    int32_t          token;   /* QUIRE_EVENT_TOKEN */
+    uint32_t         index;   /* QUIRE_EVENT_TOKEN: 0 for the first generated token of its sequence */
+    float            logprob; /* QUIRE_EVENT_TOKEN: of the chosen token, log softmax of the raw logits */
+    uint8_t          finish;  /* QUIRE_EVENT_FINISHED: quire_finish */
+    int8_t           status;  /* QUIRE_EVENT_FINISHED: quire_status */
+    uint8_t          last;    /* QUIRE_EVENT_FINISHED: 1 = no event of this request follows */
+    uint8_t          reserved;
+    uint32_t         sequence; /* 0..n-1; beam search: rank of the hypothesis */
+    const void      *detail; /* TOKEN: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */
+} quire_event;
+
+#endif

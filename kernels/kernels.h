@@ -1,0 +1,57 @@
+/* The compute primitives, one table per instruction set.
+ *
+ * Primitives are single-threaded, allocate nothing, and know raw arrays and sizes only. They are spread over cores by
+ * the drivers (attention.c, projection.c) and by model/, which contain no intrinsics. Every row is computed alone, in
+ * f32, its sums in one fixed order per instruction set, so that its bits do not depend on the batch. */
+#ifndef QR_KERNELS_H
+#define QR_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/number.h"
+
+/* Activations as a projection reads them. Row r starts at data + r * stride * element size; elements [dim, stride) are
+ * zero; data is 64-byte aligned and stride a multiple of 64. */
+typedef struct qr_rows {
+    void    *data;
+    qr_dtype dtype;
+    uint32_t dim, stride; /* elements */
+    float   *scales;      /* [rows] int8 only: value = code * scale */
+} qr_rows;
+
+typedef struct qr_kernels {
+    const char *isa; /* "avx2": as printed in logs and reports */
+
+    /* ---- rowwise (rowwise_template.h) ---- */
+
+    /* out[dim] = in[dim] * weight[dim] / sqrt(mean(in^2) + epsilon), written as row `row` of `out` in its dtype.
+     * Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; the same is T5LayerNorm. */
+    void (*rms_norm)(const qr_rows *out, uint32_t row, const float *in, const float *weight, float epsilon);
+
+    /* Writes in[dim] as row `row` of `out`: to bf16 nearest even, to int8 symmetric with scale max|x| / 127. */
+    void (*convert)(const qr_rows *out, uint32_t row, const float *in);
+
+    /* Index of the greatest of x[count], the lowest of equals; NaN never wins. *value_out = that element. count >= 1.
+     */
+    uint32_t (*argmax)(const float *x, uint32_t count, float *value_out);
+
+    /* Sum of exp(x[i] - top) over x[count]; count <= 4096 (callers add segments in ascending order). */
+    float (*sum_exp)(const float *x, uint32_t count, float top);
+
+    /* out[i] += in[i] * scale. */
+    void (*axpy)(float *out, const float *in, float scale, uint32_t count);
+
+    /* Further slots are private to kernels/: see attention.h and projection.h for what drives them. */
+    const struct qr_attention_kernels  *attention;
+    const struct qr_projection_kernels *projection;
+} qr_kernels;
+
+/* Best table this machine can run, at most `cap` ("avx2"; NULL = no cap; the environment's QUIRE_ISA caps as well).
+ * NULL if a cap is unknown. */
+const qr_kernels *qr_kernels_select(const char *cap);
+
+/* All tables this machine can run, best first; the last one is scalar, the reference. */
+uint32_t qr_kernels_available(const qr_kernels **tables, uint32_t capacity);
+
+#endif

@@ -1,0 +1,100 @@
+/* y = x * W^T for few to many rows, W packed once, sharded by columns over the team's threads.
+ *
+ * Each thread owns a multiple of 64 columns of every matrix (the last may be padded), packs it into its own node's
+ * memory itself and computes those columns for all rows: no reduction, no remote weights. The products come from
+ * oneDNN's packed matmul (brgemm), or from quire's own panel kernels where oneDNN has no packed one or is slower; both
+ * sum in one order for every row count, so that a row's bits do not depend on the batch. */
+#ifndef QR_PROJECTION_H
+#define QR_PROJECTION_H
+
+#include "base/log.h"
+#include "kernels/kernels.h"
+
+#include "quire/engine.h"
+
+/* What all projections of an engine share: the oneDNN engine, a stream and scratch per thread, the chosen paths. */
+typedef struct qr_projection_context qr_projection_context;
+
+typedef struct qr_projection_context_options {
+    const qr_kernels *kernels;
+    const char       *isa_cap; /* also caps oneDNN */
+    uint32_t          thread_count;
+    uint32_t          max_rows; /* of one call */
+    quire_small_m     small_m;
+    bool              batch_invariant;
+    qr_log           *log; /* gets one line naming the implementation, a warning where it is not brgemm */
+    quire_allocator   allocator;
+} qr_projection_context_options;
+
+quire_status qr_projection_context_create(const qr_projection_context_options *options,
+                                          qr_projection_context **context_out, quire_error *error);
+void         qr_projection_context_destroy(qr_projection_context *context);
+
+/* For reports: "brg:avx512_core_bf16", "gemm:jit", "own:avx2"; valid once a projection was finished. */
+const char *qr_projection_implementation(const qr_projection_context *context);
+/* Whether every finished projection passed its self-test of row independence. */
+bool qr_projection_batch_invariant(const qr_projection_context *context);
+
+/* bf16 if this CPU (under the cap) multiplies it natively, else f32. */
+qr_dtype qr_projection_preferred_dtype(const qr_kernels *kernels);
+
+typedef enum qr_activation {
+    QR_ACTIVATION_NONE,
+    QR_ACTIVATION_SILU,
+    QR_ACTIVATION_GELU_NEW,
+    QR_ACTIVATION_RELU
+} qr_activation;
+
+typedef struct qr_projection_shape {
+    uint32_t      k;       /* input features */
+    uint32_t      columns; /* output features; of one half when gated */
+    bool          gated;   /* two matrices of `columns`: out = activation(gate) * up, one pass */
+    qr_activation activation;
+    qr_dtype      dtype; /* of weights and of x */
+    const char   *name;  /* for messages; borrowed for the projection's life */
+} qr_projection_shape;
+
+/* Where rows of W come from: files or a generator. Several sources stand one after the other (q, k, v); a gated
+ * projection has exactly two (gate, up). `read` is called on team threads, concurrently, once per row range. */
+typedef struct qr_weight_source {
+    quire_status (*read)(void *context, uint32_t first_column, uint32_t column_count, float *out /* [count][k] */,
+                         quire_error *error);
+    void    *context;
+    uint32_t columns;
+} qr_weight_source;
+
+typedef struct qr_projection qr_projection;
+
+/* Divides the columns. Thread: any. */
+quire_status qr_projection_create(qr_projection_context *context, const qr_projection_shape *shape,
+                                  qr_projection **projection_out, quire_error *error);
+void         qr_projection_destroy(qr_projection *projection);
+
+/* Bytes of thread's packed shard, 64-byte multiple; 0 when it has no columns. */
+size_t qr_projection_shard_bytes(const qr_projection *projection, uint32_t thread);
+/* Its output columns [*first, *first + *count), unpadded. */
+void qr_projection_shard(const qr_projection *projection, uint32_t thread, uint32_t *first, uint32_t *count);
+
+/* Packs the thread's shard into `memory` (64-byte aligned, shard_bytes long, owned by the caller for the projection's
+ * life). Runs on that thread. */
+quire_status qr_projection_pack(qr_projection *projection, uint32_t thread, void *memory,
+                                const qr_weight_source *sources, uint32_t source_count, quire_error *error);
+
+/* After all threads packed: prepares every row count and runs the self-test. Thread: any, once. */
+quire_status qr_projection_finish(qr_projection *projection, quire_error *error);
+
+typedef struct qr_projection_out {
+    qr_rows      to;       /* f32 or bf16; [rows][columns] */
+    bool         add;      /* f32 only: to += result (the residual) */
+    const float *bias;     /* [columns] or NULL; added before the activation */
+    float        multiply; /* 0 = 1; applied last (T5's scaled logits) */
+} qr_projection_out;
+
+/* The thread's columns for all rows. Runs on that thread inside the team; allocates nothing. */
+void qr_projection_run(const qr_projection *projection, uint32_t thread, const qr_rows *x, uint32_t row_count,
+                       const qr_projection_out *out);
+
+/* Packed bytes of all threads, for the roofline. */
+uint64_t qr_projection_bytes(const qr_projection *projection);
+
+#endif

@@ -1,0 +1,81 @@
+/* The seam between the engine and the architectures: a quire_model (what is in the files) becomes a qr_network (weights
+ * packed for one team, and the buffers of a step). */
+#ifndef QR_MODEL_H
+#define QR_MODEL_H
+
+#include "base/log.h"
+#include "cache/kv_memory.h"
+#include "kernels/kv_tile.h"
+#include "model/batch.h"
+#include "topology/team.h"
+
+#include "quire/engine.h"
+
+/* What the engine must know of a model before anything is allocated. */
+typedef struct qr_model_facts {
+    bool     encoder_decoder;
+    uint32_t vocab_size, decoder_layers, encoder_layers;
+    uint32_t heads, kv_heads, head_dim;
+    uint32_t window;                  /* sliding window of the layers, 0 = none */
+    uint32_t max_position_embeddings; /* 0 = none (T5) */
+    int32_t  decoder_start_token_id;  /* -1: none */
+    uint32_t eos_count;
+    int32_t  eos_token_ids[8];
+} qr_model_facts;
+
+void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out);
+
+typedef struct qr_network qr_network;
+
+typedef struct qr_network_options {
+    qr_team        *team;
+    const char     *isa; /* cap, NULL = none */
+    qr_dtype        kv_dtype;
+    uint32_t        block_size;
+    uint32_t        max_rows;      /* of one step */
+    uint32_t        max_sequences; /* entries of one step */
+    uint32_t        max_logits_rows;
+    uint32_t        max_encoder_tokens; /* of one step */
+    uint32_t        max_model_len;
+    quire_small_m   small_m;
+    bool            batch_invariant, prefetch;
+    qr_bind_options bind; /* of weights and buffers; bind.log is used for all messages */
+    quire_allocator allocator;
+} qr_network_options;
+
+/* Bytes that create would take: packed weights, step buffers. For `quire check`; needs no team. */
+typedef struct qr_network_forecast {
+    uint64_t weight_bytes, scratch_bytes, encoder_scratch_bytes;
+} qr_network_forecast;
+void qr_network_plan_memory(const quire_model *model, const qr_network_options *options, uint32_t thread_count,
+                            qr_network_forecast *forecast_out);
+
+/* Reads, packs (each thread its shard, on its node) and self-tests. Errors name file, tensor and offset. */
+quire_status qr_network_create(const quire_model *model, const qr_network_options *options, qr_network **network_out,
+                               quire_error *error);
+void         qr_network_destroy(qr_network *network);
+
+/* Shape of the KV blocks this network reads and writes; layers = decoder layers. */
+qr_kv_shape qr_network_kv_shape(const qr_network *network);
+/* Must be called once before the first forward; borrowed. */
+void qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory);
+
+typedef struct qr_forward_report {
+    uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, barrier_ns; /* thread 0 */
+    uint64_t weight_bytes, kv_bytes, flops;
+    uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
+    float    imbalance;
+} qr_forward_report;
+
+/* Runs copies, encoder items, then rows, on the team. logits_out: [logits_count][vocab_size] f32, the network's own
+ * buffer, valid until the next forward. ERR_EXECUTION if something failed. Thread: the driver. */
+quire_status qr_network_forward(qr_network *network, const qr_batch *batch, const float **logits_out,
+                                qr_forward_report *report_out);
+
+const char *qr_network_implementation(const qr_network *network); /* as qr_projection_implementation */
+const char *qr_network_isa(const qr_network *network);
+bool        qr_network_batch_invariant(const qr_network *network);
+uint64_t    qr_network_weight_bytes(const qr_network *network);
+uint64_t    qr_network_scratch_bytes(const qr_network *network);
+
+#endif

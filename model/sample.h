@@ -1,0 +1,39 @@
+/* From logits to a token: masks, penalties, temperature, top-k, top-p, min-p, then one uniform number of
+ * (seed, sequence index, position). Works on one row; the engine spreads rows over the team. */
+#ifndef QR_SAMPLE_H
+#define QR_SAMPLE_H
+
+#include "kernels/kernels.h"
+
+#include "quire/request.h"
+
+typedef struct qr_sample_input {
+    const float         *logits;  /* [vocab] raw */
+    const quire_request *request; /* sampling, bias, masks, logprobs, beam_width, stop ids */
+    const int32_t       *tokens;  /* [token_count] prompt and output so far, for penalties */
+    uint32_t             token_count, prompt_count;
+    uint32_t             sequence_index, position; /* of the random number */
+    bool                 mask_stops;               /* eos and stop ids may not be chosen */
+    const int32_t       *eos;                      /* [eos_count] */
+    uint32_t             eos_count;
+} qr_sample_input;
+
+typedef struct qr_sample_output {
+    int32_t  token;
+    float    logprob;      /* of token, log softmax of the raw logits */
+    bool     failed;       /* non-finite logits, or every token masked */
+    uint32_t top_count;    /* what was asked for: logprobs, or 2 * beam_width */
+    int32_t *top_tokens;   /* [capacity of the scratch] most likely first, ties by lower id */
+    float   *top_logprobs; /* of log softmax: raw logits for logprobs; processed ones for beams */
+} qr_sample_output;
+
+/* Per-thread scratch for a vocabulary and at most `top` listed tokens; allocated once. */
+typedef struct qr_sampler qr_sampler;
+quire_status              qr_sampler_create(const qr_kernels *kernels, uint32_t vocab, uint32_t top,
+                                            const quire_allocator *allocator, qr_sampler **sampler_out, quire_error *error);
+void                      qr_sampler_destroy(qr_sampler *sampler);
+
+/* output->top_* point to caller memory. Greedy with nothing to mask is one argmax. Thread: the sampler's. */
+void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output);
+
+#endif

@@ -1,0 +1,128 @@
+/* Decides which rows run in the next step and which blocks they may write. It reads no clock, draws no random number,
+ * starts no thread, touches no KV byte and allocates nothing after creation: time is an argument, and the same calls
+ * give the same decisions. Called by one thread. docs/SCHEDULER.md is its specification. */
+#ifndef QR_SCHEDULER_H
+#define QR_SCHEDULER_H
+
+#include "base/memory.h"
+#include "scheduler/plan.h"
+
+#include "quire/engine.h"
+#include "quire/stats.h"
+
+typedef struct qr_scheduler qr_scheduler;
+
+/* All values resolved: nothing here has a "0 means default". */
+typedef struct qr_scheduler_options {
+    quire_policy                policy;
+    uint64_t                    priority_ageing_ns; /* 0 = strict priority */
+    uint32_t                    max_num_seqs;
+    uint32_t                    max_num_batched_tokens;
+    uint32_t                    max_num_encoder_input_tokens;
+    uint32_t                    max_model_len;
+    bool                        enable_chunked_prefill;
+    uint32_t                    long_prefill_token_threshold; /* 0 = off */
+    uint32_t                    max_num_partial_prefills, max_long_partial_prefills;
+    bool                        scheduler_reserve_full_isl;
+    quire_capacity_policy       capacity_policy;
+    float                       watermark;
+    uint32_t                    max_head_passes; /* 0 = strict order */
+    bool                        tenant_fairness;
+    uint32_t                    max_num_tenants;
+    const quire_tenant_options *tenants; /* [tenant_count], copied */
+    uint32_t                    tenant_count;
+    uint32_t                    max_num_queued_reqs, max_num_queued_tokens;
+    uint32_t                    num_speculative_tokens, prompt_lookup_max;
+    /* cache */
+    uint32_t num_blocks, block_size, node_count;
+    bool     enable_prefix_caching, enable_cross_sharing, extents;
+    uint64_t hash_seed; /* of the prefix index: picks buckets only */
+    uint32_t hash_bits; /* 64; fewer only in tests */
+    /* model */
+    bool            encoder_decoder;
+    uint32_t        vocab_size;
+    uint32_t        window; /* sliding window in tokens, 0 = none */
+    int32_t         decoder_start_token_id;
+    uint32_t        eos_count;
+    int32_t         eos_token_ids[8];
+    quire_allocator allocator;
+} qr_scheduler_options;
+
+quire_status qr_scheduler_create(const qr_scheduler_options *options, qr_scheduler **scheduler_out, quire_error *error);
+void         qr_scheduler_destroy(qr_scheduler *scheduler);
+size_t       qr_scheduler_bytes(const qr_scheduler *scheduler); /* memory it holds */
+
+/* Checks every field against one table, then feasibility, then the queue's bounds; copies. ids from the caller, unique,
+ * ascending. ERR_INVALID, ERR_TOO_LONG, ERR_FULL, as quire_engine_submit. `arrival_ns` orders and starts deadlines. */
+quire_status qr_scheduler_submit(qr_scheduler *scheduler, const quire_request *request, quire_request_id id,
+                                 uint64_t arrival_ns, quire_error *error);
+
+/* The checks of submit alone, for a caller that queues requests before the scheduler sees them. Pure. Thread: any. */
+quire_status qr_scheduler_validate(const qr_scheduler_options *options, const quire_request *request,
+                                   quire_error *error);
+
+quire_status qr_scheduler_cancel(qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns);
+quire_status qr_scheduler_pause(qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns); /* its reader is slow */
+quire_status qr_scheduler_resume(qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns);
+void         qr_scheduler_fail(qr_scheduler *scheduler, quire_request_id id, quire_status status, uint64_t now_ns);
+
+/* The next step; rows == 0 and rows_encoder == 0: nothing to do. Followed by exactly one commit or commit_failed. */
+const qr_plan *qr_scheduler_plan(qr_scheduler *scheduler, uint64_t now_ns);
+/* results[plan->sample_count]. */
+void qr_scheduler_commit(qr_scheduler *scheduler, const qr_sample_result *results, uint64_t now_ns);
+void qr_scheduler_commit_failed(qr_scheduler *scheduler, uint64_t now_ns);
+
+/* What a running step needs of a sequence; valid until commit. */
+typedef struct qr_sequence_view {
+    quire_request_id     id;
+    const quire_request *request; /* the stored copy: sampling, bias, masks, logprobs, user_data */
+    uint32_t             index;   /* 0..n-1 */
+    const int32_t       *tokens;  /* [token_count] prompt, output, then drafts */
+    uint32_t             token_count, prompt_count, output_count;
+    const uint32_t      *blocks; /* self-attention table */
+    uint32_t             block_count;
+    const uint32_t      *cross_blocks; /* cross-attention table */
+    uint32_t             cross_length; /* encoder tokens */
+    uint32_t             node;         /* home */
+} qr_sequence_view;
+
+void qr_scheduler_sequence(const qr_scheduler *scheduler, uint32_t sequence, qr_sequence_view *view_out);
+
+/* Tokens and ends since the last clear, in order: at most qr_scheduler_event_capacity(). A FINISHED event's record is
+ * reused after clear. */
+typedef struct qr_scheduler_event {
+    quire_request_id    id;
+    void               *user_data;
+    quire_event_kind    kind;
+    uint32_t            sequence_index;
+    int32_t             token;
+    uint32_t            index; /* of the token */
+    float               logprob;
+    uint32_t            sample; /* of the plan it came from, for logits; UINT32_MAX: none */
+    quire_finish        finish;
+    quire_status        status;
+    bool                last;
+    quire_finish_detail detail; /* FINISHED */
+} qr_scheduler_event;
+
+const qr_scheduler_event *qr_scheduler_events(const qr_scheduler *scheduler, uint32_t *count_out);
+void                      qr_scheduler_events_clear(qr_scheduler *scheduler);
+uint32_t                  qr_scheduler_event_capacity(const qr_scheduler *scheduler);
+
+quire_status qr_scheduler_explain(const qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns,
+                                  quire_explanation *explanation_out);
+
+/* Fills the scheduler's and the cache's part of *stats. */
+void     qr_scheduler_stats(const qr_scheduler *scheduler, quire_stats *stats);
+uint64_t qr_scheduler_decision_hash(const qr_scheduler *scheduler);
+bool     qr_scheduler_idle(const qr_scheduler *scheduler);  /* nothing live */
+void     qr_scheduler_flush_cache(qr_scheduler *scheduler); /* every CACHED block becomes FREE */
+
+/* Blocks with which one sequence of these lengths can always end (docs/SCHEDULER.md, Feasibility). */
+uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_t prompt, uint32_t max_tokens,
+                                    uint32_t encoder);
+
+/* Walks everything: NULL, or the first violated rule as a sentence. */
+const char *qr_scheduler_check(const qr_scheduler *scheduler);
+
+#endif

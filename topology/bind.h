@@ -1,0 +1,32 @@
+/* Effects: memory on a node, huge pages, pinned threads. Each says what really happened. */
+#ifndef QR_BIND_H
+#define QR_BIND_H
+
+#include "base/log.h"
+#include "topology/placement.h"
+
+typedef struct qr_mapping {
+    char  *base;  /* 2 MiB-aligned, zero, not yet touched */
+    size_t bytes; /* rounded up to 2 MiB */
+    bool   huge;  /* madvise(MADV_HUGEPAGE) accepted */
+} qr_mapping;
+
+typedef struct qr_bind_options {
+    quire_toggle huge_pages; /* on: ERR_NO_MEMORY where refused; auto: one warning */
+    bool         strict;     /* a refused binding is ERR_UNSUPPORTED, else a warning */
+    qr_log      *log;
+} qr_bind_options;
+
+/* Anonymous memory by mmap; pages are placed where first touched unless bound. ERR_NO_MEMORY names the bytes. */
+quire_status qr_mapping_create(size_t bytes, const qr_bind_options *options, const char *what, qr_mapping *mapping_out,
+                               quire_error *error);
+void         qr_mapping_destroy(qr_mapping *mapping);
+
+/* Binds [offset, offset + bytes), widened to whole pages, to a node by its os_index. No-op on one node. */
+quire_status qr_mapping_bind(const qr_mapping *mapping, size_t offset, size_t bytes, uint32_t node_os,
+                             uint32_t node_count, const qr_bind_options *options, quire_error *error);
+
+/* Pins the calling thread. */
+quire_status qr_bind_thread(uint32_t cpu_os, const qr_bind_options *options, quire_error *error);
+
+#endif
