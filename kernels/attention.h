@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 #include "kernels/kv_tile.h"
 
+#include "quire/hooks.h"
 #include "quire/status.h"
 
 typedef enum qr_attention_kind {

@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 
+#include "quire/hooks.h"
 #include "quire/request.h"
 
 typedef struct qr_sample_input {
