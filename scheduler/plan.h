@@ -15,12 +15,14 @@ typedef struct qr_plan_entry {
     uint32_t sample_start, sample_count; /* into samples[]; 0 samples: an unfinished prompt */
 } qr_plan_entry;
 
-/* One token to choose. Several samples may share a row (n > 1: the fork happens at commit). */
+/* One token to choose. Several samples may share a row (n > 1: the fork happens at commit). Penalties look at tokens
+ * [0, position) of the entry's sequence: with drafts a row is judged by the drafts before it, as if they were true. */
 typedef struct qr_plan_sample {
     uint32_t row; /* whose logits */
     uint32_t entry;
     uint32_t sequence_index; /* 0..n-1 within the request: the stream of the random number */
     uint32_t position;       /* that the token will have: the counter of the random number */
+    uint32_t output_index;   /* 0 for the first generated token */
     bool     mask_stops;     /* min_tokens not reached: eos and stop ids may not be chosen */
 } qr_plan_sample;
 

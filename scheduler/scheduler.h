@@ -66,11 +66,23 @@ quire_status qr_scheduler_pause(qr_scheduler *scheduler, quire_request_id id, ui
 quire_status qr_scheduler_resume(qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns);
 void         qr_scheduler_fail(qr_scheduler *scheduler, quire_request_id id, quire_status status, uint64_t now_ns);
 
-/* The next step; rows == 0 and rows_encoder == 0: nothing to do. Followed by exactly one commit or commit_failed. */
+/* The next step, followed by exactly one commit or commit_failed; rows == 0 and rows_encoder == 0: nothing to do, and
+ * commit need not be called. Planning itself may end requests (deadlines), so look at the events in any case. */
 const qr_plan *qr_scheduler_plan(qr_scheduler *scheduler, uint64_t now_ns);
 /* results[plan->sample_count]. */
 void qr_scheduler_commit(qr_scheduler *scheduler, const qr_sample_result *results, uint64_t now_ns);
 void qr_scheduler_commit_failed(qr_scheduler *scheduler, uint64_t now_ns);
+
+/* RETIRING: cancelled while its rows are being computed, released by the next commit. */
+typedef enum qr_sequence_state {
+    QR_SEQUENCE_NONE,
+    QR_SEQUENCE_QUEUED,
+    QR_SEQUENCE_RUNNING,
+    QR_SEQUENCE_PREEMPTED,
+    QR_SEQUENCE_PAUSED,
+    QR_SEQUENCE_RETIRING,
+    QR_SEQUENCE_DONE, /* until its events are cleared */
+} qr_sequence_state;
 
 /* What a running step needs of a sequence; valid until commit. */
 typedef struct qr_sequence_view {
@@ -84,12 +96,16 @@ typedef struct qr_sequence_view {
     const uint32_t      *cross_blocks; /* cross-attention table */
     uint32_t             cross_length; /* encoder tokens */
     uint32_t             node;         /* home */
+    qr_sequence_state    state;
+    uint32_t             computed; /* positions whose keys and values committed steps wrote */
 } qr_sequence_view;
 
-void qr_scheduler_sequence(const qr_scheduler *scheduler, uint32_t sequence, qr_sequence_view *view_out);
+void     qr_scheduler_sequence(const qr_scheduler *scheduler, uint32_t sequence, qr_sequence_view *view_out);
+uint32_t qr_scheduler_record_count(const qr_scheduler *scheduler); /* sequences are records [0, count) */
 
 /* Tokens and ends since the last clear, in order: at most qr_scheduler_event_capacity(). A FINISHED event's record is
- * reused after clear. */
+ * reused after clear. The hypotheses of a beam search come all at its end and may be more than that: clear then puts
+ * the next of them in place, so take events until the count is 0. */
 typedef struct qr_scheduler_event {
     quire_request_id    id;
     void               *user_data;
