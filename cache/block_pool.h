@@ -1,0 +1,131 @@
+/* Hands out blocks, counts who uses them and remembers in which order they became free. Integers only: it never touches
+ * a KV byte, reads no clock and draws no random number; the same calls give the same blocks. Callers use block_table.h;
+ * what they need from here are the counters. One thread at a time. docs/CACHE.md is the specification. */
+#ifndef QR_BLOCK_POOL_H
+#define QR_BLOCK_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+
+#define QR_BLOCK_NONE UINT32_MAX
+enum { QR_EXTENT_BLOCKS = 8, QR_SALT_BYTES = 16, QR_MAX_NODES = 64 };
+
+typedef struct qr_block_table  qr_block_table;
+typedef struct qr_prefix_index qr_prefix_index;
+typedef struct qr_cross_index  qr_cross_index;
+
+/* Every block is in exactly one state:
+ *   FREE      no content
+ *   RESERVED  no content, promised to one table of a RUNNING sequence as the rest of its extent
+ *   USED      refs + pins > 0
+ *   CACHED    refs = pins = 0, in an index, in its tenant's list
+ *   free + reserved + used + cached = num_blocks, per node and in all */
+typedef enum qr_block_state { QR_BLOCK_FREE, QR_BLOCK_RESERVED, QR_BLOCK_USED, QR_BLOCK_CACHED } qr_block_state;
+typedef enum qr_block_index { QR_INDEX_NONE, QR_INDEX_PREFIX, QR_INDEX_CROSS } qr_block_index;
+
+typedef struct qr_block {
+    uint64_t    serial;   /* of this use, never given twice */
+    uint64_t    chain;    /* serial that stands for the content up to the end of this block; 0: unknown */
+    uint64_t    parent;   /* indexed: chain of the previous block; of a root: serial of the cross content, or 0 */
+    uint64_t    released; /* stamp of the release that made it CACHED or FREE */
+    const void *owner;    /* RESERVED: its table */
+    uint8_t     salt[QR_SALT_BYTES]; /* of a root, else 0 */
+    uint32_t    refs;                /* table entries naming it */
+    uint32_t    pins;                /* copies of the step in flight that read it */
+    uint32_t    tenant;
+    uint32_t    next, prev;           /* in the list of its state */
+    uint32_t    hash_next, hash_prev; /* in its bucket */
+    uint32_t    bucket;
+    uint8_t     state, index, node;
+    bool        root; /* indexed as block 0 of a sequence */
+} qr_block;
+
+typedef struct qr_block_list {
+    uint32_t head, tail, count; /* head: released first */
+} qr_block_list;
+
+typedef struct qr_pool_tenant {
+    uint32_t weight; /* >= 1 */
+    uint32_t used, cached;
+} qr_pool_tenant;
+
+/* Extents with exactly k FREE blocks, two levels: bit e of words, and bit w of summary when words[w] != 0. */
+typedef struct qr_extent_set {
+    uint64_t *words, *summary;
+} qr_extent_set;
+
+/* The blocks [first, end) of one node. Extent e of the node is [first + 8e, first + 8e + 8), cut at end. */
+typedef struct qr_pool_node {
+    uint32_t       first, end;
+    uint32_t       extent_count, word_count, summary_count;
+    uint32_t       free, reserved, used, cached;
+    uint8_t       *free_mask; /* [extent_count] FREE blocks of each extent */
+    qr_extent_set  by_free[QR_EXTENT_BLOCKS + 1];
+    qr_block_list  free_list;             /* extents off: FREE in release order */
+    qr_block_list  reserved_list;         /* in order of reservation */
+    qr_block_list *cached_lists;          /* [max_tenants] */
+    uint32_t      *active, *active_place; /* tenants with CACHED blocks here, [active_count]; [max_tenants] */
+    uint32_t       active_count;
+    const uint8_t *order; /* [node_count] this node first, then by distance */
+} qr_pool_node;
+
+typedef struct qr_block_pool {
+    qr_block        *blocks; /* [num_blocks] */
+    int32_t         *tokens; /* [num_blocks][block_size] of indexed blocks */
+    qr_pool_node    *nodes;  /* [node_count] */
+    qr_pool_tenant  *tenants;
+    qr_prefix_index *prefix;
+    qr_cross_index  *cross; /* NULL: decoder-only */
+    uint32_t         num_blocks, block_size, node_count, max_tenants;
+    bool             extents;
+    bool             keep;                         /* indexed blocks stay after their last release */
+    uint32_t         free, reserved, used, cached; /* all nodes */
+    uint64_t         last_serial, last_release;
+    uint64_t         run_blocks, runs; /* blocks, and maximal runs of adjacent ids, in tables of RUNNING sequences */
+    uint64_t         extents_taken, extents_evicted, reservation_thefts, evictions;
+    uint64_t         spilled;    /* blocks acquired away from the table's home */
+    uint32_t         fail_after; /* fault injection: the fail_after-th next acquisition is refused; 0 = none */
+} qr_block_pool;
+
+/* Splits num_blocks over the nodes: first_block[node_count + 1]. Evenly; at whole extents where a node has 8 or more.
+ */
+void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, uint32_t *first_block);
+
+static inline uint32_t qr_block_pool_available(const qr_block_pool *pool)
+{
+    return pool->free + pool->reserved + pool->cached;
+}
+
+/* Where a sequence should live: the node of most of `hits`, else the one with most blocks available, else the lowest.
+ */
+uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count);
+
+/* One block for entry `entry` of the table, of `wanted` that are wanted now in its group of 8 (section 3 of the page);
+ * USED, refs = 1, new serial. The caller made sure that one is available. */
+uint32_t qr_block_pool_acquire(qr_block_pool *pool, qr_block_table *table, uint32_t entry, uint32_t wanted);
+/* One more reference; a CACHED block becomes USED. */
+void qr_block_pool_share(qr_block_pool *pool, uint32_t block);
+/* One reference less; the last one makes it CACHED if it is indexed (and kept), else FREE, unless it is pinned. */
+void qr_block_pool_release(qr_block_pool *pool, uint32_t block);
+/* A copy of the step in flight reads it: it stays USED until unpin. */
+void qr_block_pool_pin(qr_block_pool *pool, uint32_t block);
+void qr_block_pool_unpin(qr_block_pool *pool, uint32_t block);
+/* Every CACHED block becomes FREE. */
+void qr_block_pool_flush(qr_block_pool *pool);
+
+/* Weights choose whose blocks are evicted: of the tenant with the largest (USED + CACHED) / weight. 1 until set. */
+void qr_block_pool_set_weight(qr_block_pool *pool, uint32_t tenant, uint32_t weight);
+/* Before a tenant number is given to another tenant: drops its CACHED blocks. It must have none USED. */
+void qr_block_pool_forget_tenant(qr_block_pool *pool, uint32_t tenant);
+
+/* For block_table.c: the blocks RESERVED for the table become FREE. */
+void qr_block_pool_unreserve(qr_block_pool *pool, qr_block_table *table);
+/* For the indexes: content of a CACHED block is forgotten, it becomes FREE; a USED one only loses its entry. */
+void qr_block_pool_unindex(qr_block_pool *pool, uint32_t block);
+/* Counts an acquisition for `fail_after`; true: this one is to be refused. */
+bool qr_block_pool_refuses(qr_block_pool *pool);
+
+#endif
