@@ -1,0 +1,20 @@
+/* What the processor has and the operating system saves, as far as the kernels care. */
+#ifndef QR_CPU_H
+#define QR_CPU_H
+
+#include <stdint.h>
+
+enum {
+    QR_CPU_AVX2        = 1 << 0,
+    QR_CPU_FMA         = 1 << 1,
+    QR_CPU_AVX512F     = 1 << 2,
+    QR_CPU_AVX512BW    = 1 << 3,
+    QR_CPU_AVX512DQ    = 1 << 4,
+    QR_CPU_AVX512VL    = 1 << 5,
+    QR_CPU_AVX512_VNNI = 1 << 6,
+    QR_CPU_AVX512_BF16 = 1 << 7,
+};
+
+uint32_t qr_cpu_features(void);
+
+#endif

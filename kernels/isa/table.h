@@ -1,0 +1,23 @@
+/* Body of kernels/isa/<isa>.c: every template, then the table. QR_ISA_NAME comes from the includer, as does the vector
+ * vocabulary. A test may build a copy under another QR_ISA_NAME. */
+#include "kernels/kernels.h"
+
+#include "kernels/simd/math.h"
+
+#include "kernels/rowwise_template.h"
+
+#define QR_TABLE_NAME_(isa) qr_kernels_##isa
+#define QR_TABLE_NAME(isa) QR_TABLE_NAME_(isa)
+#define QR_STRING_(isa) #isa
+#define QR_STRING(isa) QR_STRING_(isa)
+
+extern const qr_kernels QR_TABLE_NAME(QR_ISA_NAME);
+
+const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
+    .isa      = QR_STRING(QR_ISA_NAME),
+    .rms_norm = rms_norm,
+    .convert  = convert,
+    .argmax   = argmax,
+    .sum_exp  = sum_exp,
+    .axpy     = axpy,
+};

@@ -1,0 +1,117 @@
+/* Row-wise primitives: one row each, f32 inside, sums in one order. Included once by each kernels/isa/<isa>.c. */
+
+enum { ROWWISE_CHAINS = 4 }; /* independent sums, added in order at the end: hides the latency of the addition */
+
+static inline uint32_t elements_left(uint32_t count, uint32_t from) { return from < count ? count - from : 0; }
+
+static inline float sum_of_chains(const vf32 chain[ROWWISE_CHAINS])
+{
+    return vf32_sum(vf32_add(vf32_add(chain[0], chain[1]), vf32_add(chain[2], chain[3])));
+}
+
+static float sum_squares(const float *x, uint32_t count)
+{
+    vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
+    for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
+        for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
+            const vf32 v = vf32_load_upto(x + i + c * VF32_LANES, elements_left(count, i + c * VF32_LANES));
+            chain[c]     = vf32_fma(v, v, chain[c]);
+        }
+    return sum_of_chains(chain);
+}
+
+/* Element i of a row on its way to memory: in[i] * scale * weight[i], without the weight where it is NULL. */
+typedef struct row_values {
+    const float *in, *weight;
+    float        scale;
+} row_values;
+
+static inline vf32 row_value(const row_values *values, uint32_t i, uint32_t left)
+{
+    const vf32 x = vf32_load_upto(values->in + i, left);
+    if (values->weight == NULL) return x;
+    return vf32_mul(vf32_mul(x, vf32_set(values->scale)), vf32_load_upto(values->weight + i, left));
+}
+
+static void write_int8(const qr_rows *out, uint32_t row, const row_values *values)
+{
+    int8_t *codes = (int8_t *)out->data + (size_t)row * out->stride;
+    vf32    top   = vf32_zero();
+    for (uint32_t i = 0; i < out->dim; i += VF32_LANES)
+        top = vf32_max(vf32_abs(row_value(values, i, out->dim - i)), top);
+    const float greatest = vf32_top(top), to_code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
+    for (uint32_t i = 0; i < out->dim; i += VF32_LANES)
+        vf32_store_s8_upto(codes + i, vf32_mul(row_value(values, i, out->dim - i), vf32_set(to_code)), out->dim - i);
+    out->scales[row] = greatest / 127.0f;
+}
+
+static void write_row(const qr_rows *out, uint32_t row, const row_values *values)
+{
+    char *data = (char *)out->data + (size_t)row * out->stride * qr_dtype_bytes(out->dtype);
+    if (out->dtype == QR_F32)
+        for (uint32_t i = 0; i < out->dim; i += VF32_LANES)
+            vf32_store_upto((float *)data + i, row_value(values, i, out->dim - i), out->dim - i);
+    else if (out->dtype == QR_BF16)
+        for (uint32_t i = 0; i < out->dim; i += VF32_LANES)
+            vf32_store_bf16_upto((qr_bf16 *)data + i, row_value(values, i, out->dim - i), out->dim - i);
+    else
+        write_int8(out, row, values);
+    memset(data + out->dim * qr_dtype_bytes(out->dtype), 0, (out->stride - out->dim) * qr_dtype_bytes(out->dtype));
+}
+
+static void rms_norm(const qr_rows *out, uint32_t row, const float *in, const float *weight, float epsilon)
+{
+    const float mean = sum_squares(in, out->dim) / (float)out->dim;
+    write_row(out, row, &(row_values){.in = in, .weight = weight, .scale = 1.0f / sqrtf(mean + epsilon)});
+}
+
+static void convert(const qr_rows *out, uint32_t row, const float *in) { write_row(out, row, &(row_values){.in = in}); }
+
+static float greatest_of(const float *x, uint32_t count) /* -inf if all are NaN */
+{
+    vf32     top = vf32_set(-INFINITY);
+    uint32_t i   = 0;
+    for (; i + VF32_LANES <= count; i += VF32_LANES) top = vf32_max(vf32_load(x + i), top); /* NaN: keeps top */
+    float greatest = vf32_top(top);
+    for (; i < count; i++) greatest = x[i] > greatest ? x[i] : greatest;
+    return greatest;
+}
+
+static uint32_t argmax(const float *x, uint32_t count, float *value_out)
+{
+    const float greatest = greatest_of(x, count);
+    uint32_t    i        = 0;
+    for (; i + VF32_LANES <= count; i += VF32_LANES) {
+        const uint32_t equal = vmask_bits(vmask_equal(vf32_load(x + i), vf32_set(greatest)));
+        if (equal != 0) {
+            i += (uint32_t)__builtin_ctz(equal);
+            break;
+        }
+    }
+    while (i < count && !(x[i] == greatest)) i++;
+    if (i >= count) i = 0; /* nothing but NaN */
+    *value_out = x[i];
+    return i;
+}
+
+static float sum_exp(const float *x, uint32_t count, float top)
+{
+    vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
+    for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
+        for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
+            const uint32_t left = elements_left(count, i + c * VF32_LANES);
+            if (left == 0) break;
+            const vf32 e     = vf32_exp(vf32_sub(vf32_load_upto(x + i + c * VF32_LANES, left), vf32_set(top)));
+            const bool whole = left >= VF32_LANES;
+            chain[c] = vf32_add(chain[c], whole ? e : vf32_select(vmask_range(0, (int32_t)left), e, vf32_zero()));
+        }
+    return sum_of_chains(chain);
+}
+
+static void axpy(float *out, const float *in, float scale, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i += VF32_LANES) {
+        const vf32 x = vf32_load_upto(in + i, count - i), y = vf32_load_upto(out + i, count - i);
+        vf32_store_upto(out + i, vf32_fma(x, vf32_set(scale), y), count - i);
+    }
+}

@@ -1,0 +1,118 @@
+/* The vector vocabulary of AVX2 and FMA: eight floats.
+ *
+ *   load, store      unaligned
+ *   ..._upto         touch min(count, lanes) elements; the rest read as zero; count may be 0
+ *   store_bf16, s8   round to nearest even; s8 wants |x| <= 127
+ *   max, min         b where either is NaN
+ *   pow2(t)          2^n for t = n + 1.5 * 2^23, n in [-126, 127]
+ *   sum, top         over the lanes, always in the same tree
+ *   mask_range       lanes with from <= lane < to; any from and to
+ *   select           a where the mask is set, else b */
+#ifndef QR_SIMD_H
+#define QR_SIMD_H
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/number.h"
+
+#define VF32_INLINE static inline __attribute__((always_inline, unused))
+
+typedef __m256 vf32;
+typedef __m256 vmask;
+enum { VF32_LANES = 8 };
+
+VF32_INLINE __m256i vf32_lane_numbers(void) { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+VF32_INLINE __m256i vf32_first_lanes(uint32_t count)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count < 8 ? (int)count : 8), vf32_lane_numbers());
+}
+
+VF32_INLINE vf32 vf32_zero(void) { return _mm256_setzero_ps(); }
+VF32_INLINE vf32 vf32_set(float x) { return _mm256_set1_ps(x); }
+VF32_INLINE vf32 vf32_load(const float *p) { return _mm256_loadu_ps(p); }
+VF32_INLINE void vf32_store(float *p, vf32 x) { _mm256_storeu_ps(p, x); }
+VF32_INLINE vf32 vf32_load_upto(const float *p, uint32_t count)
+{
+    return count >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, vf32_first_lanes(count));
+}
+VF32_INLINE void vf32_store_upto(float *p, vf32 x, uint32_t count)
+{
+    if (count >= 8)
+        _mm256_storeu_ps(p, x);
+    else
+        _mm256_maskstore_ps(p, vf32_first_lanes(count), x);
+}
+VF32_INLINE __m128i vf32_to_bf16(vf32 x) /* as qr_bf16_of_f32, NaN included */
+{
+    const __m256i bits  = _mm256_castps_si256(x);
+    const __m256i odd   = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i even  = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan   = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const __m256i high  = _mm256_srli_epi32(_mm256_blendv_epi8(even, quiet, nan), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+}
+VF32_INLINE void vf32_store_bf16_upto(qr_bf16 *p, vf32 x, uint32_t count)
+{
+    qr_bf16 all[8];
+    if (count >= 8) {
+        _mm_storeu_si128((__m128i *)p, vf32_to_bf16(x));
+    } else {
+        _mm_storeu_si128((__m128i *)all, vf32_to_bf16(x));
+        memcpy(p, all, count * sizeof *p);
+    }
+}
+VF32_INLINE void vf32_store_s8_upto(int8_t *p, vf32 x, uint32_t count)
+{
+    const __m256i codes = _mm256_cvtps_epi32(x);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    int8_t        all[16];
+    _mm_storeu_si128((__m128i *)all, _mm_packs_epi16(words, words));
+    memcpy(p, all, count < 8 ? count : 8);
+}
+VF32_INLINE vf32 vf32_add(vf32 a, vf32 b) { return _mm256_add_ps(a, b); }
+VF32_INLINE vf32 vf32_sub(vf32 a, vf32 b) { return _mm256_sub_ps(a, b); }
+VF32_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm256_mul_ps(a, b); }
+VF32_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm256_div_ps(a, b); }
+VF32_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm256_fmadd_ps(a, b, c); }
+VF32_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm256_max_ps(a, b); }
+VF32_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm256_min_ps(a, b); }
+VF32_INLINE vf32 vf32_abs(vf32 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+VF32_INLINE vf32 vf32_with_sign_of(vf32 magnitude, vf32 sign)
+{
+    return _mm256_or_ps(vf32_abs(magnitude), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign));
+}
+VF32_INLINE vf32 vf32_pow2(vf32 t)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23));
+}
+VF32_INLINE float vf32_sum(vf32 x)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s        = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s        = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+VF32_INLINE float vf32_top(vf32 x)
+{
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s        = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    s        = _mm_max_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+
+VF32_INLINE vmask vmask_range(int32_t from, int32_t to)
+{
+    const __m256i lane  = vf32_lane_numbers();
+    const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(from), lane);
+    return _mm256_castsi256_ps(_mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32(to), lane)));
+}
+VF32_INLINE vmask    vmask_less(vf32 a, vf32 b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+VF32_INLINE vmask    vmask_equal(vf32 a, vf32 b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+VF32_INLINE uint32_t vmask_bits(vmask mask) { return (uint32_t)_mm256_movemask_ps(mask); }
+VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return _mm256_blendv_ps(b, a, mask); }
+
+#endif

@@ -1,0 +1,100 @@
+/* The vector vocabulary of AVX-512 F, BW, DQ, VL: sixteen floats. simd/avx2.h says what the names promise.
+ * A test may define QR_EMULATE_AVX512 as the header that stands in for the compiler's intrinsics. */
+#ifndef QR_SIMD_H
+#define QR_SIMD_H
+
+#ifdef QR_EMULATE_AVX512
+#include QR_EMULATE_AVX512
+#else
+#include <immintrin.h>
+#endif
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/number.h"
+
+#define VF32_INLINE static inline __attribute__((always_inline, unused))
+
+typedef __m512    vf32;
+typedef __mmask16 vmask;
+enum { VF32_LANES = 16 };
+
+VF32_INLINE __mmask16 vf32_first_lanes(uint32_t count)
+{
+    return (__mmask16)(count < 16 ? (1u << count) - 1u : 0xffffu);
+}
+
+VF32_INLINE vf32 vf32_zero(void) { return _mm512_setzero_ps(); }
+VF32_INLINE vf32 vf32_set(float x) { return _mm512_set1_ps(x); }
+VF32_INLINE vf32 vf32_load(const float *p) { return _mm512_loadu_ps(p); }
+VF32_INLINE void vf32_store(float *p, vf32 x) { _mm512_storeu_ps(p, x); }
+VF32_INLINE vf32 vf32_load_upto(const float *p, uint32_t count)
+{
+    return _mm512_maskz_loadu_ps(vf32_first_lanes(count), p);
+}
+VF32_INLINE void vf32_store_upto(float *p, vf32 x, uint32_t count)
+{
+    _mm512_mask_storeu_ps(p, vf32_first_lanes(count), x);
+}
+VF32_INLINE __m256i vf32_to_bf16(vf32 x) /* as qr_bf16_of_f32, NaN included; vcvtneps2bf16 would flush denormals */
+{
+    const __m512i   bits = _mm512_castps_si512(x);
+    const __m512i   odd  = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i   even = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan  = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    const __m512i   all  = _mm512_mask_or_epi32(even, nan, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(all, 16));
+}
+VF32_INLINE void vf32_store_bf16_upto(qr_bf16 *p, vf32 x, uint32_t count)
+{
+    _mm256_mask_storeu_epi16(p, vf32_first_lanes(count), vf32_to_bf16(x));
+}
+VF32_INLINE void vf32_store_s8_upto(int8_t *p, vf32 x, uint32_t count)
+{
+    _mm_mask_storeu_epi8(p, vf32_first_lanes(count), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+VF32_INLINE vf32 vf32_add(vf32 a, vf32 b) { return _mm512_add_ps(a, b); }
+VF32_INLINE vf32 vf32_sub(vf32 a, vf32 b) { return _mm512_sub_ps(a, b); }
+VF32_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm512_mul_ps(a, b); }
+VF32_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm512_div_ps(a, b); }
+VF32_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm512_fmadd_ps(a, b, c); }
+VF32_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm512_max_ps(a, b); }
+VF32_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm512_min_ps(a, b); }
+VF32_INLINE vf32 vf32_abs(vf32 x) { return _mm512_abs_ps(x); }
+VF32_INLINE vf32 vf32_with_sign_of(vf32 magnitude, vf32 sign)
+{
+    return _mm512_or_ps(vf32_abs(magnitude), _mm512_and_ps(_mm512_set1_ps(-0.0f), sign));
+}
+VF32_INLINE vf32 vf32_pow2(vf32 t)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127)), 23));
+}
+VF32_INLINE float vf32_sum(vf32 x)
+{
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128       s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s              = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s              = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+VF32_INLINE float vf32_top(vf32 x)
+{
+    const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128       s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s              = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    s              = _mm_max_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+
+VF32_INLINE vmask vmask_range(int32_t from, int32_t to)
+{
+    const uint32_t first = from <= 0 ? 0 : from < 16 ? (uint32_t)from : 16, last = to <= 0 ? 0 : (uint32_t)to;
+    return (vmask)(vf32_first_lanes(last) & ~vf32_first_lanes(first));
+}
+VF32_INLINE vmask    vmask_less(vf32 a, vf32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+VF32_INLINE vmask    vmask_equal(vf32 a, vf32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+VF32_INLINE uint32_t vmask_bits(vmask mask) { return mask; }
+VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return _mm512_mask_blend_ps(mask, b, a); }
+
+#endif

@@ -1,0 +1,38 @@
+/* Functions written in the vector vocabulary, the same steps on every instruction set. */
+#ifndef QR_SIMD_MATH_H
+#define QR_SIMD_MATH_H
+
+/* exp(x) for x <= 88, relative error 1.2e-7. Below -87.3 the result is exp(-87.3) = 1.2e-38, never 0: a masked term
+ * must be zeroed by its mask. NaN stays NaN. Cody-Waite reduction in two terms (constants of Cephes expf, Moshier),
+ * degree 5 polynomial; adding 1.5 * 2^23 rounds to the nearest integer, ties to even. */
+VF32_INLINE vf32 vf32_exp(vf32 x)
+{
+    x            = vf32_max(vf32_set(-87.3f), x);
+    const vf32 t = vf32_add(vf32_mul(x, vf32_set(1.44269504f)), vf32_set(0x1.8p23f));
+    const vf32 n = vf32_sub(t, vf32_set(0x1.8p23f));
+    const vf32 f = vf32_fma(n, vf32_set(2.12194440e-4f), vf32_fma(n, vf32_set(-0.693359375f), x));
+    vf32       p = vf32_fma(vf32_set(1.9875691500e-4f), f, vf32_set(1.3981999507e-3f));
+    p            = vf32_fma(p, f, vf32_set(8.3334519073e-3f));
+    p            = vf32_fma(p, f, vf32_set(4.1665795894e-2f));
+    p            = vf32_fma(p, f, vf32_set(1.6666665459e-1f));
+    p            = vf32_fma(p, f, vf32_set(5.0000001201e-1f));
+    p            = vf32_fma(p, vf32_mul(f, f), vf32_add(f, vf32_set(1.0f)));
+    return vf32_mul(p, vf32_pow2(t));
+}
+
+/* tanh(x). Below 0.625 an odd polynomial (Cephes tanhf), as 1 - e would cancel; above it (1 - e) / (1 + e) with
+ * e = exp(-2 |x|). Absolute error 1e-7. */
+VF32_INLINE vf32 vf32_tanh(vf32 x)
+{
+    const vf32 magnitude = vf32_abs(x), z = vf32_mul(x, x);
+    const vf32 e     = vf32_exp(vf32_mul(magnitude, vf32_set(-2.0f)));
+    const vf32 large = vf32_div(vf32_sub(vf32_set(1.0f), e), vf32_add(vf32_set(1.0f), e));
+    vf32       p     = vf32_fma(vf32_set(-5.70498872745e-3f), z, vf32_set(2.06390887954e-2f));
+    p                = vf32_fma(p, z, vf32_set(-5.37397155531e-2f));
+    p                = vf32_fma(p, z, vf32_set(1.33314422036e-1f));
+    p                = vf32_fma(p, z, vf32_set(-3.33332819422e-1f));
+    const vf32 small = vf32_fma(vf32_mul(p, z), x, x);
+    return vf32_select(vmask_less(magnitude, vf32_set(0.625f)), small, vf32_with_sign_of(large, x));
+}
+
+#endif

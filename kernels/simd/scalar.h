@@ -1,0 +1,54 @@
+/* The vector vocabulary in plain C, one float wide: the reference that the other instruction sets are tested against.
+ * simd/avx2.h says what the names promise. */
+#ifndef QR_SIMD_H
+#define QR_SIMD_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/number.h"
+
+#define VF32_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf32;
+typedef bool  vmask;
+enum { VF32_LANES = 1 };
+
+VF32_INLINE vf32 vf32_zero(void) { return 0.0f; }
+VF32_INLINE vf32 vf32_set(float x) { return x; }
+VF32_INLINE vf32 vf32_load(const float *p) { return *p; }
+VF32_INLINE void vf32_store(float *p, vf32 x) { *p = x; }
+VF32_INLINE vf32 vf32_load_upto(const float *p, uint32_t count) { return count > 0 ? *p : 0.0f; }
+VF32_INLINE void vf32_store_upto(float *p, vf32 x, uint32_t count)
+{
+    if (count > 0) *p = x;
+}
+VF32_INLINE void vf32_store_bf16_upto(qr_bf16 *p, vf32 x, uint32_t count)
+{
+    if (count > 0) *p = qr_bf16_of_f32(x);
+}
+VF32_INLINE void vf32_store_s8_upto(int8_t *p, vf32 x, uint32_t count)
+{
+    if (count > 0) *p = (int8_t)lrintf(x);
+}
+VF32_INLINE vf32  vf32_add(vf32 a, vf32 b) { return a + b; }
+VF32_INLINE vf32  vf32_sub(vf32 a, vf32 b) { return a - b; }
+VF32_INLINE vf32  vf32_mul(vf32 a, vf32 b) { return a * b; }
+VF32_INLINE vf32  vf32_div(vf32 a, vf32 b) { return a / b; }
+VF32_INLINE vf32  vf32_fma(vf32 a, vf32 b, vf32 c) { return a * b + c; }
+VF32_INLINE vf32  vf32_max(vf32 a, vf32 b) { return a > b ? a : b; }
+VF32_INLINE vf32  vf32_min(vf32 a, vf32 b) { return a < b ? a : b; }
+VF32_INLINE vf32  vf32_abs(vf32 x) { return fabsf(x); }
+VF32_INLINE vf32  vf32_with_sign_of(vf32 magnitude, vf32 sign) { return copysignf(magnitude, sign); }
+VF32_INLINE vf32  vf32_pow2(vf32 t) { return qr_f32_of_bits((qr_bits_of_f32(t) + 127u) << 23); }
+VF32_INLINE float vf32_sum(vf32 x) { return x; }
+VF32_INLINE float vf32_top(vf32 x) { return x; }
+
+VF32_INLINE vmask    vmask_range(int32_t from, int32_t to) { return from <= 0 && to > 0; }
+VF32_INLINE vmask    vmask_less(vf32 a, vf32 b) { return a < b; }
+VF32_INLINE vmask    vmask_equal(vf32 a, vf32 b) { return a == b; }
+VF32_INLINE uint32_t vmask_bits(vmask mask) { return mask; }
+VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return mask ? a : b; }
+
+#endif
