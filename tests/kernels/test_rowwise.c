@@ -1,0 +1,266 @@
+/* The row-wise primitives of every instruction set against double precision, over sizes around the vector widths. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/rng.h"
+#include "tests/support/kernel_tables.h"
+
+enum { DIM_MAX = 130, GUARD = 64, STRIDE = 192, LONG = 4096 };
+
+static const qr_kernels *tables[KERNEL_TABLES_MAX];
+static uint32_t          table_count;
+
+static int find_tables(void **state)
+{
+    (void)state;
+    table_count = kernel_tables(tables);
+    return 0;
+}
+
+/* Unit variance, in (-1.7, 1.7). */
+static float sample(uint64_t stream, uint64_t i) { return (float)((qr_random_uniform(7, stream, i) - 0.5) * 3.4641); }
+
+static void fill(float *x, uint32_t count, uint64_t stream)
+{
+    for (uint32_t i = 0; i < count; i++) x[i] = sample(stream, i);
+}
+
+/* Two rows of STRIDE elements between guards; row 1 is the one written. */
+typedef struct rows_under_test {
+    _Alignas(64) char bytes[GUARD + 2 * STRIDE * 4 + GUARD];
+    float   scales[2];
+    qr_rows rows;
+} rows_under_test;
+
+static void prepare_rows(rows_under_test *t, qr_dtype dtype, uint32_t dim, uint32_t stride)
+{
+    memset(t->bytes, 0x5a, sizeof t->bytes);
+    t->scales[0] = t->scales[1] = -1.0f;
+    t->rows = (qr_rows){.data = t->bytes + GUARD, .dtype = dtype, .dim = dim, .stride = stride, .scales = t->scales};
+}
+
+static void assert_only_row_one_written(const rows_under_test *t)
+{
+    const size_t row = t->rows.stride * qr_dtype_bytes(t->rows.dtype);
+    for (size_t i = 0; i < GUARD + row; i++) assert_int_equal(t->bytes[i], 0x5a);
+    for (size_t i = GUARD + 2 * row; i < sizeof t->bytes; i++) assert_int_equal(t->bytes[i], 0x5a);
+    for (size_t i = t->rows.dim * qr_dtype_bytes(t->rows.dtype); i < row; i++)
+        assert_int_equal(t->bytes[GUARD + row + i], 0);
+    assert_true(t->scales[0] == -1.0f);
+}
+
+static double element(const rows_under_test *t, uint32_t i)
+{
+    const uint32_t at = t->rows.stride + i;
+    switch (t->rows.dtype) {
+    case QR_F32: return ((const float *)t->rows.data)[at];
+    case QR_BF16: return qr_f32_of_bf16(((const qr_bf16 *)t->rows.data)[at]);
+    default: return ((const int8_t *)t->rows.data)[at] * (double)t->scales[1];
+    }
+}
+
+/* Half a step of the format at magnitude x, of a row whose greatest magnitude is `top`. */
+static double tolerance(qr_dtype dtype, double x, double top)
+{
+    return dtype == QR_F32 ? 1e-6 * fabs(x) + 1e-9 : dtype == QR_BF16 ? fabs(x) / 255 + 1e-9 : top / 253;
+}
+
+static void assert_row_is(const rows_under_test *t, const double *want)
+{
+    double top = 0;
+    for (uint32_t i = 0; i < t->rows.dim; i++) top = fmax(top, fabs(want[i]));
+    for (uint32_t i = 0; i < t->rows.dim; i++)
+        if (fabs(element(t, i) - want[i]) > tolerance(t->rows.dtype, want[i], top))
+            fail_msg("dtype %d, dim %u, element %u: %g instead of %g", t->rows.dtype, t->rows.dim, i, element(t, i),
+                     want[i]);
+    assert_only_row_one_written(t);
+}
+
+static void rms_norm_agrees_with_double_precision_in_every_dtype(void **state)
+{
+    (void)state;
+    float           in[DIM_MAX], weight[DIM_MAX];
+    double          want[DIM_MAX];
+    rows_under_test t;
+    fill(in, DIM_MAX, 1);
+    fill(weight, DIM_MAX, 2);
+    for (uint32_t dim = 1; dim <= DIM_MAX; dim++) {
+        double squares = 0;
+        for (uint32_t i = 0; i < dim; i++) squares += (double)in[i] * (double)in[i];
+        for (uint32_t i = 0; i < dim; i++) want[i] = (double)in[i] * (double)weight[i] / sqrt(squares / dim + 1e-5);
+        for (uint32_t k = 0; k < table_count; k++)
+            for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+                prepare_rows(&t, dtype, dim, dim % 2 == 0 ? STRIDE : dim);
+                tables[k]->rms_norm(&t.rows, 1, in, weight, 1e-5f);
+                assert_row_is(&t, want);
+            }
+    }
+}
+
+static void convert_agrees_with_double_precision_in_every_dtype(void **state)
+{
+    (void)state;
+    float           in[DIM_MAX];
+    double          want[DIM_MAX];
+    rows_under_test t;
+    fill(in, DIM_MAX, 3);
+    for (uint32_t dim = 1; dim <= DIM_MAX; dim++) {
+        for (uint32_t i = 0; i < dim; i++) want[i] = (double)in[i];
+        for (uint32_t k = 0; k < table_count; k++)
+            for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+                prepare_rows(&t, dtype, dim, STRIDE);
+                tables[k]->convert(&t.rows, 1, in);
+                assert_row_is(&t, want);
+            }
+    }
+}
+
+/* Rounding must be the same on every instruction set, ties, infinities, denormals and NaN included. */
+static void conversion_to_bf16_and_int8_has_the_same_bits_everywhere(void **state)
+{
+    (void)state;
+    static const uint32_t bits[] = {0x3f808000, 0x3f818000, 0x3f80ffff, 0xbf808000, 0x7f800000, 0xff800000, 0x7f7fffff,
+                                    0x00000001, 0x00008000, 0x80018000, 0x7fc00000, 0x7f800001, 0,          0x80000000};
+    float                 in[DIM_MAX];
+    rows_under_test       t;
+    fill(in, DIM_MAX, 4);
+    for (uint32_t i = 0; i < sizeof bits / sizeof *bits; i++) in[i] = qr_f32_of_bits(bits[i]);
+    for (uint32_t k = 0; k < table_count; k++) {
+        prepare_rows(&t, QR_BF16, DIM_MAX, STRIDE);
+        tables[k]->convert(&t.rows, 1, in);
+        for (uint32_t i = 0; i < DIM_MAX; i++)
+            assert_int_equal(((const qr_bf16 *)t.rows.data)[STRIDE + i], qr_bf16_of_f32(in[i]));
+    }
+    for (uint32_t i = 0; i < DIM_MAX; i++) in[i] = i == 77 ? 127.0f : (float)i - 64.5f; /* ties */
+    for (uint32_t k = 0; k < table_count; k++) {
+        prepare_rows(&t, QR_INT8, DIM_MAX, STRIDE);
+        tables[k]->convert(&t.rows, 1, in);
+        assert_true(t.scales[1] == 1.0f);
+        for (uint32_t i = 0; i < DIM_MAX; i++)
+            assert_int_equal(((const int8_t *)t.rows.data)[STRIDE + i], lrintf(in[i]));
+    }
+}
+
+static void a_row_of_zeros_has_int8_codes_of_zero(void **state)
+{
+    (void)state;
+    const float     in[DIM_MAX] = {0};
+    rows_under_test t;
+    for (uint32_t k = 0; k < table_count; k++) {
+        prepare_rows(&t, QR_INT8, DIM_MAX, STRIDE);
+        tables[k]->convert(&t.rows, 1, in);
+        for (uint32_t i = 0; i < DIM_MAX; i++) assert_int_equal(((const int8_t *)t.rows.data)[STRIDE + i], 0);
+        assert_true(t.scales[1] == 0.0f);
+    }
+}
+
+static uint32_t plain_argmax(const float *x, uint32_t count)
+{
+    uint32_t best = UINT32_MAX;
+    for (uint32_t i = 0; i < count; i++)
+        if (!isnan(x[i]) && (best == UINT32_MAX || x[i] > x[best])) best = i;
+    return best == UINT32_MAX ? 0 : best;
+}
+
+static void argmax_takes_the_lowest_of_equals_and_never_nan(void **state)
+{
+    (void)state;
+    static const float values[] = {0.0f, -0.0f, 1.0f, 1.0f, -1.0f, -INFINITY, NAN};
+    float              x[DIM_MAX], value;
+    for (uint32_t seed = 0; seed < 400; seed++) {
+        const uint32_t count = 1 + qr_random_below(1, seed, 0, DIM_MAX), kinds = 1 + qr_random_below(2, seed, 0, 7);
+        const uint32_t first = 7 - kinds;
+        for (uint32_t i = 0; i < count; i++) x[i] = values[first + qr_random_below(3, seed, i, kinds)];
+        for (uint32_t k = 0; k < table_count; k++) {
+            const uint32_t best = tables[k]->argmax(x, count, &value);
+            assert_int_equal(best, plain_argmax(x, count));
+            assert_int_equal(qr_bits_of_f32(value), qr_bits_of_f32(x[best]));
+        }
+    }
+}
+
+static void sum_exp_agrees_with_double_precision(void **state)
+{
+    (void)state;
+    static float x[LONG];
+    for (uint32_t round = 0; round < DIM_MAX + 2; round++) {
+        const uint32_t count = round < DIM_MAX ? round + 1 : LONG - (round - DIM_MAX);
+        double         want = 0, top = -1e30;
+        for (uint32_t i = 0; i < count; i++) x[i] = 18.0f * sample(round, i);
+        for (uint32_t i = 0; i < count; i++) top = fmax(top, (double)x[i]);
+        for (uint32_t i = 0; i < count; i++) want += exp((double)x[i] - top);
+        for (uint32_t k = 0; k < table_count; k++) {
+            const double got = (double)tables[k]->sum_exp(x, count, (float)top);
+            if (fabs(got - want) > 1e-6 * want) fail_msg("%s: %.9g instead of %.9g", tables[k]->isa, got, want);
+        }
+    }
+}
+
+static void one_exponential_has_a_relative_error_below_2e_minus_7(void **state)
+{
+    (void)state;
+    for (uint32_t k = 0; k < table_count; k++)
+        for (float x = -87.0f; x <= 0.0f; x += 0.00737f) {
+            const double want = exp((double)x), got = (double)tables[k]->sum_exp(&x, 1, 0.0f);
+            if (fabs(got - want) > 2e-7 * want) fail_msg("%s: exp(%g) = %.9g", tables[k]->isa, (double)x, got);
+        }
+}
+
+static void axpy_adds_the_scaled_row_and_touches_nothing_else(void **state)
+{
+    (void)state;
+    float in[DIM_MAX], out[DIM_MAX + 2];
+    fill(in, DIM_MAX, 5);
+    for (uint32_t count = 1; count <= DIM_MAX; count++)
+        for (uint32_t k = 0; k < table_count; k++) {
+            fill(out, DIM_MAX + 2, 6);
+            tables[k]->axpy(out + 1, in, 0.75f, count);
+            for (uint32_t i = 0; i < DIM_MAX + 2; i++) {
+                const bool   inside = i >= 1 && i <= count;
+                const double want   = (double)sample(6, i) + (inside ? 0.75 * (double)in[i - 1] : 0.0);
+                assert_true(fabs((double)out[i] - want) <= (inside ? 2e-7 * (1 + fabs(want)) : 0.0));
+            }
+        }
+}
+
+static void selection_obeys_both_caps(void **state)
+{
+    (void)state;
+    unsetenv("QUIRE_ISA");
+    const qr_kernels *best = qr_kernels_select(NULL);
+    assert_ptr_equal(best, tables[0]);
+    assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
+    assert_null(qr_kernels_select("sse9"));
+    setenv("QUIRE_ISA", "scalar", 1);
+    assert_string_equal(qr_kernels_select(NULL)->isa, "scalar");
+    assert_string_equal(qr_kernels_select("avx512_bf16")->isa, "scalar");
+    setenv("QUIRE_ISA", "avx512_bf16", 1);
+    assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
+    setenv("QUIRE_ISA", "avx3", 1);
+    assert_null(qr_kernels_select(NULL));
+    assert_null(qr_kernels_select("scalar"));
+    unsetenv("QUIRE_ISA");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rms_norm_agrees_with_double_precision_in_every_dtype),
+        cmocka_unit_test(convert_agrees_with_double_precision_in_every_dtype),
+        cmocka_unit_test(conversion_to_bf16_and_int8_has_the_same_bits_everywhere),
+        cmocka_unit_test(a_row_of_zeros_has_int8_codes_of_zero),
+        cmocka_unit_test(argmax_takes_the_lowest_of_equals_and_never_nan),
+        cmocka_unit_test(sum_exp_agrees_with_double_precision),
+        cmocka_unit_test(one_exponential_has_a_relative_error_below_2e_minus_7),
+        cmocka_unit_test(axpy_adds_the_scaled_row_and_touches_nothing_else),
+        cmocka_unit_test(selection_obeys_both_caps),
+    };
+    return cmocka_run_group_tests(tests, find_tables, NULL);
+}

@@ -1,0 +1,6 @@
+/* The avx512 table compiled for any machine: see emulate_avx512.h. */
+#define QR_EMULATE_AVX512 "tests/support/emulate_avx512.h"
+#define QR_ISA_NAME emulated_avx512
+#include "kernels/simd/avx512.h"
+
+#include "kernels/isa/table.h"
