@@ -69,7 +69,7 @@ typedef struct qr_pool_node {
     qr_block_list *cached_lists;          /* [max_tenants] */
     uint32_t      *active, *active_place; /* tenants with CACHED blocks here, [active_count]; [max_tenants] */
     uint32_t       active_count;
-    const uint8_t *order; /* [node_count] this node first, then by distance */
+    uint8_t       *order; /* [node_count] this node first, then by distance */
 } qr_pool_node;
 
 typedef struct qr_block_pool {

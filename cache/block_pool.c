@@ -1,0 +1,556 @@
+/* States, lists and extents of blocks, and the choice of the next block (docs/CACHE.md, sections 2, 3, 4 and 8). */
+#include "cache/block_pool.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "cache/cache.h"
+#include "cache/layout.h"
+
+enum { WORD_BITS = 64, WHOLE = 0xff, EXTENT_CANDIDATES = 8 };
+
+/* ---- lists ----------------------------------------------------------------------------------------------------------
+ */
+
+static void list_append(qr_block_pool *pool, qr_block_list *list, uint32_t id)
+{
+    qr_block *block = &pool->blocks[id];
+    block->next     = QR_BLOCK_NONE;
+    block->prev     = list->tail;
+    if (list->tail == QR_BLOCK_NONE)
+        list->head = id;
+    else
+        pool->blocks[list->tail].next = id;
+    list->tail = id;
+    list->count++;
+}
+
+static void list_remove(qr_block_pool *pool, qr_block_list *list, uint32_t id)
+{
+    const qr_block *block = &pool->blocks[id];
+    if (block->prev == QR_BLOCK_NONE)
+        list->head = block->next;
+    else
+        pool->blocks[block->prev].next = block->next;
+    if (block->next == QR_BLOCK_NONE)
+        list->tail = block->prev;
+    else
+        pool->blocks[block->next].prev = block->prev;
+    list->count--;
+}
+
+static const qr_block_list empty_list = {QR_BLOCK_NONE, QR_BLOCK_NONE, 0};
+
+/* ---- extents by number of FREE blocks -------------------------------------------------------------------------------
+ */
+
+static void set_insert(qr_extent_set *set, uint32_t extent)
+{
+    const uint32_t word = extent / WORD_BITS;
+    set->words[word] |= 1ull << extent % WORD_BITS;
+    set->summary[word / WORD_BITS] |= 1ull << word % WORD_BITS;
+}
+
+static void set_remove(qr_extent_set *set, uint32_t extent)
+{
+    const uint32_t word = extent / WORD_BITS;
+    set->words[word] &= ~(1ull << extent % WORD_BITS);
+    if (set->words[word] == 0) set->summary[word / WORD_BITS] &= ~(1ull << word % WORD_BITS);
+}
+
+/* The lowest extent with exactly `free` FREE blocks, or QR_BLOCK_NONE. A summary word covers 32768 blocks. */
+static uint32_t set_lowest(const qr_pool_node *node, uint32_t free)
+{
+    const qr_extent_set *set = &node->by_free[free];
+    for (uint32_t s = 0; s < node->summary_count; s++) {
+        if (set->summary[s] == 0) continue;
+        const uint32_t word = s * WORD_BITS + (uint32_t)__builtin_ctzll(set->summary[s]);
+        return word * WORD_BITS + (uint32_t)__builtin_ctzll(set->words[word]);
+    }
+    return QR_BLOCK_NONE;
+}
+
+static uint32_t extent_of(const qr_pool_node *node, uint32_t id) { return (id - node->first) / QR_EXTENT_BLOCKS; }
+static uint32_t extent_first(const qr_pool_node *node, uint32_t extent)
+{
+    return node->first + extent * QR_EXTENT_BLOCKS;
+}
+static uint32_t extent_end(const qr_pool_node *node, uint32_t extent)
+{
+    return qr_min_u32(extent_first(node, extent) + QR_EXTENT_BLOCKS, node->end);
+}
+
+static void flip_free(qr_pool_node *node, uint32_t id)
+{
+    const uint32_t extent = extent_of(node, id);
+    uint8_t       *mask   = &node->free_mask[extent];
+    set_remove(&node->by_free[__builtin_popcount(*mask)], extent);
+    *mask = (uint8_t)(*mask ^ 1u << (id - node->first) % QR_EXTENT_BLOCKS);
+    set_insert(&node->by_free[__builtin_popcount(*mask)], extent);
+}
+
+/* ---- transitions ----------------------------------------------------------------------------------------------------
+ */
+
+static qr_pool_node *node_of(const qr_block_pool *pool, uint32_t id) { return &pool->nodes[pool->blocks[id].node]; }
+
+static void cached_insert(qr_block_pool *pool, qr_pool_node *node, uint32_t id)
+{
+    const uint32_t tenant = pool->blocks[id].tenant;
+    if (node->cached_lists[tenant].count == 0) {
+        node->active_place[tenant]         = node->active_count;
+        node->active[node->active_count++] = tenant;
+    }
+    list_append(pool, &node->cached_lists[tenant], id);
+    node->cached++, pool->cached++, pool->tenants[tenant].cached++;
+}
+
+static void cached_remove(qr_block_pool *pool, qr_pool_node *node, uint32_t id)
+{
+    const uint32_t tenant = pool->blocks[id].tenant;
+    list_remove(pool, &node->cached_lists[tenant], id);
+    node->cached--, pool->cached--, pool->tenants[tenant].cached--;
+    if (node->cached_lists[tenant].count != 0) return;
+    const uint32_t last                      = node->active[--node->active_count];
+    node->active[node->active_place[tenant]] = last;
+    node->active_place[last]                 = node->active_place[tenant];
+}
+
+static void leave_state(qr_block_pool *pool, uint32_t id)
+{
+    qr_pool_node *node = node_of(pool, id);
+    switch ((qr_block_state)pool->blocks[id].state) {
+    case QR_BLOCK_FREE:
+        node->free--, pool->free--;
+        if (pool->extents)
+            flip_free(node, id);
+        else
+            list_remove(pool, &node->free_list, id);
+        break;
+    case QR_BLOCK_RESERVED:
+        node->reserved--, pool->reserved--;
+        list_remove(pool, &node->reserved_list, id);
+        pool->blocks[id].owner = NULL;
+        break;
+    case QR_BLOCK_USED: node->used--, pool->used--, pool->tenants[pool->blocks[id].tenant].used--; break;
+    case QR_BLOCK_CACHED: cached_remove(pool, node, id); break;
+    }
+}
+
+static void enter_state(qr_block_pool *pool, uint32_t id, qr_block_state state)
+{
+    qr_pool_node *node     = node_of(pool, id);
+    pool->blocks[id].state = (uint8_t)state;
+    if (state != QR_BLOCK_USED) pool->blocks[id].released = ++pool->last_release;
+    switch (state) {
+    case QR_BLOCK_FREE:
+        node->free++, pool->free++;
+        if (pool->extents)
+            flip_free(node, id);
+        else
+            list_append(pool, &node->free_list, id);
+        break;
+    case QR_BLOCK_RESERVED:
+        node->reserved++, pool->reserved++;
+        list_append(pool, &node->reserved_list, id);
+        break;
+    case QR_BLOCK_USED: node->used++, pool->used++, pool->tenants[pool->blocks[id].tenant].used++; break;
+    case QR_BLOCK_CACHED: cached_insert(pool, node, id); break;
+    }
+}
+
+static void change_state(qr_block_pool *pool, uint32_t id, qr_block_state state)
+{
+    leave_state(pool, id);
+    enter_state(pool, id, state);
+}
+
+static void forget_content(qr_block_pool *pool, uint32_t id)
+{
+    if (pool->blocks[id].index == QR_INDEX_PREFIX) qr_prefix_index_evict(pool->prefix, id);
+    if (pool->blocks[id].index == QR_INDEX_CROSS) qr_cross_index_evict(pool->cross, id);
+}
+
+static void evict(qr_block_pool *pool, uint32_t id)
+{
+    pool->evictions++;
+    forget_content(pool, id);
+}
+
+void qr_block_pool_unindex(qr_block_pool *pool, uint32_t id)
+{
+    pool->blocks[id].index = QR_INDEX_NONE;
+    if (pool->blocks[id].state == QR_BLOCK_CACHED) change_state(pool, id, QR_BLOCK_FREE);
+}
+
+/* ---- whose block is evicted -----------------------------------------------------------------------------------------
+ */
+
+static bool evicted_before(const qr_block_pool *pool, const qr_pool_node *node, uint32_t a, uint32_t b)
+{
+    const qr_pool_tenant *x = &pool->tenants[a], *y = &pool->tenants[b];
+    const uint64_t        share_a = (uint64_t)(x->used + x->cached) * y->weight;
+    const uint64_t        share_b = (uint64_t)(y->used + y->cached) * x->weight;
+    if (share_a != share_b) return share_a > share_b;
+    return pool->blocks[node->cached_lists[a].head].released < pool->blocks[node->cached_lists[b].head].released;
+}
+
+/* The tenant with the largest share for its weight; equal shares: the oldest block. */
+static uint32_t victim_tenant(const qr_block_pool *pool, const qr_pool_node *node)
+{
+    uint32_t victim = node->active[0];
+    for (uint32_t i = 1; i < node->active_count; i++)
+        if (evicted_before(pool, node, node->active[i], victim)) victim = node->active[i];
+    return victim;
+}
+
+static uint32_t evict_one(qr_block_pool *pool, qr_pool_node *node)
+{
+    if (node->cached == 0) return QR_BLOCK_NONE;
+    const uint32_t id = node->cached_lists[victim_tenant(pool, node)].head;
+    evict(pool, id);
+    return id;
+}
+
+/* ---- choosing a block -----------------------------------------------------------------------------------------------
+ */
+
+static bool is_reserved_for(const qr_block_pool *pool, uint32_t id, const qr_block_table *table)
+{
+    return pool->blocks[id].state == QR_BLOCK_RESERVED && pool->blocks[id].owner == table;
+}
+
+/* Steps to the next block of the table's extent; theft takes from its end. */
+static void advance_reservation(const qr_block_pool *pool, qr_block_table *table)
+{
+    const uint32_t      id   = table->reserved++;
+    const qr_pool_node *node = node_of(pool, id);
+    if (table->reserved >= extent_end(node, extent_of(node, id)) || !is_reserved_for(pool, table->reserved, table))
+        table->reserved = QR_BLOCK_NONE;
+}
+
+static uint32_t take_reserved(const qr_block_pool *pool, qr_block_table *table)
+{
+    const uint32_t id = table->reserved;
+    if (id == QR_BLOCK_NONE) return QR_BLOCK_NONE;
+    if (is_reserved_for(pool, id, table)) {
+        advance_reservation(pool, table);
+        return id;
+    }
+    table->reserved = QR_BLOCK_NONE;
+    return QR_BLOCK_NONE;
+}
+
+/* All blocks FREE or CACHED by this tenant: a tenant's flood must not evict others through their shared extents. */
+static bool can_evict_extent(const qr_block_pool *pool, const qr_pool_node *node, uint32_t extent, uint32_t tenant)
+{
+    const uint32_t first = extent_first(node, extent);
+    if (first + QR_EXTENT_BLOCKS > node->end) return false;
+    for (uint32_t id = first; id < first + QR_EXTENT_BLOCKS; id++) {
+        const qr_block *block = &pool->blocks[id];
+        if (block->state == QR_BLOCK_FREE) continue;
+        if (block->state != QR_BLOCK_CACHED || block->tenant != tenant) return false;
+    }
+    return true;
+}
+
+static uint32_t evict_extent(qr_block_pool *pool, qr_pool_node *node)
+{
+    if (node->cached == 0) return QR_BLOCK_NONE;
+    const uint32_t tenant = victim_tenant(pool, node);
+    uint32_t       oldest = node->cached_lists[tenant].head;
+    for (uint32_t i = 0; i < EXTENT_CANDIDATES && oldest != QR_BLOCK_NONE; i++, oldest = pool->blocks[oldest].next) {
+        const uint32_t extent = extent_of(node, oldest);
+        if (!can_evict_extent(pool, node, extent, tenant)) continue;
+        const uint32_t first = extent_first(node, extent);
+        for (uint32_t id = first; id < first + QR_EXTENT_BLOCKS; id++)
+            if (pool->blocks[id].state == QR_BLOCK_CACHED) evict(pool, id);
+        pool->extents_evicted++;
+        return extent;
+    }
+    return QR_BLOCK_NONE;
+}
+
+/* Reserves a whole extent for the table and takes its first block. */
+static uint32_t take_extent(qr_block_pool *pool, qr_pool_node *node, qr_block_table *table)
+{
+    uint32_t extent = set_lowest(node, QR_EXTENT_BLOCKS);
+    if (extent == QR_BLOCK_NONE) extent = evict_extent(pool, node);
+    if (extent == QR_BLOCK_NONE) return QR_BLOCK_NONE;
+    pool->extents_taken++;
+    const uint32_t first = extent_first(node, extent);
+    for (uint32_t id = first; id < first + QR_EXTENT_BLOCKS; id++) {
+        change_state(pool, id, QR_BLOCK_RESERVED);
+        pool->blocks[id].owner = table;
+    }
+    table->reserved = first;
+    return take_reserved(pool, table);
+}
+
+/* The block after the previous one, if FREE and in the same extent. */
+static uint32_t take_next(const qr_block_pool *pool, const qr_pool_node *node, const qr_block_table *table,
+                          uint32_t entry)
+{
+    if (entry <= table->first) return QR_BLOCK_NONE;
+    const uint32_t previous = table->blocks[entry - 1];
+    if (previous < node->first || previous >= node->end) return QR_BLOCK_NONE;
+    if (previous + 1 == extent_end(node, extent_of(node, previous))) return QR_BLOCK_NONE;
+    return pool->blocks[previous + 1].state == QR_BLOCK_FREE ? previous + 1 : QR_BLOCK_NONE;
+}
+
+/* From the fullest extent that still has `wanted` FREE blocks, else from the one with the most. */
+static uint32_t take_open(const qr_pool_node *node, uint32_t wanted)
+{
+    uint32_t extent = QR_BLOCK_NONE;
+    for (uint32_t free = wanted; free <= QR_EXTENT_BLOCKS && extent == QR_BLOCK_NONE; free++)
+        extent = set_lowest(node, free);
+    for (uint32_t free = wanted - 1; free >= 1 && extent == QR_BLOCK_NONE; free--) extent = set_lowest(node, free);
+    if (extent == QR_BLOCK_NONE) return QR_BLOCK_NONE;
+    return extent_first(node, extent) + (uint32_t)__builtin_ctz(node->free_mask[extent]);
+}
+
+static bool wants_extent(const qr_block_table *table, uint32_t entry, uint32_t wanted)
+{
+    if (entry % QR_EXTENT_BLOCKS != 0) return false;
+    return wanted == QR_EXTENT_BLOCKS || (entry >= QR_EXTENT_BLOCKS && table->grows && table->running);
+}
+
+static uint32_t take_from_node(qr_block_pool *pool, qr_pool_node *node, qr_block_table *table, uint32_t entry,
+                               uint32_t wanted)
+{
+    if (node->free + node->cached == 0) return QR_BLOCK_NONE;
+    uint32_t id = QR_BLOCK_NONE;
+    if (!pool->extents) {
+        id = node->free_list.head;
+    } else {
+        if (wants_extent(table, entry, wanted)) id = take_extent(pool, node, table);
+        if (id == QR_BLOCK_NONE) id = take_next(pool, node, table, entry);
+        if (id == QR_BLOCK_NONE) id = take_open(node, wanted);
+    }
+    return id != QR_BLOCK_NONE ? id : evict_one(pool, node);
+}
+
+/* The block that was reserved last, of the nearest node that has one. */
+static uint32_t steal(qr_block_pool *pool, uint32_t home)
+{
+    for (uint32_t i = 0; i < pool->node_count; i++) {
+        const qr_pool_node *node = &pool->nodes[pool->nodes[home].order[i]];
+        if (node->reserved == 0) continue;
+        pool->reservation_thefts++;
+        return node->reserved_list.tail;
+    }
+    return QR_BLOCK_NONE;
+}
+
+static void use(qr_block_pool *pool, uint32_t id, uint32_t tenant)
+{
+    qr_block *block = &pool->blocks[id];
+    leave_state(pool, id);
+    block->serial = ++pool->last_serial;
+    block->chain = block->parent = 0;
+    block->root                  = false;
+    block->tenant                = tenant;
+    block->refs                  = 1;
+    enter_state(pool, id, QR_BLOCK_USED);
+}
+
+uint32_t qr_block_pool_acquire(qr_block_pool *pool, qr_block_table *table, uint32_t entry, uint32_t wanted)
+{
+    qr_assert(wanted >= 1 && wanted <= QR_EXTENT_BLOCKS && table->home < pool->node_count);
+    uint32_t       id    = take_reserved(pool, table);
+    const uint8_t *order = pool->nodes[table->home].order;
+    for (uint32_t i = 0; i < pool->node_count && id == QR_BLOCK_NONE; i++)
+        id = take_from_node(pool, &pool->nodes[order[i]], table, entry, wanted);
+    if (id == QR_BLOCK_NONE) id = steal(pool, table->home);
+    qr_assert(id != QR_BLOCK_NONE);
+    pool->spilled += pool->blocks[id].node != table->home;
+    use(pool, id, table->root.tenant);
+    return id;
+}
+
+bool qr_block_pool_refuses(qr_block_pool *pool) { return pool->fail_after != 0 && --pool->fail_after == 0; }
+
+void qr_block_pool_unreserve(qr_block_pool *pool, qr_block_table *table)
+{
+    for (uint32_t id; (id = take_reserved(pool, table)) != QR_BLOCK_NONE;) change_state(pool, id, QR_BLOCK_FREE);
+}
+
+/* ---- references -----------------------------------------------------------------------------------------------------
+ */
+
+/* The last reference and pin are gone. */
+static void settle(qr_block_pool *pool, uint32_t id)
+{
+    if (!pool->keep) forget_content(pool, id);
+    change_state(pool, id, pool->blocks[id].index == QR_INDEX_NONE ? QR_BLOCK_FREE : QR_BLOCK_CACHED);
+}
+
+void qr_block_pool_share(qr_block_pool *pool, uint32_t id)
+{
+    qr_block *block = &pool->blocks[id];
+    qr_assert(block->state == QR_BLOCK_USED || block->state == QR_BLOCK_CACHED);
+    if (block->state == QR_BLOCK_CACHED) change_state(pool, id, QR_BLOCK_USED);
+    block->refs++;
+}
+
+void qr_block_pool_release(qr_block_pool *pool, uint32_t id)
+{
+    qr_block *block = &pool->blocks[id];
+    qr_assert(block->refs > 0);
+    block->refs--;
+    if (block->refs + block->pins == 0) settle(pool, id);
+}
+
+void qr_block_pool_pin(qr_block_pool *pool, uint32_t id)
+{
+    qr_assert(pool->blocks[id].state == QR_BLOCK_USED);
+    pool->blocks[id].pins++;
+}
+
+void qr_block_pool_unpin(qr_block_pool *pool, uint32_t id)
+{
+    qr_block *block = &pool->blocks[id];
+    qr_assert(block->pins > 0);
+    block->pins--;
+    if (block->refs + block->pins == 0) settle(pool, id);
+}
+
+/* ---- tenants, nodes -------------------------------------------------------------------------------------------------
+ */
+
+static void flush_list(qr_block_pool *pool, const qr_block_list *list)
+{
+    while (list->count != 0) forget_content(pool, list->head);
+}
+
+void qr_block_pool_flush(qr_block_pool *pool)
+{
+    for (uint32_t n = 0; n < pool->node_count; n++) {
+        qr_pool_node *node = &pool->nodes[n];
+        while (node->active_count != 0) flush_list(pool, &node->cached_lists[node->active[0]]);
+    }
+}
+
+void qr_block_pool_set_weight(qr_block_pool *pool, uint32_t tenant, uint32_t weight)
+{
+    qr_assert(tenant < pool->max_tenants && weight >= 1);
+    pool->tenants[tenant].weight = weight;
+}
+
+void qr_block_pool_forget_tenant(qr_block_pool *pool, uint32_t tenant)
+{
+    qr_assert(tenant < pool->max_tenants && pool->tenants[tenant].used == 0);
+    for (uint32_t n = 0; n < pool->node_count; n++) flush_list(pool, &pool->nodes[n].cached_lists[tenant]);
+}
+
+uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count)
+{
+    if (pool->node_count == 1) return 0;
+    uint32_t votes[QR_MAX_NODES] = {0}, home = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (hits[i] != QR_BLOCK_NONE) votes[pool->blocks[hits[i]].node]++;
+    for (uint32_t n = 1; n < pool->node_count; n++) {
+        const qr_pool_node *a = &pool->nodes[n], *b = &pool->nodes[home];
+        const uint32_t      available_a = a->free + a->cached + a->reserved;
+        const uint32_t      available_b = b->free + b->cached + b->reserved;
+        if (votes[n] > votes[home] || (votes[n] == votes[home] && available_a > available_b)) home = n;
+    }
+    return home;
+}
+
+/* ---- creation -------------------------------------------------------------------------------------------------------
+ */
+
+void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, uint32_t *first_block)
+{
+    const bool whole = num_blocks / node_count >= QR_EXTENT_BLOCKS;
+    for (uint32_t n = 0; n < node_count; n++) {
+        const uint32_t first = (uint32_t)((uint64_t)num_blocks * n / node_count);
+        first_block[n]       = whole ? first / QR_EXTENT_BLOCKS * QR_EXTENT_BLOCKS : first;
+    }
+    first_block[node_count] = num_blocks;
+}
+
+/* What the arena gives to one node, from its block range. */
+static void layout_node(const qr_cache_options *options, qr_pool_node *node, qr_arena *arena)
+{
+    node->extent_count  = qr_ceil_div_u32(node->end - node->first, QR_EXTENT_BLOCKS);
+    node->word_count    = qr_ceil_div_u32(node->extent_count, WORD_BITS);
+    node->summary_count = qr_ceil_div_u32(node->word_count, WORD_BITS);
+    node->free_mask     = QR_ARENA_TAKE(arena, uint8_t, node->extent_count);
+    for (uint32_t k = 0; k <= QR_EXTENT_BLOCKS; k++) {
+        node->by_free[k].words   = QR_ARENA_TAKE(arena, uint64_t, node->word_count);
+        node->by_free[k].summary = QR_ARENA_TAKE(arena, uint64_t, node->summary_count);
+    }
+    node->cached_lists = QR_ARENA_TAKE(arena, qr_block_list, options->max_tenants);
+    node->active       = QR_ARENA_TAKE(arena, uint32_t, options->max_tenants);
+    node->active_place = QR_ARENA_TAKE(arena, uint32_t, options->max_tenants);
+    node->order        = QR_ARENA_TAKE(arena, uint8_t, options->node_count);
+}
+
+static void split_blocks(const qr_cache_options *options, uint32_t *first_block)
+{
+    if (options->first_block != NULL)
+        memcpy(first_block, options->first_block, (options->node_count + 1) * sizeof *first_block);
+    else
+        qr_block_pool_split(options->num_blocks, options->node_count, first_block);
+}
+
+void qr_block_pool_layout(qr_block_pool *pool, const qr_cache_options *options, qr_arena *arena)
+{
+    uint32_t first_block[QR_MAX_NODES + 1];
+    split_blocks(options, first_block);
+    pool->blocks  = QR_ARENA_TAKE(arena, qr_block, options->num_blocks);
+    pool->tokens  = QR_ARENA_TAKE(arena, int32_t, (size_t)options->num_blocks * options->block_size);
+    pool->nodes   = QR_ARENA_TAKE(arena, qr_pool_node, options->node_count);
+    pool->tenants = QR_ARENA_TAKE(arena, qr_pool_tenant, options->max_tenants);
+    for (uint32_t n = 0; n < options->node_count; n++) {
+        qr_pool_node counted, *node = pool->nodes ? &pool->nodes[n] : &counted;
+        node->first = first_block[n], node->end = first_block[n + 1];
+        layout_node(options, node, arena);
+    }
+}
+
+static uint32_t distance(const qr_cache_options *options, uint32_t a, uint32_t b)
+{
+    if (a == b) return 0; /* whatever the table says: a node is nearest to itself */
+    if (options->distance != NULL) return options->distance[a * options->node_count + b] + 1;
+    return a > b ? a - b : b - a;
+}
+
+/* By distance, equal ones by number: insertion sort of at most QR_MAX_NODES. */
+static void order_nodes(const qr_cache_options *options, uint32_t home, uint8_t *order)
+{
+    for (uint32_t n = 0; n < options->node_count; n++) {
+        uint32_t place = n;
+        for (; place > 0 && distance(options, home, order[place - 1]) > distance(options, home, n); place--)
+            order[place] = order[place - 1];
+        order[place] = (uint8_t)n;
+    }
+}
+
+static void init_node(qr_block_pool *pool, const qr_cache_options *options, uint32_t n)
+{
+    qr_pool_node *node = &pool->nodes[n];
+    order_nodes(options, n, node->order);
+    node->free_list = node->reserved_list = empty_list;
+    for (uint32_t t = 0; t < pool->max_tenants; t++) node->cached_lists[t] = empty_list;
+    for (uint32_t e = 0; e < node->extent_count; e++) set_insert(&node->by_free[0], e);
+    for (uint32_t id = node->first; id < node->end; id++) {
+        pool->blocks[id].node = (uint8_t)n;
+        enter_state(pool, id, QR_BLOCK_FREE);
+    }
+}
+
+void qr_block_pool_init(qr_block_pool *pool, const qr_cache_options *options)
+{
+    pool->num_blocks  = options->num_blocks;
+    pool->block_size  = options->block_size;
+    pool->node_count  = options->node_count;
+    pool->max_tenants = options->max_tenants;
+    pool->extents     = options->extents;
+    pool->keep        = options->enable_prefix_caching;
+    for (uint32_t t = 0; t < pool->max_tenants; t++) pool->tenants[t].weight = 1;
+    for (uint32_t n = 0; n < pool->node_count; n++) init_node(pool, options, n);
+}

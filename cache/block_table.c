@@ -1,0 +1,193 @@
+/* Operations on one sequence's block table (docs/CACHE.md, section 7). */
+#include "cache/block_table.h"
+
+#include "base/assert.h"
+#include "base/bits.h"
+
+/* ---- entries, and the runs of adjacent ids among them
+ * ---------------------------------------------------------------- */
+
+/* Entry i continues the run of entry i - 1. */
+static bool joins(const qr_block_table *table, uint32_t i)
+{
+    return i > table->first && table->blocks[i] == table->blocks[i - 1] + 1;
+}
+
+/* A run more, or less; blocks likewise. Unsigned wrap-around subtracts. */
+static void count_runs(qr_block_pool *pool, qr_block_table *table, uint32_t more_runs, uint32_t fewer_runs)
+{
+    table->runs += more_runs - fewer_runs;
+    if (table->running) pool->runs += (uint64_t)more_runs - fewer_runs;
+}
+
+static void push(qr_block_pool *pool, qr_block_table *table, uint32_t id)
+{
+    qr_assert(table->count < table->capacity);
+    table->blocks[table->count++] = id;
+    count_runs(pool, table, !joins(table, table->count - 1), 0);
+    pool->run_blocks += table->running;
+}
+
+static void pop(qr_block_pool *pool, qr_block_table *table)
+{
+    const uint32_t last = table->count - 1, id = table->blocks[last];
+    count_runs(pool, table, 0, !joins(table, last));
+    pool->run_blocks -= table->running;
+    table->count = last;
+    qr_block_pool_release(pool, id);
+}
+
+/* The window leaves the first live entry behind. */
+static void drop_first(qr_block_pool *pool, qr_block_table *table)
+{
+    const uint32_t first = table->first, id = table->blocks[first];
+    const bool     run_goes_on = first + 1 < table->count && joins(table, first + 1);
+    count_runs(pool, table, 0, !run_goes_on);
+    pool->run_blocks -= table->running;
+    table->blocks[first] = QR_BLOCK_NONE;
+    table->first         = first + 1;
+    qr_block_pool_release(pool, id);
+}
+
+static uint32_t runs_at(const qr_block_table *table, uint32_t i)
+{
+    return (uint32_t)!joins(table, i) + (i + 1 < table->count && !joins(table, i + 1));
+}
+
+static void replace(qr_block_pool *pool, qr_block_table *table, uint32_t i, uint32_t id)
+{
+    const uint32_t before = runs_at(table, i);
+    table->blocks[i]      = id;
+    count_runs(pool, table, runs_at(table, i), before);
+}
+
+/* Only the first `keep` blocks still have the content the index knows. */
+static void cut_published(const qr_block_pool *pool, qr_block_table *table, uint32_t keep)
+{
+    if (table->published <= keep) return;
+    table->published = keep;
+    table->chain     = keep > table->first ? pool->blocks[table->blocks[keep - 1]].chain : 0;
+}
+
+/* ---- operations -----------------------------------------------------------------------------------------------------
+ */
+
+void qr_block_table_init(qr_block_table *table, uint32_t *storage, uint32_t capacity, bool grows,
+                         const qr_prefix_root *root)
+{
+    *table = (qr_block_table){
+        .blocks = storage, .capacity = capacity, .root = *root, .reserved = QR_BLOCK_NONE, .grows = grows};
+}
+
+void qr_block_table_set_running(qr_block_pool *pool, qr_block_table *table, bool running)
+{
+    if (table->running == running) return;
+    const uint64_t live = table->count - table->first;
+    table->running      = running;
+    pool->run_blocks += running ? live : -live;
+    pool->runs += running ? (uint64_t)table->runs : -(uint64_t)table->runs;
+    if (!running) qr_block_pool_unreserve(pool, table);
+}
+
+uint32_t qr_block_table_missing(const qr_block_pool *pool, const qr_block_table *table, uint32_t upto)
+{
+    const uint32_t needed = qr_ceil_div_u32(upto, pool->block_size);
+    return needed > table->count ? needed - table->count : 0;
+}
+
+bool qr_block_table_append(qr_block_pool *pool, qr_block_table *table, uint32_t upto)
+{
+    const uint32_t missing = qr_block_table_missing(pool, table, upto), end = table->count + missing;
+    if (missing == 0) return true;
+    if (missing > qr_block_pool_available(pool) || qr_block_pool_refuses(pool)) return false;
+    qr_assert(end <= table->capacity);
+    while (table->count < end) {
+        const uint32_t group_end = (table->count / QR_EXTENT_BLOCKS + 1) * QR_EXTENT_BLOCKS;
+        const uint32_t wanted    = qr_min_u32(end, group_end) - table->count;
+        push(pool, table, qr_block_pool_acquire(pool, table, table->count, wanted));
+    }
+    return true;
+}
+
+void qr_block_table_adopt(qr_block_pool *pool, qr_block_table *table, const uint32_t *hits, uint32_t count,
+                          uint32_t first_live)
+{
+    if (count == 0) return;
+    qr_assert(table->count + count <= table->capacity);
+    const bool published = table->published == table->count;
+    while (table->first < qr_min_u32(first_live, table->count)) drop_first(pool, table);
+    for (uint32_t i = 0; i < count; i++) {
+        if (table->count < first_live) {
+            table->blocks[table->count++] = QR_BLOCK_NONE;
+            table->first                  = table->count;
+            continue;
+        }
+        qr_block_pool_share(pool, hits[i]);
+        push(pool, table, hits[i]);
+    }
+    if (!published) return;
+    table->published = table->count;
+    table->chain     = pool->blocks[hits[count - 1]].chain;
+}
+
+/* Nobody else reads the block, and the index does not promise its content. */
+static bool is_writable(const qr_block *block) { return block->refs == 1 && block->index == QR_INDEX_NONE; }
+
+bool qr_block_table_needs_copy(const qr_block_pool *pool, const qr_block_table *table, uint32_t position)
+{
+    const uint32_t entry = position / pool->block_size;
+    if (entry >= table->count || entry < table->first) return false;
+    return !is_writable(&pool->blocks[table->blocks[entry]]);
+}
+
+bool qr_block_table_make_writable(qr_block_pool *pool, qr_block_table *table, uint32_t position, qr_block_copy *copy)
+{
+    const uint32_t entry = position / pool->block_size;
+    qr_assert(entry >= table->first && entry < table->count);
+    const uint32_t from = table->blocks[entry];
+    *copy               = (qr_block_copy){from, from, 0};
+    if (is_writable(&pool->blocks[from])) {
+        pool->blocks[from].chain = 0; /* of a twin of what it held so far */
+        cut_published(pool, table, entry);
+        return true;
+    }
+    if (qr_block_pool_available(pool) == 0 || qr_block_pool_refuses(pool)) return false;
+    *copy = (qr_block_copy){from, qr_block_pool_acquire(pool, table, entry, 1), position % pool->block_size};
+    if (copy->slots > 0) qr_block_pool_pin(pool, from);
+    replace(pool, table, entry, copy->to);
+    cut_published(pool, table, entry);
+    qr_block_pool_release(pool, from);
+    return true;
+}
+
+void qr_block_table_fork(qr_block_pool *pool, const qr_block_table *parent, qr_block_table *child)
+{
+    qr_assert(child->count == 0 && !child->running && child->reserved == QR_BLOCK_NONE);
+    qr_assert(parent->count <= child->capacity);
+    for (uint32_t i = 0; i < parent->count; i++) {
+        child->blocks[i] = parent->blocks[i];
+        if (i >= parent->first) qr_block_pool_share(pool, parent->blocks[i]);
+    }
+    child->count = parent->count, child->first = parent->first, child->runs = parent->runs;
+    child->root = parent->root, child->published = parent->published, child->chain = parent->chain;
+    child->home = parent->home;
+}
+
+void qr_block_table_truncate(qr_block_pool *pool, qr_block_table *table, uint32_t keep)
+{
+    qr_assert(keep == 0 || keep >= table->first);
+    while (table->count > qr_max_u32(keep, table->first)) pop(pool, table);
+    if (keep == 0) table->count = table->first = 0;
+    cut_published(pool, table, table->count);
+    qr_block_pool_unreserve(pool, table);
+}
+
+void qr_block_table_slide(qr_block_pool *pool, qr_block_table *table, uint32_t computed, uint32_t window)
+{
+    if (window == 0 || computed + 1 <= window) return;
+    const uint32_t hidden = computed + 1 - window; /* positions that no later one can see */
+    const uint32_t end    = qr_min_u32(hidden / pool->block_size, table->count);
+    while (table->first < end) drop_first(pool, table);
+}
+
+void qr_block_table_release(qr_block_pool *pool, qr_block_table *table) { qr_block_table_truncate(pool, table, 0); }

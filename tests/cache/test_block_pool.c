@@ -1,0 +1,116 @@
+/* The pool's order: golden vectors V1 to V7 (extents off) and V12 to V15 (extents on) of docs/CACHE.md. */
+#include "cache/fixture.h"
+
+static qr_cache cache;
+static sequence a, b, c, d, e;
+
+static int destroy(void **state)
+{
+    (void)state;
+    qr_cache_destroy(&cache);
+    return 0;
+}
+
+static void fresh_pool_in_release_order(uint32_t num_blocks)
+{
+    qr_cache_options options = default_options(num_blocks, 16);
+    options.extents          = false;
+    options.max_tenants      = 1;
+    create(&cache, &options);
+}
+
+/* A and B share 48 tokens. */
+static void v1_to_v5_reproduce_the_order_of_release(void **state)
+{
+    (void)state;
+    fresh_pool_in_release_order(10);
+    start(&a, 100, 55, 0); /* V1 */
+    assert_int_equal(prefill(&cache, &a), 0);
+    assert_blocks(&a.table, 0, 1, 2, 3);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(cache.pool.blocks[i].index, i < 3 ? QR_INDEX_PREFIX : QR_INDEX_NONE);
+        assert_int_equal(cache.pool.blocks[i].refs, 1);
+    }
+    start(&b, 100, 53, 0); /* V2 */
+    b.tokens[48] = -1;
+    assert_int_equal(prefill(&cache, &b), 3);
+    assert_blocks(&b.table, 0, 1, 2, 4);
+    for (uint32_t i = 0; i < 3; i++) assert_int_equal(cache.pool.blocks[i].refs, 2);
+    assert_int_equal(qr_block_pool_available(&cache.pool), 5);
+    assert_sound(&cache, &a, &b);
+    release(&cache, &a); /* V3 */
+    release(&cache, &b);
+    assert_reuse(&cache, 5, 6, 7, 8, 9, 3, 4, 2, 1, 0);
+    start(&c, 100, 54, 0); /* V4 */
+    assert_int_equal(prefill(&cache, &c), 3);
+    assert_blocks(&c.table, 0, 1, 2, 5);
+    assert_int_equal(qr_block_pool_available(&cache.pool), 6);
+    assert_sound(&cache, &c);
+    release(&cache, &c);
+    assert_reuse(&cache, 6, 7, 8, 9, 3, 4, 5, 2, 1, 0);
+    start(&d, 5000, 160, 0); /* V5 */
+    assert_int_equal(prefill(&cache, &d), 0);
+    assert_blocks(&d.table, 6, 7, 8, 9, 3, 4, 5, 2, 1, 0);
+    assert_int_equal(qr_block_pool_available(&cache.pool), 0);
+    assert_int_equal(cache.prefix.entries, 10);
+    assert_sound(&cache, &d);
+}
+
+static void v6_and_v7_evict_tails_before_heads(void **state)
+{
+    (void)state;
+    fresh_pool_in_release_order(10);
+    start(&e, 100, 87, 0); /* V6 */
+    prefill(&cache, &e);
+    start(&a, 1000, 48, 0);
+    prefill(&cache, &a);
+    release(&cache, &e);
+    release(&cache, &a);
+    assert_reuse(&cache, 9, 5, 4, 3, 2, 1, 0, 8, 7, 6);
+    start(&b, 100, 35, 0); /* V7 */
+    assert_int_equal(prefill(&cache, &b), 2);
+    assert_blocks(&b.table, 0, 1, 9);
+    assert_int_equal(qr_block_pool_available(&cache.pool), 7);
+    assert_sound(&cache, &b);
+}
+
+static void v12_to_v15_hand_out_extents(void **state)
+{
+    (void)state;
+    qr_cache_options options      = default_options(32, 16);
+    options.enable_prefix_caching = false;
+    create(&cache, &options);
+    const uint32_t bs = 16;
+    start(&a, 0, 20 * bs, 0); /* V12 */
+    prefill(&cache, &a);
+    assert_blocks(&a.table, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19);
+    for (uint32_t i = 20; i < 24; i++) assert_int_equal(cache.pool.blocks[i].state, QR_BLOCK_RESERVED);
+    assert_int_equal(cache.pool.reserved, 4);
+    start(&b, 0, 3 * bs, 0); /* V13 */
+    prefill(&cache, &b);
+    assert_blocks(&b.table, 24, 25, 26);
+    start(&c, 0, 2 * bs, 0);
+    prefill(&cache, &c);
+    assert_blocks(&c.table, 27, 28);
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 4 * bs)); /* V14 */
+    assert_blocks(&b.table, 24, 25, 26, 29);
+    assert_true(qr_block_table_append(&cache.pool, &a.table, 21 * bs));
+    assert_int_equal(a.table.blocks[20], 20);
+    assert_int_equal(cache.pool.run_blocks, 27);
+    assert_int_equal(cache.pool.runs, 4);
+    start(&d, 0, 5 * bs, 0); /* V15 */
+    prefill(&cache, &d);
+    assert_blocks(&d.table, 30, 31, 23, 22, 21);
+    assert_int_equal(cache.pool.reservation_thefts, 3);
+    assert_sound(&cache, &a, &b, &c, &d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(v1_to_v5_reproduce_the_order_of_release, destroy),
+        cmocka_unit_test_teardown(v6_and_v7_evict_tails_before_heads, destroy),
+        cmocka_unit_test_teardown(v12_to_v15_hand_out_extents, destroy),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
