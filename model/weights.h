@@ -9,19 +9,23 @@
 #include <stdbool.h>
 
 #include "model/architecture.h"
+#include "model/safetensors.h"
 
 #include "quire/model.h"
 
-typedef struct qr_weights qr_weights;
+typedef struct qr_weights {
+    const qr_architecture *architecture;
+    const qr_safetensors  *files; /* NULL: synthetic */
+    uint64_t               seed;  /* synthetic */
+} qr_weights;
 
 /* One tensor of shape [rows][columns], found and checked. A value: copy it, keep it as long as the model lives. */
 typedef struct qr_matrix {
     const qr_weights *weights;
+    const qr_tensor  *tensor; /* files */
     uint32_t          rows, columns;
-    uint32_t          tensor; /* files: its number in the table */
-    uint64_t          stream; /* synthetic: of the random numbers */
-    float             scale;  /* synthetic: standard deviation; rows of norms are constant 1 */
-    bool              constant;
+    uint64_t          key;   /* synthetic: of the random numbers */
+    float             scale; /* synthetic: standard deviation; 0: every element is 1 (norms) */
 } qr_matrix;
 
 /* ERR_FORMAT names the tensor and both shapes. rows = outputs, columns = inputs, as stored. */
@@ -40,6 +44,10 @@ quire_status qr_weights_vector(const qr_weights *weights, uint32_t count, float 
                                const char *name_format, ...) __attribute__((format(printf, 5, 6)));
 
 bool qr_weights_has(const qr_weights *weights, const char *name);
+
+/* Compares the files with the architecture: every tensor it needs is there in its shape and a readable dtype, and
+ * nothing else is there but leftovers known to be harmless. */
+quire_status qr_weights_check(const qr_weights *weights, quire_error *error);
 
 /* What a model is made of, for the forward passes. Both live as long as the model. */
 const qr_architecture *qr_model_architecture(const quire_model *model);

@@ -1,0 +1,211 @@
+/* quire_model: a checked description and the open files, a few kilobytes. The weights are read by the network. */
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "model/config_json.h"
+#include "model/presets.h"
+#include "model/tensor_list.h"
+#include "model/weights.h"
+
+enum { NAME_BYTES = 128, PATH_BYTES = 4096 };
+
+struct quire_model {
+    quire_allocator allocator;
+    char            name[NAME_BYTES];
+    qr_architecture architecture;
+    qr_safetensors *files; /* NULL: synthetic */
+    qr_weights      weights;
+    quire_dtype     weight_dtype; /* as asked for */
+};
+
+/* ---- create
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* The caller may have been compiled against an older or a newer struct. */
+static quire_status take_options(const quire_model_options *given, quire_model_options *options, quire_error *error)
+{
+    *options = (quire_model_options){.size = sizeof *options};
+    if (given == NULL) return QUIRE_OK;
+    if (given->size < sizeof given->size)
+        return qr_fail(error, QUIRE_ERR_INVALID, "quire_model_options.size: %zu, set it to sizeof(quire_model_options)",
+                       given->size);
+    memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    if ((unsigned)options->weight_dtype > QUIRE_DTYPE_INT8)
+        return qr_fail(error, QUIRE_ERR_INVALID, "model.weight_dtype: %d is outside 0..3", (int)options->weight_dtype);
+    if (options->shape_count > 0 && options->shape == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "model.shape: %u overrides, but the array is NULL",
+                       options->shape_count);
+    return QUIRE_OK;
+}
+
+static quire_status create(const quire_model_options *options, quire_model **model_out, quire_error *error)
+{
+    quire_model *model = qr_allocate(&options->allocator, sizeof *model, 64);
+    if (model == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory for a model's description");
+    model->allocator    = options->allocator;
+    model->weight_dtype = options->weight_dtype;
+    model->weights      = (qr_weights){.architecture = &model->architecture, .seed = options->weight_seed};
+    *model_out          = model;
+    return QUIRE_OK;
+}
+
+static quire_status destroying_on_failure(quire_status status, quire_model **model)
+{
+    if (status != QUIRE_OK) {
+        quire_model_destroy(*model);
+        *model = NULL;
+    }
+    return status;
+}
+
+static void name_of_folder(const char *path, char *name)
+{
+    char       *absolute = realpath(path, NULL);
+    const char *slash    = strrchr(absolute ? absolute : path, '/');
+    snprintf(name, NAME_BYTES, "%s", slash && slash[1] != '\0' ? slash + 1 : path);
+    free(absolute);
+}
+
+/* Tied or not: where the files have lm_head.weight it is used, else the input embedding, unless config.json forbids.
+ * Some T5 files hold the shared embedding under a stack's name only. */
+static void resolve_names(qr_architecture *a, const qr_safetensors *files)
+{
+    static const char *const shared[] = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"};
+    for (size_t i = 0; a->family == QR_FAMILY_T5 && i < sizeof shared / sizeof *shared; ++i)
+        if (qr_safetensors_find(files, shared[i]) != NULL) {
+            a->embedding_name = shared[i];
+            break;
+        }
+    const bool own    = qr_safetensors_find(files, "lm_head.weight") != NULL;
+    const bool forbid = a->tie_given && !a->tie_word_embeddings;
+    a->output_name    = own || forbid ? "lm_head.weight" : a->embedding_name;
+}
+
+static quire_status load(quire_model *model, const char *path, quire_error *error)
+{
+    char config[PATH_BYTES];
+    if ((size_t)snprintf(config, sizeof config, "%s/config.json", path) >= sizeof config)
+        return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(path));
+    name_of_folder(path, model->name);
+    QR_TRY(qr_architecture_read(config, &model->architecture, error));
+    QR_TRY(qr_safetensors_open(path, &model->allocator, &model->files, error));
+    resolve_names(&model->architecture, model->files);
+    model->weights.files = model->files;
+    return qr_weights_check(&model->weights, error);
+}
+
+quire_status quire_model_load(const char *path, const quire_model_options *options, quire_model **model_out,
+                              quire_error *error)
+{
+    quire_model_options o;
+    *model_out = NULL;
+    if (path == NULL || path[0] == '\0') return qr_fail(error, QUIRE_ERR_INVALID, "model.path: empty");
+    QR_TRY(take_options(options, &o, error));
+    QR_TRY(create(&o, model_out, error));
+    return destroying_on_failure(load(*model_out, path, error), model_out);
+}
+
+quire_status quire_model_synthetic(const char *preset, const quire_model_options *options, quire_model **model_out,
+                                   quire_error *error)
+{
+    quire_model_options o;
+    *model_out = NULL;
+    QR_TRY(take_options(options, &o, error));
+    QR_TRY(create(&o, model_out, error));
+    quire_model *model = *model_out;
+    snprintf(model->name, sizeof model->name, "%s", preset ? preset : "");
+    return destroying_on_failure(
+        qr_architecture_preset(model->name, o.shape, o.shape_count, &model->architecture, error), model_out);
+}
+
+void quire_model_destroy(quire_model *model)
+{
+    if (model == NULL) return;
+    const quire_allocator allocator = model->allocator;
+    qr_safetensors_close(model->files);
+    qr_deallocate(&allocator, model, sizeof *model);
+}
+
+/* ---- describe
+ * -------------------------------------------------------------------------------------------------------- */
+
+const qr_architecture *qr_model_architecture(const quire_model *model) { return &model->architecture; }
+const qr_weights      *qr_model_weights(const quire_model *model) { return &model->weights; }
+
+qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap)
+{
+    if (model->weight_dtype == QUIRE_DTYPE_F32) return QR_F32;
+    if (model->weight_dtype == QUIRE_DTYPE_BF16) return QR_BF16;
+    if (model->weight_dtype == QUIRE_DTYPE_INT8) return QR_INT8;
+    const qr_kernels *kernels = qr_kernels_select(isa_cap);
+    return kernels != NULL ? qr_projection_preferred_dtype(kernels) : QR_F32;
+}
+
+typedef struct totals {
+    qr_dtype dtype;
+    uint64_t parameters, bytes;
+} totals;
+
+static quire_status add(void *context, const qr_tensor_need *need)
+{
+    totals        *t        = context;
+    const uint64_t elements = (uint64_t)need->rows * need->columns;
+    t->parameters += elements;
+    t->bytes += elements * (need->rank == 1 ? sizeof(float) : qr_dtype_bytes(t->dtype));
+    if (need->rank == 2 && t->dtype == QR_INT8) t->bytes += need->rows * sizeof(float); /* scales */
+    return QUIRE_OK;
+}
+
+void quire_model_describe(const quire_model *model, quire_model_info *info)
+{
+    static const quire_dtype public_dtype[] = {
+        [QR_F32] = QUIRE_DTYPE_F32, [QR_BF16] = QUIRE_DTYPE_BF16, [QR_INT8] = QUIRE_DTYPE_INT8};
+    const qr_architecture *a = &model->architecture;
+    totals                 t = {.dtype = qr_model_weight_dtype(model, NULL)};
+    (void)qr_tensor_list_walk(a, add, &t);
+    quire_model_info full = {
+        .size                    = info->size,
+        .name                    = model->name,
+        .architecture            = a->model_type,
+        .parameters              = t.parameters,
+        .weight_bytes            = t.bytes,
+        .vocab_size              = a->vocab_size,
+        .max_position_embeddings = a->max_position_embeddings,
+        .hidden_size             = a->hidden_size,
+        .layers                  = a->layers,
+        .heads                   = a->heads,
+        .kv_heads                = a->kv_heads,
+        .head_dim                = a->head_dim,
+        .encoder_layers          = a->encoder_layers,
+        .decoder_start_token_id  = a->decoder_start_token_id,
+        .eos_count               = a->eos_count,
+        .weight_dtype            = public_dtype[t.dtype],
+    };
+    memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
+    memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
+}
+
+void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
+{
+    const qr_architecture *a = &model->architecture;
+    *facts_out               = (qr_model_facts){
+                      .encoder_decoder         = a->family == QR_FAMILY_T5,
+                      .vocab_size              = a->vocab_size,
+                      .decoder_layers          = a->layers,
+                      .encoder_layers          = a->encoder_layers,
+                      .heads                   = a->heads,
+                      .kv_heads                = a->kv_heads,
+                      .head_dim                = a->head_dim,
+                      .window                  = a->window,
+                      .max_position_embeddings = a->max_position_embeddings,
+                      .decoder_start_token_id  = a->decoder_start_token_id,
+                      .eos_count               = a->eos_count,
+    };
+    memcpy(facts_out->eos_token_ids, a->eos_token_ids, sizeof facts_out->eos_token_ids);
+}
