@@ -1,0 +1,152 @@
+/* The stages of a forward pass. Each is run by all threads of the team at once (SPMD) and ends with the barrier: rows
+ * are dealt out for what works on rows, columns for projections, the attention plan's items for attention. */
+#include "model/network.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+void qr_stage_end(qr_pass *pass, uint64_t *bucket)
+{
+    qr_team *team = pass->network->options.team;
+    if (pass->thread != 0) {
+        qr_team_barrier(team, pass->thread);
+        return;
+    }
+    qr_forward_report *report  = &pass->network->report;
+    const uint64_t     done_ns = qr_now_ns();
+    *(pass->in_encoder ? &report->encoder_ns : bucket) += done_ns - pass->mark_ns;
+    qr_team_barrier(team, pass->thread);
+    pass->mark_ns = qr_now_ns();
+    report->barrier_ns += pass->mark_ns - done_ns;
+}
+
+typedef struct row_range {
+    uint32_t first, end;
+} row_range;
+
+/* The thread's part of 0..count-1. */
+static row_range dealt(const qr_pass *pass, uint32_t count)
+{
+    const uint64_t n = count;
+    return (row_range){(uint32_t)(n * pass->thread / pass->thread_count),
+                       (uint32_t)(n * (pass->thread + 1) / pass->thread_count)};
+}
+
+void qr_stage_copy_blocks(qr_pass *pass)
+{
+    const qr_batch *batch = pass->batch;
+    if (batch->copy_count == 0) return;
+    const qr_network *network = pass->network;
+    const row_range   layers  = dealt(pass, network->kv->layers);
+    for (uint32_t layer = layers.first; layer < layers.end; layer++)
+        for (uint32_t i = 0; i < batch->copy_count; i++)
+            qr_kv_copy_block(&network->kv_shape, qr_kv_memory_plane(network->kv, layer), batch->copies[i].from,
+                             batch->copies[i].to, batch->copies[i].slots);
+    qr_stage_end(pass, &pass->network->report.attention_ns);
+}
+
+static float *f32_row(const qr_rows *rows, uint32_t row) { return (float *)rows->data + (size_t)row * rows->stride; }
+
+static void widen_embedding(const qr_network *network, uint32_t token, float *out)
+{
+    const uint32_t hidden = network->architecture->hidden_size;
+    const size_t   offset = (size_t)token * hidden;
+    if (network->embedding_dtype == QR_F32) {
+        memcpy(out, (const float *)(const void *)network->embedding_rows.base + offset, hidden * sizeof *out);
+        return;
+    }
+    const qr_bf16 *row = (const qr_bf16 *)(const void *)network->embedding_rows.base + offset;
+    for (uint32_t i = 0; i < hidden; i++) out[i] = qr_f32_of_bf16(row[i]);
+}
+
+void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
+{
+    const qr_network *network = pass->network;
+    const row_range   mine    = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) {
+        const int32_t token = encoder ? *network->encoder_tokens[row] : pass->batch->tokens[row];
+        widen_embedding(network, (uint32_t)token, f32_row(&network->buffers.hidden, row));
+    }
+}
+
+void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
+{
+    const qr_network *network = pass->network;
+    const row_range   mine    = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++)
+        network->kernels->rms_norm(&network->buffers.normed, row, f32_row(&network->buffers.hidden, row), weight,
+                                   network->architecture->norm_epsilon);
+    qr_stage_end(pass, &pass->network->report.rowwise_ns);
+}
+
+void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
+                      const qr_projection_out *out)
+{
+    qr_projection_run(linear->projection, pass->thread, x, rows, out);
+    qr_stage_end(pass, &pass->network->report.projection_ns);
+}
+
+/* int8 weights: quantises what the last stage wrote. Otherwise it was written as the next projection reads it. */
+static void quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows)
+{
+    if (from->data == to->data) return;
+    const row_range mine = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) pass->network->kernels->convert(to, row, f32_row(from, row));
+    qr_stage_end(pass, &pass->network->report.rowwise_ns);
+}
+
+void qr_stage_append(qr_pass *pass, const qr_attention_plan *plan, const qr_attention_args *args)
+{
+    qr_attention_append(plan, args, pass->thread);
+    qr_stage_end(pass, &pass->network->report.attention_ns);
+}
+
+void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append)
+{
+    uint64_t *bucket = &pass->network->report.attention_ns;
+    if (append) qr_attention_append(plan, args, pass->thread);
+    if (append && qr_attention_needs_append_barrier(plan)) qr_stage_end(pass, bucket);
+    qr_attention_run(plan, args, pass->thread);
+    if (qr_attention_needs_merge(plan)) {
+        qr_stage_end(pass, bucket);
+        qr_attention_merge(plan, args, pass->thread);
+    }
+    qr_stage_end(pass, bucket);
+}
+
+void qr_stage_output(qr_pass *pass, const qr_linear *linear, const float *bias, uint32_t rows)
+{
+    const qr_buffers *buffers = &pass->network->buffers;
+    quantise(pass, &buffers->attended, &buffers->attended_read, rows);
+    qr_stage_project(pass, linear, &buffers->attended_read, rows,
+                     &(qr_projection_out){.to = buffers->hidden, .add = true, .bias = bias});
+}
+
+void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
+{
+    const qr_buffers *buffers = &pass->network->buffers;
+    qr_stage_norm(pass, rows, layer->feed_norm);
+    qr_stage_project(pass, layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
+    quantise(pass, &buffers->fed, &buffers->fed_read, rows);
+    qr_stage_project(pass, layer->feed_out, &buffers->fed_read, rows,
+                     &(qr_projection_out){.to = buffers->hidden, .add = true});
+}
+
+/* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */
+void qr_stage_logits(qr_pass *pass)
+{
+    qr_network     *network = pass->network;
+    const qr_batch *batch   = pass->batch;
+    if (batch->logits_count == 0) return;
+    const row_range mine = dealt(pass, batch->logits_count);
+    for (uint32_t i = mine.first; i < mine.end; i++)
+        network->kernels->rms_norm(&network->buffers.selected, i,
+                                   f32_row(&network->buffers.hidden, batch->logits_rows[i]), network->decoder_norm,
+                                   network->architecture->norm_epsilon);
+    qr_stage_end(pass, &network->report.rowwise_ns);
+    const float scale = network->architecture->logits_scale;
+    qr_projection_run(network->head->projection, pass->thread, &network->buffers.selected, batch->logits_count,
+                      &(qr_projection_out){.to = network->buffers.logits, .multiply = scale == 1 ? 0 : scale});
+    qr_stage_end(pass, &network->report.logits_ns);
+}
