@@ -21,8 +21,10 @@ typedef struct qr_placement {
 } qr_placement;
 
 /* options: cpus, threads, smt, bind of [topology]. One thread per allowed physical core by default, at most
- * floor(quota), at least 1. ERR_INVALID: `cpus` cannot be read, names absent or forbidden CPUs, or holds fewer than
- * `threads`. `warning_out` (256 bytes) gets a sentence when more threads than the quota were asked for, else "". */
+ * floor(quota), at least 1; fewer threads than cores are spread evenly over nodes and cores. ERR_INVALID: `cpus`
+ * cannot be read, names absent or forbidden CPUs (a place, e.g. "node:0", stands for its allowed ones), or holds fewer
+ * than `threads` (with bind = none they share). `warning_out` (256 bytes) gets a sentence when more threads than the
+ * quota were asked for, else "". */
 quire_status qr_placement_plan(const qr_topology *topology, const quire_engine_options *options,
                                qr_placement *placement_out, char *warning_out, quire_error *error);
 
