@@ -32,8 +32,8 @@ double qr_stream_normal(qr_stream *stream)
     static const double b[7] = {4.2313330701600911252e+1, 6.8718700749205790830e+2, 5.3941960214247511077e+3,
                                 2.1213794301586595867e+4, 3.9307895800092710610e+4, 2.8729085735721942674e+4,
                                 5.2264952788528545610e+3};
-    static const double c[8] = {1.42343711074968357734e0,  4.63033784615654529590e0,  5.76949722146069140550e0,
-                                3.64784832476320460504e0,  1.27045825245236838258e0,  2.41780725177450611770e-1,
+    static const double c[8] = {1.42343711074968357734e0,  4.63033784615654529590e0, 5.76949722146069140550e0,
+                                3.64784832476320460504e0,  1.27045825245236838258e0, 2.41780725177450611770e-1,
                                 2.27238449892691845833e-2, 7.74545014278341407640e-4};
     static const double d[7] = {2.05319162663775882187e0,  1.67638483018380384940e0,  6.89767334985100004550e-1,
                                 1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4,
@@ -41,8 +41,8 @@ double qr_stream_normal(qr_stream *stream)
     static const double e[8] = {6.65790464350110377720e0,  5.46378491116411436990e0,  1.78482653991729133580e0,
                                 2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
                                 2.71155556874348757815e-5, 2.01033439929228813265e-7};
-    static const double f[7] = {5.99832206555887937690e-1, 1.36929880922735805310e-1,  1.48753612908506148525e-2,
-                                7.86869131145613259100e-4, 1.84631831751005468180e-5,  1.42151175831644588870e-7,
+    static const double f[7] = {5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
+                                7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7,
                                 2.04426310338993978564e-15};
     const double        p = qr_stream_uniform(stream), q = p - 0.5;
     if (fabs(q) <= 0.425) return q * ratio(a, b, 0.180625 - q * q);
@@ -78,8 +78,10 @@ size_t qr_table_draw(const double *table, size_t count, qr_stream *stream)
     size_t       low = 0, high = count - 1;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (table[middle] < u) low = middle + 1;
-        else high = middle;
+        if (table[middle] < u)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -223,8 +225,7 @@ static double draw(const qr_distribution *from, qr_stream *stream)
         return qr_stream_gamma(stream, shape) * from->mean / shape;
     }
     case QR_DISTRIBUTION_ZIPF: return (double)qr_table_draw(from->table, from->table_count, stream) + 1;
-    case QR_DISTRIBUTION_EMPIRICAL:
-        return from->table[(size_t)(qr_stream_uniform(stream) * (double)from->table_count)];
+    case QR_DISTRIBUTION_EMPIRICAL: return from->table[(size_t)(qr_stream_uniform(stream) * (double)from->table_count)];
     }
     return from->value;
 }

@@ -30,18 +30,18 @@ struct qr_workload {
     uint32_t         max_model_len, count, next, streams, skipped;
     profile          profile;
     double           rate, burstiness, rampup_s;
-    double           arrival_s;          /* of the last request */
-    double           arrival_scale;      /* normalize_arrivals */
+    double           arrival_s;     /* of the last request */
+    double           arrival_scale; /* normalize_arrivals */
     lengths          mix[MAX_MIX];
     double           mix_table[MAX_MIX]; /* cumulative */
     uint32_t         mix_count;
     uint32_t         prefix_groups, prefix_tokens;
-    double          *prefix_table;       /* [prefix_groups] cumulative */
+    double          *prefix_table; /* [prefix_groups] cumulative */
     double           encoder_repeat;
     uint32_t         tenant_count;
-    double          *tenant_table;       /* [tenant_count] cumulative */
+    double          *tenant_table; /* [tenant_count] cumulative */
     char (*tenant_names)[16];
-    quire_request shape;                 /* n, sampling, ignore_eos */
+    quire_request shape; /* n, sampling, ignore_eos */
     qr_trace     *trace;
 };
 
@@ -197,8 +197,10 @@ quire_status qr_workload_create(const quire_config *config, const quire_model_in
     workload->seed            = seed;
     workload->max_model_len   = max_model_len;
     const quire_status status = build(workload, config, error);
-    if (status == QUIRE_OK) *workload_out = workload;
-    else qr_workload_destroy(workload);
+    if (status == QUIRE_OK)
+        *workload_out = workload;
+    else
+        qr_workload_destroy(workload);
     return status;
 }
 
@@ -268,8 +270,10 @@ void qr_workload_next(qr_workload *workload, qr_workload_request *request_out)
 {
     const uint32_t index = workload->next++;
     *request_out         = (qr_workload_request){0};
-    if (workload->trace != NULL) qr_trace_request(workload->trace, index, request_out);
-    else draw_random(workload, index, request_out);
+    if (workload->trace != NULL)
+        qr_trace_request(workload->trace, index, request_out);
+    else
+        draw_random(workload, index, request_out);
     fit(workload, request_out);
     request_out->content_key   = qr_mix64(~(uint64_t)index);
     request_out->sampling_seed = qr_random_u64(workload->seed, STREAM_SAMPLING, index);

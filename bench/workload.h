@@ -8,13 +8,13 @@
 #include "quire/model.h"
 
 typedef struct qr_workload_request {
-    uint64_t        due_ns;        /* from the start; 0 in closed loops */
+    uint64_t        due_ns; /* from the start; 0 in closed loops */
     uint32_t        prompt_tokens, output_tokens, encoder_tokens;
     uint32_t        prefix_tokens; /* of the prompt, the first ones are those of group prefix_key */
     uint64_t        prefix_key, content_key, encoder_key; /* equal keys, equal tokens */
-    const uint64_t *hash_ids;      /* [hash_count] of a trace: equal id = equal tokens of that block; NULL: none */
+    const uint64_t *hash_ids; /* [hash_count] of a trace: equal id = equal tokens of that block; NULL: none */
     uint32_t        hash_count;
-    uint32_t        tenant, mix;   /* mix: class of [[workload.mix]] */
+    uint32_t        tenant, mix; /* mix: class of [[workload.mix]] */
     int32_t         priority;
     uint64_t        sampling_seed;
 } qr_workload_request;
@@ -26,11 +26,11 @@ quire_status qr_workload_create(const quire_config *config, const quire_model_in
                                 uint64_t seed, qr_workload **workload_out, quire_error *error);
 void         qr_workload_destroy(qr_workload *workload); /* NULL is allowed */
 
-uint32_t    qr_workload_count(const qr_workload *workload);     /* UINT32_MAX: as many as the run's duration takes */
-bool        qr_workload_is_closed(const qr_workload *workload); /* due when a slot frees, not by the clock */
+uint32_t    qr_workload_count(const qr_workload *workload);      /* UINT32_MAX: as many as the run's duration takes */
+bool        qr_workload_is_closed(const qr_workload *workload);  /* due when a slot frees, not by the clock */
 bool        qr_workload_is_offline(const qr_workload *workload); /* profile throughput: all due at 0 */
-uint32_t    qr_workload_streams(const qr_workload *workload);   /* closed loops: requests in flight */
-uint32_t    qr_workload_skipped(const qr_workload *workload);   /* trace rows beyond max_model_len */
+uint32_t    qr_workload_streams(const qr_workload *workload);    /* closed loops: requests in flight */
+uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
 const char *qr_workload_profile(const qr_workload *workload);
 const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);
 

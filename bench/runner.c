@@ -1,0 +1,449 @@
+/* See runner.h. The caller's thread is generator and reader; it sleeps to absolute due times. */
+#include "bench/runner.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "bench/array.h"
+#include "bench/progress.h"
+
+enum { EVENTS_PER_POLL = 256, IDLE_WAIT_NS = 500000, STEADY_SECONDS = 10 };
+
+typedef struct sequence_times { /* of one sequence in flight */
+    int64_t  first_ns, last_ns;
+    uint32_t tokens;
+} sequence_times;
+
+typedef struct player {
+    const qr_run_options *options;
+    quire_engine         *engine;
+    qr_run               *run;
+    uint64_t              start;     /* monotonic */
+    uint32_t              n;         /* sequences per request */
+    sequence_times       *sequences; /* [request_count * n], grows with requests */
+    size_t                sequence_count;
+    int32_t              *prompt, *encoder; /* scratch, [max_model_len], [max encoder tokens] */
+    size_t                encoder_capacity;
+    qr_workload_request   next; /* drawn, not yet submitted */
+    int64_t               next_due;
+    bool                  have_next;
+    uint32_t              submitted, ended, drawn, cap;
+    double                verify_fraction;
+    int64_t               duration_ns, grace_ns;
+    qr_progress           progress;
+    /* driver */
+    pthread_t       driver;
+    pthread_mutex_t mutex;
+    pthread_cond_t  work;
+    bool            stopping;
+} player;
+
+static int64_t now_of(const player *p) { return (int64_t)(qr_now_ns() - p->start); }
+
+/* ---- driver thread ---- */
+
+static void wait_for_work(player *p)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += IDLE_WAIT_NS;
+    if (until.tv_nsec >= 1000000000) until.tv_nsec -= 1000000000, until.tv_sec++;
+    pthread_mutex_lock(&p->mutex);
+    if (!p->stopping) pthread_cond_timedwait(&p->work, &p->mutex, &until);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static bool is_stopping(player *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    const bool stopping = p->stopping;
+    pthread_mutex_unlock(&p->mutex);
+    return stopping;
+}
+
+static void *drive(void *argument)
+{
+    player *p = argument;
+    while (!is_stopping(p)) {
+        quire_step step;
+        p->run->status = quire_engine_step(p->engine, &step);
+        if (p->run->status != QUIRE_OK) break;
+        if (step.rows == 0 && step.rows_encoder == 0) {
+            wait_for_work(p);
+            continue;
+        }
+        step.start_ns -= p->start;
+        if (!QR_ARRAY_PUSH(p->run->steps, p->run->step_count, step)) p->run->status = QUIRE_ERR_NO_MEMORY;
+        if (p->run->status != QUIRE_OK) break;
+    }
+    return NULL;
+}
+
+static void signal_driver(player *p, bool stop)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->stopping |= stop;
+    pthread_cond_signal(&p->work);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* ---- generator ---- */
+
+static void draw_next(player *p)
+{
+    p->have_next = p->drawn < qr_workload_count(p->options->workload);
+    if (!p->have_next) return;
+    qr_workload_next(p->options->workload, &p->next);
+    p->next_due = (int64_t)p->next.due_ns;
+    p->drawn++;
+}
+
+static bool is_chosen(const player *p, uint32_t index)
+{
+    if (p->verify_fraction <= 0) return false;
+    const uint32_t every = p->verify_fraction >= 1 ? 1 : (uint32_t)(1 / p->verify_fraction);
+    return index % every == 0;
+}
+
+static void make_request(player *p, const qr_workload_request *shape, quire_request *request)
+{
+    qr_workload_fill(p->options->workload, shape, request);
+    qr_workload_prompt(p->options->workload, shape, p->prompt);
+    request->prompt = p->prompt;
+    if (shape->encoder_tokens > 0) {
+        qr_workload_encoder(p->options->workload, shape, p->encoder);
+        request->encoder_input = p->encoder;
+    }
+}
+
+static quire_status record_request(player *p, int64_t due)
+{
+    qr_run_request record = {.shape          = p->next,
+                             .due_ns         = due,
+                             .submit_ns      = -1,
+                             .planned_ns     = -1,
+                             .prompt_done_ns = -1,
+                             .first_ns       = -1,
+                             .end_ns         = -1,
+                             .tpot_ns        = -1};
+    if (is_chosen(p, (uint32_t)p->run->request_count)) record.kept = calloc(p->next.output_tokens, sizeof *record.kept);
+    if (!QR_ARRAY_PUSH(p->run->requests, p->run->request_count, record)) return QUIRE_ERR_NO_MEMORY;
+    for (uint32_t i = 0; i < p->n; i++)
+        if (!QR_ARRAY_PUSH(p->sequences, p->sequence_count, (sequence_times){0})) return QUIRE_ERR_NO_MEMORY;
+    return QUIRE_OK;
+}
+
+/* Submits p->next. ERR_FULL leaves it for later; another refusal is the request's result. */
+static quire_status submit_next(player *p, int64_t due)
+{
+    quire_request    request;
+    quire_request_id id;
+    make_request(p, &p->next, &request);
+    request.user_data            = (void *)(uintptr_t)p->run->request_count;
+    const int64_t      submit_ns = now_of(p);
+    const quire_status status    = quire_engine_submit(p->engine, &request, &id, NULL);
+    if (status == QUIRE_ERR_FULL) return status;
+    QR_TRY(record_request(p, due));
+    qr_run_request *record = &p->run->requests[p->run->request_count - 1];
+    record->submit_ns      = submit_ns;
+    p->submitted++;
+    if (status != QUIRE_OK) {
+        record->status = status;
+        record->finish = QUIRE_FINISH_ERROR;
+        record->end_ns = submit_ns;
+        p->ended++;
+    }
+    draw_next(p);
+    return QUIRE_OK;
+}
+
+static quire_status submit_due(player *p, bool accepting)
+{
+    const bool closed = qr_workload_is_closed(p->options->workload);
+    bool       any    = false;
+    while (accepting && p->have_next) {
+        const uint32_t in_flight = p->submitted - p->ended;
+        const int64_t  now       = now_of(p);
+        if (closed ? in_flight >= qr_workload_streams(p->options->workload) : p->next_due > now) break;
+        if (p->cap > 0 && in_flight >= p->cap) break;
+        const quire_status status = submit_next(p, closed ? now : p->next_due);
+        if (status == QUIRE_ERR_FULL) break;
+        QR_TRY(status);
+        any = true;
+    }
+    if (any) signal_driver(p, false);
+    return QUIRE_OK;
+}
+
+/* ---- events ---- */
+
+static quire_status take_token(player *p, const quire_event *event, qr_run_request *record)
+{
+    const size_t    index = (size_t)(uintptr_t)event->user_data;
+    const int64_t   now   = (int64_t)(event->time_ns - p->start);
+    sequence_times *times = &p->sequences[index * p->n + event->sequence % p->n];
+    if (times->tokens++ == 0) {
+        times->first_ns = now;
+        if (record->first_ns < 0) record->first_ns = now;
+    } else {
+        const qr_run_gap gap = {.end_ns = now, .gap_ns = now - times->last_ns, .request = (uint32_t)index};
+        if ((uint64_t)gap.gap_ns > record->itl_worst_ns) record->itl_worst_ns = (uint64_t)gap.gap_ns;
+        if (!QR_ARRAY_PUSH(p->run->gaps, p->run->gap_count, gap)) return QUIRE_ERR_NO_MEMORY;
+    }
+    times->last_ns = now;
+    record->output_tokens++;
+    if (record->kept && event->sequence == 0 && record->kept_count < record->shape.output_tokens)
+        record->kept[record->kept_count++] = event->token;
+    return QR_ARRAY_PUSH(p->run->tokens, p->run->token_count, now) ? QUIRE_OK : QUIRE_ERR_NO_MEMORY;
+}
+
+static int64_t since_start(const player *p, uint64_t time_ns) { return time_ns ? (int64_t)(time_ns - p->start) : -1; }
+
+static void take_finish(player *p, const quire_event *event, qr_run_request *record)
+{
+    const quire_finish_detail *detail = event->detail;
+    const size_t               index  = (size_t)(uintptr_t)event->user_data;
+    const sequence_times      *times  = &p->sequences[index * p->n + event->sequence % p->n];
+    if (times->tokens > 1) {
+        const double tpot = (double)(times->last_ns - times->first_ns) / (times->tokens - 1);
+        const double done = record->sequences_ended;
+        record->tpot_ns   = record->tpot_ns < 0 ? tpot : (record->tpot_ns * done + tpot) / (done + 1);
+    }
+    record->sequences_ended++;
+    record->finish = (quire_finish)event->finish;
+    record->status = (quire_status)event->status;
+    if (detail != NULL) {
+        record->planned_ns     = since_start(p, detail->first_planned_ns);
+        record->prompt_done_ns = since_start(p, detail->prompt_done_ns);
+        record->cached_tokens  = detail->cached_tokens;
+        record->encoder_shared = detail->encoder_shared != 0;
+        record->preemptions += detail->preemptions;
+        for (int i = 0; i < QUIRE_WAIT_REASONS; i++) record->wait_ns[i] += detail->wait_ns[i];
+    }
+    if (event->last) {
+        record->end_ns = (int64_t)(event->time_ns - p->start);
+        p->ended++;
+    }
+}
+
+static quire_status take_events(player *p)
+{
+    quire_event events[EVENTS_PER_POLL];
+    size_t      count;
+    while ((count = quire_engine_poll(p->engine, events, EVENTS_PER_POLL)) > 0)
+        for (size_t i = 0; i < count; i++) {
+            qr_run_request *record = &p->run->requests[(uintptr_t)events[i].user_data];
+            if (events[i].kind == QUIRE_EVENT_TOKEN)
+                QR_TRY(take_token(p, &events[i], record));
+            else
+                take_finish(p, &events[i], record);
+        }
+    return QUIRE_OK;
+}
+
+static void wait_for_events(const player *p, int64_t until_ns)
+{
+    int64_t wait = until_ns - now_of(p);
+    if (wait < 0) wait = 0;
+    if (wait > 100000000) wait = 100000000;
+    const struct timespec timeout = {.tv_nsec = wait};
+    struct pollfd         ready   = {.fd = quire_engine_event_fd(p->engine), .events = POLLIN};
+    ppoll(&ready, 1, &timeout, NULL);
+}
+
+/* ---- warm-up ---- */
+
+/* Least-squares slope of tokens per second over the last ten one-second buckets, as a share of their mean. */
+static bool is_steady(const player *p, int64_t now, double slope)
+{
+    double buckets[STEADY_SECONDS] = {0}, sum = 0, sxy = 0, sxx = 0;
+    if (now < STEADY_SECONDS * INT64_C(1000000000)) return false;
+    for (size_t i = p->run->token_count; i-- > 0;) {
+        const int64_t age = (now - p->run->tokens[i]) / 1000000000;
+        if (age >= STEADY_SECONDS) break;
+        buckets[STEADY_SECONDS - 1 - age] += 1;
+    }
+    for (int i = 0; i < STEADY_SECONDS; i++) sum += buckets[i];
+    const double mean = sum / STEADY_SECONDS, middle = (STEADY_SECONDS - 1) / 2.0;
+    for (int i = 0; i < STEADY_SECONDS; i++) {
+        sxy += (i - middle) * (buckets[i] - mean);
+        sxx += (i - middle) * (i - middle);
+    }
+    return sum > 0 && sxy / sxx * STEADY_SECONDS <= slope * mean && sxy / sxx * STEADY_SECONDS >= -slope * mean;
+}
+
+/* True when the warm-up is over; sets run->steady. */
+static bool is_warm(player *p, int64_t now)
+{
+    const quire_config *config = p->options->config;
+    const char         *mode   = quire_config_string(config, "run.warmup.mode");
+    const int64_t       min    = quire_config_integer(config, "run.warmup.min", INT64_C(5000000000));
+    const int64_t       max    = quire_config_integer(config, "run.warmup.max", INT64_C(60000000000));
+    if (p->duration_ns == 0 || (mode != NULL && strcmp(mode, "none") == 0)) return true;
+    if (mode != NULL && strcmp(mode, "duration") == 0) return now >= min;
+    if (mode != NULL && strcmp(mode, "requests") == 0) return p->ended >= 1 && now >= min;
+    if (now < min) return false;
+    p->run->steady = is_steady(p, now, quire_config_number(config, "run.warmup.slope", 0.01));
+    return p->run->steady || now >= max;
+}
+
+/* ---- the run ---- */
+
+static quire_status play(player *p)
+{
+    qr_run *run  = p->run;
+    bool    warm = false;
+    draw_next(p);
+    for (;;) {
+        const int64_t now = now_of(p);
+        if (!warm && is_warm(p, now)) {
+            warm                 = true;
+            run->window_start_ns = p->duration_ns ? now : 0;
+        }
+        const bool over = warm && p->duration_ns > 0 && now >= run->window_start_ns + p->duration_ns;
+        const bool late = over && now >= run->window_start_ns + p->duration_ns + p->grace_ns;
+        run->interrupted |= *p->options->interrupt != 0;
+        QR_TRY(submit_due(p, !over && !run->interrupted));
+        QR_TRY(take_events(p));
+        qr_progress_show(&p->progress, p->engine, now, p->ended, qr_workload_count(p->options->workload), warm);
+        if (run->status != QUIRE_OK || run->interrupted || late) break;
+        if (p->submitted == p->ended && (over || !p->have_next)) break;
+        wait_for_events(p, p->have_next && !over ? p->next_due > now ? p->next_due : now + 1000000 : now + 20000000);
+    }
+    run->end_ns        = now_of(p);
+    run->window_end_ns = p->duration_ns > 0 && warm && run->end_ns > run->window_start_ns + p->duration_ns
+                             ? run->window_start_ns + p->duration_ns
+                             : run->end_ns;
+    return QUIRE_OK;
+}
+
+/* ---- verification: a share of the requests again, each alone ---- */
+
+static quire_status decode_alone(player *p, const qr_run_request *record, bool *equal_out)
+{
+    quire_request    request;
+    quire_request_id id;
+    quire_event      events[EVENTS_PER_POLL];
+    uint32_t         count = 0;
+    *equal_out             = true;
+    make_request(p, &record->shape, &request);
+    quire_engine_flush_cache(p->engine);
+    QR_TRY(quire_engine_submit(p->engine, &request, &id, NULL));
+    for (;;) {
+        quire_step step;
+        QR_TRY(quire_engine_step(p->engine, &step));
+        const size_t taken = quire_engine_poll(p->engine, events, EVENTS_PER_POLL);
+        for (size_t i = 0; i < taken; i++) {
+            if (events[i].request != id) continue;
+            if (events[i].kind == QUIRE_EVENT_FINISHED && events[i].last) {
+                *equal_out &= count == record->kept_count;
+                return QUIRE_OK;
+            }
+            if (events[i].kind != QUIRE_EVENT_TOKEN || events[i].sequence != 0) continue;
+            *equal_out &= count < record->kept_count && events[i].token == record->kept[count];
+            count++;
+        }
+    }
+}
+
+static quire_status verify(player *p)
+{
+    for (size_t i = 0; i < p->run->request_count; i++) {
+        const qr_run_request *record = &p->run->requests[i];
+        bool                  equal  = false;
+        if (record->kept == NULL || record->finish != QUIRE_FINISH_LENGTH || *p->options->interrupt) continue;
+        QR_TRY(decode_alone(p, record, &equal));
+        p->run->verified++;
+        p->run->verify_failed += !equal;
+    }
+    return QUIRE_OK;
+}
+
+/* Cancels what is left, so that the next run starts with an empty engine. */
+static quire_status drain(player *p)
+{
+    quire_event events[EVENTS_PER_POLL];
+    quire_step  step;
+    if (p->submitted == p->ended) return QUIRE_OK;
+    for (uint32_t ended = p->ended; ended < p->submitted;) {
+        QR_TRY(quire_engine_step(p->engine, &step));
+        const size_t count = quire_engine_poll(p->engine, events, EVENTS_PER_POLL);
+        for (size_t i = 0; i < count; i++) {
+            if (events[i].kind == QUIRE_EVENT_FINISHED && events[i].last)
+                ended++;
+            else if (events[i].kind == QUIRE_EVENT_TOKEN)
+                quire_engine_cancel(p->engine, events[i].request);
+        }
+    }
+    return QUIRE_OK;
+}
+
+static quire_status prepare(player *p, quire_error *error)
+{
+    const quire_config *config = p->options->config;
+    quire_request       shape;
+    qr_workload_fill(p->options->workload, &(qr_workload_request){0}, &shape);
+    p->n                = shape.n > 1 ? shape.n : 1;
+    p->cap              = (uint32_t)quire_config_integer(config, "load.max_concurrency", 0);
+    p->duration_ns      = quire_config_integer(config, "run.duration", 0);
+    p->grace_ns         = quire_config_integer(config, "run.grace", INT64_C(30000000000));
+    p->verify_fraction  = quire_config_number(config, "run.verify_fraction", 0.01);
+    p->run->steady      = true;
+    p->run->before.size = p->run->after.size = sizeof(quire_stats);
+    quire_engine_stats(p->engine, &p->run->before);
+    p->encoder_capacity = (size_t)quire_config_integer(config, "scheduler.max_num_encoder_input_tokens", 65536) + 65536;
+    p->prompt           = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
+    p->encoder          = calloc(p->encoder_capacity, sizeof *p->encoder);
+    if (!p->prompt || !p->encoder) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
+    qr_progress_init(&p->progress, config, p->options->repetition);
+    return QUIRE_OK;
+}
+
+static quire_status execute(player *p, quire_error *error)
+{
+    QR_TRY(prepare(p, error));
+    p->start = qr_now_ns();
+    if (pthread_create(&p->driver, NULL, drive, p) != 0)
+        return qr_fail(error, QUIRE_ERR_THREADS, "bench: the driver thread could not be created");
+    quire_status status = play(p);
+    signal_driver(p, true);
+    pthread_join(p->driver, NULL);
+    qr_progress_end(&p->progress);
+    quire_engine_stats(p->engine, &p->run->after);
+    if (status == QUIRE_OK) status = p->run->status;
+    if (status == QUIRE_OK) status = drain(p);
+    if (status == QUIRE_OK) status = verify(p);
+    if (status != QUIRE_OK) return qr_fail(error, status, "bench: the run stopped: %s", quire_status_text(status));
+    return QUIRE_OK;
+}
+
+quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quire_error *error)
+{
+    *run_out = (qr_run){0};
+    player p = {.options = options, .engine = options->engine, .run = run_out};
+    pthread_mutex_init(&p.mutex, NULL);
+    pthread_cond_init(&p.work, NULL);
+    const quire_status status = execute(&p, error);
+    run_out->interrupted |= status != QUIRE_OK;
+    free(p.prompt);
+    free(p.encoder);
+    free(p.sequences);
+    pthread_cond_destroy(&p.work);
+    pthread_mutex_destroy(&p.mutex);
+    return status;
+}
+
+void qr_run_deinit(qr_run *run)
+{
+    for (size_t i = 0; i < run->request_count; i++) free(run->requests[i].kept);
+    free(run->requests);
+    free(run->tokens);
+    free(run->gaps);
+    free(run->steps);
+    *run = (qr_run){0};
+}

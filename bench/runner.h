@@ -1,0 +1,56 @@
+/* Plays a workload against an engine and records what happened: a driver thread gives its time to
+ * quire_engine_step(), the calling thread submits requests when they are due and takes events. */
+#ifndef QR_BENCH_RUNNER_H
+#define QR_BENCH_RUNNER_H
+
+#include "bench/workload.h"
+
+#include "quire/quire.h"
+
+/* All times are ns from the start of the run; -1 = did not happen. */
+typedef struct qr_run_request {
+    qr_workload_request shape;
+    int64_t             due_ns, submit_ns, planned_ns, prompt_done_ns, first_ns, end_ns;
+    uint32_t            output_tokens, cached_tokens, preemptions, sequences_ended;
+    uint64_t            itl_worst_ns;
+    quire_finish        finish; /* NONE: still running when the run ended */
+    quire_status        status; /* of a refused or failed request */
+    bool                encoder_shared;
+    uint64_t            wait_ns[QUIRE_WAIT_REASONS];
+    double              tpot_ns; /* mean over its sequences of (last - first) / (tokens - 1); < 0: one token only */
+    int32_t            *kept;    /* [kept_count] tokens of sequence 0, for verification; NULL: not chosen */
+    uint32_t            kept_count;
+} qr_run_request;
+
+typedef struct qr_run_gap { /* an inter-token latency */
+    int64_t  end_ns, gap_ns;
+    uint32_t request;
+} qr_run_gap;
+
+typedef struct qr_run {
+    qr_run_request *requests; /* [request_count] in order of due time */
+    int64_t        *tokens;   /* [token_count] when each output token was sampled */
+    qr_run_gap     *gaps;     /* [gap_count] */
+    quire_step     *steps;    /* [step_count]; start_ns from the start of the run */
+    size_t          request_count, token_count, gap_count, step_count;
+    quire_stats     before, after;
+    int64_t         window_start_ns, window_end_ns, end_ns;
+    uint32_t        verified, verify_failed;
+    bool            steady;      /* the warm-up ended because the run was steady; true when none was asked for */
+    bool            interrupted; /* SIGINT, or the engine failed: the result is partial */
+    quire_status    status;      /* of the driver */
+} qr_run;
+
+typedef struct qr_run_options {
+    quire_engine       *engine;
+    qr_workload        *workload;
+    const quire_config *config;
+    uint32_t            repetition;
+    volatile int       *interrupt; /* nonzero: end early */
+} qr_run_options;
+
+/* ERR_NO_MEMORY, or the engine's error. *run_out is valid in any case; deinit it. */
+quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quire_error *error);
+void         qr_run_deinit(qr_run *run);
+
+#endif
