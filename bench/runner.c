@@ -27,9 +27,8 @@ typedef struct player {
     uint32_t              n;         /* sequences per request */
     sequence_times       *sequences; /* [request_count * n], grows with requests */
     size_t                sequence_count;
-    int32_t              *prompt, *encoder; /* scratch, [max_model_len], [max encoder tokens] */
-    size_t                encoder_capacity;
-    qr_workload_request   next; /* drawn, not yet submitted */
+    int32_t              *prompt, *encoder; /* scratch, [max_model_len], [QR_WORKLOAD_MAX_ENCODER] */
+    qr_workload_request   next;             /* drawn, not yet submitted */
     int64_t               next_due;
     bool                  have_next;
     uint32_t              submitted, ended, drawn, cap;
@@ -396,9 +395,8 @@ static quire_status prepare(player *p, quire_error *error)
     p->run->steady      = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);
     quire_engine_stats(p->engine, &p->run->before);
-    p->encoder_capacity = (size_t)quire_config_integer(config, "scheduler.max_num_encoder_input_tokens", 65536) + 65536;
-    p->prompt           = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
-    p->encoder          = calloc(p->encoder_capacity, sizeof *p->encoder);
+    p->prompt  = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
+    p->encoder = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *p->encoder);
     if (!p->prompt || !p->encoder) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     qr_progress_init(&p->progress, config, p->options->repetition);
     return QUIRE_OK;

@@ -231,6 +231,7 @@ static void fit(const qr_workload *workload, qr_workload_request *request)
     if (request->output_tokens > limit - request->prompt_tokens)
         request->output_tokens = limit - request->prompt_tokens;
     if (request->prefix_tokens > request->prompt_tokens) request->prefix_tokens = request->prompt_tokens;
+    if (request->encoder_tokens > QR_WORKLOAD_MAX_ENCODER) request->encoder_tokens = QR_WORKLOAD_MAX_ENCODER;
 }
 
 static void draw_encoder(const qr_workload *workload, uint32_t index, const lengths *mix, qr_workload_request *request)

@@ -19,6 +19,8 @@ typedef struct qr_workload_request {
     uint64_t        sampling_seed;
 } qr_workload_request;
 
+enum { QR_WORKLOAD_MAX_ENCODER = 1 << 20 }; /* tokens; longer draws are clipped, far beyond what an engine takes */
+
 typedef struct qr_workload qr_workload;
 
 /* ERR_INVALID: values that contradict each other; ERR_IO / ERR_FORMAT: trace files. */
