@@ -1,0 +1,51 @@
+/* A result: context, model, engine, configuration, validity, the metrics of each repetition, their aggregate. Written
+ * as JSON `quire.result/1` (docs/result.schema.json), and as the table that people read. */
+#ifndef QR_BENCH_RESULT_H
+#define QR_BENCH_RESULT_H
+
+#include <stdio.h>
+#include <time.h>
+
+#include "bench/metrics.h"
+
+enum { QR_MAX_REPETITIONS = 64, QR_MAX_CHECKS = 16 };
+
+typedef struct qr_check {
+    const char *id;
+    bool        ok, invalid; /* invalid: failing it makes the result INVALID; else a warning */
+    double      value;
+    char        need[48], hint[160];
+} qr_check;
+
+typedef struct qr_result {
+    const quire_config *config;
+    quire_model_info    model;
+    quire_stats         engine;
+    const char         *profile, *source; /* load.profile, "preset" or "folder" */
+    int                 argc;
+    char              **argv;
+    time_t              started, finished;
+    uint64_t            seed;
+    qr_metrics          runs[QR_MAX_REPETITIONS];
+    qr_run              records[QR_MAX_REPETITIONS]; /* for the logs; owned */
+    uint32_t            run_count;
+    qr_check            checks[QR_MAX_CHECKS];
+    uint32_t            check_count;
+    bool                partial;
+} qr_result;
+
+/* Decides whether the numbers can be believed: fills checks. */
+void qr_result_validate(qr_result *result);
+bool qr_result_is_valid(const qr_result *result);
+
+/* At most 100 columns. */
+void qr_result_table(const qr_result *result, FILE *to);
+
+/* Writes a file by its suffix: .json .csv .md .requests.jsonl .steps.jsonl .vllm.json; whole, or not at all. "-" = JSON
+ * on stdout. ERR_INVALID: another suffix; ERR_IO. */
+quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
+bool         qr_result_knows_suffix(const char *path);
+
+void qr_result_deinit(qr_result *result);
+
+#endif

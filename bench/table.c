@@ -1,0 +1,142 @@
+/* The report that people read: at most 100 columns, most important first. */
+#include <math.h>
+#include <string.h>
+
+#include "bench/result.h"
+
+static const qr_metrics *first(const qr_result *result) { return &result->runs[0]; }
+
+/* A number in a column of its own width, "-" where it is not measurable. */
+static void cell(FILE *to, double value, int width, int decimals)
+{
+    if (isnan(value))
+        fprintf(to, "%*s", width, "-");
+    else
+        fprintf(to, "%*.*f", width, decimals, value);
+}
+
+static double mean_of(const qr_result *result, double (*of)(const qr_metrics *))
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) sum += of(&result->runs[i]);
+    return sum / result->run_count;
+}
+
+static double output_rate(const qr_metrics *m) { return m->throughput.output.value; }
+static double input_rate(const qr_metrics *m) { return m->throughput.input.value; }
+static double request_rate(const qr_metrics *m) { return m->throughput.requests.value; }
+
+static void head(const qr_result *result, FILE *to)
+{
+    const quire_model_info *model = &result->model;
+    const quire_stats      *e     = &result->engine;
+    fprintf(to, "%s  %s  %.2f G parameters, weights %s, KV %.1f GiB, %s\n", model->name, model->architecture,
+            (double)model->parameters * 1e-9, quire_dtype_name(model->weight_dtype),
+            (double)e->kv_cache_bytes / 1073741824.0, quire_config_string(result->config, "kv_cache.dtype"));
+    fprintf(to, "%u threads on %u node%s, %s, projections %s, batch invariant: %s\n", e->threads, e->nodes,
+            e->nodes == 1 ? "" : "s", e->isa, e->implementation, e->batch_invariant ? "yes" : "no");
+    fprintf(to, "load %s, seed %llu, %u run%s of %.1f s\n\n", result->profile, (unsigned long long)result->seed,
+            result->run_count, result->run_count == 1 ? "" : "s", first(result)->length_s);
+}
+
+static void verdict(const qr_result *result, FILE *to)
+{
+    fprintf(to, "%s", qr_result_is_valid(result) ? "VALID" : "INVALID");
+    if (result->partial) fprintf(to, "  the run was interrupted");
+    fprintf(to, "\n");
+    for (uint32_t i = 0; i < result->check_count; i++) {
+        const qr_check *c = &result->checks[i];
+        if (c->ok) continue;
+        fprintf(to, "  %-10s %.4g, needs %s: %s\n", c->id, c->value, c->need, c->hint);
+    }
+}
+
+static void throughput(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    fprintf(to, "\n%-28s%12s%12s%12s\n", "throughput", "mean", "95% low", "95% high");
+    fprintf(to, "%-28s%12.2f%12.2f%12.2f\n", "  output tokens/s", mean_of(result, output_rate),
+            m->throughput.output.low, m->throughput.output.high);
+    fprintf(to, "%-28s%12.2f%12.2f%12.2f\n", "  input tokens/s computed", mean_of(result, input_rate),
+            m->throughput.input.low, m->throughput.input.high);
+    fprintf(to, "%-28s%12.3f%12.3f%12.3f\n", "  requests/s", mean_of(result, request_rate), m->throughput.requests.low,
+            m->throughput.requests.high);
+    if (m->saturated_s > 0)
+        fprintf(to, "%-28s%12.2f  while requests waited (%.1f s)\n", "  output tokens/s",
+                m->throughput.saturated_output, m->saturated_s);
+    if (!isnan(m->attainment))
+        fprintf(to, "%-28s%12.3f  attainment %.1f %%\n", "  goodput requests/s", m->throughput.goodput,
+                100 * m->attainment);
+}
+
+static void latency_row(const qr_metrics *m, const char *name, const qr_summary *s, FILE *to)
+{
+    fprintf(to, "%-16s", name);
+    cell(to, s->mean, 11, 2);
+    for (size_t i = 0; i < m->percentile_count && i < 5; i++) cell(to, s->p[i], 11, 2);
+    cell(to, s->max, 11, 2);
+    fprintf(to, "%9llu\n", (unsigned long long)s->n);
+}
+
+static void latency(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    fprintf(to, "\n%-16s%11s", "latency, ms", "mean");
+    for (size_t i = 0; i < m->percentile_count && i < 5; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "P%g", m->percentiles[i]);
+        fprintf(to, "%11s", name);
+    }
+    fprintf(to, "%11s%9s\n", "max", "n");
+    latency_row(m, "  TTFT", &m->ttft, to);
+    latency_row(m, "  queue", &m->queue, to);
+    latency_row(m, "  ITL", &m->itl, to);
+    latency_row(m, "  TPOT", &m->tpot, to);
+    latency_row(m, "  E2E", &m->e2el, to);
+}
+
+static void engine(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    fprintf(to, "\nsteps %llu, mean %.2f ms: rows %.1f, sequences %.1f, batch fill %.0f %%, busy %.0f %%\n",
+            (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
+            100 * m->steps.batch_fill, 100 * m->steps.busy_share);
+    fprintf(to, "KV use mean %.1f %%, max %.1f %%; preemptions %llu, recomputed tokens %llu, prefix hits %.1f %%\n",
+            100 * m->steps.kv_usage_mean, 100 * m->steps.kv_usage_max, (unsigned long long)m->steps.preemptions,
+            (unsigned long long)m->steps.recomputed_tokens, 100 * m->steps.prefix_hit_share);
+    fprintf(to, "time: prefill %.2f s, decode %.2f s, encoder %.2f s, idle %.2f s\n", m->steps.prefill_s,
+            m->steps.decode_s, m->steps.encoder_s, m->steps.idle_s);
+    if (result->model.encoder_layers > 0)
+        fprintf(to, "encoder runs %llu, saved by sharing %llu\n", (unsigned long long)m->steps.encoder_runs,
+                (unsigned long long)m->steps.encoder_runs_saved);
+    if (m->steps.drafts > 0)
+        fprintf(to, "drafted tokens %llu, accepted %.1f %%\n", (unsigned long long)m->steps.drafts,
+                100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
+    const double busy = m->length_s - m->steps.idle_s;
+    if (busy > 0)
+        fprintf(
+            to,
+            "of a step: projections %.0f %%, attention %.0f %%, logits %.0f %%, row-wise %.0f %%, sampling %.0f %%, "
+            "scheduler %.1f %%\n",
+            100 * m->steps.projection_s / busy, 100 * m->steps.attention_s / busy, 100 * m->steps.logits_s / busy,
+            100 * m->steps.rowwise_s / busy, 100 * m->steps.sampling_s / busy, 100 * m->steps.scheduler_s / busy);
+    if (busy > 0)
+        fprintf(to, "moved %.1f GB/s (weights and KV once per step), computed %.1f GFLOP/s\n",
+                (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, m->steps.flops / busy * 1e-9);
+    fprintf(to, "requests: %u due, %u completed, %u failed, %u refused, %u cut, %u preempted, %u verified alone\n",
+            m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
+            m->requests.preempted, m->requests.verified);
+}
+
+void qr_result_table(const qr_result *result, FILE *to)
+{
+    if (result->run_count == 0) {
+        fprintf(to, "no run ended\n");
+        return;
+    }
+    verdict(result, to);
+    head(result, to);
+    throughput(result, to);
+    latency(result, to);
+    engine(result, to);
+}
