@@ -1,0 +1,128 @@
+/* Result files: the suffix chooses the format; a file is written beside its name, flushed and renamed, so that it is
+ * the old one or a whole new one. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "bench/result_json.h"
+
+typedef bool writer(const qr_result *result, FILE *to);
+
+static bool line(json_t *object, FILE *to)
+{
+    const bool ok = object != NULL && json_dumpf(object, to, JSON_COMPACT) == 0 && fputc('\n', to) != EOF;
+    json_decref(object);
+    return ok;
+}
+
+static bool write_json(const qr_result *result, FILE *to)
+{
+    json_t    *object = qr_result_json(result);
+    const bool ok     = object != NULL && json_dumpf(object, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+    json_decref(object);
+    return ok && fputc('\n', to) != EOF;
+}
+
+static bool write_requests(const qr_result *result, FILE *to)
+{
+    for (uint32_t r = 0; r < result->run_count; r++)
+        for (size_t i = 0; i < result->records[r].request_count; i++)
+            if (!line(qr_request_json(result, r, i), to)) return false;
+    return true;
+}
+
+static bool write_steps(const qr_result *result, FILE *to)
+{
+    for (uint32_t r = 0; r < result->run_count; r++)
+        for (size_t i = 0; i < result->records[r].step_count; i++)
+            if (!line(qr_step_json(&result->records[r].steps[i]), to)) return false;
+    return true;
+}
+
+static bool write_csv(const qr_result *result, FILE *to)
+{
+    fprintf(to, "repetition,length_s,completed,request_throughput,output_throughput,input_throughput,mean_ttft_ms,"
+                "mean_itl_ms,mean_tpot_ms,mean_e2el_ms,preemptions\n");
+    for (uint32_t r = 0; r < result->run_count; r++) {
+        const qr_metrics *m = &result->runs[r];
+        fprintf(to, "%u,%.6g,%u,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu\n", r, m->length_s, m->requests.completed,
+                m->throughput.requests.value, m->throughput.output.value, m->throughput.input.value, m->ttft.mean,
+                m->itl.mean, m->tpot.mean, m->e2el.mean, (unsigned long long)m->steps.preemptions);
+    }
+    return !ferror(to);
+}
+
+static bool write_markdown(const qr_result *result, FILE *to)
+{
+    fprintf(to, "| model | weights | threads | load | output tok/s | input tok/s | TTFT ms | TPOT ms | verdict |\n"
+                "|---|---|---:|---|---:|---:|---:|---:|---|\n");
+    for (uint32_t r = 0; r < result->run_count; r++) {
+        const qr_metrics *m = &result->runs[r];
+        fprintf(to, "| %s | %s | %u | %s | %.2f | %.2f | %.1f | %.2f | %s |\n", result->model.name,
+                quire_dtype_name(result->model.weight_dtype), result->engine.threads, result->profile,
+                m->throughput.output.value, m->throughput.input.value, m->ttft.mean, m->tpot.mean,
+                qr_result_is_valid(result) ? "VALID" : "INVALID");
+    }
+    return !ferror(to);
+}
+
+static const struct {
+    const char *suffix;
+    writer     *write;
+} formats[] = {{".requests.jsonl", write_requests}, /* longer suffixes first */
+               {".steps.jsonl", write_steps},
+               {".json", write_json},
+               {".csv", write_csv},
+               {".md", write_markdown}};
+
+static writer *format_of(const char *path)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        const size_t length = strlen(path), suffix = strlen(formats[i].suffix);
+        if (length > suffix && strcmp(path + length - suffix, formats[i].suffix) == 0) return formats[i].write;
+    }
+    return NULL;
+}
+
+bool qr_result_knows_suffix(const char *path) { return strcmp(path, "-") == 0 || format_of(path) != NULL; }
+
+static quire_status failed(const char *path, quire_error *error)
+{
+    return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
+static quire_status write_whole(writer *write, const qr_result *result, const char *path, const char *temporary,
+                                quire_error *error)
+{
+    FILE *to = fopen(temporary, "w");
+    if (to == NULL) return failed(temporary, error);
+    const bool written = write(result, to) && fflush(to) == 0 && fsync(fileno(to)) == 0;
+    const int  reason  = errno;
+    const bool closed  = fclose(to) == 0;
+    if (!written) errno = reason;
+    if (written && closed && rename(temporary, path) == 0) return QUIRE_OK;
+    const quire_status status = failed(path, error);
+    unlink(temporary);
+    return status;
+}
+
+quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error)
+{
+    char    temporary[4096];
+    writer *write = strcmp(path, "-") == 0 ? write_json : format_of(path);
+    if (write == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "%s: the suffix is none of .json .csv .md .requests.jsonl .steps.jsonl", path);
+    if (strcmp(path, "-") == 0)
+        return write(result, stdout) && fflush(stdout) == 0 ? QUIRE_OK : failed("stdout", error);
+    if ((size_t)snprintf(temporary, sizeof temporary, "%s.partial", path) >= sizeof temporary)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%.60s...: the path is longer than %zu bytes", path, sizeof temporary);
+    return write_whole(write, result, path, temporary, error);
+}
+
+void qr_result_deinit(qr_result *result)
+{
+    for (uint32_t i = 0; i < result->run_count; i++) qr_run_deinit(&result->records[i]);
+}

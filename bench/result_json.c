@@ -1,0 +1,266 @@
+/* A result as JSON, `quire.result/1`. Null means not measurable; there is never a NaN. */
+#include "bench/result_json.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+static json_t *whole(uint64_t value) { return json_integer((json_int_t)value); }
+
+static json_t *rate(const qr_rate *r, const char *unit)
+{
+    return json_pack("{s:o, s:s, s:[o, o]}", "value", number(r->value), "unit", unit, "ci95", number(r->low),
+                     number(r->high));
+}
+
+static json_t *value(double x, const char *unit) { return json_pack("{s:o, s:s}", "value", number(x), "unit", unit); }
+
+static json_t *summary(const qr_summary *s, const qr_metrics *m, const char *unit)
+{
+    json_t *p = json_object(), *ci = json_object();
+    for (size_t i = 0; i < m->percentile_count; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "%g", m->percentiles[i]);
+        json_object_set_new(p, name, number(s->p[i]));
+        if (isfinite(s->p[i]))
+            json_object_set_new(ci, name, json_pack("[o, o]", number(s->low[i]), number(s->high[i])));
+    }
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "unit", unit, "n", whole(s->n), "mean",
+                     number(s->mean), "stdev", number(s->stdev), "min", number(s->min), "max", number(s->max), "p", p,
+                     "ci95", ci);
+}
+
+static json_t *time_text(time_t t)
+{
+    char      text[32];
+    struct tm utc;
+    gmtime_r(&t, &utc);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    return json_string(text);
+}
+
+static json_t *context(const qr_result *r)
+{
+    char    host[256] = "";
+    json_t *command   = json_array();
+    gethostname(host, sizeof host - 1);
+    for (int i = 0; i < r->argc; i++) json_array_append_new(command, json_string(r->argv[i]));
+    return json_pack("{s:o, s:o, s:s, s:o, s:{s:s}, s:{s:s}}", "started", time_text(r->started), "finished",
+                     time_text(r->finished), "host", host, "command", command, "quire", "build", quire_build_info(),
+                     "cpu", "isa", r->engine.isa);
+}
+
+static json_t *model(const qr_result *r)
+{
+    const quire_model_info *m = &r->model;
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I}", "name", m->name, "source", r->source,
+                     "architecture", m->architecture, "parameters", (json_int_t)m->parameters, "weight_dtype",
+                     quire_dtype_name(m->weight_dtype), "kv_dtype", quire_config_string(r->config, "kv_cache.dtype"),
+                     "weight_bytes", (json_int_t)r->engine.weight_bytes, "kv_bytes_per_token",
+                     (json_int_t)r->engine.kv_bytes_per_token, "max_model_len", (json_int_t)r->engine.max_model_len);
+}
+
+static json_t *engine(const qr_result *r)
+{
+    const quire_stats *e = &r->engine;
+    return json_pack("{s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "threads", (json_int_t)e->threads, "nodes",
+                     (json_int_t)e->nodes, "block_size", (json_int_t)e->block_size, "num_blocks", (json_int_t)e->blocks,
+                     "batch_invariant", e->batch_invariant, "implementation", e->implementation, "kv_cache_bytes",
+                     (json_int_t)e->kv_cache_bytes, "scratch_bytes", (json_int_t)e->scratch_bytes);
+}
+
+static void configuration(const qr_result *r, json_t *values, json_t *origins)
+{
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++) {
+        const char *text   = quire_config_string(r->config, key->name);
+        const char *origin = quire_config_origin(r->config, key->name);
+        double      x      = quire_config_number(r->config, key->name, NAN);
+        if (text != NULL)
+            json_object_set_new(values, key->name, json_string(text));
+        else if (strcmp(key->type, "boolean") == 0)
+            json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name, 0)));
+        else if (isfinite(x))
+            json_object_set_new(values, key->name, json_real(x));
+        if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, json_string(origin));
+    }
+}
+
+static json_t *validity(const qr_result *r)
+{
+    json_t *checks = json_array();
+    for (uint32_t i = 0; i < r->check_count; i++) {
+        const qr_check *c = &r->checks[i];
+        json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:o, s:s, s:s}", "id", c->id, "ok", c->ok, "severity",
+                                                c->invalid ? "invalid" : "warn", "value", number(c->value), "need",
+                                                c->need, "hint", c->ok ? "" : c->hint));
+    }
+    return json_pack("{s:s, s:o}", "result", qr_result_is_valid(r) ? "VALID" : "INVALID", "checks", checks);
+}
+
+static json_t *requests(const qr_metrics *m)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "due", (json_int_t)m->requests.due, "completed",
+                     (json_int_t)m->requests.completed, "failed", (json_int_t)m->requests.failed, "refused",
+                     (json_int_t)m->requests.refused, "cancelled", (json_int_t)m->requests.cancelled, "cut",
+                     (json_int_t)m->requests.cut, "preempted", (json_int_t)m->requests.preempted, "skipped",
+                     (json_int_t)m->requests.skipped, "verified", (json_int_t)m->requests.verified);
+}
+
+static json_t *throughput(const qr_metrics *m)
+{
+    json_t *to = json_object();
+    json_object_set_new(to, "requests", rate(&m->throughput.requests, "req/s"));
+    json_object_set_new(to, "output_tokens", rate(&m->throughput.output, "tok/s"));
+    json_object_set_new(to, "input_tokens", rate(&m->throughput.input, "tok/s"));
+    json_object_set_new(to, "cached_tokens", value(m->throughput.cached, "tok/s"));
+    json_object_set_new(to, "total_tokens", value(m->throughput.output.value + m->throughput.input.value, "tok/s"));
+    json_object_set_new(to, "goodput", value(m->throughput.goodput, "req/s"));
+    json_object_set_new(to, "token_goodput", value(m->throughput.token_goodput, "tok/s"));
+    json_object_set_new(to, "peak_output_tokens", value(m->throughput.peak_output, "tok/s"));
+    json_object_set_new(to, "output_tokens_per_user", value(m->throughput.per_user, "tok/s"));
+    json_object_set_new(to, "saturated_output_tokens", value(m->throughput.saturated_output, "tok/s"));
+    return to;
+}
+
+static json_t *latency(const qr_metrics *m)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ttft", summary(&m->ttft, m, "ms"), "ttft_service",
+                     summary(&m->ttft_service, m, "ms"), "queue", summary(&m->queue, m, "ms"), "itl",
+                     summary(&m->itl, m, "ms"), "tpot", summary(&m->tpot, m, "ms"), "ntpot",
+                     summary(&m->ntpot, m, "ms"), "e2el", summary(&m->e2el, m, "ms"));
+}
+
+static json_t *slo(const qr_metrics *m)
+{
+    return json_pack("{s:{s:f, s:f, s:f, s:f}, s:o, s:{s:o, s:o, s:o, s:o}}", "limits_ms", "ttft", m->slo.ttft_ms,
+                     "tpot", m->slo.tpot_ms, "e2el", m->slo.e2el_ms, "itl_p99", m->slo.itl_p99_ms, "attainment",
+                     number(m->attainment), "each", "ttft", number(m->attainment_ttft), "tpot",
+                     number(m->attainment_tpot), "e2el", number(m->attainment_e2el), "itl_p99",
+                     number(m->attainment_itl));
+}
+
+static json_t *steps(const qr_metrics *m)
+{
+    json_t *wait = json_object();
+    for (int i = 0; i < QUIRE_WAIT_REASONS; i++)
+        json_object_set_new(wait, quire_wait_reason_name((quire_wait_reason)i), number(m->steps.wait_s[i]));
+    json_t *to =
+        json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "count", (json_int_t)m->steps.count, "busy_share",
+                  m->steps.busy_share, "kv_usage_mean", m->steps.kv_usage_mean, "kv_usage_max", m->steps.kv_usage_max,
+                  "batch_fill", m->steps.batch_fill, "prefix_hit_share", m->steps.prefix_hit_share,
+                  "contiguous_run_bytes", m->steps.contiguous_run_bytes, "imbalance", m->steps.imbalance);
+    json_object_set_new(to, "rows", summary(&m->steps.rows, m, "rows"));
+    json_object_set_new(to, "sequences", summary(&m->steps.sequences, m, "sequences"));
+    json_object_set_new(to, "time", summary(&m->steps.time_ms, m, "ms"));
+    json_object_set_new(to, "preemptions", whole(m->steps.preemptions));
+    json_object_set_new(to, "recomputed_tokens", whole(m->steps.recomputed_tokens));
+    json_object_set_new(to, "encoder_runs", whole(m->steps.encoder_runs));
+    json_object_set_new(to, "encoder_runs_saved", whole(m->steps.encoder_runs_saved));
+    json_object_set_new(to, "draft_tokens", whole(m->steps.drafts));
+    json_object_set_new(to, "draft_accepted", whole(m->steps.drafts_accepted));
+    json_object_set_new(to, "time_s",
+                        json_pack("{s:f, s:f, s:f, s:f}", "encoder", m->steps.encoder_s, "prefill", m->steps.prefill_s,
+                                  "decode", m->steps.decode_s, "idle", m->steps.idle_s));
+    json_object_set_new(to, "stage_s",
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "projections", m->steps.projection_s,
+                                  "attention", m->steps.attention_s, "logits", m->steps.logits_s, "rowwise",
+                                  m->steps.rowwise_s, "sampling", m->steps.sampling_s, "scheduler",
+                                  m->steps.scheduler_s, "barrier", m->steps.barrier_s));
+    json_object_set_new(to, "moved",
+                        json_pack("{s:f, s:f, s:f}", "weight_bytes", m->steps.weight_bytes, "kv_bytes",
+                                  m->steps.kv_bytes, "flops", m->steps.flops));
+    json_object_set_new(to, "wait_s", wait);
+    return to;
+}
+
+static json_t *run(const qr_result *r, uint32_t index)
+{
+    const qr_metrics *m  = &r->runs[index];
+    json_t           *to = json_pack("{s:I, s:I, s:{s:f, s:f, s:o}}", "repetition", (json_int_t)index, "seed",
+                                     (json_int_t)r->seed, "window", "length_s", m->length_s, "warmup_s", m->warmup_s,
+                                     "saturated_s", m->saturated_s < 0 ? json_null() : number(m->saturated_s));
+    json_object_set_new(to, "requests", requests(m));
+    json_object_set_new(to, "throughput", throughput(m));
+    json_object_set_new(to, "latency", latency(m));
+    json_object_set_new(to, "slo", slo(m));
+    json_object_set_new(to, "steps", steps(m));
+    return to;
+}
+
+static json_t *aggregate(const qr_result *r)
+{
+    double values[QR_MAX_REPETITIONS];
+    for (uint32_t i = 0; i < r->run_count; i++) values[i] = r->runs[i].throughput.output.value;
+    qr_summary s;
+    qr_summary_of(values, r->run_count, NULL, 0, &s);
+    return json_pack("{s:{s:{s:o, s:o, s:o, s:s}}}", "throughput", "output_tokens", "mean", number(s.mean), "stdev",
+                     number(s.stdev), "n", whole(s.n), "unit", "tok/s");
+}
+
+json_t *qr_result_json(const qr_result *r)
+{
+    json_t *values = json_object(), *origins = json_object(), *runs = json_array(), *to = json_object();
+    configuration(r, values, origins);
+    for (uint32_t i = 0; i < r->run_count; i++) json_array_append_new(runs, run(r, i));
+    json_object_set_new(to, "schema", json_string("quire.result/1"));
+    json_object_set_new(to, "partial", json_boolean(r->partial));
+    json_object_set_new(to, "context", context(r));
+    json_object_set_new(to, "model", model(r));
+    json_object_set_new(to, "engine", engine(r));
+    json_object_set_new(to, "config", values);
+    json_object_set_new(to, "config_origin", origins);
+    json_object_set_new(to, "seed", whole(r->seed));
+    json_object_set_new(to, "disclosure",
+                        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "boundary", "library", "profile", r->profile,
+                                  "clock", "real", "workload", quire_config_string(r->config, "workload.source"),
+                                  "prefix_caching",
+                                  quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", 1), "ignore_eos",
+                                  quire_config_boolean(r->config, "workload.ignore_eos", 1), "percentiles", "linear"));
+    json_object_set_new(to, "validity", validity(r));
+    json_object_set_new(to, "runs", runs);
+    json_object_set_new(to, "aggregate", aggregate(r));
+    return to;
+}
+
+json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
+{
+    const qr_run         *record = &r->records[run_index];
+    const qr_run_request *q      = &record->requests[index];
+    json_t               *wait   = json_object();
+    for (int i = 0; i < QUIRE_WAIT_REASONS; i++)
+        if (q->wait_ns[i])
+            json_object_set_new(wait, quire_wait_reason_name((quire_wait_reason)i), whole(q->wait_ns[i]));
+    json_t *to =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id", (json_int_t)index,
+                  "run", (json_int_t)run_index, "class", (json_int_t)q->shape.mix, "priority",
+                  (json_int_t)q->shape.priority, "num_prompt_tokens", (json_int_t)q->shape.prompt_tokens,
+                  "num_encoder_tokens", (json_int_t)q->shape.encoder_tokens, "num_cached_tokens",
+                  (json_int_t)q->cached_tokens, "num_output_tokens", (json_int_t)q->output_tokens, "a",
+                  (json_int_t)q->due_ns, "q", (json_int_t)q->submit_ns, "s", (json_int_t)q->planned_ns, "p",
+                  (json_int_t)q->prompt_done_ns, "f", (json_int_t)q->first_ns, "e", (json_int_t)q->end_ns);
+    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "deadline"};
+    json_object_set_new(to, "num_preemptions", whole(q->preemptions));
+    json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
+    if (q->status != QUIRE_OK) json_object_set_new(to, "status", json_string(quire_status_text(q->status)));
+    json_object_set_new(to, "in_window",
+                        json_boolean(q->end_ns >= record->window_start_ns && q->end_ns <= record->window_end_ns));
+    json_object_set_new(to, "wait_ns", wait);
+    return to;
+}
+
+json_t *qr_step_json(const quire_step *s)
+{
+    return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}",
+                     "step", (json_int_t)s->step, "t_ns", (json_int_t)s->start_ns, "plan_us", (double)s->plan_ns * 1e-3,
+                     "forward_us", (double)s->forward_ns * 1e-3, "sample_us", (double)s->sample_ns * 1e-3, "commit_us",
+                     (double)s->commit_ns * 1e-3, "rows", (json_int_t)s->rows, "rows_prefill",
+                     (json_int_t)s->rows_prompt, "rows_encoder", (json_int_t)s->rows_encoder, "rows_logits",
+                     (json_int_t)s->rows_logits, "sequences", (json_int_t)s->sequences, "waiting",
+                     (json_int_t)s->waiting, "blocks_used", (json_int_t)s->blocks_used, "blocks_cached",
+                     (json_int_t)s->blocks_cached, "preempted", (json_int_t)s->preempted, "bytes",
+                     (json_int_t)(s->weight_bytes + s->kv_bytes), "flops", (json_int_t)s->flops, "barrier_us",
+                     (double)s->barrier_ns * 1e-3, "imbalance", (double)s->imbalance);
+}

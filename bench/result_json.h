@@ -1,0 +1,13 @@
+/* The JSON forms of a result, a request and a step; each returns a new reference. */
+#ifndef QR_BENCH_RESULT_JSON_H
+#define QR_BENCH_RESULT_JSON_H
+
+#include <jansson.h>
+
+#include "bench/result.h"
+
+json_t *qr_result_json(const qr_result *result);
+json_t *qr_request_json(const qr_result *result, uint32_t run, size_t index);
+json_t *qr_step_json(const quire_step *step);
+
+#endif
