@@ -50,9 +50,10 @@ static void histogram_deinit(histogram *h)
 
 static bool histogram_add(histogram *h, double length, double probability)
 {
-    size_t count = h->count;
+    size_t       count = h->count;
+    const double total = probability + (count ? h->cumulative[count - 1] : 0);
     if (!QR_ARRAY_PUSH(h->lengths, count, length)) return false;
-    return QR_ARRAY_PUSH(h->cumulative, h->count, probability + (h->count ? h->cumulative[h->count - 1] : 0));
+    return QR_ARRAY_PUSH(h->cumulative, h->count, total);
 }
 
 /* "{18: 0.017, 19: 0.1}": not JSON, since the keys are bare numbers. */
