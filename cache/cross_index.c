@@ -137,14 +137,25 @@ void qr_cross_index_evict(qr_cross_index *index, uint32_t id)
     }
 }
 
+static bool same_content(const qr_cross_index *index, uint32_t a, uint32_t b)
+{
+    const qr_block *x = &index->pool->blocks[a], *y = &index->pool->blocks[b];
+    if (index->lengths[a] != index->lengths[b] || x->tenant != y->tenant) return false;
+    if (memcmp(x->salt, y->salt, QR_SALT_BYTES) != 0) return false;
+    const uint32_t count = index->lengths[a], block_size = index->pool->block_size;
+    for (uint32_t done = 0; done < count; done += block_size) {
+        const uint32_t part = qr_min_u32(count - done, block_size);
+        if (memcmp(tokens_of(index, a), tokens_of(index, b), part * sizeof(int32_t)) != 0) return false;
+        a = index->entry_next[a], b = index->entry_next[b];
+    }
+    return true;
+}
+
 uint32_t qr_cross_index_find_self(const qr_cross_index *index, uint32_t entry)
 {
-    const qr_block *block = &index->pool->blocks[entry];
-    for (uint32_t other = index->buckets[block->bucket]; other != QR_BLOCK_NONE;
-         other          = index->pool->blocks[other].hash_next) {
-        if (other == entry) return entry;
-    }
-    return QR_BLOCK_NONE;
+    uint32_t other = index->buckets[index->pool->blocks[entry].bucket];
+    while (other != QR_BLOCK_NONE && !same_content(index, other, entry)) other = index->pool->blocks[other].hash_next;
+    return other;
 }
 
 void qr_cross_index_layout(qr_cross_index *index, const qr_cache_options *options, qr_arena *arena)
