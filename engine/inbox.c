@@ -109,7 +109,7 @@ static quire_status check_limits(const qr_inbox *inbox, uint32_t places, uint32_
 
 static uint32_t logits_demand(const qr_inbox_limits *limits, const quire_request *request, uint32_t places)
 {
-    if (request->logits == QUIRE_LOGITS_NONE) return 0;
+    if ((request->logits & (QUIRE_LOGITS_FIRST | QUIRE_LOGITS_ALL)) == 0) return 0;
     const uint32_t tokens = request->logits & QUIRE_LOGITS_ALL ? limits->tokens_per_step : 1;
     return qr_min_u32(places * tokens, limits->logits_slots);
 }

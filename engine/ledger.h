@@ -46,7 +46,7 @@ typedef struct qr_record {
     uint32_t         sequences;       /* FINISHED events it will have */
     uint32_t         unread;          /* TOKEN events in the outbox */
     uint32_t         logits;          /* quire_logits_wanted */
-    uint32_t         logits_per_step; /* logits slots one step may need; 0: none */
+    uint32_t         logits_per_step; /* logits slots one step may need for FIRST and ALL */
     uint32_t         firsts_due;      /* first tokens not yet seen */
     uint32_t         holds;           /* qr_hold bits as last told to the scheduler */
     qr_record_state  state;

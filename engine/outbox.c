@@ -83,10 +83,13 @@ static void fill_detail(qr_outbox *outbox, qr_outbox_slot *slot, const qr_token_
     slot->event.detail = &slot->u.token.detail;
 }
 
-static void stop_wanting_logits(qr_outbox *outbox, qr_record *record)
+/* One of `wants` is no longer due. */
+static void stop_wanting_logits(qr_outbox *outbox, qr_record *record, uint32_t wants)
 {
-    if (record->logits_per_step > 0 && record->state != QR_RECORD_PENDING) outbox->logits_wanted--;
-    record->logits_per_step = 0;
+    if (record->logits == 0) return;
+    record->logits &= ~wants;
+    if ((record->logits & (QUIRE_LOGITS_FIRST | QUIRE_LOGITS_ALL)) == 0) record->logits_per_step = 0;
+    if (record->logits == 0) outbox->logits_wanted--;
 }
 
 static void note_token(qr_outbox *outbox, qr_record *record, uint32_t index, uint64_t now_ns)
@@ -95,7 +98,7 @@ static void note_token(qr_outbox *outbox, qr_record *record, uint32_t index, uin
     if (record->unread++ == 0) record->read_ns = now_ns;
     if (record->unread >= outbox->hold_above * record->sequences) outbox->crossed = true;
     if (index == 0 && record->firsts_due > 0) record->firsts_due--;
-    if (record->firsts_due == 0 && record->logits == QUIRE_LOGITS_FIRST) stop_wanting_logits(outbox, record);
+    if (record->firsts_due == 0) stop_wanting_logits(outbox, record, QUIRE_LOGITS_FIRST);
 }
 
 bool qr_outbox_put_token(qr_outbox *outbox, const qr_scheduler_event *event, const qr_token_extra *extra,
@@ -117,7 +120,7 @@ bool qr_outbox_put_token(qr_outbox *outbox, const qr_scheduler_event *event, con
 
 static void end_record(qr_outbox *outbox, qr_record *record)
 {
-    stop_wanting_logits(outbox, record);
+    stop_wanting_logits(outbox, record, UINT32_MAX);
     if (record->holds != 0) outbox->held--;
     record->holds = 0;
     record->state = QR_RECORD_ENDED;
@@ -221,7 +224,7 @@ size_t qr_outbox_poll(qr_outbox *outbox, quire_event *events, size_t capacity, u
 void qr_outbox_make_live(qr_outbox *outbox, qr_record *record)
 {
     qr_ledger_make_live(outbox->ledger, record);
-    if (record->logits_per_step > 0) outbox->logits_wanted++;
+    if (record->logits != 0) outbox->logits_wanted++;
 }
 
 static bool too_much_unread(const qr_outbox *outbox, const qr_record *record)
@@ -236,11 +239,12 @@ static bool timed_out(const qr_outbox *outbox, const qr_record *record, uint64_t
            now_ns - record->read_ns > outbox->limits.consumer_timeout_ns;
 }
 
-/* *logits_left: slots not yet promised to an older request. */
+/* *logits_left: slots not yet promised to an older request. For the last token's logits nothing is promised, since
+ * which token that is shows late: such a request only stands still while there is no slot at all. */
 static uint32_t holds_of(const qr_outbox *outbox, const qr_record *record, uint32_t *logits_left)
 {
     uint32_t holds = too_much_unread(outbox, record) ? QR_HOLD_UNREAD : 0;
-    if (record->logits_per_step > *logits_left)
+    if (record->logits != 0 && (*logits_left == 0 || record->logits_per_step > *logits_left))
         holds |= QR_HOLD_LOGITS;
     else if (holds == 0)
         *logits_left -= record->logits_per_step;

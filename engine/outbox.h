@@ -46,7 +46,7 @@ typedef struct qr_outbox {
     uint32_t        *logits_free; /* stack [logits_free_count] */
     uint32_t         logits_free_count;
     uint32_t         held;          /* records with holds */
-    uint32_t         logits_wanted; /* LIVE records with logits_per_step */
+    uint32_t         logits_wanted; /* LIVE records with logits due */
     bool             crossed;       /* a record passed hold_above since the last regulate */
     bool             stuck;         /* the driver could not go on for lack of room here */
     bool             ready;

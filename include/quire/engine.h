@@ -31,12 +31,9 @@ typedef enum quire_capacity_policy {
 typedef enum quire_small_m { QUIRE_SMALL_M_AUTO = 0, QUIRE_SMALL_M_ONEDNN = 1, QUIRE_SMALL_M_OWN = 2 } quire_small_m;
 typedef enum quire_bind { QUIRE_BIND_CORE = 0, QUIRE_BIND_PU = 1, QUIRE_BIND_NONE = 2 } quire_bind;
 
-/* A number whose zero is meaningful: leave it QUIRE_DEFAULT for the default. */
-#define QUIRE_DEFAULT UINT32_MAX
-
 typedef struct quire_tenant_options {
     const char *name;
-    float       weight;              /* 1..1000; 0 = 1 */
+    float       weight;              /* 0.01..1000; 0 = 1 */
     float       max_kv_fraction;     /* 0.01..1; 0 = 1 */
     uint32_t    max_num_seqs;        /* 0 = the engine's */
     uint32_t    max_num_queued_reqs; /* 0 = the engine's */

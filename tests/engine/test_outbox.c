@@ -57,7 +57,7 @@ static qr_record *add_request(fixture *f, uint32_t logits)
 {
     qr_record *record       = qr_ledger_open(&f->ledger, 1);
     record->logits          = logits;
-    record->logits_per_step = logits != 0;
+    record->logits_per_step = (logits & (QUIRE_LOGITS_FIRST | QUIRE_LOGITS_ALL)) != 0;
     record->firsts_due      = 1;
     qr_outbox_make_live(&f->outbox, record);
     return record;
@@ -242,9 +242,9 @@ static void logits_slots_go_to_the_oldest_requests(void **state)
     const float          raw[VOCAB] = {0};
     const qr_token_extra extra      = {.logits = raw};
     qr_record           *a          = add_request(f, QUIRE_LOGITS_ALL);
-    add_request(f, QUIRE_LOGITS_LAST);
-    add_request(f, 0);
     add_request(f, QUIRE_LOGITS_FIRST);
+    add_request(f, 0);
+    add_request(f, QUIRE_LOGITS_ALL);
     assert_string_equal(regulate(f, 1), "P4 ");
     put_token(f, a, 0, &extra, 1);
     assert_string_equal(regulate(f, 1), "P2 ");
@@ -254,6 +254,25 @@ static void logits_slots_go_to_the_oldest_requests(void **state)
     assert_string_equal(regulate(f, 3), "R2 ");
     put_finished(f, a);
     assert_string_equal(regulate(f, 3), "R4 ");
+}
+
+static void a_request_for_last_logits_stands_still_only_while_no_slot_is_free(void **state)
+{
+    fixture             *f          = *state;
+    const float          raw[VOCAB] = {0};
+    const qr_token_extra extra      = {.logits = raw};
+    qr_record           *a          = add_request(f, QUIRE_LOGITS_ALL);
+    add_request(f, QUIRE_LOGITS_LAST);
+    add_request(f, QUIRE_LOGITS_LAST);
+    put_token(f, a, 0, &extra, 1);
+    assert_string_equal(regulate(f, 1), "P2 P3 "); /* the one free slot is promised to the oldest */
+    put_token(f, a, 1, &extra, 1);
+    assert_string_equal(regulate(f, 1), "P1 ");
+    quire_event event;
+    qr_outbox_poll(&f->outbox, &event, 1, 2);
+    qr_outbox_poll(&f->outbox, &event, 1, 2);
+    put_finished(f, a);
+    assert_string_equal(regulate(f, 3), "R2 R3 ");
 }
 
 static void a_request_for_first_logits_needs_no_slot_afterwards(void **state)
@@ -311,6 +330,7 @@ int main(void)
         TEST(a_reader_that_never_comes_back_loses_its_request_after_the_timeout),
         TEST(reading_anything_of_a_request_starts_its_timeout_anew),
         TEST(logits_slots_go_to_the_oldest_requests),
+        TEST(a_request_for_last_logits_stands_still_only_while_no_slot_is_free),
         TEST(a_request_for_first_logits_needs_no_slot_afterwards),
         TEST(a_read_end_closes_the_request),
         TEST(a_request_that_never_started_ends_once_per_sequence),

@@ -1,0 +1,41 @@
+/* From the caller's options (zero means default) to values that need no further thought: one table of ranges, then the
+ * rules that join several fields, then the sizes that depend on memory. Pure, but for what is said. */
+#ifndef QR_ENGINE_OPTIONS_H
+#define QR_ENGINE_OPTIONS_H
+
+#include "model/model.h"
+#include "scheduler/scheduler.h"
+
+/* Of models without a limit of their own (T5's positions are relative): its n_positions. */
+enum { QR_FALLBACK_MODEL_LEN = 512, QR_LARGEST_MODEL_LEN = 1 << 20 };
+
+/* Copies a struct that begins with `size` over *to (`to_size` bytes). A smaller one comes from an older caller: its
+ * missing fields are zero. A larger one comes from a newer caller and must be zero beyond what is known here, else
+ * ERR_INVALID. `least` is the smallest size ever released. */
+quire_status qr_options_copy(const char *what, const void *from, size_t least, void *to, size_t to_size,
+                             quire_error *error);
+
+/* Replaces zeros by defaults and checks everything that does not depend on memory. ERR_INVALID names the option, its
+ * value and what is allowed. *options: as copied; resolved in place. */
+quire_status qr_options_resolve(quire_engine_options *options, const qr_model_facts *facts, quire_error *error);
+
+/* The parts, from resolved options. num_blocks, node_count and hash_seed are left 0. */
+void qr_options_scheduler(const quire_engine_options *options, const qr_model_facts *facts, qr_scheduler_options *out);
+/* `team`, `bind` are left empty. */
+void qr_options_network(const quire_engine_options *options, const qr_model_facts *facts, qr_network_options *out);
+
+/* What decides the number of blocks. */
+typedef struct qr_pool_request {
+    uint64_t limit;       /* bytes this process can still take */
+    uint64_t block_bytes; /* of all layers */
+    uint64_t size;        /* given bytes, or 0 */
+    uint32_t num_blocks;  /* given number, or 0 */
+    float    fraction;
+    uint32_t block_size, node_count;
+    uint32_t useful_blocks; /* more are not taken unless asked for */
+} qr_pool_request;
+
+/* docs/CACHE.md, Memory. ERR_INVALID: what was asked for is above the limit, or less than one block. */
+quire_status qr_options_pool_blocks(const qr_pool_request *request, uint32_t *num_blocks_out, quire_error *error);
+
+#endif

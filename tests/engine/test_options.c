@@ -1,0 +1,370 @@
+/* Ranges, defaults and joint rules of the engine's options, structs of other versions, and the size of the pool. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/options.h"
+
+static const qr_model_facts llama = {.vocab_size = 100, .max_position_embeddings = 2048, .decoder_start_token_id = -1};
+static const qr_model_facts t5    = {.vocab_size = 100, .encoder_decoder = true};
+
+static quire_status resolve(quire_engine_options *options, quire_error *error)
+{
+    *error = (quire_error){0};
+    return qr_options_resolve(options, &llama, error);
+}
+
+static void zero_becomes_every_default(void **state)
+{
+    (void)state;
+    quire_engine_options options = {.size = sizeof options};
+    quire_error          error;
+    qr_scheduler_options s;
+    assert_int_equal(resolve(&options, &error), QUIRE_OK);
+    qr_options_scheduler(&options, &llama, &s);
+    assert_int_equal(s.max_model_len, 2048);
+    assert_int_equal(s.max_num_seqs, 64);
+    assert_int_equal(s.max_num_batched_tokens, 512);
+    assert_int_equal(s.max_num_encoder_input_tokens, 512);
+    assert_int_equal(s.long_prefill_token_threshold, 256);
+    assert_int_equal(s.max_num_partial_prefills, 1);
+    assert_int_equal(s.max_long_partial_prefills, 1);
+    assert_int_equal(s.max_head_passes, 8);
+    assert_int_equal(s.max_num_queued_reqs, 1024);
+    assert_int_equal(s.max_num_queued_tokens, 1 << 20);
+    assert_int_equal(s.max_num_tenants, 64);
+    assert_int_equal(s.block_size, 32);
+    assert_true(s.priority_ageing_ns == 10000000000u);
+    assert_true(s.watermark == 0.05f);
+    assert_true(s.enable_chunked_prefill && s.scheduler_reserve_full_isl && s.tenant_fairness && s.extents &&
+                s.enable_prefix_caching && s.enable_cross_sharing);
+    assert_int_equal(options.kv_dtype, QUIRE_DTYPE_BF16);
+    assert_true(options.memory_fraction == 0.5f);
+    assert_int_equal(options.consumer_timeout_ms, 30000);
+    assert_int_equal(options.barrier_spin_ns, 20000);
+}
+
+static void the_words_for_none_are_understood(void **state)
+{
+    (void)state;
+    quire_engine_options options = {.priority_ageing_ms           = UINT32_MAX - 1,
+                                    .max_head_passes              = UINT32_MAX,
+                                    .watermark                    = -1,
+                                    .long_prefill_token_threshold = 512,
+                                    .enable_prefix_caching        = QUIRE_OFF};
+    quire_error          error;
+    qr_scheduler_options s;
+    assert_int_equal(resolve(&options, &error), QUIRE_OK);
+    qr_options_scheduler(&options, &llama, &s);
+    assert_int_equal(s.priority_ageing_ns, 0);
+    assert_int_equal(s.max_head_passes, 0);
+    assert_int_equal(s.long_prefill_token_threshold, 0);
+    assert_true(s.watermark == 0);
+    assert_false(s.enable_prefix_caching);
+}
+
+typedef struct boundary {
+    const char *name;
+    size_t      offset;
+    uint32_t    least, most;
+} boundary;
+
+#define BOUNDARY(member, least, most)                                                                                  \
+    {                                                                                                                  \
+#member, offsetof(quire_engine_options, member), least, most                                                   \
+    }
+
+static void whole_numbers_are_accepted_at_their_ends_and_refused_beyond(void **state)
+{
+    (void)state;
+    static const boundary boundaries[] = {
+        BOUNDARY(max_model_len, 2, 2048),
+        BOUNDARY(max_num_seqs, 1, 4096),
+        BOUNDARY(max_num_batched_tokens, 64, 65536),
+        BOUNDARY(max_num_encoder_input_tokens, 1, 65536),
+        BOUNDARY(long_prefill_token_threshold, 1, 512),
+        BOUNDARY(max_num_partial_prefills, 1, 64),
+        BOUNDARY(priority_ageing_ms, 1, 86400000),
+        BOUNDARY(max_head_passes, 1, 1024),
+        BOUNDARY(max_num_queued_reqs, 1, 1048576),
+        BOUNDARY(max_num_queued_tokens, 2048, 1 << 30),
+        BOUNDARY(consumer_timeout_ms, 1, 86400000),
+        BOUNDARY(max_num_tenants, 1, 1024),
+        BOUNDARY(num_kv_blocks, 1, 1 << 28),
+        BOUNDARY(threads, 1, 1024),
+        BOUNDARY(barrier_spin_ns, 1, 1000000000),
+        BOUNDARY(max_logits_in_flight, 1, 65536),
+        BOUNDARY(num_speculative_tokens, 1, 15),
+        BOUNDARY(prompt_lookup_max, 1, 16),
+        BOUNDARY(policy, 0, 1),
+        BOUNDARY(bind, 0, 2),
+        BOUNDARY(small_m, 0, 2),
+        BOUNDARY(kv_dtype, 0, 3),
+        BOUNDARY(extents, 0, 2),
+    };
+    for (size_t i = 0; i < sizeof boundaries / sizeof *boundaries; i++) {
+        const boundary *b        = &boundaries[i];
+        const int64_t   values[] = {b->least, b->most, (int64_t)b->least - 1, (int64_t)b->most + 1};
+        for (int v = 0; v < 4; v++) {
+            if (values[v] < 0 || (v == 2 && values[v] == 0)) continue; /* 0 is the default */
+            quire_engine_options options = {.size = sizeof options};
+            quire_error          error;
+            const uint32_t       value = (uint32_t)values[v];
+            memcpy((char *)&options + b->offset, &value, sizeof value);
+            const quire_status status = resolve(&options, &error);
+            if (status != (v < 2 ? QUIRE_OK : QUIRE_ERR_INVALID))
+                fail_msg("%s = %u: %s %s", b->name, value, quire_status_text(status), error.message);
+            if (v >= 2 && strcmp(b->name, "barrier_spin_ns") != 0) assert_non_null(strstr(error.message, b->name));
+        }
+    }
+}
+
+static void a_message_names_option_value_and_range(void **state)
+{
+    (void)state;
+    quire_engine_options options = {.max_num_seqs = 5000};
+    quire_error          error;
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[scheduler] max_num_seqs: 5000 is not in 1..4096");
+}
+
+static void not_a_number_is_refused(void **state)
+{
+    (void)state;
+    quire_error          error;
+    quire_engine_options a = {.watermark = NAN}, b = {.memory_fraction = NAN}, c = {.watermark = 0.51f},
+                         d = {.memory_fraction = INFINITY};
+    assert_int_equal(resolve(&a, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(resolve(&b, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(resolve(&c, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(resolve(&d, &error), QUIRE_ERR_INVALID);
+    quire_engine_options e = {.watermark = 0.5f}, f = {.memory_fraction = 1};
+    assert_int_equal(resolve(&e, &error), QUIRE_OK);
+    assert_int_equal(resolve(&f, &error), QUIRE_OK);
+}
+
+static void options_that_contradict_each_other_are_refused(void **state)
+{
+    (void)state;
+    quire_error          error;
+    quire_engine_options fewer_rows = {.max_num_seqs = 64, .max_num_batched_tokens = 63};
+    assert_int_equal(resolve(&fewer_rows, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[scheduler] max_num_batched_tokens: 63 is below max_num_seqs 64");
+
+    quire_engine_options whole = {.enable_chunked_prefill = QUIRE_OFF, .max_num_batched_tokens = 2047};
+    assert_int_equal(resolve(&whole, &error), QUIRE_ERR_INVALID);
+    whole.max_num_batched_tokens = 2048;
+    assert_int_equal(resolve(&whole, &error), QUIRE_OK);
+    quire_engine_options whole_by_default = {.enable_chunked_prefill = QUIRE_OFF};
+    assert_int_equal(resolve(&whole_by_default, &error), QUIRE_OK);
+    assert_int_equal(whole_by_default.max_num_batched_tokens, 2048);
+
+    quire_engine_options two_sizes = {.num_kv_blocks = 5, .kv_cache_bytes = 1 << 20};
+    assert_int_equal(resolve(&two_sizes, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "at most one"));
+
+    quire_engine_options long_prefills = {.max_long_partial_prefills = 2};
+    assert_int_equal(resolve(&long_prefills, &error), QUIRE_ERR_INVALID);
+
+    quire_engine_options odd_block = {.block_size = 96};
+    assert_int_equal(resolve(&odd_block, &error), QUIRE_ERR_INVALID);
+
+    quire_engine_options isa = {.isa = "sse9"};
+    assert_int_equal(resolve(&isa, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "sse9"));
+}
+
+static void a_model_without_a_limit_gets_one_that_the_option_may_raise(void **state)
+{
+    (void)state;
+    quire_engine_options options = {.size = sizeof options}, longer = {.max_model_len = 100000};
+    assert_int_equal(qr_options_resolve(&options, &t5, NULL), QUIRE_OK);
+    assert_int_equal(options.max_model_len, 512);
+    assert_int_equal(qr_options_resolve(&longer, &t5, NULL), QUIRE_OK);
+    assert_int_equal(longer.max_model_len, 100000);
+    quire_engine_options too_long = {.max_model_len = QR_LARGEST_MODEL_LEN + 1};
+    assert_int_equal(qr_options_resolve(&too_long, &t5, NULL), QUIRE_ERR_INVALID);
+}
+
+static void tenants_are_checked_one_by_one(void **state)
+{
+    (void)state;
+    quire_error          error;
+    quire_tenant_options good[2] = {{.name = "a", .weight = 0.5f}, {.name = "b", .max_kv_fraction = 0.01f}};
+    quire_engine_options options = {.tenants = good, .tenant_count = 2};
+    assert_int_equal(resolve(&options, &error), QUIRE_OK);
+    good[1].name = "a";
+    options      = (quire_engine_options){.tenants = good, .tenant_count = 2};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[[tenant]] a: is given twice");
+    good[1] = (quire_tenant_options){.name = "b", .weight = 1001};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    good[1] = (quire_tenant_options){.name = "b", .weight = NAN};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    good[1] = (quire_tenant_options){.name = "b", .max_kv_fraction = 1.1f};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    good[1] = (quire_tenant_options){.name = NULL};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    options = (quire_engine_options){.tenant_count = 1};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+}
+
+/* ---- structs of other versions ---- */
+
+typedef struct newer_options {
+    quire_engine_options known;
+    uint64_t             unknown;
+} newer_options;
+
+static quire_status copy(const void *from, quire_engine_options *to, quire_error *error)
+{
+    return qr_options_copy("quire_engine_options", from, sizeof(size_t), to, sizeof *to, error);
+}
+
+static void an_older_shorter_struct_is_completed_with_zeros(void **state)
+{
+    (void)state;
+    quire_engine_options from = {.max_num_seqs = 3, .block_size = 64}, to;
+    memset(&to, 0xff, sizeof to);
+    from.size = offsetof(quire_engine_options, max_num_batched_tokens);
+    assert_int_equal(copy(&from, &to, NULL), QUIRE_OK);
+    assert_int_equal(to.max_num_seqs, 3);
+    assert_int_equal(to.block_size, 0);
+    assert_int_equal(to.size, sizeof to);
+}
+
+static void a_newer_longer_struct_is_accepted_while_its_tail_is_zero(void **state)
+{
+    (void)state;
+    newer_options        from = {.known = {.size = sizeof from, .max_num_seqs = 3}};
+    quire_engine_options to;
+    quire_error          error;
+    assert_int_equal(copy(&from, &to, NULL), QUIRE_OK);
+    assert_int_equal(to.max_num_seqs, 3);
+    from.unknown = 1;
+    assert_int_equal(copy(&from, &to, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "quire_engine_options: size"));
+}
+
+static void a_size_that_was_never_set_is_refused(void **state)
+{
+    (void)state;
+    quire_engine_options from = {.size = 0}, to;
+    assert_int_equal(copy(&from, &to, NULL), QUIRE_ERR_INVALID);
+    from.size = 7;
+    assert_int_equal(copy(&from, &to, NULL), QUIRE_ERR_INVALID);
+    from.size = SIZE_MAX;
+    assert_int_equal(copy(&from, &to, NULL), QUIRE_ERR_INVALID);
+}
+
+/* ---- the pool ---- */
+
+static const uint64_t GiB = 1u << 30;
+
+static qr_pool_request pool(void)
+{
+    return (qr_pool_request){
+        .limit = 8 * GiB, .block_bytes = 1 << 20, .block_size = 32, .node_count = 1, .useful_blocks = UINT32_MAX};
+}
+
+static void automatic_size_leaves_a_twentieth_and_takes_the_fraction(void **state)
+{
+    (void)state;
+    qr_pool_request request = pool();
+    uint32_t        blocks  = 0;
+    request.fraction        = 0.5f;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
+    const uint64_t expected = (8 * GiB - 8 * GiB / 20) / 2 / ((1 << 20) + 96 + 128);
+    assert_int_equal(blocks, expected / 8 * 8);
+    request.limit = GiB; /* here the spare is 256 MiB */
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
+    assert_int_equal(blocks, 3 * GiB / 4 / 2 / ((1 << 20) + 96 + 128) / 8 * 8);
+    request.useful_blocks = 100;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
+    assert_int_equal(blocks, 96);
+}
+
+static void an_explicit_size_above_the_limit_is_refused_with_both_numbers(void **state)
+{
+    (void)state;
+    qr_pool_request request = pool();
+    quire_error     error;
+    uint32_t        blocks = 0;
+    request.size           = 8 * GiB + 1;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message,
+                        "[kv_cache] size: 8589934593 bytes are above the 8589934592 this process can take");
+    request.size = 8 * GiB;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_OK);
+    request            = pool();
+    request.num_blocks = 8192;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "8192 blocks"));
+    assert_non_null(strstr(error.message, "8589934592"));
+}
+
+static void an_explicit_number_of_blocks_is_taken_as_it_is(void **state)
+{
+    (void)state;
+    qr_pool_request request = pool();
+    uint32_t        blocks  = 0;
+    request.num_blocks      = 11;
+    request.useful_blocks   = 4;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
+    assert_int_equal(blocks, 11);
+}
+
+static void less_than_one_block_is_an_error(void **state)
+{
+    (void)state;
+    qr_pool_request request = pool();
+    quire_error     error;
+    uint32_t        blocks = 0;
+    request.size           = 1 << 20; /* the block, but not its bookkeeping */
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
+    request          = pool();
+    request.fraction = 0.5f;
+    request.limit    = 1 << 20;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "memory_fraction"));
+}
+
+static void every_node_gets_whole_extents(void **state)
+{
+    (void)state;
+    qr_pool_request request = pool();
+    uint32_t        blocks  = 0;
+    request.node_count      = 4;
+    request.size            = (uint64_t)101 * ((1 << 20) + 96 + 128);
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
+    assert_int_equal(blocks, 96);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(zero_becomes_every_default),
+        cmocka_unit_test(the_words_for_none_are_understood),
+        cmocka_unit_test(whole_numbers_are_accepted_at_their_ends_and_refused_beyond),
+        cmocka_unit_test(a_message_names_option_value_and_range),
+        cmocka_unit_test(not_a_number_is_refused),
+        cmocka_unit_test(options_that_contradict_each_other_are_refused),
+        cmocka_unit_test(a_model_without_a_limit_gets_one_that_the_option_may_raise),
+        cmocka_unit_test(tenants_are_checked_one_by_one),
+        cmocka_unit_test(an_older_shorter_struct_is_completed_with_zeros),
+        cmocka_unit_test(a_newer_longer_struct_is_accepted_while_its_tail_is_zero),
+        cmocka_unit_test(a_size_that_was_never_set_is_refused),
+        cmocka_unit_test(automatic_size_leaves_a_twentieth_and_takes_the_fraction),
+        cmocka_unit_test(an_explicit_size_above_the_limit_is_refused_with_both_numbers),
+        cmocka_unit_test(an_explicit_number_of_blocks_is_taken_as_it_is),
+        cmocka_unit_test(less_than_one_block_is_an_error),
+        cmocka_unit_test(every_node_gets_whole_extents),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
