@@ -66,7 +66,6 @@ static bool skip_value(qr_json_scan *scan)
 
 bool qr_json_scan_next(qr_json_scan *scan, qr_json_slice *key_out, qr_json_slice *value_out)
 {
-    *key_out = *value_out = (qr_json_slice){0};
     if (!scan->started && !expect(scan, '{', "expected '{'")) return false;
     skip_space(scan);
     if (peek(scan) == '}') {

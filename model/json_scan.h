@@ -22,7 +22,8 @@ typedef struct qr_json_scan {
 
 qr_json_scan qr_json_scan_of(const char *text, size_t length, uint32_t max_depth);
 
-/* The next member; the key with its quotes. False at the closing brace, and at a problem. */
+/* The next member; the key with its quotes. False at the closing brace, and at a problem: then *key_out is still the
+ * last key that was read, for the message. */
 bool qr_json_scan_next(qr_json_scan *scan, qr_json_slice *key_out, qr_json_slice *value_out);
 
 /* After the closing brace: whether only white space follows; else a problem. */

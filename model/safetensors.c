@@ -194,13 +194,12 @@ static quire_status parse_header(qr_safetensors *files, uint32_t number, const e
 {
     const shard  *s    = &files->shards[number];
     qr_json_scan  scan = qr_json_scan_of(s->header, s->header_bytes, QR_SAFETENSORS_MAX_DEPTH - 1);
-    qr_json_slice key, value;
+    qr_json_slice key  = {0}, value;
     while (qr_json_scan_next(&scan, &key, &value)) QR_TRY(add_member(files, number, r, key, value));
     if (qr_json_scan_ended(&scan)) return QUIRE_OK;
     const int shown = (int)qr_min_u64(key.length, 80);
     return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: header, byte %llu%s%.*s: %s", r->file,
-                   (unsigned long long)scan.at + 8, shown ? ", tensor " : "", shown, shown ? key.text : "",
-                   scan.problem);
+                   (unsigned long long)scan.at + 8, shown ? ", near " : "", shown, shown ? key.text : "", scan.problem);
 }
 
 static int by_name(const void *a, const void *b)
@@ -340,8 +339,8 @@ static quire_status take_entry(const index_reader *r, qr_json_slice key, qr_json
 
 static quire_status walk_map(const index_reader *r, qr_json_slice map)
 {
-    qr_json_scan  scan = qr_json_scan_of(map.text, map.length, 1);
-    qr_json_slice key, value;
+    qr_json_scan  scan    = qr_json_scan_of(map.text, map.length, 1);
+    qr_json_slice key     = {0}, value;
     uint32_t      entries = 0;
     while (qr_json_scan_next(&scan, &key, &value)) {
         if (++entries > QR_SAFETENSORS_MAX_TENSORS)
@@ -357,7 +356,7 @@ static quire_status walk_map(const index_reader *r, qr_json_slice map)
 static quire_status find_map(const char *text, size_t length, qr_json_slice *map_out, quire_error *error)
 {
     qr_json_scan  scan = qr_json_scan_of(text, length, QR_SAFETENSORS_MAX_DEPTH);
-    qr_json_slice key, value, map = {0};
+    qr_json_slice key = {0}, value, map = {0};
     while (qr_json_scan_next(&scan, &key, &value)) {
         char name[16];
         if (!qr_json_slice_string(key, name, sizeof name) || strcmp(name, "weight_map") != 0) continue;

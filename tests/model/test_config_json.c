@@ -1,0 +1,529 @@
+/* config.json at its boundaries: each case changes keys of a valid file and names the status and the words that the
+ * message must hold. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config_json.h"
+#include "model/presets.h"
+
+static const char LLAMA[] =
+    "{\"model_type\":\"llama\",\"vocab_size\":320,\"hidden_size\":128,\"intermediate_size\":352,"
+    "\"num_hidden_layers\":3,\"num_attention_heads\":8,\"num_key_value_heads\":2,\"head_dim\":16,"
+    "\"rms_norm_eps\":1e-5,\"max_position_embeddings\":2048,\"rope_theta\":10000.0,\"eos_token_id\":2}";
+static const char T5[] = "{\"model_type\":\"t5\",\"vocab_size\":256,\"d_model\":64,\"d_kv\":16,\"d_ff\":128,"
+                         "\"num_layers\":2,\"num_decoder_layers\":3,\"num_heads\":4,\"decoder_start_token_id\":0,"
+                         "\"eos_token_id\":1,\"feed_forward_proj\":\"relu\",\"tie_word_embeddings\":true}";
+
+typedef struct one_case {
+    const char  *changes; /* a JSON object: its keys replace those of the base, "remove" is an array of keys */
+    quire_status status;
+    const char  *words[3]; /* in the message */
+} one_case;
+
+static char *changed(const char *base, const char *changes)
+{
+    json_t *root  = json_loads(base, 0, NULL);
+    json_t *delta = json_loads(changes, JSON_ALLOW_NUL, NULL);
+    json_t *gone  = json_object_get(delta, "remove");
+    assert_non_null(root);
+    assert_non_null(delta);
+    for (size_t i = 0; i < json_array_size(gone); ++i)
+        assert_int_equal(json_object_del(root, json_string_value(json_array_get(gone, i))), 0);
+    json_object_del(delta, "remove");
+    json_object_update(root, delta);
+    char *text = json_dumps(root, 0);
+    json_decref(root);
+    json_decref(delta);
+    return text;
+}
+
+static quire_status parse(const char *base, const char *changes, qr_architecture *a, quire_error *error)
+{
+    char              *text   = changed(base, changes);
+    const quire_status status = qr_architecture_parse(text, strlen(text), "config.json", NULL, 0, a, error);
+    free(text);
+    return status;
+}
+
+static void check(const char *base, const one_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; ++i) {
+        qr_architecture    a;
+        quire_error        error  = {0};
+        const quire_status status = parse(base, cases[i].changes, &a, &error);
+        if (status != cases[i].status) fail_msg("%s: %d, %s", cases[i].changes, status, error.message);
+        for (size_t w = 0; w < 3 && cases[i].words[w] != NULL; ++w)
+            if (strstr(error.message, cases[i].words[w]) == NULL)
+                fail_msg("%s: \"%s\" is not in: %s", cases[i].changes, cases[i].words[w], error.message);
+        if (status != QUIRE_OK) assert_int_equal(error.status, status);
+    }
+}
+#define CHECK(base, cases) check((base), (cases), sizeof(cases) / sizeof *(cases))
+#define FORMAT QUIRE_ERR_FORMAT
+#define UNSUPPORTED QUIRE_ERR_UNSUPPORTED
+
+/* ---- values
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *key;
+    long long   high;
+} sizes[] = {{"vocab_size", 1 << 24},
+             {"hidden_size", 1 << 20},
+             {"intermediate_size", 1 << 20},
+             {"num_hidden_layers", 4096},
+             {"num_attention_heads", 4096},
+             {"num_key_value_heads", 4096},
+             {"max_position_embeddings", 1 << 24},
+             {"head_dim", 1024}};
+
+/* Values by JSON text; each must be refused with the key in the message. */
+static void every_size_refuses_what_is_no_positive_integer(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "0", "-1", "1.0", "1e3", "\"8\"", "true", "[8]", "{}", "-9223372036854775808", "9223372036854775807"};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k)
+        for (size_t b = 0; b <= sizeof bad / sizeof *bad; ++b) {
+            char above[32], changes[128];
+            snprintf(above, sizeof above, "%lld", sizes[k].high + 1);
+            const char *value = b < sizeof bad / sizeof *bad ? bad[b] : above;
+            snprintf(changes, sizeof changes, "{\"%s\": %s}", sizes[k].key, value);
+            const one_case one = {changes, FORMAT, {sizes[k].key}};
+            check(LLAMA, &one, 1);
+        }
+}
+
+static void every_required_key_is_missed_by_name(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"remove\": [\"model_type\"]}", FORMAT, {"model_type", "missing"}},
+        {"{\"remove\": [\"vocab_size\"]}", FORMAT, {"vocab_size", "missing"}},
+        {"{\"remove\": [\"hidden_size\"]}", FORMAT, {"hidden_size", "missing"}},
+        {"{\"remove\": [\"intermediate_size\"]}", FORMAT, {"intermediate_size", "missing"}},
+        {"{\"remove\": [\"num_hidden_layers\"]}", FORMAT, {"num_hidden_layers", "missing"}},
+        {"{\"remove\": [\"num_attention_heads\"]}", FORMAT, {"num_attention_heads", "missing"}},
+        {"{\"vocab_size\": null}", FORMAT, {"vocab_size", "missing"}},
+    };
+    CHECK(LLAMA, cases);
+    static const one_case t5[] = {
+        {"{\"remove\": [\"d_model\"]}", FORMAT, {"d_model", "missing"}},
+        {"{\"remove\": [\"d_kv\"]}", FORMAT, {"d_kv", "missing"}},
+        {"{\"remove\": [\"d_ff\"]}", FORMAT, {"d_ff", "missing"}},
+        {"{\"remove\": [\"num_layers\"]}", FORMAT, {"num_layers", "missing"}},
+        {"{\"remove\": [\"num_heads\"]}", FORMAT, {"num_heads", "missing"}},
+    };
+    CHECK(T5, t5);
+}
+
+static void contradictions_name_both_values(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"num_key_value_heads\": 3}", FORMAT, {"num_attention_heads: 8", "num_key_value_heads 3"}},
+        {"{\"num_key_value_heads\": 16}", FORMAT, {"num_attention_heads: 8", "num_key_value_heads 16"}},
+        {"{\"hidden_size\": 100, \"remove\": [\"head_dim\"]}", FORMAT, {"hidden_size: 100", "8"}},
+        {"{\"head_dim\": 15}", UNSUPPORTED, {"head_dim", "15"}},
+        {"{\"hidden_size\": 120, \"head_dim\": null}", UNSUPPORTED, {"head_dim", "15"}},
+        {"{\"num_attention_heads\": 4096, \"num_key_value_heads\": 1, \"head_dim\": 1024}",
+         UNSUPPORTED,
+         {"4096", "1024"}},
+        {"{\"hidden_size\": 120}", QUIRE_OK, {NULL}}, /* head_dim is given and need not be hidden / heads */
+        {"{\"rms_norm_eps\": 0}", FORMAT, {"rms_norm_eps"}},
+        {"{\"rms_norm_eps\": -1e-6}", FORMAT, {"rms_norm_eps"}},
+        {"{\"rms_norm_eps\": \"1e-6\"}", FORMAT, {"rms_norm_eps", "a string"}},
+        {"{\"rope_theta\": 0}", FORMAT, {"rope_theta"}},
+        {"{\"rope_theta\": 1e13}", FORMAT, {"rope_theta"}},
+        {"{\"rope_theta\": 500000}", QUIRE_OK, {NULL}},
+        {"{\"attention_bias\": 1}", FORMAT, {"attention_bias", "true or false"}},
+        {"{\"tie_word_embeddings\": \"no\"}", FORMAT, {"tie_word_embeddings"}},
+        {"{\"model_type\": 7}", FORMAT, {"model_type", "a string"}},
+    };
+    CHECK(LLAMA, cases);
+}
+
+static void what_quire_lacks_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"model_type\": \"gpt2\"}", UNSUPPORTED, {"model_type", "gpt2", "qwen3"}},
+        {"{\"model_type\": \"Llama\"}", UNSUPPORTED, {"Llama"}},
+        {"{\"model_type\": \"llama4_text_and_a_very_long_name_indeed\"}", UNSUPPORTED, {"llama4_text"}},
+        {"{\"model_type\": \"\"}", UNSUPPORTED, {"model_type"}},
+        {"{\"quantization_config\": {\"bits\": 4}}", UNSUPPORTED, {"quantization_config"}},
+        {"{\"quantization_config\": null}", QUIRE_OK, {NULL}},
+        {"{\"num_experts\": 8}", UNSUPPORTED, {"num_experts", "experts"}},
+        {"{\"num_local_experts\": 8}", UNSUPPORTED, {"num_local_experts"}},
+        {"{\"num_experts\": 0}", QUIRE_OK, {NULL}},
+        {"{\"hidden_act\": \"gelu\"}", UNSUPPORTED, {"hidden_act", "gelu"}},
+        {"{\"mlp_bias\": true}", UNSUPPORTED, {"mlp_bias"}},
+        {"{\"mlp_bias\": false}", QUIRE_OK, {NULL}},
+        {"{\"partial_rotary_factor\": 0.5}", UNSUPPORTED, {"partial_rotary_factor"}},
+        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}", UNSUPPORTED, {"rope_scaling", "yarn"}},
+        {"{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 4}}", UNSUPPORTED, {"linear"}},
+        {"{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", UNSUPPORTED, {"rope_parameters", "longrope"}},
+        {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", UNSUPPORTED, {"layer type"}},
+        {"{\"rope_scaling\": {\"factor\": 2}}", FORMAT, {"rope_type", "missing"}},
+        {"{\"rope_scaling\": [2]}", FORMAT, {"rope_scaling", "an array"}},
+        {"{\"rope_scaling\": {\"rope_type\": 3}}", FORMAT, {"rope_type", "string"}},
+    };
+    CHECK(LLAMA, cases);
+}
+
+/* ---- rope
+ * ------------------------------------------------------------------------------------------------------------ */
+
+#define LLAMA3                                                                                                         \
+    "\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 4, "                      \
+    "\"original_max_position_embeddings\": 64"
+
+static void both_forms_of_rope_settings_read_the_same(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {
+        "{\"rope_theta\": 5e5, \"rope_scaling\": {" LLAMA3 "}}",
+        "{\"remove\": [\"rope_theta\"], \"rope_parameters\": {\"rope_theta\": 5e5, " LLAMA3 "}}",
+        "{\"rope_theta\": 1e4, \"rope_parameters\": {\"rope_theta\": 500000, " LLAMA3 "}}",
+    };
+    for (size_t i = 0; i < 3; ++i) {
+        qr_architecture a;
+        assert_int_equal(parse(LLAMA, forms[i], &a, NULL), QUIRE_OK);
+        assert_true(a.rope.theta == 5e5 && a.rope.llama3 && a.rope.factor == 8);
+        assert_true(a.rope.low_freq_factor == 1 && a.rope.high_freq_factor == 4);
+        assert_int_equal(a.rope.original_max_position_embeddings, 64);
+    }
+    qr_architecture plain;
+    assert_int_equal(parse(LLAMA, "{\"rope_scaling\": {\"rope_type\": \"default\"}}", &plain, NULL), QUIRE_OK);
+    assert_false(plain.rope.llama3);
+    assert_true(plain.rope.theta == 10000);
+    assert_int_equal(parse(LLAMA, "{\"remove\": [\"rope_theta\"]}", &plain, NULL), QUIRE_OK);
+    assert_true(plain.rope.theta == 10000);
+}
+
+static void llama3_scaling_needs_all_its_numbers(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\"}}", FORMAT, {"factor", "missing"}},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}", FORMAT, {"low_freq_factor", "missing"}},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1}}",
+         FORMAT,
+         {"high_freq_factor", "missing"}},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+         "\"high_freq_factor\": 4}}",
+         FORMAT,
+         {"original_max_position_embeddings", "missing"}},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
+         "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 64}}",
+         FORMAT,
+         {"high_freq_factor: 4", "low_freq_factor 4"}},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 0.5, \"low_freq_factor\": 1, "
+         "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 64}}",
+         FORMAT,
+         {"factor", "0.5"}},
+    };
+    CHECK(LLAMA, cases);
+}
+
+/* ---- families
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void each_family_has_its_biases_norms_and_window(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        bool        qkv_bias, output_bias, qk_norm;
+        uint32_t    window;
+    } cases[] = {
+        {"{}", false, false, false, 0},
+        {"{\"attention_bias\": true}", true, true, false, 0},
+        {"{\"sliding_window\": 24}", false, false, false, 0}, /* llama has none */
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 24}", false, false, false, 24},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": null}", false, false, false, 0},
+        {"{\"model_type\": \"mistral\"}", false, false, false, 4096},
+        {"{\"model_type\": \"qwen2\"}", true, false, false, 0},
+        {"{\"model_type\": \"qwen2\", \"sliding_window\": 24}", true, false, false, 0},
+        {"{\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true}", true, false, false, 0},
+        {"{\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true, \"max_window_layers\": 0}",
+         true, false, false, 24},
+        {"{\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true, \"layer_types\": "
+         "[\"sliding_attention\", \"sliding_attention\", \"sliding_attention\"]}",
+         true, false, false, 24},
+        {"{\"model_type\": \"qwen3\"}", false, false, true, 0},
+        {"{\"model_type\": \"qwen3\", \"attention_bias\": true}", true, true, true, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(LLAMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        assert_int_equal(a.qkv_bias, cases[i].qkv_bias);
+        assert_int_equal(a.output_bias, cases[i].output_bias);
+        assert_int_equal(a.qk_norm, cases[i].qk_norm);
+        if (a.window != cases[i].window) fail_msg("%s: window %u", cases[i].changes, a.window);
+    }
+}
+
+static void a_mix_of_full_and_windowed_layers_is_refused(void **state)
+{
+    (void)state;
+#define QWEN "\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true"
+    static const one_case cases[] = {
+        {"{" QWEN ", \"max_window_layers\": 2}", UNSUPPORTED, {"max_window_layers", "1 of 3"}},
+        {"{" QWEN ", \"max_window_layers\": 3}", QUIRE_OK, {NULL}},
+        {"{" QWEN ", \"max_window_layers\": -1}", FORMAT, {"max_window_layers"}},
+        {"{" QWEN ", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+         UNSUPPORTED,
+         {"layer_types", "1 of 3"}},
+        {"{" QWEN ", \"layer_types\": [\"full_attention\"]}", FORMAT, {"layer_types", "3", "1"}},
+        {"{" QWEN ", \"layer_types\": [\"full_attention\", \"linear_attention\", \"full_attention\"]}",
+         UNSUPPORTED,
+         {"layer_types[1]", "linear_attention"}},
+        {"{" QWEN ", \"layer_types\": [\"full_attention\", 7, \"full_attention\"]}", UNSUPPORTED, {"layer_types[1]"}},
+        {"{" QWEN ", \"layer_types\": \"full_attention\"}", FORMAT, {"layer_types"}},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 0}", FORMAT, {"sliding_window"}},
+    };
+    CHECK(LLAMA, cases);
+}
+
+static void end_of_sequence_is_one_id_or_up_to_eight(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 319]}", QUIRE_OK, {NULL}},
+        {"{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]}", UNSUPPORTED, {"eos_token_id", "9", "8"}},
+        {"{\"eos_token_id\": 320}", FORMAT, {"eos_token_id: 320", "319"}},
+        {"{\"eos_token_id\": -1}", FORMAT, {"eos_token_id: -1"}},
+        {"{\"eos_token_id\": [1, 4294967298]}", FORMAT, {"eos_token_id: 4294967298"}},
+        {"{\"eos_token_id\": \"</s>\"}", FORMAT, {"eos_token_id", "a string"}},
+        {"{\"eos_token_id\": [[2]]}", FORMAT, {"eos_token_id", "an array"}},
+    };
+    CHECK(LLAMA, cases);
+    qr_architecture a;
+    assert_int_equal(parse(LLAMA, "{\"eos_token_id\": [5, 3]}", &a, NULL), QUIRE_OK);
+    assert_int_equal(a.eos_count, 2);
+    assert_int_equal(a.eos_token_ids[0], 5);
+    assert_int_equal(a.eos_token_ids[1], 3);
+    assert_int_equal(parse(LLAMA, "{\"eos_token_id\": null}", &a, NULL), QUIRE_OK);
+    assert_int_equal(a.eos_count, 0);
+}
+
+static void t5_scales_its_output_when_tied_unless_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        float       scale;
+    } cases[] = {
+        {"{}", 0.125f},
+        {"{\"remove\": [\"tie_word_embeddings\"]}", 0.125f},
+        {"{\"tie_word_embeddings\": false}", 1},
+        {"{\"tie_word_embeddings\": false, \"scale_decoder_outputs\": true}", 0.125f},
+        {"{\"tie_word_embeddings\": true, \"scale_decoder_outputs\": false}", 1},
+        {"{\"scale_decoder_outputs\": null}", 0.125f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        qr_architecture a;
+        assert_int_equal(parse(T5, cases[i].changes, &a, NULL), QUIRE_OK);
+        if (a.logits_scale != cases[i].scale) fail_msg("%s: %g", cases[i].changes, (double)a.logits_scale);
+    }
+}
+
+static void t5_is_checked_like_the_others(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"feed_forward_proj\": \"gated-gelu\"}", QUIRE_OK, {NULL}},
+        {"{\"feed_forward_proj\": \"gated-gelu\", \"dense_act_fn\": \"gelu_new\", \"is_gated_act\": true}",
+         QUIRE_OK,
+         {NULL}},
+        {"{\"feed_forward_proj\": \"gated-silu\"}", UNSUPPORTED, {"feed_forward_proj", "gated-silu"}},
+        {"{\"feed_forward_proj\": \"gelu\"}", UNSUPPORTED, {"feed_forward_proj", "gelu"}},
+        {"{\"dense_act_fn\": \"gelu_new\"}", UNSUPPORTED, {"dense_act_fn", "gelu_new", "relu"}},
+        {"{\"is_gated_act\": true}", FORMAT, {"is_gated_act", "relu"}},
+        {"{\"relative_attention_num_buckets\": 3}", FORMAT, {"relative_attention_num_buckets: 3"}},
+        {"{\"relative_attention_num_buckets\": 33}", UNSUPPORTED, {"relative_attention_num_buckets: 33"}},
+        {"{\"relative_attention_max_distance\": 16}", FORMAT, {"relative_attention_max_distance: 16", "32"}},
+        {"{\"relative_attention_max_distance\": 17}", QUIRE_OK, {NULL}},
+        {"{\"decoder_start_token_id\": 256}", FORMAT, {"decoder_start_token_id: 256", "255"}},
+        {"{\"decoder_start_token_id\": -1}", FORMAT, {"decoder_start_token_id: -1"}},
+        {"{\"d_kv\": 0}", FORMAT, {"d_kv: 0"}},
+        {"{\"num_decoder_layers\": 0}", FORMAT, {"num_decoder_layers: 0"}},
+        {"{\"is_encoder_decoder\": false}", UNSUPPORTED, {"is_encoder_decoder"}},
+        {"{\"model_type\": \"umt5\"}", UNSUPPORTED, {"umt5"}},
+    };
+    CHECK(T5, cases);
+    qr_architecture a;
+    assert_int_equal(parse(T5, "{\"remove\": [\"num_decoder_layers\"]}", &a, NULL), QUIRE_OK);
+    assert_int_equal(a.layers, 2);
+    assert_int_equal(parse(T5, "{\"remove\": [\"decoder_start_token_id\"], \"pad_token_id\": 7}", &a, NULL), QUIRE_OK);
+    assert_int_equal(a.decoder_start_token_id, 7);
+}
+
+/* Every pair of a few boundary values of two keys: never a crash, and what is accepted keeps the invariants. */
+static void accepted_pairs_keep_the_invariants(void **state)
+{
+    (void)state;
+    static const char *const keys[]   = {"vocab_size",          "hidden_size", "num_attention_heads",
+                                         "num_key_value_heads", "head_dim",    "num_hidden_layers"};
+    static const char *const values[] = {"0", "1", "2", "3", "64", "4096", "1048576", "16777217", "null"};
+    unsigned                 accepted = 0, refused = 0;
+    for (size_t i = 0; i < 6; ++i)
+        for (size_t j = i + 1; j < 6; ++j)
+            for (size_t v = 0; v < 81; ++v) {
+                char            changes[128];
+                qr_architecture a;
+                quire_error     error = {0};
+                snprintf(changes, sizeof changes, "{\"%s\": %s, \"%s\": %s}", keys[i], values[v / 9], keys[j],
+                         values[v % 9]);
+                if (parse(LLAMA, changes, &a, &error) != QUIRE_OK) {
+                    assert_true(error.message[0] != '\0');
+                    ++refused;
+                    continue;
+                }
+                ++accepted;
+                assert_true(a.heads % a.kv_heads == 0 && a.head_dim % 2 == 0 && a.head_dim > 0 && a.vocab_size > 0);
+                assert_true(a.eos_count == 1 && a.eos_token_ids[0] < (int32_t)a.vocab_size);
+            }
+    assert_true(accepted > 50 && refused > 500);
+}
+
+/* ---- the text
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void broken_text_is_located(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *words;
+    } cases[] = {
+        {"", "config.json:1:0"},
+        {"{\n\"vocab_size\": }", "config.json:2:"},
+        {"[]", "an array"},
+        {"null", "expected"},
+        {"{\"a\": 1, \"a\": 2}", "duplicate"},
+        {"{\"vocab_size\": 99999999999999999999}", "too big"},
+        {"{\"rope_theta\": 1e999}", "overflow"},
+        {"{} x", "config.json:1:"},
+        {"\xff{}", "config.json:1:"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        qr_architecture a;
+        quire_error     error = {0};
+        assert_int_equal(
+            qr_architecture_parse(cases[i].text, strlen(cases[i].text), "config.json", NULL, 0, &a, &error), FORMAT);
+        if (strstr(error.message, cases[i].words) == NULL) fail_msg("case %zu: %s", i, error.message);
+    }
+}
+
+static void a_text_cut_anywhere_is_an_error(void **state)
+{
+    (void)state;
+    for (size_t length = 0; length < strlen(LLAMA); ++length) {
+        qr_architecture a;
+        assert_int_equal(qr_architecture_parse(LLAMA, length, "config.json", NULL, 0, &a, NULL), FORMAT);
+    }
+}
+
+static void deep_nesting_is_an_error(void **state)
+{
+    (void)state;
+    enum { DEPTH = 100000 };
+    char *text = malloc(DEPTH);
+    memset(text, '[', DEPTH);
+    qr_architecture a;
+    assert_int_equal(qr_architecture_parse(text, DEPTH, "config.json", NULL, 0, &a, NULL), FORMAT);
+    free(text);
+}
+
+/* ---- presets
+ * --------------------------------------------------------------------------------------------------------- */
+
+static void presets_have_their_published_shapes(void **state)
+{
+    (void)state;
+    qr_architecture a;
+    uint32_t        count = 0;
+    for (; qr_preset_name(count) != NULL; ++count)
+        assert_int_equal(qr_architecture_preset(qr_preset_name(count), NULL, 0, &a, NULL), QUIRE_OK);
+    assert_int_equal(count, 9);
+    assert_int_equal(qr_architecture_preset("llama-3.2-1b", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.rope.llama3 && a.rope.factor == 32 && a.vocab_size == 128256 && a.output_name == a.embedding_name);
+    assert_int_equal(qr_architecture_preset("flan-t5-xl", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.gated && a.logits_scale == 1 && a.encoder_layers == 24 && a.output_name != a.embedding_name);
+    assert_int_equal(qr_architecture_preset("qwen3-0.6b", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.qk_norm && a.head_dim == 128 && a.hidden_size == 1024);
+}
+
+static void overrides_change_a_preset_by_the_names_of_config_json(void **state)
+{
+    (void)state;
+    static const quire_shape_override good[] = {
+        {"num_hidden_layers", 4}, {"vocab_size", 1000}, {"tie_word_embeddings", 0}};
+    qr_architecture a;
+    assert_int_equal(qr_architecture_preset("llama-3.2-1b", good, 3, &a, NULL), QUIRE_OK);
+    assert_true(a.layers == 4 && a.vocab_size == 1000 && a.output_name != a.embedding_name);
+    assert_int_equal(a.eos_count, 0); /* 128001 is not in this vocabulary */
+
+    static const struct {
+        quire_shape_override change;
+        const char          *words;
+    } bad[] = {
+        {{"num_layers", 4}, "num_layers"},
+        {{"num_attention_heads", 7}, "num_key_value_heads 8"},
+        {{"num_hidden_layers", 0}, "num_hidden_layers"},
+        {{"rope_scaling", 1}, "rope_scaling"},
+        {{"model_type", 1}, "model_type"},
+        {{"hidden_size", INT64_MIN}, "hidden_size"},
+        {{NULL, 1}, "model.shape"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        quire_error error = {0};
+        assert_int_equal(qr_architecture_preset("llama-3.2-1b", &bad[i].change, 1, &a, &error), QUIRE_ERR_INVALID);
+        assert_int_equal(error.status, QUIRE_ERR_INVALID);
+        if (strstr(error.message, bad[i].words) == NULL) fail_msg("case %zu: %s", i, error.message);
+    }
+}
+
+static void an_unknown_preset_is_answered_with_the_list(void **state)
+{
+    (void)state;
+    qr_architecture a;
+    quire_error     error = {0};
+    assert_int_equal(qr_architecture_preset("llama-7b", NULL, 0, &a, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "llama-7b"));
+    for (uint32_t i = 0; qr_preset_name(i) != NULL; ++i) assert_non_null(strstr(error.message, qr_preset_name(i)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_size_refuses_what_is_no_positive_integer),
+        cmocka_unit_test(every_required_key_is_missed_by_name),
+        cmocka_unit_test(contradictions_name_both_values),
+        cmocka_unit_test(what_quire_lacks_is_refused_by_name),
+        cmocka_unit_test(both_forms_of_rope_settings_read_the_same),
+        cmocka_unit_test(llama3_scaling_needs_all_its_numbers),
+        cmocka_unit_test(each_family_has_its_biases_norms_and_window),
+        cmocka_unit_test(a_mix_of_full_and_windowed_layers_is_refused),
+        cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
+        cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
+        cmocka_unit_test(t5_is_checked_like_the_others),
+        cmocka_unit_test(accepted_pairs_keep_the_invariants),
+        cmocka_unit_test(broken_text_is_located),
+        cmocka_unit_test(a_text_cut_anywhere_is_an_error),
+        cmocka_unit_test(deep_nesting_is_an_error),
+        cmocka_unit_test(presets_have_their_published_shapes),
+        cmocka_unit_test(overrides_change_a_preset_by_the_names_of_config_json),
+        cmocka_unit_test(an_unknown_preset_is_answered_with_the_list),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
