@@ -1,5 +1,5 @@
-/* The inside of a qr_network, shared by network.c (life, memory, the step), stages.c (the stages) and one file per
- * family (llama.c, t5.c), which declares its tensors and lists its stages. Not for other modules. */
+/* The inside of a qr_network, shared by network.c (life, memory), declare.c, load.c (weights), step.c, stages.c and
+ * one file per family (llama.c, t5.c), which declares its tensors and lists its stages. Not for other modules. */
 #ifndef QR_NETWORK_H
 #define QR_NETWORK_H
 
@@ -90,6 +90,28 @@ struct qr_network {
     qr_forward_report      report;
 };
 
+static inline bool qr_network_has_encoder(const qr_network *network)
+{
+    return network->architecture->encoder_layers > 0;
+}
+
+/* Rows that one pass over the layers can have: the step's rows, or its encoder tokens before them. */
+static inline uint32_t qr_network_most_rows(const qr_network *network)
+{
+    const qr_network_options *options = &network->options;
+    return qr_network_has_encoder(network) ? qr_max_u32(options->max_rows, options->max_encoder_tokens)
+                                           : options->max_rows;
+}
+
+static inline uint64_t qr_network_embedding_bytes(const qr_network *network)
+{
+    const qr_architecture *a = network->architecture;
+    return (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(network->embedding_dtype);
+}
+
+/* load.c: parameters, projections, regions, embedding; everything is destroyed with the network. */
+quire_status qr_network_load(qr_network *network, quire_error *error);
+
 /* ---- declaring tensors ----
  *
  * A family's declare function runs twice: first with a counting arena, where it only adds up, then for real. The first
@@ -102,6 +124,7 @@ typedef struct qr_declaration {
     uint64_t     packed_bytes; /* forecast of all linears */
 } qr_declaration;
 
+void qr_network_declare(qr_declaration *declaration); /* everything, by the family's function */
 void qr_llama_declare(qr_declaration *declaration);
 void qr_t5_declare(qr_declaration *declaration);
 

@@ -1,0 +1,178 @@
+/* Weights into memory: each thread packs its shard of every matrix into a region of its own node. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "model/network.h"
+
+enum { EMBEDDING_CHUNK = 64 /* rows read at a time */ };
+
+typedef struct packing {
+    qr_network   *network;
+    quire_status *statuses; /* [thread_count] */
+    quire_error  *errors;   /* [thread_count] */
+} packing;
+
+static quire_status pack_linears(qr_network *network, uint32_t thread, quire_error *error)
+{
+    char *memory = network->regions[thread].base;
+    for (uint32_t i = 0; i < network->linear_count; i++) {
+        const qr_linear *linear = &network->linears[i];
+        const size_t     bytes  = qr_projection_shard_bytes(linear->projection, thread);
+        if (bytes == 0) continue;
+        qr_weight_source sources[3];
+        for (uint32_t m = 0; m < linear->matrix_count; m++) sources[m] = qr_matrix_source(&linear->matrices[m]);
+        QR_TRY(qr_projection_pack(linear->projection, thread, memory, sources, linear->matrix_count, error));
+        memory += bytes;
+    }
+    return QUIRE_OK;
+}
+
+static quire_status read_embedding_chunk(qr_network *network, uint32_t first, uint32_t count, float *chunk,
+                                         quire_error *error)
+{
+    const size_t offset = (size_t)first * network->architecture->hidden_size;
+    const size_t floats = (size_t)count * network->architecture->hidden_size;
+    QR_TRY(qr_matrix_read(&network->embedding, first, count, chunk, error));
+    if (network->embedding_dtype == QR_F32) {
+        memcpy((float *)(void *)network->embedding_rows.base + offset, chunk, floats * sizeof *chunk);
+        return QUIRE_OK;
+    }
+    qr_bf16 *rows = (qr_bf16 *)(void *)network->embedding_rows.base + offset;
+    for (size_t i = 0; i < floats; i++) rows[i] = qr_bf16_of_f32(chunk[i]);
+    return QUIRE_OK;
+}
+
+/* The thread's part of the rows; so the matrix is spread over the nodes. */
+static quire_status read_embedding(qr_network *network, uint32_t thread, quire_error *error)
+{
+    const uint64_t rows  = network->architecture->vocab_size;
+    const uint32_t first = (uint32_t)(rows * thread / network->thread_count);
+    const uint32_t end   = (uint32_t)(rows * (thread + 1) / network->thread_count);
+    const size_t   bytes = (size_t)EMBEDDING_CHUNK * network->architecture->hidden_size * sizeof(float);
+    float         *chunk = qr_allocate(&network->options.allocator, bytes, 64);
+    if (chunk == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "embedding: no memory for %zu bytes", bytes);
+    quire_status status = QUIRE_OK;
+    for (uint32_t row = first; row < end && status == QUIRE_OK; row += EMBEDDING_CHUNK)
+        status = read_embedding_chunk(network, row, qr_min_u32(EMBEDDING_CHUNK, end - row), chunk, error);
+    qr_deallocate(&network->options.allocator, chunk, bytes);
+    return status;
+}
+
+static void pack_thread(void *context, uint32_t thread, uint32_t thread_count)
+{
+    (void)thread_count;
+    const packing *job    = context;
+    quire_status   status = pack_linears(job->network, thread, &job->errors[thread]);
+    if (status == QUIRE_OK) status = read_embedding(job->network, thread, &job->errors[thread]);
+    job->statuses[thread] = status;
+}
+
+static quire_status create_projections(qr_network *network, quire_error *error)
+{
+    const qr_projection_context_options options = {
+        .kernels         = network->kernels,
+        .isa_cap         = network->options.isa,
+        .thread_count    = network->thread_count,
+        .max_rows        = qr_max_u32(qr_network_most_rows(network), network->options.max_logits_rows),
+        .small_m         = network->options.small_m,
+        .batch_invariant = network->options.batch_invariant,
+        .log             = network->options.bind.log,
+        .allocator       = network->options.allocator,
+    };
+    QR_TRY(qr_projection_context_create(&options, &network->context, error));
+    for (uint32_t i = 0; i < network->linear_count; i++)
+        QR_TRY(
+            qr_projection_create(network->context, &network->linears[i].shape, &network->linears[i].projection, error));
+    return QUIRE_OK;
+}
+
+/* One region per thread for all its shards, bound to its node; the thread touches it first when it packs. */
+static quire_status create_regions(qr_network *network, quire_error *error)
+{
+    const qr_placement    *placement = qr_team_placement(network->options.team);
+    const qr_bind_options *bind      = &network->options.bind;
+    for (uint32_t thread = 0; thread < network->thread_count; thread++) {
+        size_t bytes = 0;
+        for (uint32_t i = 0; i < network->linear_count; i++)
+            bytes += qr_projection_shard_bytes(network->linears[i].projection, thread);
+        if (bytes == 0) continue;
+        qr_mapping *region = &network->regions[thread];
+        QR_TRY(qr_mapping_create(bytes, bind, "weights", region, error));
+        QR_TRY(qr_mapping_bind(region, 0, bytes, placement->node_os[placement->node[thread]], placement->node_count,
+                               bind, error));
+    }
+    return qr_mapping_create(qr_network_embedding_bytes(network), bind, "embedding", &network->embedding_rows, error);
+}
+
+static quire_status first_failure(const packing *job, quire_error *error)
+{
+    for (uint32_t thread = 0; thread < job->network->thread_count; thread++) {
+        if (job->statuses[thread] == QUIRE_OK) continue;
+        if (error != NULL) *error = job->errors[thread];
+        return job->statuses[thread];
+    }
+    return QUIRE_OK;
+}
+
+static quire_status pack(qr_network *network, quire_error *error)
+{
+    qr_arena arena = {0};
+    packing  job   = {.network = network};
+    for (int pass = 0; pass < 2; pass++) {
+        job.statuses = QR_ARENA_TAKE(&arena, quire_status, network->thread_count);
+        job.errors   = QR_ARENA_TAKE(&arena, quire_error, network->thread_count);
+        if (pass == 0) QR_TRY(qr_arena_create(&arena, &network->options.allocator, "packing", error));
+    }
+    qr_team_run(network->options.team, pack_thread, &job);
+    const quire_status status = first_failure(&job, error);
+    qr_arena_destroy(&arena);
+    return status;
+}
+
+static void add_work(qr_work *work, const qr_linear *linear)
+{
+    if (linear == NULL) return;
+    work->bytes += qr_projection_bytes(linear->projection);
+    work->flops += 2ull * linear->shape.k * linear->shape.columns * (linear->shape.gated ? 2 : 1);
+}
+
+static void count_work(qr_network *network)
+{
+    for (uint32_t i = 0; i < network->architecture->layers; i++) {
+        const qr_layer  *layer = &network->decoder[i];
+        const qr_linear *own[] = {layer->qkv,          layer->output,  layer->cross_q,
+                                  layer->cross_output, layer->feed_in, layer->feed_out};
+        for (size_t l = 0; l < sizeof own / sizeof *own; l++) add_work(&network->decoder_work, own[l]);
+        add_work(&network->cross_work, layer->cross_kv);
+    }
+    for (uint32_t i = 0; i < network->architecture->encoder_layers; i++) {
+        const qr_layer  *layer = &network->encoder[i];
+        const qr_linear *own[] = {layer->qkv, layer->output, layer->feed_in, layer->feed_out};
+        for (size_t l = 0; l < sizeof own / sizeof *own; l++) add_work(&network->encoder_work, own[l]);
+    }
+    add_work(&network->head_work, network->head);
+}
+
+quire_status qr_network_load(qr_network *network, quire_error *error)
+{
+    const qr_architecture *a        = network->architecture;
+    const uint64_t         start_ns = qr_now_ns();
+    qr_declaration         d        = {.network = network, .arena = &network->parameters, .error = error};
+    qr_network_declare(&d);
+    QR_TRY(qr_arena_create(&network->parameters, &network->options.allocator, "model parameters", error));
+    qr_network_declare(&d);
+    QR_TRY(d.status);
+    QR_TRY(qr_weights_find(qr_model_weights(network->model), a->vocab_size, a->hidden_size, &network->embedding, error,
+                           "%s", a->embedding_name));
+    QR_TRY(create_projections(network, error));
+    QR_TRY(create_regions(network, error));
+    QR_TRY(pack(network, error));
+    for (uint32_t i = 0; i < network->linear_count; i++)
+        QR_TRY(qr_projection_finish(network->linears[i].projection, error));
+    count_work(network);
+    qr_log_write(network->options.bind.log, QUIRE_LOG_INFO, "packed %.1f MB of weights on %u threads in %.1f s",
+                 (double)qr_network_weight_bytes(network) / 1e6, network->thread_count,
+                 (double)(qr_now_ns() - start_ns) / 1e9);
+    return QUIRE_OK;
+}

@@ -1,0 +1,183 @@
+/* One step: the batch is checked and planned by the driver, run by the team, and counted. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "model/network.h"
+
+void qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory)
+{
+    qr_assert(memory->layers >= network->architecture->layers);
+    qr_assert(memory->block_bytes == qr_kv_block_bytes(&network->kv_shape));
+    network->kv = memory;
+}
+
+static bool tokens_are_valid(const qr_network *network, const int32_t *tokens, uint32_t count)
+{
+    bool valid = true;
+    for (uint32_t i = 0; i < count; i++)
+        valid &= tokens[i] >= 0 && (uint32_t)tokens[i] < network->architecture->vocab_size;
+    return valid;
+}
+
+/* Whether the batch is within what the network was made for: a step must never touch memory that is not its own. */
+static bool batch_is_valid(const qr_network *network, const qr_batch *batch)
+{
+    const qr_network_options *o = &network->options;
+    if (batch->row_count > o->max_rows || batch->sequence_count > o->max_sequences ||
+        batch->logits_count > o->max_logits_rows || !tokens_are_valid(network, batch->tokens, batch->row_count))
+        return false;
+    for (uint32_t i = 0; i < batch->sequence_count; i++) {
+        const qr_batch_sequence *s = &batch->sequences[i];
+        if ((uint64_t)s->row_start + s->row_count > batch->row_count ||
+            (uint64_t)s->position + s->row_count > o->max_model_len || s->cross_length > o->max_encoder_tokens ||
+            (qr_network_has_encoder(network) && s->cross_length == 0))
+            return false;
+    }
+    for (uint32_t i = 0; i < batch->logits_count; i++)
+        if (batch->logits_rows[i] >= batch->row_count) return false;
+    if (batch->encoder_count > (qr_network_has_encoder(network) ? o->max_sequences : 0)) return false;
+    uint64_t encoder_tokens = 0;
+    for (uint32_t i = 0; i < batch->encoder_count; i++) {
+        encoder_tokens += batch->encoders[i].token_count;
+        if (encoder_tokens > o->max_encoder_tokens ||
+            !tokens_are_valid(network, batch->encoders[i].tokens, batch->encoders[i].token_count))
+            return false;
+    }
+    return true;
+}
+
+static void plan_rows(qr_network *network, const qr_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->sequence_count; i++) {
+        const qr_batch_sequence *s = &batch->sequences[i];
+        network->self_sequences[i] = (qr_attention_sequence){.row_start = s->row_start,
+                                                             .row_count = s->row_count,
+                                                             .position  = s->position,
+                                                             .kv_length = s->position + s->row_count,
+                                                             .blocks    = s->blocks,
+                                                             .node      = s->node};
+        if (!qr_network_has_encoder(network)) continue;
+        network->cross_sequences[i]           = network->self_sequences[i];
+        network->cross_sequences[i].kv_length = s->cross_length;
+        network->cross_sequences[i].blocks    = s->cross_blocks;
+    }
+    qr_attention_plan_build(network->self_plan, network->self_sequences, batch->sequence_count);
+    if (qr_network_has_encoder(network))
+        qr_attention_plan_build(network->cross_plan, network->cross_sequences, batch->sequence_count);
+}
+
+/* All encoder inputs of the step as one ragged batch, one after the other without padding. */
+static void plan_encoder(qr_network *network, const qr_batch *batch)
+{
+    uint32_t rows = 0, blocks = 0;
+    for (uint32_t i = 0; i < batch->encoder_count; i++) {
+        const qr_batch_encoder     *item          = &batch->encoders[i];
+        const qr_attention_sequence sequence      = {.row_start = rows,
+                                                     .row_count = item->token_count,
+                                                     .kv_length = item->token_count,
+                                                     .blocks    = network->encoder_blocks + blocks,
+                                                     .node      = item->node};
+        network->encoder_sequences[i]             = sequence;
+        network->cross_append_sequences[i]        = sequence;
+        network->cross_append_sequences[i].blocks = item->blocks;
+        for (uint32_t t = 0; t < item->token_count; t++) network->encoder_tokens[rows + t] = &item->tokens[t];
+        rows += item->token_count;
+        blocks += qr_ceil_div_u32(item->token_count, network->encoder_kv_shape.block_size);
+    }
+    qr_assert(blocks <= network->encoder_block_count);
+    network->encoder_rows = rows;
+    if (rows == 0) return;
+    qr_attention_plan_build(network->encoder_plan, network->encoder_sequences, batch->encoder_count);
+    qr_attention_plan_build(network->cross_append_plan, network->cross_append_sequences, batch->encoder_count);
+}
+
+static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
+{
+    qr_network *network = context;
+    qr_pass     pass    = {.network = network, .batch = network->batch, .thread = thread, .thread_count = thread_count};
+    pass.mark_ns        = qr_now_ns();
+    qr_stage_copy_blocks(&pass);
+    if (network->architecture->family == QR_FAMILY_T5)
+        qr_t5_forward(&pass);
+    else
+        qr_llama_forward(&pass);
+    qr_stage_logits(&pass);
+}
+
+/* Bytes of one token's keys and values in one layer, as they must move. */
+static uint64_t token_bytes(const qr_kv_shape *kv)
+{
+    return (uint64_t)kv->kv_heads * (2 * kv->head_dim * qr_dtype_bytes(kv->dtype) + (kv->dtype == QR_INT8 ? 12 : 0));
+}
+
+static void count_attention(qr_forward_report *report, const qr_attention_plan *plan, uint64_t layers)
+{
+    report->kv_bytes += layers * qr_attention_bytes(plan);
+    report->attention_flops += layers * qr_attention_flops(plan);
+}
+
+static void count_projections(qr_forward_report *report, const qr_work *work, uint64_t rows)
+{
+    report->projection_bytes += work->bytes;
+    report->projection_flops += work->flops * rows;
+}
+
+/* What the step must move and compute at least, from the plans and shapes. */
+static void count_step(qr_network *network)
+{
+    const qr_batch        *batch  = network->batch;
+    const qr_architecture *a      = network->architecture;
+    qr_forward_report     *report = &network->report;
+    const uint64_t         rows = batch->row_count, encoder_rows = network->encoder_rows;
+    const uint64_t         token = token_bytes(&network->kv_shape);
+    if (rows > 0) {
+        count_projections(report, &network->decoder_work, rows);
+        count_attention(report, network->self_plan, a->layers);
+        if (qr_network_has_encoder(network)) count_attention(report, network->cross_plan, a->layers);
+    }
+    if (encoder_rows > 0) {
+        count_projections(report, &network->encoder_work, encoder_rows);
+        count_projections(report, &network->cross_work, encoder_rows);
+        count_attention(report, network->encoder_plan, a->encoder_layers);
+        report->kv_bytes += encoder_rows * token_bytes(&network->encoder_kv_shape) * a->encoder_layers;
+    }
+    report->kv_bytes += (rows + encoder_rows) * token * a->layers;
+    for (uint32_t i = 0; i < batch->copy_count; i++)
+        report->kv_bytes += 2 * (uint64_t)batch->copies[i].slots * token * a->layers;
+    report->projection_bytes += (rows + encoder_rows) * a->hidden_size * qr_dtype_bytes(network->embedding_dtype);
+    if (batch->logits_count > 0) {
+        report->logits_bytes = network->head_work.bytes;
+        report->logits_flops = network->head_work.flops * batch->logits_count;
+    }
+    report->weight_bytes = report->projection_bytes + report->logits_bytes;
+    report->flops        = report->projection_flops + report->attention_flops + report->logits_flops;
+}
+
+/* Slowest thread's attention time over the mean. */
+static float imbalance(const qr_network *network)
+{
+    uint64_t slowest = 0, sum = 0;
+    for (uint32_t thread = 0; thread < network->thread_count; thread++) {
+        uint64_t busy = qr_attention_busy_ns(network->self_plan, thread);
+        if (qr_network_has_encoder(network)) busy += qr_attention_busy_ns(network->cross_plan, thread);
+        slowest = qr_max_u64(slowest, busy);
+        sum += busy;
+    }
+    return sum == 0 ? 1 : (float)((double)slowest * network->thread_count / (double)sum);
+}
+
+quire_status qr_network_forward(qr_network *network, const qr_batch *batch, const float **logits_out,
+                                qr_forward_report *report_out)
+{
+    if (logits_out != NULL) *logits_out = network->buffers.logits.data;
+    if (qr_team_is_forked(network->options.team)) return QUIRE_ERR_FORKED;
+    if (network->kv == NULL || !batch_is_valid(network, batch)) return QUIRE_ERR_EXECUTION;
+    network->batch  = batch;
+    network->report = (qr_forward_report){0};
+    plan_rows(network, batch);
+    plan_encoder(network, batch);
+    qr_team_run(network->options.team, run_thread, network);
+    count_step(network);
+    network->report.imbalance = batch->row_count > 0 ? imbalance(network) : 1;
+    if (report_out != NULL) *report_out = network->report;
+    return QUIRE_OK;
+}
