@@ -330,6 +330,9 @@ const char *qr_cache_check(const qr_cache *cache, const qr_cache_holders *holder
 {
     const qr_block_pool *pool = &cache->pool;
     CHECK(check_counts(pool));
+    /* C2 and C3 imply it, but this names the case. */
+    RULE(holders->table_count + holders->copy_count > 0 || pool->used + pool->reserved == 0,
+         "C13: nothing is live, but blocks are USED or RESERVED");
     CHECK(check_references(cache, holders));
     CHECK(check_states(pool));
     CHECK(check_reservations(cache, holders));
@@ -341,7 +344,5 @@ const char *qr_cache_check(const qr_cache *cache, const qr_cache_holders *holder
     if (pool->cross != NULL) CHECK(check_cross(cache));
     CHECK(check_tables(cache, holders));
     CHECK(check_tenants(cache));
-    RULE(holders->table_count + holders->copy_count > 0 || pool->used + pool->reserved == 0,
-         "C13: nothing is live, but blocks are USED or RESERVED");
     return NULL;
 }
