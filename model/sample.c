@@ -193,15 +193,21 @@ static uint32_t order_key(float x)
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/* Candidates with a scaled value of at least `floor`, by index. */
+/* Candidates with a scaled value of at least `floor`, by index; not weighed yet. */
 static uint32_t gather(qr_sampler *sampler, float floor)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < sampler->vocab; i++) {
         const float x = sampler->scaled[i];
-        if (x >= floor && x > -INFINITY) sampler->candidates[count++] = (candidate){order_key(x), i, expf(x)};
+        if (x >= floor && x > -INFINITY) sampler->candidates[count++] = (candidate){.key = order_key(x), .index = i};
     }
     return count;
+}
+
+static void weigh(qr_sampler *sampler, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        sampler->candidates[i].weight = expf(sampler->scaled[sampler->candidates[i].index]);
 }
 
 static double mass_of(const qr_sampler *sampler, uint32_t count)
@@ -275,24 +281,49 @@ static uint32_t keep_min_p(qr_sampler *sampler, uint32_t count, float min_p)
     return kept;
 }
 
-/* Tokens this far below the greatest are looked at only when the likely ones do not fill the filters. */
+/* Tokens this far below the greatest are looked at only when the likely ones do not fill the filter. */
 static const float LIKELY = -16.0f;
 
-/* Leaves the tokens that survive the filters in `candidates`, by index. */
+/* Each of the three leaves the weighed tokens of its filter in `candidates`, by index. */
+static uint32_t start_with_top_k(qr_sampler *sampler, uint32_t k)
+{
+    uint32_t count = gather(sampler, LIKELY);
+    if (count < k) count = gather(sampler, -INFINITY);
+    count = keep_top_k(sampler, count, k);
+    weigh(sampler, count);
+    return count;
+}
+
+static uint32_t start_with_top_p(qr_sampler *sampler, float top_p)
+{
+    double   mass  = sum_exp(sampler->kernels, sampler->scaled, sampler->vocab, 0);
+    uint32_t count = gather(sampler, LIKELY);
+    weigh(sampler, count);
+    if (mass_of(sampler, count) < (double)top_p * mass) {
+        count = gather(sampler, -INFINITY);
+        weigh(sampler, count);
+        mass = mass_of(sampler, count);
+    }
+    return keep_top_p(sampler, count, (double)top_p * mass);
+}
+
+static uint32_t start_with_min_p(qr_sampler *sampler, float min_p)
+{
+    const uint32_t count = gather(sampler, logf(min_p) - 0.01f); /* a little more; keep_min_p decides */
+    weigh(sampler, count);
+    return count;
+}
+
+/* Leaves the tokens that survive the filters in `candidates`, by index. At least one filter is on. */
 static uint32_t filter(qr_sampler *sampler, const quire_sampling *sampling)
 {
-    const bool   top_p = sampling->top_p > 0 && sampling->top_p < 1;
-    const double all =
-        top_p && sampling->top_k == 0 ? sum_exp(sampler->kernels, sampler->scaled, sampler->vocab, 0) : 0;
-    uint32_t   count  = gather(sampler, LIKELY);
-    const bool enough = sampling->top_k > 0 ? count >= sampling->top_k
-                        : top_p             ? mass_of(sampler, count) >= (double)sampling->top_p * all
-                                            : sampling->min_p > expf(LIKELY);
-    if (!enough) count = gather(sampler, -INFINITY);
-    count = keep_top_k(sampler, count, sampling->top_k);
-    if (top_p) {
-        const double mass = sampling->top_k > 0 || !enough ? mass_of(sampler, count) : all;
-        count             = keep_top_p(sampler, count, (double)sampling->top_p * mass);
+    const bool top_p = sampling->top_p > 0 && sampling->top_p < 1;
+    uint32_t   count;
+    if (sampling->top_k > 0) {
+        count = start_with_top_k(sampler, sampling->top_k);
+        if (top_p) count = keep_top_p(sampler, count, (double)sampling->top_p * mass_of(sampler, count));
+    } else {
+        count = top_p ? start_with_top_p(sampler, sampling->top_p) : start_with_min_p(sampler, sampling->min_p);
     }
     return sampling->min_p > 0 ? keep_min_p(sampler, count, sampling->min_p) : count;
 }
