@@ -1,0 +1,85 @@
+/* The subcommands of `quire`, and what they share: options, configuration, exit status.
+ *
+ * A flag is an alias of a configuration key. Flags and --set are collected as assignments while argp parses, and
+ * applied in their order over the file and the environment, so that the origin of every value is known. */
+#ifndef QR_COMMAND_H
+#define QR_COMMAND_H
+
+#include <argp.h>
+#include <stdbool.h>
+
+#include "quire/quire.h"
+
+/* docs/BENCHMARKING.md, Exit status. */
+enum {
+    QR_EXIT_OK          = 0,
+    QR_EXIT_FAILED      = 1, /* a run, a file or a request failed */
+    QR_EXIT_USAGE       = 2, /* the command line or the configuration */
+    QR_EXIT_MISSED      = 3, /* min_attainment or --max-regression */
+    QR_EXIT_INVALID     = 4, /* a result that must not be believed, with on_invalid = "fail" */
+    QR_EXIT_INTERRUPTED = 130,
+};
+
+/* argv[0] is "quire NAME". Each returns an exit status. */
+int qr_command_generate(int argc, char **argv);
+int qr_command_topo(int argc, char **argv);
+int qr_command_check(int argc, char **argv);
+int qr_command_config(int argc, char **argv);
+
+/* ---- options that every command has
+ * ---------------------------------------------------------------------------------- */
+
+enum { QR_MAX_ASSIGNMENTS = 256 };
+
+typedef struct qr_arguments {
+    const char *config_path; /* --config, or QUIRE_CONFIG, or NULL */
+    struct {
+        const char *origin; /* "--set", "--model" */
+        char       *text;   /* "section.key=value" */
+    } assignments[QR_MAX_ASSIGNMENTS];
+    unsigned assignment_count;
+    bool     print_config;
+} qr_arguments;
+
+/* --config, --set, --model, --print-config. As a child of a command's argp; its input is the qr_arguments*. */
+extern const struct argp qr_common_argp;
+
+/* Adds "key=value" for a flag; `quoted`: the value is text and must not be read as TOML. Ends the process with usage
+ * status when there are too many. */
+void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value, bool quoted);
+
+/* A flag that is an alias of one key. */
+typedef struct qr_flag {
+    int         option; /* argp key */
+    const char *flag;   /* "--output": the origin */
+    const char *key;    /* "generate.output" */
+    bool        quoted;
+} qr_flag;
+
+/* Adds the assignment of the flag with this option; false: none in flags[count]. */
+bool qr_arguments_take(qr_arguments *arguments, const qr_flag *flags, size_t count, int option, const char *value);
+
+/* The effective configuration: built-in < file < environment < assignments, checked. On failure prints the error and
+ * returns NULL. */
+quire_config *qr_arguments_load(const qr_arguments *arguments);
+void          qr_arguments_deinit(qr_arguments *arguments);
+
+/* Handles --print-config: true when it was asked for and done; *status_out is then the exit status. */
+bool qr_arguments_printed(const qr_arguments *arguments, const quire_config *config, int *status_out);
+
+/* ---- messages
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* "quire: error: ..." on stderr. */
+void qr_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints the error of a library call and gives the exit status that it means. */
+int qr_report_error(const quire_error *error);
+
+/* "ERR_INVALID". */
+const char *qr_status_name(quire_status status);
+
+/* The logger of [output] log_level (QUIRE_LOG goes before it), on stderr. */
+quire_logger qr_logger_of(const quire_config *config);
+
+#endif
