@@ -2,4 +2,5 @@
 #define QR_ISA_NAME avx512_bf16
 #include "kernels/simd/avx512_bf16.h"
 
+#include "kernels/isa/projection_avx512.h"
 #include "kernels/isa/table.h"

@@ -20,4 +20,7 @@ const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
     .argmax   = argmax,
     .sum_exp  = sum_exp,
     .axpy     = axpy,
+#ifdef QR_HAS_PROJECTION_KERNELS
+    .projection = &projection_kernels,
+#endif
 };

@@ -1,0 +1,66 @@
+/* The instruction-set part of projections: products of packed weights and the pass that follows them.
+ *
+ * A shard is a run of groups of 64 columns. A group is 64 / panel_columns panels, a panel is
+ * [k / step][panel_columns][step]: what one thread reads is one sequential stream. k is padded with zeros to 64.
+ *
+ * Order of summation, the same in every kernel and for every number of rows, so that a row's bits depend on nothing
+ * else: k in chunks of 1024 if k >= 2048, else of 512; each chunk is one chain from zero in ascending k; the chunks are
+ * added in order. It is what oneDNN 2.6's packed matmul does, whose bits the AVX-512 kernels give. int8 sums are exact.
+ */
+#ifndef QR_PROJECTION_KERNELS_H
+#define QR_PROJECTION_KERNELS_H
+
+#include "kernels/projection.h"
+
+enum {
+    QR_GROUP_COLUMNS = 64, /* the unit of sharding */
+    QR_K_MULTIPLE    = 64,
+    QR_PRODUCT_ROWS  = 64, /* most rows of one product call */
+};
+
+/* out[rows][64] = x[rows][k] * one group. */
+typedef struct qr_product {
+    const void    *group;        /* 64-byte aligned */
+    const void    *x;            /* rows in the format's own form, see qr_panel_format.widen */
+    size_t         x_stride;     /* bytes */
+    uint32_t       rows, k;      /* rows 1..QR_PRODUCT_ROWS; k padded */
+    const int32_t *compensation; /* [64] int8 only: -128 * sum of the column's codes */
+    float         *out;
+    size_t         out_stride; /* elements, a multiple of 16 */
+} qr_product;
+
+/* One weight dtype. All kernels handle every number of rows. */
+typedef struct qr_panel_format {
+    uint32_t panel_columns, step;
+    void (*product)(const qr_product *product);
+    /* One row of x into the form that `product` reads, k elements of x_bytes each; NULL: as it is. */
+    void (*widen)(void *out, const void *x, uint32_t k);
+    uint32_t x_bytes;
+    bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
+} qr_panel_format;
+
+/* out = (activation(acc * scales + bias) * up * scales) * multiply, added to or written over `out`. */
+typedef struct qr_epilogue {
+    const float  *acc, *up; /* [rows][acc_stride]; up NULL unless gated */
+    size_t        acc_stride;
+    uint32_t      rows, columns;
+    const float  *row_scales;    /* [rows], with column_scales and, when gated, up_scales [columns]; NULL unless int8 */
+    const float  *column_scales; /* [columns] */
+    const float  *up_scales;
+    const float  *bias; /* [columns] or NULL */
+    float         multiply;
+    qr_activation activation;
+    bool          add; /* f32 only */
+    qr_dtype      out_dtype;
+    void         *out;
+    size_t        out_stride; /* elements */
+} qr_epilogue;
+
+struct qr_projection_kernels {
+    const char            *name;        /* "own:avx2" */
+    bool                   native_bf16; /* multiplies bf16 without widening */
+    const qr_panel_format *formats;     /* [3] by qr_dtype */
+    void (*epilogue)(const qr_epilogue *epilogue);
+};
+
+#endif
