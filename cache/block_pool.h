@@ -9,9 +9,10 @@
 #include <stdint.h>
 
 #include "base/memory.h"
+#include "topology/topology.h" /* QR_MAX_NODES */
 
 #define QR_BLOCK_NONE UINT32_MAX
-enum { QR_EXTENT_BLOCKS = 8, QR_SALT_BYTES = 16, QR_MAX_NODES = 64 };
+enum { QR_EXTENT_BLOCKS = 8, QR_SALT_BYTES = 16 };
 
 typedef struct qr_block_table  qr_block_table;
 typedef struct qr_prefix_index qr_prefix_index;
