@@ -2,6 +2,7 @@
 #include "engine/ledger.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -153,9 +154,27 @@ void qr_ledger_close(qr_ledger *ledger, qr_record *record)
 
 void qr_ledger_wake(qr_ledger *ledger)
 {
+    ledger->activity++;
     if (!ledger->sleeping) return;
     ledger->sleeping = false;
     /* Cannot fail but by overflow, and then the driver is awake already. */
     const ssize_t written = write(ledger->wake_fd, &(uint64_t){1}, sizeof(uint64_t));
     (void)written;
+}
+
+void qr_ledger_sleep(qr_ledger *ledger, uint64_t activity_seen, int timeout_ms)
+{
+    qr_ledger_lock(ledger);
+    const bool sleep = ledger->sleeping = ledger->activity == activity_seen;
+    qr_ledger_unlock(ledger);
+    if (!sleep) return;
+
+    struct pollfd wake = {.fd = ledger->wake_fd, .events = POLLIN};
+    uint64_t      count;
+    const int     ready = poll(&wake, 1, timeout_ms);
+    const ssize_t got   = ready > 0 ? read(ledger->wake_fd, &count, sizeof count) : 0;
+    (void)got; /* whatever woke us, the caller looks at everything */
+    qr_ledger_lock(ledger);
+    ledger->sleeping = false;
+    qr_ledger_unlock(ledger);
 }

@@ -66,6 +66,7 @@ typedef struct qr_ledger {
     uint32_t         finish_reserved, finish_capacity; /* places for FINISHED events in the outbox */
     quire_request_id next_id;
     bool             ready;    /* mutex and wake_fd exist */
+    uint64_t         activity; /* counts what may give the driver something to do */
     bool             sleeping; /* the driver waits for wake_fd */
     int              wake_fd;  /* eventfd */
 } qr_ledger;
@@ -87,7 +88,12 @@ void       qr_ledger_make_live(qr_ledger *ledger, qr_record *record);
 void       qr_ledger_cancel(qr_ledger *ledger, qr_record *record); /* lists it once */
 qr_record *qr_ledger_take_cancel(qr_ledger *ledger);               /* NULL: none */
 void       qr_ledger_close(qr_ledger *ledger, qr_record *record);
-void       qr_ledger_wake(qr_ledger *ledger); /* the driver, if it sleeps */
+void       qr_ledger_wake(qr_ledger *ledger); /* something changed for the driver; wakes it if it sleeps */
+
+/* ---- not with the lock held ---- */
+
+/* Sleeps until something has changed since `activity_seen`, wake_fd is written or the time is over. Thread: driver. */
+void qr_ledger_sleep(qr_ledger *ledger, uint64_t activity_seen, int timeout_ms);
 
 static inline uint32_t qr_ledger_index(const qr_ledger *ledger, const qr_record *record)
 {

@@ -1,0 +1,315 @@
+/* Building and tearing down: machine, team, network, memory, scheduler, buffers, in this order, since each next one is
+ * sized by what the ones before have found. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "cache/block_pool.h"
+#include "engine/engine.h"
+#include "kernels/kernels.h"
+
+enum {
+    USEFUL_TIMES   = 4,  /* automatic sizing stops at so many times what max_num_seqs longest sequences need */
+    MAX_BEAM_WIDTH = 64, /* as the scheduler accepts */
+};
+
+/* ---- the machine ------------------------------------------------------------------------------------------------ */
+
+static qr_bind_options bind_options(quire_engine *engine)
+{
+    return (qr_bind_options){.huge_pages = engine->options.huge_pages,
+                             .strict     = engine->options.numa_strict == QUIRE_ON,
+                             .log        = &engine->log};
+}
+
+static quire_status create_team(quire_engine *engine, const qr_topology *topology, quire_error *error)
+{
+    qr_placement placement;
+    char         warning[256] = "";
+    QR_TRY(qr_placement_plan(topology, &engine->options, &placement, warning, error));
+    if (warning[0]) qr_log_write(&engine->log, QUIRE_LOG_WARN, "%s", warning);
+    const qr_team_options options = {.barrier_spin_ns = engine->options.barrier_spin_ns,
+                                     .bind            = bind_options(engine),
+                                     .allocator       = engine->options.allocator};
+    QR_TRY(qr_team_create(&placement, &options, &engine->team, error));
+    engine->thread_count = qr_team_size(engine->team);
+    return QUIRE_OK;
+}
+
+static quire_status find_machine(quire_engine *engine, quire_error *error)
+{
+    const qr_topology_source source = {0};
+    qr_topology              topology;
+    QR_TRY(qr_topology_create(&source, &topology, error));
+    const quire_status status = create_team(engine, &topology, error);
+    qr_topology_destroy(&topology);
+    return status;
+}
+
+static quire_status create_network(quire_engine *engine, const quire_model *model, quire_error *error)
+{
+    qr_network_options options;
+    qr_options_network(&engine->options, &engine->facts, &options);
+    options.team = engine->team;
+    options.bind = bind_options(engine);
+    return qr_network_create(model, &options, &engine->network, error);
+}
+
+/* ---- the pool of blocks ----------------------------------------------------------------------------------------- */
+
+static uint32_t blocks_of_longest(const qr_scheduler_options *options, uint32_t length)
+{
+    const uint32_t encoder = options->encoder_decoder ? options->max_num_encoder_input_tokens : 0;
+    return qr_scheduler_blocks_needed(options, 1, length - 1, encoder);
+}
+
+static uint32_t useful_blocks(const qr_scheduler_options *options)
+{
+    const uint64_t one = blocks_of_longest(options, options->max_model_len);
+    return (uint32_t)qr_min_u64(one * options->max_num_seqs * USEFUL_TIMES, UINT32_MAX);
+}
+
+/* Prompt + output tokens of the longest request that the pool can hold beside the longest encoder input; 0: none. */
+static uint32_t longest_fit(const qr_scheduler_options *options)
+{
+    uint32_t low = 1, high = options->max_model_len;
+    while (low < high) {
+        const uint32_t middle = low + (high - low + 1) / 2;
+        if (blocks_of_longest(options, middle) <= options->num_blocks)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low < 2 ? 0 : low;
+}
+
+static void warn_if_short(quire_engine *engine)
+{
+    const qr_scheduler_options *options = &engine->scheduler_options;
+    const uint32_t              longest = longest_fit(options);
+    if (longest >= options->max_model_len) return;
+    qr_log_write(&engine->log, QUIRE_LOG_WARN,
+                 "KV cache: %u blocks of %u tokens hold a sequence of %u tokens at most, max_model_len is %u",
+                 options->num_blocks, options->block_size, longest, options->max_model_len);
+}
+
+static quire_status size_pool(quire_engine *engine, quire_error *error)
+{
+    const qr_kv_shape     shape   = qr_network_kv_shape(engine->network);
+    qr_scheduler_options *options = &engine->scheduler_options;
+    const qr_pool_request request = {
+        .limit         = qr_memory_limit(NULL),
+        .block_bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers,
+        .size          = engine->options.kv_cache_bytes,
+        .num_blocks    = engine->options.num_kv_blocks,
+        .fraction      = engine->options.memory_fraction,
+        .block_size    = options->block_size,
+        .node_count    = options->node_count,
+        .useful_blocks = useful_blocks(options),
+    };
+    QR_TRY(qr_options_pool_blocks(&request, &options->num_blocks, error));
+    warn_if_short(engine);
+    return QUIRE_OK;
+}
+
+static quire_status create_cache(quire_engine *engine, quire_error *error)
+{
+    const qr_placement *placement = qr_team_placement(engine->team);
+    uint32_t            first_block[QR_MAX_NODES + 1];
+    engine->scheduler_options.node_count = placement->node_count;
+    QR_TRY(size_pool(engine, error));
+    qr_block_pool_split(engine->scheduler_options.num_blocks, placement->node_count, first_block);
+    const qr_kv_shape          shape   = qr_network_kv_shape(engine->network);
+    const qr_kv_memory_options options = {.layers      = engine->facts.decoder_layers,
+                                          .num_blocks  = engine->scheduler_options.num_blocks,
+                                          .block_bytes = qr_kv_block_bytes(&shape),
+                                          .first_block = first_block,
+                                          .node_os     = placement->node_os,
+                                          .node_count  = placement->node_count,
+                                          .bind        = bind_options(engine)};
+    QR_TRY(qr_kv_memory_create(&options, &engine->kv, error));
+    qr_network_attach_kv(engine->network, &engine->kv);
+    return QUIRE_OK;
+}
+
+/* ---- scheduler and buffers -------------------------------------------------------------------------------------- */
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed) seed = qr_now_ns();
+    return seed;
+}
+
+static quire_status create_scheduler(quire_engine *engine, quire_error *error)
+{
+    engine->scheduler_options.hash_seed = random_seed(); /* picks buckets only: no decision depends on it */
+    return qr_scheduler_create(&engine->scheduler_options, &engine->scheduler, error);
+}
+
+static void layout_sampling(qr_sampling *sampling, qr_arena *arena, uint32_t samples, uint32_t top)
+{
+    sampling->samples      = samples;
+    sampling->top          = top;
+    sampling->results      = QR_ARENA_TAKE(arena, qr_sample_result, samples);
+    sampling->top_counts   = QR_ARENA_TAKE(arena, uint32_t, samples);
+    sampling->top_tokens   = QR_ARENA_TAKE(arena, int32_t, (size_t)samples * top);
+    sampling->top_logprobs = QR_ARENA_TAKE(arena, float, (size_t)samples *top);
+}
+
+static void layout(quire_engine *engine, qr_arena *arena)
+{
+    const quire_engine_options *options  = &engine->options;
+    const uint32_t              per_step = 1 + options->num_speculative_tokens;
+    const uint32_t              samples  = options->max_num_seqs * per_step;
+    const uint32_t              beams    = qr_min_u32(options->max_num_seqs, MAX_BEAM_WIDTH);
+    const qr_inbox_limits       inbox    = {.requests        = options->max_num_queued_reqs,
+                                            .tokens          = options->max_num_queued_tokens,
+                                            .logits_slots    = options->max_logits_in_flight,
+                                            .tokens_per_step = per_step};
+    const qr_outbox_limits      outbox   = {.max_sequences       = options->max_num_seqs,
+                                            .tokens_per_step     = per_step,
+                                            .logits_slots        = options->max_logits_in_flight,
+                                            .vocab_size          = engine->facts.vocab_size,
+                                            .consumer_timeout_ns = (uint64_t)options->consumer_timeout_ms * 1000000};
+    const qr_batch_limits       batch    = {
+                 .rows = options->max_num_batched_tokens, .sequences = options->max_num_seqs, .samples = samples};
+    /* twice what the scheduler can hold: as many may have ended without being read yet */
+    qr_ledger_layout(&engine->ledger, arena, 2 * (options->max_num_queued_reqs + options->max_num_seqs));
+    qr_inbox_layout(&engine->inbox, arena, &inbox);
+    qr_outbox_layout(&engine->outbox, arena, &outbox, &engine->ledger);
+    qr_batch_builder_layout(&engine->builder, arena, &batch);
+    layout_sampling(&engine->sampling, arena, samples, qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
+    engine->samplers = QR_ARENA_TAKE(arena, qr_sampler *, engine->thread_count);
+}
+
+static quire_status create_buffers(quire_engine *engine, quire_error *error)
+{
+    layout(engine, &engine->arena);
+    QR_TRY(qr_arena_create(&engine->arena, &engine->options.allocator, "engine queues", error));
+    layout(engine, &engine->arena);
+    QR_TRY(qr_ledger_init(&engine->ledger, error));
+    qr_inbox_init(&engine->inbox, &engine->ledger);
+    return qr_outbox_init(&engine->outbox, error);
+}
+
+static quire_status create_samplers(quire_engine *engine, quire_error *error)
+{
+    const qr_kernels *kernels = qr_kernels_select(engine->options.isa);
+    if (kernels == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "QUIRE_ISA: \"%.32s\" is not one of scalar, avx2, avx512, avx512_bf16",
+                       getenv("QUIRE_ISA") ? getenv("QUIRE_ISA") : "");
+    for (uint32_t i = 0; i < engine->thread_count; i++)
+        QR_TRY(qr_sampler_create(kernels, engine->facts.vocab_size, engine->sampling.top, &engine->options.allocator,
+                                 &engine->samplers[i], error));
+    return QUIRE_OK;
+}
+
+/* ---- facts for reports ------------------------------------------------------------------------------------------ */
+
+static void state_facts(quire_engine *engine)
+{
+    quire_stats      *stats   = &engine->stats;
+    const qr_kv_shape shape   = qr_network_kv_shape(engine->network);
+    const uint64_t    bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
+    const uint32_t    size    = engine->scheduler_options.block_size;
+    stats->size               = sizeof *stats;
+    stats->threads            = engine->thread_count;
+    stats->nodes              = qr_team_placement(engine->team)->node_count;
+    stats->block_size         = size;
+    stats->max_model_len      = engine->scheduler_options.max_model_len;
+    stats->weight_bytes       = qr_network_weight_bytes(engine->network);
+    stats->scratch_bytes      = qr_network_scratch_bytes(engine->network);
+    stats->kv_cache_bytes     = bytes * engine->scheduler_options.num_blocks;
+    stats->kv_bytes_per_token = bytes / size;
+    stats->batch_invariant    = qr_network_batch_invariant(engine->network);
+    strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
+    strncpy(stats->implementation, qr_network_implementation(engine->network), sizeof stats->implementation - 1);
+    qr_engine_take_stats(engine);
+    qr_log_write(&engine->log, QUIRE_LOG_INFO,
+                 "engine: %u threads on %u nodes, %s, %s, weights %llu MiB, KV cache %u blocks of %u tokens, %llu MiB",
+                 stats->threads, stats->nodes, stats->isa, stats->implementation,
+                 (unsigned long long)stats->weight_bytes >> 20, engine->scheduler_options.num_blocks, size,
+                 (unsigned long long)stats->kv_cache_bytes >> 20);
+}
+
+/* ---- create, destroy -------------------------------------------------------------------------------------------- */
+
+static quire_status check_supported(const quire_engine_options *options, quire_error *error)
+{
+    if (options->zero_on_free != QUIRE_ON) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "[kv_cache] zero_on_free: true is not supported by this version");
+}
+
+static quire_status build(quire_engine *engine, const quire_model *model, quire_error *error)
+{
+    qr_options_scheduler(&engine->options, &engine->facts, &engine->scheduler_options);
+    QR_TRY(find_machine(engine, error));
+    QR_TRY(create_network(engine, model, error));
+    QR_TRY(create_cache(engine, error));
+    QR_TRY(create_scheduler(engine, error));
+    QR_TRY(create_buffers(engine, error));
+    QR_TRY(create_samplers(engine, error));
+    state_facts(engine);
+    engine->idle = true;
+    /* The caller's arrays and strings need not outlive this call. */
+    engine->options.cpus = engine->options.isa = NULL;
+    engine->options.tenants = engine->scheduler_options.tenants = NULL;
+    return QUIRE_OK;
+}
+
+static void start_life(quire_engine *engine)
+{
+    qr_log_init(&engine->log, &engine->options.logger);
+    pthread_mutex_init(&engine->scheduler_mutex, NULL);
+    pthread_mutex_init(&engine->stats_mutex, NULL);
+}
+
+quire_status quire_engine_create(const quire_engine_options *options, quire_model *model, quire_engine **engine_out,
+                                 quire_error *error)
+{
+    if (engine_out == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_create: engine_out is NULL");
+    *engine_out = NULL;
+    if (options == NULL || model == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_create: %s is NULL", options ? "model" : "options");
+    quire_engine_options resolved;
+    qr_model_facts       facts;
+    QR_TRY(qr_options_copy("quire_engine_options", options, sizeof options->size, &resolved, sizeof resolved, error));
+    qr_model_facts_of(model, &facts);
+    QR_TRY(qr_options_resolve(&resolved, &facts, error));
+    QR_TRY(check_supported(&resolved, error));
+
+    quire_engine *engine = qr_allocate(&resolved.allocator, sizeof *engine, _Alignof(quire_engine));
+    if (engine == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "engine: %zu bytes", sizeof *engine);
+    engine->options = resolved;
+    engine->facts   = facts;
+    start_life(engine);
+    const quire_status status = build(engine, model, error);
+    if (status == QUIRE_OK)
+        *engine_out = engine;
+    else
+        quire_engine_destroy(engine);
+    return status;
+}
+
+void quire_engine_destroy(quire_engine *engine)
+{
+    if (engine == NULL || (engine->team != NULL && qr_team_is_forked(engine->team))) return;
+    const quire_allocator allocator = engine->options.allocator;
+    for (uint32_t i = 0; engine->samplers != NULL && i < engine->thread_count; i++)
+        qr_sampler_destroy(engine->samplers[i]);
+    qr_outbox_deinit(&engine->outbox);
+    qr_ledger_deinit(&engine->ledger);
+    qr_arena_destroy(&engine->arena);
+    qr_scheduler_destroy(engine->scheduler);
+    qr_network_destroy(engine->network);
+    qr_kv_memory_destroy(&engine->kv);
+    qr_team_destroy(engine->team);
+    pthread_mutex_destroy(&engine->stats_mutex);
+    pthread_mutex_destroy(&engine->scheduler_mutex);
+    qr_log_deinit(&engine->log);
+    qr_deallocate(&allocator, engine, sizeof *engine);
+}

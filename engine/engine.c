@@ -1,0 +1,218 @@
+/* The public calls on an engine: each checks for fork, keeps errno and cannot be cancelled half-way. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+enum { HELD_SLEEP_MS = 20 }; /* while only deadlines and slow readers can bring work */
+
+/* ---- what every call does --------------------------------------------------------------------------------------- */
+
+typedef struct call {
+    int errno_before, cancel_state;
+} call;
+
+/* A thread that is cancelled in a call must not leave with a lock: the writes to event descriptors are cancellation
+ * points. */
+static call begin_call(void)
+{
+    call state = {.errno_before = errno};
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state.cancel_state);
+    return state;
+}
+
+static void end_call(const call *state)
+{
+    pthread_setcancelstate(state->cancel_state, NULL);
+    errno = state->errno_before;
+}
+
+static bool is_forked(const quire_engine *engine) { return qr_team_is_forked(engine->team); }
+
+static quire_status forked(quire_error *error)
+{
+    return qr_fail(error, QUIRE_ERR_FORKED, "this process is a child of the one that created the engine");
+}
+
+/* Locks are state that a const engine may change. */
+static quire_engine *lockable(const quire_engine *engine) { return (quire_engine *)(uintptr_t)engine; }
+
+/* ---- submit, cancel --------------------------------------------------------------------------------------------- */
+
+static quire_status check_logits(const quire_engine *engine, const quire_request *request, quire_error *error)
+{
+    if (request->logits == QUIRE_LOGITS_NONE || engine->options.max_logits_in_flight > 0) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "request: logits: %u, but max_logits_in_flight of this engine is 0",
+                   request->logits);
+}
+
+static quire_status validate(const quire_engine *engine, const quire_request *request, quire_request *copy,
+                             quire_error *error)
+{
+    QR_TRY(qr_options_copy("quire_request", request, sizeof request->size, copy, sizeof *copy, error));
+    QR_TRY(qr_scheduler_validate(&engine->scheduler_options, copy, error));
+    return check_logits(engine, copy, error);
+}
+
+quire_status quire_engine_submit(quire_engine *engine, const quire_request *request, quire_request_id *id_out,
+                                 quire_error *error)
+{
+    if (is_forked(engine)) return forked(error);
+    if (request == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_submit: request is NULL");
+    const call       state = begin_call();
+    quire_request    copy;
+    quire_request_id id     = 0;
+    quire_status     status = validate(engine, request, &copy, error);
+    if (status == QUIRE_OK)
+        status = qr_inbox_submit(&engine->inbox, &copy, qr_now_ns(), &id, error);
+    else
+        qr_inbox_count_refusal(&engine->inbox);
+    if (id_out != NULL) *id_out = id;
+    end_call(&state);
+    return status;
+}
+
+quire_status quire_engine_cancel(quire_engine *engine, quire_request_id id)
+{
+    if (is_forked(engine)) return QUIRE_ERR_FORKED;
+    const call         state  = begin_call();
+    const quire_status status = qr_inbox_cancel(&engine->inbox, id);
+    end_call(&state);
+    return status;
+}
+
+void quire_engine_flush_cache(quire_engine *engine)
+{
+    if (is_forked(engine)) return;
+    const call state = begin_call();
+    qr_inbox_flush_cache(&engine->inbox);
+    end_call(&state);
+}
+
+/* ---- step, run, stop -------------------------------------------------------------------------------------------- */
+
+quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)
+{
+    if (is_forked(engine)) return QUIRE_ERR_FORKED;
+    const call state = begin_call();
+    quire_step step;
+    qr_engine_step(engine, &step);
+    if (step_out != NULL) *step_out = step;
+    end_call(&state);
+    return QUIRE_OK;
+}
+
+quire_status quire_engine_run(quire_engine *engine)
+{
+    while (!atomic_exchange(&engine->stop, false)) {
+        quire_step step;
+        QR_TRY(quire_engine_step(engine, &step));
+        if (step.rows > 0 || step.rows_encoder > 0) continue;
+        const call state = begin_call();
+        qr_ledger_sleep(&engine->ledger, engine->activity_seen, engine->idle && !engine->backlog ? -1 : HELD_SLEEP_MS);
+        end_call(&state);
+    }
+    return QUIRE_OK;
+}
+
+void quire_engine_stop(quire_engine *engine)
+{
+    if (is_forked(engine)) return;
+    const int errno_before = errno;
+    atomic_store(&engine->stop, true);
+    const ssize_t written = write(engine->ledger.wake_fd, &(uint64_t){1}, sizeof(uint64_t));
+    (void)written; /* fails only when the descriptor is readable already */
+    errno = errno_before;
+}
+
+/* ---- events ----------------------------------------------------------------------------------------------------- */
+
+size_t quire_engine_poll(quire_engine *engine, quire_event *events, size_t capacity)
+{
+    if (is_forked(engine)) return 0;
+    const call   state = begin_call();
+    const size_t count = qr_outbox_poll(&engine->outbox, events, capacity, qr_now_ns());
+    end_call(&state);
+    return count;
+}
+
+int quire_engine_event_fd(const quire_engine *engine) { return is_forked(engine) ? -1 : engine->outbox.event_fd; }
+
+/* ---- looking in ------------------------------------------------------------------------------------------------- */
+
+/* A request that the scheduler has not seen waits for its turn. */
+static bool explain_pending(qr_ledger *ledger, quire_request_id id, quire_explanation *explanation,
+                            quire_status *status)
+{
+    qr_ledger_lock(ledger);
+    const qr_record *record = qr_ledger_find(ledger, id);
+    const bool       gone   = record == NULL || record->state == QR_RECORD_ENDED;
+    const bool       waits  = !gone && record->state == QR_RECORD_PENDING;
+    if (waits) {
+        *explanation                           = (quire_explanation){.reason = QUIRE_WAIT_ORDER};
+        explanation->wait_ns[QUIRE_WAIT_ORDER] = qr_now_ns() - record->arrival_ns;
+    }
+    qr_ledger_unlock(ledger);
+    *status = gone ? QUIRE_ERR_NOT_FOUND : QUIRE_OK;
+    return gone || waits;
+}
+
+quire_status quire_engine_explain(const quire_engine *engine, quire_request_id id, quire_explanation *explanation_out)
+{
+    if (is_forked(engine)) return QUIRE_ERR_FORKED;
+    const call    state = begin_call();
+    quire_engine *self  = lockable(engine);
+    quire_status  status;
+    if (!explain_pending(&self->ledger, id, explanation_out, &status)) {
+        pthread_mutex_lock(&self->scheduler_mutex);
+        status = qr_scheduler_explain(self->scheduler, id, qr_now_ns(), explanation_out);
+        pthread_mutex_unlock(&self->scheduler_mutex);
+    }
+    end_call(&state);
+    return status;
+}
+
+/* What the scheduler has not seen yet is added from the inbox. */
+static void add_inbox(quire_engine *engine, quire_stats *stats)
+{
+    qr_ledger_lock(&engine->ledger);
+    stats->requests_submitted = engine->inbox.submitted;
+    stats->requests_refused   = engine->inbox.refused;
+    stats->waiting += engine->inbox.pending_requests;
+    stats->queued_tokens += engine->inbox.pending_tokens;
+    qr_ledger_unlock(&engine->ledger);
+}
+
+void quire_engine_stats(const quire_engine *engine, quire_stats *stats)
+{
+    if (is_forked(engine)) return;
+    const call    state = begin_call();
+    quire_engine *self  = lockable(engine);
+    quire_stats   now;
+    pthread_mutex_lock(&self->stats_mutex);
+    now = self->stats;
+    add_inbox(self, &now);
+    pthread_mutex_unlock(&self->stats_mutex);
+    const size_t size = stats->size < sizeof now ? stats->size : sizeof now;
+    now.size          = stats->size;
+    memcpy(stats, &now, size);
+    end_call(&state);
+}
+
+const char *quire_wait_reason_name(quire_wait_reason reason)
+{
+    static const char *const names[QUIRE_WAIT_REASONS] = {
+        [QUIRE_WAIT_NONE] = "none",           [QUIRE_WAIT_ORDER] = "order",
+        [QUIRE_WAIT_TENANT] = "tenant",       [QUIRE_WAIT_HEAD] = "head",
+        [QUIRE_WAIT_SEQUENCES] = "sequences", [QUIRE_WAIT_BUDGET] = "budget",
+        [QUIRE_WAIT_PARTIAL] = "partial",     [QUIRE_WAIT_BLOCKS] = "blocks",
+        [QUIRE_WAIT_WATERMARK] = "watermark", [QUIRE_WAIT_QUOTA] = "quota",
+        [QUIRE_WAIT_ENCODER] = "encoder",     [QUIRE_WAIT_ENCODER_SHARED] = "encoder_shared",
+        [QUIRE_WAIT_READER] = "reader",       [QUIRE_WAIT_FAULT] = "fault",
+    };
+    return (unsigned)reason < QUIRE_WAIT_REASONS ? names[reason] : "unknown";
+}

@@ -1,0 +1,66 @@
+/* The inside of a quire_engine, shared by create.c (life), step.c (one step) and engine.c (the public calls).
+ *
+ * Locks, in this order: scheduler_mutex (the scheduler's state; held by the driver but for the forward pass, and by
+ * explain), the ledger's (queues and records), stats_mutex (the last snapshot). */
+#ifndef QR_ENGINE_ENGINE_H
+#define QR_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "base/log.h"
+#include "engine/batch_builder.h"
+#include "engine/inbox.h"
+#include "engine/options.h"
+#include "engine/outbox.h"
+#include "model/model.h"
+#include "model/sample.h"
+
+/* What sampling a row gives, per sample of a plan. */
+typedef struct qr_sampling {
+    qr_sample_result *results;      /* [samples] */
+    uint32_t         *top_counts;   /* [samples] */
+    int32_t          *top_tokens;   /* [samples][top] */
+    float            *top_logprobs; /* [samples][top] */
+    uint32_t          samples, top;
+} qr_sampling;
+
+struct quire_engine {
+    quire_engine_options options; /* resolved; its strings and tenants are not kept */
+    qr_scheduler_options scheduler_options;
+    qr_model_facts       facts;
+    qr_log               log;
+
+    qr_team      *team;
+    qr_network   *network;
+    qr_kv_memory  kv;
+    qr_scheduler *scheduler;
+    qr_arena      arena; /* everything below */
+    qr_ledger     ledger;
+    qr_inbox      inbox;
+    qr_outbox     outbox;
+
+    /* the driver's */
+    qr_batch_builder builder;
+    qr_sampler     **samplers; /* [thread_count] */
+    uint32_t         thread_count;
+    qr_sampling      sampling;
+    const qr_plan   *plan;
+    const float     *logits;      /* [logits rows][vocab], of the last forward */
+    uint32_t         events_done; /* of the scheduler's events, those in the outbox already */
+    bool             backlog;     /* some events found no room in the outbox */
+    uint64_t         steps, step_ns, activity_seen;
+    uint64_t         unstarted, unstarted_by[6]; /* requests, sequences by quire_finish, that the scheduler never had */
+    bool             idle;           /* nothing live after the last step */
+
+    pthread_mutex_t scheduler_mutex, stats_mutex;
+    quire_stats     stats; /* after the last step */
+    _Atomic bool    stop;
+};
+
+/* One step, all stages. */
+void qr_engine_step(quire_engine *engine, quire_step *step_out);
+
+/* Refreshes engine->stats and what the inbox knows of the scheduler's queue. Holds scheduler_mutex. */
+void qr_engine_take_stats(quire_engine *engine);
+
+#endif
