@@ -22,13 +22,12 @@ void qr_declare_read(qr_declaration *declaration, float *into, uint32_t count, c
         qr_weights_vector(qr_model_weights(declaration->network->model), count, into, declaration->error, "%s", name);
 }
 
-/* As kernels/projection packs: panels of 64 columns, K padded to a cache line of each panel column's elements. */
+/* As kernels/projection packs: groups of 64 columns, K padded to 64; int8 has a sum and a scale per column. */
 static uint64_t packed_bytes(const qr_projection_shape *shape)
 {
-    const uint64_t panels = (uint64_t)qr_ceil_div_u32(shape->columns, 64) * (shape->gated ? 2 : 1);
-    const uint32_t inner  = shape->dtype == QR_F32 ? 16 : shape->dtype == QR_BF16 ? 32 : 64;
-    const uint64_t column = (uint64_t)qr_round_up_u32(shape->k, inner) * qr_dtype_bytes(shape->dtype);
-    return panels * 64 * (column + (shape->dtype == QR_INT8 ? 8 : 0));
+    const uint64_t columns = (uint64_t)qr_round_up_u32(shape->columns, 64) * (shape->gated ? 2 : 1);
+    const uint64_t column  = (uint64_t)qr_round_up_u32(shape->k, 64) * qr_dtype_bytes(shape->dtype);
+    return columns * (column + (shape->dtype == QR_INT8 ? 8 : 0));
 }
 
 qr_linear *qr_declare_linear(qr_declaration *declaration, const qr_projection_shape *shape)
