@@ -7,17 +7,21 @@
 
 #include "base/error.h"
 
-quire_status qr_session_open_model(const quire_config *config, quire_model **model_out, quire_error *error)
+quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
+                                   quire_error *error)
 {
+    quire_model_options options = *quire_config_model(config);
+    options.logger              = *logger;
     const char *path = quire_config_model_path(config), *preset = quire_config_model_preset(config);
     *model_out = NULL;
-    if (path != NULL) return quire_model_load(path, quire_config_model(config), model_out, error);
-    if (preset != NULL) return quire_model_synthetic(preset, quire_config_model(config), model_out, error);
+    if (path != NULL) return quire_model_load(path, &options, model_out, error);
+    if (preset != NULL) return quire_model_synthetic(preset, &options, model_out, error);
     return qr_fail(error, QUIRE_ERR_INVALID, "no model: set model.path or model.preset, or give --model");
 }
 
 typedef struct session {
     const quire_config *config;
+    const quire_logger *logger;
     volatile int       *interrupt;
     quire_model        *model;
     quire_engine       *engine;
@@ -58,12 +62,14 @@ static quire_status repeat(session *s, quire_error *error)
 
 static quire_status run(session *s, quire_error *error)
 {
-    qr_result *result   = s->result;
-    result->model.size  = sizeof result->model;
-    result->engine.size = sizeof result->engine;
-    QR_TRY(qr_session_open_model(s->config, &s->model, error));
+    qr_result *result            = s->result;
+    result->model.size           = sizeof result->model;
+    result->engine.size          = sizeof result->engine;
+    quire_engine_options options = *quire_config_engine(s->config);
+    options.logger               = *s->logger;
+    QR_TRY(qr_session_open_model(s->config, s->logger, &s->model, error));
     quire_model_describe(s->model, &result->model);
-    QR_TRY(quire_engine_create(quire_config_engine(s->config), s->model, &s->engine, error));
+    QR_TRY(quire_engine_create(&options, s->model, &s->engine, error));
     quire_engine_stats(s->engine, &result->engine);
     const quire_status status = repeat(s, error);
     quire_engine_stats(s->engine, &result->engine);
@@ -80,10 +86,10 @@ static void keep_names(qr_result *result)
     result->model.architecture = result->architecture;
 }
 
-quire_status qr_session_run(const quire_config *config, volatile int *interrupt, qr_result *result_out,
-                            quire_error *error)
+quire_status qr_session_run(const quire_config *config, const quire_logger *logger, volatile int *interrupt,
+                            qr_result *result_out, quire_error *error)
 {
-    session s                 = {.config = config, .interrupt = interrupt, .result = result_out};
+    session s                 = {.config = config, .logger = logger, .interrupt = interrupt, .result = result_out};
     result_out->config        = config;
     result_out->source        = quire_config_model_path(config) ? "folder" : "preset";
     result_out->profile       = "throughput";

@@ -7,10 +7,11 @@
 /* Runs what the (checked) configuration asks for and fills *result_out, which borrows `config`; deinit it in any case.
  * `interrupt` nonzero ends early with a partial result. Errors are those of model, engine and workload; a run that
  * failed half-way leaves the repetitions before it. Thread: owner of the configuration. */
-quire_status qr_session_run(const quire_config *config, volatile int *interrupt, qr_result *result_out,
-                            quire_error *error);
+quire_status qr_session_run(const quire_config *config, const quire_logger *logger, volatile int *interrupt,
+                            qr_result *result_out, quire_error *error);
 
 /* The model that the configuration names. ERR_INVALID: none. */
-quire_status qr_session_open_model(const quire_config *config, quire_model **model_out, quire_error *error);
+quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
+                                   quire_error *error);
 
 #endif
