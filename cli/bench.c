@@ -65,7 +65,7 @@ static volatile int interrupted;
 
 static void interrupt(int signal_number)
 {
-    (void)signal_number;
+    signal(signal_number, SIG_DFL); /* a second one ends the process */
     interrupted = 1;
 }
 
@@ -213,7 +213,7 @@ int qr_command_bench(int argc, char **argv)
     quire_config *config = load(&s);
     int           status = QR_EXIT_USAGE;
     signal(SIGPIPE, SIG_IGN);
-    sigaction(SIGINT, &(struct sigaction){.sa_handler = interrupt, .sa_flags = SA_RESETHAND}, NULL);
+    signal(SIGINT, interrupt);
     if (config != NULL && !qr_arguments_printed(&s.common, config, &status)) status = bench(&s, config, argc, argv);
     quire_config_destroy(config);
     qr_arguments_deinit(&s.common);
