@@ -105,12 +105,98 @@ static void v12_to_v15_hand_out_extents(void **state)
     assert_sound(&cache, &a, &b, &c, &d);
 }
 
+static void create_extents(uint32_t num_blocks)
+{
+    qr_cache_options options = default_options(num_blocks, 16);
+    create(&cache, &options);
+}
+
+/* Full blocks of `tenant` that are CACHED afterwards. */
+static void cache_blocks(sequence *s, int32_t first, uint32_t count, uint32_t tenant)
+{
+    start(s, first, count * 16, tenant);
+    prefill(&cache, s);
+    release(&cache, s);
+}
+
+static void a_whole_cached_extent_is_better_than_scattered_free_blocks(void **state)
+{
+    (void)state;
+    create_extents(16);
+    start(&b, 7000, 16, 0);
+    cache_blocks(&a, 0, 8, 0);
+    prefill(&cache, &b); /* one block of the second extent */
+    assert_blocks(&b.table, 8);
+    start(&c, 9000, 8 * 16, 0);
+    prefill(&cache, &c);
+    assert_blocks(&c.table, 0, 1, 2, 3, 4, 5, 6, 7);
+    assert_int_equal(cache.pool.extents_evicted, 1);
+    assert_int_equal(cache.pool.free, 7);
+    assert_sound(&cache, &b, &c);
+}
+
+static void an_extent_cut_by_the_end_of_the_pool_is_never_whole(void **state)
+{
+    (void)state;
+    create_extents(12);
+    start(&b, 7000, 8 * 16, 0);
+    prefill(&cache, &b);
+    cache_blocks(&a, 0, 4, 0); /* [8..11] */
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 9 * 16));
+    assert_int_equal(b.table.blocks[8], 11);
+    assert_int_equal(cache.pool.reserved, 0);
+    assert_int_equal(cache.pool.cached, 3);
+    assert_sound(&cache, &b);
+}
+
+/* Tenant 2 needs a block and is the heaviest: it must not evict tenant 1 only because they share an extent. */
+static void an_extent_shared_with_another_tenant_is_not_evicted_whole(void **state)
+{
+    (void)state;
+    create_extents(16);
+    start(&b, 7000, 8 * 16, 2);
+    prefill(&cache, &b); /* [0..7] */
+    cache_blocks(&a, 0, 4, 1);
+    start(&c, 100, 4 * 16, 2);
+    prefill(&cache, &c); /* the other four: a's are cached, FREE comes first */
+    release(&cache, &c);
+    assert_int_equal(cache.pool.tenants[1].cached, 4);
+    assert_int_equal(cache.pool.tenants[2].cached, 4);
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 9 * 16));
+    assert_int_equal(cache.pool.tenants[1].cached, 4);
+    assert_int_equal(cache.pool.tenants[2].cached, 3);
+    assert_sound(&cache, &b);
+}
+
+static void options_out_of_range_are_named(void **state)
+{
+    (void)state;
+    quire_error      error   = {0};
+    qr_cache_options options = default_options(16, 16);
+    options.block_size       = 24;
+    assert_int_equal(qr_cache_create(&options, &cache, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "cache: block_size: 24 is not a power of two");
+    options            = default_options(16, 16);
+    options.node_count = 65;
+    assert_int_equal(qr_cache_create(&options, &cache, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "cache: node_count: 65 is not in 1..64");
+    const uint32_t first_block[2] = {0, 15};
+    options                       = default_options(16, 16);
+    options.first_block           = first_block;
+    assert_int_equal(qr_cache_create(&options, &cache, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "cache: first_block: does not split 16 blocks over 1 nodes");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(v1_to_v5_reproduce_the_order_of_release, destroy),
         cmocka_unit_test_teardown(v6_and_v7_evict_tails_before_heads, destroy),
         cmocka_unit_test_teardown(v12_to_v15_hand_out_extents, destroy),
+        cmocka_unit_test_teardown(a_whole_cached_extent_is_better_than_scattered_free_blocks, destroy),
+        cmocka_unit_test_teardown(an_extent_cut_by_the_end_of_the_pool_is_never_whole, destroy),
+        cmocka_unit_test_teardown(an_extent_shared_with_another_tenant_is_not_evicted_whole, destroy),
+        cmocka_unit_test_teardown(options_out_of_range_are_named, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -330,6 +330,24 @@ static void small_nodes_are_split_evenly_and_large_ones_at_extents(void **state)
     create_pool(1, true, true);
 }
 
+/* Kept blocks that the window of the hits no longer shows are given back. */
+static void hits_move_the_window_past_kept_blocks(void **state)
+{
+    (void)state;
+    create_pool(16, false, true);
+    start(&a, 0, 32, 0);
+    prefill(&cache, &a);
+    start(&b, 0, 32, 0);
+    uint32_t hits[8];
+    qr_block_table_adopt(&cache.pool, &b.table, a.table.blocks, 2, 0);
+    const uint32_t count = qr_prefix_index_lookup(&cache.prefix, &b.table, b.tokens, 32, hits, NULL);
+    assert_int_equal(count, 5);
+    qr_block_table_adopt(&cache.pool, &b.table, hits, count, 4);
+    assert_blocks(&b.table, QR_BLOCK_NONE, QR_BLOCK_NONE, QR_BLOCK_NONE, QR_BLOCK_NONE, 4, 5, 6);
+    b.computed = 28;
+    assert_sound(&cache, &a, &b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +365,7 @@ int main(void)
         cmocka_unit_test_teardown(runs_follow_every_operation, destroy),
         cmocka_unit_test_teardown(sequences_live_on_their_node_and_spill_to_the_nearest, destroy),
         cmocka_unit_test_teardown(small_nodes_are_split_evenly_and_large_ones_at_extents, destroy),
+        cmocka_unit_test_teardown(hits_move_the_window_past_kept_blocks, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,7 +76,9 @@ static void equal_inputs_hold_one_set_of_blocks(void **state)
 static void identity_is_tenant_salt_and_all_ids(void **state)
 {
     (void)state;
-    create_pool(16, true);
+    qr_cache_options options = default_options(16, 4);
+    options.hash_bits        = 1; /* the hash must not be what tells them apart */
+    create(&cache, &options);
     encoder_input(&a, 0, 10, 0);
     run(&a);
     encoder_input(&b, 0, 10, 1);
@@ -148,6 +150,24 @@ static void content_published_twice_keeps_the_first(void **state)
     assert_int_equal(cache.pool.cached, 0);
 }
 
+/* The decoder's root is the first answer: it does not change when the twin is gone. */
+static void the_serial_of_a_content_does_not_change(void **state)
+{
+    (void)state;
+    create_pool(8, true);
+    encoder_input(&a, 0, 8, 0);
+    encoder_input(&b, 0, 8, 0);
+    assert_true(qr_block_table_append(&cache.pool, &a.table, 8));
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 8));
+    const uint64_t content = run(&a);
+    assert_true(run(&b) == content);
+    qr_block_table_release(&cache.pool, &a.table);
+    qr_block_pool_flush(&cache.pool);
+    assert_true(run(&b) == content);
+    assert_int_equal(cache.cross.entries, 0);
+    assert_sound(&cache, &b);
+}
+
 /* The decoder's blocks hang on the content's serial: content computed anew is not the old one. */
 static void decoder_blocks_follow_the_content(void **state)
 {
@@ -197,6 +217,7 @@ int main(void)
         cmocka_unit_test_teardown(evicting_one_block_frees_the_others, destroy),
         cmocka_unit_test_teardown(without_prefix_caching_it_lives_as_long_as_its_users, destroy),
         cmocka_unit_test_teardown(content_published_twice_keeps_the_first, destroy),
+        cmocka_unit_test_teardown(the_serial_of_a_content_does_not_change, destroy),
         cmocka_unit_test_teardown(decoder_blocks_follow_the_content, destroy),
         cmocka_unit_test_teardown(inputs_in_one_bucket_are_told_apart, destroy),
     };

@@ -84,7 +84,7 @@ static void a_twin_stays_out_and_continues_the_chain_of_the_first(void **state)
 static void tenants_salts_and_contents_never_share(void **state)
 {
     (void)state;
-    create_pool(64, 64);
+    create_pool(64, 1); /* the hash must not be what tells them apart */
     start(&a, 0, 9, 0);
     prefill(&cache, &a);
     start(&b, 0, 9, 1);
@@ -228,6 +228,64 @@ static void colliding_hashes_change_no_decision(void **state)
     }
 }
 
+/* b has committed half of its second block: what follows the first block in the index is not its third. */
+static void a_partial_tail_is_not_continued(void **state)
+{
+    (void)state;
+    create_pool(16, 64);
+    start(&a, 0, 9, 0);
+    prefill(&cache, &a);
+    start(&b, 0, 6, 0);
+    prefill(&cache, &b);
+    b.len = 20;
+    for (uint32_t i = 8; i < 20; i++) b.tokens[i] = a.tokens[i - 4];
+    assert_int_equal(b.table.published, 1);
+    assert_int_equal(hits_of(&b), 0);
+}
+
+/* A twin that is written again has other content: it must not continue the old chain. */
+static void a_rewritten_twin_starts_a_chain_of_its_own(void **state)
+{
+    (void)state;
+    create_pool(16, 64);
+    start(&a, 0, 13, 0);
+    start(&b, 0, 8, 0);
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 8));
+    prefill(&cache, &a);
+    qr_prefix_index_publish(&cache.prefix, &b.table, b.tokens, 8); /* both blocks are twins */
+    qr_block_copy copy;
+    b.computed = 6; /* two tokens are taken back */
+    assert_true(qr_block_table_make_writable(&cache.pool, &b.table, 6, &copy));
+    assert_int_equal(copy.slots, 0);
+    b.tokens[6] = b.tokens[7] = -3;
+    b.computed                = 8;
+    qr_prefix_index_publish(&cache.prefix, &b.table, b.tokens, 8);
+    assert_true(b.table.chain == cache.pool.blocks[b.table.blocks[1]].serial);
+    b.len = 13;
+    memcpy(b.tokens + 8, a.tokens + 8, 5 * sizeof *a.tokens);
+    assert_int_equal(hits_of(&b), 0);
+    assert_sound(&cache, &a, &b);
+}
+
+/* What a block continues is unknown once the window left all of it behind: it is not published at all. */
+static void blocks_without_a_known_parent_stay_out(void **state)
+{
+    (void)state;
+    create_pool(16, 64);
+    start(&a, 0, 12, 0);
+    prefill(&cache, &a);
+    qr_block_table_slide(&cache.pool, &a.table, 12, 4);
+    assert_int_equal(a.table.first, 2);
+    qr_block_table_truncate(&cache.pool, &a.table, 2);
+    assert_int_equal(a.table.published, 2);
+    assert_int_equal(hits_of(&a), 0);
+    assert_true(qr_block_table_append(&cache.pool, &a.table, 12));
+    const uint32_t entries = cache.prefix.entries;
+    qr_prefix_index_publish(&cache.prefix, &a.table, a.tokens, 12);
+    assert_int_equal(a.table.published, 2);
+    assert_int_equal(cache.prefix.entries, entries);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +300,9 @@ int main(void)
         cmocka_unit_test_teardown(caching_off_publishes_nothing, destroy),
         cmocka_unit_test_teardown(a_fork_does_not_publish_a_shared_block_twice, destroy),
         cmocka_unit_test_teardown(colliding_hashes_change_no_decision, destroy),
+        cmocka_unit_test_teardown(a_partial_tail_is_not_continued, destroy),
+        cmocka_unit_test_teardown(a_rewritten_twin_starts_a_chain_of_its_own, destroy),
+        cmocka_unit_test_teardown(blocks_without_a_known_parent_stay_out, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
