@@ -135,10 +135,15 @@ static void a_whole_cached_extent_is_better_than_scattered_free_blocks(void **st
     assert_sound(&cache, &b, &c);
 }
 
-static void an_extent_cut_by_the_end_of_the_pool_is_never_whole(void **state)
+/* Node 0 ends in the middle of an extent; the blocks behind it are FREE, but another node's. */
+static void an_extent_cut_by_the_end_of_a_node_is_never_whole(void **state)
 {
     (void)state;
-    create_extents(12);
+    const uint32_t   first_block[3] = {0, 12, 32};
+    qr_cache_options options        = default_options(32, 16);
+    options.node_count              = 2;
+    options.first_block             = first_block;
+    create(&cache, &options);
     start(&b, 7000, 8 * 16, 0);
     prefill(&cache, &b);
     cache_blocks(&a, 0, 4, 0); /* [8..11] */
@@ -194,7 +199,7 @@ int main(void)
         cmocka_unit_test_teardown(v6_and_v7_evict_tails_before_heads, destroy),
         cmocka_unit_test_teardown(v12_to_v15_hand_out_extents, destroy),
         cmocka_unit_test_teardown(a_whole_cached_extent_is_better_than_scattered_free_blocks, destroy),
-        cmocka_unit_test_teardown(an_extent_cut_by_the_end_of_the_pool_is_never_whole, destroy),
+        cmocka_unit_test_teardown(an_extent_cut_by_the_end_of_a_node_is_never_whole, destroy),
         cmocka_unit_test_teardown(an_extent_shared_with_another_tenant_is_not_evicted_whole, destroy),
         cmocka_unit_test_teardown(options_out_of_range_are_named, destroy),
     };

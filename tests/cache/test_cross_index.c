@@ -77,15 +77,20 @@ static void identity_is_tenant_salt_and_all_ids(void **state)
 {
     (void)state;
     qr_cache_options options = default_options(16, 4);
+    options.max_tenants      = 16;
     options.hash_bits        = 1; /* the hash must not be what tells them apart */
     create(&cache, &options);
     encoder_input(&a, 0, 10, 0);
     run(&a);
-    encoder_input(&b, 0, 10, 1);
-    assert_int_equal(lookup(&b), QR_BLOCK_NONE);
-    encoder_input(&b, 0, 10, 0);
-    b.table.root.salt[0] = 1;
-    assert_int_equal(lookup(&b), QR_BLOCK_NONE);
+    for (uint32_t tenant = 1; tenant < 16; tenant++) {
+        encoder_input(&b, 0, 10, tenant);
+        assert_int_equal(lookup(&b), QR_BLOCK_NONE);
+    }
+    for (uint32_t salt = 1; salt < 16; salt++) {
+        encoder_input(&b, 0, 10, 0);
+        b.table.root.salt[salt] = (uint8_t)salt;
+        assert_int_equal(lookup(&b), QR_BLOCK_NONE);
+    }
     for (uint32_t len = 1; len <= 12; len++) {
         encoder_input(&b, 0, len, 0);
         assert_int_equal(lookup(&b), len == 10 ? 0 : QR_BLOCK_NONE);
