@@ -13,11 +13,10 @@ static bool joins(const qr_block_table *table, uint32_t i)
     return i > table->first && table->blocks[i] == table->blocks[i - 1] + 1;
 }
 
-/* A run more, or less; blocks likewise. Unsigned wrap-around subtracts. */
 static void count_runs(qr_block_pool *pool, qr_block_table *table, uint32_t more_runs, uint32_t fewer_runs)
 {
-    table->runs += more_runs - fewer_runs;
-    if (table->running) pool->runs += (uint64_t)more_runs - fewer_runs;
+    table->runs = table->runs + more_runs - fewer_runs;
+    if (table->running) pool->runs = pool->runs + more_runs - fewer_runs;
 }
 
 static void push(qr_block_pool *pool, qr_block_table *table, uint32_t id)
@@ -82,11 +81,14 @@ void qr_block_table_init(qr_block_table *table, uint32_t *storage, uint32_t capa
 void qr_block_table_set_running(qr_block_pool *pool, qr_block_table *table, bool running)
 {
     if (table->running == running) return;
-    const uint64_t live = table->count - table->first;
     table->running      = running;
-    pool->run_blocks += running ? live : -live;
-    pool->runs += running ? (uint64_t)table->runs : -(uint64_t)table->runs;
-    if (!running) qr_block_pool_unreserve(pool, table);
+    const uint32_t live = table->count - table->first;
+    if (running) {
+        pool->run_blocks += live, pool->runs += table->runs;
+    } else {
+        pool->run_blocks -= live, pool->runs -= table->runs;
+        qr_block_pool_unreserve(pool, table);
+    }
 }
 
 uint32_t qr_block_table_missing(const qr_block_pool *pool, const qr_block_table *table, uint32_t upto)
