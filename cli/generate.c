@@ -1,0 +1,429 @@
+/* quire generate: JSON Lines in, JSON Lines out.
+ *
+ * One thread reads, steps, polls and writes. So the reader is never ahead of the engine by more than its queue, the
+ * engine never by more than one step of the writer, and memory is bounded by [scheduler] max_num_queued_*; a slow
+ * consumer of the output just slows the steps down. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/session.h"
+#include "cli/command.h"
+#include "cli/job.h"
+#include "cli/lines.h"
+
+enum { EVENTS_AT_ONCE = 256, IDLE_US = 200, IDLE_MS = 200, LOGITS_BUDGET = 64 << 20, PROGRESS_NS = 250000000 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    interrupted = 1;
+    signal(number, SIG_DFL); /* a second one ends at once */
+}
+
+typedef struct generator {
+    const quire_config *config;
+    quire_model        *model;
+    quire_engine       *engine;
+    quire_model_info    info;
+    qr_job_defaults     defaults;
+    qr_lines            input;
+    int                 output;
+    const char         *output_name;
+    qr_text             text;
+    bool                by_arrival; /* pace = "arrival" */
+    bool                ended;      /* no more input */
+    bool                stopping;   /* the output is gone, or a signal came: cancel and finish */
+    bool                failed;
+    qr_job             *held;   /* parsed, not yet submitted: not due, or the queue is full */
+    qr_job             *active; /* submitted */
+    uint64_t            active_count, answered, bad, output_tokens, start_ns, shown_ns;
+    double              last_arrival_ms;
+} generator;
+
+/* ---- writing
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static void cancel_all(generator *g)
+{
+    if (g->stopping) return;
+    g->stopping = true;
+    for (const qr_job *job = g->active; job != NULL; job = job->next) (void)quire_engine_cancel(g->engine, job->handle);
+}
+
+/* Whole lines only: what cannot be written ends the run, but its summary still reaches the terminal. */
+static void flush(generator *g)
+{
+    const char *from = g->text.data;
+    size_t      left = g->text.failed ? 0 : g->text.length;
+    if (g->text.failed) {
+        qr_complain("no memory for an answer");
+        g->failed = true;
+        cancel_all(g);
+    }
+    while (left > 0 && g->output >= 0) {
+        const ssize_t written = write(g->output, from, left);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) {
+            qr_complain("%s: writing: %s", g->output_name, strerror(errno));
+            g->failed = true;
+            g->output = -1;
+            cancel_all(g);
+            break;
+        }
+        from += written;
+        left -= (size_t)written;
+    }
+    g->text.length = 0;
+    g->text.failed = false;
+}
+
+static void answer_bad(generator *g, const json_t *id, uint64_t line, const qr_job_error *error)
+{
+    qr_job_answer_error(id, line, error, &g->text);
+    ++g->bad;
+    flush(g);
+}
+
+/* ---- jobs
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+static void link_job(generator *g, qr_job *job)
+{
+    job->next = g->active;
+    if (job->next != NULL) job->next->previous = job;
+    g->active = job;
+    ++g->active_count;
+}
+
+static void unlink_job(generator *g, qr_job *job)
+{
+    if (job->previous != NULL)
+        job->previous->next = job->next;
+    else
+        g->active = job->next;
+    if (job->next != NULL) job->next->previous = job->previous;
+    --g->active_count;
+}
+
+/* False: the engine's queue is full, keep the job. */
+static bool submit(generator *g, qr_job *job)
+{
+    quire_error        error  = {0};
+    const quire_status status = quire_engine_submit(g->engine, &job->request, &job->handle, &error);
+    if (status == QUIRE_ERR_FULL && g->active_count > 0) return false;
+    if (status == QUIRE_OK) {
+        qr_job_drop_request(job);
+        link_job(g, job);
+        return true;
+    }
+    qr_job_error bad;
+    error.status = status;
+    qr_job_error_of(&error, &bad);
+    answer_bad(g, job->id, job->line, &bad);
+    qr_job_destroy(job);
+    return true;
+}
+
+static uint64_t due_ns(const generator *g, const qr_job *job)
+{
+    return g->by_arrival ? g->start_ns + (uint64_t)(job->arrival_ms * 1e6) : 0;
+}
+
+/* A parsed job, NULL for a line that was answered or is blank. */
+static qr_job *parse_line(generator *g, const char *line, size_t length)
+{
+    qr_job_error error;
+    if (strspn(line, " \t") >= length) return NULL;
+    qr_job *job = qr_job_parse(line, length, g->input.number, &g->defaults, &error);
+    if (job == NULL) {
+        error = (qr_job_error){.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the request"};
+    } else if (error.status == QUIRE_OK && job->arrival_ms < g->last_arrival_ms) {
+        error = (qr_job_error){.status = QUIRE_ERR_INVALID, .field = "arrival_ms"};
+        snprintf(error.message, sizeof error.message, "%.9g is below %.9g of an earlier line", job->arrival_ms,
+                 g->last_arrival_ms);
+    }
+    if (job != NULL && error.status == QUIRE_OK) {
+        g->last_arrival_ms = job->arrival_ms;
+        return job;
+    }
+    answer_bad(g, job ? job->id : NULL, g->input.number, &error);
+    qr_job_destroy(job);
+    return NULL;
+}
+
+/* Reads one line into g->held. False: there is none now. */
+static bool read_one(generator *g, int timeout_ms)
+{
+    const char *line   = NULL;
+    size_t      length = 0;
+    switch (qr_lines_next(&g->input, timeout_ms, &line, &length)) {
+    case QR_LINE_READY: g->held = length > 0 ? parse_line(g, line, length) : NULL; return true;
+    case QR_LINE_TOO_LONG: {
+        qr_job_error error = {.status = QUIRE_ERR_INVALID};
+        snprintf(error.message, sizeof error.message, "the line is longer than %d bytes", QR_MAX_LINE_BYTES);
+        answer_bad(g, NULL, g->input.number, &error);
+        return true;
+    }
+    case QR_LINE_WAIT: return false;
+    case QR_LINE_END: g->ended = true; return false;
+    default:
+        qr_complain("reading line %" PRIu64 ": %s", g->input.number + 1, strerror(errno));
+        g->failed = g->ended = true;
+        return false;
+    }
+}
+
+/* Submits what is there and due. Waits, a little, only when the engine has nothing to do. */
+static void feed(generator *g)
+{
+    while (!g->stopping && !interrupted) {
+        if (g->held == NULL) {
+            if (g->ended || !read_one(g, g->active_count == 0 ? IDLE_MS : 0)) return;
+            continue;
+        }
+        const uint64_t now = qr_now_ns(), due = due_ns(g, g->held);
+        if (now < due) {
+            if (g->active_count > 0) return;
+            poll(NULL, 0, (int)((due - now) / 1000000 > 1000 ? 1000 : (due - now) / 1000000 + 1));
+            continue;
+        }
+        if (!submit(g, g->held)) return;
+        g->held = NULL;
+    }
+}
+
+/* ---- events
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static void take(generator *g, const quire_event *event)
+{
+    qr_job *job = event->user_data;
+    qr_job_take(job, event, g->info.vocab_size);
+    if (event->kind == QUIRE_EVENT_TOKEN) ++g->output_tokens;
+    if (event->kind != QUIRE_EVENT_FINISHED || !event->last) return;
+    if (!qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text)) g->failed = true;
+    flush(g);
+    ++g->answered;
+    unlink_job(g, job);
+    qr_job_destroy(job);
+}
+
+static size_t drain(generator *g)
+{
+    quire_event events[EVENTS_AT_ONCE];
+    size_t      total = 0;
+    for (size_t count; (count = quire_engine_poll(g->engine, events, EVENTS_AT_ONCE)) > 0; total += count)
+        for (size_t i = 0; i < count; ++i) take(g, &events[i]);
+    return total;
+}
+
+static void show_progress(generator *g, bool end)
+{
+    const uint64_t now = qr_now_ns();
+    if (!isatty(STDERR_FILENO) || (!end && now - g->shown_ns < PROGRESS_NS)) return;
+    g->shown_ns = now;
+    fprintf(stderr, "\r%" PRIu64 " done, %" PRIu64 " in the engine, %" PRIu64 " tokens, %.1f tokens/s\033[K%s",
+            g->answered, g->active_count, g->output_tokens,
+            (double)g->output_tokens * 1e9 / (double)(now - g->start_ns + 1), end ? "\r\033[K" : "");
+}
+
+static quire_status run(generator *g)
+{
+    g->start_ns = g->shown_ns = qr_now_ns();
+    for (;;) {
+        if (interrupted) cancel_all(g);
+        feed(g);
+        if (g->active_count == 0 && (g->stopping || interrupted || (g->ended && g->held == NULL))) break;
+        if (g->active_count == 0) continue;
+        quire_step         step   = {0};
+        const quire_status status = quire_engine_step(g->engine, &step);
+        if (status != QUIRE_OK) return status;
+        if (drain(g) == 0 && step.rows == 0 && step.rows_encoder == 0) usleep(IDLE_US);
+        show_progress(g, false);
+    }
+    show_progress(g, true);
+    return QUIRE_OK;
+}
+
+/* ---- set-up
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static bool open_files(generator *g)
+{
+    const char *input  = quire_config_string(g->config, "generate.input");
+    const char *output = quire_config_string(g->config, "generate.output");
+    const char *pace   = quire_config_string(g->config, "generate.pace");
+    int         from   = STDIN_FILENO;
+    g->by_arrival      = pace != NULL && strcmp(pace, "arrival") == 0;
+    g->output_name     = output && strcmp(output, "-") != 0 ? output : "stdout";
+    g->output          = STDOUT_FILENO;
+    if (input != NULL && strcmp(input, "-") != 0) from = open(input, O_RDONLY | O_CLOEXEC);
+    if (from < 0) {
+        qr_complain("%s: %s", input, strerror(errno));
+        return false;
+    }
+    if (!qr_lines_init(&g->input, from)) {
+        qr_complain("no memory for the input");
+        return false;
+    }
+    if (output != NULL && strcmp(output, "-") != 0)
+        g->output = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (g->output < 0) qr_complain("%s: %s", output, strerror(errno));
+    return g->output >= 0;
+}
+
+static void close_files(generator *g)
+{
+    if (g->input.descriptor > STDIN_FILENO) close(g->input.descriptor);
+    qr_lines_deinit(&g->input);
+    if (g->output > STDERR_FILENO && close(g->output) != 0) { /* NFS and quotas tell here */
+        qr_complain("%s: closing: %s", g->output_name, strerror(errno));
+        g->failed = true;
+    }
+    qr_text_deinit(&g->text);
+}
+
+static quire_status open_engine(generator *g, quire_error *error)
+{
+    quire_engine_options options = *quire_config_engine(g->config);
+    options.logger               = qr_logger_of(g->config);
+    g->info.size                 = sizeof g->info;
+    quire_status status          = qr_job_defaults_of(g->config, &g->defaults, error);
+    if (status == QUIRE_OK) status = qr_session_open_model(g->config, &g->model, error);
+    if (status != QUIRE_OK) return status;
+    quire_model_describe(g->model, &g->info);
+    /* Every token of a step may carry logits; with fewer slots the engine makes requests wait for the next poll. */
+    const uint32_t running = options.max_num_seqs ? options.max_num_seqs : 64;
+    const uint32_t fit     = (uint32_t)(LOGITS_BUDGET / (4 * (uint64_t)g->info.vocab_size)) + 4;
+    if (options.max_logits_in_flight == 0) options.max_logits_in_flight = running < fit ? running : fit;
+    return quire_engine_create(&options, g->model, &g->engine, error);
+}
+
+static void summarise(const generator *g)
+{
+    quire_stats  stats   = {.size = sizeof stats};
+    const double seconds = (double)(qr_now_ns() - g->start_ns) / 1e9;
+    quire_engine_stats(g->engine, &stats);
+    fprintf(stderr,
+            "quire: %" PRIu64 " answered, %" PRIu64 " bad lines, %" PRIu64 " output tokens in %.2f s (%.1f tokens/s)\n",
+            g->answered, g->bad, g->output_tokens, seconds, (double)g->output_tokens / (seconds > 0 ? seconds : 1));
+    fprintf(stderr,
+            "quire: %" PRIu64 " steps, %" PRIu64 " prompt tokens computed, %" PRIu64 " cached, %" PRIu64
+            " preemptions; %s, %s, %u threads\n",
+            stats.steps, stats.tokens_prompt, stats.tokens_cached, stats.preemptions, stats.isa, stats.implementation,
+            stats.threads);
+    if (g->info.encoder_layers > 0)
+        fprintf(stderr, "quire: %" PRIu64 " encoder runs, %" PRIu64 " saved by sharing\n", stats.encoder_runs,
+                stats.encoder_runs_saved);
+}
+
+static void drop_jobs(generator *g)
+{
+    qr_job_destroy(g->held);
+    while (g->active != NULL) {
+        qr_job *job = g->active;
+        unlink_job(g, job);
+        qr_job_destroy(job);
+    }
+}
+
+static int generate(const quire_config *config)
+{
+    generator   g      = {.config = config, .output = -1};
+    quire_error error  = {0};
+    int         status = QR_EXIT_FAILED;
+    signal(SIGPIPE, SIG_IGN);                                     /* a closed pipe is an error of write */
+    const struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: poll must return */
+    sigaction(SIGINT, &action, NULL);
+    if (!open_files(&g)) {
+        close_files(&g);
+    } else if (open_engine(&g, &error) != QUIRE_OK) {
+        status = qr_report_error(&error);
+        close_files(&g);
+    } else {
+        const quire_status ended = run(&g);
+        if (ended != QUIRE_OK) qr_complain("%s", quire_status_text(ended));
+        g.failed |= ended != QUIRE_OK;
+        summarise(&g);
+        close_files(&g);
+        status = interrupted ? QR_EXIT_INTERRUPTED : g.failed || g.bad > 0 ? QR_EXIT_FAILED : QR_EXIT_OK;
+    }
+    quire_engine_destroy(g.engine);
+    quire_model_destroy(g.model);
+    drop_jobs(&g);
+    return status;
+}
+
+/* ---- options
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static const struct argp_option options[] = {
+    {"input", 'i', "FILE", 0, "requests, one JSON object a line; - = stdin (default) [generate.input]", 0},
+    {"output", 'o', "FILE", 0, "answers, one a line in order of completion; - = stdout (default) [generate.output]", 0},
+    {"max-tokens", 'n', "N", 0, "for requests that do not say (default 128) [generate.max_tokens]", 0},
+    {"temperature", 't', "T", 0, "likewise; 0 = greedy (default) [generate.temperature]", 0},
+    {"seed", 's', "N", 0, "a request without a seed gets this plus its line number [generate.seed]", 0},
+    {"pace", 'p', "asap|arrival", 0, "arrival: wait for each request's arrival_ms [generate.pace]", 0},
+    {"threads", 'j', "N", 0, "compute threads; 0 = one per physical core [topology.threads]", 0},
+    {0},
+};
+static const qr_flag flags[] = {
+    {'i', "--input", "generate.input", true},
+    {'o', "--output", "generate.output", true},
+    {'n', "--max-tokens", "generate.max_tokens", false},
+    {'t', "--temperature", "generate.temperature", false},
+    {'s', "--seed", "generate.seed", false},
+    {'p', "--pace", "generate.pace", true},
+    {'j', "--threads", "topology.threads", false},
+};
+
+static error_t parse(int option, char *value, struct argp_state *state)
+{
+    qr_arguments *arguments = state->input;
+    if (option == ARGP_KEY_INIT) {
+        state->child_inputs[0] = arguments;
+        return 0;
+    }
+    if (option == ARGP_KEY_ARG && state->arg_num == 0) {
+        arguments->config_path = value;
+        return 0;
+    }
+    if (option == ARGP_KEY_ARG) argp_error(state, "%s: only one configuration file can be given", value);
+    return qr_arguments_take(arguments, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+}
+
+int qr_command_generate(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
+    static const struct argp       argp       = {
+                    .options  = options,
+                    .parser   = parse,
+                    .children = children,
+                    .args_doc = "[CONFIG]",
+                    .doc      = "Decode requests from JSON Lines to JSON Lines, all together."
+                                            "\vA request:  {\"id\": \"a\", \"prompt\": [1, 15043], \"max_tokens\": 32}\n"
+                                            "An answer:  {\"id\": \"a\", \"tokens\": [...], \"finish_reason\": \"length\", ...}\n\n"
+                                            "Token ids in and out; a bad line is answered with an error and the others go on. Requests may carry "
+                                            "encoder_input, temperature, top_k, top_p, min_p, seed, n, beam_width, stop_token_ids, logprobs, "
+                                            "logits, priority, tenant, deadline_ms and more: docs/GENERATE.md.\n\n"
+                                            "  quire generate --model models/tinyllama -i requests.jsonl -o answers.jsonl\n"
+                                            "  echo '{\"prompt\": [1, 2, 3]}' | quire generate --model tiny",
+    };
+    qr_arguments arguments = {0};
+    int          status    = QR_EXIT_USAGE;
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    quire_config *config = qr_arguments_load(&arguments);
+    if (config != NULL && !qr_arguments_printed(&arguments, config, &status)) status = generate(config);
+    quire_config_destroy(config);
+    qr_arguments_deinit(&arguments);
+    return status;
+}

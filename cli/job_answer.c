@@ -1,0 +1,247 @@
+/* Events become a line of JSON. The numbers are written by hand: a row of logits is a hundred thousand of them. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/job.h"
+
+/* ---- collecting
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static bool grow(qr_job_sequence *s)
+{
+    if (s->count < s->capacity) return true;
+    const uint32_t capacity = s->capacity ? 2 * s->capacity : 64;
+    int32_t       *tokens   = realloc(s->tokens, capacity * sizeof *tokens);
+    if (tokens == NULL) return false;
+    s->tokens       = tokens;
+    float *logprobs = realloc(s->logprobs, capacity * sizeof *logprobs);
+    if (logprobs == NULL) return false;
+    s->logprobs = logprobs;
+    s->capacity = capacity;
+    return true;
+}
+
+/* 9 digits give a float back exactly; JSON has no infinities. */
+static void append_float(qr_text *out, float value)
+{
+    if (isfinite(value))
+        qr_text_format(out, "%.9g", (double)value);
+    else
+        qr_text_append(out, "null", 4);
+}
+
+static void append_floats(qr_text *out, const float *values, uint32_t count)
+{
+    qr_text_append(out, "[", 1);
+    for (uint32_t i = 0; i < count; ++i) {
+        if (i > 0) qr_text_append(out, ", ", 2);
+        append_float(out, values[i]);
+    }
+    qr_text_append(out, "]", 1);
+}
+
+static void append_tops(qr_text *out, const quire_token_detail *detail)
+{
+    if (out->length > 0) qr_text_append(out, ", ", 2);
+    qr_text_append(out, "[", 1);
+    for (uint32_t i = 0; detail != NULL && i < detail->top_count; ++i) {
+        qr_text_format(out, "%s[%d, ", i ? ", " : "", detail->top_tokens[i]);
+        append_float(out, detail->top_logprobs[i]);
+        qr_text_append(out, "]", 1);
+    }
+    qr_text_append(out, "]", 1);
+}
+
+static bool keep(float **to, const float *logits, uint32_t vocab_size)
+{
+    if (*to == NULL) *to = malloc(vocab_size * sizeof **to);
+    if (*to != NULL) memcpy(*to, logits, vocab_size * sizeof **to);
+    return *to != NULL;
+}
+
+static void take_logits(const qr_job *job, qr_job_sequence *s, uint32_t index, const float *logits, uint32_t vocab_size)
+{
+    const uint32_t wanted = job->request.logits;
+    bool           kept   = true;
+    if ((wanted & QUIRE_LOGITS_FIRST) && index == 0) kept &= keep(&s->first_logits, logits, vocab_size);
+    if (wanted & QUIRE_LOGITS_LAST) kept &= keep(&s->last_logits, logits, vocab_size);
+    if (wanted & QUIRE_LOGITS_ALL) {
+        if (s->logits.length > 0) qr_text_append(&s->logits, ", ", 2);
+        append_floats(&s->logits, logits, vocab_size);
+    }
+    s->failed |= !kept;
+}
+
+static void take_token(qr_job *job, qr_job_sequence *s, const quire_event *event, uint32_t vocab_size)
+{
+    const quire_token_detail *detail = event->detail;
+    if (!grow(s)) {
+        s->failed = true;
+        return;
+    }
+    s->tokens[s->count]     = event->token;
+    s->logprobs[s->count++] = event->logprob;
+    if (job->logprobs && job->request.logprobs > 0) append_tops(&s->tops, detail);
+    if (detail != NULL && detail->logits != NULL) take_logits(job, s, event->index, detail->logits, vocab_size);
+}
+
+void qr_job_take(qr_job *job, const quire_event *event, uint32_t vocab_size)
+{
+    if (job->sequences == NULL) job->sequences = calloc(job->sequence_count, sizeof *job->sequences);
+    if (job->sequences == NULL || event->sequence >= job->sequence_count) return;
+    qr_job_sequence *s = &job->sequences[event->sequence];
+    if (event->kind == QUIRE_EVENT_TOKEN) {
+        take_token(job, s, event, vocab_size);
+        return;
+    }
+    s->finished = true;
+    s->finish   = (quire_finish)event->finish;
+    s->status   = (quire_status)event->status;
+    if (event->detail != NULL) s->detail = *(const quire_finish_detail *)event->detail;
+}
+
+void qr_job_destroy(qr_job *job)
+{
+    if (job == NULL) return;
+    qr_job_drop_request(job);
+    for (uint32_t i = 0; job->sequences != NULL && i < job->sequence_count; ++i) {
+        qr_job_sequence *s = &job->sequences[i];
+        free(s->tokens);
+        free(s->logprobs);
+        free(s->first_logits);
+        free(s->last_logits);
+        qr_text_deinit(&s->tops);
+        qr_text_deinit(&s->logits);
+    }
+    free(job->sequences);
+    json_decref(job->id);
+    free(job);
+}
+
+/* ---- answering
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static const char *finish_name(quire_finish finish)
+{
+    static const char *const names[] = {"none", "stop", "length", "cancelled", "error", "deadline"};
+    return (unsigned)finish < sizeof names / sizeof *names ? names[finish] : "error";
+}
+
+static void append_id(qr_text *out, const json_t *id)
+{
+    qr_text_append(out, "{\"id\": ", 7);
+    if (json_is_string(id))
+        qr_text_json_string(out, json_string_value(id));
+    else if (json_is_integer(id))
+        qr_text_format(out, "%lld", (long long)json_integer_value(id));
+    else
+        qr_text_append(out, "null", 4);
+}
+
+static void append_error(qr_text *out, const qr_job_error *error)
+{
+    qr_text_format(out, "\"error\": {\"status\": \"%s\", ", qr_status_name(error->status));
+    if (error->field[0] != '\0') {
+        qr_text_append(out, "\"field\": ", 9);
+        qr_text_json_string(out, error->field);
+        qr_text_append(out, ", ", 2);
+    }
+    qr_text_append(out, "\"message\": ", 11);
+    qr_text_json_string(out, error->message);
+    qr_text_append(out, "}", 1);
+}
+
+void qr_job_answer_error(const json_t *id, uint64_t line, const qr_job_error *error, qr_text *out)
+{
+    append_id(out, id);
+    qr_text_format(out, ", \"line\": %llu, \"finish_reason\": \"error\", ", (unsigned long long)line);
+    append_error(out, error);
+    qr_text_append(out, "}\n", 2);
+}
+
+static void append_named(qr_text *out, const char *name, const float *values, uint32_t count)
+{
+    if (values == NULL) return;
+    qr_text_format(out, ", \"%s\": ", name);
+    append_floats(out, values, count);
+}
+
+/* What belongs to one sequence. */
+static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequence *s, uint32_t vocab_size)
+{
+    qr_text_append(out, "\"tokens\": [", 11);
+    for (uint32_t i = 0; i < s->count; ++i) qr_text_format(out, "%s%d", i ? ", " : "", s->tokens[i]);
+    qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : finish_name(s->finish));
+    if (s->failed || s->finish == QUIRE_FINISH_ERROR) {
+        qr_job_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
+        strncpy(error.message, quire_status_text(error.status), sizeof error.message - 1);
+        qr_text_append(out, ", ", 2);
+        append_error(out, &error);
+    }
+    if (job->request.beam_width > 1) {
+        qr_text_append(out, ", \"score\": ", 11);
+        append_float(out, s->detail.score);
+    }
+    append_named(out, "first_logits", s->first_logits, vocab_size);
+    append_named(out, "last_logits", s->last_logits, vocab_size);
+    if (job->request.logits & QUIRE_LOGITS_ALL) {
+        qr_text_append(out, ", \"logits\": [", 13);
+        qr_text_append(out, s->logits.data, s->logits.length);
+        qr_text_append(out, "]", 1);
+    }
+    if (!job->logprobs) return;
+    append_named(out, "logprobs", s->logprobs ? s->logprobs : (const float[]){0}, s->count);
+    if (job->request.logprobs == 0) return;
+    qr_text_append(out, ", \"top_logprobs\": [", 18);
+    qr_text_append(out, s->tops.data, s->tops.length);
+    qr_text_append(out, "]", 1);
+}
+
+/* Of all sequences together: the sooner first token, the later end. */
+static void append_totals(qr_text *out, const qr_job *job, bool encoder_decoder)
+{
+    const quire_finish_detail *d           = &job->sequences[0].detail;
+    uint64_t                   preemptions = 0, first_ns = 0, end_ns = 0;
+    for (uint32_t i = 0; i < job->sequence_count; ++i) {
+        const quire_finish_detail *other = &job->sequences[i].detail;
+        preemptions += other->preemptions;
+        if (other->first_token_ns != 0 && (first_ns == 0 || other->first_token_ns < first_ns))
+            first_ns = other->first_token_ns;
+        if (other->finish_ns > end_ns) end_ns = other->finish_ns;
+    }
+    qr_text_format(out, ", \"num_prompt_tokens\": %u, \"num_encoder_tokens\": %u, \"num_cached_tokens\": %u",
+                   d->prompt_tokens, d->encoder_tokens, d->cached_tokens);
+    qr_text_format(out, ", \"num_preemptions\": %llu", (unsigned long long)preemptions);
+    if (encoder_decoder) qr_text_format(out, ", \"encoder_shared\": %s", d->encoder_shared ? "true" : "false");
+    if (first_ns != 0) qr_text_format(out, ", \"ttft_ms\": %.3f", (double)(first_ns - d->submit_ns) / 1e6);
+    if (end_ns != 0) qr_text_format(out, ", \"e2el_ms\": %.3f", (double)(end_ns - d->submit_ns) / 1e6);
+}
+
+bool qr_job_answer(const qr_job *job, uint32_t vocab_size, bool encoder_decoder, qr_text *out)
+{
+    append_id(out, job->id);
+    if (job->sequences == NULL) {
+        const qr_job_error error = {.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the answer"};
+        qr_text_append(out, ", \"finish_reason\": \"error\", ", 28);
+        append_error(out, &error);
+        qr_text_append(out, "}\n", 2);
+        return false;
+    }
+    const bool several = job->request.n > 1 || (job->sequence_count > 1 && job->sequences[1].finished);
+    bool       well    = true;
+    qr_text_append(out, ", ", 2);
+    if (several) qr_text_append(out, "\"outputs\": [", 12);
+    for (uint32_t i = 0; i < (several ? job->sequence_count : 1); ++i) {
+        const qr_job_sequence *s = &job->sequences[i];
+        well &= !s->failed && s->finish != QUIRE_FINISH_ERROR;
+        if (several) qr_text_format(out, "%s{\"index\": %u, ", i ? ", " : "", i);
+        append_sequence(out, job, s, vocab_size);
+        if (several) qr_text_append(out, "}", 1);
+    }
+    if (several) qr_text_append(out, "]", 1);
+    append_totals(out, job, encoder_decoder);
+    qr_text_append(out, "}\n", 2);
+    return well;
+}

@@ -1,0 +1,191 @@
+/* quire topo: the machine as this process may use it, and where the engine's threads would be pinned. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "kernels/kernels.h"
+#include "topology/placement.h"
+
+typedef struct settings {
+    qr_arguments common;
+    const char  *synthetic;
+} settings;
+
+/* Ascending numbers as "0-3,8": calls with `last` set end the list. */
+typedef struct ranges {
+    uint32_t first, previous;
+    bool     open, any;
+} ranges;
+
+static void range_close(ranges *r)
+{
+    if (!r->open) return;
+    printf("%s%u", r->any ? "," : "", r->first);
+    if (r->previous != r->first) printf("-%u", r->previous);
+    r->open = false;
+    r->any  = true;
+}
+
+static void range_add(ranges *r, uint32_t number)
+{
+    if (r->open && number == r->previous + 1) {
+        r->previous = number;
+        return;
+    }
+    range_close(r);
+    r->first = r->previous = number;
+    r->open                = true;
+}
+
+static void print_bytes(const char *before, uint64_t bytes)
+{
+    if (bytes == 0)
+        printf("%sunknown", before);
+    else if (bytes < 1 << 20)
+        printf("%s%llu KiB", before, (unsigned long long)bytes >> 10);
+    else if (bytes < 1 << 30)
+        printf("%s%.1f MiB", before, (double)bytes / (1 << 20));
+    else
+        printf("%s%.1f GiB", before, (double)bytes / (1 << 30));
+}
+
+static int by_os_index(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_numbers(uint32_t *numbers, uint32_t count)
+{
+    ranges r = {0};
+    qsort(numbers, count, sizeof *numbers, by_os_index);
+    for (uint32_t i = 0; i < count; ++i) range_add(&r, numbers[i]);
+    range_close(&r);
+}
+
+static void print_machine(const qr_topology *t)
+{
+    uint32_t packages = 0, cores = 0, allowed = 0, numbers[QR_MAX_CPUS];
+    for (uint32_t i = 0; i < t->cpu_count; ++i) {
+        if (t->cpus[i].package >= packages) packages = t->cpus[i].package + 1;
+        if (i == 0 || t->cpus[i].core != t->cpus[i - 1].core) ++cores;
+        if (t->cpus[i].allowed) numbers[allowed++] = t->cpus[i].os_index;
+    }
+    printf("machine    %u package%s, %u node%s, %u cores, %u hardware threads%s\n", packages, packages == 1 ? "" : "s",
+           t->node_count, t->node_count == 1 ? "" : "s", cores, t->cpu_count, t->synthetic ? " (synthetic)" : "");
+    print_bytes("caches     L2 ", t->l2_bytes);
+    print_bytes(" a core, L3 ", t->l3_bytes);
+    printf("\nallowed    CPUs ");
+    print_numbers(numbers, allowed);
+    if (t->quota_cpus > 0)
+        printf(", quota of %.2f CPUs\n", t->quota_cpus);
+    else
+        printf(", no CPU quota\n");
+    if (!t->synthetic) print_bytes("memory     ", qr_memory_limit(NULL));
+    if (!t->synthetic) printf(" can still be taken\n");
+}
+
+static void print_kernels(const quire_engine_options *options)
+{
+    const qr_kernels *tables[16];
+    const uint32_t    count  = qr_kernels_available(tables, 16);
+    const qr_kernels *chosen = qr_kernels_select(options->isa);
+    printf("kernels    %s; this CPU runs", chosen ? chosen->isa : "none: kernels.isa or QUIRE_ISA is unknown");
+    for (uint32_t i = 0; i < count && i < 16; ++i) printf(" %s", tables[i]->isa);
+    printf("\n");
+}
+
+static void print_placement(const qr_topology *t, const qr_placement *p, const char *warning)
+{
+    static const char *const bind_names[] = {"core", "pu", "none"};
+    printf("placement  %u threads on %u node%s, bind = %s\n", p->thread_count, p->node_count,
+           p->node_count == 1 ? "" : "s", bind_names[p->bind]);
+    uint32_t numbers[QR_MAX_THREADS], first = 0;
+    for (uint32_t n = 0; n < p->node_count; ++n) {
+        const uint32_t count = p->node_threads[n];
+        uint64_t       bytes = 0;
+        for (uint32_t i = 0; i < t->node_count; ++i)
+            if (t->nodes[i].os_index == p->node_os[n]) bytes = t->nodes[i].memory_bytes;
+        memcpy(numbers, p->cpu + first, count * sizeof *numbers);
+        printf("  node %-4u threads %u-%u on CPUs ", p->node_os[n], first, first + count - 1);
+        print_numbers(numbers, count);
+        print_bytes(", memory ", bytes);
+        printf("\n");
+        first += count;
+    }
+    if (warning[0] != '\0') printf("warning    %s\n", warning);
+}
+
+static int show(const quire_config *config, const char *synthetic)
+{
+    const quire_engine_options *options = quire_config_engine(config);
+    const qr_topology_source    source  = {.synthetic = synthetic};
+    qr_topology                 topology;
+    qr_placement               *placement    = malloc(sizeof *placement);
+    quire_error                 error        = {0};
+    char                        warning[256] = "";
+    if (placement == NULL) return QR_EXIT_FAILED;
+    quire_status status = qr_topology_create(&source, &topology, &error);
+    if (status == QUIRE_OK) {
+        print_machine(&topology);
+        print_kernels(options);
+        status = qr_placement_plan(&topology, options, placement, warning, &error);
+        if (status == QUIRE_OK) print_placement(&topology, placement, warning);
+        qr_topology_destroy(&topology);
+    }
+    free(placement);
+    if (status != QUIRE_OK) return qr_report_error(&error);
+    return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+}
+
+/* ---- options
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static const struct argp_option options[] = {
+    {"threads", 'j', "N", 0, "compute threads; 0 = one per physical core [topology.threads]", 0},
+    {"cpus", 'C', "LIST", 0, "e.g. 0-15,32-47 or node:0 [topology.cpus]", 0},
+    {"synthetic", 'S', "MACHINE", 0, "plan for another machine, in hwloc's words: \"pack:2 node:1 core:8 pu:2\"", 0},
+    {0},
+};
+static const qr_flag flags[] = {
+    {'j', "--threads", "topology.threads", false},
+    {'C', "--cpus", "topology.cpus", true},
+};
+
+static error_t parse(int option, char *value, struct argp_state *state)
+{
+    settings *s = state->input;
+    switch (option) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &s->common; return 0;
+    case 'S': s->synthetic = value; return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 0) argp_error(state, "%s: only one configuration file can be given", value);
+        s->common.config_path = value;
+        return 0;
+    default:
+        return qr_arguments_take(&s->common, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    }
+}
+
+int qr_command_topo(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
+    static const struct argp       argp       = {
+                    .options  = options,
+                    .parser   = parse,
+                    .children = children,
+                    .args_doc = "[CONFIG]",
+                    .doc      = "Show the machine, the CPUs this process may use, and the placement of the engine's threads."
+                                            "\vAllowed are the CPUs in the affinity mask and the cgroup's cpuset; the CPU quota bounds how many "
+                                            "threads are started.",
+    };
+    settings s      = {0};
+    int      status = QR_EXIT_USAGE;
+    argp_parse(&argp, argc, argv, 0, NULL, &s);
+    quire_config *config = qr_arguments_load(&s.common);
+    if (config != NULL && !qr_arguments_printed(&s.common, config, &status)) status = show(config, s.synthetic);
+    quire_config_destroy(config);
+    qr_arguments_deinit(&s.common);
+    return status;
+}
