@@ -43,6 +43,7 @@ typedef struct qr_block {
     uint8_t     state, index, node;
     bool        root; /* indexed as block 0 of a sequence */
 } qr_block;
+_Static_assert(sizeof(qr_block) == 96, "the size of the pool is computed with it");
 
 typedef struct qr_block_list {
     uint32_t head, tail, count; /* head: released first */

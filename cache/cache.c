@@ -44,6 +44,14 @@ static quire_status check_options(const qr_cache_options *options, quire_error *
     return check_split(options, error);
 }
 
+size_t qr_cache_bytes(const qr_cache_options *options)
+{
+    qr_cache counted = {0};
+    qr_arena arena   = {0};
+    layout(&counted, options, &arena);
+    return arena.used;
+}
+
 quire_status qr_cache_create(const qr_cache_options *options, qr_cache *cache, quire_error *error)
 {
     *cache = (qr_cache){0};

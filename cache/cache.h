@@ -31,6 +31,8 @@ typedef struct qr_cache {
 /* ERR_INVALID names the option, ERR_NO_MEMORY the bytes. */
 quire_status qr_cache_create(const qr_cache_options *options, qr_cache *cache, quire_error *error);
 void         qr_cache_destroy(qr_cache *cache);
+/* What create would allocate, in bytes, for valid options: about 110 and 4 * block_size per block. */
+size_t qr_cache_bytes(const qr_cache_options *options);
 
 /* What the walker must know of a table to judge it. */
 typedef struct qr_cache_holder {

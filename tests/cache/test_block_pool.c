@@ -173,6 +173,19 @@ static void an_extent_shared_with_another_tenant_is_not_evicted_whole(void **sta
     assert_sound(&cache, &b);
 }
 
+static void bytes_are_known_before_creation(void **state)
+{
+    (void)state;
+    qr_cache_options options = default_options(4096, 32);
+    options.node_count       = 3;
+    create(&cache, &options);
+    assert_int_equal(qr_cache_bytes(&options), cache.arena.capacity);
+    assert_int_equal(cache.arena.used, cache.arena.capacity);
+    assert_true(cache.arena.capacity < 4096 * (150 + 4 * 32));
+    options.encoder_decoder = false;
+    assert_true(qr_cache_bytes(&options) < 4096 * (128 + 4 * 32));
+}
+
 static void options_out_of_range_are_named(void **state)
 {
     (void)state;
@@ -201,6 +214,7 @@ int main(void)
         cmocka_unit_test_teardown(a_whole_cached_extent_is_better_than_scattered_free_blocks, destroy),
         cmocka_unit_test_teardown(an_extent_cut_by_the_end_of_a_node_is_never_whole, destroy),
         cmocka_unit_test_teardown(an_extent_shared_with_another_tenant_is_not_evicted_whole, destroy),
+        cmocka_unit_test_teardown(bytes_are_known_before_creation, destroy),
         cmocka_unit_test_teardown(options_out_of_range_are_named, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
