@@ -120,6 +120,9 @@ string pattern_of(string_view path)
 
 bool starts_with(string_view text, string_view start) { return text.substr(0, start.size()) == start; }
 
+// Axes and labels: a name may hold dots.
+bool has_free_names(string_view name) { return name == "sweep.*" || name == "output.label.*"; }
+
 // The row of a pattern; a name under a "*" counts unless a row spells it out.
 const quire_config_key *find_row(string_view pattern)
 {
@@ -127,7 +130,7 @@ const quire_config_key *find_row(string_view pattern)
         if (pattern == row.name) return &row;
     for (const auto &row : keys) {
         const string_view name = row.name;
-        if (name.back() == '*' && (name == "sweep.*" || pattern.find('.', name.size() - 1) == string_view::npos) &&
+        if (name.back() == '*' && (has_free_names(name) || pattern.find('.', name.size() - 1) == string_view::npos) &&
             pattern.size() >= name.size() && starts_with(pattern, name.substr(0, name.size() - 1)))
             return &row;
     }
@@ -634,6 +637,9 @@ class layer { // one file, variable or assignment on its way into a store
         });
         for (const auto &m : members) {
             const string name(m.name->str());
+            const bool   is_plain = name.find_first_of(".[]") == string::npos;
+            if (!is_plain && !has_free_names(path + ".*")) // a quoted key must not pass for a path
+                fail_unknown(from_.place(m.name->source()), path.empty() ? name : path + "." + name, false);
             apply(path.empty() ? name : path + "." + name, *m.node, m.name->source());
         }
     }

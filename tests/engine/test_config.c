@@ -1,0 +1,892 @@
+/* The configuration: what is read, what is refused and with which words, and who wins. */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "quire/config.h"
+
+static quire_config *config;
+static quire_error   error;
+static char          path[64];
+
+static int start(void **state)
+{
+    (void)state;
+    error = (quire_error){0};
+    snprintf(path, sizeof path, "/tmp/quire-config-XXXXXX");
+    const int file = mkstemp(path);
+    if (file < 0) return -1;
+    close(file);
+    return quire_config_create(&config, &error) == QUIRE_OK ? 0 : -1;
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    quire_config_destroy(config);
+    return unlink(path);
+}
+
+static void write_bytes(const char *bytes, size_t count)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, count, file), count);
+    fclose(file);
+}
+
+static quire_status read_text(const char *text)
+{
+    write_bytes(text, strlen(text));
+    return quire_config_read(config, path, &error);
+}
+
+static void accept(const char *text)
+{
+    if (read_text(text) != QUIRE_OK || quire_config_check(config, &error) != QUIRE_OK)
+        fail_msg("refused: %s", error.message);
+}
+
+/* `expected` follows the file's name: ":2:1: [scheduler] ...". */
+static void refuse(const char *text, quire_status status, const char *expected)
+{
+    char whole[512];
+    snprintf(whole, sizeof whole, "%s%s", path, expected);
+    assert_int_equal(read_text(text), status);
+    assert_int_equal(error.status, status);
+    assert_string_equal(error.message, whole);
+}
+
+static void set(const char *assignment)
+{
+    if (quire_config_set(config, assignment, "--set", &error) != QUIRE_OK) fail_msg("refused: %s", error.message);
+}
+
+static void refuse_set(const char *assignment, const char *message)
+{
+    assert_int_equal(quire_config_set(config, assignment, "--set", &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, message);
+}
+
+static void refuse_check(const char *message)
+{
+    assert_int_equal(quire_config_check(config, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, message);
+}
+
+static int64_t integer(const char *key) { return quire_config_integer(config, key, -77); }
+
+/* ---- names ------------------------------------------------------------------------------------------------------ */
+
+static void unknown_names_are_refused_with_the_nearest(void **state)
+{
+    (void)state;
+    const quire_status bad = QUIRE_ERR_INVALID;
+    refuse("[scheduler]\nmax_num_seq = 3\n", bad,
+           ":2:1: [scheduler] max_num_seq: unknown key, did you mean max_num_seqs?");
+    refuse("[schedular]\nmax_num_seqs = 3\n", bad, ":1:2: [schedular]: unknown section, did you mean [scheduler]?");
+    refuse("[scheduler]\nblock_size = 32\n", bad,
+           ":2:1: [scheduler] block_size: unknown key, did you mean [kv_cache] block_size?");
+    refuse("[scheduler]\n\n  zzzzzzzz = 1\n", bad, ":3:3: [scheduler] zzzzzzzz: unknown key");
+    refuse("[qqqqqqqqqq]\nx = 1\n", bad, ":1:2: [qqqqqqqqqq]: unknown section");
+    refuse("[workload]\nprompt_tokens = {dist = \"fixed\", valeu = 3}\n", bad,
+           ":2:34: [workload.prompt_tokens] valeu: unknown key, did you mean value?");
+    refuse("[workload.trase]\npath = \"x\"\n", bad, ":1:11: [workload] trase: unknown key, did you mean trace?");
+    refuse("[[tenant]]\nnam = \"a\"\n", bad, ":2:1: [tenant[0]] nam: unknown key, did you mean name?");
+    refuse("schema_versoin = 1\n", bad, ":1:1: schema_versoin: unknown key, did you mean schema_version?");
+    refuse("\"scheduler.max_num_seqs\" = 3\n", bad,
+           ":1:1: [scheduler] max_num_seqs: unknown key, did you mean max_num_seqs?");
+    refuse("[workload.\"mix[0]\"]\nname = \"x\"\n", bad, ":1:11: [workload] mix[0]: unknown key, did you mean mix?");
+}
+
+static void the_first_mistake_of_a_file_is_the_one_reported(void **state)
+{
+    (void)state;
+    refuse("[scheduler]\nzebra = 1\nantelope = 2\n", QUIRE_ERR_INVALID, ":2:1: [scheduler] zebra: unknown key");
+}
+
+static void sections_and_lists_are_told_apart(void **state)
+{
+    (void)state;
+    refuse("scheduler = 3\n", QUIRE_ERR_INVALID, ":1:13: [scheduler] is a section, found integer 3");
+    refuse("[tenant]\nname = \"a\"\n", QUIRE_ERR_INVALID, ":1:1: tenant: is a list of tables: write [[tenant]]");
+    refuse("tenant = [3]\n", QUIRE_ERR_INVALID, ":1:10: tenant: expected an array of tables, found integer 3");
+}
+
+/* ---- types ------------------------------------------------------------------------------------------------------ */
+
+static void wrong_types_say_what_was_found(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"[scheduler]\nmax_num_seqs = \"8\"",
+         ":2:16: [scheduler] max_num_seqs: expected an integer, found string \"8\""},
+        {"[scheduler]\nmax_num_seqs = 8.0", ":2:16: [scheduler] max_num_seqs: expected an integer, found number 8"},
+        {"[scheduler]\nmax_num_seqs = [8]", ":2:16: [scheduler] max_num_seqs: expected an integer, found an array"},
+        {"[scheduler]\nmax_num_seqs = true", ":2:16: [scheduler] max_num_seqs: expected an integer, found true"},
+        {"[scheduler]\nmax_num_seqs = 2020-01-01",
+         ":2:16: [scheduler] max_num_seqs: expected an integer, found a date or time"},
+        {"[scheduler]\nwatermark = \"0.1\"", ":2:13: [scheduler] watermark: expected a number, found string \"0.1\""},
+        {"[scheduler]\nwatermark = nan", ":2:13: [scheduler] watermark: expected a finite number, found number nan"},
+        {"[numa]\nstrict = 1", ":2:10: [numa] strict: expected true or false, found integer 1"},
+        {"[topology]\ncpus = 3", ":2:8: [topology] cpus: expected a string, found integer 3"},
+        {"[topology]\nbind = \"pus\"", ":2:8: [topology] bind: \"pus\" is not one of core | pu | none"},
+        {"[kv_cache]\nblock_size = 48", ":2:14: [kv_cache] block_size: 48 is not one of 32 | 64 | 128 | 256"},
+        {"[kv_cache]\nsize = 4096",
+         ":2:8: [kv_cache] size: expected a size with its unit, e.g. \"4GiB\", found integer 4096"},
+        {"[run]\nduration = 3", ":2:12: [run] duration: expected a time with its unit, e.g. \"60s\", found integer 3"},
+        {"[run]\nduration = \"3\"",
+         ":2:12: [run] duration: \"3\" is not a time; write e.g. \"60s\" or \"250ms\" (ns, us, ms, s, m, h)"},
+        {"[run]\nduration = \"-3s\"",
+         ":2:12: [run] duration: \"-3s\" is not a time; write e.g. \"60s\" or \"250ms\" (ns, us, ms, s, m, h)"},
+        {"[output]\nfiles = \"x\"", ":2:9: [output] files: expected an array, found string \"x\""},
+        {"[output]\nfiles = [1]", ":2:10: [output] files[0]: expected a string, found integer 1"},
+        {"[output]\npercentiles = [50, 101]", ":2:20: [output] percentiles[1]: 101 is above the maximum 100"},
+        {"[workload]\nprompt_tokens = \"x\"",
+         ":2:17: [workload] prompt_tokens: expected a table or an integer, found string \"x\""},
+        {"[workload]\ntenants = 3", ":2:11: [workload] tenants: expected a table, found integer 3"},
+        {"[output.label]\na = 1", ":2:5: [output.label] a: expected a string, found integer 1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) refuse(cases[i][0], QUIRE_ERR_INVALID, cases[i][1]);
+}
+
+/* ---- ranges ----------------------------------------------------------------------------------------------------- */
+
+static quire_status set_integer(const char *key, int64_t value)
+{
+    char assignment[128];
+    snprintf(assignment, sizeof assignment, "%s=%lld", key, (long long)value);
+    return quire_config_set(config, assignment, "--set", &error);
+}
+
+static void refuse_integer(const char *key, int64_t value, const char *word)
+{
+    assert_int_equal(set_integer(key, value), QUIRE_ERR_INVALID);
+    if (strstr(error.message, word) == NULL) fail_msg("%s: %s", key, error.message);
+}
+
+/* Every integer key of the table, at its bounds and just beyond. */
+static void integers_are_accepted_up_to_their_bounds_and_no_further(void **state)
+{
+    (void)state;
+    size_t                  tested = 0;
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++) {
+        const char *dots = key->range ? strstr(key->range, "..") : NULL;
+        if (strcmp(key->type, "integer") != 0 || dots == NULL || strpbrk(key->name, "[*") != NULL) continue;
+        const int64_t low = strtoll(key->range, NULL, 10), high = strtoll(dots + 2, NULL, 10);
+        assert_int_equal(set_integer(key->name, low), QUIRE_OK);
+        assert_int_equal(integer(key->name), low);
+        refuse_integer(key->name, low - 1, "is below the minimum");
+        assert_int_equal(integer(key->name), low); /* a refused value changes nothing */
+        tested++;
+        if (dots[2] == '\0') continue;
+        assert_int_equal(set_integer(key->name, high), QUIRE_OK);
+        assert_int_equal(integer(key->name), high);
+        refuse_integer(key->name, high + 1, "is above the maximum");
+    }
+    assert_in_range(tested, 20, 200);
+}
+
+static void every_choice_is_accepted_and_another_is_not(void **state)
+{
+    (void)state;
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++) {
+        if (strcmp(key->type, "choice") != 0 || strchr(key->name, '[') != NULL) continue;
+        assert_non_null(key->range);
+        char choices[256], assignment[256], *save = NULL;
+        snprintf(choices, sizeof choices, "%s", key->range);
+        for (char *choice = strtok_r(choices, " |", &save); choice; choice = strtok_r(NULL, " |", &save)) {
+            snprintf(assignment, sizeof assignment, "%s=%s", key->name, choice);
+            set(assignment);
+            assert_string_equal(quire_config_string(config, key->name), choice);
+        }
+        snprintf(assignment, sizeof assignment, "%s=nonsense", key->name);
+        assert_int_equal(quire_config_set(config, assignment, "--set", &error), QUIRE_ERR_INVALID);
+        assert_non_null(strstr(error.message, key->range));
+    }
+}
+
+static void numbers_keep_to_open_and_closed_bounds(void **state)
+{
+    (void)state;
+    refuse_set("load.request_rate=0", "--set: [load] request_rate: 0 must be above 0");
+    refuse_set("scheduler.watermark=0.51", "--set: [scheduler] watermark: 0.51 is above the maximum 0.5");
+    refuse_set("scheduler.watermark=-0.01", "--set: [scheduler] watermark: -0.01 is below the minimum 0");
+    refuse_set("topology.barrier_spin=2s", "--set: [topology] barrier_spin: \"2s\" is above the maximum 1s");
+    refuse_set("topology.barrier_spin=0s", "--set: [topology] barrier_spin: \"0s\" is below the minimum 1ns");
+    set("scheduler.watermark=0.5");
+    set("generate.presence_penalty=-2");
+    set("output.percentiles=[0.001, 100]");
+}
+
+/* ---- units ------------------------------------------------------------------------------------------------------ */
+
+static void sizes_and_times_have_units(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *assignment;
+        int64_t     value;
+    } cases[] = {
+        {"kv_cache.size=4GiB", INT64_C(4) << 30},
+        {"kv_cache.size=512MB", 512000000},
+        {"kv_cache.size=1.5KiB", 1536},
+        {"kv_cache.size=7B", 7},
+        {"kv_cache.size=1 TiB", INT64_C(1) << 40},
+        {"run.duration=250ms", 250000000},
+        {"run.duration=1.5s", 1500000000},
+        {"run.duration=2m", INT64_C(120000000000)},
+        {"run.duration=1h", INT64_C(3600000000000)},
+        {"run.duration=20us", 20000},
+        {"run.duration=0s", 0},
+        {"run.duration='3ns'", 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char key[32];
+        set(cases[i].assignment);
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(cases[i].assignment, "="), cases[i].assignment);
+        assert_int_equal(integer(key), cases[i].value);
+    }
+    static const char *const wrong[] = {
+        "kv_cache.size=4",      "kv_cache.size=4gib", "kv_cache.size=GiB",           "kv_cache.size=0B",
+        "kv_cache.size=-1B",    "kv_cache.size=nanB", "kv_cache.size=9999999999TiB", "kv_cache.size=",
+        "run.duration=3 weeks", "run.duration=auto"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_int_equal(quire_config_set(config, wrong[i], "--set", &error), QUIRE_ERR_INVALID);
+    set("kv_cache.size=auto");
+    assert_int_equal(integer("kv_cache.size"), -77); /* no number: the caller's fallback */
+}
+
+/* ---- broken files ----------------------------------------------------------------------------------------------- */
+
+static void broken_text_is_refused_with_its_place(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *place;
+    } cases[] = {
+        {"[model]\npreset = \n", ":2:"},
+        {"[model\n", ":1:"},
+        {"[model]\npreset = \"a\"\npreset = \"b\"\n", ":3:"},
+        {"[model]\n[model]\n", ":2:"},
+        {"x = 1 2\n", ":1:"},
+        {"[model]\npreset = \"abc\n", ":2:"},
+        {"x = 99999999999999999999\n", ":1:"},
+        {"\xff\xfe\n", ":1:"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(read_text(cases[i].text), QUIRE_ERR_FORMAT);
+        assert_int_equal(strncmp(error.message, path, strlen(path)), 0);
+        assert_int_equal(strncmp(error.message + strlen(path), cases[i].place, strlen(cases[i].place)), 0);
+    }
+    write_bytes("x = 1\0\n", 7);
+    assert_int_equal(quire_config_read(config, path, &error), QUIRE_ERR_FORMAT);
+}
+
+static void absent_and_unreadable_files_are_io_errors(void **state)
+{
+    (void)state;
+    assert_int_equal(quire_config_read(config, "/nonexistent/quire.toml", &error), QUIRE_ERR_IO);
+    assert_string_equal(error.message, "/nonexistent/quire.toml: cannot be opened: No such file or directory");
+    assert_int_equal(quire_config_read(config, "/tmp", &error), QUIRE_ERR_IO);
+}
+
+static void a_file_has_at_most_one_mebibyte(void **state)
+{
+    (void)state;
+    const size_t limit = (size_t)1 << 20;
+    char        *text  = malloc(limit + 1);
+    memset(text, '\n', limit + 1);
+    write_bytes(text, limit);
+    assert_int_equal(quire_config_read(config, path, &error), QUIRE_OK);
+    write_bytes(text, limit + 1);
+    assert_int_equal(quire_config_read(config, path, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, "is larger than 1 MiB"));
+    free(text);
+}
+
+static char *repeated(const char *before, const char *unit, size_t count)
+{
+    char *text = malloc(strlen(before) + strlen(unit) * count + 1);
+    char *to   = stpcpy(text, before);
+    for (size_t i = 0; i < count; i++) to = stpcpy(to, unit);
+    return text;
+}
+
+static bool is_refused_for_depth(quire_status status)
+{
+    return status == QUIRE_ERR_FORMAT && strstr(error.message, "nested deeper than 16") != NULL;
+}
+
+/* NULL, or the first bomb that went off; asserting is left to the test's own thread. */
+static void *read_bombs(void *unused)
+{
+    (void)unused;
+    static const char *const bombs[][2] = {
+        {"x = ", "["}, {"x = ", "{a="},  {"x = ", "[{a="}, {"", "["},
+        {"a", ".a"},   {"x = {a", ".a"}, {"[a", ". a"},    {"x = ", "[\n"},
+    };
+    const char *failed = NULL;
+    for (size_t i = 0; i < sizeof bombs / sizeof bombs[0]; i++) {
+        char *text = repeated(bombs[i][0], bombs[i][1], 100000);
+        if (!is_refused_for_depth(read_text(text))) failed = bombs[i][1];
+        free(text);
+    }
+    char *assignment = repeated("output.files=", "[", 100000);
+    if (!is_refused_for_depth(quire_config_set(config, assignment, "--set", &error))) failed = "--set";
+    free(assignment);
+    return (void *)(uintptr_t)failed;
+}
+
+static void nesting_bombs_do_not_overflow_a_small_stack(void **state)
+{
+    (void)state;
+    pthread_attr_t attributes;
+    pthread_t      thread;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, (size_t)1 << 20);
+    assert_int_equal(pthread_create(&thread, &attributes, read_bombs, NULL), 0);
+    void *failed = NULL;
+    pthread_join(thread, &failed);
+    pthread_attr_destroy(&attributes);
+    assert_null(failed);
+}
+
+static void brackets_in_strings_and_comments_are_not_nesting(void **state)
+{
+    (void)state;
+    accept("# [[[[[[[[[[[[[[[[[[[[[[[[[[ .......................\n"
+           "[model]\npath = \"[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[\" # '\n"
+           "[generate]\ninput = '''\n[[[[[[[[[[[[[[[[[[[[[[''[\n'''\noutput = '[[[[[[[[[[[[[[[[[[[[['\n");
+    assert_string_equal(quire_config_string(config, "generate.input"), "[[[[[[[[[[[[[[[[[[[[[[''[\n");
+}
+
+/* ---- layers ----------------------------------------------------------------------------------------------------- */
+
+static void later_layers_win_and_say_where_they_are_from(void **state)
+{
+    (void)state;
+    char origin[96];
+    assert_int_equal(integer("scheduler.max_num_seqs"), 64);
+    assert_string_equal(quire_config_origin(config, "scheduler.max_num_seqs"), "built-in");
+    accept("\n[scheduler]\nmax_num_seqs = 65\n");
+    assert_int_equal(integer("scheduler.max_num_seqs"), 65);
+    snprintf(origin, sizeof origin, "%s:3", path);
+    assert_string_equal(quire_config_origin(config, "scheduler.max_num_seqs"), origin);
+    setenv("QUIRE__SCHEDULER__MAX_NUM_SEQS", "66", 1);
+    assert_int_equal(quire_config_read_environment(config, &error), QUIRE_OK);
+    unsetenv("QUIRE__SCHEDULER__MAX_NUM_SEQS");
+    assert_int_equal(integer("scheduler.max_num_seqs"), 66);
+    assert_string_equal(quire_config_origin(config, "scheduler.max_num_seqs"), "QUIRE__SCHEDULER__MAX_NUM_SEQS");
+    set("scheduler.max_num_seqs = 67");
+    set("scheduler.max_num_seqs=68");
+    assert_int_equal(integer("scheduler.max_num_seqs"), 68);
+    assert_string_equal(quire_config_origin(config, "scheduler.max_num_seqs"), "--set");
+    assert_string_equal(quire_config_origin(config, "no.such.key"), "built-in");
+}
+
+static void load_reads_file_then_environment(void **state)
+{
+    (void)state;
+    quire_config *loaded = NULL;
+    const char    text[] = "[topology]\nthreads = 3\ncpus = \"node:0\"\n";
+    write_bytes(text, strlen(text));
+    setenv("QUIRE__TOPOLOGY__THREADS", "5", 1);
+    assert_int_equal(quire_config_load(path, &loaded, &error), QUIRE_OK);
+    assert_int_equal(quire_config_engine(loaded)->threads, 5);
+    assert_string_equal(quire_config_engine(loaded)->cpus, "node:0");
+    quire_config_destroy(loaded);
+    setenv("QUIRE__TOPOLOGY__THREADS", "many", 1);
+    assert_int_equal(quire_config_load(path, &loaded, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message,
+                        "QUIRE__TOPOLOGY__THREADS: [topology] threads: expected an integer, found string \"many\"");
+    assert_null(loaded);
+    unsetenv("QUIRE__TOPOLOGY__THREADS");
+}
+
+static void unknown_variables_are_refused(void **state)
+{
+    (void)state;
+    setenv("QUIRE__SCHEDULER__MAX_NUM_SEQ", "66", 1);
+    assert_int_equal(quire_config_read_environment(config, &error), QUIRE_ERR_INVALID);
+    unsetenv("QUIRE__SCHEDULER__MAX_NUM_SEQ");
+    assert_string_equal(
+        error.message,
+        "QUIRE__SCHEDULER__MAX_NUM_SEQ: [scheduler] max_num_seq: unknown key, did you mean max_num_seqs?");
+    setenv("QUIRE__NOWHERE__X", "1", 1);
+    assert_int_equal(quire_config_read_environment(config, &error), QUIRE_ERR_INVALID);
+    unsetenv("QUIRE__NOWHERE__X");
+    assert_string_equal(error.message, "QUIRE__NOWHERE__X: [nowhere]: unknown section");
+}
+
+static void a_variable_reaches_a_deep_key(void **state)
+{
+    (void)state;
+    setenv("QUIRE__MODEL__SHAPE__NUM_HIDDEN_LAYERS", "4", 1);
+    setenv("QUIRE__WORKLOAD__PROMPT_TOKENS", "{dist='uniform', min=1, max=9}", 1);
+    assert_int_equal(quire_config_read_environment(config, &error), QUIRE_OK);
+    unsetenv("QUIRE__MODEL__SHAPE__NUM_HIDDEN_LAYERS");
+    unsetenv("QUIRE__WORKLOAD__PROMPT_TOKENS");
+    assert_int_equal(quire_config_model(config)->shape_count, 1);
+    assert_string_equal(quire_config_model(config)->shape[0].name, "num_hidden_layers");
+    assert_int_equal(quire_config_model(config)->shape[0].value, 4);
+    assert_string_equal(quire_config_string(config, "workload.prompt_tokens.dist"), "uniform");
+}
+
+static void assignments_take_toml_or_bare_text(void **state)
+{
+    (void)state;
+    set("topology.cpus=0-3,8");
+    assert_string_equal(quire_config_string(config, "topology.cpus"), "0-3,8");
+    set("topology.cpus=\"node:0\"");
+    assert_string_equal(quire_config_string(config, "topology.cpus"), "node:0");
+    set("model.path=12");
+    assert_string_equal(quire_config_string(config, "model.path"), "12");
+    set("model.path=a=b");
+    assert_string_equal(quire_config_string(config, "model.path"), "a=b");
+    set("generate.input=");
+    assert_string_equal(quire_config_string(config, "generate.input"), "");
+    set("output.files=[\"a.json\", \"b.csv\"]");
+    assert_int_equal(quire_config_count(config, "output.files"), 2);
+    assert_string_equal(quire_config_string(config, "output.files[1]"), "b.csv");
+    refuse_set("scheduler.max_num_seqs", "--set: \"scheduler.max_num_seqs\": expected section.key=value");
+    refuse_set("=3", "--set: \"=3\": expected section.key=value");
+    refuse_set("scheduler.max_num_seqs=1\nmax_num_batched_tokens=2",
+               "--set: [scheduler] max_num_seqs: expected an integer, found string \"1 max_num_batched_tokens=2\"");
+    refuse_set("tenant.name=x", "--set: tenant.name: tenant is a list: write tenant[0].name");
+    refuse_set("tenant[0].name=x", "--set: tenant[0].name: tenant has 0 elements");
+}
+
+static void path_and_preset_replace_each_other(void **state)
+{
+    (void)state;
+    accept("[model]\npreset = \"tiny\"\n");
+    assert_string_equal(quire_config_model_preset(config), "tiny");
+    assert_null(quire_config_model_path(config));
+    set("model.path=/m");
+    assert_string_equal(quire_config_model_path(config), "/m");
+    assert_null(quire_config_model_preset(config));
+    set("model.preset=t5-small");
+    assert_null(quire_config_model_path(config));
+    refuse("[model]\npath = \"a\"\npreset = \"b\"\n", QUIRE_ERR_INVALID,
+           ":3:10: [model] preset: give either this or [model] path");
+    assert_string_equal(quire_config_model_preset(config), "t5-small"); /* a refused file changes nothing */
+}
+
+static void the_cache_has_one_size(void **state)
+{
+    (void)state;
+    accept("[kv_cache]\nsize = \"4GiB\"\n");
+    assert_int_equal(quire_config_engine(config)->kv_cache_bytes, INT64_C(4) << 30);
+    set("kv_cache.num_kv_blocks=12");
+    assert_int_equal(quire_config_engine(config)->num_kv_blocks, 12);
+    assert_int_equal(quire_config_engine(config)->kv_cache_bytes, 0);
+    set("kv_cache.memory_fraction=0.25");
+    assert_int_equal(quire_config_engine(config)->num_kv_blocks, 0);
+    assert_true(quire_config_engine(config)->memory_fraction == 0.25F);
+    set("kv_cache.size=auto");
+    assert_true(quire_config_engine(config)->memory_fraction == 0.0F);
+    refuse("[kv_cache]\nnum_kv_blocks = 3\nmemory_fraction = 0.5\n", QUIRE_ERR_INVALID,
+           ":3:19: [kv_cache] memory_fraction: give either this or [kv_cache] num_kv_blocks");
+    accept("[kv_cache]\nsize = \"auto\"\nnum_kv_blocks = 3\n");
+}
+
+/* ---- distributions ---------------------------------------------------------------------------------------------- */
+
+static void distributions_need_what_they_need_and_no_more(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{ mean = 3 }", ":2:26: [workload] prompt_tokens: dist is missing (fixed, uniform, normal, ...)"},
+        {"{ dist = \"fixed\" }", ":2:26: [workload] prompt_tokens: fixed needs value"},
+        {"{ dist = \"zipf\", s = 1 }", ":2:26: [workload] prompt_tokens: zipf needs max"},
+        {"{ dist = \"gamma\", mean = 3 }", ":2:26: [workload] prompt_tokens: gamma needs stdev"},
+        {"{ dist = \"empirical\", file = \"x\" }", ":2:26: [workload] prompt_tokens: empirical needs column"},
+        {"{ dist = \"fixed\", value = 3, s = 1 }", ":2:50: [workload] prompt_tokens: fixed has no s"},
+        {"{ dist = \"uniform\", min = 9, max = 3 }", ":2:26: [workload] prompt_tokens: min 9 is above max 3"},
+        {"{ dist = \"lognormal\", mean = 0, stdev = 1 }", ":2:46: [workload.prompt_tokens] mean: 0 must be above 0"},
+        {"{ dist = \"flat\" }",
+         ":2:26: [workload.prompt_tokens] dist: \"flat\" is not one of fixed | uniform | normal | "
+         "lognormal | gamma | zipf | empirical"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "[workload]\nprompt_tokens = %s\n", cases[i][0]);
+        refuse(text, QUIRE_ERR_INVALID, cases[i][1]);
+    }
+    accept("[workload]\nprompt_tokens = { dist = \"lognormal\", mean = 128, stdev = 120, min = 4, max = 1024 }\n"
+           "output_tokens = 7\n[[workload.mix]]\nname = \"a\"\nprompt_tokens = { dist = \"fixed\", value = 3 }\n");
+    assert_int_equal(integer("workload.prompt_tokens.mean"), 128);
+    assert_string_equal(quire_config_string(config, "workload.output_tokens.dist"), "fixed");
+    assert_int_equal(integer("workload.output_tokens.value"), 7);
+    assert_int_equal(quire_config_count(config, "workload.mix"), 1);
+    assert_int_equal(integer("workload.mix[0].prompt_tokens.value"), 3);
+}
+
+static void a_later_table_replaces_all_of_an_earlier_one(void **state)
+{
+    (void)state;
+    accept("[workload]\nprompt_tokens = { dist = \"gamma\", mean = 128, stdev = 120, min = 4 }\n");
+    accept("[workload]\nprompt_tokens = { dist = \"fixed\", value = 9 }\n");
+    assert_int_equal(integer("workload.prompt_tokens.min"), -77);
+    set("workload.prompt_tokens.value=10");
+    assert_int_equal(integer("workload.prompt_tokens.value"), 10);
+    set("workload.prompt_tokens.dist=uniform");
+    assert_int_equal(integer("workload.prompt_tokens.value"), -77);
+    refuse_check("--set: [workload] prompt_tokens: uniform needs min");
+    set("workload.prompt_tokens.min=1");
+    set("workload.prompt_tokens.max=2");
+    assert_int_equal(quire_config_check(config, &error), QUIRE_OK);
+}
+
+/* ---- several keys ----------------------------------------------------------------------------------------------- */
+
+static void contradictions_between_keys_are_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[][3] = {
+        {"scheduler.max_num_batched_tokens=16", NULL,
+         "--set: [scheduler] max_num_batched_tokens: 16 is below [scheduler] max_num_seqs = 64"},
+        {"scheduler.max_num_seqs=513", NULL,
+         "--set: [scheduler] max_num_seqs: 513 is above [scheduler] max_num_batched_tokens = 512"},
+        {"scheduler.max_num_partial_prefills=65", NULL,
+         "--set: [scheduler] max_num_partial_prefills: 65 is above [scheduler] max_num_seqs = 64"},
+        {"scheduler.max_long_partial_prefills=2", NULL,
+         "--set: [scheduler] max_long_partial_prefills: 2 is above [scheduler] max_num_partial_prefills = 1"},
+        {"scheduler.enable_chunked_prefill=false", "model.max_model_len=513",
+         "--set: [model] max_model_len: 513 is above [scheduler] max_num_batched_tokens = 512"},
+        {"scheduler.max_num_queued_tokens=100", "model.max_model_len=101",
+         "--set: [scheduler] max_num_queued_tokens: 100 is below [model] max_model_len = 101"},
+        {"workload.source=file", NULL, "--set: [workload] source: \"file\" needs [workload] path"},
+        {"workload.source=trace", NULL, "--set: [workload] source: \"trace\" needs [workload.trace] path"},
+        {"workload.num_prompts=0", NULL,
+         "--set: [workload] num_prompts: 0 needs [run] duration, or the run never ends"},
+        {"run.warmup.min=61s", NULL, "--set: [run.warmup] min: is above [run.warmup] max"},
+        {"capacity.max_rate=0.01", NULL, "built-in: [capacity] min_rate: is above [capacity] max_rate"},
+        {"tenant=[{weight=2}]", NULL, "--set: tenant: element 0 has no name"},
+        {"tenant=[{name='a'},{name='a'}]", NULL, "--set: [tenant[1]] name: \"a\" is there twice"},
+        {"tenant=[{name='a'},{name='b'}]", "scheduler.max_num_tenants=1",
+         "--set: tenant: 2 tenants are above max_num_tenants"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        quire_config_destroy(config);
+        assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
+        set(cases[i][0]);
+        if (cases[i][1] != NULL) set(cases[i][1]);
+        refuse_check(cases[i][2]);
+    }
+}
+
+static void what_is_allowed_together_passes(void **state)
+{
+    (void)state;
+    set("scheduler.max_num_batched_tokens=16");
+    set("scheduler.max_num_seqs=8");
+    set("scheduler.enable_chunked_prefill=false");
+    set("model.max_model_len=16");
+    set("workload.num_prompts=0");
+    set("run.duration=1s");
+    assert_int_equal(quire_config_check(config, &error), QUIRE_OK);
+    set("numa.replicas=per-node");
+    assert_int_equal(quire_config_check(config, &error), QUIRE_ERR_UNSUPPORTED);
+}
+
+/* ---- options ---------------------------------------------------------------------------------------------------- */
+
+static void the_built_in_configuration_is_the_engines_default(void **state)
+{
+    (void)state;
+    const quire_engine_options *o = quire_config_engine(config);
+    assert_int_equal(quire_config_check(config, &error), QUIRE_OK);
+    assert_int_equal(o->size, sizeof *o);
+    assert_int_equal(o->max_num_seqs, 64);
+    assert_int_equal(o->max_num_batched_tokens, 512);
+    assert_int_equal(o->max_num_encoder_input_tokens, 0);
+    assert_int_equal(o->long_prefill_token_threshold, 0);
+    assert_int_equal(o->priority_ageing_ms, 10000);
+    assert_true(o->watermark == 0.05F);
+    assert_int_equal(o->block_size, 32);
+    assert_int_equal(o->kv_cache_bytes, 0);
+    assert_int_equal(o->kv_dtype, QUIRE_DTYPE_BF16);
+    assert_int_equal(o->enable_prefix_caching, QUIRE_ON);
+    assert_int_equal(o->zero_on_free, QUIRE_OFF);
+    assert_null(o->cpus);
+    assert_null(o->isa);
+    assert_int_equal(o->barrier_spin_ns, 20000);
+    assert_int_equal(o->num_speculative_tokens, 0);
+    assert_int_equal(o->prompt_lookup_max, 4);
+    assert_int_equal(quire_config_model(config)->weight_seed, 1);
+    assert_int_equal(quire_config_model(config)->weight_dtype, QUIRE_DTYPE_AUTO);
+}
+
+/* Zero is a value in the file and "the default" in the options. */
+static void zeros_that_mean_something_are_translated(void **state)
+{
+    (void)state;
+    accept("[scheduler]\nwatermark = 0.0\npriority_ageing_ms = 0\nmax_head_passes = 0\n"
+           "long_prefill_token_threshold = 0\nmax_num_batched_tokens = 300\n");
+    const quire_engine_options *o = quire_config_engine(config);
+    assert_true(o->watermark < 0);
+    assert_int_equal(o->priority_ageing_ms, UINT32_MAX - 1);
+    assert_int_equal(o->max_head_passes, UINT32_MAX);
+    assert_int_equal(o->long_prefill_token_threshold, 300);
+    set("scheduler.long_prefill_token_threshold=400"); /* beyond the step: no limit either */
+    assert_int_equal(quire_config_engine(config)->long_prefill_token_threshold, 300);
+    set("scheduler.long_prefill_token_threshold=100");
+    assert_int_equal(quire_config_engine(config)->long_prefill_token_threshold, 100);
+}
+
+static void every_option_has_its_key(void **state)
+{
+    (void)state;
+    accept("[model]\nweight_dtype = \"int8\"\nweight_seed = 9\nmax_model_len = 100\n"
+           "[model.shape]\nnum_hidden_layers = 2\nvocab_size = 99\n"
+           "[scheduler]\npolicy = \"priority\"\nenable_chunked_prefill = false\nscheduler_reserve_full_isl = false\n"
+           "capacity_scheduler_policy = \"guaranteed_no_evict\"\nmax_num_encoder_input_tokens = 33\n"
+           "max_num_queued_reqs = 5\nmax_num_queued_tokens = 600\nconsumer_timeout_ms = 7\ntenant_fairness = false\n"
+           "max_num_tenants = 8\nnum_speculative_tokens = 3\nprompt_lookup_max = 5\nmax_num_partial_prefills = 2\n"
+           "max_long_partial_prefills = 2\n"
+           "[[tenant]]\nname = \"a\"\nweight = 0.5\nmax_kv_fraction = 0.25\nmax_num_seqs = 3\nmax_num_queued_reqs = 4\n"
+           "[[tenant]]\nname = \"b\"\n"
+           "[kv_cache]\nblock_size = 128\ndtype = \"int8\"\nenable_prefix_caching = false\n"
+           "enable_cross_sharing = false\nextents = false\nzero_on_free = true\n"
+           "[topology]\ncpus = \"node:0\"\nthreads = 3\nsmt = true\nbind = \"none\"\nhuge_pages = \"on\"\n"
+           "barrier_spin = \"5us\"\n[numa]\nstrict = true\n"
+           "[kernels]\nisa = \"avx2\"\nsmall_m = \"own\"\nbatch_invariant = false\nprefetch = \"t1\"\n");
+    const quire_engine_options *o = quire_config_engine(config);
+    const quire_model_options  *m = quire_config_model(config);
+    assert_int_equal(m->weight_dtype, QUIRE_DTYPE_INT8);
+    assert_int_equal(m->weight_seed, 9);
+    assert_int_equal(m->shape_count, 2);
+    assert_string_equal(m->shape[1].name, "vocab_size");
+    assert_int_equal(o->max_model_len, 100);
+    assert_int_equal(o->policy, QUIRE_POLICY_PRIORITY);
+    assert_int_equal(o->enable_chunked_prefill, QUIRE_OFF);
+    assert_int_equal(o->scheduler_reserve_full_isl, QUIRE_OFF);
+    assert_int_equal(o->capacity_scheduler_policy, QUIRE_GUARANTEED_NO_EVICT);
+    assert_int_equal(o->max_num_encoder_input_tokens, 33);
+    assert_int_equal(o->max_num_queued_reqs, 5);
+    assert_int_equal(o->max_num_queued_tokens, 600);
+    assert_int_equal(o->consumer_timeout_ms, 7);
+    assert_int_equal(o->tenant_fairness, QUIRE_OFF);
+    assert_int_equal(o->max_num_tenants, 8);
+    assert_int_equal(o->num_speculative_tokens, 3);
+    assert_int_equal(o->prompt_lookup_max, 5);
+    assert_int_equal(o->max_num_partial_prefills, 2);
+    assert_int_equal(o->max_long_partial_prefills, 2);
+    assert_int_equal(o->tenant_count, 2);
+    assert_string_equal(o->tenants[0].name, "a");
+    assert_true(o->tenants[0].weight == 0.5F && o->tenants[0].max_kv_fraction == 0.25F);
+    assert_int_equal(o->tenants[0].max_num_seqs, 3);
+    assert_int_equal(o->tenants[0].max_num_queued_reqs, 4);
+    assert_string_equal(o->tenants[1].name, "b");
+    assert_true(o->tenants[1].weight == 0.0F);
+    assert_int_equal(o->block_size, 128);
+    assert_int_equal(o->kv_dtype, QUIRE_DTYPE_INT8);
+    assert_int_equal(o->enable_prefix_caching, QUIRE_OFF);
+    assert_int_equal(o->enable_cross_sharing, QUIRE_OFF);
+    assert_int_equal(o->extents, QUIRE_OFF);
+    assert_int_equal(o->zero_on_free, QUIRE_ON);
+    assert_string_equal(o->cpus, "node:0");
+    assert_int_equal(o->threads, 3);
+    assert_int_equal(o->smt, QUIRE_ON);
+    assert_int_equal(o->bind, QUIRE_BIND_NONE);
+    assert_int_equal(o->huge_pages, QUIRE_ON);
+    assert_int_equal(o->barrier_spin_ns, 5000);
+    assert_int_equal(o->numa_strict, QUIRE_ON);
+    assert_string_equal(o->isa, "avx2");
+    assert_int_equal(o->small_m, QUIRE_SMALL_M_OWN);
+    assert_int_equal(o->batch_invariant, QUIRE_OFF);
+    assert_int_equal(o->prefetch, QUIRE_ON);
+}
+
+/* ---- sweeps and labels ------------------------------------------------------------------------------------------ */
+
+static void axes_are_expanded_and_checked(void **state)
+{
+    (void)state;
+    accept("[sweep]\n\"scheduler.max_num_seqs\" = \"16-64*2\"\n\"load.request_rate\" = [0.5, 1, 2]\n"
+           "\"scheduler.policy\" = [\"fcfs\", \"priority\"]\n\"topology.threads\" = \"1-3\"\n"
+           "\"load.streams\" = \"8-24+8\"\n");
+    assert_int_equal(quire_config_count(config, "sweep"), 5);
+    assert_string_equal(quire_config_string(config, "sweep[0].key"), "load.request_rate");
+    assert_string_equal(quire_config_string(config, "sweep[0].values[0]"), "0.5");
+    assert_int_equal(quire_config_count(config, "sweep[1].values"), 3);
+    assert_string_equal(quire_config_string(config, "sweep[1].values[2]"), "24");
+    assert_string_equal(quire_config_string(config, "sweep[2].key"), "scheduler.max_num_seqs");
+    assert_string_equal(quire_config_string(config, "sweep[2].values[2]"), "64");
+    assert_string_equal(quire_config_string(config, "sweep[3].values[1]"), "priority");
+    assert_int_equal(quire_config_count(config, "sweep[4].values"), 3);
+    const quire_status bad = QUIRE_ERR_INVALID;
+    refuse("[sweep]\n\"load.request_rat\" = [1]\n", bad,
+           ":2:22: [load] request_rat: unknown key, did you mean request_rate?");
+    refuse("[sweep]\n\"scheduler.max_num_seqs\" = [1, 0]\n", bad,
+           ":2:28: [scheduler] max_num_seqs: 0 is below the minimum 1");
+    refuse("[sweep]\n\"load.streams\" = \"8-4\"\n", bad,
+           ":2:18: [sweep] load.streams: \"8-4\" is not a range; write e.g. \"1-8\", \"8-64+8\" or \"16-64*2\"");
+    refuse("[sweep]\n\"load.streams\" = \"1-9999999\"\n", bad,
+           ":2:18: [sweep] load.streams: \"1-9999999\" has more than 1000 values");
+    refuse("[sweep]\n\"load.streams\" = []\n", bad, ":2:18: [sweep] load.streams: an axis has 1 to 1000 values");
+    refuse("[sweep]\nload.streams = [1]\n", bad,
+           ":2:1: [sweep] load: an axis is a dotted key in quotes: \"load.request_rate\" = [1, 2]");
+}
+
+static void labels_have_names_of_ones_own(void **state)
+{
+    (void)state;
+    accept("[output]\nlabel = { host = \"n1\", \"a.b c\" = \"x\" }\n");
+    set("output.label.run=3");
+    assert_int_equal(quire_config_count(config, "output.label"), 3);
+    assert_string_equal(quire_config_string(config, "output.label[0].name"), "a.b c");
+    assert_string_equal(quire_config_string(config, "output.label[2].value"), "3");
+}
+
+/* ---- printing --------------------------------------------------------------------------------------------------- */
+
+static char *without_comments(char *text)
+{
+    char *to = text;
+    for (char *from = text; *from != '\0';) {
+        char *hash = strstr(from, " # "), *end = strchr(from, '\n');
+        char *stop = hash != NULL && hash < end ? hash : end;
+        memmove(to, from, (size_t)(stop - from));
+        to += stop - from;
+        *to++ = '\n';
+        from  = end + 1;
+    }
+    *to = '\0';
+    return text;
+}
+
+static const char rich[] =
+    "[model]\npath = \"a \\\"b\\\" \\u0001 \xc3\xbc\"\n[model.shape]\nvocab_size = 99\n"
+    "[[tenant]]\nname = \"a\"\nweight = 0.5\n[[tenant]]\nname = \"b\"\n"
+    "[kv_cache]\nsize = \"4GiB\"\n[workload]\noutput_tokens = 5\n"
+    "[[workload.mix]]\nname = \"m\"\nprompt_tokens = { dist = \"uniform\", min = 1, max = 2.5 }\n"
+    "[slo]\nttft = 2000\n[sweep]\n\"load.request_rate\" = [0.5, 1]\n"
+    "[output]\nfiles = [\"-\"]\nlabel = { \"x y\" = \"1\" }\npercentiles = [99.9]\n";
+
+static void what_is_printed_can_be_read_and_is_the_same(void **state)
+{
+    (void)state;
+    for (int as_template = 0; as_template < 2; as_template++) {
+        accept(rich);
+        char *first = quire_config_print(config, as_template);
+        quire_config_destroy(config);
+        assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
+        accept(first);
+        char *second = quire_config_print(config, as_template);
+        assert_string_equal(without_comments(first), without_comments(second));
+        free(first), free(second);
+    }
+}
+
+static void the_print_names_every_origin(void **state)
+{
+    (void)state;
+    set("scheduler.max_num_seqs=7");
+    char *text = quire_config_print(config, 0);
+    assert_non_null(strstr(text, "\nmax_num_seqs = 7 # --set\n"));
+    assert_non_null(strstr(text, "\nmax_num_batched_tokens = 512 # built-in\n"));
+    free(text);
+}
+
+static void the_template_has_every_key_and_loads(void **state)
+{
+    (void)state;
+    char                   *text = quire_config_print(config, 1);
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++) {
+        assert_non_null(key->help);
+        if (strpbrk(key->name, "[*") == NULL && strstr(text, key->help) == NULL &&
+            strncmp(key->name, "workload.", 9) != 0 && strncmp(key->name, "run.warmup.", 11) != 0)
+            fail_msg("the template lacks %s", key->name);
+    }
+    accept(text);
+    free(text);
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------------- */
+
+static void names_of_the_table_are_unique_and_types_known(void **state)
+{
+    (void)state;
+    static const char types[] = " integer number boolean string size duration choice table array ";
+    for (size_t i = 0; quire_config_key_at(i) != NULL; i++) {
+        const quire_config_key *key = quire_config_key_at(i);
+        char                    type[32];
+        snprintf(type, sizeof type, " %s ", key->type);
+        assert_non_null(strstr(types, type));
+        for (size_t j = 0; j < i; j++) assert_string_not_equal(key->name, quire_config_key_at(j)->name);
+    }
+    assert_null(quire_config_key_at(100000));
+}
+
+static void lookups_of_the_wrong_kind_give_the_fallback(void **state)
+{
+    (void)state;
+    assert_null(quire_config_string(config, "scheduler.max_num_seqs"));
+    assert_null(quire_config_string(config, "nothing"));
+    assert_int_equal(quire_config_integer(config, "topology.cpus", 5), 5);
+    assert_true(quire_config_number(config, "slo.ttft", 2.5) == 2.5);
+    assert_int_equal(quire_config_boolean(config, "scheduler.max_num_seqs", 1), 1);
+    assert_int_equal(quire_config_boolean(config, "numa.strict", 1), 0);
+    assert_int_equal(quire_config_count(config, "topology.cpus"), 0);
+    assert_true(quire_config_number(config, "scheduler.max_num_seqs", 0) == 64);
+    quire_config_destroy(NULL);
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, start, finish)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(unknown_names_are_refused_with_the_nearest),
+        CASE(the_first_mistake_of_a_file_is_the_one_reported),
+        CASE(sections_and_lists_are_told_apart),
+        CASE(wrong_types_say_what_was_found),
+        CASE(integers_are_accepted_up_to_their_bounds_and_no_further),
+        CASE(every_choice_is_accepted_and_another_is_not),
+        CASE(numbers_keep_to_open_and_closed_bounds),
+        CASE(sizes_and_times_have_units),
+        CASE(broken_text_is_refused_with_its_place),
+        CASE(absent_and_unreadable_files_are_io_errors),
+        CASE(a_file_has_at_most_one_mebibyte),
+        CASE(nesting_bombs_do_not_overflow_a_small_stack),
+        CASE(brackets_in_strings_and_comments_are_not_nesting),
+        CASE(later_layers_win_and_say_where_they_are_from),
+        CASE(load_reads_file_then_environment),
+        CASE(unknown_variables_are_refused),
+        CASE(a_variable_reaches_a_deep_key),
+        CASE(assignments_take_toml_or_bare_text),
+        CASE(path_and_preset_replace_each_other),
+        CASE(the_cache_has_one_size),
+        CASE(distributions_need_what_they_need_and_no_more),
+        CASE(a_later_table_replaces_all_of_an_earlier_one),
+        CASE(contradictions_between_keys_are_refused),
+        CASE(what_is_allowed_together_passes),
+        CASE(the_built_in_configuration_is_the_engines_default),
+        CASE(zeros_that_mean_something_are_translated),
+        CASE(every_option_has_its_key),
+        CASE(axes_are_expanded_and_checked),
+        CASE(labels_have_names_of_ones_own),
+        CASE(what_is_printed_can_be_read_and_is_the_same),
+        CASE(the_print_names_every_origin),
+        CASE(the_template_has_every_key_and_loads),
+        CASE(names_of_the_table_are_unique_and_types_known),
+        CASE(lookups_of_the_wrong_kind_give_the_fallback),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
