@@ -1,0 +1,162 @@
+/* qr_scheduler_check: recounts what the scheduler keeps, then has the cache do the same. */
+#include <string.h>
+
+#include "base/bits.h"
+#include "scheduler/state.h"
+
+#define RULE(condition, sentence)                                                                                      \
+    do {                                                                                                               \
+        if (!(condition)) return (sentence);                                                                           \
+    } while (0)
+#define CHECK(expr)                                                                                                    \
+    do {                                                                                                               \
+        const char *check_verdict_ = (expr);                                                                           \
+        if (check_verdict_ != NULL) return check_verdict_;                                                             \
+    } while (0)
+
+static const char *check_list(const qr_scheduler *s, const qr_list *list, qr_sequence_state state, bool ranked)
+{
+    uint32_t previous = QR_NONE;
+    for (uint32_t u = list->head; u != QR_NONE; u = s->sequences[u].next) {
+        const qr_sequence *q = &s->sequences[u];
+        RULE(q->state == state, "S1: a list has a unit of another state");
+        RULE(q->prev == previous, "S1: next and prev of a list disagree");
+        RULE(!ranked || previous == QR_NONE || qr_rank_before(&s->sequences[previous].rank, &q->rank),
+             "S2: RUNNING is not sorted by rank");
+        RULE(s->seen[u]++ == 0, "S1: a unit is in two places");
+        previous = u;
+    }
+    RULE(list->tail == previous, "S1: a list's tail is wrong");
+    return NULL;
+}
+
+static const char *check_heaps(const qr_scheduler *s)
+{
+    uint64_t waiting = 0;
+    for (uint32_t t = 0; t < s->tenant_count; t++) {
+        const qr_tenant *tenant = &s->tenants[t];
+        RULE(qr_heap_check(&tenant->heap), "S3: a tenant's heap is out of order");
+        RULE(tenant->heap.count == tenant->waiting, "S3: a tenant's heap misses a unit");
+        for (uint32_t i = 0; i < tenant->heap.count; i++) {
+            const uint32_t     unit = tenant->heap.nodes[i].item;
+            const qr_sequence *q    = &s->sequences[unit];
+            RULE(q->state == QR_SEQUENCE_QUEUED || q->state == QR_SEQUENCE_PREEMPTED,
+                 "S3: a heap has a unit that does not wait");
+            RULE(s->requests[q->request].tenant == t, "S3: a unit is in another tenant's heap");
+            RULE(q->state == QR_SEQUENCE_PREEMPTED || s->seen[unit]++ == 0, "S1: a unit is in two places");
+        }
+        waiting += tenant->waiting;
+    }
+    RULE(waiting == s->waiting_units, "S3: waiting units are miscounted");
+    RULE(qr_heap_check(&s->deadlines), "S3: the heap of deadlines is out of order");
+    return NULL;
+}
+
+static const char *check_sequence(const qr_scheduler *s, const qr_sequence *q)
+{
+    const qr_request *r = &s->requests[q->request];
+    RULE(q->length >= r->stored.prompt_count && q->length <= s->options.max_model_len, "S4: a length is out of range");
+    RULE(q->computed < q->length, "S4: nothing is left to do for a live sequence");
+    RULE(q->state != QR_SEQUENCE_QUEUED || (q->self.count == 0 && q->cross.count == 0),
+         "S5: a QUEUED sequence holds blocks");
+    RULE(q->self.running == (q->state == QR_SEQUENCE_RUNNING), "S5: a table's state is not its sequence's");
+    RULE(!s->options.encoder_decoder || q->self.count == 0 || s->sequences[r->first].cross.count > 0 ||
+             q->cross.count > 0,
+         "S5: self blocks without cross blocks");
+    RULE(q->length - r->stored.prompt_count <= r->stored.max_tokens, "S4: more than max_tokens");
+    return NULL;
+}
+
+static const char *check_units(const qr_scheduler *s)
+{
+    uint32_t places[QR_SEQUENCE_STATES] = {0};
+    uint64_t tokens = 0, committed = 0;
+    uint32_t members = 0;
+    for (uint32_t i = 0; i < s->record_count; i++) {
+        const qr_sequence *q = &s->sequences[i];
+        if (q->state == QR_SEQUENCE_NONE || q->state == QR_SEQUENCE_DONE) continue;
+        const qr_request *r     = &s->requests[q->request];
+        const bool        leads = !qr_is_beam(s, q) || r->first == i;
+        if (q->state != QR_SEQUENCE_RETIRING) CHECK(check_sequence(s, q));
+        if (!leads) {
+            const qr_sequence *first = &s->sequences[r->first];
+            RULE(q->state == first->state && q->length == first->length && q->computed == first->computed,
+                 "S6: beams of a search differ in state or length");
+            members++;
+            continue;
+        }
+        RULE(s->seen[i] == (q->state != QR_SEQUENCE_RETIRING), "S1: a live unit is in no list, or a retiring one is");
+        places[q->state] += q->places;
+        if (q->state == QR_SEQUENCE_QUEUED || q->state == QR_SEQUENCE_PREEMPTED || q->state == QR_SEQUENCE_PAUSED)
+            tokens += (uint64_t)r->stored.prompt_count + r->stored.encoder_count;
+    }
+    for (uint32_t i = QR_SEQUENCE_QUEUED; i < QR_SEQUENCE_RETIRING; i++)
+        RULE(places[i] == s->places[i], "S7: a state's places are miscounted");
+    RULE(tokens == s->queued_tokens, "S7: queued tokens are miscounted");
+    RULE(places[QR_SEQUENCE_RUNNING] <= s->options.max_num_seqs, "S7: more places than max_num_seqs");
+    for (uint32_t i = 0; i < s->record_count; i++)
+        if (s->requests[i].id != 0 && s->requests[i].admitted) committed += s->requests[i].committed;
+    RULE(committed == s->committed, "S7: promised blocks are miscounted");
+    (void)members;
+    return NULL;
+}
+
+static const char *check_plan(const qr_scheduler *s)
+{
+    const qr_plan *p    = &s->plan;
+    uint32_t       rows = 0;
+    RULE(s->in_flight || s->planned_count == 0, "S8: units are planned, but no step is in flight");
+    if (!s->in_flight) return NULL;
+    for (uint32_t i = 0; i < p->entry_count; i++) {
+        const qr_plan_entry *e = &p->entries[i];
+        RULE(e->row_start == rows && e->rows > e->drafts, "S8: an entry's rows are wrong");
+        rows += e->rows;
+        const qr_sequence_state state = s->sequences[e->sequence].state;
+        RULE(state == QR_SEQUENCE_RUNNING || state == QR_SEQUENCE_RETIRING, "S8: a planned sequence is not RUNNING");
+        RULE(e->position == s->sequences[e->sequence].computed, "S8: an entry does not start where computed ends");
+    }
+    RULE(rows == p->rows && rows <= s->options.max_num_batched_tokens, "S8: more rows than max_num_batched_tokens");
+    RULE(p->rows_encoder <= s->options.max_num_encoder_input_tokens, "S8: more encoder tokens than allowed");
+    return NULL;
+}
+
+static uint32_t planned_rows(const qr_scheduler *s, uint32_t record)
+{
+    const qr_sequence *q     = &s->sequences[record];
+    const uint32_t     first = s->requests[q->request].first;
+    const qr_sequence *u     = qr_is_beam(s, q) ? &s->sequences[first] : q;
+    return s->in_flight && u->entry != QR_NONE ? u->rows : 0;
+}
+
+static const char *check_cache(const qr_scheduler *s)
+{
+    qr_cache_holders holders = {.tables = s->holders, .copies = s->copies};
+    for (uint32_t i = 0; i < s->record_count; i++) {
+        const qr_sequence *q = &s->sequences[i];
+        if (q->state == QR_SEQUENCE_NONE) continue;
+        const uint32_t encoder = s->requests[q->request].stored.encoder_count;
+        if (q->self.count > 0)
+            s->holders[holders.table_count++] =
+                (qr_cache_holder){&q->self, q->computed, q->computed + planned_rows(s, i), s->options.window};
+        if (q->cross.count > 0)
+            s->holders[holders.table_count++] = (qr_cache_holder){&q->cross, q->cross_written ? encoder : 0,
+                                                                  q->cross_written || q->encodes ? encoder : 0, 0};
+    }
+    for (uint32_t i = 0; i < s->plan.copy_count; i++) {
+        const qr_plan_copy *c           = &s->plan.copies[i];
+        s->copies[holders.copy_count++] = (qr_block_copy){c->from, c->to, c->slots};
+    }
+    return qr_cache_check(&s->cache, &holders);
+}
+
+const char *qr_scheduler_check(const qr_scheduler *s)
+{
+    memset(s->seen, 0, s->record_count);
+    CHECK(check_list(s, &s->running, QR_SEQUENCE_RUNNING, true));
+    CHECK(check_list(s, &s->preempted, QR_SEQUENCE_PREEMPTED, false));
+    CHECK(check_list(s, &s->paused, QR_SEQUENCE_PAUSED, false));
+    CHECK(check_heaps(s));
+    CHECK(check_units(s));
+    CHECK(check_plan(s));
+    return check_cache(s);
+}

@@ -1,0 +1,240 @@
+/* What a step achieved: positions become computed, blocks are published, tokens appended, sequences forked or ended.
+ * Nothing that a failed step or a retiring sequence did counts. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "scheduler/state.h"
+
+/* ---- one sequence ---- */
+
+/* The blocks that `computed` has passed become known to others, then those the window has left behind go. */
+static void settle(qr_scheduler *s, uint32_t record)
+{
+    qr_sequence *q = &s->sequences[record];
+    if (!s->requests[q->request].stored.skip_writing_prefix_cache)
+        qr_prefix_index_publish(&s->cache.prefix, &q->self, qr_tokens(s, record), q->computed);
+    qr_block_table_slide(&s->cache.pool, &q->self, q->computed, s->options.window);
+}
+
+static bool contains(const int32_t *ids, uint32_t count, int32_t token)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] == token) return true;
+    return false;
+}
+
+bool qr_token_stops(const qr_scheduler *s, const qr_request *r, int32_t token)
+{
+    if (!r->stored.ignore_eos && contains(s->options.eos_token_ids, s->options.eos_count, token)) return true;
+    return contains(r->stored.stop, r->stored.stop_count, token);
+}
+
+/* Appends and emits; the reason to end, or NONE. */
+static quire_finish append(qr_scheduler *s, uint32_t record, const qr_sample_result *result, uint32_t sample)
+{
+    qr_sequence      *q = &s->sequences[record];
+    const qr_request *r = &s->requests[q->request];
+    if (q->first_token_ns == 0) q->first_token_ns = s->now_ns;
+    qr_tokens(s, record)[q->length++] = result->token;
+    const uint32_t outputs            = q->length - r->stored.prompt_count;
+    qr_emit_token(s, record, result->token, outputs - 1, result->logprob, sample);
+    if (outputs >= r->stored.min_tokens && qr_token_stops(s, r, result->token)) return QUIRE_FINISH_STOP;
+    return outputs >= r->stored.max_tokens || q->length >= s->options.max_model_len ? QUIRE_FINISH_LENGTH
+                                                                                    : QUIRE_FINISH_NONE;
+}
+
+void qr_fail_request(qr_scheduler *s, uint32_t request)
+{
+    if (s->requests[request].failed) return;
+    s->requests[request].failed  = true;
+    s->failed[s->failed_count++] = request;
+}
+
+/* The samples of rows whose drafts were right, and one more. */
+static void accept(qr_scheduler *s, uint32_t unit, const qr_sample_result *results, uint32_t sample)
+{
+    qr_sequence   *u        = &s->sequences[unit];
+    const uint32_t drafted  = u->drafts;
+    const int32_t *drafts   = qr_tokens(s, unit) + u->length;
+    uint32_t       accepted = 0;
+    quire_finish   finish   = QUIRE_FINISH_NONE;
+    for (uint32_t i = 0; finish == QUIRE_FINISH_NONE; i++) {
+        if (results[sample + i].failed) {
+            qr_fail_request(s, u->request);
+            break;
+        }
+        const bool right = i < drafted && drafts[i] == results[sample + i].token;
+        finish = append(s, unit, &results[sample + i], sample + i); /* a right draft is written over by itself */
+        if (!right) break;
+        accepted += finish == QUIRE_FINISH_NONE;
+    }
+    if (drafted > 0) {
+        u->computed += accepted;
+        s->stats.drafts_accepted += accepted;
+        qr_draft_judge(u, drafted, accepted, s->options.num_speculative_tokens);
+        settle(s, unit);
+    }
+    if (finish != QUIRE_FINISH_NONE) qr_unit_finish(s, unit, finish, QUIRE_OK);
+}
+
+/* ---- fork ---- */
+
+static void copy_to_child(qr_scheduler *s, uint32_t parent, uint32_t child)
+{
+    const qr_sequence *p = &s->sequences[parent];
+    qr_sequence       *c = &s->sequences[child];
+    c->rank              = p->rank;
+    c->rank.tie += c->index;
+    c->places = 1;
+    c->length = p->length, c->computed = p->computed, c->highest = p->highest;
+    c->cross_written = p->cross_written;
+    c->reason = p->reason, c->since_ns = p->since_ns;
+    memcpy(c->wait_ns, p->wait_ns, sizeof c->wait_ns);
+    c->cached_tokens = p->cached_tokens, c->preemptions = p->preemptions, c->encoder_shared = p->encoder_shared;
+    c->first_planned_ns = p->first_planned_ns, c->prompt_done_ns = p->prompt_done_ns;
+    memcpy(qr_tokens(s, child), qr_tokens(s, parent), p->length * sizeof(int32_t));
+    qr_block_table_fork(&s->cache.pool, &p->self, &c->self);
+    qr_block_table_fork(&s->cache.pool, &p->cross, &c->cross);
+}
+
+static void fork_sequences(qr_scheduler *s, uint32_t unit)
+{
+    qr_sequence *u = &s->sequences[unit];
+    qr_request  *r = &s->requests[u->request];
+    r->forked      = true;
+    s->places[QR_SEQUENCE_RUNNING] -= u->places - 1;
+    s->tenants[r->tenant].running -= u->places - 1;
+    u->places = 1;
+    for (uint32_t child = u->sibling; child != QR_NONE; child = s->sequences[child].sibling) {
+        copy_to_child(s, unit, child);
+        qr_unit_move(s, child, QR_SEQUENCE_RUNNING);
+        s->stats.forks++;
+    }
+}
+
+/* ---- one unit ---- */
+
+static void publish_encoder(qr_scheduler *s, uint32_t unit)
+{
+    qr_sequence         *u      = &s->sequences[unit];
+    const quire_request *r      = &s->requests[u->request].stored;
+    const bool           shared = s->options.enable_cross_sharing;
+    const uint64_t       content =
+        shared ? qr_cross_index_publish(&s->cache.cross, &u->cross, r->encoder_input, r->encoder_count)
+                     : qr_cross_index_content(&s->cache.cross, &u->cross);
+    QR_FOR_EACH_MEMBER(s, m, unit) s->sequences[m].self.root.content = content;
+    u->cross_written                                                 = true;
+    s->stats.encoder_runs++;
+    s->stats.tokens_encoder += r->encoder_count;
+}
+
+static void commit_unit(qr_scheduler *s, uint32_t unit, const qr_plan_entry *entry, const qr_sample_result *results)
+{
+    qr_sequence *u = &s->sequences[unit];
+    qr_request  *r = &s->requests[u->request];
+    if (u->encodes) publish_encoder(s, unit);
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        s->sequences[m].computed += u->rows - u->drafts;
+        settle(s, m);
+    }
+    if (u->computed < u->length) return; /* an unfinished prompt samples and emits nothing */
+    if (u->prompt_done_ns == 0) u->prompt_done_ns = s->now_ns;
+    if (qr_is_beam(s, u)) {
+        qr_beam_commit(s, unit, entry, results);
+        return;
+    }
+    const uint32_t sample = entry->sample_start;
+    if (r->forked || r->stored.n == 1) {
+        accept(s, unit, results, sample);
+        return;
+    }
+    fork_sequences(s, unit);
+    for (uint32_t m = r->first, i = 0; m != QR_NONE; m = s->sequences[m].sibling, i++)
+        accept(s, m, results, sample + i);
+}
+
+/* ---- the end of a step ---- */
+
+static void release_copies(qr_scheduler *s)
+{
+    for (uint32_t i = 0; i < s->plan.copy_count; i++) qr_block_pool_unpin(&s->cache.pool, s->plan.copies[i].from);
+    s->plan.copy_count = 0;
+}
+
+static void retire(qr_scheduler *s, uint32_t unit)
+{
+    const uint32_t request = s->sequences[unit].request;
+    qr_unit_move(s, unit, QR_SEQUENCE_DONE);
+    qr_unit_release_blocks(s, unit);
+    qr_request_close(s, request);
+}
+
+/* Nobody is in the plan any more. What was asked for meanwhile is done now. */
+static void end_step(qr_scheduler *s)
+{
+    release_copies(s);
+    for (uint32_t i = 0; i < s->planned_count; i++) {
+        const uint32_t unit = s->planned[i];
+        qr_sequence   *u    = &s->sequences[unit];
+        u->entry = QR_NONE, u->rows = u->drafts = 0, u->encodes = false;
+        if (u->state == QR_SEQUENCE_RETIRING) retire(s, unit);
+    }
+    s->planned_count = 0;
+    while (s->failed_count > 0)
+        qr_request_finish(s, s->failed[--s->failed_count], QUIRE_FINISH_ERROR, QUIRE_ERR_EXECUTION);
+}
+
+static void pause_if_wanted(qr_scheduler *s, uint32_t unit)
+{
+    qr_request *r = &s->requests[s->sequences[unit].request];
+    if (!r->pause_wanted) return;
+    r->pause_wanted = false;
+    if (r->live > 0) qr_request_pause(s, s->sequences[unit].request);
+}
+
+void qr_scheduler_commit(qr_scheduler *s, const qr_sample_result *results, uint64_t now_ns)
+{
+    s->now_ns = qr_max_u64(s->now_ns, now_ns);
+    if (!s->in_flight) return;
+    s->in_flight = false;
+    for (uint32_t i = 0; i < s->planned_count; i++) {
+        const uint32_t unit = s->planned[i];
+        if (s->sequences[unit].state == QR_SEQUENCE_RETIRING) continue;
+        commit_unit(s, unit, &s->plan.entries[s->sequences[unit].entry], results);
+    }
+    const uint32_t planned = s->planned_count;
+    end_step(s);
+    if (s->suspect_count > 0) qr_fault_cleared(s, s->planned, planned);
+    for (uint32_t i = 0; i < planned; i++) pause_if_wanted(s, s->planned[i]);
+    qr_beam_deliver(s);
+}
+
+static void take_back(qr_scheduler *s, uint32_t unit)
+{
+    qr_sequence *u = &s->sequences[unit];
+    if (u->encodes)
+        qr_unit_release_blocks(s, unit);
+    else
+        qr_unit_truncate(s, unit, u->computed / s->options.block_size);
+    qr_unit_move(s, unit, QR_SEQUENCE_PREEMPTED);
+    qr_wait(s, unit, QUIRE_WAIT_FAULT, 0);
+}
+
+void qr_scheduler_commit_failed(qr_scheduler *s, uint64_t now_ns)
+{
+    s->now_ns = qr_max_u64(s->now_ns, now_ns);
+    if (!s->in_flight) return;
+    s->in_flight     = false;
+    uint32_t members = 0;
+    s->stats.failed_steps++;
+    for (uint32_t i = 0; i < s->planned_count; i++)
+        if (s->sequences[s->planned[i]].state != QR_SEQUENCE_RETIRING) take_back(s, s->planned[i]);
+    const uint32_t planned = s->planned_count;
+    end_step(s);
+    for (uint32_t i = 0; i < planned; i++)
+        if (s->sequences[s->planned[i]].state == QR_SEQUENCE_PREEMPTED) s->planned[members++] = s->planned[i];
+    qr_fault_isolate(s, s->planned, members);
+    for (uint32_t i = 0; i < members; i++) pause_if_wanted(s, s->planned[i]);
+}

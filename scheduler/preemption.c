@@ -1,0 +1,120 @@
+/* Who gives blocks back when they run out: tails first, the most junior first, never one that is in the plan. */
+#include "base/bits.h"
+#include "scheduler/state.h"
+
+static uint32_t own_in_table(const qr_scheduler *s, const qr_block_table *table, uint32_t enough)
+{
+    uint32_t own = 0;
+    for (uint32_t i = table->count; i > table->first && own < enough; i--)
+        own += s->cache.pool.blocks[table->blocks[i - 1]].refs == 1;
+    return own;
+}
+
+uint32_t qr_unit_own_blocks(const qr_scheduler *s, uint32_t unit, uint32_t enough)
+{
+    uint32_t own = 0;
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        if (own < enough) own += own_in_table(s, &s->sequences[m].self, enough - own);
+        if (own < enough) own += own_in_table(s, &s->sequences[m].cross, enough - own);
+    }
+    /* Blocks that only the beams of one search share are its own, too. */
+    if (own < enough && s->sequences[unit].next_member != QR_NONE && s->sequences[unit].self.count > 0) own = enough;
+    return own;
+}
+
+static bool holds_blocks(const qr_sequence *u) { return u->self.count > 0 || u->cross.count > 0; }
+
+static bool is_junior(const qr_scheduler *s, uint32_t unit, uint32_t to)
+{
+    return qr_rank_before(&s->sequences[to].rank, &s->sequences[unit].rank);
+}
+
+uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t unit, uint32_t enough)
+{
+    uint32_t own = 0;
+    for (uint32_t v = s->paused.head; v != QR_NONE && own < enough; v = s->sequences[v].next)
+        own += qr_unit_own_blocks(s, v, enough - own);
+    for (uint32_t v = s->preempted.head; v != QR_NONE && own < enough; v = s->sequences[v].next)
+        if (v != unit && is_junior(s, v, unit)) own += qr_unit_own_blocks(s, v, enough - own);
+    return own;
+}
+
+bool qr_is_claim_victim(const qr_scheduler *s, uint32_t taker, uint32_t victim)
+{
+    const qr_request *t = &s->requests[s->sequences[taker].request], *v = &s->requests[s->sequences[victim].request];
+    return is_junior(s, victim, taker) && v->stored.priority > t->stored.priority &&
+           (!s->options.tenant_fairness || v->tenant == t->tenant);
+}
+
+static bool is_victim(const qr_scheduler *s, const qr_taker *taker, uint32_t victim, qr_sequence_state class)
+{
+    const qr_sequence *v = &s->sequences[victim];
+    if (victim == taker->unit || v->entry != QR_NONE || !holds_blocks(v)) return false;
+    if (taker->forced) return true;
+    if (class != QR_SEQUENCE_PAUSED && !is_junior(s, victim, taker->unit)) return false;
+    if (class == QR_SEQUENCE_RUNNING && taker->only_lower_priority && !qr_is_claim_victim(s, taker->unit, victim))
+        return false;
+    return qr_unit_own_blocks(s, victim, 1) > 0;
+}
+
+/* [larger tenant counter first,] most junior first */
+static bool goes_before(const qr_scheduler *s, uint32_t a, uint32_t b)
+{
+    if (qr_fair_counter(s, a) != qr_fair_counter(s, b)) return qr_fair_counter(s, a) > qr_fair_counter(s, b);
+    return is_junior(s, a, b);
+}
+
+static uint32_t choose(const qr_scheduler *s, const qr_taker *taker, const qr_list *list, qr_sequence_state class)
+{
+    uint32_t best = QR_NONE;
+    for (uint32_t v = list->tail; v != QR_NONE; v = s->sequences[v].prev)
+        if ((best == QR_NONE || goes_before(s, v, best)) && is_victim(s, taker, v, class)) best = v;
+    return best;
+}
+
+void qr_unit_preempt(qr_scheduler *s, uint32_t unit, quire_wait_reason reason)
+{
+    qr_sequence *u = &s->sequences[unit];
+    if (s->visiting && qr_decoding(u) && qr_plan_may_run(s, unit)) s->decode_rows -= qr_width(u);
+    if (u->encodes) { /* claimed in this plan, and lost again: what its cross blocks hold will not be computed */
+        u->encodes = false;
+        s->encoder_left += s->requests[u->request].stored.encoder_count;
+        qr_unit_release_blocks(s, unit);
+    }
+    qr_unit_move(s, unit, QR_SEQUENCE_PREEMPTED);
+    qr_wait(s, unit, reason, 0);
+    u->preemptions++;
+    s->plan.preempted += u->places;
+    s->stats.preemptions += u->places;
+}
+
+/* One block of each member, the tail; when no self block is left, all cross blocks. False: nothing left. */
+static bool drop_tail(qr_scheduler *s, uint32_t unit)
+{
+    const uint32_t before = s->cache.pool.used;
+    qr_sequence   *u      = &s->sequences[unit];
+    if (u->self.count > 0)
+        qr_unit_truncate(s, unit, u->self.count - 1);
+    else if (u->cross.count > 0)
+        qr_unit_release_cross(s, unit);
+    else
+        return false;
+    s->stats.blocks_dropped += before - s->cache.pool.used;
+    return true;
+}
+
+bool qr_take_from_one(qr_scheduler *s, const qr_taker *taker)
+{
+    uint32_t victim = choose(s, taker, &s->paused, QR_SEQUENCE_PAUSED);
+    if (victim == QR_NONE) victim = choose(s, taker, &s->preempted, QR_SEQUENCE_PREEMPTED);
+    if (victim == QR_NONE && taker->from_running) victim = choose(s, taker, &s->running, QR_SEQUENCE_RUNNING);
+    if (victim == QR_NONE) return false;
+    if (s->sequences[victim].state == QR_SEQUENCE_RUNNING) {
+        qr_unit_preempt(s, victim, QUIRE_WAIT_BLOCKS);
+        s->took = true;
+    }
+    while (drop_tail(s, victim))
+        if (taker->has_enough(s, taker)) break;
+    return true;
+}

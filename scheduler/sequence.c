@@ -1,0 +1,356 @@
+/* Records: lists, states and the transitions between them, blocks of a unit, its end, and its events. */
+#include "base/assert.h"
+#include "base/bits.h"
+#include "scheduler/state.h"
+
+/* ---- lists ---- */
+
+void qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t unit)
+{
+    qr_sequence *u = &s->sequences[unit];
+    u->prev        = after;
+    u->next        = after == QR_NONE ? list->head : s->sequences[after].next;
+    *(u->next == QR_NONE ? &list->tail : &s->sequences[u->next].prev) = unit;
+    *(after == QR_NONE ? &list->head : &s->sequences[after].next)     = unit;
+}
+
+void qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t unit)
+{
+    qr_sequence *u                                                    = &s->sequences[unit];
+    *(u->next == QR_NONE ? &list->tail : &s->sequences[u->next].prev) = u->prev;
+    *(u->prev == QR_NONE ? &list->head : &s->sequences[u->prev].next) = u->next;
+    u->next = u->prev = QR_NONE;
+}
+
+static void insert_by_rank(qr_scheduler *s, uint32_t unit)
+{
+    uint32_t after = s->running.tail;
+    while (after != QR_NONE && qr_rank_before(&s->sequences[unit].rank, &s->sequences[after].rank))
+        after = s->sequences[after].prev;
+    qr_list_insert_after(s, &s->running, after, unit);
+}
+
+uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index)
+{
+    const uint32_t    record = s->free_sequences[--s->free_sequence_count];
+    const qr_request *r      = &s->requests[request];
+    qr_sequence      *q      = &s->sequences[record];
+    uint32_t *const   blocks = s->self_blocks + (size_t)record * s->table_capacity;
+    uint32_t *const   cross  = s->cross_blocks ? s->cross_blocks + (size_t)record * s->cross_capacity : NULL;
+    qr_prefix_root    root   = {.tenant = r->tenant};
+    root.content             = s->options.encoder_decoder ? QR_CONTENT_UNKNOWN : 0;
+    for (uint32_t i = 0; i < QR_SALT_BYTES; i++) root.salt[i] = r->salt[i];
+    *q = (qr_sequence){.request = request, .index = index, .sibling = QR_NONE, .next_member = QR_NONE, .next = QR_NONE};
+    q->prev = q->entry = QR_NONE;
+    q->draft_length    = s->options.num_speculative_tokens;
+    qr_block_table_init(&q->self, blocks, s->table_capacity, true, &root);
+    qr_block_table_init(&q->cross, cross, s->cross_capacity, false, &root);
+    return record;
+}
+
+/* ---- states ---- */
+
+static bool is_waiting(qr_sequence_state state)
+{
+    return state == QR_SEQUENCE_QUEUED || state == QR_SEQUENCE_PREEMPTED;
+}
+
+static bool transition_exists(qr_sequence_state from, qr_sequence_state to)
+{
+    switch (to) {
+    case QR_SEQUENCE_QUEUED: return from == QR_SEQUENCE_NONE;
+    case QR_SEQUENCE_RUNNING: return from == QR_SEQUENCE_NONE || is_waiting(from);
+    case QR_SEQUENCE_PREEMPTED: return from == QR_SEQUENCE_RUNNING || from == QR_SEQUENCE_PAUSED;
+    case QR_SEQUENCE_PAUSED: return from == QR_SEQUENCE_RUNNING || from == QR_SEQUENCE_PREEMPTED;
+    case QR_SEQUENCE_RETIRING: return from == QR_SEQUENCE_RUNNING;
+    case QR_SEQUENCE_DONE: return from != QR_SEQUENCE_DONE;
+    case QR_SEQUENCE_NONE: break;
+    }
+    return false;
+}
+
+static bool counts_as_queued(qr_sequence_state state) { return is_waiting(state) || state == QR_SEQUENCE_PAUSED; }
+
+/* Queue bounds and gauges that follow the state alone. */
+static void count_state(qr_scheduler *s, const qr_sequence *u, qr_sequence_state state, bool enters)
+{
+    const qr_request *r      = &s->requests[u->request];
+    qr_tenant        *t      = &s->tenants[r->tenant];
+    const uint32_t    places = enters ? u->places : 0u - u->places;
+    s->places[state] += places;
+    if (state == QR_SEQUENCE_RUNNING) t->running += places, s->units_running += enters ? 1 : UINT32_MAX;
+    if (!counts_as_queued(state)) return;
+    const uint64_t tokens = (uint64_t)r->stored.prompt_count + r->stored.encoder_count;
+    t->queued += places;
+    s->queued_tokens += enters ? tokens : 0 - tokens;
+}
+
+static void set_running(qr_scheduler *s, uint32_t unit, bool running)
+{
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        qr_block_table_set_running(&s->cache.pool, &s->sequences[m].self, running);
+        qr_block_table_set_running(&s->cache.pool, &s->sequences[m].cross, running);
+    }
+}
+
+static void leave(qr_scheduler *s, uint32_t unit, bool popped)
+{
+    const qr_sequence_state from = s->sequences[unit].state;
+    if (from == QR_SEQUENCE_NONE) return;
+    count_state(s, &s->sequences[unit], from, false);
+    if (is_waiting(from)) qr_tenant_dequeue(s, unit, popped);
+    if (from == QR_SEQUENCE_PREEMPTED) qr_list_remove(s, &s->preempted, unit);
+    if (from == QR_SEQUENCE_PAUSED) qr_list_remove(s, &s->paused, unit);
+    if (from == QR_SEQUENCE_RUNNING) {
+        qr_list_remove(s, &s->running, unit);
+        set_running(s, unit, false);
+    }
+}
+
+static void enter(qr_scheduler *s, uint32_t unit, qr_sequence_state to)
+{
+    QR_FOR_EACH_MEMBER(s, m, unit) s->sequences[m].state = to;
+    count_state(s, &s->sequences[unit], to, true);
+    if (is_waiting(to)) qr_tenant_enqueue(s, unit);
+    if (to == QR_SEQUENCE_PREEMPTED) qr_list_insert_after(s, &s->preempted, s->preempted.tail, unit);
+    if (to == QR_SEQUENCE_PAUSED) qr_list_insert_after(s, &s->paused, s->paused.tail, unit);
+    if (to == QR_SEQUENCE_RUNNING) {
+        insert_by_rank(s, unit);
+        set_running(s, unit, true);
+    }
+}
+
+static void move(qr_scheduler *s, uint32_t unit, qr_sequence_state to, bool popped)
+{
+    qr_assert(transition_exists(s->sequences[unit].state, to));
+    leave(s, unit, popped);
+    enter(s, unit, to);
+}
+
+void qr_unit_move(qr_scheduler *s, uint32_t unit, qr_sequence_state to) { move(s, unit, to, false); }
+void qr_unit_move_popped(qr_scheduler *s, uint32_t unit, qr_sequence_state to) { move(s, unit, to, true); }
+
+void qr_wait(qr_scheduler *s, uint32_t unit, quire_wait_reason reason, uint32_t missing)
+{
+    qr_sequence *u = &s->sequences[unit];
+    u->missing     = missing;
+    if (u->reason == reason) return;
+    if (s->now_ns > u->since_ns) {
+        u->wait_ns[u->reason] += s->now_ns - u->since_ns;
+        s->stats.wait_ns[u->reason] += s->now_ns - u->since_ns;
+        u->since_ns = s->now_ns;
+    }
+    u->reason = reason;
+}
+
+/* ---- blocks ---- */
+
+void qr_unit_truncate(qr_scheduler *s, uint32_t unit, uint32_t keep)
+{
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        qr_sequence *q = &s->sequences[m];
+        if (keep >= q->self.count) continue;
+        const uint32_t kept = q->self.first > 0 ? 0 : keep;
+        qr_block_table_truncate(&s->cache.pool, &q->self, kept);
+        q->computed = qr_min_u32(q->computed, kept * s->options.block_size);
+    }
+}
+
+void qr_unit_release_cross(qr_scheduler *s, uint32_t unit)
+{
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        qr_sequence *q = &s->sequences[m];
+        qr_block_table_release(&s->cache.pool, &q->cross);
+        q->cross_written = false;
+        if (s->options.encoder_decoder) q->self.root.content = QR_CONTENT_UNKNOWN;
+    }
+}
+
+void qr_unit_release_blocks(qr_scheduler *s, uint32_t unit)
+{
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        qr_block_table_release(&s->cache.pool, &s->sequences[m].self);
+        s->sequences[m].computed = 0;
+    }
+    qr_unit_release_cross(s, unit);
+}
+
+/* True if the last of the members that share this block may write it in place: nobody else names it. */
+static bool last_writer(const qr_scheduler *s, uint32_t unit, uint32_t member, uint32_t block, uint32_t entry)
+{
+    const qr_block *b     = &s->cache.pool.blocks[block];
+    uint32_t        names = 0;
+    bool            last = true, seen = false;
+    if (b->index != QR_INDEX_NONE) return false;
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        if (s->sequences[m].self.blocks[entry] != block) continue;
+        names++;
+        if (seen) last = false;
+        if (m == member) seen = true;
+    }
+    return last && names == b->refs;
+}
+
+uint32_t qr_unit_copies(const qr_scheduler *s, uint32_t unit)
+{
+    uint32_t       copies   = 0;
+    const uint32_t position = s->sequences[unit].computed, entry = position / s->options.block_size;
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    {
+        const qr_block_table *table = &s->sequences[m].self;
+        if (!qr_block_table_needs_copy(&s->cache.pool, table, position)) continue;
+        if (s->sequences[unit].next_member == QR_NONE || !last_writer(s, unit, m, table->blocks[entry], entry))
+            copies++;
+    }
+    return copies;
+}
+
+uint32_t qr_unit_missing(const qr_scheduler *s, uint32_t unit, uint32_t upto)
+{
+    uint32_t missing = qr_unit_copies(s, unit);
+    QR_FOR_EACH_MEMBER(s, m, unit) missing += qr_block_table_missing(&s->cache.pool, &s->sequences[m].self, upto);
+    return missing;
+}
+
+uint32_t qr_unit_rows_that_fit(const qr_scheduler *s, uint32_t unit, uint32_t rows)
+{
+    const qr_sequence *u      = &s->sequences[unit];
+    const uint32_t     copies = qr_unit_copies(s, unit), available = qr_available(s);
+    const uint32_t     spare = available > copies ? (available - copies) / qr_width(u) : 0;
+    const uint64_t     end   = ((uint64_t)u->self.count + spare) * s->options.block_size;
+    const uint64_t     fits  = end > u->computed ? end - u->computed : 0;
+    return qr_max_u32(1, (uint32_t)qr_min_u64(rows, fits));
+}
+
+/* ---- events ---- */
+
+static qr_scheduler_event *next_event(qr_scheduler *s, uint32_t request)
+{
+    qr_assert(s->event_count < s->event_capacity); /* the caller takes events after each commit */
+    qr_scheduler_event *event = &s->events[s->event_count++];
+    *event = (qr_scheduler_event){.id = s->requests[request].id, .user_data = s->requests[request].stored.user_data};
+    return event;
+}
+
+void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample)
+{
+    qr_sequence        *q     = &s->sequences[record];
+    qr_scheduler_event *event = next_event(s, q->request);
+    event->kind               = QUIRE_EVENT_TOKEN;
+    event->sequence_index     = q->index;
+    event->token              = token;
+    event->index              = index;
+    event->logprob            = logprob;
+    event->sample             = sample;
+    q->delivered++;
+    s->stats.tokens_output++;
+}
+
+void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, quire_status status, float score)
+{
+    const qr_sequence   *q     = &s->sequences[record];
+    const qr_request    *r     = &s->requests[q->request];
+    qr_scheduler_event  *event = next_event(s, q->request);
+    quire_finish_detail *d     = &event->detail;
+    event->kind                = QUIRE_EVENT_FINISHED;
+    event->sequence_index      = q->index;
+    event->sample              = UINT32_MAX;
+    event->finish              = finish;
+    event->status              = status;
+    event->last                = r->live == 0; /* counted down before */
+    *d                         = (quire_finish_detail){.prompt_tokens    = r->stored.prompt_count,
+                                                       .encoder_tokens   = r->stored.encoder_count,
+                                                       .cached_tokens    = q->cached_tokens,
+                                                       .output_tokens    = q->delivered,
+                                                       .preemptions      = q->preemptions,
+                                                       .encoder_shared   = q->encoder_shared,
+                                                       .score            = score,
+                                                       .submit_ns        = r->arrival_ns,
+                                                       .first_planned_ns = q->first_planned_ns,
+                                                       .prompt_done_ns   = q->prompt_done_ns,
+                                                       .first_token_ns   = q->first_token_ns,
+                                                       .finish_ns        = qr_max_u64(s->now_ns, q->since_ns)};
+    for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) d->wait_ns[i] = q->wait_ns[i];
+    s->stats.finished_by[finish]++;
+}
+
+/* ---- the end ---- */
+
+/* Sequences that were never forked end as copies of the one that stood for them. */
+void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to)
+{
+    const qr_sequence *a = &s->sequences[from];
+    qr_sequence       *b = &s->sequences[to];
+    b->length = a->length, b->since_ns = a->since_ns, b->preemptions = a->preemptions;
+    b->cached_tokens = a->cached_tokens, b->encoder_shared = a->encoder_shared;
+    b->first_planned_ns = a->first_planned_ns, b->prompt_done_ns = a->prompt_done_ns;
+    for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) b->wait_ns[i] = a->wait_ns[i];
+}
+
+void qr_request_forget(qr_scheduler *s, uint32_t request)
+{
+    const qr_request *r = &s->requests[request];
+    qr_id_map_remove(&s->ids, r->id);
+    if (s->deadlines.places[request] != QR_NONE) qr_heap_remove(&s->deadlines, request);
+    s->stats.requests_finished++;
+}
+
+static void emit_ends(qr_scheduler *s, uint32_t unit, quire_finish finish, quire_status status)
+{
+    qr_request *r     = &s->requests[s->sequences[unit].request];
+    const bool  whole = !r->forked || qr_is_beam(s, &s->sequences[unit]);
+    if (!whole) {
+        r->live--;
+        qr_emit_finished(s, unit, finish, status, 0);
+        return;
+    }
+    uint32_t record = r->first;
+    for (uint32_t i = 0; i < r->stored.n; i++, record = s->sequences[record].sibling) {
+        if (record != unit) qr_copy_history(s, unit, record);
+        r->live--;
+        qr_emit_finished(s, record, finish, status, 0);
+    }
+}
+
+void qr_unit_finish(qr_scheduler *s, uint32_t unit, quire_finish finish, quire_status status)
+{
+    qr_sequence   *u         = &s->sequences[unit];
+    const uint32_t request   = u->request;
+    const bool     in_flight = s->in_flight && u->entry != QR_NONE;
+    if (u->suspect) qr_fault_forget(s, unit);
+    qr_wait(s, unit, u->reason == QUIRE_WAIT_NONE ? QUIRE_WAIT_ORDER : QUIRE_WAIT_NONE, 0); /* closes the interval */
+    qr_unit_move(s, unit, in_flight ? QR_SEQUENCE_RETIRING : QR_SEQUENCE_DONE);
+    if (!in_flight) qr_unit_release_blocks(s, unit);
+    emit_ends(s, unit, finish, status);
+    if (s->requests[request].live == 0) qr_request_forget(s, request);
+    if (!in_flight) qr_request_close(s, request);
+}
+
+void qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, quire_status status)
+{
+    uint32_t next = QR_NONE;
+    for (uint32_t record = s->requests[request].first; record != QR_NONE && s->requests[request].live > 0;
+         record          = next) {
+        next                          = s->sequences[record].sibling;
+        const qr_sequence_state state = s->sequences[record].state;
+        if (state != QR_SEQUENCE_NONE && state != QR_SEQUENCE_RETIRING && state != QR_SEQUENCE_DONE)
+            qr_unit_finish(s, record, finish, status);
+    }
+}
+
+void qr_request_close(qr_scheduler *s, uint32_t request)
+{
+    qr_request *r = &s->requests[request];
+    if (r->live > 0) return;
+    for (uint32_t record = r->first; record != QR_NONE; record = s->sequences[record].sibling)
+        if (s->sequences[record].state == QR_SEQUENCE_RETIRING) return;
+    s->committed -= r->committed;
+    r->committed = 0;
+    qr_tenant_request_closed(s, r->tenant);
+    s->done_requests[s->done_count++] = request;
+}

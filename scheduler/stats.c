@@ -1,0 +1,105 @@
+/* What the scheduler tells about itself: counters, the reason a request waits, the hash over all decisions. */
+#include <string.h>
+
+#include "base/rng.h"
+#include "scheduler/state.h"
+
+static uint32_t unfinished_sequence(const qr_scheduler *s, uint32_t request)
+{
+    for (uint32_t m = s->requests[request].first; m != QR_NONE; m = s->sequences[m].sibling) {
+        const qr_sequence_state state = s->sequences[m].state;
+        if (state != QR_SEQUENCE_NONE && state != QR_SEQUENCE_DONE && state != QR_SEQUENCE_RETIRING) return m;
+    }
+    return QR_NONE;
+}
+
+quire_status qr_scheduler_explain(const qr_scheduler *s, quire_request_id id, uint64_t now_ns, quire_explanation *out)
+{
+    const uint32_t request = qr_id_map_find(&s->ids, id);
+    const uint32_t unit    = request == QR_NONE ? QR_NONE : unfinished_sequence(s, request);
+    if (unit == QR_NONE) return QUIRE_ERR_NOT_FOUND;
+    const qr_sequence *u = &s->sequences[unit];
+    *out = (quire_explanation){.reason = u->reason, .missing = u->reason == QUIRE_WAIT_BLOCKS ? u->missing : 0};
+    memcpy(out->wait_ns, u->wait_ns, sizeof out->wait_ns);
+    if (now_ns > u->since_ns) out->wait_ns[u->reason] += now_ns - u->since_ns;
+    return QUIRE_OK;
+}
+
+static uint64_t cross_blocks(const qr_scheduler *s)
+{
+    uint64_t       blocks  = 0;
+    const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
+    for (uint32_t l = 0; l < 3; l++)
+        for (uint32_t u = lists[l]->head; u != QR_NONE; u = s->sequences[u].next) {
+            const qr_block_table *table = &s->sequences[u].cross;
+            for (uint32_t i = 0; i < table->count; i++) blocks += s->cache.pool.blocks[table->blocks[i]].refs == 1;
+        }
+    return blocks;
+}
+
+/* Cross blocks that several sequences name are counted once: by the first of the users in the walk. */
+static uint64_t shared_cross_blocks(const qr_scheduler *s)
+{
+    double         blocks  = 0;
+    const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
+    for (uint32_t l = 0; l < 3; l++)
+        for (uint32_t u = lists[l]->head; u != QR_NONE; u = s->sequences[u].next) {
+            const qr_block_table *table = &s->sequences[u].cross;
+            if (table->count == 0) continue;
+            const uint32_t refs = s->cache.pool.blocks[table->blocks[0]].refs;
+            if (refs > 1) blocks += (double)table->count / refs;
+        }
+    return (uint64_t)(blocks + 0.5);
+}
+
+void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
+{
+    const qr_block_pool *pool     = &s->cache.pool;
+    const quire_stats    previous = *stats;
+    *stats                        = s->stats;
+    stats->size                   = previous.size;
+    stats->step_ns                = previous.step_ns;
+    stats->threads = previous.threads, stats->nodes = previous.nodes;
+    stats->weight_bytes = previous.weight_bytes, stats->kv_cache_bytes = previous.kv_cache_bytes;
+    stats->scratch_bytes = previous.scratch_bytes, stats->kv_bytes_per_token = previous.kv_bytes_per_token;
+    stats->batch_invariant = previous.batch_invariant;
+    memcpy(stats->isa, previous.isa, sizeof stats->isa);
+    memcpy(stats->implementation, previous.implementation, sizeof stats->implementation);
+    stats->block_size         = s->options.block_size;
+    stats->max_model_len      = s->options.max_model_len;
+    stats->blocks             = pool->num_blocks;
+    stats->blocks_used        = pool->used;
+    stats->blocks_cached      = pool->cached;
+    stats->blocks_free        = pool->free + pool->reserved;
+    stats->cross_blocks_used  = s->options.encoder_decoder ? cross_blocks(s) + shared_cross_blocks(s) : 0;
+    stats->extents_taken      = pool->extents_taken;
+    stats->extents_evicted    = pool->extents_evicted;
+    stats->reservation_thefts = pool->reservation_thefts;
+    stats->running            = s->places[QR_SEQUENCE_RUNNING];
+    stats->waiting            = s->places[QR_SEQUENCE_QUEUED] + s->places[QR_SEQUENCE_PREEMPTED];
+    stats->paused             = s->places[QR_SEQUENCE_PAUSED];
+    stats->queued_tokens      = (uint32_t)(s->queued_tokens > UINT32_MAX ? UINT32_MAX : s->queued_tokens);
+    stats->decision_hash      = s->hash;
+    /* blocks; the engine knows the bytes of one */
+    stats->contiguous_run_bytes = pool->runs ? (double)pool->run_blocks / (double)pool->runs : 0;
+}
+
+uint64_t qr_scheduler_decision_hash(const qr_scheduler *s) { return s->hash; }
+
+static void mix(qr_scheduler *s, uint64_t a, uint64_t b) { s->hash = qr_random_u64(s->hash, a, b); }
+
+void qr_stats_hash_plan(qr_scheduler *s)
+{
+    const qr_plan *p = &s->plan;
+    mix(s, p->number, (uint64_t)p->rows << 32 | p->rows_encoder);
+    for (uint32_t i = 0; i < p->entry_count; i++) {
+        const qr_plan_entry *e = &p->entries[i];
+        const qr_sequence   *q = &s->sequences[e->sequence];
+        mix(s, s->requests[q->request].number << 12 | q->index, (uint64_t)e->position << 32 | e->rows);
+        mix(s, (uint64_t)e->drafts << 32 | e->sample_count, q->self.blocks[q->self.count - 1]);
+    }
+    for (uint32_t i = 0; i < p->copy_count; i++)
+        mix(s, p->copies[i].from, (uint64_t)p->copies[i].to << 32 | p->copies[i].slots);
+    for (uint32_t i = 0; i < p->encoder_count; i++)
+        mix(s, s->requests[s->sequences[p->encoders[i].sequence].request].number, p->encoders[i].blocks[0]);
+}

@@ -1,0 +1,247 @@
+/* Everything that can be said about a request without looking at the queue: one table of ranges, ids, and feasibility,
+ * which is one formula for pool sizes, submit, admission and guaranteed_no_evict. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "scheduler/state.h"
+
+enum { MAX_DEADLINE_MS = 86400000, MAX_PRIORITY = 1000, MAX_LENGTH_PENALTY = 1000 };
+#define NS_PER_MS 1000000.0
+
+/* ---- feasibility ---- */
+
+/* A window of W tokens spans at most ceil((W + rows - 2) / bs) + 1 blocks while `rows` rows are written at once. */
+static uint32_t self_blocks(const qr_scheduler_options *o, uint32_t positions, uint32_t rows)
+{
+    const uint32_t self = qr_ceil_div_u32(positions, o->block_size);
+    if (o->window == 0) return self;
+    const uint64_t span = (uint64_t)o->window + rows - 2;
+    return (uint32_t)qr_min_u64(self, qr_ceil_div_u64(span, o->block_size) + 1);
+}
+
+uint32_t qr_blocks_least(const qr_scheduler_options *o, uint32_t positions, uint32_t width, uint32_t encoder)
+{
+    return width * self_blocks(o, positions, 1) + qr_ceil_div_u32(encoder, o->block_size);
+}
+
+uint32_t qr_blocks_most(const qr_scheduler_options *o, uint32_t positions, uint32_t width, uint32_t encoder)
+{
+    return width * self_blocks(o, positions, o->max_num_batched_tokens) + qr_ceil_div_u32(encoder, o->block_size);
+}
+
+uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_t prompt, uint32_t max_tokens,
+                                    uint32_t encoder)
+{
+    return qr_blocks_least(options, prompt + max_tokens - 1, 1, encoder);
+}
+
+/* What the pool must have for this request with so many output tokens. */
+static uint32_t blocks_for(const qr_scheduler_options *o, const quire_request *r, uint32_t max_tokens)
+{
+    const uint32_t positions = r->prompt_count + max_tokens - 1, width = r->beam_width > 1 ? r->beam_width : 1;
+    if (o->capacity_policy != QUIRE_GUARANTEED_NO_EVICT) return qr_blocks_least(o, positions, width, r->encoder_count);
+    const uint64_t most = qr_blocks_most(o, positions, width, r->encoder_count);
+    return (uint32_t)qr_min_u64(UINT32_MAX, width > 1 ? most : most * r->n);
+}
+
+/* Largest max_tokens <= limit that fits the pool; 0: none. */
+static uint32_t tokens_that_fit(const qr_scheduler_options *o, const quire_request *r, uint32_t limit)
+{
+    uint32_t low = 0, high = limit; /* low fits (or is 0), high + 1 does not */
+    while (low < high) {
+        const uint32_t middle = low + (high - low + 1) / 2;
+        if (blocks_for(o, r, middle) <= o->num_blocks)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+static quire_status check_feasible(const qr_scheduler_options *o, quire_request *r, quire_error *error)
+{
+    const uint32_t fits = tokens_that_fit(o, r, o->max_model_len - r->prompt_count);
+    if (r->max_tokens == 0) r->max_tokens = qr_max_u32(1, qr_max_u32(fits, r->min_tokens));
+    const uint32_t needed = blocks_for(o, r, r->max_tokens);
+    if (needed <= o->num_blocks) return QUIRE_OK;
+    char hint[64] = "no max_tokens would fit";
+    if (fits > 0) snprintf(hint, sizeof hint, "max_tokens <= %u would fit", fits);
+    char encoder[48] = "";
+    if (r->encoder_count > 0) snprintf(encoder, sizeof encoder, " + encoder input %u", r->encoder_count);
+    return qr_fail(error, QUIRE_ERR_TOO_LONG,
+                   "needs %u blocks (prompt %u + max_tokens %u%s, block_size %u), the pool has %u: %u missing; %s",
+                   needed, r->prompt_count, r->max_tokens, encoder, o->block_size, o->num_blocks,
+                   needed - o->num_blocks, hint);
+}
+
+/* ---- ranges ---- */
+
+typedef struct field {
+    const char *name;
+    double      value, minimum, maximum;
+    bool        zero_too; /* zero means "off" and is accepted below the minimum */
+} field;
+
+/* The table. Ranges that depend on other fields follow it in the order of docs/SCHEDULER.md. */
+static quire_status check_ranges(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
+{
+    const double room     = (double)o->max_model_len - r->prompt_count;
+    const double beams    = qr_min_u32(qr_min_u32(QR_MAX_BEAMS, o->max_num_seqs), o->vocab_size / 2);
+    const field  fields[] = {
+         {"prompt_count", r->prompt_count, 1, (double)o->max_model_len - 1, false},
+         {"encoder_count", r->encoder_count, o->encoder_decoder ? 1 : 0,
+         o->encoder_decoder ? o->max_num_encoder_input_tokens : 0, false},
+         {"max_tokens", r->max_tokens, 1, room, true},
+         {"min_tokens", r->min_tokens, 0, r->max_tokens ? r->max_tokens : room, false},
+         {"n", r->n, 1, o->max_num_seqs, true},
+         {"beam_width", r->beam_width, 1, beams, true},
+         {"stop_count", r->stop_count, 0, QUIRE_MAX_STOP_IDS, false},
+         {"logit_bias_count", r->logit_bias_count, 0, QUIRE_MAX_LOGIT_BIAS, false},
+         {"allowed_count", r->allowed_count, 0, QUIRE_MAX_LISTED_IDS, false},
+         {"banned_count", r->banned_count, 0, QUIRE_MAX_LISTED_IDS, false},
+         {"priority", r->priority, -MAX_PRIORITY, MAX_PRIORITY, false},
+         {"temperature", (double)r->sampling.temperature, 0, 100, false},
+         {"top_k", r->sampling.top_k, 0, o->vocab_size, false},
+         {"top_p", (double)r->sampling.top_p, 0, 1, false},
+         {"min_p", (double)r->sampling.min_p, 0, 1, false},
+         {"repetition_penalty", (double)r->sampling.repetition_penalty, (double)0.01f, 100, true},
+         {"presence_penalty", (double)r->sampling.presence_penalty, -2, 2, false},
+         {"frequency_penalty", (double)r->sampling.frequency_penalty, -2, 2, false},
+         {"logprobs", r->logprobs, 0, QUIRE_MAX_LOGPROBS, false},
+         {"logits", r->logits, 0, QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST | QUIRE_LOGITS_ALL, false},
+         {"length_penalty", (double)r->length_penalty, -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY, false},
+         {"early_stopping", (double)r->early_stopping, 0, QUIRE_EARLY_STOPPING_NEVER, false},
+         {"queue_deadline_ns", (double)r->queue_deadline_ns, 0, MAX_DEADLINE_MS * NS_PER_MS, false},
+         {"deadline_ns", (double)r->deadline_ns, 0, MAX_DEADLINE_MS * NS_PER_MS, false},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const field *f = &fields[i];
+        if (f->value >= f->minimum && f->value <= f->maximum) continue; /* a NaN is in no range */
+        if (f->zero_too && f->value == 0) continue;
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s", f->name, f->value, f->minimum,
+                       f->maximum, f->zero_too && f->minimum > 0 ? " (0 = default)" : "");
+    }
+    return QUIRE_OK;
+}
+
+static quire_status check_ids(const char *name, const int32_t *ids, uint32_t count, uint32_t vocab, quire_error *error)
+{
+    if (count > 0 && ids == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: NULL, but %u ids are announced", name, count);
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
+            return qr_fail(error, QUIRE_ERR_INVALID, "%s[%u]: id %d is not in 0..%u", name, i, ids[i], vocab - 1);
+    return QUIRE_OK;
+}
+
+static quire_status check_lists(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
+{
+    QR_TRY(check_ids("prompt", r->prompt, r->prompt_count, o->vocab_size, error));
+    QR_TRY(check_ids("encoder_input", r->encoder_input, r->encoder_count, o->vocab_size, error));
+    QR_TRY(check_ids("stop", r->stop, r->stop_count, o->vocab_size, error));
+    QR_TRY(check_ids("allowed", r->allowed, r->allowed_count, o->vocab_size, error));
+    QR_TRY(check_ids("banned", r->banned, r->banned_count, o->vocab_size, error));
+    if (r->logit_bias_count > 0 && r->logit_bias == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "logit_bias: NULL, but %u are announced", r->logit_bias_count);
+    for (uint32_t i = 0; i < r->logit_bias_count; i++) {
+        const quire_logit_bias *b = &r->logit_bias[i];
+        QR_TRY(check_ids("logit_bias", &b->token, 1, o->vocab_size, error));
+        if (!(b->bias >= -100 && b->bias <= 100))
+            return qr_fail(error, QUIRE_ERR_INVALID, "logit_bias[%u]: %g is not in -100..100", i, (double)b->bias);
+    }
+    return QUIRE_OK;
+}
+
+static quire_status check_string(const char *name, const char *text, size_t limit, quire_error *error)
+{
+    if (text == NULL || strnlen(text, limit + 1) <= limit) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "%s: longer than %zu bytes", name, limit);
+}
+
+static quire_status check_combinations(const quire_request *r, quire_error *error)
+{
+    if (r->beam_width <= 1) return QUIRE_OK;
+    if (r->n > r->beam_width)
+        return qr_fail(error, QUIRE_ERR_INVALID, "n: %u is not in 1..%u, the beam_width", r->n, r->beam_width);
+    if (r->sampling.temperature > 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "temperature: %g, but beam search does not sample; 0 is allowed",
+                       (double)r->sampling.temperature);
+    if (r->logprobs > 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "logprobs: %u, but beam search has none", r->logprobs);
+    if (r->logits != 0) return qr_fail(error, QUIRE_ERR_INVALID, "logits: %u, but beam search has none", r->logits);
+    return QUIRE_OK;
+}
+
+quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_request *request, quire_request *r,
+                                quire_error *error)
+{
+    *r = (quire_request){0};
+    if (request->size == 0) return qr_fail(error, QUIRE_ERR_INVALID, "size: 0, set it to sizeof(quire_request)");
+    memcpy(r, request, request->size < sizeof *r ? request->size : sizeof *r);
+    r->size = sizeof *r;
+    if (o->encoder_decoder && r->prompt == NULL && r->prompt_count == 0)
+        r->prompt = &o->decoder_start_token_id, r->prompt_count = 1;
+    QR_TRY(check_ranges(o, r, error));
+    QR_TRY(check_lists(o, r, error));
+    QR_TRY(check_string("tenant", r->tenant, QUIRE_MAX_TENANT_NAME, error));
+    QR_TRY(check_string("cache_salt", r->cache_salt, QUIRE_MAX_CACHE_SALT, error));
+    QR_TRY(check_combinations(r, error));
+    r->n = qr_max_u32(r->n, 1);
+    return check_feasible(o, r, error);
+}
+
+quire_status qr_scheduler_validate(const qr_scheduler_options *options, const quire_request *request,
+                                   quire_error *error)
+{
+    quire_request resolved;
+    return qr_request_resolve(options, request, &resolved, error);
+}
+
+/* ---- the scheduler's own options ---- */
+
+quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_error *error)
+{
+    const field fields[] = {
+        {"max_num_seqs", o->max_num_seqs, 1, 4096, false},
+        {"max_num_batched_tokens", o->max_num_batched_tokens, o->max_num_seqs, 65536, false},
+        {"max_num_encoder_input_tokens", o->max_num_encoder_input_tokens, o->encoder_decoder, 65536, false},
+        {"max_model_len", o->max_model_len, 2, 1 << 24, false},
+        {"long_prefill_token_threshold", o->long_prefill_token_threshold, 0, o->max_num_batched_tokens, false},
+        {"max_num_partial_prefills", o->max_num_partial_prefills, 1, o->max_num_seqs, false},
+        {"max_long_partial_prefills", o->max_long_partial_prefills, 1, o->max_num_partial_prefills, false},
+        {"priority_ageing_ms", (double)o->priority_ageing_ns / NS_PER_MS, 0, 86400000, false},
+        {"watermark", (double)o->watermark, 0, 0.5, false},
+        {"max_head_passes", o->max_head_passes, 0, 1024, false},
+        {"max_num_tenants", o->max_num_tenants, 1, 1024, false},
+        {"max_num_queued_reqs", o->max_num_queued_reqs, 1, 1048576, false},
+        {"max_num_queued_tokens", o->max_num_queued_tokens, o->max_model_len, UINT32_MAX, false},
+        {"num_speculative_tokens", o->num_speculative_tokens, 0, 64, false},
+        {"num_blocks", o->num_blocks, 1, 1 << 28, false},
+        {"block_size", o->block_size, 1, 65536, false},
+        {"node_count", o->node_count, 1, QR_MAX_NODES, false},
+        {"vocab_size", o->vocab_size, 1, INT32_MAX, false},
+        {"eos_count", o->eos_count, 0, sizeof o->eos_token_ids / sizeof o->eos_token_ids[0], false},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (!(fields[i].value >= fields[i].minimum && fields[i].value <= fields[i].maximum))
+            return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g", fields[i].name,
+                           fields[i].value, fields[i].minimum, fields[i].maximum);
+    if (!o->enable_chunked_prefill && o->max_num_batched_tokens < o->max_model_len)
+        return qr_fail(
+            error, QUIRE_ERR_INVALID,
+            "max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = false needs",
+            o->max_num_batched_tokens, o->max_model_len);
+    for (uint32_t i = 0; i < o->tenant_count; i++) {
+        const quire_tenant_options *t = &o->tenants[i];
+        QR_TRY(check_string("tenant.name", t->name, QUIRE_MAX_TENANT_NAME, error));
+        const bool weight   = t->weight == 0 || (t->weight >= 1 && t->weight <= 1000);
+        const bool fraction = t->max_kv_fraction == 0 || (t->max_kv_fraction >= 0.01f && t->max_kv_fraction <= 1);
+        if (!weight) return qr_fail(error, QUIRE_ERR_INVALID, "tenant.weight: %g is not in 1..1000", (double)t->weight);
+        if (!fraction)
+            return qr_fail(error, QUIRE_ERR_INVALID, "tenant.max_kv_fraction: %g is not in 0.01..1",
+                           (double)t->max_kv_fraction);
+    }
+    return QUIRE_OK;
+}
