@@ -29,29 +29,29 @@ static void append_float(qr_text *out, float value)
     if (isfinite(value))
         qr_text_format(out, "%.9g", (double)value);
     else
-        qr_text_append(out, "null", 4);
+        QR_TEXT_LITERAL(out, "null");
 }
 
 static void append_floats(qr_text *out, const float *values, uint32_t count)
 {
-    qr_text_append(out, "[", 1);
+    QR_TEXT_LITERAL(out, "[");
     for (uint32_t i = 0; i < count; ++i) {
-        if (i > 0) qr_text_append(out, ", ", 2);
+        if (i > 0) QR_TEXT_LITERAL(out, ", ");
         append_float(out, values[i]);
     }
-    qr_text_append(out, "]", 1);
+    QR_TEXT_LITERAL(out, "]");
 }
 
 static void append_tops(qr_text *out, const quire_token_detail *detail)
 {
-    if (out->length > 0) qr_text_append(out, ", ", 2);
-    qr_text_append(out, "[", 1);
+    if (out->length > 0) QR_TEXT_LITERAL(out, ", ");
+    QR_TEXT_LITERAL(out, "[");
     for (uint32_t i = 0; detail != NULL && i < detail->top_count; ++i) {
         qr_text_format(out, "%s[%d, ", i ? ", " : "", detail->top_tokens[i]);
         append_float(out, detail->top_logprobs[i]);
-        qr_text_append(out, "]", 1);
+        QR_TEXT_LITERAL(out, "]");
     }
-    qr_text_append(out, "]", 1);
+    QR_TEXT_LITERAL(out, "]");
 }
 
 static bool keep(float **to, const float *logits, uint32_t vocab_size)
@@ -68,7 +68,7 @@ static void take_logits(const qr_job *job, qr_job_sequence *s, uint32_t index, c
     if ((wanted & QUIRE_LOGITS_FIRST) && index == 0) kept &= keep(&s->first_logits, logits, vocab_size);
     if (wanted & QUIRE_LOGITS_LAST) kept &= keep(&s->last_logits, logits, vocab_size);
     if (wanted & QUIRE_LOGITS_ALL) {
-        if (s->logits.length > 0) qr_text_append(&s->logits, ", ", 2);
+        if (s->logits.length > 0) QR_TEXT_LITERAL(&s->logits, ", ");
         append_floats(&s->logits, logits, vocab_size);
     }
     s->failed |= !kept;
@@ -131,26 +131,26 @@ static const char *finish_name(quire_finish finish)
 
 static void append_id(qr_text *out, const json_t *id)
 {
-    qr_text_append(out, "{\"id\": ", 7);
+    QR_TEXT_LITERAL(out, "{\"id\": ");
     if (json_is_string(id))
         qr_text_json_string(out, json_string_value(id));
     else if (json_is_integer(id))
         qr_text_format(out, "%lld", (long long)json_integer_value(id));
     else
-        qr_text_append(out, "null", 4);
+        QR_TEXT_LITERAL(out, "null");
 }
 
 static void append_error(qr_text *out, const qr_job_error *error)
 {
     qr_text_format(out, "\"error\": {\"status\": \"%s\", ", qr_status_name(error->status));
     if (error->field[0] != '\0') {
-        qr_text_append(out, "\"field\": ", 9);
+        QR_TEXT_LITERAL(out, "\"field\": ");
         qr_text_json_string(out, error->field);
-        qr_text_append(out, ", ", 2);
+        QR_TEXT_LITERAL(out, ", ");
     }
-    qr_text_append(out, "\"message\": ", 11);
+    QR_TEXT_LITERAL(out, "\"message\": ");
     qr_text_json_string(out, error->message);
-    qr_text_append(out, "}", 1);
+    QR_TEXT_LITERAL(out, "}");
 }
 
 void qr_job_answer_error(const json_t *id, uint64_t line, const qr_job_error *error, qr_text *out)
@@ -158,7 +158,7 @@ void qr_job_answer_error(const json_t *id, uint64_t line, const qr_job_error *er
     append_id(out, id);
     qr_text_format(out, ", \"line\": %llu, \"finish_reason\": \"error\", ", (unsigned long long)line);
     append_error(out, error);
-    qr_text_append(out, "}\n", 2);
+    QR_TEXT_LITERAL(out, "}\n");
 }
 
 static void append_named(qr_text *out, const char *name, const float *values, uint32_t count)
@@ -171,32 +171,32 @@ static void append_named(qr_text *out, const char *name, const float *values, ui
 /* What belongs to one sequence. */
 static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequence *s, uint32_t vocab_size)
 {
-    qr_text_append(out, "\"tokens\": [", 11);
+    QR_TEXT_LITERAL(out, "\"tokens\": [");
     for (uint32_t i = 0; i < s->count; ++i) qr_text_format(out, "%s%d", i ? ", " : "", s->tokens[i]);
     qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : finish_name(s->finish));
     if (s->failed || s->finish == QUIRE_FINISH_ERROR) {
         qr_job_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
         strncpy(error.message, quire_status_text(error.status), sizeof error.message - 1);
-        qr_text_append(out, ", ", 2);
+        QR_TEXT_LITERAL(out, ", ");
         append_error(out, &error);
     }
     if (job->request.beam_width > 1) {
-        qr_text_append(out, ", \"score\": ", 11);
+        QR_TEXT_LITERAL(out, ", \"score\": ");
         append_float(out, s->detail.score);
     }
     append_named(out, "first_logits", s->first_logits, vocab_size);
     append_named(out, "last_logits", s->last_logits, vocab_size);
     if (job->request.logits & QUIRE_LOGITS_ALL) {
-        qr_text_append(out, ", \"logits\": [", 13);
+        QR_TEXT_LITERAL(out, ", \"logits\": [");
         qr_text_append(out, s->logits.data, s->logits.length);
-        qr_text_append(out, "]", 1);
+        QR_TEXT_LITERAL(out, "]");
     }
     if (!job->logprobs) return;
     append_named(out, "logprobs", s->logprobs ? s->logprobs : (const float[]){0}, s->count);
     if (job->request.logprobs == 0) return;
-    qr_text_append(out, ", \"top_logprobs\": [", 18);
+    QR_TEXT_LITERAL(out, ", \"top_logprobs\": [");
     qr_text_append(out, s->tops.data, s->tops.length);
-    qr_text_append(out, "]", 1);
+    QR_TEXT_LITERAL(out, "]");
 }
 
 /* Of all sequences together: the sooner first token, the later end. */
@@ -224,24 +224,24 @@ bool qr_job_answer(const qr_job *job, uint32_t vocab_size, bool encoder_decoder,
     append_id(out, job->id);
     if (job->sequences == NULL) {
         const qr_job_error error = {.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the answer"};
-        qr_text_append(out, ", \"finish_reason\": \"error\", ", 28);
+        QR_TEXT_LITERAL(out, ", \"finish_reason\": \"error\", ");
         append_error(out, &error);
-        qr_text_append(out, "}\n", 2);
+        QR_TEXT_LITERAL(out, "}\n");
         return false;
     }
     const bool several = job->request.n > 1 || (job->sequence_count > 1 && job->sequences[1].finished);
     bool       well    = true;
-    qr_text_append(out, ", ", 2);
-    if (several) qr_text_append(out, "\"outputs\": [", 12);
+    QR_TEXT_LITERAL(out, ", ");
+    if (several) QR_TEXT_LITERAL(out, "\"outputs\": [");
     for (uint32_t i = 0; i < (several ? job->sequence_count : 1); ++i) {
         const qr_job_sequence *s = &job->sequences[i];
         well &= !s->failed && s->finish != QUIRE_FINISH_ERROR;
         if (several) qr_text_format(out, "%s{\"index\": %u, ", i ? ", " : "", i);
         append_sequence(out, job, s, vocab_size);
-        if (several) qr_text_append(out, "}", 1);
+        if (several) QR_TEXT_LITERAL(out, "}");
     }
-    if (several) qr_text_append(out, "]", 1);
+    if (several) QR_TEXT_LITERAL(out, "]");
     append_totals(out, job, encoder_decoder);
-    qr_text_append(out, "}\n", 2);
+    QR_TEXT_LITERAL(out, "}\n");
     return well;
 }
