@@ -6,6 +6,8 @@
 
 #include "kernels/rowwise_template.h"
 
+#include "kernels/attention_template.h"
+
 #define QR_TABLE_NAME_(isa) qr_kernels_##isa
 #define QR_TABLE_NAME(isa) QR_TABLE_NAME_(isa)
 #define QR_STRING_(isa) #isa
@@ -23,4 +25,5 @@ const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
 #ifdef QR_HAS_PROJECTION_KERNELS
     .projection = &projection_kernels,
 #endif
+    .attention = &attention_kernels,
 };

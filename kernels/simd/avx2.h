@@ -5,9 +5,12 @@
  *   store_bf16, s8   round to nearest even; s8 wants |x| <= 127
  *   max, min         b where either is NaN
  *   pow2(t)          2^n for t = n + 1.5 * 2^23, n in [-126, 127]
+ *   bf16_even, odd   widen one element of each of `lanes` pairs in memory
+ *   first            lane 0
  *   sum, top         over the lanes, always in the same tree
  *   mask_range       lanes with from <= lane < to; any from and to
- *   select           a where the mask is set, else b */
+ *   select           a where the mask is set, else b
+ *   VF32_UNROLL      before a loop over accumulators with a constant count */
 #ifndef QR_SIMD_H
 #define QR_SIMD_H
 
@@ -23,6 +26,11 @@
 typedef __m256 vf32;
 typedef __m256 vmask;
 enum { VF32_LANES = 8 };
+#ifdef __clang__
+#define VF32_UNROLL _Pragma("unroll")
+#else
+#define VF32_UNROLL _Pragma("GCC unroll 16") /* -O2 alone would leave arrays of accumulators in memory */
+#endif
 
 VF32_INLINE __m256i vf32_lane_numbers(void) { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 VF32_INLINE __m256i vf32_first_lanes(uint32_t count)
@@ -89,6 +97,16 @@ VF32_INLINE vf32 vf32_pow2(vf32 t)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23));
 }
+VF32_INLINE vf32 vf32_bf16_even(const qr_bf16 *pairs)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)pairs), 16));
+}
+VF32_INLINE vf32 vf32_bf16_odd(const qr_bf16 *pairs)
+{
+    const __m256i odd = _mm256_set1_epi32((int)0xffff0000u);
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)pairs), odd));
+}
+VF32_INLINE float vf32_first(vf32 x) { return _mm256_cvtss_f32(x); }
 VF32_INLINE float vf32_sum(vf32 x)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -14,11 +14,22 @@
 
 #include "base/number.h"
 
+#ifdef QR_EMULATE_AVX512
+#define VF32_INLINE static __attribute__((unused)) /* inlined, emulation compiles for minutes */
+#else
 #define VF32_INLINE static inline __attribute__((always_inline, unused))
+#endif
 
 typedef __m512    vf32;
 typedef __mmask16 vmask;
 enum { VF32_LANES = 16 };
+#ifdef QR_EMULATE_AVX512
+#define VF32_UNROLL /* an emulated instruction is a loop already */
+#elif defined(__clang__)
+#define VF32_UNROLL _Pragma("unroll")
+#else
+#define VF32_UNROLL _Pragma("GCC unroll 16") /* -O2 alone would leave arrays of accumulators in memory */
+#endif
 
 VF32_INLINE __mmask16 vf32_first_lanes(uint32_t count)
 {
@@ -70,6 +81,16 @@ VF32_INLINE vf32 vf32_pow2(vf32 t)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127)), 23));
 }
+VF32_INLINE vf32 vf32_bf16_even(const qr_bf16 *pairs)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(pairs), 16));
+}
+VF32_INLINE vf32 vf32_bf16_odd(const qr_bf16 *pairs)
+{
+    const __m512i odd = _mm512_set1_epi32((int)0xffff0000u);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), odd));
+}
+VF32_INLINE float vf32_first(vf32 x) { return _mm_cvtss_f32(_mm512_castps512_ps128(x)); }
 VF32_INLINE float vf32_sum(vf32 x)
 {
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));

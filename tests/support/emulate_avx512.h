@@ -9,6 +9,7 @@
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
 
+#define SIMDE_NO_INLINE
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <math.h>
 #include <simde/x86/avx2.h>
@@ -22,7 +23,7 @@
 #define __mmask32 uint32_t
 #define __mmask64 uint64_t
 
-#define EMULATED static inline __attribute__((always_inline, unused))
+#define EMULATED static __attribute__((noinline, unused))
 
 /* Lanes of a vector as an array, and back. */
 typedef union lanes512 {

@@ -1,0 +1,63 @@
+/* The primitives that attention.c drives, one set per instruction set (attention_template.h). Private to kernels/.
+ *
+ * A query row is one head of one row of the batch. Its state over the keys met so far is
+ *   o[padded_dim]  sum of exp(score - m) * value,   then m, the greatest score,   and l, the sum of exp(score - m)
+ * in padded_dim + QR_ATTENTION_STATE_TAIL floats, 64-byte aligned. Empty: o = 0, m = QR_ATTENTION_EMPTY, l = 0. */
+#ifndef QR_ATTENTION_KERNELS_H
+#define QR_ATTENTION_KERNELS_H
+
+#include "kernels/attention.h"
+
+enum { QR_ATTENTION_STATE_TAIL = 16, QR_HEAD_DIM_MAX = 256 };
+
+#define QR_ATTENTION_EMPTY (-1e30f) /* not -inf: the difference of two would be NaN */
+
+/* A head's q or k row on its way into attention: norm, rotary embedding, scale; each optional but the scale. */
+typedef struct qr_attention_head {
+    uint32_t     dim, padded_dim;
+    const float *norm; /* [dim] or NULL */
+    float        norm_epsilon;
+    const float *cos, *sin; /* [rotary_dim / 2] of the row's position, or NULL */
+    uint32_t     rotary_dim;
+    float        scale;
+} qr_attention_head;
+
+/* One tile of one kv head, and the query rows that share it: `rows` batch rows of `group` heads each, row outermost.
+ * Row r sees keys j with end - window <= j < end, end = visible_end + r * visible_step; each row sees at least one
+ * key of the tile. */
+typedef struct qr_attention_tile {
+    const char  *tile;
+    const char  *next; /* read by the call after this one; NULL: do not prefetch */
+    uint32_t     first_key;
+    uint32_t     padded_dim;
+    uint32_t     rows, group;
+    const char  *q;                                 /* [rows * group] packed, padded_dim * 4 bytes each */
+    float       *state;                             /* [rows * group] */
+    uint32_t     visible_end, visible_step, window; /* window 0: all */
+    float        softcap;                           /* 0: none */
+    const float *bias; /* [group][bias_stride] or NULL; entry j - position + bias_zero, 31 saturated ones at each end */
+    uint32_t     bias_stride, bias_zero, bias_reach;
+    uint32_t     position; /* of row 0 */
+} qr_attention_tile;
+
+typedef struct qr_attention_kernels {
+    /* out[padded_dim] = the head's row, padding zero. */
+    void (*prepare)(const qr_attention_head *head, const float *in, float *out);
+
+    struct {
+        uint32_t gflops; /* rough, of one thread; NULL functions: this dtype is not supported */
+        void (*pack_q)(const float *in, uint32_t padded_dim, void *out); /* what attend reads, padded_dim * 4 bytes */
+        void (*attend)(const qr_attention_tile *tile);                   /* takes the tile into the rows' states */
+    } by_dtype[3];                                                       /* qr_dtype of the cache */
+
+    /* Takes the later keys' state `from` into `into`; neither is empty. */
+    void (*merge)(float *into, const float *from, uint32_t padded_dim);
+
+    /* out[dim] = o / l in f32 or bf16; zeros for an empty state. */
+    void (*finish)(const float *state, uint32_t dim, uint32_t padded_dim, qr_dtype dtype, void *out);
+} qr_attention_kernels;
+
+/* Where a slot's key and value go in a tile; padding included. k and v have padded_dim elements. (kv_tile.c) */
+void qr_kv_tile_store(const qr_kv_shape *shape, char *tile, uint32_t slot, const float *k, const float *v);
+
+#endif

@@ -1,0 +1,374 @@
+/* Attention over one tile of 32 keys for a group of query rows: scores, online softmax (arXiv:1805.02867), values.
+ * Included once by each kernels/isa/<isa>.c, after its vector vocabulary and rowwise_template.h.
+ *
+ * Rows are taken in blocks that share each load of K and V. Every sum belongs to one row and is one chain in ascending
+ * order of its elements or keys, so neither the blocking here nor the rows beside it show in a row's bits. */
+#include "kernels/attention_kernels.h"
+
+/* Rows and vectors taken at once: as many accumulators as 16 or 32 registers allow. A unit is 16 columns. */
+enum {
+    WIDE          = VF32_LANES == 16,
+    ROWS_FEW      = 4,
+    ROWS_MANY     = WIDE ? 12 : 4,
+    SCORE_ROWS    = WIDE              ? 12
+                    : VF32_LANES == 8 ? 2
+                                      : 1,
+    SCORE_VECTORS = WIDE              ? 2
+                    : VF32_LANES == 8 ? 4
+                                      : 32,
+    VALUE_ROWS    = WIDE              ? 6
+                    : VF32_LANES == 8 ? 4
+                                      : 1,
+    VALUE_UNITS   = WIDE ? 4 : 1,
+    ALONE_UNITS   = WIDE              ? 8
+                    : VF32_LANES == 8 ? 4
+                                      : 1, /* columns of a row without company */
+};
+enum { UNIT = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
+
+#ifndef QR_SIMD_HAS_BF16_DOT
+#define QR_SIMD_HAS_BF16_DOT 0
+#endif
+
+typedef float tile_scores[QR_TILE_TOKENS];
+
+static inline uint32_t elements_per_step(qr_dtype dtype) { return dtype == QR_F32 ? 1 : dtype == QR_BF16 ? 2 : 4; }
+
+VF32_INLINE void prefetch_line(const char *line) { __builtin_prefetch(line, 0, 2); } /* T1; T0 is slower */
+
+#if QR_SIMD_HAS_BF16_DOT
+VF32_INLINE vpairs pair_of(const void *row, uint32_t step) /* the row's pair in all lanes */
+{
+    uint32_t pair;
+    memcpy(&pair, (const char *)row + 4 * step, sizeof pair);
+    return vpairs_set(pair);
+}
+#endif
+
+/* ---- scores ---- */
+
+/* s[row][token] = q . k for `rows` x `vectors` accumulators. A step takes 4 bytes of each token and of each q row. */
+VF32_INLINE void scores_block(const qr_dtype dtype, const uint32_t rows, const uint32_t vectors, const char *k,
+                              const char *next, const char *q, uint32_t padded_dim, tile_scores *s)
+{
+    const uint32_t steps = padded_dim / elements_per_step(dtype);
+    const size_t   row   = padded_dim * sizeof(float);
+    vf32           sum[SCORE_ROWS][SCORE_VECTORS];
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
+        vf32_zero();
+    for (uint32_t step = 0; step < steps; step++) {
+        if (next != NULL) prefetch_line(next + step * STEP_BYTES), prefetch_line(next + step * STEP_BYTES + 64);
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+        {
+            const char *tokens = k + step * STEP_BYTES + j * sizeof(vf32);
+            if (dtype == QR_F32) {
+                const vf32 x = vf32_load((const float *)tokens);
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+                    vf32_fma(vf32_set(((const float *)(q + r * row))[step]), x, sum[r][j]);
+            } else {
+#if QR_SIMD_HAS_BF16_DOT
+                const vpairs x = vpairs_load(tokens);
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+                    vf32_dot_pairs(sum[r][j], pair_of(q + r * row, step), x);
+#else
+                const vf32 even = vf32_bf16_even((const qr_bf16 *)tokens), odd = vf32_bf16_odd((const qr_bf16 *)tokens);
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+                {
+                    const float *pair = (const float *)(q + r * row) + 2 * step;
+                    sum[r][j]         = vf32_fma(vf32_set(pair[0]), even, sum[r][j]);
+                    sum[r][j]         = vf32_fma(vf32_set(pair[1]), odd, sum[r][j]);
+                }
+#endif
+            }
+        }
+    }
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+        vf32_store(s[r] + j * VF32_LANES, sum[r][j]);
+}
+
+VF32_INLINE void scores(const qr_dtype dtype, const uint32_t rows, const qr_attention_tile *t, const char *q,
+                        const char *next, tile_scores *s)
+{
+    const size_t row = t->padded_dim * sizeof(float);
+    for (uint32_t v = 0; v < TILE_VECTORS; v += SCORE_VECTORS)
+        for (uint32_t r = 0; r < rows; r += SCORE_ROWS) {
+            const char  *k    = t->tile + v * sizeof(vf32);
+            const char  *then = r == 0 && v == 0 ? next : NULL;
+            tile_scores *to   = (tile_scores *)(s[r] + v * VF32_LANES);
+            if (rows - r >= SCORE_ROWS)
+                scores_block(dtype, SCORE_ROWS, SCORE_VECTORS, k, then, q + r * row, t->padded_dim, to);
+            else
+                scores_block(dtype, rows % SCORE_ROWS, SCORE_VECTORS, k, then, q + r * row, t->padded_dim, to);
+        }
+}
+
+/* ---- softmax ---- */
+
+/* Bias of head g for the row's distance to the tile: a vector per 16 or 8 keys, one number beyond the table's reach. */
+static inline void add_bias(const qr_attention_tile *t, uint32_t head, uint32_t position, vf32 x[TILE_VECTORS])
+{
+    const float  *table    = t->bias + (size_t)head * t->bias_stride + t->bias_zero;
+    const int64_t distance = (int64_t)t->first_key - position, reach = t->bias_reach;
+    const bool    before = distance + QR_TILE_TOKENS - 1 <= -reach, after = distance >= reach;
+    for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        x[j] = vf32_add(x[j], before  ? vf32_set(table[-reach])
+                              : after ? vf32_set(table[reach])
+                                      : vf32_load(table + distance + j * VF32_LANES));
+}
+
+static inline void cap_scores(float cap, vf32 x[TILE_VECTORS])
+{
+    for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        x[j] = vf32_mul(vf32_set(cap), vf32_tanh(vf32_div(x[j], vf32_set(cap))));
+}
+
+typedef struct key_range {
+    int32_t from, to; /* visible slots of the tile */
+} key_range;
+
+static inline key_range visible_keys(const qr_attention_tile *t, uint32_t row)
+{
+    const int64_t end  = (int64_t)t->visible_end + (int64_t)row * t->visible_step - t->first_key;
+    const int64_t from = t->window != 0 && end > t->window ? end - t->window : 0;
+    return (key_range){.from = (int32_t)from, .to = (int32_t)(end < QR_TILE_TOKENS ? end : QR_TILE_TOKENS)};
+}
+
+VF32_INLINE void rescale(float *o, uint32_t count, vf32 factor)
+{
+    for (uint32_t d = 0; d < count; d += VF32_LANES) vf32_store(o + d, vf32_mul(vf32_load(o + d), factor));
+}
+
+/* s becomes exp(s - m), exact zeros where the row does not see the key; m, l and o move on. Masked before the maximum
+ * (stale slots may be anything) and after the exponential (which is never 0). */
+VF32_INLINE void softmax_row(const qr_attention_tile *t, uint32_t query_row, float *s, float *o)
+{
+    const uint32_t  row   = query_row / t->group;
+    const key_range keys  = visible_keys(t, row);
+    const bool      whole = keys.from == 0 && keys.to == QR_TILE_TOKENS;
+    float          *m = o + t->padded_dim, *l = m + 1;
+    vf32            x[TILE_VECTORS];
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) x[j] = vf32_load(s + j * VF32_LANES);
+    if (t->softcap != 0.0f) cap_scores(t->softcap, x);
+    if (t->bias != NULL) add_bias(t, query_row % t->group, t->position + row, x);
+    if (!whole) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        {
+            const int32_t lane = (int32_t)(j * VF32_LANES);
+            x[j]               = vf32_select(vmask_range(keys.from - lane, keys.to - lane), x[j], vf32_set(-INFINITY));
+        }
+    vf32 greatest                                                    = x[0];
+    VF32_UNROLL for (uint32_t j = 1; j < TILE_VECTORS; j++) greatest = vf32_max(greatest, x[j]);
+    const float top                                                  = vf32_top(greatest);
+    if (top > *m) {
+        const vf32 factor = vf32_exp(vf32_set(*m - top));
+        *m                = top;
+        *l *= vf32_first(factor);
+        rescale(o, t->padded_dim, factor);
+    }
+    vf32 sum = vf32_zero();
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+    {
+        const int32_t lane = (int32_t)(j * VF32_LANES);
+        x[j]               = vf32_exp(vf32_sub(x[j], vf32_set(*m)));
+        if (!whole) x[j] = vf32_select(vmask_range(keys.from - lane, keys.to - lane), x[j], vf32_zero());
+        sum = vf32_add(sum, x[j]);
+        vf32_store(s + j * VF32_LANES, x[j]);
+    }
+    *l += vf32_sum(sum);
+}
+
+/* ---- values ---- */
+
+/* o[row][16 * units columns] += p * v, in registers over the whole tile. */
+VF32_INLINE void values_block(const qr_dtype dtype, const uint32_t rows, const uint32_t units, const char *v,
+                              const char *next, const tile_scores *p, uint32_t padded_dim, float *o, size_t state)
+{
+    const uint32_t steps = QR_TILE_TOKENS / elements_per_step(dtype), vectors = units * UNIT;
+    const size_t   step_bytes = padded_dim * sizeof(float);
+    vf32           sum[VALUE_ROWS][(ALONE_UNITS > VALUE_UNITS ? ALONE_UNITS : VALUE_UNITS) * UNIT];
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
+        vf32_load(o + r * state + j * VF32_LANES);
+    for (uint32_t step = 0; step < steps; step++) {
+        if (next != NULL)
+            VF32_UNROLL for (uint32_t u = 0; u < units; u++) prefetch_line(next + step * step_bytes + u * 64);
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+        {
+            const char *columns = v + step * step_bytes + j * sizeof(vf32);
+            if (dtype == QR_F32) {
+                const vf32 x = vf32_load((const float *)columns);
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+                    vf32_fma(vf32_set(p[r][step]), x, sum[r][j]);
+            } else {
+#if QR_SIMD_HAS_BF16_DOT
+                const vpairs x = vpairs_load(columns);
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+                    vf32_dot_pairs(sum[r][j], pair_of(p[r], step), x);
+#else
+                const vf32 even = vf32_bf16_even((const qr_bf16 *)columns);
+                const vf32 odd  = vf32_bf16_odd((const qr_bf16 *)columns);
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+                {
+                    sum[r][j] = vf32_fma(vf32_set(p[r][2 * step]), even, sum[r][j]);
+                    sum[r][j] = vf32_fma(vf32_set(p[r][2 * step + 1]), odd, sum[r][j]);
+                }
+#endif
+            }
+        }
+    }
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+        vf32_store(o + r * state + j * VF32_LANES, sum[r][j]);
+}
+
+/* All columns for `rows` rows: wide blocks, then what is left in units of 16 columns. */
+VF32_INLINE void values_columns(const qr_dtype dtype, const uint32_t rows, const uint32_t units,
+                                const qr_attention_tile *t, const char *next, const tile_scores *p, float *o)
+{
+    const size_t k_bytes = (size_t)t->padded_dim * QR_TILE_TOKENS * 4 / elements_per_step(dtype);
+    const size_t state   = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+    uint32_t     d       = 0;
+    for (; d + units * 16 <= t->padded_dim; d += units * 16)
+        values_block(dtype, rows, units, t->tile + k_bytes + d * 4, next == NULL ? NULL : next + k_bytes + d * 4, p,
+                     t->padded_dim, o + d, state);
+    if (units > 1)
+        for (; d < t->padded_dim; d += 16)
+            values_block(dtype, rows, 1, t->tile + k_bytes + d * 4, next == NULL ? NULL : next + k_bytes + d * 4, p,
+                         t->padded_dim, o + d, state);
+}
+
+VF32_INLINE void values(const qr_dtype dtype, const uint32_t rows, const qr_attention_tile *t, const char *next,
+                        tile_scores *p, float *o)
+{
+    const size_t state = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+#if QR_SIMD_HAS_BF16_DOT
+    if (dtype == QR_BF16) /* in place: 32 scores become 16 pairs */
+        for (uint32_t r = 0; r < rows; r++)
+            _mm512_storeu_si512(p[r], vpairs_of_f32(vf32_load(p[r]), vf32_load(p[r] + 16)));
+#endif
+    if (rows == 1) {
+        values_columns(dtype, 1, ALONE_UNITS, t, next, (const tile_scores *)p, o);
+        return;
+    }
+    for (uint32_t r = 0; r < rows; r += VALUE_ROWS) {
+        const char *then = r == 0 ? next : NULL;
+        if (rows - r >= VALUE_ROWS)
+            values_columns(dtype, VALUE_ROWS, VALUE_UNITS, t, then, (const tile_scores *)p + r, o + r * state);
+        else
+            values_columns(dtype, rows % VALUE_ROWS, VALUE_UNITS, t, then, (const tile_scores *)p + r, o + r * state);
+    }
+}
+
+/* ---- a tile ---- */
+
+VF32_INLINE void attend_rows(const qr_dtype dtype, const uint32_t rows, const qr_attention_tile *t, uint32_t first,
+                             const char *next)
+{
+    const size_t             state = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+    float                   *o     = t->state + first * state;
+    _Alignas(64) tile_scores s[ROWS_MANY];
+    scores(dtype, rows, t, t->q + (size_t)first * t->padded_dim * 4, next, s);
+    for (uint32_t r = 0; r < rows; r++) softmax_row(t, first + r, s[r], o + r * state);
+    values(dtype, rows, t, next, s, o);
+}
+
+VF32_INLINE uint32_t attend_some(const qr_dtype dtype, const qr_attention_tile *t, uint32_t first, const char *next)
+{
+    const uint32_t left = t->rows * t->group - first;
+    if (ROWS_MANY > ROWS_FEW && left >= ROWS_MANY) return attend_rows(dtype, ROWS_MANY, t, first, next), ROWS_MANY;
+    switch (left) {
+    case 1: return attend_rows(dtype, 1, t, first, next), 1;
+    case 2: return attend_rows(dtype, 2, t, first, next), 2;
+    case 3: return attend_rows(dtype, 3, t, first, next), 3;
+    default: return attend_rows(dtype, ROWS_FEW, t, first, next), ROWS_FEW;
+    }
+}
+
+VF32_INLINE void attend(const qr_dtype dtype, const qr_attention_tile *t)
+{
+    const uint32_t count = t->rows * t->group;
+    uint32_t       first = t->next != NULL ? attend_some(dtype, t, 0, t->next) : attend_some(dtype, t, 0, NULL);
+    while (first < count) first += attend_some(dtype, t, first, NULL);
+}
+
+static void attend_f32(const qr_attention_tile *t) { attend(QR_F32, t); }
+static void attend_bf16(const qr_attention_tile *t) { attend(QR_BF16, t); }
+
+/* ---- rows on their way in and out ---- */
+
+static void normalise_head(const qr_attention_head *head, float *x)
+{
+    const vf32 scale = vf32_set(1.0f / sqrtf(sum_squares(x, head->dim) / (float)head->dim + head->norm_epsilon));
+    for (uint32_t d = 0; d < head->dim; d += VF32_LANES) {
+        const vf32 y = vf32_mul(vf32_load(x + d), scale);
+        vf32_store(x + d, vf32_mul(y, vf32_load_upto(head->norm + d, head->dim - d)));
+    }
+}
+
+static void rotate_head(const qr_attention_head *head, float *x)
+{
+    const uint32_t half = head->rotary_dim / 2;
+    for (uint32_t d = 0; d < half; d += VF32_LANES) {
+        const uint32_t left = half - d;
+        const vf32     cos = vf32_load_upto(head->cos + d, left), sin = vf32_load_upto(head->sin + d, left);
+        const vf32     a = vf32_load_upto(x + d, left), b = vf32_load_upto(x + half + d, left);
+        vf32_store_upto(x + d, vf32_sub(vf32_mul(a, cos), vf32_mul(b, sin)), left);
+        vf32_store_upto(x + half + d, vf32_fma(b, cos, vf32_mul(a, sin)), left);
+    }
+}
+
+static void prepare(const qr_attention_head *head, const float *in, float *out)
+{
+    memcpy(out, in, head->dim * sizeof *out);
+    memset(out + head->dim, 0, (head->padded_dim - head->dim) * sizeof *out);
+    if (head->norm != NULL) normalise_head(head, out);
+    if (head->cos != NULL) rotate_head(head, out);
+    if (head->scale != 1.0f)
+        for (uint32_t d = 0; d < head->padded_dim; d += VF32_LANES)
+            vf32_store(out + d, vf32_mul(vf32_load(out + d), vf32_set(head->scale)));
+}
+
+static void pack_q_f32(const float *in, uint32_t padded_dim, void *out) { memcpy(out, in, padded_dim * sizeof *in); }
+
+#if QR_SIMD_HAS_BF16_DOT
+static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
+{
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
+        vf32_store_bf16_upto((qr_bf16 *)out + d, vf32_load(in + d), VF32_LANES);
+}
+#else
+#define pack_q_bf16 pack_q_f32 /* bf16 keys are widened and meet q in f32 */
+#endif
+
+/* Rabe & Staats, arXiv:2112.05682, section 3. */
+static void merge(float *into, const float *from, uint32_t padded_dim)
+{
+    float       *tail  = into + padded_dim;
+    const float *other = from + padded_dim;
+    const float  top   = tail[0] > other[0] ? tail[0] : other[0];
+    const vf32   a = vf32_exp(vf32_set(tail[0] - top)), b = vf32_exp(vf32_set(other[0] - top));
+    tail[0] = top;
+    tail[1] = tail[1] * vf32_first(a) + other[1] * vf32_first(b);
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
+        vf32_store(into + d, vf32_fma(vf32_load(from + d), b, vf32_mul(vf32_load(into + d), a)));
+}
+
+static void finish(const float *state, uint32_t dim, uint32_t padded_dim, qr_dtype dtype, void *out)
+{
+    const float l       = state[padded_dim + 1];
+    const vf32  divisor = vf32_set(l == 0.0f ? 1.0f : l);
+    for (uint32_t d = 0; d < dim; d += VF32_LANES) {
+        const vf32 x = vf32_div(vf32_load(state + d), divisor);
+        if (dtype == QR_F32)
+            vf32_store_upto((float *)out + d, x, dim - d);
+        else
+            vf32_store_bf16_upto((qr_bf16 *)out + d, x, dim - d);
+    }
+}
+
+static const qr_attention_kernels attention_kernels = {
+    .prepare  = prepare,
+    .by_dtype = {[QR_F32]  = {.gflops = 4 * VF32_LANES, .pack_q = pack_q_f32, .attend = attend_f32},
+                 [QR_BF16] = {.gflops = QR_SIMD_HAS_BF16_DOT ? 170 : 4 * VF32_LANES,
+                              .pack_q = pack_q_bf16,
+                              .attend = attend_bf16}},
+    .merge    = merge,
+    .finish   = finish,
+};

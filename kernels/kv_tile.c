@@ -1,0 +1,37 @@
+/* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Cache geometry. Plain C: a decode step writes
+ * one slot per kv head, strided whatever the instruction set. */
+#include <math.h>
+
+#include "kernels/attention_kernels.h"
+
+static void store_f32(float *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)
+{
+    float *k_part = tile, *v_part = tile + QR_TILE_TOKENS * dim;
+    for (uint32_t d = 0; d < dim; d++) k_part[d * QR_TILE_TOKENS + slot] = k[d];
+    memcpy(v_part + slot * dim, v, dim * sizeof *v);
+}
+
+static void store_bf16(qr_bf16 *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)
+{
+    qr_bf16 *k_part = tile + slot * 2, *v_part = tile + (QR_TILE_TOKENS + slot / 2 * 2) * dim + slot % 2;
+    for (uint32_t d = 0; d < dim; d += 2) {
+        k_part[d * QR_TILE_TOKENS]     = qr_bf16_of_f32(k[d]);
+        k_part[d * QR_TILE_TOKENS + 1] = qr_bf16_of_f32(k[d + 1]);
+    }
+    for (uint32_t d = 0; d < dim; d++) v_part[d * 2] = qr_bf16_of_f32(v[d]);
+}
+
+void qr_kv_tile_store(const qr_kv_shape *shape, char *tile, uint32_t slot, const float *k, const float *v)
+{
+    const uint32_t dim = qr_kv_padded_dim(shape);
+    if (shape->dtype == QR_F32)
+        store_f32((float *)tile, dim, slot, k, v);
+    else
+        store_bf16((qr_bf16 *)tile, dim, slot, k, v);
+}
+
+void qr_kv_copy_block(const qr_kv_shape *shape, char *plane, uint32_t from, uint32_t to, uint32_t slots)
+{
+    const size_t bytes = qr_ceil_div_u32(slots, QR_TILE_TOKENS) * shape->kv_heads * qr_kv_tile_bytes(shape);
+    memcpy(plane + qr_kv_tile_offset(shape, to, 0, 0), plane + qr_kv_tile_offset(shape, from, 0, 0), bytes);
+}
