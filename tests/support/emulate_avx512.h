@@ -197,6 +197,16 @@ EMULATED __m512i emulated_dpbusd_epi32(__m512i sum, __m512i a, __m512i b)
 #undef _mm512_dpbusd_epi32
 #define _mm512_dpbusd_epi32(sum, a, b) emulated_dpbusd_epi32(sum, a, b)
 
+EMULATED __m512i emulated_madd_epi16(__m512i a, __m512i b)
+{
+    const lanes512 x = lanes_of(&a), y = lanes_of(&b);
+    lanes512       r;
+    for (int i = 0; i < 16; i++) r.i32[i] = x.i16[2 * i] * y.i16[2 * i] + x.i16[2 * i + 1] * y.i16[2 * i + 1];
+    EMULATED_RESULT(__m512i, r);
+}
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16(a, b) emulated_madd_epi16(a, b)
+
 /* ---- halves ---- */
 
 EMULATED __m256 emulated_extractf32x8_ps(__m512 x, int half)

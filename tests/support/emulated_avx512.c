@@ -3,4 +3,5 @@
 #define QR_ISA_NAME emulated_avx512
 #include "kernels/simd/avx512.h"
 
+#include "kernels/isa/projection_avx512.h"
 #include "kernels/isa/table.h"
