@@ -4,8 +4,10 @@ function(quire_warnings target)
     $<$<COMPILE_LANGUAGE:C>:-Wpedantic -Wmissing-prototypes -Wstrict-prototypes>
     $<$<BOOL:${QUIRE_WERROR}>:-Werror>)
   if(QUIRE_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=${QUIRE_SANITIZE} -fno-omit-frame-pointer
-      $<$<NOT:$<STREQUAL:${QUIRE_SANITIZE},thread>>:-fno-sanitize-recover=all>)
+    target_compile_options(${target} PRIVATE -fsanitize=${QUIRE_SANITIZE} -fno-omit-frame-pointer)
+    if(NOT QUIRE_SANITIZE STREQUAL "thread")
+      target_compile_options(${target} PRIVATE -fno-sanitize-recover=all)
+    endif()
     target_link_options(${target} PUBLIC -fsanitize=${QUIRE_SANITIZE})
   endif()
 endfunction()
