@@ -127,10 +127,11 @@ static void print_memory(const plan *p, const quire_error *pool)
 
 static int check(const quire_config *config)
 {
-    plan         p     = {.options = *quire_config_engine(config), .info = {.size = sizeof p.info}};
-    quire_model *model = NULL;
-    quire_error  error = {0}, pool = {0};
-    quire_status status = qr_session_open_model(config, &model, &error);
+    plan               p     = {.options = *quire_config_engine(config), .info = {.size = sizeof p.info}};
+    quire_model       *model = NULL;
+    quire_error        error = {0}, pool = {0};
+    const quire_logger logger = qr_logger_of(config);
+    quire_status       status = qr_session_open_model(config, &logger, &model, &error);
     if (status == QUIRE_OK) {
         quire_model_describe(model, &p.info);
         qr_model_facts_of(model, &p.facts);

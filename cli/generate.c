@@ -298,7 +298,7 @@ static quire_status open_engine(generator *g, quire_error *error)
     options.logger               = qr_logger_of(g->config);
     g->info.size                 = sizeof g->info;
     quire_status status          = qr_job_defaults_of(g->config, &g->defaults, error);
-    if (status == QUIRE_OK) status = qr_session_open_model(g->config, &g->model, error);
+    if (status == QUIRE_OK) status = qr_session_open_model(g->config, &options.logger, &g->model, error);
     if (status != QUIRE_OK) return status;
     quire_model_describe(g->model, &g->info);
     /* Every token of a step may carry logits; with fewer slots the engine makes requests wait for the next poll. */

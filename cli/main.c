@@ -1,0 +1,68 @@
+/* quire: dispatch to the subcommands. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"generate", qr_command_generate, "decode requests from JSON Lines to JSON Lines"},
+    {"bench", qr_command_bench, "measure a workload; a table and result files"},
+    {"topo", qr_command_topo, "the machine, the CPUs allowed, the placement that would be used"},
+    {"check", qr_command_check, "check a configuration and a model; forecast the memory"},
+    {"config", qr_command_config, "print the effective configuration, or a template of every key"},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static void help(FILE *to)
+{
+    fputs("Usage: quire COMMAND [OPTION...]\n"
+          "Decodes many transformer sequences together on CPUs.\n\n",
+          to);
+    for (size_t i = 0; i < COMMAND_COUNT; ++i) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fputs("\n"
+          "  quire generate --model FOLDER < requests.jsonl > answers.jsonl\n"
+          "  quire COMMAND --help\n"
+          "  quire --version\n\n"
+          "Exit status: 0 done; 1 a run, a file or a request failed; 2 usage or "
+          "configuration; 3 a target was missed;\n"
+          "4 an invalid result; 130 interrupted.\n",
+          to);
+}
+
+static int version(void)
+{
+    const unsigned number = quire_version();
+    printf("quire %u.%u.%u\n%s\n", number / 1000000, number / 1000 % 1000, number % 1000, quire_build_info());
+    return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+}
+
+static int dispatch(const struct command *command, int argc, char **argv)
+{
+    char name[64];
+    snprintf(name, sizeof name, "quire %s", command->name);
+    argv[1] = name;
+    return command->run(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    argp_err_exit_status = QR_EXIT_USAGE;
+    if (argc < 2) {
+        help(stderr);
+        return QR_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
+        help(stdout);
+        return QR_EXIT_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) return version();
+    for (size_t i = 0; i < COMMAND_COUNT; ++i)
+        if (strcmp(argv[1], commands[i].name) == 0) return dispatch(&commands[i], argc, argv);
+    qr_complain("%s: unknown command; see quire --help", argv[1]);
+    return QR_EXIT_USAGE;
+}

@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""`quire generate` from outside: golden models, bad lines, signals, pipes, exit status.
+
+usage: generate_test.py QUIRE MODELS [unittest options]"""
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+QUIRE, MODELS = sys.argv[1], sys.argv[2]
+EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32"]
+SMALL = ["--set", "kv_cache.num_kv_blocks=64"]  # what the embedded models need, not half of the machine
+TOLERANCE = 2e-4  # of the spread of the reference logits
+
+
+def run(command, *arguments, text="", timeout=60):
+    return subprocess.run([QUIRE, command, *arguments], input=text.encode(), capture_output=True, timeout=timeout)
+
+
+def quire(*arguments, text=""):
+    """Of `quire generate`: stdout lines as objects, exit status, stderr."""
+    done = run("generate", *arguments, text=text)
+    return [json.loads(line) for line in done.stdout.decode().splitlines()], done.returncode, done.stderr.decode()
+
+
+def lines_of(*requests):
+    return "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in requests)
+
+
+def generate(*requests, model="tiny", arguments=()):
+    return quire("--model", model, *SMALL, *arguments, text=lines_of(*requests))
+
+
+def golden_cases(name):
+    with open(os.path.join(MODELS, name, "expected.json")) as file:
+        return json.load(file)["cases"]
+
+
+def golden_request(number, case):
+    source = "encoder_input" if "encoder_input" in case else "prompt"
+    return {"id": str(number), source: case[source], "max_tokens": case["max_tokens"], "ignore_eos": True,
+            "temperature": 0, "logits": "first,last"}
+
+
+class Goldens(unittest.TestCase):
+    def decode(self, name, *arguments):
+        cases = golden_cases(name)
+        requests = [golden_request(i, case) for i, case in enumerate(cases)]
+        answers, status, errors = quire("--model", os.path.join(MODELS, name), *EXACT, *arguments,
+                                        text=lines_of(*requests))
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(len(answers), len(cases))
+        return cases, {answer["id"]: answer for answer in answers}
+
+    def compare(self, name, *arguments):
+        cases, answers = self.decode(name, *arguments)
+        for i, case in enumerate(cases):
+            answer = answers[str(i)]
+            self.assertEqual(answer["tokens"], case["tokens"], f"{name} case {i}")
+            self.assertEqual(answer["finish_reason"], "length")
+            for key in ("first_logits", "last_logits"):
+                reference = case[key]
+                mean = sum(reference) / len(reference)
+                spread = math.sqrt(sum((x - mean) ** 2 for x in reference) / len(reference))
+                self.assertEqual(len(answer[key]), len(reference))
+                worst = max(abs(x - y) for x, y in zip(answer[key], reference))
+                self.assertLessEqual(worst, TOLERANCE * spread, f"{name} case {i} {key}")
+        return answers
+
+    def test_decoder_models_agree_with_their_reference(self):
+        for name in ("llama3-gqa", "mistral-swa", "qwen2-bias", "qwen3-qknorm"):
+            with self.subTest(name):
+                self.compare(name, *SMALL)
+
+    def test_encoder_decoder_models_agree_with_their_reference(self):
+        for name in ("t5-relu", "t5-gated"):
+            with self.subTest(name):
+                self.compare(name, "--set", "kv_cache.num_kv_blocks=256")
+
+    def test_logits_do_not_depend_on_the_batch(self):
+        _, together = self.decode("llama3-gqa", *SMALL)
+        _, alone = self.decode("llama3-gqa", *SMALL, "--set", "scheduler.max_num_seqs=1")
+        _, chunked = self.decode("llama3-gqa", *SMALL, "--set", "scheduler.max_num_batched_tokens=16",
+                                 "--set", "scheduler.max_num_seqs=8")
+        for id, answer in together.items():
+            for key in ("tokens", "first_logits", "last_logits"):
+                self.assertEqual(answer[key], alone[id][key])
+                self.assertEqual(answer[key], chunked[id][key])
+
+
+class Lines(unittest.TestCase):
+    def test_bad_lines_are_answered_and_the_others_go_on(self):
+        bad = ['{"id": "b1"', '[]', '{"id": "b2", "prompt": [1], "top_p": 2.0}', '{"id": "b3", "prompt": []}',
+               '{"id": "b4"}', '{"id": "b5", "prompt": [256]}', '{"id": "b6", "prompt": [-1]}',
+               '{"id": "b7", "prompt": [1], "unknown": 1}', '{"id": "b8", "prompt": [1], "encoder_input": [1]}',
+               json.dumps({"id": "b9", "prompt": [1] * 3000}), '{"id": "b10", "prompt": [1], "n": 100000}',
+               '{"id": "b11", "prompt": [1], "max_tokens": 0}', '{"id": "b\\u0000", "prompt": [1]}']
+        good = [{"id": f"g{i}", "prompt": [i + 1, 2], "max_tokens": 3, "ignore_eos": True} for i in range(len(bad))]
+        mixed = [line for pair in zip(good, bad) for line in pair]
+        answers, status, _ = generate(*mixed)
+        self.assertEqual(status, 1)
+        self.assertEqual(len(answers), 2 * len(bad))
+        well = {a["id"]: a for a in answers if a["finish_reason"] != "error"}
+        self.assertEqual(sorted(well), sorted(g["id"] for g in good))
+        self.assertTrue(all(len(a["tokens"]) == 3 for a in well.values()))
+        refused = {a["line"]: a for a in answers if a["finish_reason"] == "error"}
+        self.assertEqual(sorted(refused), [2 * i + 2 for i in range(len(bad))])
+        for answer in refused.values():
+            self.assertTrue(answer["error"]["message"])
+            self.assertTrue(answer["error"]["status"].startswith("ERR_"))
+        self.assertIsNone(refused[2]["id"])
+        self.assertEqual(refused[6]["id"], "b2")
+        self.assertEqual(refused[6]["error"]["field"], "top_p")
+        self.assertEqual(refused[6]["error"]["message"], "2 is above the maximum 1")
+        self.assertIn("prompt", json.dumps(refused[8]["error"]))
+
+    def test_a_bad_line_does_not_change_the_others(self):
+        request = {"id": "w", "prompt": [7, 8, 9], "max_tokens": 8, "ignore_eos": True, "logits": True}
+        (alone,), status, _ = generate(request)
+        self.assertEqual(status, 0)
+        answers, _, _ = generate('{"prompt": [1], "min_p": 7}', request, "nonsense")
+        witness = next(a for a in answers if a["id"] == "w")
+        for key in ("tokens", "first_logits", "last_logits"):
+            self.assertEqual(witness[key], alone[key])
+
+    def test_line_ends_blank_lines_and_a_byte_order_mark_do_not_matter(self):
+        text = '\ufeff{"prompt": [1], "max_tokens": 1}\r\n\r\n   \n{"prompt": [1], "max_tokens": 1}'
+        answers, status, errors = quire("--model", "tiny", *SMALL, text=text)
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(sorted(a["id"] for a in answers), ["1", "4"])
+
+    def test_an_empty_input_is_done_at_once(self):
+        self.assertEqual(generate()[:2], ([], 0))
+
+    def test_an_encoder_decoder_model_needs_an_encoder_input(self):
+        answers, status, _ = generate({"prompt": [0]}, {"encoder_input": [5, 6], "max_tokens": 2, "ignore_eos": True},
+                                      model=os.path.join(MODELS, "t5-relu"))
+        self.assertEqual(status, 1)
+        self.assertEqual(sorted(a["finish_reason"] for a in answers), ["error", "length"])
+        self.assertEqual(next(a for a in answers if "tokens" in a)["num_encoder_tokens"], 2)
+
+
+class Fields(unittest.TestCase):
+    def test_several_sequences_come_as_outputs(self):
+        (answer,), status, errors = generate({"id": 5, "prompt": [1, 2], "n": 3, "max_tokens": 4, "ignore_eos": True,
+                                              "temperature": 1.0, "seed": 3})
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(answer["id"], 5)
+        self.assertEqual([o["index"] for o in answer["outputs"]], [0, 1, 2])
+        self.assertGreater(len({tuple(o["tokens"]) for o in answer["outputs"]}), 1)
+        self.assertNotIn("tokens", answer)
+
+    def test_all_logits_choose_the_greedy_tokens(self):
+        (answer,), _, _ = generate({"prompt": [1, 2], "max_tokens": 5, "ignore_eos": True, "logits": "all"})
+        self.assertEqual(len(answer["logits"]), 5)
+        for token, row in zip(answer["tokens"], answer["logits"]):
+            self.assertEqual(row.index(max(row)), token)
+
+    def test_first_and_last_are_of_all(self):
+        request = {"prompt": [1, 2], "max_tokens": 5, "ignore_eos": True}
+        (every,), _, _ = generate({**request, "logits": "all"})
+        (some,), _, _ = generate({**request, "logits": "first,last"})
+        (last,), _, _ = generate({**request, "logits": "last"})
+        self.assertEqual(some["first_logits"], every["logits"][0])
+        self.assertEqual(some["last_logits"], every["logits"][-1])
+        self.assertNotIn("first_logits", last)
+        self.assertNotIn("logits", some)
+
+    def test_logprobs_are_of_the_chosen_token_and_the_best(self):
+        (answer,), _, _ = generate({"prompt": [1, 2], "max_tokens": 3, "ignore_eos": True, "logprobs": 2,
+                                    "logits": "all"})
+        for token, logprob, top, row in zip(answer["tokens"], answer["logprobs"], answer["top_logprobs"],
+                                            answer["logits"]):
+            total = math.log(sum(math.exp(x) for x in row))
+            self.assertAlmostEqual(logprob, row[token] - total, places=4)
+            self.assertEqual(top[0][0], token)
+            self.assertAlmostEqual(top[0][1], logprob, places=5)
+            self.assertEqual(len(top), 2)
+
+    def test_the_same_seed_gives_the_same_tokens(self):
+        request = {"prompt": [1, 2], "max_tokens": 16, "ignore_eos": True, "temperature": 1.0}
+        answers, _, _ = generate({**request, "id": "a", "seed": 9}, {**request, "id": "b", "seed": 9},
+                                 {**request, "id": "c", "seed": 10})
+        tokens = {a["id"]: a["tokens"] for a in answers}
+        self.assertEqual(tokens["a"], tokens["b"])
+        self.assertNotEqual(tokens["a"], tokens["c"])
+
+    def test_a_stop_id_ends_and_stays_in_the_output(self):
+        request = {"prompt": [1, 2], "max_tokens": 6, "ignore_eos": True}
+        (free,), _, _ = generate(request)
+        stop = free["tokens"][3]
+        (stopped,), _, _ = generate({**request, "stop_token_ids": [stop]})
+        self.assertEqual(stopped["finish_reason"], "stop")
+        self.assertEqual(stopped["tokens"], free["tokens"][:free["tokens"].index(stop) + 1])
+
+    def test_defaults_come_from_the_configuration(self):
+        (answer,), _, _ = generate({"prompt": [1]}, arguments=["--max-tokens", "2", "--set", "generate.logits=first"])
+        self.assertLessEqual(len(answer["tokens"]), 2)
+        self.assertEqual(len(answer["first_logits"]), 256)
+
+
+class Pace(unittest.TestCase):
+    def test_requests_wait_for_their_arrival(self):
+        requests = [{"id": str(ms), "prompt": [1], "max_tokens": 1, "arrival_ms": ms} for ms in (0, 300)]
+        begin = time.monotonic()
+        answers, status, _ = generate(*requests, arguments=["--pace", "arrival"])
+        self.assertGreaterEqual(time.monotonic() - begin, 0.3)
+        self.assertEqual((status, [a["id"] for a in answers]), (0, ["0", "300"]))
+
+    def test_a_decreasing_arrival_is_refused(self):
+        requests = [{"prompt": [1], "max_tokens": 1, "arrival_ms": ms} for ms in (5, 4, 6)]
+        answers, status, _ = generate(*requests)
+        self.assertEqual(status, 1)
+        (refused,) = [a for a in answers if a["finish_reason"] == "error"]
+        self.assertEqual((refused["line"], refused["error"]["field"]), (2, "arrival_ms"))
+
+    def test_a_deadline_ends_a_request(self):
+        (answer,), status, _ = generate({"prompt": [1], "max_tokens": 2000, "ignore_eos": True, "deadline_ms": 1})
+        self.assertEqual((status, answer["finish_reason"]), (0, "deadline"))
+
+
+class Process(unittest.TestCase):
+    def start(self, **pipes):
+        arguments = [QUIRE, "generate", "--model", "tiny", *SMALL, "--set", "model.max_model_len=2048"]
+        return subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, **pipes)
+
+    @staticmethod
+    def long_requests(count):
+        return lines_of(*({"id": str(i), "prompt": [i], "max_tokens": 1000, "ignore_eos": True}
+                          for i in range(count))).encode()
+
+    def test_answers_come_while_the_input_is_still_open(self):
+        process = self.start(stdout=subprocess.PIPE)
+        process.stdin.write(b'{"id": "x", "prompt": [1], "max_tokens": 2}\n')
+        process.stdin.flush()
+        self.assertEqual(json.loads(process.stdout.readline())["id"], "x")
+        process.stdin.close()
+        self.assertEqual(process.wait(20), 0)
+        process.stdout.close()
+        process.stderr.close()
+
+    def test_an_interrupt_cancels_what_runs_and_writes_whole_lines(self):
+        process = self.start(stdout=subprocess.PIPE)
+        process.stdin.write(b'{"id": "x", "prompt": [1], "max_tokens": 1}\n' + self.long_requests(30))
+        process.stdin.flush()
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        self.assertEqual(process.wait(20), 130)
+        answers = [json.loads(line) for line in (first + rest).splitlines()]
+        self.assertIn("cancelled", {a["finish_reason"] for a in answers})
+        process.stdin.close()
+        process.stdout.close()
+        process.stderr.close()
+
+    def test_a_closed_pipe_ends_the_run_with_its_summary(self):
+        process = self.start(stdout=subprocess.PIPE)
+        process.stdout.close()
+        process.stdin.write(b'{"id": "x", "prompt": [1], "max_tokens": 1}\n' + self.long_requests(30))
+        process.stdin.close()
+        errors = process.stderr.read().decode()
+        self.assertEqual(process.wait(20), 1)
+        self.assertIn("Broken pipe", errors)
+        self.assertIn("answered", errors)
+        process.stderr.close()
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_full_disk_is_an_error(self):
+        answers, status, errors = generate({"prompt": [1], "max_tokens": 1}, arguments=["--output", "/dev/full"])
+        self.assertEqual((answers, status), ([], 1))
+        self.assertIn("/dev/full", errors)
+
+    def test_files_are_read_and_written(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = os.path.join(folder, "in.jsonl"), os.path.join(folder, "out.jsonl")
+            with open(source, "w") as file:
+                file.write(lines_of(*({"prompt": [i], "max_tokens": 2, "ignore_eos": True} for i in range(50))))
+            answers, status, _ = quire("--model", "tiny", *SMALL, "-i", source, "-o", target)
+            self.assertEqual((answers, status), ([], 0))
+            with open(target) as file:
+                self.assertEqual(len([json.loads(line) for line in file]), 50)
+
+
+class Usage(unittest.TestCase):
+    def check(self, arguments, status, *words, command="generate"):
+        done = run(command, *arguments)
+        text = done.stderr.decode() + done.stdout.decode()
+        self.assertEqual(done.returncode, status, text)
+        for word in words:
+            self.assertIn(word, text)
+
+    def test_usage_and_configuration_errors_exit_with_two(self):
+        self.check(["--no-such-flag"], 2, "no-such-flag")
+        self.check([], 2, "model")
+        self.check(["--model", "no-such-preset"], 2, "no-such-preset", "tinyllama-1.1b")
+        self.check(["--model", "tiny", "--set", "scheduler.max_num_sqs=4"], 2, "max_num_sqs", "max_num_seqs")
+        self.check(["--model", "tiny", "--set", "scheduler.max_num_seqs=0"], 2, "max_num_seqs")
+        self.check(["--model", "tiny", "--set", "nonsense"], 2, "nonsense")
+        self.check(["--model", "tiny", "a.toml", "b.toml"], 2, "b.toml")
+        self.check([], 2, "unknown command", command="generat")
+
+    def test_missing_files_exit_with_one(self):
+        self.check(["--model", "/nonexistent/model"], 1, "/nonexistent/model/config.json")
+        self.check(["--model", "tiny", "--input", "/nonexistent/in"], 1, "/nonexistent/in")
+        self.check(["--model", "tiny", "--output", "/nonexistent/out"], 1, "/nonexistent/out")
+
+    def test_a_truncated_model_names_file_and_tensor(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target = os.path.join(folder, "cut")
+            shutil.copytree(os.path.join(MODELS, "qwen2-bias"), target)
+            weights = os.path.join(target, "model.safetensors")
+            os.chmod(weights, 0o600)
+            os.truncate(weights, os.path.getsize(weights) - 1)
+            self.check(["--model", target], 1, "model.safetensors", 'tensor "')
+
+    def test_help_and_version(self):
+        self.check([], 0, "generate", "Exit status", command="--help")
+        self.check([], 0, "quire ", command="--version")
+        for command in ("generate", "topo", "check", "config"):
+            self.check(["--help"], 0, "Usage: quire " + command, command=command)
+
+    def test_print_config_shows_where_values_come_from(self):
+        self.check(["--model", "tiny", "--print-config"], 0, "tiny", "--model", command="check")
+        self.check(["print", "--set", "scheduler.max_num_seqs=7"], 0, "max_num_seqs = 7", "--set", command="config")
+        self.check(["template"], 0, "[scheduler]", "max_num_seqs", command="config")
+
+    def test_a_template_can_be_read_back(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "quire.toml")
+            with open(path, "w") as file:
+                file.write(subprocess.run([QUIRE, "config", "template"], capture_output=True, text=True).stdout)
+            self.check(["print", "--config", path], 0, command="config")
+
+    def test_topo_and_check_describe(self):
+        self.check([], 0, "placement", "kernels", command="topo")
+        self.check(["--synthetic", "pack:2 node:1 core:4 pu:2"], 0, "2 packages", "8 threads on 2 nodes",
+                   command="topo")
+        self.check(["--synthetic", "nonsense"], 2, "nonsense", command="topo")
+        self.check(["--model", "tiny", *SMALL], 0, "weights", "KV cache", "ok", command="check")
+        self.check(["--model", "tiny", "--set", "kv_cache.size=900TiB"], 2, command="check")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
