@@ -40,7 +40,7 @@ struct qr_workload {
     double           encoder_repeat;
     uint32_t         tenant_count;
     double          *tenant_table; /* [tenant_count] cumulative */
-    char (*tenant_names)[16];
+    char (*tenant_names)[20];
     quire_request shape; /* n, sampling, ignore_eos */
     qr_trace     *trace;
 };
