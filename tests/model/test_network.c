@@ -1,0 +1,690 @@
+/* A network run directly, without engine or scheduler: the golden models' tokens and logits, and the promise that a
+ * sequence's logits have the same bits however its rows are cut, batched, spread over threads or laid out in blocks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "model/model.h"
+#include "topology/team.h"
+
+enum { MAX_CASES = 4, MAX_TOKENS = 64, MAX_INPUT = 160, MAX_VOCAB = 320, BLOCK = 32, TABLE = 8, MODEL_LEN = 256 };
+
+/* ---- golden models ---- */
+
+typedef struct golden_case {
+    bool     has_encoder;
+    int32_t  input[MAX_INPUT];
+    uint32_t input_count, token_count;
+    int32_t  tokens[MAX_TOKENS];
+    float    first_logits[MAX_VOCAB], last_logits[MAX_VOCAB];
+} golden_case;
+
+typedef struct golden {
+    char        path[512];
+    golden_case cases[MAX_CASES];
+    uint32_t    case_count;
+} golden;
+
+static uint32_t read_tokens(const json_t *array, int32_t *tokens, size_t capacity)
+{
+    const size_t count = json_array_size(array);
+    assert_in_range(count, 1, capacity);
+    for (size_t i = 0; i < count; i++) tokens[i] = (int32_t)json_integer_value(json_array_get(array, i));
+    return (uint32_t)count;
+}
+
+static void read_logits(const json_t *array, float *logits)
+{
+    assert_in_range(json_array_size(array), 1, MAX_VOCAB);
+    for (size_t i = 0; i < json_array_size(array); i++) logits[i] = (float)json_number_value(json_array_get(array, i));
+}
+
+static void read_case(const json_t *json, golden_case *c)
+{
+    const json_t *encoder = json_object_get(json, "encoder_input");
+    c->has_encoder        = encoder != NULL;
+    c->input_count        = read_tokens(encoder ? encoder : json_object_get(json, "prompt"), c->input, MAX_INPUT);
+    c->token_count        = read_tokens(json_object_get(json, "tokens"), c->tokens, MAX_TOKENS);
+    read_logits(json_object_get(json, "first_logits"), c->first_logits);
+    read_logits(json_object_get(json, "last_logits"), c->last_logits);
+}
+
+static const golden *golden_of(const char *name)
+{
+    static golden read;
+    char          path[600];
+    memset(&read, 0, sizeof read);
+    snprintf(read.path, sizeof read.path, "%s/tests/models/%s", QUIRE_SOURCE_DIR, name);
+    snprintf(path, sizeof path, "%s/expected.json", read.path);
+    json_error_t error;
+    json_t      *root = json_load_file(path, 0, &error);
+    if (root == NULL) fail_msg("%s: %s", path, error.text);
+    const json_t *cases = json_object_get(root, "cases");
+    assert_in_range(json_array_size(cases), 1, MAX_CASES);
+    read.case_count = (uint32_t)json_array_size(cases);
+    for (uint32_t i = 0; i < read.case_count; i++) read_case(json_array_get(cases, i), &read.cases[i]);
+    json_decref(root);
+    return &read;
+}
+
+/* ---- a model on a team, with its keys and values ---- */
+
+typedef struct setup {
+    const char *name;
+    uint32_t    threads;
+    quire_dtype weights;
+    qr_dtype    kv;
+    uint32_t    max_rows; /* 0 = all at once */
+} setup;
+
+typedef struct machine {
+    quire_model   *model;
+    qr_team       *team;
+    qr_network    *network;
+    qr_kv_memory   kv;
+    qr_model_facts facts;
+} machine;
+
+static void check(quire_status status, const quire_error *error)
+{
+    if (status != QUIRE_OK) fail_msg("%s", error->message);
+}
+
+static qr_network_options network_options(const setup *s, qr_team *team)
+{
+    return (qr_network_options){.team               = team,
+                                .kv_dtype           = s->kv,
+                                .block_size         = BLOCK,
+                                .max_rows           = s->max_rows ? s->max_rows : 512,
+                                .max_sequences      = MAX_CASES,
+                                .max_logits_rows    = MAX_CASES,
+                                .max_encoder_tokens = 256,
+                                .max_model_len      = MODEL_LEN,
+                                .batch_invariant    = true,
+                                .bind               = {.huge_pages = QUIRE_OFF}};
+}
+
+static void open_machine(machine *m, const setup *s, const char *path)
+{
+    static qr_placement placement;
+    quire_error         error = {0};
+    *m                        = (machine){0};
+    check(quire_model_load(path,
+                           &(quire_model_options){.size = sizeof(quire_model_options), .weight_dtype = s->weights},
+                           &m->model, &error),
+          &error);
+    qr_model_facts_of(m->model, &m->facts);
+    placement                 = (qr_placement){.thread_count = s->threads, .node_count = 1, .bind = QUIRE_BIND_NONE};
+    placement.node_threads[0] = s->threads;
+    check(qr_team_create(&placement, &(qr_team_options){0}, &m->team, &error), &error);
+    const qr_network_options options = network_options(s, m->team);
+    check(qr_network_create(m->model, &options, &m->network, &error), &error);
+    const qr_kv_shape kv             = qr_network_kv_shape(m->network);
+    const uint32_t    first_block[2] = {0, 2 * MAX_CASES * TABLE}, node_os[1] = {0};
+    check(qr_kv_memory_create(&(qr_kv_memory_options){.layers      = m->facts.decoder_layers,
+                                                      .num_blocks  = first_block[1],
+                                                      .block_bytes = qr_kv_block_bytes(&kv),
+                                                      .first_block = first_block,
+                                                      .node_os     = node_os,
+                                                      .node_count  = 1,
+                                                      .bind        = options.bind},
+                              &m->kv, &error),
+          &error);
+    memset(m->kv.mapping.base, 0xff, (size_t)m->kv.layers * m->kv.plane_bytes); /* NaN wherever nobody has written */
+    qr_network_attach_kv(m->network, &m->kv);
+}
+
+static void close_machine(machine *m)
+{
+    qr_network_destroy(m->network);
+    qr_kv_memory_destroy(&m->kv);
+    qr_team_destroy(m->team);
+    quire_model_destroy(m->model);
+}
+
+/* ---- greedy decoding of some cases side by side ---- */
+
+typedef struct way {
+    uint32_t chunk;     /* prompt rows per step, 0 = all */
+    bool     scattered; /* blocks in a random order */
+    bool     staggered; /* case i starts at step 3 i */
+    bool     moved;     /* each step first copies every sequence's last block elsewhere (copy on write) */
+} way;
+
+typedef struct transcript {
+    int32_t  tokens[MAX_TOKENS];
+    uint32_t token_count;
+    float    logits[MAX_TOKENS][MAX_VOCAB];
+} transcript;
+
+typedef struct stream {
+    const golden_case *golden;
+    int32_t            sequence[MODEL_LEN]; /* prompt and output */
+    uint32_t           prompt_count, length, computed;
+    uint32_t           blocks[TABLE], spare, cross_blocks[TABLE];
+    bool               encoded;
+} stream;
+
+static void start_streams(stream *streams, const golden *g, uint32_t first, uint32_t count, const machine *m, way w)
+{
+    uint32_t ids[2 * MAX_CASES * TABLE];
+    for (uint32_t i = 0; i < 2 * MAX_CASES * TABLE; i++) ids[i] = i;
+    for (uint32_t i = 2 * MAX_CASES * TABLE - 1; w.scattered && i > 0; i--) {
+        const uint32_t j = qr_random_below(99, 1, i, i + 1), t = ids[i];
+        ids[i] = ids[j];
+        ids[j] = t;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        stream *s       = &streams[i];
+        *s              = (stream){.golden = &g->cases[first + i]};
+        s->prompt_count = s->golden->has_encoder ? 1 : s->golden->input_count;
+        s->length       = s->prompt_count;
+        if (s->golden->has_encoder)
+            s->sequence[0] = m->facts.decoder_start_token_id;
+        else
+            memcpy(s->sequence, s->golden->input, s->prompt_count * sizeof(int32_t));
+        memcpy(s->blocks, ids + i * 2 * TABLE, sizeof s->blocks);
+        memcpy(s->cross_blocks, ids + (i * 2 + 1) * TABLE, sizeof s->cross_blocks);
+        if (!s->golden->has_encoder)
+            s->spare = s->cross_blocks[0];
+        else
+            s->spare = s->blocks[TABLE - 1];
+    }
+}
+
+typedef struct step {
+    int32_t           tokens[512];
+    uint32_t          positions[512], logits_rows[MAX_CASES];
+    qr_batch_sequence sequences[MAX_CASES];
+    qr_batch_copy     copies[MAX_CASES];
+    qr_batch_encoder  encoders[MAX_CASES];
+    stream           *members[MAX_CASES], *samplers[MAX_CASES];
+    qr_batch          batch;
+} step;
+
+static void add_encoder(step *t, stream *s)
+{
+    t->encoders[t->batch.encoder_count++] = (qr_batch_encoder){
+        .tokens = s->golden->input, .token_count = s->golden->input_count, .blocks = s->cross_blocks};
+    s->encoded = true;
+}
+
+static void move_last_block(step *t, stream *s)
+{
+    const uint32_t slots = s->computed % BLOCK;
+    if (slots == 0) return;
+    uint32_t *block                  = &s->blocks[s->computed / BLOCK];
+    t->copies[t->batch.copy_count++] = (qr_batch_copy){*block, s->spare, slots};
+    const uint32_t old               = *block;
+    *block                           = s->spare;
+    s->spare                         = old;
+}
+
+static void add_rows(step *t, stream *s, way w)
+{
+    uint32_t rows = s->length - s->computed;
+    if (w.chunk > 0 && rows > w.chunk) rows = w.chunk;
+    const uint32_t start                    = t->batch.row_count;
+    t->members[t->batch.sequence_count]     = s;
+    t->sequences[t->batch.sequence_count++] = (qr_batch_sequence){.row_start    = start,
+                                                                  .row_count    = rows,
+                                                                  .position     = s->computed,
+                                                                  .blocks       = s->blocks,
+                                                                  .cross_blocks = s->cross_blocks,
+                                                                  .cross_length = s->golden->input_count};
+    for (uint32_t i = 0; i < rows; i++) {
+        t->tokens[start + i]    = s->sequence[s->computed + i];
+        t->positions[start + i] = s->computed + i;
+    }
+    t->batch.row_count += rows;
+    s->computed += rows;
+    if (s->computed < s->length) return;
+    t->samplers[t->batch.logits_count]      = s;
+    t->logits_rows[t->batch.logits_count++] = start + rows - 1;
+}
+
+static void take_token(stream *s, transcript *out, const float *logits, uint32_t vocab)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < vocab; i++)
+        if (logits[i] > logits[best]) best = i;
+    memcpy(out->logits[out->token_count], logits, vocab * sizeof *logits);
+    out->tokens[out->token_count++] = (int32_t)best;
+    s->sequence[s->length++]        = (int32_t)best;
+}
+
+/* Decodes cases [first, first + count) together; transcripts[i] belongs to case first + i. */
+static void decode(machine *m, const golden *g, uint32_t first, uint32_t count, way w, transcript *transcripts)
+{
+    static stream streams[MAX_CASES];
+    static step   t;
+    start_streams(streams, g, first, count, m, w);
+    memset(transcripts, 0, count * sizeof *transcripts);
+    for (uint32_t number = 0;; number++) {
+        memset(&t, 0, sizeof t);
+        t.batch.tokens      = t.tokens;
+        t.batch.positions   = t.positions;
+        t.batch.sequences   = t.sequences;
+        t.batch.logits_rows = t.logits_rows;
+        t.batch.copies      = t.copies;
+        t.batch.encoders    = t.encoders;
+        bool waiting        = false;
+        for (uint32_t i = 0; i < count; i++) {
+            stream *s = &streams[i];
+            if (transcripts[i].token_count == s->golden->token_count) continue;
+            waiting = true;
+            if (w.staggered && number < 3 * i) continue;
+            if (s->golden->has_encoder && !s->encoded) add_encoder(&t, s);
+            if (w.moved) move_last_block(&t, s);
+            add_rows(&t, s, w);
+        }
+        if (!waiting) return;
+        const float *logits = NULL;
+        assert_int_equal(qr_network_forward(m->network, &t.batch, &logits, NULL), QUIRE_OK);
+        for (uint32_t i = 0; i < t.batch.logits_count; i++)
+            take_token(t.samplers[i], &transcripts[t.samplers[i] - streams], logits + (size_t)i * m->facts.vocab_size,
+                       m->facts.vocab_size);
+    }
+}
+
+static void decode_with(const setup *s, const golden *g, way w, transcript *transcripts)
+{
+    machine m;
+    open_machine(&m, s, g->path);
+    decode(&m, g, 0, g->case_count, w, transcripts);
+    close_machine(&m);
+}
+
+static void decode_one_by_one(const setup *s, const golden *g, transcript *transcripts)
+{
+    machine m;
+    open_machine(&m, s, g->path);
+    for (uint32_t i = 0; i < g->case_count; i++) decode(&m, g, i, 1, (way){0}, &transcripts[i]);
+    close_machine(&m);
+}
+
+/* ---- comparisons ---- */
+
+static double spread_of(const float *x, uint32_t count)
+{
+    double mean = 0, squares = 0;
+    for (uint32_t i = 0; i < count; i++) mean += (double)x[i] / count;
+    for (uint32_t i = 0; i < count; i++) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    return sqrt(squares / count);
+}
+
+static double distance(const float *x, const float *y, uint32_t count)
+{
+    double worst = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const double d = fabs((double)x[i] - (double)y[i]);
+        if (!(d <= worst)) worst = d; /* a NaN stays */
+    }
+    return worst;
+}
+
+static uint32_t vocabulary_of(const golden *g)
+{
+    uint32_t count = MAX_VOCAB; /* the reference ends with zeros */
+    while (g->cases[0].first_logits[count - 1] == 0) count--;
+    return count;
+}
+
+static void assert_golden(const golden *g, const transcript *transcripts)
+{
+    const uint32_t vocab = vocabulary_of(g);
+    for (uint32_t i = 0; i < g->case_count; i++) {
+        const golden_case *c = &g->cases[i];
+        const transcript  *t = &transcripts[i];
+        for (uint32_t k = 0; k < c->token_count; k++)
+            if (t->tokens[k] != c->tokens[k])
+                fail_msg("case %u: token %u is %d, not %d", i, k, t->tokens[k], c->tokens[k]);
+        const double first = distance(t->logits[0], c->first_logits, vocab) / spread_of(c->first_logits, vocab);
+        const double last =
+            distance(t->logits[c->token_count - 1], c->last_logits, vocab) / spread_of(c->last_logits, vocab);
+        if (!(first < 2e-4 && last < 2e-4)) fail_msg("case %u: logits off by %g and %g of the spread", i, first, last);
+    }
+}
+
+static void assert_same_bits(const golden *g, const transcript *a, const transcript *b, const char *what)
+{
+    for (uint32_t i = 0; i < g->case_count; i++)
+        for (uint32_t k = 0; k < g->cases[i].token_count; k++)
+            if (memcmp(a[i].logits[k], b[i].logits[k], sizeof a[i].logits[k]) != 0)
+                fail_msg("%s: %s: case %u: logits of token %u differ", g->path, what, i, k);
+}
+
+/* ---- tests ---- */
+
+static transcript one[MAX_CASES], other[MAX_CASES];
+
+static void assert_model_matches(const char *name)
+{
+    const golden *g = golden_of(name);
+    decode_with(&(setup){.threads = 2, .weights = QUIRE_DTYPE_F32}, g, (way){0}, one);
+    assert_golden(g, one);
+}
+
+static void llama_with_groups_and_scaled_rope_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("llama3-gqa");
+}
+
+static void mistral_with_a_window_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("mistral-swa");
+}
+
+static void qwen2_with_biases_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("qwen2-bias");
+}
+
+static void qwen3_with_qk_norm_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("qwen3-qknorm");
+}
+
+static void t5_with_relu_and_tied_output_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("t5-relu");
+}
+
+static void t5_with_gated_gelu_and_own_output_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("t5-gated");
+}
+
+static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated"};
+enum { MODELS = sizeof models / sizeof *models };
+
+static const setup f32_one_thread = {.threads = 1, .weights = QUIRE_DTYPE_F32};
+static const setup f32_two        = {.threads = 2, .weights = QUIRE_DTYPE_F32};
+
+static void a_chunked_prompt_gives_the_bits_of_a_whole_one(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        const golden *g = golden_of(models[i]);
+        decode_with(&f32_two, g, (way){0}, one);
+        decode_with(&f32_two, g, (way){.chunk = 17}, other);
+        assert_same_bits(g, one, other, "chunks of 17");
+        decode_with(&f32_two, g, (way){.chunk = 1}, other);
+        assert_same_bits(g, one, other, "token by token");
+    }
+}
+
+static void more_threads_give_the_same_bits(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        const golden *g = golden_of(models[i]);
+        decode_with(&f32_one_thread, g, (way){0}, one);
+        decode_with(&f32_two, g, (way){0}, other);
+        assert_same_bits(g, one, other, "2 threads");
+        decode_with(&(setup){.threads = 3, .weights = QUIRE_DTYPE_F32}, g, (way){0}, other);
+        assert_same_bits(g, one, other, "3 threads");
+    }
+}
+
+static void sequences_together_give_the_bits_of_each_alone(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        const golden *g = golden_of(models[i]);
+        decode_one_by_one(&f32_two, g, one);
+        decode_with(&f32_two, g, (way){0}, other);
+        assert_same_bits(g, one, other, "together");
+        decode_with(&f32_two, g, (way){.staggered = true, .chunk = 40}, other);
+        assert_same_bits(g, one, other, "staggered");
+    }
+}
+
+static void scattered_and_moved_blocks_give_the_same_bits(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        const golden *g = golden_of(models[i]);
+        decode_with(&f32_two, g, (way){0}, one);
+        decode_with(&f32_two, g, (way){.scattered = true}, other);
+        assert_same_bits(g, one, other, "scattered");
+        decode_with(&f32_two, g, (way){.moved = true}, other);
+        assert_same_bits(g, one, other, "copied before each write");
+    }
+}
+
+static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **state)
+{
+    (void)state;
+    const struct {
+        quire_dtype weights;
+        qr_dtype    kv;
+        double      tolerance;
+    } cases[] = {{QUIRE_DTYPE_F32, QR_BF16, 0.05}, {QUIRE_DTYPE_BF16, QR_BF16, 0.15}, {QUIRE_DTYPE_INT8, QR_BF16, 0.4}};
+    for (int i = 0; i < MODELS; i++) {
+        const golden  *g     = golden_of(models[i]);
+        const uint32_t vocab = vocabulary_of(g);
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            const setup two = {.threads = 2, .weights = cases[c].weights, .kv = cases[c].kv};
+            decode_with(&two, g, (way){0}, one);
+            for (uint32_t k = 0; k < g->case_count; k++) {
+                const float *expected = g->cases[k].first_logits;
+                const double off      = distance(one[k].logits[0], expected, vocab) / spread_of(expected, vocab);
+                if (!(off < cases[c].tolerance))
+                    fail_msg("%s: weights %d, kv %d, case %u: off by %g", g->path, (int)cases[c].weights,
+                             (int)cases[c].kv, k, off);
+            }
+            const setup alone = {.threads = 1, .weights = cases[c].weights, .kv = cases[c].kv};
+            decode_one_by_one(&alone, g, other);
+            assert_same_bits(g, one, other, "alone on one thread");
+            decode_with(&two, g, (way){.chunk = 13, .scattered = true}, other);
+            assert_same_bits(g, one, other, "in chunks");
+        }
+    }
+}
+
+static void a_batch_beyond_the_limits_is_refused_and_harms_nothing(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("llama3-gqa");
+    machine       m;
+    open_machine(&m, &f32_two, g->path);
+    const uint32_t          blocks[TABLE] = {0}, position = 0;
+    const int32_t           tokens[1] = {320};
+    const qr_batch_sequence sequence  = {.row_count = 1, .blocks = blocks};
+    qr_batch                batch     = {
+                           .row_count = 1, .sequence_count = 1, .tokens = tokens, .positions = &position, .sequences = &sequence};
+    const float *logits;
+    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION); /* token */
+    const int32_t good[1] = {319};
+    batch.tokens          = good;
+    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_OK);
+    batch.row_count = 513;
+    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION);
+    batch.row_count                 = 1;
+    const qr_batch_sequence too_far = {.row_count = 1, .position = MODEL_LEN, .blocks = blocks};
+    batch.sequences                 = &too_far;
+    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION);
+    batch.sequences              = &sequence;
+    const qr_batch_encoder input = {.tokens = good, .token_count = 1, .blocks = blocks};
+    batch.encoder_count          = 1;
+    batch.encoders               = &input;
+    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION); /* no encoder */
+    decode(&m, g, 0, g->case_count, (way){0}, one);
+    assert_golden(g, one);
+    close_machine(&m);
+}
+
+static void a_poisoned_sequence_fails_alone(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("llama3-gqa");
+    machine       m;
+    open_machine(&m, &f32_two, g->path);
+    const uint32_t tables[2][TABLE] = {{0}, {1}}, logits_rows[2] = {0, 1};
+    static float   clean[2][MAX_VOCAB];
+    for (int poisoned = 0; poisoned < 2; poisoned++) {
+        for (uint32_t position = 0; position < 3; position++) {
+            const int32_t           tokens[2]    = {7, 9};
+            const uint32_t          positions[2] = {position, position};
+            const qr_batch_sequence sequences[2] = {
+                {.row_start = 0, .row_count = 1, .position = position, .blocks = tables[0]},
+                {.row_start = 1, .row_count = 1, .position = position, .blocks = tables[1]}};
+            const qr_batch batch = {.row_count      = 2,
+                                    .sequence_count = 2,
+                                    .logits_count   = 2,
+                                    .tokens         = tokens,
+                                    .positions      = positions,
+                                    .sequences      = sequences,
+                                    .logits_rows    = logits_rows};
+            const float   *logits;
+            assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_OK);
+            if (position == 0 && poisoned) memset(qr_kv_memory_plane(&m.kv, 0), 0xff, m.kv.block_bytes);
+            if (position < 2) continue;
+            if (!poisoned) memcpy(clean[1], logits + 320, 320 * sizeof *logits);
+            assert_int_equal(memcmp(clean[1], logits + 320, 320 * sizeof *logits), 0);
+            assert_int_equal(isfinite(logits[0]) != 0, !poisoned);
+        }
+    }
+    close_machine(&m);
+}
+
+typedef struct scarce {
+    uint32_t left, asked;
+    int64_t  balance;
+} scarce;
+
+static void *allocate_scarcely(void *context, size_t size, size_t alignment)
+{
+    scarce *s = context;
+    if (__atomic_fetch_add(&s->asked, 1, __ATOMIC_RELAXED) >= s->left) return NULL;
+    __atomic_fetch_add(&s->balance, 1, __ATOMIC_RELAXED);
+    return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+}
+
+static void deallocate_scarcely(void *context, void *pointer, size_t size)
+{
+    (void)size;
+    if (pointer != NULL) __atomic_fetch_sub(&((scarce *)context)->balance, 1, __ATOMIC_RELAXED);
+    free(pointer);
+}
+
+static void create_fails_cleanly_at_every_allocation(void **state)
+{
+    (void)state;
+    const char *const names[] = {"qwen2-bias", "t5-relu"};
+    for (int i = 0; i < 2; i++) {
+        machine m;
+        open_machine(&m, &f32_two, golden_of(names[i])->path);
+        for (uint32_t left = 0;; left += left < 40 ? 1 : 29) {
+            scarce             memory  = {.left = left};
+            qr_network_options options = network_options(&f32_two, m.team);
+            options.allocator          = (quire_allocator){&memory, allocate_scarcely, deallocate_scarcely};
+            qr_network        *network = NULL;
+            quire_error        error   = {0};
+            const quire_status status  = qr_network_create(m.model, &options, &network, &error);
+            qr_network_destroy(network);
+            assert_int_equal(memory.balance, 0);
+            if (status == QUIRE_OK) break;
+            assert_int_equal(status, QUIRE_ERR_NO_MEMORY);
+            assert_null(network);
+            assert_int_not_equal(error.message[0], 0);
+        }
+        close_machine(&m);
+    }
+}
+
+/* llama3-gqa: hidden 128, q | k | v 192, inner 352, vocabulary 320, 3 layers. */
+static void a_step_reports_what_it_must_move_and_compute(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("llama3-gqa");
+    machine       m;
+    open_machine(&m, &(setup){.threads = 2, .weights = QUIRE_DTYPE_F32, .kv = QR_BF16}, g->path);
+    const uint32_t          blocks[TABLE] = {0, 1}, logits_row = 3;
+    const int32_t           tokens[4]    = {1, 2, 3, 4};
+    const uint32_t          positions[4] = {0, 1, 2, 3};
+    const qr_batch_sequence sequence     = {.row_count = 4, .blocks = blocks};
+    const qr_batch          batch        = {.row_count      = 4,
+                                            .sequence_count = 1,
+                                            .logits_count   = 1,
+                                            .tokens         = tokens,
+                                            .positions      = positions,
+                                            .sequences      = &sequence,
+                                            .logits_rows    = &logits_row};
+    qr_forward_report       report;
+    const float            *logits;
+    assert_int_equal(qr_network_forward(m.network, &batch, &logits, &report), QUIRE_OK);
+    const uint64_t layer = 128 * 192 + 128 * 128 + 2 * 128 * 352 + 352 * 128;
+    assert_int_equal(report.projection_flops, 4 * 3 * 2 * layer);
+    assert_int_equal(report.logits_flops, 2 * 128 * 320);
+    assert_int_equal(report.attention_flops, 3 * 4 * 16 * 8 * (1 + 2 + 3 + 4));
+    assert_int_equal(report.flops, report.projection_flops + report.logits_flops + report.attention_flops);
+    /* 4 tokens are written and read: 2 kv heads, 16 numbers of 2 bytes, keys and values, 3 layers */
+    assert_int_equal(report.kv_bytes, 2 * 4 * 2 * (2 * 16 * 2) * 3);
+    assert_true(report.projection_bytes >= 3 * layer * 4 + 4 * 128 * 4);
+    assert_true(report.projection_bytes < 3 * layer * 4 * 3 / 2);
+    assert_true(report.logits_bytes >= 128 * 320 * 4);
+    assert_int_equal(report.weight_bytes, report.projection_bytes + report.logits_bytes);
+    assert_true(report.projection_ns > 0 && report.attention_ns > 0 && report.logits_ns > 0 && report.rowwise_ns > 0);
+    assert_int_equal(report.encoder_ns, 0);
+    assert_true(report.imbalance >= 1 && report.imbalance <= 2);
+    close_machine(&m);
+}
+
+static void the_forecast_is_what_create_takes(void **state)
+{
+    (void)state;
+    const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_INT8};
+    for (int i = 0; i < 2 * MODELS; i++) {
+        const golden *g = golden_of(models[i / 2]);
+        const setup   s = {.threads = 2, .weights = dtypes[i % 2], .kv = QR_BF16};
+        machine       m;
+        open_machine(&m, &s, g->path);
+        qr_network_options  options = network_options(&s, NULL);
+        qr_network_forecast forecast;
+        qr_network_plan_memory(m.model, &options, 2, &forecast);
+        assert_int_equal(forecast.weight_bytes, qr_network_weight_bytes(m.network));
+        assert_true(forecast.scratch_bytes + forecast.encoder_scratch_bytes <= qr_network_scratch_bytes(m.network));
+        assert_int_equal(forecast.encoder_scratch_bytes > 0, m.facts.encoder_decoder);
+        close_machine(&m);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_with_groups_and_scaled_rope_matches_its_golden),
+        cmocka_unit_test(mistral_with_a_window_matches_its_golden),
+        cmocka_unit_test(qwen2_with_biases_matches_its_golden),
+        cmocka_unit_test(qwen3_with_qk_norm_matches_its_golden),
+        cmocka_unit_test(t5_with_relu_and_tied_output_matches_its_golden),
+        cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
+        cmocka_unit_test(a_chunked_prompt_gives_the_bits_of_a_whole_one),
+        cmocka_unit_test(more_threads_give_the_same_bits),
+        cmocka_unit_test(sequences_together_give_the_bits_of_each_alone),
+        cmocka_unit_test(scattered_and_moved_blocks_give_the_same_bits),
+        cmocka_unit_test(smaller_numbers_stay_near_the_golden_and_keep_their_bits),
+        cmocka_unit_test(a_batch_beyond_the_limits_is_refused_and_harms_nothing),
+        cmocka_unit_test(a_poisoned_sequence_fails_alone),
+        cmocka_unit_test(create_fails_cleanly_at_every_allocation),
+        cmocka_unit_test(a_step_reports_what_it_must_move_and_compute),
+        cmocka_unit_test(the_forecast_is_what_create_takes),
+    };
+    return cmocka_run_group_tests_name("model/network", tests, NULL, NULL);
+}
