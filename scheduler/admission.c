@@ -121,12 +121,13 @@ static bool has_admission(qr_scheduler *s, const qr_taker *taker)
     return measure(s, &a) == QUIRE_WAIT_NONE && wanted(&a) <= qr_available(s);
 }
 
-/* Takes from those who may be asked, unless they could not give enough anyway. */
-static void take_for(qr_scheduler *s, admission *a)
+/* Takes from those who may be asked, unless they could not give enough anyway. The last user of the cross content that
+ * was to be shared may be among them: then it is to be computed, if the encoder's budget allows. */
+static quire_wait_reason take_for(qr_scheduler *s, admission *a)
 {
     const qr_sequence *u      = &s->sequences[a->unit];
     const bool         forced = a->mode == QR_ADMIT_FORCED, claim = a->mode == QR_ADMIT_CLAIM;
-    if (a->mode == QR_ADMIT_NORMAL && u->state != QR_SEQUENCE_PREEMPTED) return;
+    if (a->mode == QR_ADMIT_NORMAL && u->state != QR_SEQUENCE_PREEMPTED) return QUIRE_WAIT_NONE;
     const qr_taker taker = {.unit                = a->unit,
                             .has_enough          = has_admission,
                             .forced              = forced,
@@ -135,11 +136,11 @@ static void take_for(qr_scheduler *s, admission *a)
                             .mode                = a->mode};
     if (a->mode == QR_ADMIT_NORMAL) {
         const uint32_t missing = wanted(a) - qr_available(s);
-        if (qr_idle_own_blocks(s, a->unit, missing) < missing) return;
+        if (qr_idle_own_blocks(s, a->unit, missing) < missing) return QUIRE_WAIT_NONE;
     }
     while (!has_admission(s, &taker) && qr_take_from_one(s, &taker)) {
     }
-    measure(s, a);
+    return measure(s, a);
 }
 
 /* With nobody running there is nothing to wait for: fewer rows than asked for, but at least one. */
@@ -197,10 +198,11 @@ static bool over_quota(const qr_scheduler *s, uint32_t unit, uint32_t need, uint
            s->cache.pool.tenants[tenant].used + need > t->kv_limit + blocks_given;
 }
 
-static bool breaks_promises(const qr_scheduler *s, uint32_t unit)
+/* A forced admission comes when only PAUSED units hold promises: progress goes before them. */
+static bool breaks_promises(const qr_scheduler *s, uint32_t unit, qr_admission_mode mode)
 {
     const qr_request *r = request_of(s, unit);
-    if (s->options.capacity_policy != QUIRE_GUARANTEED_NO_EVICT || r->admitted) return false;
+    if (s->options.capacity_policy != QUIRE_GUARANTEED_NO_EVICT || r->admitted || mode == QR_ADMIT_FORCED) return false;
     return s->committed + r->committed > s->options.num_blocks;
 }
 
@@ -282,12 +284,13 @@ static quire_wait_reason try_admit(qr_scheduler *s, uint32_t unit, qr_admission_
     if (reason == QUIRE_WAIT_NONE) reason = check_rows(s, &a);
     if (reason != QUIRE_WAIT_NONE) return reason;
     if (mode == QR_ADMIT_NORMAL && over_quota(s, unit, a.need, 0, 0)) return QUIRE_WAIT_QUOTA;
-    if (wanted(&a) > qr_available(s)) take_for(s, &a);
+    if (wanted(&a) > qr_available(s)) reason = take_for(s, &a);
+    if (reason != QUIRE_WAIT_NONE) return reason;
     if (wanted(&a) > qr_available(s)) cut_rows(s, &a);
-    if (wanted(&a) > qr_available(s) || breaks_promises(s, unit)) {
+    if (wanted(&a) > qr_available(s) || breaks_promises(s, unit, mode)) {
         const uint32_t without_room = a.need + a.lost;
         *missing_out                = without_room > qr_available(s) ? without_room - qr_available(s) : 0;
-        return *missing_out > 0 || breaks_promises(s, unit) ? QUIRE_WAIT_BLOCKS : QUIRE_WAIT_WATERMARK;
+        return *missing_out > 0 || breaks_promises(s, unit, mode) ? QUIRE_WAIT_BLOCKS : QUIRE_WAIT_WATERMARK;
     }
     if (!take_blocks(s, &a)) {
         *missing_out = 1;

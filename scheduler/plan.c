@@ -152,14 +152,24 @@ static void schedule_leftover(qr_scheduler *s)
         if (s->sequences[u].entry != QR_NONE) widen(s, u);
 }
 
+static uint32_t senior_preempted(const qr_scheduler *s)
+{
+    uint32_t best = QR_NONE;
+    for (uint32_t u = s->preempted.head; u != QR_NONE; u = s->sequences[u].next)
+        if (qr_plan_may_run(s, u) &&
+            (best == QR_NONE || qr_rank_before(&s->sequences[u].rank, &s->sequences[best].rank)))
+            best = u;
+    return best;
+}
+
+/* The most senior RUNNING, else the head; guaranteed_no_evict: those it made a promise to before new ones. */
 static uint32_t forced_unit(const qr_scheduler *s)
 {
     for (uint32_t u = s->running.head; u != QR_NONE; u = s->sequences[u].next)
         if (qr_plan_may_run(s, u)) return u;
-    if (s->suspect_count == 0) return qr_tenant_head(s, false);
-    for (uint32_t u = s->preempted.head; u != QR_NONE; u = s->sequences[u].next)
-        if (s->sequences[u].probed) return u;
-    return QR_NONE;
+    const bool     old_first = s->suspect_count > 0 || s->options.capacity_policy == QUIRE_GUARANTEED_NO_EVICT;
+    const uint32_t preempted = old_first ? senior_preempted(s) : QR_NONE;
+    return preempted != QR_NONE || s->suspect_count > 0 ? preempted : qr_tenant_head(s, false);
 }
 
 /* Nothing could be planned, though something lives: the most senior takes what it needs for one row from anybody. */

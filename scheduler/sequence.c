@@ -349,7 +349,7 @@ void qr_request_close(qr_scheduler *s, uint32_t request)
     if (r->live > 0) return;
     for (uint32_t record = r->first; record != QR_NONE; record = s->sequences[record].sibling)
         if (s->sequences[record].state == QR_SEQUENCE_RETIRING) return;
-    s->committed -= r->committed;
+    if (r->admitted) s->committed -= r->committed;
     r->committed = 0;
     qr_tenant_request_closed(s, r->tenant);
     s->done_requests[s->done_count++] = request;

@@ -61,9 +61,29 @@ void driver_stop(driver *d)
     free(d->slots), free(d->requests), free(d->results), free(d->candidates), free(d->candidate_logprobs);
 }
 
+/* What lives, for a failing test's message. */
+static void driver_print(const driver *d)
+{
+    static const char *const states[] = {"none", "queued", "running", "preempted", "paused", "retiring", "done"};
+    const quire_stats        stats    = driver_stats(d);
+    print_message("blocks: used %u cached %u free %u of %u; block_size %u\n", (unsigned)stats.blocks_used,
+                  (unsigned)stats.blocks_cached, (unsigned)stats.blocks_free, (unsigned)stats.blocks,
+                  d->options.block_size);
+    for (uint32_t i = 0; i < qr_scheduler_record_count(d->scheduler); i++) {
+        qr_sequence_view v;
+        qr_scheduler_sequence(d->scheduler, i, &v);
+        if (v.state == QR_SEQUENCE_NONE || v.state == QR_SEQUENCE_DONE) continue;
+        print_message("%llu.%u %s: prompt %u output %u/%u computed %u blocks %u cross %u n %u beams %u reason %d\n",
+                      (unsigned long long)v.id, v.index, states[v.state], v.prompt_count, v.output_count,
+                      v.request->max_tokens, v.computed, v.block_count, v.cross_length, v.request->n,
+                      v.request->beam_width, (int)v.state);
+    }
+}
+
 void driver_check(driver *d)
 {
     const char *verdict = qr_scheduler_check(d->scheduler);
+    if (verdict != NULL) driver_print(d);
     if (verdict != NULL) fail_msg("step %llu: %s", (unsigned long long)d->steps, verdict);
 }
 
@@ -253,7 +273,10 @@ bool driver_step(driver *d)
 void driver_run(driver *d, uint32_t max_steps)
 {
     for (uint32_t i = 0; i < max_steps && !qr_scheduler_idle(d->scheduler); i++) driver_step(d);
-    assert_true(qr_scheduler_idle(d->scheduler));
+    if (!qr_scheduler_idle(d->scheduler)) {
+        driver_print(d);
+        fail_msg("not idle after %u steps", max_steps);
+    }
     const quire_stats stats = driver_stats(d);
     assert_int_equal(stats.blocks_used, 0);
     assert_int_equal(stats.blocks_free + stats.blocks_cached, stats.blocks);
