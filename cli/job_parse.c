@@ -326,14 +326,35 @@ qr_job *qr_job_parse(const char *line, size_t length, uint64_t number, const qr_
     return job;
 }
 
+/* The members of quire_request that have another name in a line. */
+static const char *line_name(const char *member)
+{
+    static const char *const names[][2] = {
+        {"prompt_count", "prompt"},     {"encoder_count", "encoder_input"},   {"stop_count", "stop_token_ids"},
+        {"stop", "stop_token_ids"},     {"allowed", "allowed_token_ids"},     {"allowed_count", "allowed_token_ids"},
+        {"banned", "banned_token_ids"}, {"banned_count", "banned_token_ids"}, {"logit_bias_count", "logit_bias"},
+        {"deadline_ns", "deadline_ms"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+        if (strcmp(names[i][0], member) == 0) return names[i][1];
+    return member;
+}
+
+/* "top_p: ..." and "prompt[3]: ..." begin with a field. */
 void qr_job_error_of(const quire_error *error, qr_job_error *error_out)
 {
-    const char *message = error->message[0] != '\0' ? error->message : quire_status_text(error->status);
-    size_t      name    = strspn(message, "abcdefghijklmnopqrstuvwxyz_");
-    *error_out          = (qr_job_error){.status = error->status};
-    if (name == 0 || name >= sizeof error_out->field || message[name] != ':' || message[name + 1] != ' ') name = 0;
-    memcpy(error_out->field, message, name);
-    snprintf(error_out->message, sizeof error_out->message, "%s", message + (name ? name + 2 : 0));
+    const char  *message = error->message[0] != '\0' ? error->message : quire_status_text(error->status);
+    char         member[sizeof error_out->field];
+    const size_t name = strspn(message, "abcdefghijklmnopqrstuvwxyz_");
+    *error_out        = (qr_job_error){.status = error->status};
+    const char *rest  = message + name;
+    if (error->status == QUIRE_ERR_INVALID && name > 0 && name < sizeof member && (*rest == ':' || *rest == '[')) {
+        snprintf(member, sizeof member, "%.*s", (int)name, message);
+        snprintf(error_out->field, sizeof error_out->field, "%s", line_name(member));
+        message = rest + (*rest == ':' ? 1 : 0);
+        while (*message == ' ') ++message;
+    }
+    snprintf(error_out->message, sizeof error_out->message, "%s", message);
 }
 
 quire_status qr_job_defaults_of(const quire_config *config, qr_job_defaults *defaults_out, quire_error *error)

@@ -118,7 +118,10 @@ class Lines(unittest.TestCase):
         self.assertEqual(refused[6]["id"], "b2")
         self.assertEqual(refused[6]["error"]["field"], "top_p")
         self.assertEqual(refused[6]["error"]["message"], "2 is above the maximum 1")
-        self.assertIn("prompt", json.dumps(refused[8]["error"]))
+        fields = {a["id"]: a["error"].get("field") for a in refused.values()}
+        for id in ("b3", "b4", "b5", "b6"):
+            self.assertEqual(fields[id], "prompt", id)
+        self.assertEqual((fields["b8"], fields["b10"], fields["b11"]), ("encoder_input", "n", "max_tokens"))
 
     def test_a_bad_line_does_not_change_the_others(self):
         request = {"id": "w", "prompt": [7, 8, 9], "max_tokens": 8, "ignore_eos": True, "logits": True}

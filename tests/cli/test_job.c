@@ -298,6 +298,11 @@ static void the_engines_message_is_split_into_field_and_sentence(void **state)
     qr_job_error_of(&(quire_error){QUIRE_ERR_INVALID, "top_k: 9 is above the maximum 8"}, &found);
     assert_string_equal(found.field, "top_k");
     assert_string_equal(found.message, "9 is above the maximum 8");
+    qr_job_error_of(&(quire_error){QUIRE_ERR_INVALID, "encoder_count: 20 is not in 1..16"}, &found);
+    assert_string_equal(found.field, "encoder_input");
+    qr_job_error_of(&(quire_error){QUIRE_ERR_INVALID, "stop[3]: id 9 is not in 0..7"}, &found);
+    assert_string_equal(found.field, "stop_token_ids");
+    assert_string_equal(found.message, "[3]: id 9 is not in 0..7");
     qr_job_error_of(&(quire_error){QUIRE_ERR_TOO_LONG, "needs 3 blocks: 2 exist"}, &found);
     assert_string_equal(found.field, "");
     assert_string_equal(found.message, "needs 3 blocks: 2 exist");
