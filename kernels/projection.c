@@ -60,6 +60,7 @@ struct qr_projection_context {
     plan                         *plans;
     verdict                      *verdicts;
     char                          implementation[64], logged[64];
+    bool                          refused[3]; /* by dtype: oneDNN has no packed matmul, which was logged */
     bool                          batch_invariant;
     thread_scratch                scratch[]; /* [thread_count] */
 };
@@ -250,10 +251,20 @@ static quire_status plan_get(qr_projection *projection, uint32_t thread, plan **
     return QUIRE_OK;
 }
 
+/* Once per dtype: where brgemm is what this instruction set is meant to run, its absence must be seen. */
+static void report_refusal(qr_projection_context *c, qr_dtype dtype, const char *why)
+{
+    static const char names[][5] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
+    if (!c->refused[dtype])
+        qr_log_write(c->options.log, QUIRE_LOG_WARN, "projections in %s run on quire's own kernels: %s", names[dtype],
+                     why);
+    c->refused[dtype] = true;
+}
+
 /* ERR_UNSUPPORTED turns oneDNN off for this projection; other errors are the caller's. */
 static quire_status choose_path(qr_projection *p, quire_error *error)
 {
-    const qr_projection_context *c = p->context;
+    qr_projection_context *c = p->context;
     p->plain = !p->format->onednn_layout && p->shape.dtype == QR_F32 && strcmp(c->kernels->isa, "avx2") == 0 &&
                c->options.small_m == QUIRE_SMALL_M_ONEDNN;
     if (c->onednn == NULL || !(p->format->onednn_layout || p->plain)) return QUIRE_OK;
@@ -263,7 +274,7 @@ static quire_status choose_path(qr_projection *p, quire_error *error)
         if (p->shards[t].group_count == 0) continue;
         const quire_status status = plan_get(p, t, &p->shards[t].plan, &why);
         if (status == QUIRE_ERR_UNSUPPORTED) {
-            qr_log_write(c->options.log, QUIRE_LOG_DEBUG, "%s: %s", p->shape.name, why.message);
+            report_refusal(p->context, p->shape.dtype, why.message);
             p->onednn = p->plain = false;
             return QUIRE_OK;
         }
