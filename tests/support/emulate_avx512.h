@@ -85,6 +85,29 @@ EMULATED void emulated_mask_storeu_epi8(void *to, __mmask16 mask, __m128i x)
 }
 #define _mm_mask_storeu_epi8(to, mask, x) emulated_mask_storeu_epi8(to, mask, x)
 
+/* ---- what SIMDe has, but in many small steps: these two are most of a kernel's time ---- */
+
+EMULATED __m512 emulated_fmadd_ps(__m512 a, __m512 b, __m512 c) { return a * b + c; } /* not fused, as the scalar ISA */
+#undef _mm512_fmadd_ps
+#define _mm512_fmadd_ps(a, b, c) emulated_fmadd_ps(a, b, c)
+
+EMULATED __m512 emulated_set1_ps(float x)
+{
+    const __m512 all = {x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+    return all;
+}
+#undef _mm512_set1_ps
+#define _mm512_set1_ps(x) emulated_set1_ps(x)
+
+EMULATED __m512i emulated_set1_epi32(int x)
+{
+    lanes512 r;
+    for (int i = 0; i < 16; i++) r.i32[i] = x;
+    EMULATED_RESULT(__m512i, r);
+}
+#undef _mm512_set1_epi32
+#define _mm512_set1_epi32(x) emulated_set1_epi32(x)
+
 /* ---- conversions ---- */
 
 EMULATED __m256i emulated_cvtepi32_epi16(__m512i x)
@@ -135,15 +158,15 @@ EMULATED __m128i emulated_cvtusepi32_epi8(__m512i x)
 
 /* ---- dot products ---- */
 
-EMULATED uint32_t emulated_flush(uint32_t bits) { return (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits; }
-EMULATED float    emulated_f32(uint32_t bits)
+static inline uint32_t emulated_flush(uint32_t bits) { return (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits; }
+static inline float    emulated_f32(uint32_t bits)
 {
     float x;
     bits = emulated_flush(bits); /* vdpbf16ps: denormals are zeros, in and out */
     memcpy(&x, &bits, 4);
     return x;
 }
-EMULATED uint32_t emulated_bits(float x)
+static inline uint32_t emulated_bits(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, 4);
