@@ -54,6 +54,7 @@ static quire_status validate(const quire_engine *engine, const quire_request *re
                              quire_error *error)
 {
     QR_TRY(qr_options_copy("quire_request", request, sizeof request->size, copy, sizeof *copy, error));
+    if (copy->prompt_count == 0) copy->prompt = NULL; /* encoder-decoder: the model's start token */
     QR_TRY(qr_scheduler_validate(&engine->scheduler_options, copy, error));
     return check_logits(engine, copy, error);
 }

@@ -50,7 +50,7 @@ struct quire_engine {
     bool             backlog;     /* some events found no room in the outbox */
     uint64_t         steps, step_ns, activity_seen;
     uint64_t         unstarted, unstarted_by[6]; /* requests, sequences by quire_finish, that the scheduler never had */
-    bool             idle;           /* nothing live after the last step */
+    bool             idle;                       /* nothing live after the last step */
 
     pthread_mutex_t scheduler_mutex, stats_mutex;
     quire_stats     stats; /* after the last step */

@@ -214,8 +214,8 @@ static quire_status check_tenant(const quire_engine_options *options, uint32_t i
     if (tenant->name == NULL || strnlen(tenant->name, QUIRE_MAX_TENANT_NAME + 1) > QUIRE_MAX_TENANT_NAME)
         return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %u: name: is missing or longer than %d bytes", i,
                        QUIRE_MAX_TENANT_NAME);
-    if (tenant->weight != 0 && !in_range(tenant->weight, 0.01f, 1000))
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: weight: %g is not in 0.01..1000", tenant->name,
+    if (tenant->weight != 0 && !in_range(tenant->weight, 1, 1000))
+        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: weight: %g is not in 1..1000", tenant->name,
                        (double)tenant->weight);
     if (tenant->max_kv_fraction != 0 && !in_range(tenant->max_kv_fraction, 0.01f, 1))
         return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: max_kv_fraction: %g is not in 0.01..1", tenant->name,

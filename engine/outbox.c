@@ -10,6 +10,8 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+_Static_assert(sizeof(quire_event) == 64, "an event is 64 bytes, frozen");
+
 enum { TOKENS_PER_SEQUENCE = 128 }; /* in the ring, for each that can run at once */
 
 void qr_outbox_layout(qr_outbox *outbox, qr_arena *arena, const qr_outbox_limits *limits, qr_ledger *ledger)

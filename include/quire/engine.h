@@ -33,7 +33,7 @@ typedef enum quire_bind { QUIRE_BIND_CORE = 0, QUIRE_BIND_PU = 1, QUIRE_BIND_NON
 
 typedef struct quire_tenant_options {
     const char *name;
-    float       weight;              /* 0.01..1000; 0 = 1 */
+    float       weight;              /* 1..1000; 0 = 1 */
     float       max_kv_fraction;     /* 0.01..1; 0 = 1 */
     uint32_t    max_num_seqs;        /* 0 = the engine's */
     uint32_t    max_num_queued_reqs; /* 0 = the engine's */

@@ -133,6 +133,7 @@ typedef struct quire_event {
     uint8_t          reserved;
     uint32_t         sequence; /* 0..n-1; beam search: rank of the hypothesis */
     const void      *detail; /* TOKEN: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */
+    uint64_t         reserved_too; /* 0 */
 } quire_event;
 
 #endif

@@ -196,7 +196,7 @@ static void tenants_are_checked_one_by_one(void **state)
 {
     (void)state;
     quire_error          error;
-    quire_tenant_options good[2] = {{.name = "a", .weight = 0.5f}, {.name = "b", .max_kv_fraction = 0.01f}};
+    quire_tenant_options good[2] = {{.name = "a", .weight = 1000}, {.name = "b", .max_kv_fraction = 0.01f}};
     quire_engine_options options = {.tenants = good, .tenant_count = 2};
     assert_int_equal(resolve(&options, &error), QUIRE_OK);
     good[1].name = "a";
@@ -204,6 +204,8 @@ static void tenants_are_checked_one_by_one(void **state)
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
     assert_string_equal(error.message, "[[tenant]] a: is given twice");
     good[1] = (quire_tenant_options){.name = "b", .weight = 1001};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    good[1] = (quire_tenant_options){.name = "b", .weight = 0.5f};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
     good[1] = (quire_tenant_options){.name = "b", .weight = NAN};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);

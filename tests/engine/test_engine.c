@@ -1,0 +1,966 @@
+/* The engine from submit to the last event, on a small random model. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <quire/quire.h>
+
+enum { VOCAB = 256, MAX_STEPS = 20000, MAX_ANSWERS = 64, MAX_OUTPUT = 256 };
+
+/* What came back for one sequence. */
+typedef struct answer {
+    int32_t             tokens[MAX_OUTPUT];
+    float               logprobs[MAX_OUTPUT];
+    uint32_t            count;
+    bool                finished, last;
+    quire_finish        finish;
+    quire_status        status;
+    quire_finish_detail detail;
+} answer;
+
+typedef struct fixture {
+    quire_model  *model;
+    quire_engine *engine;
+    answer        answers[MAX_ANSWERS][4]; /* by user_data - 1, then by sequence */
+} fixture;
+
+static fixture shared;
+
+static quire_engine_options small_options(void)
+{
+    return (quire_engine_options){.size                   = sizeof(quire_engine_options),
+                                  .max_num_seqs           = 4,
+                                  .max_num_batched_tokens = 32,
+                                  .num_kv_blocks          = 64,
+                                  .max_model_len          = 512,
+                                  .threads                = 2,
+                                  .bind                   = QUIRE_BIND_NONE,
+                                  .max_logits_in_flight   = 8,
+                                  .logger                 = {.level = QUIRE_LOG_ERROR}};
+}
+
+static quire_engine *create(const quire_engine_options *options)
+{
+    quire_engine *engine = NULL;
+    quire_error   error  = {0};
+    if (quire_engine_create(options, shared.model, &engine, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return engine;
+}
+
+static void open_engine(const quire_engine_options *options)
+{
+    memset(shared.answers, 0, sizeof shared.answers);
+    shared.engine = create(options);
+}
+
+static int open_default(void **state)
+{
+    (void)state;
+    const quire_engine_options options = small_options();
+    open_engine(&options);
+    return 0;
+}
+
+static int close_engine(void **state)
+{
+    (void)state;
+    quire_engine_destroy(shared.engine);
+    shared.engine = NULL;
+    return 0;
+}
+
+static int open_model(void **state)
+{
+    (void)state;
+    const quire_model_options options = {.size = sizeof options, .weight_dtype = QUIRE_DTYPE_F32, .weight_seed = 3};
+    return quire_model_synthetic("tiny", &options, &shared.model, NULL) == QUIRE_OK ? 0 : -1;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    quire_model_destroy(shared.model);
+    return 0;
+}
+
+static void *mark(int number) { return (void *)(intptr_t)number; }
+
+/* Request `number` has a prompt of its own. */
+static quire_request request_of(int number, uint32_t prompt_count, uint32_t max_tokens, int32_t *prompt)
+{
+    for (uint32_t i = 0; i < prompt_count; i++) prompt[i] = (int32_t)((uint32_t)number * 31 + i * 7) % VOCAB;
+    return (quire_request){.size         = sizeof(quire_request),
+                           .prompt       = prompt,
+                           .prompt_count = prompt_count,
+                           .max_tokens   = max_tokens,
+                           .ignore_eos   = 1,
+                           .user_data    = mark(number)};
+}
+
+static quire_request_id submit(const quire_request *request)
+{
+    quire_request_id id    = 0;
+    quire_error      error = {0};
+    if (quire_engine_submit(shared.engine, request, &id, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return id;
+}
+
+static quire_request_id submit_plain(int number, uint32_t prompt_count, uint32_t max_tokens)
+{
+    int32_t             prompt[512];
+    const quire_request request = request_of(number, prompt_count, max_tokens, prompt);
+    return submit(&request);
+}
+
+static answer *answer_of(const quire_event *event)
+{
+    return &shared.answers[(intptr_t)event->user_data - 1][event->sequence];
+}
+
+/* The stream rule: indices 0, 1, 2, ... once each, then one end. */
+static void note(const quire_event *event)
+{
+    answer *to = answer_of(event);
+    assert_false(to->finished);
+    if (event->kind == QUIRE_EVENT_TOKEN) {
+        assert_int_equal(event->index, to->count);
+        assert_true(to->count < MAX_OUTPUT);
+        to->tokens[to->count]     = event->token;
+        to->logprobs[to->count++] = event->logprob;
+        return;
+    }
+    assert_int_equal(event->kind, QUIRE_EVENT_FINISHED);
+    to->finished = true;
+    to->last     = event->last;
+    to->finish   = (quire_finish)event->finish;
+    to->status   = (quire_status)event->status;
+    to->detail   = *(const quire_finish_detail *)event->detail;
+}
+
+/* Returns how many requests ended. */
+static int take_events(void)
+{
+    quire_event  events[32];
+    const size_t count = quire_engine_poll(shared.engine, events, 32);
+    int          ended = 0;
+    for (size_t i = 0; i < count; i++) {
+        note(&events[i]);
+        ended += events[i].kind == QUIRE_EVENT_FINISHED && events[i].last;
+    }
+    return ended;
+}
+
+static uint32_t step(void)
+{
+    quire_step report;
+    assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
+    return report.rows;
+}
+
+static void run_until_ended(int requests)
+{
+    for (int i = 0; i < MAX_STEPS && requests > 0; i++) {
+        step();
+        requests -= take_events();
+    }
+    assert_int_equal(requests, 0);
+}
+
+static void same_tokens(const answer *a, const answer *b)
+{
+    assert_int_equal(a->count, b->count);
+    assert_memory_equal(a->tokens, b->tokens, a->count * sizeof *a->tokens);
+    assert_memory_equal(a->logprobs, b->logprobs, a->count * sizeof *a->logprobs);
+}
+
+/* ---- decoding ---- */
+
+static void a_request_is_decoded_to_its_max_tokens(void **state)
+{
+    (void)state;
+    submit_plain(1, 40, 20);
+    run_until_ended(1);
+    const answer *a = &shared.answers[0][0];
+    assert_int_equal(a->count, 20);
+    assert_int_equal(a->finish, QUIRE_FINISH_LENGTH);
+    assert_int_equal(a->status, QUIRE_OK);
+    assert_true(a->last);
+    assert_int_equal(a->detail.prompt_tokens, 40);
+    assert_int_equal(a->detail.output_tokens, 20);
+    for (uint32_t i = 0; i < a->count; i++) {
+        assert_in_range(a->tokens[i], 0, VOCAB - 1);
+        assert_true(a->logprobs[i] < 0);
+    }
+}
+
+static void the_times_of_a_request_are_in_order_and_its_waits_add_up(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 8; i++) submit_plain(i, 50, 10);
+    run_until_ended(8);
+    for (int i = 0; i < 8; i++) {
+        const quire_finish_detail *d = &shared.answers[i][0].detail;
+        assert_true(d->submit_ns <= d->first_planned_ns && d->first_planned_ns <= d->prompt_done_ns);
+        assert_true(d->prompt_done_ns <= d->first_token_ns && d->first_token_ns < d->finish_ns);
+        uint64_t waits = 0;
+        for (int w = 0; w < 16; w++) waits += d->wait_ns[w];
+        assert_int_equal(waits, d->finish_ns - d->submit_ns);
+    }
+}
+
+static void a_sequence_gets_the_same_bits_alone_and_in_company(void **state)
+{
+    (void)state;
+    submit_plain(1, 37, 30);
+    run_until_ended(1);
+    const answer alone = shared.answers[0][0];
+    quire_engine_flush_cache(shared.engine);
+    memset(shared.answers, 0, sizeof shared.answers);
+    for (int i = 12; i > 0; i--) submit_plain(i, 37 + (uint32_t)(i - 1) * 5, 30);
+    run_until_ended(12);
+    same_tokens(&alone, &shared.answers[0][0]);
+}
+
+static void sequences_of_one_request_differ_and_repeat_with_their_seed(void **state)
+{
+    (void)state;
+    int32_t       prompt[16];
+    quire_request request = request_of(1, 16, 24, prompt);
+    request.n             = 3;
+    request.sampling      = (quire_sampling){.temperature = 1, .seed = 7};
+    submit(&request);
+    request.user_data = mark(2);
+    submit(&request);
+    run_until_ended(2);
+    for (int s = 0; s < 3; s++) {
+        assert_int_equal(shared.answers[0][s].count, 24);
+        same_tokens(&shared.answers[0][s], &shared.answers[1][s]);
+    }
+    assert_memory_not_equal(shared.answers[0][0].tokens, shared.answers[0][1].tokens, 24 * sizeof(int32_t));
+    assert_int_equal(shared.answers[0][0].last + shared.answers[0][1].last + shared.answers[0][2].last, 1);
+}
+
+static void a_stop_id_ends_the_sequence_and_stays_in_the_output(void **state)
+{
+    (void)state;
+    submit_plain(1, 20, 12);
+    run_until_ended(1);
+    const int32_t stop  = shared.answers[0][0].tokens[5];
+    uint32_t      first = 0;
+    while (shared.answers[0][0].tokens[first] != stop) first++;
+    int32_t       prompt[20];
+    quire_request request = request_of(1, 20, 12, prompt);
+    request.stop          = &stop;
+    request.stop_count    = 1;
+    request.user_data     = mark(2);
+    submit(&request);
+    run_until_ended(1);
+    assert_int_equal(shared.answers[1][0].finish, QUIRE_FINISH_STOP);
+    assert_int_equal(shared.answers[1][0].count, first + 1);
+    assert_int_equal(shared.answers[1][0].tokens[first], stop);
+}
+
+static void a_repeated_prompt_comes_from_the_cache_until_it_is_flushed(void **state)
+{
+    (void)state;
+    submit_plain(1, 100, 4);
+    run_until_ended(1);
+    int32_t       prompt[100];
+    quire_request request = request_of(1, 100, 4, prompt);
+    request.user_data     = mark(2);
+    submit(&request);
+    run_until_ended(1);
+    assert_int_equal(shared.answers[1][0].detail.cached_tokens, 96);
+    same_tokens(&shared.answers[0][0], &shared.answers[1][0]);
+    quire_engine_flush_cache(shared.engine);
+    request.user_data = mark(3);
+    submit(&request);
+    run_until_ended(1);
+    assert_int_equal(shared.answers[2][0].detail.cached_tokens, 0);
+    same_tokens(&shared.answers[0][0], &shared.answers[2][0]);
+}
+
+/* 24 blocks of 32 tokens for 4 sequences of up to 300: the pool runs out while they decode. */
+static void preempted_sequences_lose_and_repeat_nothing(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 4; i++) submit_plain(i, 100, 200);
+    run_until_ended(4);
+    answer reference[4];
+    for (int i = 0; i < 4; i++) reference[i] = shared.answers[i][0];
+    close_engine(NULL);
+
+    quire_engine_options options = small_options();
+    options.num_kv_blocks        = 24;
+    open_engine(&options);
+    for (int i = 1; i <= 4; i++) submit_plain(i, 100, 200);
+    run_until_ended(4);
+    uint32_t preemptions = 0;
+    for (int i = 0; i < 4; i++) {
+        same_tokens(&reference[i], &shared.answers[i][0]);
+        preemptions += shared.answers[i][0].detail.preemptions;
+    }
+    assert_true(preemptions > 0);
+}
+
+/* ---- what events carry ---- */
+
+static uint32_t argmax(const float *logits)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < VOCAB; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+static double log_softmax(const float *logits, uint32_t token)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < VOCAB; i++) sum += exp((double)logits[i] - (double)logits[token]);
+    return -log(sum);
+}
+
+/* Collects which token indices came with logits, as a string of digits and letters. */
+static void collect_logits(quire_request request, char *indices)
+{
+    submit(&request);
+    for (int i = 0; i < MAX_STEPS; i++) {
+        quire_event event;
+        step();
+        if (quire_engine_poll(shared.engine, &event, 1) == 0) continue;
+        note(&event);
+        if (event.kind == QUIRE_EVENT_FINISHED) return;
+        const quire_token_detail *detail = event.detail;
+        if (detail == NULL || detail->logits == NULL) continue;
+        *indices++ = (char)('0' + event.index);
+        assert_int_equal(argmax(detail->logits), event.token);
+        assert_true(fabs(log_softmax(detail->logits, (uint32_t)event.token) - (double)event.logprob) < 1e-4);
+    }
+}
+
+static void logits_come_with_the_tokens_they_were_asked_for(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t    wanted;
+        const char *indices;
+    } cases[] = {{QUIRE_LOGITS_NONE, ""},
+                 {QUIRE_LOGITS_FIRST, "0"},
+                 {QUIRE_LOGITS_LAST, "5"},
+                 {QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST, "05"},
+                 {QUIRE_LOGITS_ALL, "012345"}};
+    for (int i = 0; i < 5; i++) {
+        int32_t       prompt[10];
+        char          indices[16] = "";
+        quire_request request     = request_of(i + 1, 10, 6, prompt);
+        request.logits            = cases[i].wanted;
+        collect_logits(request, indices);
+        assert_string_equal(indices, cases[i].indices);
+    }
+}
+
+static void logits_are_refused_where_no_slots_were_asked_for(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.max_logits_in_flight = 0;
+    open_engine(&options);
+    int32_t          prompt[4];
+    quire_request_id id;
+    quire_error      error;
+    quire_request    request = request_of(1, 4, 4, prompt);
+    request.logits           = QUIRE_LOGITS_LAST;
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "max_logits_in_flight"));
+}
+
+static void one_logits_slot_is_enough_for_many_requests(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.max_logits_in_flight = 1;
+    open_engine(&options);
+    int      ended   = 0;
+    uint32_t seen[7] = {0};
+    for (int i = 1; i <= 6; i++) {
+        int32_t       prompt[8];
+        quire_request request = request_of(i, 8, 5, prompt);
+        request.logits        = i % 2 ? QUIRE_LOGITS_ALL : QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST;
+        submit(&request);
+    }
+    for (int i = 0; i < MAX_STEPS && ended < 6; i++) {
+        quire_event event;
+        if (i % 3 == 0) step();
+        if (quire_engine_poll(shared.engine, &event, 1) == 0) continue;
+        note(&event);
+        ended += event.kind == QUIRE_EVENT_FINISHED;
+        const quire_token_detail *detail = event.kind == QUIRE_EVENT_TOKEN ? event.detail : NULL;
+        if (detail == NULL) continue;
+        assert_int_equal(argmax(detail->logits), event.token);
+        seen[(intptr_t)event.user_data]++;
+    }
+    assert_int_equal(ended, 6);
+    for (int i = 1; i <= 6; i++) assert_int_equal(seen[i], i % 2 ? 5 : 2);
+}
+
+static void the_most_likely_tokens_come_in_order(void **state)
+{
+    (void)state;
+    int32_t       prompt[10];
+    quire_request request = request_of(1, 10, 5, prompt);
+    request.logprobs      = 20;
+    submit(&request);
+    for (int i = 0, tokens = 0; tokens < 5; i++) {
+        quire_event event;
+        assert_true(i < MAX_STEPS);
+        step();
+        if (quire_engine_poll(shared.engine, &event, 1) == 0 || event.kind != QUIRE_EVENT_TOKEN) continue;
+        const quire_token_detail *detail = event.detail;
+        assert_non_null(detail);
+        assert_int_equal(detail->top_count, 20);
+        assert_int_equal(detail->top_tokens[0], event.token);
+        assert_true(detail->top_logprobs[0] == event.logprob);
+        for (int k = 1; k < 20; k++) assert_true(detail->top_logprobs[k] <= detail->top_logprobs[k - 1]);
+        tokens++;
+    }
+}
+
+/* ---- refusals and early ends ---- */
+
+static void bad_requests_are_refused_and_harm_nobody(void **state)
+{
+    (void)state;
+    int32_t          prompt[600], outside = VOCAB;
+    quire_request_id id;
+    quire_error      error;
+    quire_request    request = request_of(1, 600, 1, prompt);
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
+    request        = request_of(1, 1, 1, prompt);
+    request.prompt = &outside;
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
+    request                      = request_of(1, 4, 1, prompt);
+    request.sampling.temperature = NAN;
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "temperature"));
+    request               = request_of(1, 4, 1, prompt);
+    request.encoder_input = prompt;
+    request.encoder_count = 2;
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(quire_engine_submit(shared.engine, NULL, &id, &error), QUIRE_ERR_INVALID);
+    submit_plain(2, 8, 4);
+    run_until_ended(1);
+    assert_int_equal(shared.answers[1][0].count, 4);
+    quire_stats stats = {.size = sizeof stats};
+    quire_engine_stats(shared.engine, &stats);
+    assert_int_equal(stats.requests_submitted, 1);
+    assert_int_equal(stats.requests_refused, 4);
+}
+
+static void requests_of_other_versions_are_read_by_their_size(void **state)
+{
+    (void)state;
+    struct {
+        quire_request request;
+        uint64_t      unknown;
+    } newer = {0};
+    int32_t          prompt[4];
+    quire_request_id id;
+    newer.request      = request_of(1, 4, 3, prompt);
+    newer.request.size = sizeof newer;
+    assert_int_equal(quire_engine_submit(shared.engine, &newer.request, &id, NULL), QUIRE_OK);
+    newer.unknown = 1;
+    assert_int_equal(quire_engine_submit(shared.engine, &newer.request, &id, NULL), QUIRE_ERR_INVALID);
+    quire_request older = request_of(2, 4, 3, prompt);
+    older.size          = offsetof(quire_request, encoder_input); /* max_tokens lies beyond: not seen */
+    older.user_data     = mark(3);
+    older.size          = 0;
+    assert_int_equal(quire_engine_submit(shared.engine, &older, &id, NULL), QUIRE_ERR_INVALID);
+    older.size = offsetof(quire_request, min_tokens);
+    assert_int_equal(quire_engine_submit(shared.engine, &older, &id, NULL), QUIRE_OK);
+    quire_event events[16];
+    uint32_t    tokens = 0, ends = 0;
+    for (int i = 0; i < 200 && ends < 2; i++) {
+        step();
+        const size_t count = quire_engine_poll(shared.engine, events, 16);
+        for (size_t k = 0; k < count; k++) {
+            tokens += events[k].kind == QUIRE_EVENT_TOKEN;
+            ends += events[k].kind == QUIRE_EVENT_FINISHED;
+        }
+    }
+    assert_int_equal(ends, 2);
+    assert_in_range(tokens, 4, 6); /* eos may end the second, whose ignore_eos is not seen */
+}
+
+static void a_request_that_can_never_fit_is_refused_with_what_is_missing(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.num_kv_blocks        = 8;
+    open_engine(&options);
+    int32_t             prompt[300];
+    quire_request_id    id;
+    quire_error         error;
+    const quire_request request = request_of(1, 300, 21, prompt);
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_TOO_LONG);
+    assert_non_null(strstr(error.message, "2 missing"));
+}
+
+static void a_full_queue_refuses_until_there_is_room(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.max_num_queued_reqs  = 3;
+    options.max_num_seqs         = 1;
+    open_engine(&options);
+    int32_t          prompt[8];
+    quire_request_id id;
+    for (int i = 1; i <= 3; i++) submit_plain(i, 8, 4);
+    const quire_request request = request_of(4, 8, 4, prompt);
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, NULL), QUIRE_ERR_FULL);
+    step();
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, NULL), QUIRE_OK);
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, NULL), QUIRE_ERR_FULL);
+    run_until_ended(4);
+}
+
+static void cancel_works_before_while_and_not_after(void **state)
+{
+    (void)state;
+    const quire_request_id pending = submit_plain(1, 8, 50);
+    assert_int_equal(quire_engine_cancel(shared.engine, pending), QUIRE_OK);
+    const quire_request_id running = submit_plain(2, 8, 50), other = submit_plain(3, 8, 10);
+    for (int i = 0; i < 6; i++) step();
+    assert_int_equal(quire_engine_cancel(shared.engine, running), QUIRE_OK);
+    run_until_ended(3);
+    assert_int_equal(shared.answers[0][0].finish, QUIRE_FINISH_CANCELLED);
+    assert_int_equal(shared.answers[0][0].count, 0);
+    assert_int_equal(shared.answers[1][0].finish, QUIRE_FINISH_CANCELLED);
+    assert_in_range(shared.answers[1][0].count, 1, 10);
+    assert_int_equal(shared.answers[2][0].finish, QUIRE_FINISH_LENGTH);
+    assert_int_equal(quire_engine_cancel(shared.engine, other), QUIRE_ERR_NOT_FOUND);
+    assert_int_equal(quire_engine_cancel(shared.engine, 12345), QUIRE_ERR_NOT_FOUND);
+}
+
+static void deadlines_end_requests_with_what_they_have(void **state)
+{
+    (void)state;
+    int32_t       prompt[8];
+    quire_request late = request_of(1, 8, 50, prompt), queued = request_of(2, 8, 50, prompt);
+    late.deadline_ns         = 20000000;
+    queued.queue_deadline_ns = 1;
+    submit(&late), submit(&queued);
+    step();
+    usleep(25000);
+    run_until_ended(2);
+    assert_int_equal(shared.answers[0][0].finish, QUIRE_FINISH_DEADLINE);
+    assert_in_range(shared.answers[0][0].count, 1, 49);
+    assert_int_equal(shared.answers[1][0].finish, QUIRE_FINISH_DEADLINE);
+    assert_int_equal(shared.answers[1][0].count, 0);
+}
+
+/* Every id is banned: nothing can be sampled, as with logits that are not finite. */
+static void a_request_that_cannot_be_sampled_fails_alone(void **state)
+{
+    (void)state;
+    int32_t       prompt[8];
+    const int32_t id      = 5;
+    quire_request request = request_of(1, 8, 10, prompt);
+    request.allowed       = &id;
+    request.banned        = &id;
+    request.allowed_count = request.banned_count = 1;
+    quire_request_id request_id;
+    if (quire_engine_submit(shared.engine, &request, &request_id, NULL) != QUIRE_OK) skip();
+    submit_plain(2, 8, 10);
+    run_until_ended(2);
+    assert_int_equal(shared.answers[0][0].finish, QUIRE_FINISH_ERROR);
+    assert_int_equal(shared.answers[0][0].status, QUIRE_ERR_EXECUTION);
+    assert_int_equal(shared.answers[1][0].count, 10);
+}
+
+/* ---- slow readers ---- */
+
+static void nothing_is_lost_when_nobody_reads_for_long(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.num_kv_blocks        = 256;
+    open_engine(&options);
+    for (int i = 1; i <= 8; i++) submit_plain(i, 8, 200);
+    uint32_t idle = 0;
+    for (int i = 0; i < MAX_STEPS && idle < 50; i++) idle = step() == 0 ? idle + 1 : 0;
+    assert_int_equal(idle, 50); /* the engine holds back */
+    quire_stats stats = {.size = sizeof stats};
+    quire_engine_stats(shared.engine, &stats);
+    assert_true(stats.tokens_output < 1600);
+    assert_true(stats.paused > 0);
+    run_until_ended(8);
+    for (int i = 0; i < 8; i++) assert_int_equal(shared.answers[i][0].count, 200);
+}
+
+static void a_dead_reader_costs_only_the_requests_it_held(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.consumer_timeout_ms  = 30;
+    open_engine(&options);
+    submit_plain(1, 8, 200);
+    for (int i = 0; i < 200; i++) step();
+    usleep(40000);
+    step();
+    submit_plain(2, 8, 10);
+    run_until_ended(2);
+    assert_int_equal(shared.answers[0][0].finish, QUIRE_FINISH_ERROR);
+    assert_int_equal(shared.answers[0][0].status, QUIRE_ERR_FULL);
+    assert_true(shared.answers[0][0].count > 0);
+    assert_int_equal(shared.answers[1][0].finish, QUIRE_FINISH_LENGTH);
+}
+
+/* ---- the process ---- */
+
+static void two_engines_in_one_process_do_not_meet(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    options.threads              = 1;
+    quire_engine *first = shared.engine, *second = create(&options);
+    submit_plain(1, 30, 20);
+    shared.engine = second;
+    int32_t       prompt[30];
+    quire_request request = request_of(1, 30, 20, prompt);
+    request.user_data     = mark(2);
+    submit(&request);
+    for (int ended = 0; ended < 2;) {
+        shared.engine = first;
+        step(), ended += take_events();
+        shared.engine = second;
+        step(), ended += take_events();
+    }
+    same_tokens(&shared.answers[0][0], &shared.answers[1][0]);
+    quire_engine_destroy(second);
+    shared.engine = first;
+}
+
+static int child_main(void)
+{
+    int32_t           prompt[4];
+    quire_request_id  id;
+    quire_step        report;
+    quire_event       event;
+    quire_explanation explanation;
+    quire_stats       stats   = {.size = sizeof stats};
+    quire_request     request = request_of(1, 4, 4, prompt);
+    if (quire_engine_submit(shared.engine, &request, &id, NULL) != QUIRE_ERR_FORKED) return 1;
+    if (quire_engine_step(shared.engine, &report) != QUIRE_ERR_FORKED) return 2;
+    if (quire_engine_run(shared.engine) != QUIRE_ERR_FORKED) return 3;
+    if (quire_engine_cancel(shared.engine, 1) != QUIRE_ERR_FORKED) return 4;
+    if (quire_engine_explain(shared.engine, 1, &explanation) != QUIRE_ERR_FORKED) return 5;
+    if (quire_engine_poll(shared.engine, &event, 1) != 0) return 6;
+    quire_engine_stats(shared.engine, &stats);
+    quire_engine_flush_cache(shared.engine);
+    quire_engine_stop(shared.engine);
+    quire_engine_destroy(shared.engine);
+    return 42;
+}
+
+static void a_forked_child_gets_errors_and_the_parent_goes_on(void **state)
+{
+    (void)state;
+    submit_plain(1, 8, 10);
+    for (int i = 0; i < 3; i++) step();
+    const pid_t child = fork();
+    if (child == 0) _exit(child_main());
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 42);
+    run_until_ended(1);
+    assert_int_equal(shared.answers[0][0].count, 10);
+}
+
+static void errno_and_the_signal_mask_stay_as_they_were(void **state)
+{
+    (void)state;
+    sigset_t before = {0}, after = {0};
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    errno = 7;
+    submit_plain(1, 8, 4);
+    assert_int_equal(errno, 7);
+    step();
+    assert_int_equal(errno, 7);
+    quire_event event;
+    while (quire_engine_poll(shared.engine, &event, 1) > 0) continue;
+    assert_int_equal(errno, 7);
+    quire_engine_stop(shared.engine);
+    assert_int_equal(errno, 7);
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    assert_memory_equal(&before, &after, sizeof before);
+}
+
+static void destroy_with_requests_in_flight_is_fine(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 8; i++) submit_plain(i, 8, 100);
+    for (int i = 0; i < 5; i++) step();
+    quire_engine_destroy(NULL);
+}
+
+static void stop_from_signal(int number)
+{
+    (void)number;
+    quire_engine_stop(shared.engine);
+}
+
+static void run_sleeps_when_idle_and_ends_by_stop_from_a_signal_handler(void **state)
+{
+    (void)state;
+    const struct sigaction action = {.sa_handler = stop_from_signal};
+    const struct itimerval soon = {.it_value = {.tv_usec = 50000}}, none = {0};
+    struct timespec        before, after;
+    sigaction(SIGALRM, &action, NULL);
+    submit_plain(1, 8, 6);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    assert_int_equal(quire_engine_run(shared.engine), QUIRE_OK);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+    setitimer(ITIMER_REAL, &none, NULL);
+    signal(SIGALRM, SIG_DFL);
+    assert_int_equal(take_events(), 1);
+    assert_int_equal(shared.answers[0][0].count, 6);
+    assert_int_equal(after.tv_sec, before.tv_sec); /* it did not spin */
+}
+
+static void an_idle_step_does_nothing(void **state)
+{
+    (void)state;
+    quire_step report;
+    assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
+    assert_int_equal(report.rows, 0);
+    assert_int_equal(report.running, 0);
+    struct pollfd descriptor = {.fd = quire_engine_event_fd(shared.engine), .events = POLLIN};
+    assert_int_equal(poll(&descriptor, 1, 0), 0);
+    submit_plain(1, 8, 2);
+    step();
+    assert_int_equal(poll(&descriptor, 1, 0), 1);
+}
+
+/* ---- looking in ---- */
+
+static void explain_tells_pending_running_and_unknown_apart(void **state)
+{
+    (void)state;
+    quire_explanation      explanation;
+    const quire_request_id id = submit_plain(1, 8, 20);
+    assert_int_equal(quire_engine_explain(shared.engine, id, &explanation), QUIRE_OK);
+    assert_int_equal(explanation.reason, QUIRE_WAIT_ORDER);
+    assert_true(explanation.wait_ns[QUIRE_WAIT_ORDER] > 0);
+    step();
+    assert_int_equal(quire_engine_explain(shared.engine, id, &explanation), QUIRE_OK);
+    assert_int_equal(explanation.reason, QUIRE_WAIT_NONE);
+    for (int i = 2; i <= 5; i++) submit_plain(i, 8, 20);
+    const quire_request_id sixth = submit_plain(6, 8, 20);
+    step();
+    assert_int_equal(quire_engine_explain(shared.engine, sixth, &explanation), QUIRE_OK);
+    assert_int_not_equal(explanation.reason, QUIRE_WAIT_NONE);
+    run_until_ended(6);
+    assert_int_equal(quire_engine_explain(shared.engine, id, &explanation), QUIRE_ERR_NOT_FOUND);
+    assert_int_equal(quire_engine_explain(shared.engine, 999, &explanation), QUIRE_ERR_NOT_FOUND);
+}
+
+static void counters_add_up(void **state)
+{
+    (void)state;
+    quire_stats stats = {.size = sizeof stats};
+    for (int i = 1; i <= 6; i++) submit_plain(i, 40, 10);
+    quire_engine_stats(shared.engine, &stats);
+    assert_int_equal(stats.waiting, 6);
+    assert_int_equal(stats.queued_tokens, 240);
+    run_until_ended(6);
+    step();
+    quire_engine_stats(shared.engine, &stats);
+    assert_int_equal(stats.requests_submitted, 6);
+    assert_int_equal(stats.requests_finished, 6);
+    assert_int_equal(stats.finished_by[QUIRE_FINISH_LENGTH], 6);
+    assert_int_equal(stats.tokens_output, 60);
+    assert_int_equal(stats.tokens_prompt + stats.tokens_cached, 240);
+    assert_int_equal(stats.blocks, 64);
+    assert_int_equal(stats.blocks_used, 0);
+    assert_int_equal(stats.blocks_used + stats.blocks_cached + stats.blocks_free, 64);
+    assert_int_equal(stats.waiting + stats.running + stats.paused, 0);
+    assert_int_equal(stats.threads, 2);
+    assert_int_equal(stats.block_size, 32);
+    assert_int_equal(stats.max_model_len, 512);
+    assert_int_equal(stats.kv_cache_bytes, stats.kv_bytes_per_token * 32 * 64);
+    assert_true(stats.steps > 10 && stats.step_ns > 0);
+    assert_true(stats.isa[0] != 0 && stats.implementation[0] != 0);
+
+    quire_stats older;
+    memset(&older, 0xee, sizeof older);
+    older.size = offsetof(quire_stats, steps);
+    quire_engine_stats(shared.engine, &older);
+    assert_int_equal(older.steps, 0xeeeeeeeeeeeeeeee);
+}
+
+static void a_step_reports_what_it_ran(void **state)
+{
+    (void)state;
+    quire_step report;
+    submit_plain(1, 20, 4), submit_plain(2, 8, 4);
+    assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
+    assert_int_equal(report.step, 1);
+    assert_int_equal(report.rows, 28);
+    assert_int_equal(report.rows_prompt, 28);
+    assert_int_equal(report.rows_logits, 2);
+    assert_int_equal(report.sequences, 2);
+    assert_int_equal(report.running, 2);
+    assert_true(report.forward_ns > 0 && report.weight_bytes > 0 && report.flops > 0);
+    assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
+    assert_int_equal(report.step, 2);
+    assert_int_equal(report.rows, 2);
+    assert_int_equal(report.rows_prompt, 0);
+}
+
+/* ---- creation ---- */
+
+static quire_status create_status(const quire_engine_options *options, quire_error *error)
+{
+    quire_engine      *engine = (quire_engine *)&shared;
+    const quire_status status = quire_engine_create(options, shared.model, &engine, error);
+    if (status != QUIRE_OK) assert_null(engine);
+    quire_engine_destroy(status == QUIRE_OK ? engine : NULL);
+    return status;
+}
+
+static void sizes_that_cannot_be_are_refused_at_creation(void **state)
+{
+    (void)state;
+    quire_error          error;
+    quire_engine_options options = small_options();
+    options.num_kv_blocks        = 0;
+    options.kv_cache_bytes       = (uint64_t)1 << 50;
+    assert_int_equal(create_status(&options, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "1125899906842624 bytes are above"));
+    options               = small_options();
+    options.max_model_len = 4096;
+    assert_int_equal(create_status(&options, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[model] max_model_len: 4096 is above the model's own limit 2048");
+    options      = small_options();
+    options.size = 0;
+    assert_int_equal(create_status(&options, &error), QUIRE_ERR_INVALID);
+    options         = small_options();
+    options.cpus    = "0-0";
+    options.threads = 3;
+    options.bind    = QUIRE_BIND_CORE;
+    assert_int_equal(create_status(&options, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(create_status(NULL, &error), QUIRE_ERR_INVALID);
+    quire_engine *engine;
+    options = small_options();
+    assert_int_equal(quire_engine_create(&options, NULL, &engine, &error), QUIRE_ERR_INVALID);
+}
+
+static void remember_warning(void *context, quire_log_level level, const char *line)
+{
+    if (level == QUIRE_LOG_WARN) strncat(context, line, 1000);
+}
+
+static void a_pool_too_small_for_the_longest_sequence_is_a_warning(void **state)
+{
+    (void)state;
+    char                 log[2048] = "";
+    quire_engine_options options   = small_options();
+    options.num_kv_blocks          = 10;
+    options.logger                 = (quire_logger){.context = log, .write = remember_warning};
+    assert_int_equal(create_status(&options, NULL), QUIRE_OK);
+    assert_non_null(strstr(log, "hold a sequence of 321 tokens at most, max_model_len is 512"));
+}
+
+static void an_encoder_decoder_model_goes_the_same_way(void **state)
+{
+    (void)state;
+    const quire_shape_override shape[]      = {{"num_layers", 2},    {"num_decoder_layers", 2}, {"d_model", 64},
+                                               {"d_ff", 128},        {"num_heads", 4},          {"d_kv", 16},
+                                               {"vocab_size", VOCAB}};
+    const quire_model_options  options      = {.size         = sizeof options,
+                                               .weight_dtype = QUIRE_DTYPE_F32,
+                                               .shape        = shape,
+                                               .shape_count  = sizeof shape / sizeof *shape};
+    quire_model               *decoder_only = shared.model;
+    quire_error                error;
+    if (quire_model_synthetic("t5-small", &options, &shared.model, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    const quire_engine_options engine_options = small_options();
+    open_engine(&engine_options);
+    int32_t       encoder[30], none[1];
+    quire_request request = request_of(1, 0, 8, none);
+    for (int i = 0; i < 30; i++) encoder[i] = 3 + i;
+    request.encoder_input = encoder;
+    request.encoder_count = 30;
+    submit(&request);
+    request.user_data = mark(2);
+    submit(&request);
+    run_until_ended(2);
+    assert_int_equal(shared.answers[0][0].count, 8);
+    assert_int_equal(shared.answers[0][0].detail.encoder_tokens, 30);
+    same_tokens(&shared.answers[0][0], &shared.answers[1][0]);
+    quire_stats stats = {.size = sizeof stats};
+    quire_engine_stats(shared.engine, &stats);
+    assert_int_equal(stats.encoder_runs, 1);
+    close_engine(NULL);
+    quire_model_destroy(shared.model);
+    shared.model = decoder_only;
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, open_default, close_engine)
+#define TEST_OWN(function) cmocka_unit_test_setup_teardown(function, NULL, close_engine)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_request_is_decoded_to_its_max_tokens),
+        TEST(the_times_of_a_request_are_in_order_and_its_waits_add_up),
+        TEST(a_sequence_gets_the_same_bits_alone_and_in_company),
+        TEST(sequences_of_one_request_differ_and_repeat_with_their_seed),
+        TEST(a_stop_id_ends_the_sequence_and_stays_in_the_output),
+        TEST(a_repeated_prompt_comes_from_the_cache_until_it_is_flushed),
+        TEST(preempted_sequences_lose_and_repeat_nothing),
+        TEST(logits_come_with_the_tokens_they_were_asked_for),
+        TEST_OWN(logits_are_refused_where_no_slots_were_asked_for),
+        TEST_OWN(one_logits_slot_is_enough_for_many_requests),
+        TEST(the_most_likely_tokens_come_in_order),
+        TEST(bad_requests_are_refused_and_harm_nobody),
+        TEST(requests_of_other_versions_are_read_by_their_size),
+        TEST_OWN(a_request_that_can_never_fit_is_refused_with_what_is_missing),
+        TEST_OWN(a_full_queue_refuses_until_there_is_room),
+        TEST(cancel_works_before_while_and_not_after),
+        TEST(deadlines_end_requests_with_what_they_have),
+        TEST(a_request_that_cannot_be_sampled_fails_alone),
+        TEST_OWN(nothing_is_lost_when_nobody_reads_for_long),
+        TEST_OWN(a_dead_reader_costs_only_the_requests_it_held),
+        TEST(two_engines_in_one_process_do_not_meet),
+        TEST(a_forked_child_gets_errors_and_the_parent_goes_on),
+        TEST(errno_and_the_signal_mask_stay_as_they_were),
+        TEST(destroy_with_requests_in_flight_is_fine),
+        TEST(run_sleeps_when_idle_and_ends_by_stop_from_a_signal_handler),
+        TEST(an_idle_step_does_nothing),
+        TEST(explain_tells_pending_running_and_unknown_apart),
+        TEST(counters_add_up),
+        TEST(a_step_reports_what_it_ran),
+        TEST_OWN(sizes_that_cannot_be_are_refused_at_creation),
+        TEST_OWN(a_pool_too_small_for_the_longest_sequence_is_a_warning),
+        TEST_OWN(an_encoder_decoder_model_goes_the_same_way),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
