@@ -173,7 +173,7 @@ static quire_status resolve_batch(quire_engine_options *options, quire_error *er
             "[scheduler] max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = "
             "false requires",
             rows, options->max_model_len);
-    if (options->max_num_encoder_input_tokens == 0) options->max_num_encoder_input_tokens = rows;
+    if (options->max_num_encoder_input_tokens == 0) options->max_num_encoder_input_tokens = qr_max_u32(rows, 512);
     if (options->long_prefill_token_threshold == 0) options->long_prefill_token_threshold = qr_max_u32(rows / 2, 1);
     if (options->long_prefill_token_threshold > rows)
         return qr_fail(error, QUIRE_ERR_INVALID,

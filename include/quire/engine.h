@@ -46,25 +46,25 @@ typedef struct quire_engine_options {
     /* [model] */
     uint32_t max_model_len; /* prompt + output tokens of a sequence; 0 = the model's own limit */
     /* [scheduler] */
-    quire_policy          policy;
-    uint32_t              priority_ageing_ms;           /* 0 = 10000; UINT32_MAX - 1 = strict priority */
-    uint32_t              max_num_seqs;                 /* sequences running at once; 0 = 64 */
-    uint32_t              max_num_batched_tokens;       /* rows of one step; 0 = 512, at least max_num_seqs */
-    uint32_t              max_num_encoder_input_tokens; /* encoder tokens of one step; 0 = max_num_batched_tokens */
-    quire_toggle          enable_chunked_prefill;       /* auto = on */
-    uint32_t              long_prefill_token_threshold; /* 0 = half of max_num_batched_tokens; = that: off */
-    uint32_t              max_num_partial_prefills;     /* 0 = 1 */
-    uint32_t              max_long_partial_prefills;    /* 0 = 1 */
-    quire_toggle          scheduler_reserve_full_isl;   /* auto = on */
-    quire_capacity_policy capacity_scheduler_policy;
-    float                 watermark;             /* 0 = 0.05; negative = none */
-    uint32_t              max_head_passes;       /* 0 = 8; UINT32_MAX = strict order */
-    uint32_t              max_num_queued_reqs;   /* 0 = 1024 */
-    uint32_t              max_num_queued_tokens; /* 0 = 1048576 */
-    uint32_t              consumer_timeout_ms;   /* 0 = 30000 */
-    quire_toggle          tenant_fairness;       /* auto = on */
-    uint32_t              max_num_tenants;       /* 0 = 64 */
-    const quire_tenant_options *tenants;         /* [tenant_count] */
+    quire_policy policy;
+    uint32_t     priority_ageing_ms;           /* 0 = 10000; UINT32_MAX - 1 = strict priority */
+    uint32_t     max_num_seqs;                 /* sequences running at once; 0 = 64 */
+    uint32_t     max_num_batched_tokens;       /* rows of one step; 0 = 512, at least max_num_seqs */
+    uint32_t     max_num_encoder_input_tokens; /* encoder tokens of one step; 0 = batched tokens, at least 512 */
+    quire_toggle enable_chunked_prefill;       /* auto = on */
+    uint32_t     long_prefill_token_threshold; /* 0 = half of max_num_batched_tokens; = that: off */
+    uint32_t     max_num_partial_prefills;     /* 0 = 1 */
+    uint32_t     max_long_partial_prefills;    /* 0 = 1 */
+    quire_toggle scheduler_reserve_full_isl;   /* auto = on */
+    quire_capacity_policy       capacity_scheduler_policy;
+    float                       watermark;             /* 0 = 0.05; negative = none */
+    uint32_t                    max_head_passes;       /* 0 = 8; UINT32_MAX = strict order */
+    uint32_t                    max_num_queued_reqs;   /* 0 = 1024 */
+    uint32_t                    max_num_queued_tokens; /* 0 = 1048576 */
+    uint32_t                    consumer_timeout_ms;   /* 0 = 30000 */
+    quire_toggle                tenant_fairness;       /* auto = on */
+    uint32_t                    max_num_tenants;       /* 0 = 64 */
+    const quire_tenant_options *tenants;               /* [tenant_count] */
     uint32_t                    tenant_count;
     /* [kv_cache] */
     uint32_t     block_size;            /* tokens per KV block: 32, 64, 128 or 256; 0 = 32 */
