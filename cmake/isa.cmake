@@ -9,7 +9,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     file(GLOB isa_sources CONFIGURE_DEPENDS kernels/isa/${isa}.c)
     # The scalar table, made from the same templates, keeps UBSan; instrumented intrinsics would compile for minutes.
     set_source_files_properties(${isa_sources} PROPERTIES COMPILE_OPTIONS
-      "${isa_flags_${isa}};$<$<BOOL:${QUIRE_SANITIZE}>:-fno-sanitize=undefined>")
+      "${isa_flags_${isa}};-fno-sanitize=undefined")
   endforeach()
 endif()
 set_source_files_properties(topology/team.c PROPERTIES COMPILE_OPTIONS "${OpenMP_C_FLAGS}")
