@@ -195,7 +195,7 @@ static bool over_quota(const qr_scheduler *s, uint32_t unit, uint32_t need, uint
     const qr_tenant *t      = &s->tenants[tenant];
     if (t->running == places_given) return false;
     return t->running - places_given + s->sequences[unit].places > t->max_num_seqs ||
-           s->cache.pool.tenants[tenant].used + need > t->kv_limit + blocks_given;
+           s->cache.pool.tenants[tenant].used + (uint64_t)need > (uint64_t)t->kv_limit + blocks_given;
 }
 
 /* A forced admission comes when only PAUSED units hold promises: progress goes before them. */

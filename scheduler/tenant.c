@@ -34,7 +34,7 @@ static void set_options(qr_scheduler *s, uint32_t tenant, const quire_tenant_opt
     const double weight    = o->weight > 0 ? (double)o->weight : 1;
     const double fraction  = o->max_kv_fraction > 0 ? (double)o->max_kv_fraction : 1;
     t->unit                = (uint64_t)((double)(1u << QR_COUNTER_BITS) / weight);
-    t->kv_limit            = (uint32_t)((double)s->options.num_blocks * fraction);
+    t->kv_limit            = fraction < 1 ? (uint32_t)((double)s->options.num_blocks * fraction) : UINT32_MAX;
     t->max_num_seqs        = o->max_num_seqs ? o->max_num_seqs : s->options.max_num_seqs;
     t->max_num_queued_reqs = o->max_num_queued_reqs ? o->max_num_queued_reqs : s->options.max_num_queued_reqs;
     qr_block_pool_set_weight(&s->cache.pool, tenant, (uint32_t)(weight + 0.5));

@@ -1,0 +1,364 @@
+/* Every field of a request at {min - 1, min, max, max + 1}; ids; combinations; feasibility and its message. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/scheduler_driver.h"
+
+static int32_t              prompt[200];
+static qr_scheduler_options options;
+
+static quire_request valid(void)
+{
+    quire_request request = driver_request_of(8);
+    request.prompt        = prompt;
+    request.prompt_count  = 10;
+    return request;
+}
+
+static quire_status check(const quire_request *request, quire_error *error)
+{
+    *error = (quire_error){0};
+    return qr_scheduler_validate(&options, request, error);
+}
+
+static void assert_refused(const quire_request *request, const char *field)
+{
+    quire_error error;
+    assert_int_equal(check(request, &error), QUIRE_ERR_INVALID);
+    if (strncmp(error.message, field, strlen(field)) != 0) fail_msg("\"%s\" does not name %s", error.message, field);
+}
+
+static void assert_accepted(const quire_request *request)
+{
+    quire_error error;
+    if (check(request, &error) != QUIRE_OK) fail_msg("refused: %s", error.message);
+}
+
+#define BOUNDS(field, name, minimum, maximum)                                                                          \
+    do {                                                                                                               \
+        quire_request r_ = valid();                                                                                    \
+        r_.field         = minimum;                                                                                    \
+        assert_accepted(&r_);                                                                                          \
+        r_.field = maximum;                                                                                            \
+        assert_accepted(&r_);                                                                                          \
+        r_.field = maximum + 1;                                                                                        \
+        assert_refused(&r_, name);                                                                                     \
+    } while (0)
+#define BOUNDS_FLOAT(field, name, minimum, maximum)                                                                    \
+    do {                                                                                                               \
+        quire_request r_ = valid();                                                                                    \
+        r_.field         = minimum;                                                                                    \
+        assert_accepted(&r_);                                                                                          \
+        r_.field = maximum;                                                                                            \
+        assert_accepted(&r_);                                                                                          \
+        const float bad_[] = {nextafterf(minimum, -1e9f), nextafterf(maximum, 1e9f), NAN, INFINITY, -INFINITY};        \
+        for (int i_ = 0; i_ < 5; i_++) {                                                                               \
+            r_.field = bad_[i_];                                                                                       \
+            assert_refused(&r_, name);                                                                                 \
+        }                                                                                                              \
+    } while (0)
+
+static int set_up(void **state)
+{
+    (void)state;
+    options                     = driver_options(100, 4);
+    options.max_num_seqs        = 8;
+    options.max_num_queued_reqs = 64;
+    return 0;
+}
+
+static void numbers_are_accepted_up_to_their_bounds(void **state)
+{
+    (void)state;
+    BOUNDS(n, "n", 0, 8);
+    BOUNDS(priority, "priority", -1000, 1000);
+    BOUNDS(sampling.top_k, "top_k", 0, 1000);
+    BOUNDS(logprobs, "logprobs", 0, 20);
+    BOUNDS(logits, "logits", 0, 7);
+    BOUNDS(queue_deadline_ns, "queue_deadline_ns", 0, 86400000000000u);
+    BOUNDS(deadline_ns, "deadline_ns", 0, 86400000000000u);
+    BOUNDS_FLOAT(sampling.temperature, "temperature", 0, 100);
+    BOUNDS_FLOAT(sampling.top_p, "top_p", 0, 1);
+    BOUNDS_FLOAT(sampling.min_p, "min_p", 0, 1);
+    BOUNDS_FLOAT(sampling.repetition_penalty, "repetition_penalty", 0.01f, 100);
+    BOUNDS_FLOAT(sampling.presence_penalty, "presence_penalty", -2, 2);
+    BOUNDS_FLOAT(sampling.frequency_penalty, "frequency_penalty", -2, 2);
+    BOUNDS_FLOAT(length_penalty, "length_penalty", -1000, 1000);
+    quire_request r = valid();
+    r.priority      = -1001;
+    assert_refused(&r, "priority");
+    r                = valid();
+    r.early_stopping = (quire_early_stopping)3;
+    assert_refused(&r, "early_stopping");
+}
+
+static void lengths_depend_on_each_other(void **state)
+{
+    (void)state;
+    quire_request r = valid();
+    r.prompt_count  = 0;
+    assert_refused(&r, "prompt_count");
+    r.prompt_count = 127, r.max_tokens = 1;
+    assert_accepted(&r);
+    r.prompt_count = 128;
+    assert_refused(&r, "prompt_count");
+    r            = valid();
+    r.max_tokens = 118;
+    assert_accepted(&r);
+    r.max_tokens = 119;
+    assert_refused(&r, "max_tokens");
+    r            = valid();
+    r.min_tokens = 8;
+    assert_accepted(&r);
+    r.min_tokens = 9;
+    assert_refused(&r, "min_tokens");
+    r            = valid();
+    r.max_tokens = 0;
+    assert_accepted(&r);
+    r.size = 0;
+    assert_refused(&r, "size");
+}
+
+static void ids_lie_in_the_vocabulary(void **state)
+{
+    (void)state;
+    const int32_t bad[] = {-1, 1000, INT32_MIN, INT32_MAX}, good[] = {0, 999};
+    quire_request r = valid();
+    r.stop = r.allowed = r.banned = good;
+    r.stop_count = r.allowed_count = r.banned_count = 2;
+    assert_accepted(&r);
+    for (uint32_t i = 0; i < 4; i++) {
+        r = valid(), r.prompt = &bad[i], r.prompt_count = 1;
+        assert_refused(&r, "prompt[0]");
+        r = valid(), r.stop = &bad[i], r.stop_count = 1;
+        assert_refused(&r, "stop[0]");
+        r = valid(), r.allowed = &bad[i], r.allowed_count = 1;
+        assert_refused(&r, "allowed[0]");
+        r = valid(), r.banned = &bad[i], r.banned_count = 1;
+        assert_refused(&r, "banned[0]");
+        const quire_logit_bias bias = {bad[i], 1};
+        r = valid(), r.logit_bias = &bias, r.logit_bias_count = 1;
+        assert_refused(&r, "logit_bias");
+    }
+    const quire_logit_bias biases[] = {{1, 100}, {2, -100}, {3, 101}, {4, NAN}};
+    r = valid(), r.logit_bias = biases, r.logit_bias_count = 2;
+    assert_accepted(&r);
+    r.logit_bias_count = 3;
+    assert_refused(&r, "logit_bias[2]");
+    r.logit_bias = &biases[3], r.logit_bias_count = 1;
+    assert_refused(&r, "logit_bias[0]");
+    r = valid(), r.prompt = NULL;
+    assert_refused(&r, "prompt: NULL");
+}
+
+static void lists_have_at_most_so_many_elements(void **state)
+{
+    (void)state;
+    static int32_t          ids[1025];
+    static quire_logit_bias biases[301];
+    quire_request           r = valid();
+    r.stop = ids, r.stop_count = 64, r.allowed = ids, r.allowed_count = 1024, r.banned = ids, r.banned_count = 1024;
+    r.logit_bias = biases, r.logit_bias_count = 300;
+    assert_accepted(&r);
+    r.stop_count = 65;
+    assert_refused(&r, "stop_count");
+    r.stop_count = 64, r.allowed_count = 1025;
+    assert_refused(&r, "allowed_count");
+    r.allowed_count = 1024, r.banned_count = 1025;
+    assert_refused(&r, "banned_count");
+    r.banned_count = 1024, r.logit_bias_count = 301;
+    assert_refused(&r, "logit_bias_count");
+}
+
+static void names_have_at_most_so_many_bytes(void **state)
+{
+    (void)state;
+    char text[70];
+    memset(text, 'x', sizeof text);
+    quire_request r = valid();
+    text[64]        = 0;
+    r.tenant        = text;
+    assert_accepted(&r);
+    text[64] = 'x', text[65] = 0;
+    assert_refused(&r, "tenant");
+    r            = valid();
+    text[16]     = 0;
+    r.cache_salt = text;
+    assert_accepted(&r);
+    text[16] = 'x', text[17] = 0;
+    assert_refused(&r, "cache_salt");
+}
+
+static void encoder_input_belongs_to_encoder_decoder_models(void **state)
+{
+    (void)state;
+    quire_request r = valid();
+    r.encoder_input = prompt, r.encoder_count = 1;
+    assert_refused(&r, "encoder_count");
+    options.encoder_decoder = true;
+    assert_accepted(&r);
+    r.encoder_count = 32;
+    assert_accepted(&r);
+    r.encoder_count = 33;
+    assert_refused(&r, "encoder_count");
+    r.encoder_count = 0;
+    assert_refused(&r, "encoder_count");
+    const int32_t bad = 1000;
+    r.encoder_count = 1, r.encoder_input = &bad;
+    assert_refused(&r, "encoder_input[0]");
+    r.encoder_input = prompt, r.prompt = NULL, r.prompt_count = 0; /* the decoder's start token */
+    assert_accepted(&r);
+}
+
+static void beams_exclude_what_they_cannot_do(void **state)
+{
+    (void)state;
+    quire_request r = valid();
+    r.beam_width = 8, r.n = 8;
+    assert_accepted(&r);
+    r.beam_width = 9;
+    assert_refused(&r, "beam_width");
+    r.beam_width = 7;
+    assert_refused(&r, "n:");
+    r.n = 7, r.sampling.temperature = 1;
+    assert_refused(&r, "temperature");
+    r.sampling.temperature = 0, r.logprobs = 1;
+    assert_refused(&r, "logprobs");
+    r.logprobs = 0, r.logits = 1;
+    assert_refused(&r, "logits");
+}
+
+static void what_could_never_fit_is_refused_with_the_missing_blocks(void **state)
+{
+    (void)state;
+    quire_error   error;
+    quire_request r    = valid();
+    options.num_blocks = 10;
+    r.prompt_count = 30, r.max_tokens = 11; /* 40 positions: 10 blocks */
+    assert_accepted(&r);
+    r.max_tokens = 12;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
+    assert_string_equal(error.message, "needs 11 blocks (prompt 30 + max_tokens 12, block_size 4), the pool has 10: "
+                                       "1 missing; max_tokens <= 11 would fit");
+    r.prompt_count = 60, r.max_tokens = 0;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
+    assert_non_null(strstr(error.message, "no max_tokens would fit"));
+    r.prompt_count = 30; /* 0: what fits */
+    assert_accepted(&r);
+    r = valid(), r.beam_width = 4, r.max_tokens = 1;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG); /* 4 * 3 */
+    r.beam_width = 3;
+    assert_accepted(&r);
+}
+
+static void windows_and_promises_change_what_is_needed(void **state)
+{
+    (void)state;
+    quire_error   error;
+    quire_request r    = valid();
+    options.num_blocks = 4;
+    r.prompt_count = 100, r.max_tokens = 20;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
+    options.window = 10; /* ceil(9 / 4) + 1 = 4 */
+    assert_accepted(&r);
+    options.num_blocks = 3;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
+    options.capacity_policy = QUIRE_GUARANTEED_NO_EVICT; /* ceil((10 + 32 - 2) / 4) + 1 = 11, twice */
+    options.num_blocks = 22, r.n = 2;
+    assert_accepted(&r);
+    options.num_blocks = 21;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
+    assert_int_equal(qr_scheduler_blocks_needed(&options, 100, 20, 9), 4 + 3);
+}
+
+static void options_out_of_range_are_named(void **state)
+{
+    (void)state;
+    quire_error   error;
+    qr_scheduler *scheduler;
+    struct {
+        const char *name;
+        uint32_t   *field, value;
+    } bad[] = {
+        {"max_num_seqs", &options.max_num_seqs, 4097},
+        {"max_num_batched_tokens", &options.max_num_batched_tokens, 7},
+        {"max_model_len", &options.max_model_len, 1},
+        {"long_prefill_token_threshold", &options.long_prefill_token_threshold, 33},
+        {"max_num_partial_prefills", &options.max_num_partial_prefills, 9},
+        {"max_long_partial_prefills", &options.max_long_partial_prefills, 2},
+        {"max_head_passes", &options.max_head_passes, 1025},
+        {"max_num_tenants", &options.max_num_tenants, 0},
+        {"max_num_queued_reqs", &options.max_num_queued_reqs, 0},
+        {"max_num_queued_tokens", &options.max_num_queued_tokens, 127},
+    };
+    for (uint32_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const uint32_t good = *bad[i].field;
+        *bad[i].field       = bad[i].value;
+        assert_int_equal(qr_scheduler_create(&options, &scheduler, &error), QUIRE_ERR_INVALID);
+        assert_null(scheduler);
+        if (strncmp(error.message, bad[i].name, strlen(bad[i].name)) != 0)
+            fail_msg("%s: %s", bad[i].name, error.message);
+        *bad[i].field = good;
+    }
+    options.enable_chunked_prefill = false;
+    assert_int_equal(qr_scheduler_create(&options, &scheduler, &error), QUIRE_ERR_INVALID);
+    options.max_num_batched_tokens = 128;
+    assert_int_equal(qr_scheduler_create(&options, &scheduler, &error), QUIRE_OK);
+    qr_scheduler_destroy(scheduler);
+}
+
+static void the_queue_is_bounded_in_sequences_and_tokens(void **state)
+{
+    (void)state;
+    driver               d;
+    qr_scheduler_options o = options;
+    quire_status         status;
+    o.max_num_queued_reqs = 5, o.max_num_queued_tokens = 130;
+    driver_start(&d, &o);
+    quire_request r = driver_request_of(4);
+    r.n             = 3;
+    driver_submit(&d, r, 10, 1, &status);
+    assert_int_equal(status, QUIRE_OK);
+    driver_submit(&d, r, 10, 2, &status);
+    assert_int_equal(status, QUIRE_ERR_FULL);
+    r.n = 2;
+    driver_submit(&d, r, 120, 3, &status);
+    assert_int_equal(status, QUIRE_OK);
+    r.n = 1;
+    driver_submit(&d, r, 1, 4, &status);
+    assert_int_equal(status, QUIRE_ERR_FULL); /* 5 places */
+    qr_scheduler_cancel(d.scheduler, 1, d.now_ns);
+    driver_take_events(&d);
+    driver_submit(&d, r, 11, 5, &status);
+    assert_int_equal(status, QUIRE_ERR_FULL); /* 131 tokens */
+    driver_submit(&d, r, 10, 6, &status);
+    assert_int_equal(status, QUIRE_OK);
+    driver_run(&d, 100);
+    driver_stop(&d);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup(name, set_up)
+    const struct CMUnitTest tests[] = {
+        TEST(numbers_are_accepted_up_to_their_bounds),
+        TEST(lengths_depend_on_each_other),
+        TEST(ids_lie_in_the_vocabulary),
+        TEST(lists_have_at_most_so_many_elements),
+        TEST(names_have_at_most_so_many_bytes),
+        TEST(encoder_input_belongs_to_encoder_decoder_models),
+        TEST(beams_exclude_what_they_cannot_do),
+        TEST(what_could_never_fit_is_refused_with_the_missing_blocks),
+        TEST(windows_and_promises_change_what_is_needed),
+        TEST(options_out_of_range_are_named),
+        TEST(the_queue_is_bounded_in_sequences_and_tokens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
