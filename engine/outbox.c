@@ -165,9 +165,16 @@ void qr_outbox_end_unstarted(qr_outbox *outbox, qr_record *record, quire_finish 
     }
 }
 
-void qr_outbox_signal(qr_outbox *outbox)
+/* Places that the reader has seen come back with its next poll. When somebody waits for them the descriptor calls for
+ * that poll, though it may return nothing: a reader that sleeps on the descriptor would else never give them back. */
+static bool needs_places_back(const qr_outbox *outbox, bool waiting)
 {
-    if (outbox->head == outbox->tail) return;
+    return (waiting || outbox->stuck || outbox->held > 0) && outbox->released < outbox->tail;
+}
+
+void qr_outbox_signal(qr_outbox *outbox, bool waiting)
+{
+    if (outbox->head == outbox->tail && !needs_places_back(outbox, waiting)) return;
     const ssize_t written = write(outbox->event_fd, &(uint64_t){1}, sizeof(uint64_t)); /* fails only when readable */
     (void)written;
 }

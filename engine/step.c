@@ -135,7 +135,7 @@ static bool publish(quire_engine *engine, uint64_t now_ns)
         qr_scheduler_events_clear(engine->scheduler);
         engine->events_done = 0;
     }
-    qr_outbox_signal(&engine->outbox);
+    qr_outbox_signal(&engine->outbox, !all);
     qr_ledger_unlock(&engine->ledger);
     engine->backlog = !all;
     return all;

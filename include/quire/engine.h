@@ -174,8 +174,9 @@ QUIRE_API void quire_engine_stop(quire_engine *engine); /* Thread: any; also asy
  * Events are never dropped: a full queue holds its requests back instead. Thread: reader. */
 QUIRE_API size_t quire_engine_poll(quire_engine *engine, quire_event *events, size_t capacity);
 
-/* Readable while poll would return at least one event, for epoll and the like; owned by the
- * engine, do not read or close it. Thread: any. */
+/* Readable while poll would return at least one event, for epoll and the like; now and then also when the engine needs
+ * back what the last poll's details point to, and poll then returns 0. Owned by the engine: do not read or close it.
+ * Thread: any. */
 QUIRE_API int quire_engine_event_fd(const quire_engine *engine);
 
 /* Why the first unfinished sequence of a request is not running, and for how long. ERR_NOT_FOUND. Thread: any. */

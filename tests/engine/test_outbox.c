@@ -69,7 +69,7 @@ static bool put_token(fixture *f, qr_record *record, uint32_t index, const qr_to
     const qr_scheduler_event event = {
         .user_data = record, .kind = QUIRE_EVENT_TOKEN, .token = (int32_t)index + 100, .index = index};
     const bool fits = qr_outbox_put_token(&f->outbox, &event, extra ? extra : &none, now_ns);
-    qr_outbox_signal(&f->outbox);
+    qr_outbox_signal(&f->outbox, !fits);
     return fits;
 }
 
@@ -81,7 +81,7 @@ static bool put_finished(fixture *f, qr_record *record)
                                       .last      = true,
                                       .detail    = {.output_tokens = 5}};
     const bool               fits  = qr_outbox_put_finished(&f->outbox, &event, 1);
-    qr_outbox_signal(&f->outbox);
+    qr_outbox_signal(&f->outbox, !fits);
     return fits;
 }
 
@@ -171,6 +171,23 @@ static void the_descriptor_is_readable_exactly_while_there_are_events(void **sta
     assert_int_equal(qr_outbox_poll(&f->outbox, &event, 1, 0), 0);
     put_token(f, record, 2, NULL, 1);
     assert_true(readable(f));
+}
+
+static void a_reader_that_sleeps_on_the_descriptor_is_called_for_the_places_it_holds(void **state)
+{
+    fixture             *f          = *state;
+    qr_record           *record     = add_request(f, QUIRE_LOGITS_ALL);
+    const float          raw[VOCAB] = {0};
+    const qr_token_extra extra      = {.logits = raw};
+    quire_event          events[4];
+    assert_true(put_token(f, record, 0, &extra, 1) && put_token(f, record, 1, &extra, 1));
+    assert_int_equal(qr_outbox_poll(&f->outbox, events, 4, 0), 2);
+    assert_false(readable(f));
+    assert_false(put_token(f, record, 2, &extra, 1));
+    assert_true(readable(f));
+    assert_int_equal(qr_outbox_poll(&f->outbox, events, 4, 0), 0);
+    assert_false(readable(f));
+    assert_true(put_token(f, record, 2, &extra, 1));
 }
 
 static void a_request_nobody_reads_is_paused_and_resumed_alone(void **state)
@@ -325,6 +342,7 @@ int main(void)
         TEST(events_come_in_order_with_their_details),
         TEST(details_belong_to_the_reader_until_its_next_poll),
         TEST(the_descriptor_is_readable_exactly_while_there_are_events),
+        TEST(a_reader_that_sleeps_on_the_descriptor_is_called_for_the_places_it_holds),
         TEST(a_request_nobody_reads_is_paused_and_resumed_alone),
         TEST(tokens_stop_at_the_limit_and_ends_still_fit),
         TEST(a_reader_that_never_comes_back_loses_its_request_after_the_timeout),
