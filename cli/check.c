@@ -91,7 +91,7 @@ static void print_row(const char *name, uint64_t bytes, const char *note)
 static void print_model(const plan *p)
 {
     const quire_model_info *i = &p->info;
-    printf("model      %s: %s, %.3g M parameters, vocabulary %u\n", i->name, i->architecture,
+    printf("model      %s: %s, %.1f M parameters, vocabulary %u\n", i->name, i->architecture,
            (double)i->parameters / 1e6, i->vocab_size);
     if (i->encoder_layers > 0)
         printf("           %u encoder layers, ", i->encoder_layers);
