@@ -647,6 +647,40 @@ static void a_step_reports_what_it_must_move_and_compute(void **state)
     close_machine(&m);
 }
 
+/* t5-gated: hidden 80, q = k = v 160, inner 144, vocabulary 300, 3 encoder and 2 decoder layers. */
+static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("t5-gated");
+    machine       m;
+    open_machine(&m, &f32_two, g->path);
+    const uint32_t          blocks[TABLE] = {0}, cross_blocks[TABLE] = {1}, position = 0;
+    const int32_t           start = 0, input[4] = {5, 6, 7, 8};
+    const qr_batch_encoder  item     = {.tokens = input, .token_count = 4, .blocks = cross_blocks};
+    const qr_batch_sequence sequence = {
+        .row_count = 1, .blocks = blocks, .cross_blocks = cross_blocks, .cross_length = 4};
+    const qr_batch    batch = {.row_count      = 1,
+                               .sequence_count = 1,
+                               .encoder_count  = 1,
+                               .tokens         = &start,
+                               .positions      = &position,
+                               .sequences      = &sequence,
+                               .encoders       = &item};
+    qr_forward_report report;
+    assert_int_equal(qr_network_forward(m.network, &batch, NULL, &report), QUIRE_OK);
+    const uint64_t attention = 80 * 480 + 160 * 80, feed = 2 * 80 * 144 + 144 * 80, cross = 80 * 160 + 160 * 80;
+    const uint64_t weights = 3 * (attention + feed) + 2 * (attention + cross + feed) + 2 * 80 * 320;
+    assert_int_equal(report.projection_flops,
+                     2 * (4 * 3 * (attention + feed) + 4 * 2 * 80 * 320 + 2 * (attention + cross + feed)));
+    assert_int_equal(report.attention_flops, 4 * 32 * 5 * (3 * 16 + 2 * 4 + 2 * 1));
+    /* read: encoder 3 x 4, cross 2 x 4, self 2 x 1; written: 3 x 4, 2 x 4, 2 x 1 tokens of 5 heads, f32 */
+    assert_int_equal(report.kv_bytes, 2 * (12 + 8 + 2) * 5 * 2 * 32 * 4);
+    assert_in_range(report.projection_bytes, weights * 4, weights * 4 * 2);
+    assert_int_equal(report.logits_bytes, 0);
+    assert_true(report.encoder_ns > 0 && report.projection_ns > 0 && report.logits_ns == 0);
+    close_machine(&m);
+}
+
 static void the_forecast_is_what_create_takes(void **state)
 {
     (void)state;
@@ -684,6 +718,7 @@ int main(void)
         cmocka_unit_test(a_poisoned_sequence_fails_alone),
         cmocka_unit_test(create_fails_cleanly_at_every_allocation),
         cmocka_unit_test(a_step_reports_what_it_must_move_and_compute),
+        cmocka_unit_test(an_encoder_step_counts_encoder_cross_and_decoder_work),
         cmocka_unit_test(the_forecast_is_what_create_takes),
     };
     return cmocka_run_group_tests_name("model/network", tests, NULL, NULL);
