@@ -235,6 +235,6 @@ void qr_scheduler_commit_failed(qr_scheduler *s, uint64_t now_ns)
     end_step(s);
     for (uint32_t i = 0; i < planned; i++)
         if (s->sequences[s->planned[i]].state == QR_SEQUENCE_PREEMPTED) s->planned[members++] = s->planned[i];
-    qr_fault_isolate(s, s->planned, members);
+    qr_fault_isolate(s, s->planned, members, planned == 1);
     for (uint32_t i = 0; i < members; i++) pause_if_wanted(s, s->planned[i]);
 }

@@ -39,9 +39,9 @@ void qr_fault_cleared(qr_scheduler *s, const uint32_t *units, uint32_t count)
 }
 
 /* A single suspect that fails again has failed alone: it ends. Others are halved. */
-void qr_fault_isolate(qr_scheduler *s, const uint32_t *units, uint32_t count)
+void qr_fault_isolate(qr_scheduler *s, const uint32_t *units, uint32_t count, bool alone)
 {
-    if (count == 1 && s->sequences[units[0]].suspect) {
+    if (count == 1 && alone && s->sequences[units[0]].suspect) {
         qr_unit_finish(s, units[0], QUIRE_FINISH_ERROR, QUIRE_ERR_EXECUTION);
         return;
     }

@@ -148,11 +148,13 @@ void qr_wait(qr_scheduler *s, uint32_t unit, quire_wait_reason reason, uint32_t 
 
 void qr_unit_truncate(qr_scheduler *s, uint32_t unit, uint32_t keep)
 {
+    uint32_t kept = keep; /* the same for all members, whose tables may differ when the pool refused one of them */
+    QR_FOR_EACH_MEMBER(s, m, unit)
+    if (keep < s->sequences[m].self.count && s->sequences[m].self.first > 0) kept = 0;
     QR_FOR_EACH_MEMBER(s, m, unit)
     {
         qr_sequence *q = &s->sequences[m];
-        if (keep >= q->self.count) continue;
-        const uint32_t kept = q->self.first > 0 ? 0 : keep;
+        if (kept >= q->self.count) continue;
         qr_block_table_truncate(&s->cache.pool, &q->self, kept);
         q->computed = qr_min_u32(q->computed, kept * s->options.block_size);
     }
