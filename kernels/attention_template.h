@@ -5,26 +5,16 @@
  * order of its elements or keys, so neither the blocking here nor the rows beside it show in a row's bits. */
 #include "kernels/attention_kernels.h"
 
-/* Rows and vectors taken at once: as many accumulators as 16 or 32 registers allow. A unit is 16 columns. */
+/* Rows and columns taken at once: as many accumulators as 16 or 32 registers allow. A unit is 16 columns. */
 enum {
-    WIDE          = VF32_LANES == 16,
-    ROWS_FEW      = 4,
-    ROWS_MANY     = WIDE ? 12 : 4,
-    SCORE_ROWS    = WIDE              ? 12
-                    : VF32_LANES == 8 ? 2
-                                      : 1,
-    SCORE_VECTORS = WIDE              ? 2
-                    : VF32_LANES == 8 ? 4
-                                      : 32,
-    VALUE_ROWS    = WIDE              ? 6
-                    : VF32_LANES == 8 ? 4
-                                      : 1,
-    VALUE_UNITS   = WIDE ? 4 : 1,
-    ALONE_UNITS   = WIDE              ? 8
-                    : VF32_LANES == 8 ? 4
-                                      : 1, /* columns of a row without company */
+    WIDE        = VF32_LANES == 16,
+    ROWS_MAX    = 12,                                   /* that go through scores, softmax, values together */
+    ALONE_UNITS = VF32_LANES == 1 ? 1 : VF32_LANES / 2, /* of a row without company: eight accumulators */
+    GROUP_UNITS = WIDE ? 4 : 1,
+    UNITS_MAX   = ALONE_UNITS > GROUP_UNITS ? ALONE_UNITS : GROUP_UNITS,
 };
 enum { UNIT = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
+enum { STRETCH = 8 }; /* steps between bursts of prefetches */
 
 #ifndef QR_SIMD_HAS_BF16_DOT
 #define QR_SIMD_HAS_BF16_DOT 0
@@ -34,7 +24,11 @@ typedef float tile_scores[QR_TILE_TOKENS];
 
 static inline uint32_t elements_per_step(qr_dtype dtype) { return dtype == QR_F32 ? 1 : dtype == QR_BF16 ? 2 : 4; }
 
-VF32_INLINE void prefetch_line(const char *line) { __builtin_prefetch(line, 0, 2); } /* T1; T0 is slower */
+/* `lines` cache lines from `from` on, into L2: T0 is slower. Bursts, so that the inner loops have no branch for it. */
+VF32_INLINE void prefetch_lines(const char *from, uint32_t lines)
+{
+    for (uint32_t i = 0; i < lines; i++) __builtin_prefetch(from + 64 * i, 0, 2);
+}
 
 #if QR_SIMD_HAS_BF16_DOT
 VF32_INLINE vpairs pair_of(const void *row, uint32_t step) /* the row's pair in all lanes */
@@ -47,59 +41,50 @@ VF32_INLINE vpairs pair_of(const void *row, uint32_t step) /* the row's pair in 
 
 /* ---- scores ---- */
 
-/* s[row][token] = q . k for `rows` x `vectors` accumulators. A step takes 4 bytes of each token and of each q row. */
-VF32_INLINE void scores_block(const qr_dtype dtype, const uint32_t rows, const uint32_t vectors, const char *k,
-                              const char *next, const char *q, uint32_t padded_dim, tile_scores *s)
+/* Rows of a block: row r's packed query at q + r * row bytes. `ahead` is what to prefetch meanwhile, or NULL. */
+typedef void score_block(const char *k, const char *ahead, const char *q, uint32_t padded_dim, tile_scores *s);
+
+VF32_INLINE void score_step(const qr_dtype dtype, const uint32_t rows, const char *tokens, const char *q, size_t row,
+                            uint32_t step, vf32 sum[][TILE_VECTORS], uint32_t j)
 {
-    const uint32_t steps = padded_dim / elements_per_step(dtype);
-    const size_t   row   = padded_dim * sizeof(float);
-    vf32           sum[SCORE_ROWS][SCORE_VECTORS];
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
-        vf32_zero();
-    for (uint32_t step = 0; step < steps; step++) {
-        if (next != NULL) prefetch_line(next + step * STEP_BYTES), prefetch_line(next + step * STEP_BYTES + 64);
-        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-        {
-            const char *tokens = k + step * STEP_BYTES + j * sizeof(vf32);
-            if (dtype == QR_F32) {
-                const vf32 x = vf32_load((const float *)tokens);
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-                    vf32_fma(vf32_set(((const float *)(q + r * row))[step]), x, sum[r][j]);
-            } else {
-#if QR_SIMD_HAS_BF16_DOT
-                const vpairs x = vpairs_load(tokens);
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-                    vf32_dot_pairs(sum[r][j], pair_of(q + r * row, step), x);
-#else
-                const vf32 even = vf32_bf16_even((const qr_bf16 *)tokens), odd = vf32_bf16_odd((const qr_bf16 *)tokens);
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-                {
-                    const float *pair = (const float *)(q + r * row) + 2 * step;
-                    sum[r][j]         = vf32_fma(vf32_set(pair[0]), even, sum[r][j]);
-                    sum[r][j]         = vf32_fma(vf32_set(pair[1]), odd, sum[r][j]);
-                }
-#endif
-            }
-        }
+    if (dtype == QR_F32) {
+        const vf32 x = vf32_load((const float *)tokens);
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+            vf32_fma(vf32_set(((const float *)(q + r * row))[step]), x, sum[r][j]);
+        return;
     }
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-        vf32_store(s[r] + j * VF32_LANES, sum[r][j]);
+#if QR_SIMD_HAS_BF16_DOT
+    const vpairs x = vpairs_load(tokens);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+        vf32_dot_pairs(sum[r][j], pair_of(q + r * row, step), x);
+#else
+    const vf32 even = vf32_bf16_even((const qr_bf16 *)tokens), odd = vf32_bf16_odd((const qr_bf16 *)tokens);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        const float *pair = (const float *)(q + r * row) + 2 * step;
+        sum[r][j]         = vf32_fma(vf32_set(pair[0]), even, sum[r][j]);
+        sum[r][j]         = vf32_fma(vf32_set(pair[1]), odd, sum[r][j]);
+    }
+#endif
 }
 
-VF32_INLINE void scores(const qr_dtype dtype, const uint32_t rows, const qr_attention_tile *t, const char *q,
-                        const char *next, tile_scores *s)
+/* s[row][token] = q . k. A step takes 4 bytes of each of the 32 tokens and of each query row. */
+VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const char *k, const char *ahead, const char *q,
+                            uint32_t padded_dim, tile_scores *s)
 {
-    const size_t row = t->padded_dim * sizeof(float);
-    for (uint32_t v = 0; v < TILE_VECTORS; v += SCORE_VECTORS)
-        for (uint32_t r = 0; r < rows; r += SCORE_ROWS) {
-            const char  *k    = t->tile + v * sizeof(vf32);
-            const char  *then = r == 0 && v == 0 ? next : NULL;
-            tile_scores *to   = (tile_scores *)(s[r] + v * VF32_LANES);
-            if (rows - r >= SCORE_ROWS)
-                scores_block(dtype, SCORE_ROWS, SCORE_VECTORS, k, then, q + r * row, t->padded_dim, to);
-            else
-                scores_block(dtype, rows % SCORE_ROWS, SCORE_VECTORS, k, then, q + r * row, t->padded_dim, to);
-        }
+    const uint32_t steps = padded_dim / elements_per_step(dtype), lines = ahead == NULL ? 0 : STRETCH * STEP_BYTES / 64;
+    const size_t   row = padded_dim * sizeof(float);
+    vf32           sum[ROWS_MAX][TILE_VECTORS];
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) sum[r][j] =
+        vf32_zero();
+    for (uint32_t stretch = 0; stretch < steps; stretch += STRETCH) { /* steps are a multiple of 8 */
+        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
+        for (uint32_t step = stretch; step < stretch + STRETCH; step++)
+            VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+                score_step(dtype, rows, k + step * STEP_BYTES + j * sizeof(vf32), q, row, step, sum, j);
+    }
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        vf32_store(s[r] + j * VF32_LANES, sum[r][j]);
 }
 
 /* ---- softmax ---- */
@@ -140,7 +125,7 @@ VF32_INLINE void rescale(float *o, uint32_t count, vf32 factor)
 
 /* s becomes exp(s - m), exact zeros where the row does not see the key; m, l and o move on. Masked before the maximum
  * (stale slots may be anything) and after the exponential (which is never 0). */
-VF32_INLINE void softmax_row(const qr_attention_tile *t, uint32_t query_row, float *s, float *o)
+static void softmax_row(const qr_attention_tile *t, uint32_t query_row, float *s, float *o)
 {
     const uint32_t  row   = query_row / t->group;
     const key_range keys  = visible_keys(t, row);
@@ -179,117 +164,176 @@ VF32_INLINE void softmax_row(const qr_attention_tile *t, uint32_t query_row, flo
 /* ---- values ---- */
 
 /* o[row][16 * units columns] += p * v, in registers over the whole tile. */
-VF32_INLINE void values_block(const qr_dtype dtype, const uint32_t rows, const uint32_t units, const char *v,
-                              const char *next, const tile_scores *p, uint32_t padded_dim, float *o, size_t state)
+typedef void value_block(const char *v, const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o);
+
+VF32_INLINE void value_step(const qr_dtype dtype, const uint32_t rows, const char *columns, const tile_scores *p,
+                            uint32_t step, vf32 sum[][UNITS_MAX * UNIT], uint32_t j)
+{
+    if (dtype == QR_F32) {
+        const vf32 x                                              = vf32_load((const float *)columns);
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] = vf32_fma(vf32_set(p[r][step]), x, sum[r][j]);
+        return;
+    }
+#if QR_SIMD_HAS_BF16_DOT
+    const vpairs x                                            = vpairs_load(columns);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] = vf32_dot_pairs(sum[r][j], pair_of(p[r], step), x);
+#else
+    const vf32 even = vf32_bf16_even((const qr_bf16 *)columns), odd = vf32_bf16_odd((const qr_bf16 *)columns);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        sum[r][j] = vf32_fma(vf32_set(p[r][2 * step]), even, sum[r][j]);
+        sum[r][j] = vf32_fma(vf32_set(p[r][2 * step + 1]), odd, sum[r][j]);
+    }
+#endif
+}
+
+VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t units, const char *v,
+                            const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)
 {
     const uint32_t steps = QR_TILE_TOKENS / elements_per_step(dtype), vectors = units * UNIT;
-    const size_t   step_bytes = padded_dim * sizeof(float);
-    vf32           sum[VALUE_ROWS][(ALONE_UNITS > VALUE_UNITS ? ALONE_UNITS : VALUE_UNITS) * UNIT];
+    const uint32_t lines      = ahead == NULL ? 0 : STRETCH * units;
+    const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
+    vf32           sum[ROWS_MAX][UNITS_MAX * UNIT];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
         vf32_load(o + r * state + j * VF32_LANES);
-    for (uint32_t step = 0; step < steps; step++) {
-        if (next != NULL)
-            VF32_UNROLL for (uint32_t u = 0; u < units; u++) prefetch_line(next + step * step_bytes + u * 64);
-        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-        {
-            const char *columns = v + step * step_bytes + j * sizeof(vf32);
-            if (dtype == QR_F32) {
-                const vf32 x = vf32_load((const float *)columns);
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-                    vf32_fma(vf32_set(p[r][step]), x, sum[r][j]);
-            } else {
-#if QR_SIMD_HAS_BF16_DOT
-                const vpairs x = vpairs_load(columns);
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-                    vf32_dot_pairs(sum[r][j], pair_of(p[r], step), x);
-#else
-                const vf32 even = vf32_bf16_even((const qr_bf16 *)columns);
-                const vf32 odd  = vf32_bf16_odd((const qr_bf16 *)columns);
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-                {
-                    sum[r][j] = vf32_fma(vf32_set(p[r][2 * step]), even, sum[r][j]);
-                    sum[r][j] = vf32_fma(vf32_set(p[r][2 * step + 1]), odd, sum[r][j]);
-                }
-#endif
-            }
-        }
+    for (uint32_t stretch = 0; stretch < steps; stretch += STRETCH) {
+        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
+        for (uint32_t step = stretch; step < stretch + STRETCH; step++)
+            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+                value_step(dtype, rows, v + step * step_bytes + j * sizeof(vf32), p, step, sum, j);
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
         vf32_store(o + r * state + j * VF32_LANES, sum[r][j]);
 }
 
-/* All columns for `rows` rows: wide blocks, then what is left in units of 16 columns. */
-VF32_INLINE void values_columns(const qr_dtype dtype, const uint32_t rows, const uint32_t units,
-                                const qr_attention_tile *t, const char *next, const tile_scores *p, float *o)
-{
-    const size_t k_bytes = (size_t)t->padded_dim * QR_TILE_TOKENS * 4 / elements_per_step(dtype);
-    const size_t state   = t->padded_dim + QR_ATTENTION_STATE_TAIL;
-    uint32_t     d       = 0;
-    for (; d + units * 16 <= t->padded_dim; d += units * 16)
-        values_block(dtype, rows, units, t->tile + k_bytes + d * 4, next == NULL ? NULL : next + k_bytes + d * 4, p,
-                     t->padded_dim, o + d, state);
-    if (units > 1)
-        for (; d < t->padded_dim; d += 16)
-            values_block(dtype, rows, 1, t->tile + k_bytes + d * 4, next == NULL ? NULL : next + k_bytes + d * 4, p,
-                         t->padded_dim, o + d, state);
-}
+/* ---- the blocks there are ---- */
 
-VF32_INLINE void values(const qr_dtype dtype, const uint32_t rows, const qr_attention_tile *t, const char *next,
-                        tile_scores *p, float *o)
-{
-    const size_t state = t->padded_dim + QR_ATTENTION_STATE_TAIL;
-#if QR_SIMD_HAS_BF16_DOT
-    if (dtype == QR_BF16) /* in place: 32 scores become 16 pairs */
-        for (uint32_t r = 0; r < rows; r++)
-            _mm512_storeu_si512(p[r], vpairs_of_f32(vf32_load(p[r]), vf32_load(p[r] + 16)));
+/* Functions of their own, so that each is compiled once and its accumulators stay in registers. */
+#define QR_SCORE_BLOCK(name, dtype, rows)                                                                              \
+    static __attribute__((noinline)) void score_##name##_##rows(const char *k, const char *ahead, const char *q,       \
+                                                                uint32_t padded_dim, tile_scores *s)                   \
+    {                                                                                                                  \
+        score_rows(dtype, rows, k, ahead, q, padded_dim, s);                                                           \
+    }
+#define QR_VALUE_BLOCK(name, dtype, rows, width, units)                                                                \
+    static __attribute__((noinline)) void value_##name##_##rows##_##width(                                             \
+        const char *v, const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)                         \
+    {                                                                                                                  \
+        value_rows(dtype, rows, units, v, ahead, p, padded_dim, o);                                                    \
+    }
+
+typedef struct attention_blocks {
+    score_block *score[ROWS_MAX + 1]; /* by rows; NULL: take fewer */
+    value_block *wide[ROWS_MAX + 1];  /* ALONE_UNITS for one row, else GROUP_UNITS */
+    value_block *unit[ROWS_MAX + 1];  /* one unit, for the columns that are left */
+} attention_blocks;
+
+#define QR_BLOCKS_FEW(name, dtype)                                                                                     \
+    QR_SCORE_BLOCK(name, dtype, 1)                                                                                     \
+    QR_SCORE_BLOCK(name, dtype, 2)                                                                                     \
+    QR_VALUE_BLOCK(name, dtype, 1, wide, ALONE_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 1, unit, 1)                                                                            \
+    QR_VALUE_BLOCK(name, dtype, 2, unit, 1)                                                                            \
+    QR_VALUE_BLOCK(name, dtype, 3, unit, 1)                                                                            \
+    QR_VALUE_BLOCK(name, dtype, 4, unit, 1)
+
+#if QR_SIMD_REGISTERS == 32
+#define QR_BLOCKS(name, dtype)                                                                                         \
+    QR_BLOCKS_FEW(name, dtype)                                                                                         \
+    QR_SCORE_BLOCK(name, dtype, 3)                                                                                     \
+    QR_SCORE_BLOCK(name, dtype, 4)                                                                                     \
+    QR_SCORE_BLOCK(name, dtype, 8)                                                                                     \
+    QR_SCORE_BLOCK(name, dtype, 12)                                                                                    \
+    QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 3, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 4, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 6, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 6, unit, 1)                                                                            \
+    static const attention_blocks blocks_##name = {.score = {[1]  = score_##name##_1,                                  \
+                                                             [2]  = score_##name##_2,                                  \
+                                                             [3]  = score_##name##_3,                                  \
+                                                             [4]  = score_##name##_4,                                  \
+                                                             [8]  = score_##name##_8,                                  \
+                                                             [12] = score_##name##_12},                                \
+                                                   .wide  = {[1] = value_##name##_1_wide,                              \
+                                                             [2] = value_##name##_2_wide,                              \
+                                                             [3] = value_##name##_3_wide,                              \
+                                                             [4] = value_##name##_4_wide,                              \
+                                                             [6] = value_##name##_6_wide},                             \
+                                                   .unit  = {[1] = value_##name##_1_unit,                              \
+                                                             [2] = value_##name##_2_unit,                              \
+                                                             [3] = value_##name##_3_unit,                              \
+                                                             [4] = value_##name##_4_unit,                              \
+                                                             [6] = value_##name##_6_unit}};
+#else
+#define QR_BLOCKS(name, dtype)                                                                                         \
+    QR_BLOCKS_FEW(name, dtype)                                                                                         \
+    static const attention_blocks blocks_##name = {.score = {[1] = score_##name##_1, [2] = score_##name##_2},          \
+                                                   .wide  = {[1] = value_##name##_1_wide,                              \
+                                                             [2] = value_##name##_2_unit,                              \
+                                                             [3] = value_##name##_3_unit,                              \
+                                                             [4] = value_##name##_4_unit},                             \
+                                                   .unit  = {[1] = value_##name##_1_unit,                              \
+                                                             [2] = value_##name##_2_unit,                              \
+                                                             [3] = value_##name##_3_unit,                              \
+                                                             [4] = value_##name##_4_unit}};
 #endif
-    if (rows == 1) {
-        values_columns(dtype, 1, ALONE_UNITS, t, next, (const tile_scores *)p, o);
-        return;
-    }
-    for (uint32_t r = 0; r < rows; r += VALUE_ROWS) {
-        const char *then = r == 0 ? next : NULL;
-        if (rows - r >= VALUE_ROWS)
-            values_columns(dtype, VALUE_ROWS, VALUE_UNITS, t, then, (const tile_scores *)p + r, o + r * state);
-        else
-            values_columns(dtype, rows % VALUE_ROWS, VALUE_UNITS, t, then, (const tile_scores *)p + r, o + r * state);
-    }
-}
+
+QR_BLOCKS(f32, QR_F32)
+QR_BLOCKS(bf16, QR_BF16)
 
 /* ---- a tile ---- */
 
-VF32_INLINE void attend_rows(const qr_dtype dtype, const uint32_t rows, const qr_attention_tile *t, uint32_t first,
-                             const char *next)
+static void score_all(const attention_blocks *blocks, const qr_attention_tile *t, uint32_t rows, const char *q,
+                      const char *next, tile_scores *s)
 {
-    const size_t             state = t->padded_dim + QR_ATTENTION_STATE_TAIL;
-    float                   *o     = t->state + first * state;
-    _Alignas(64) tile_scores s[ROWS_MANY];
-    scores(dtype, rows, t, t->q + (size_t)first * t->padded_dim * 4, next, s);
-    for (uint32_t r = 0; r < rows; r++) softmax_row(t, first + r, s[r], o + r * state);
-    values(dtype, rows, t, next, s, o);
-}
-
-VF32_INLINE uint32_t attend_some(const qr_dtype dtype, const qr_attention_tile *t, uint32_t first, const char *next)
-{
-    const uint32_t left = t->rows * t->group - first;
-    if (ROWS_MANY > ROWS_FEW && left >= ROWS_MANY) return attend_rows(dtype, ROWS_MANY, t, first, next), ROWS_MANY;
-    switch (left) {
-    case 1: return attend_rows(dtype, 1, t, first, next), 1;
-    case 2: return attend_rows(dtype, 2, t, first, next), 2;
-    case 3: return attend_rows(dtype, 3, t, first, next), 3;
-    default: return attend_rows(dtype, ROWS_FEW, t, first, next), ROWS_FEW;
+    const size_t row = t->padded_dim * sizeof(float);
+    for (uint32_t r = 0, n; r < rows; r += n) {
+        for (n = rows - r; blocks->score[n] == NULL;) n--;
+        blocks->score[n](t->tile, r == 0 ? next : NULL, q + r * row, t->padded_dim, s + r);
     }
 }
 
-VF32_INLINE void attend(const qr_dtype dtype, const qr_attention_tile *t)
+static void add_values(const attention_blocks *blocks, const qr_attention_tile *t, uint32_t rows, size_t k_bytes,
+                       const char *next, const tile_scores *p, float *o)
 {
-    const uint32_t count = t->rows * t->group;
-    uint32_t       first = t->next != NULL ? attend_some(dtype, t, 0, t->next) : attend_some(dtype, t, 0, NULL);
-    while (first < count) first += attend_some(dtype, t, first, NULL);
+    const size_t state = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+    for (uint32_t r = 0, n; r < rows; r += n) {
+        for (n = rows - r; blocks->wide[n] == NULL;) n--;
+        const char    *v = t->tile + k_bytes, *ahead = r == 0 && next != NULL ? next + k_bytes : NULL;
+        const uint32_t wide = n == 1 ? 16 * ALONE_UNITS : 16 * GROUP_UNITS;
+        for (uint32_t d = 0, width; d < t->padded_dim; d += width) {
+            width = t->padded_dim - d >= wide ? wide : 16;
+            (width == wide ? blocks->wide : blocks->unit)[n](v + d * 4, ahead, p + r, t->padded_dim, o + r * state + d);
+            if (ahead != NULL) ahead += width * k_bytes / t->padded_dim; /* this block's share of the lines */
+        }
+    }
 }
 
-static void attend_f32(const qr_attention_tile *t) { attend(QR_F32, t); }
-static void attend_bf16(const qr_attention_tile *t) { attend(QR_BF16, t); }
+VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, const qr_attention_tile *t)
+{
+    const uint32_t           count   = t->rows * t->group;
+    const size_t             state   = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+    const size_t             k_bytes = (size_t)t->padded_dim * STEP_BYTES / elements_per_step(dtype);
+    _Alignas(64) tile_scores s[ROWS_MAX];
+    for (uint32_t first = 0; first < count; first += ROWS_MAX) {
+        const uint32_t rows = count - first < ROWS_MAX ? count - first : ROWS_MAX;
+        const char    *next = first == 0 ? t->next : NULL;
+        float         *o    = t->state + first * state;
+        score_all(blocks, t, rows, t->q + (size_t)first * t->padded_dim * 4, next, s);
+        for (uint32_t r = 0; r < rows; r++) {
+            softmax_row(t, first + r, s[r], o + r * state);
+#if QR_SIMD_HAS_BF16_DOT
+            if (dtype == QR_BF16) /* in place: 32 numbers become 16 pairs */
+                _mm512_storeu_si512(s[r], vpairs_of_f32(vf32_load(s[r]), vf32_load(s[r] + 16)));
+#endif
+        }
+        add_values(blocks, t, rows, k_bytes, next, (const tile_scores *)s, o);
+    }
+}
+
+static void attend_f32(const qr_attention_tile *t) { attend(QR_F32, &blocks_f32, t); }
+static void attend_bf16(const qr_attention_tile *t) { attend(QR_BF16, &blocks_bf16, t); }
 
 /* ---- rows on their way in and out ---- */
 

@@ -26,6 +26,7 @@
 typedef __m256 vf32;
 typedef __m256 vmask;
 enum { VF32_LANES = 8 };
+#define QR_SIMD_REGISTERS 16
 #ifdef __clang__
 #define VF32_UNROLL _Pragma("unroll")
 #else

@@ -23,6 +23,7 @@
 typedef __m512    vf32;
 typedef __mmask16 vmask;
 enum { VF32_LANES = 16 };
+#define QR_SIMD_REGISTERS 32
 #ifdef QR_EMULATE_AVX512
 #define VF32_UNROLL /* an emulated instruction is a loop already */
 #elif defined(__clang__)

@@ -14,6 +14,7 @@
 typedef float vf32;
 typedef bool  vmask;
 enum { VF32_LANES = 1 };
+#define QR_SIMD_REGISTERS 16
 #define VF32_UNROLL
 
 VF32_INLINE vf32 vf32_zero(void) { return 0.0f; }
