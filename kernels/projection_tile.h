@@ -9,8 +9,9 @@
  *   T_WEIGHT(phase, p), T_X(phase, p), T_MADD(sum, weight, x), T_ZERO(), T_LOAD(p), T_STORE(p, v)
  *   T_RESULT(v, compensation), T_ADD_F32(p, v), T_STORE_F32(p, v)   v as floats, to memory
  *   T_EXACT         1: one chunk, sums are exact in any order
- *   T_SLICE         k per slice for more than 6 rows: a slice of a panel stays in L1 for all row tiles
- *   T_FETCH(p)      prefetch of the next slice by the second row tile, or nothing
+ *   T_SLICE         k per slice for more than T_SLICE_ROWS rows: it stays in L1 for all row tiles
+ *   T_FETCH(p)      prefetch of a step of the panel's next slice: by the second row tile alone, or T_FETCH_BY_ALL in
+ *                   equal parts
  */
 
 #ifndef QR_PROJECTION_TILE_H
@@ -19,11 +20,18 @@
 #include "base/bits.h"
 #include "kernels/projection_kernels.h"
 
+/* Every number of rows and panels is a copy with its accumulators in registers. Not under a sanitizer, which keeps them
+ * in memory and would take gcc minutes. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define QR_TILE_INLINE static __attribute__((noinline))
+#define QR_UNROLL
+#else
 #define QR_TILE_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define QR_UNROLL _Pragma("unroll")
 #else
 #define QR_UNROLL _Pragma("GCC unroll 16")
+#endif
 #endif
 
 /* Up to 6 rows times some panels over one slice of k. */
@@ -32,16 +40,24 @@ typedef struct qr_tile {
     size_t         panel_stride, x_stride; /* bytes */
     uint32_t       steps;
     const int32_t *compensation;
-    float         *spill; /* [rows][64] accumulators between slices, of 4 bytes whatever their type */
-    float         *out;   /* [rows][out_stride] */
+    float         *spills, *spill; /* [rows][64] accumulators between slices, 4 bytes each; this tile's */
+    float         *out;            /* [rows][out_stride] */
     size_t         out_stride;
     bool           first, last; /* slice of its chunk */
     bool           add;         /* to `out`: not the first chunk */
-    size_t         fetch;       /* bytes ahead to prefetch, 0 = not */
+    const char    *fetch;       /* prefetched while computing, fetch_step bytes further at each step; NULL: nothing */
+    size_t         fetch_step;
 } qr_tile;
 
 /* Rows of the next row tile: 6, but never a rest of 1 or 2, which would be too few chains to hide the latency. */
 static inline uint32_t qr_tile_height(uint32_t rest) { return rest > 8 ? 6 : rest > 6 ? 4 : rest; }
+
+static inline uint32_t qr_tile_count(uint32_t rows)
+{
+    uint32_t count = 0;
+    for (; rows > 0; rows -= qr_tile_height(rows)) count++;
+    return count;
+}
 
 #endif
 
@@ -53,16 +69,13 @@ static inline uint32_t qr_tile_height(uint32_t rest) { return rest > 8 ? 6 : res
 #define T_JOIN(a, b) T_JOIN_(a, b)
 #define T_(name) T_JOIN(name, T_NAME)
 
-/* T_AHEAD bytes: how far the only row tile prefetches in its panel. */
-enum { T_(ahead) = T_AHEAD };
-enum { T_(panels) = QR_GROUP_COLUMNS / (T_VECTORS * T_LANES) };
+enum { T_(panels) = QR_GROUP_COLUMNS / (T_VECTORS * T_LANES), T_(step_bytes) = T_VECTORS * T_WEIGHT_BYTES };
 
-/* acc[rows][panels] (+)= x[rows][steps] * w[panels][steps]. */
 QR_TILE_INLINE void T_(tile)(const qr_tile *t, const int rows, const int panels)
 {
     enum { V = T_VECTORS };
     T_VECTOR    a[6][4 * V];
-    const char *w = t->w, *x = t->x, *x3 = x + 3 * t->x_stride;
+    const char *w = t->w, *fetch = t->fetch, *x = t->x, *x3 = x + 3 * t->x_stride;
     size_t      stride = t->x_stride;
     QR_UNROLL for (int m = 0; m < rows; m++) QR_UNROLL for (int j = 0; j < panels * V; j++) a[m][j] =
         t->first ? T_ZERO() : T_LOAD(t->spill + m * QR_GROUP_COLUMNS + j * T_LANES);
@@ -77,8 +90,9 @@ QR_TILE_INLINE void T_(tile)(const qr_tile *t, const int rows, const int panels)
                 const T_OPERAND q = T_X(phase, m < 3 ? x + (size_t)m * stride : x3 + (size_t)(m - 3) * stride);
                 QR_UNROLL for (int j = 0; j < V; j++) a[m][p * V + j] = T_MADD(a[m][p * V + j], b[j], q);
             }
+            if (rows == 3 && panels > 1) __asm__("" : "+r"(x)); /* broadcast again rather than hold three of them */
         }
-        if (t->fetch) T_FETCH(w + t->fetch);
+        if (fetch) T_FETCH(fetch), fetch += t->fetch_step;
         w += V * T_WEIGHT_BYTES;
         x += T_X_BYTES, x3 += T_X_BYTES;
         __asm__("" : "+r"(x), "+r"(x3), "+r"(stride)); /* three registers, not six pointers kept on the stack */
@@ -117,45 +131,64 @@ static void T_(tile_few_rows)(const qr_tile *t, uint32_t rows)
     }
 }
 
+/* What row tile `index` of `count` prefetches of the slice at `next`. */
+static inline void T_(choose_fetch)(qr_tile *t, const char *next, uint32_t index, uint32_t count)
+{
+    const bool all = T_FETCH_BY_ALL;
+    t->fetch       = all ? next + (size_t)t->steps * T_(step_bytes) * index / count : index == 1 ? next : NULL;
+    t->fetch_step  = all ? (T_(step_bytes) + count - 1) / count : T_(step_bytes);
+}
+
+/* All rows times one slice of one panel (of `wide` panels for few rows). */
+static void T_(slice)(const qr_product *p, qr_tile *t, const char *x, const char *next, uint32_t column)
+{
+    const uint32_t tiles = qr_tile_count(p->rows);
+    for (uint32_t row = 0, rows, i = 0; row < p->rows; row += rows, i++) {
+        rows     = qr_tile_height(p->rows - row);
+        t->x     = x + row * p->x_stride;
+        t->spill = t->spills + row * QR_GROUP_COLUMNS + column;
+        t->out   = p->out + row * p->out_stride + column;
+        if (p->rows <= 3) {
+            T_(tile_few_rows)(t, rows);
+        } else {
+            T_(choose_fetch)(t, next, i, tiles);
+            T_(tile_rows)(t, rows);
+        }
+    }
+}
+
 static void T_(product)(const qr_product *p)
 {
     static const uint32_t             wide[4] = {1, T_WIDE_1, T_WIDE_2, T_WIDE_3};
-    _Alignas(64) float                spill[QR_PRODUCT_ROWS * QR_GROUP_COLUMNS];
     static _Alignas(64) const int32_t zeros[QR_GROUP_COLUMNS];
+    _Alignas(64) float                spills[QR_PRODUCT_ROWS * QR_GROUP_COLUMNS];
     const int32_t                    *compensation = p->compensation ? p->compensation : zeros;
     const uint32_t                    chunk        = T_EXACT ? p->k : p->k >= 2048 ? 1024 : 512;
-    const uint32_t                    slice        = p->rows <= 6 ? chunk : T_SLICE;
+    const uint32_t                    slice        = p->rows <= T_SLICE_ROWS ? chunk : T_SLICE;
     const uint32_t                    panels       = p->rows <= 3 ? wide[p->rows] : 1;
-    const size_t                      panel_stride = (size_t)(p->k / T_STEP) * T_VECTORS * T_WEIGHT_BYTES;
+    const size_t                      panel_stride = (size_t)(p->k / T_STEP) * T_(step_bytes);
 
     for (uint32_t k = 0, end; k < p->k; k = end) {
         const uint32_t chunk_end = qr_min_u32(k / chunk * chunk + chunk, p->k);
         end                      = qr_min_u32(k + slice, chunk_end);
-        qr_tile tile             = {.panel_stride = panel_stride,
+        qr_tile     tile         = {.panel_stride = panel_stride,
                                     .x_stride     = p->x_stride,
                                     .steps        = (end - k) / T_STEP,
+                                    .spills       = spills,
                                     .out_stride   = p->out_stride,
                                     .first        = k % chunk == 0,
                                     .last         = end == chunk_end,
                                     .add          = k >= chunk};
+        const char *x            = (const char *)p->x + (size_t)(k / T_STEP) * T_X_BYTES;
+        const char *w            = (const char *)p->group + (size_t)(k / T_STEP) * T_(step_bytes);
+        const char *next         = (const char *)p->group;
+        next +=
+            end < p->k ? (size_t)(end / T_STEP) * T_(step_bytes) : T_(panels) * panel_stride; /* or the next group */
         for (uint32_t panel = 0; panel < (uint32_t)T_(panels); panel += panels) {
-            const size_t   fetch  = end < p->k
-                                        ? (end - k) / T_STEP * T_VECTORS * T_WEIGHT_BYTES
-                                        : T_(panels) * panel_stride - (size_t)(k / T_STEP) * T_VECTORS * T_WEIGHT_BYTES;
             const uint32_t column = panel * T_VECTORS * T_LANES;
-            tile.w = (const char *)p->group + panel * panel_stride + (size_t)(k / T_STEP) * T_VECTORS * T_WEIGHT_BYTES;
-            tile.compensation = compensation + column;
-            for (uint32_t row = 0, rows; row < p->rows; row += rows) {
-                rows       = qr_tile_height(p->rows - row);
-                tile.x     = (const char *)p->x + row * p->x_stride + (size_t)(k / T_STEP) * T_X_BYTES;
-                tile.spill = spill + row * QR_GROUP_COLUMNS + column;
-                tile.out   = p->out + row * p->out_stride + column;
-                tile.fetch = p->rows <= 6 ? (p->rows > 3 ? T_(ahead) : 0) : row > 0 && row <= 6 ? fetch : 0;
-                if (p->rows <= 3)
-                    T_(tile_few_rows)(&tile, rows);
-                else
-                    T_(tile_rows)(&tile, rows);
-            }
+            tile.w                = w + panel * panel_stride;
+            tile.compensation     = compensation + column;
+            T_(slice)(p, &tile, x, next + panel * panel_stride, column);
         }
     }
 }
@@ -187,4 +220,5 @@ static void T_(product)(const qr_product *p)
 #undef T_EXACT
 #undef T_SLICE
 #undef T_FETCH
-#undef T_AHEAD
+#undef T_FETCH_BY_ALL
+#undef T_SLICE_ROWS

@@ -40,9 +40,10 @@ static inline __m256 fma_into(__m256 sum, __m256 w, __m256 x)
 #define T_ADD_F32(p, v) _mm256_storeu_ps(p, _mm256_add_ps(_mm256_loadu_ps(p), v))
 #define T_STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_EXACT 0
-#define T_SLICE 128
+#define T_SLICE 64
 #define T_FETCH(p) _mm_prefetch(p, _MM_HINT_T1)
-#define T_AHEAD 2048
+#define T_FETCH_BY_ALL 1
+#define T_SLICE_ROWS 3
 #include "kernels/projection_tile.h"
 
 #define T_NAME bf16
@@ -66,9 +67,10 @@ static inline __m256 fma_into(__m256 sum, __m256 w, __m256 x)
 #define T_ADD_F32(p, v) _mm256_storeu_ps(p, _mm256_add_ps(_mm256_loadu_ps(p), v))
 #define T_STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_EXACT 0
-#define T_SLICE 256
+#define T_SLICE 512
 #define T_FETCH(p) _mm_prefetch(p, _MM_HINT_T1)
-#define T_AHEAD 2048
+#define T_FETCH_BY_ALL 1
+#define T_SLICE_ROWS 3
 #include "kernels/projection_tile.h"
 
 /* Sign-extended to 16 bits and multiplied by vpmaddwd: vpmaddubsw would saturate. */
@@ -93,9 +95,10 @@ static inline __m256 fma_into(__m256 sum, __m256 w, __m256 x)
 #define T_ADD_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_EXACT 1
-#define T_SLICE 256
+#define T_SLICE 512
 #define T_FETCH(p) _mm_prefetch(p, _MM_HINT_T1)
-#define T_AHEAD 2048
+#define T_FETCH_BY_ALL 1
+#define T_SLICE_ROWS 3
 #include "kernels/projection_tile.h"
 
 /* The multiplicand of bf16 weights is f32, that of int8 weights 16 bits wide: k is a multiple of 64. */

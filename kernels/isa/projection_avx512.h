@@ -72,7 +72,8 @@ static inline __m512 widen_pair(int phase, const void *p)
 #define T_EXACT 1
 #define T_SLICE 256
 #define T_FETCH(p) fetch_step(p)
-#define T_AHEAD 0
+#define T_FETCH_BY_ALL 0
+#define T_SLICE_ROWS 6
 #ifdef QR_SIMD_HAS_INT8_DOT
 /* vpdpbusd wants unsigned x: codes + 128, taken back by the column's compensation. */
 #define T_WEIGHT_BYTES 64

@@ -14,5 +14,6 @@
 #define T_EXACT 0
 #define T_SLICE (64 * T_STEP) /* 64 steps of 256 bytes: 16 KB */
 #define T_FETCH(p) fetch_step(p)
-#define T_AHEAD 0
+#define T_FETCH_BY_ALL 0
+#define T_SLICE_ROWS 6
 #include "kernels/projection_tile.h"
