@@ -14,15 +14,31 @@ enum {
     UNITS_MAX   = ALONE_UNITS > GROUP_UNITS ? ALONE_UNITS : GROUP_UNITS,
 };
 enum { UNIT = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
-enum { STRETCH = 8 }; /* steps between bursts of prefetches */
 
 #ifndef QR_SIMD_HAS_BF16_DOT
 #define QR_SIMD_HAS_BF16_DOT 0
 #endif
 
+/* A row's scores of a tile, then its weights: f32; bf16 pairs in the first 64 bytes; or, for int8 values, 32 unsigned
+ * codes and after them their scale. */
 typedef float tile_scores[QR_TILE_TOKENS];
+enum { CODE_SCALE = QR_TILE_TOKENS / 4 }; /* where in the row's floats the scale of its codes is */
+
+/* The numbers behind an int8 tile's keys and values: f32 per token. */
+typedef struct tile_scales {
+    const float *k_scale, *v_scale, *k_sum;
+} tile_scales;
+
+VF32_INLINE tile_scales scales_of(const char *tile, uint32_t padded_dim)
+{
+    const float *first = (const float *)(tile + (size_t)2 * QR_TILE_TOKENS * padded_dim);
+    return (tile_scales){first, first + QR_TILE_TOKENS, first + 2 * QR_TILE_TOKENS};
+}
 
 static inline uint32_t elements_per_step(qr_dtype dtype) { return dtype == QR_F32 ? 1 : dtype == QR_BF16 ? 2 : 4; }
+
+/* Steps between bursts of prefetches; divides the steps of any head_dim. */
+static inline uint32_t stretch_of(qr_dtype dtype) { return dtype == QR_INT8 ? 4 : 8; }
 
 /* `lines` cache lines from `from` on, into L2: T0 is slower. Bursts, so that the inner loops have no branch for it. */
 VF32_INLINE void prefetch_lines(const char *from, uint32_t lines)
@@ -72,19 +88,55 @@ VF32_INLINE void score_step(const qr_dtype dtype, const uint32_t rows, const cha
 VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const char *k, const char *ahead, const char *q,
                             uint32_t padded_dim, tile_scores *s)
 {
-    const uint32_t steps = padded_dim / elements_per_step(dtype), lines = ahead == NULL ? 0 : STRETCH * STEP_BYTES / 64;
-    const size_t   row = padded_dim * sizeof(float);
+    const uint32_t steps = padded_dim / elements_per_step(dtype), length = stretch_of(dtype);
+    const uint32_t lines = ahead == NULL ? 0 : length * STEP_BYTES / 64;
+    const size_t   row   = padded_dim * sizeof(float);
     vf32           sum[ROWS_MAX][TILE_VECTORS];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) sum[r][j] =
         vf32_zero();
-    for (uint32_t stretch = 0; stretch < steps; stretch += STRETCH) { /* steps are a multiple of 8 */
+    for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
-        for (uint32_t step = stretch; step < stretch + STRETCH; step++)
+        for (uint32_t step = stretch; step < stretch + length; step++)
             VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
                 score_step(dtype, rows, k + step * STEP_BYTES + j * sizeof(vf32), q, row, step, sum, j);
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
         vf32_store(s[r] + j * VF32_LANES, sum[r][j]);
+}
+
+/* The same for int8 keys: products of unsigned query codes (128 too high) with key codes, exact. Behind the row's codes
+ * stands their scale. */
+VF32_INLINE void score_rows_int8(const uint32_t rows, const char *k, const char *ahead, const char *q,
+                                 uint32_t padded_dim, tile_scores *s)
+{
+    const uint32_t    steps = padded_dim / 4, length = stretch_of(QR_INT8), lines = ahead == NULL ? 0 : length * 2;
+    const size_t      row    = padded_dim * sizeof(float);
+    const tile_scales scales = scales_of(k, padded_dim);
+    vi32              sum[ROWS_MAX][TILE_VECTORS];
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) sum[r][j] =
+        vi32_zero();
+    for (uint32_t stretch = 0; stretch < steps; stretch += length) {
+        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
+        for (uint32_t step = stretch; step < stretch + length; step++)
+            VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+            {
+                const vquads x = vquads_load((const int8_t *)k + step * STEP_BYTES + j * sizeof(vf32));
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+                    vi32_dot_quads(sum[r][j], vquads_set((const uint8_t *)q + r * row + step * 4), x);
+            }
+    }
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        float q_scale;
+        memcpy(&q_scale, q + r * row + padded_dim, sizeof q_scale);
+        VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        {
+            const uint32_t at    = j * VF32_LANES;
+            const vf32     scale = vf32_mul(vf32_set(q_scale), vf32_load(scales.k_scale + at));
+            const vf32     dot   = vf32_sub(vf32_of_i32(sum[r][j]), vf32_load(scales.k_sum + at));
+            vf32_store(s[r] + at, vf32_mul(dot, scale));
+        }
+    }
 }
 
 /* ---- softmax ---- */
@@ -191,19 +243,61 @@ VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uin
                             const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)
 {
     const uint32_t steps = QR_TILE_TOKENS / elements_per_step(dtype), vectors = units * UNIT;
-    const uint32_t lines      = ahead == NULL ? 0 : STRETCH * units;
+    const uint32_t length = stretch_of(dtype), lines = ahead == NULL ? 0 : length * units;
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
     vf32           sum[ROWS_MAX][UNITS_MAX * UNIT];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
         vf32_load(o + r * state + j * VF32_LANES);
-    for (uint32_t stretch = 0; stretch < steps; stretch += STRETCH) {
+    for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
-        for (uint32_t step = stretch; step < stretch + STRETCH; step++)
+        for (uint32_t step = stretch; step < stretch + length; step++)
             VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
                 value_step(dtype, rows, v + step * step_bytes + j * sizeof(vf32), p, step, sum, j);
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
         vf32_store(o + r * state + j * VF32_LANES, sum[r][j]);
+}
+
+/* int8 values: exact sums of the tile's products, then one multiplication into o per tile. */
+VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t units, const char *v, const char *ahead,
+                                 const tile_scores *p, uint32_t padded_dim, float *o)
+{
+    const uint32_t steps = QR_TILE_TOKENS / 4, vectors = units * UNIT, length = stretch_of(QR_INT8);
+    const uint32_t lines      = ahead == NULL ? 0 : length * units;
+    const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
+    vi32           sum[ROWS_MAX][UNITS_MAX * UNIT];
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
+        vi32_zero();
+    for (uint32_t stretch = 0; stretch < steps; stretch += length) {
+        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
+        for (uint32_t step = stretch; step < stretch + length; step++)
+            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+            {
+                const vquads x = vquads_load((const int8_t *)v + step * step_bytes + j * sizeof(vf32));
+                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
+                    vi32_dot_quads(sum[r][j], vquads_set((const uint8_t *)p[r] + step * 4), x);
+            }
+    }
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+    {
+        float *to = o + r * state + j * VF32_LANES;
+        vf32_store(to, vf32_fma(vf32_of_i32(sum[r][j]), vf32_set(p[r][CODE_SCALE]), vf32_load(to)));
+    }
+}
+
+/* s[32] weights become codes of weight * v_scale, the greatest 255, and their scale. */
+static void quantize_weights(float *s, const float *v_scale)
+{
+    vf32 x[TILE_VECTORS], greatest = vf32_zero();
+    for (uint32_t j = 0; j < TILE_VECTORS; j++) {
+        x[j]     = vf32_mul(vf32_load(s + j * VF32_LANES), vf32_load(v_scale + j * VF32_LANES));
+        greatest = vf32_max(greatest, x[j]);
+    }
+    const float top  = vf32_top(greatest) + 1e-30f;
+    const vf32  code = vf32_set(255.0f / top);
+    for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        vf32_store_u8((uint8_t *)s + j * VF32_LANES, vf32_min(vf32_mul(x[j], code), vf32_set(255.0f)));
+    s[CODE_SCALE] = top / 255.0f;
 }
 
 /* ---- the blocks there are ---- */
@@ -213,13 +307,19 @@ VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uin
     static __attribute__((noinline)) void score_##name##_##rows(const char *k, const char *ahead, const char *q,       \
                                                                 uint32_t padded_dim, tile_scores *s)                   \
     {                                                                                                                  \
-        score_rows(dtype, rows, k, ahead, q, padded_dim, s);                                                           \
+        if (dtype == QR_INT8)                                                                                          \
+            score_rows_int8(rows, k, ahead, q, padded_dim, s);                                                         \
+        else                                                                                                           \
+            score_rows(dtype, rows, k, ahead, q, padded_dim, s);                                                       \
     }
 #define QR_VALUE_BLOCK(name, dtype, rows, width, units)                                                                \
     static __attribute__((noinline)) void value_##name##_##rows##_##width(                                             \
         const char *v, const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)                         \
     {                                                                                                                  \
-        value_rows(dtype, rows, units, v, ahead, p, padded_dim, o);                                                    \
+        if (dtype == QR_INT8)                                                                                          \
+            value_rows_int8(rows, units, v, ahead, p, padded_dim, o);                                                  \
+        else                                                                                                           \
+            value_rows(dtype, rows, units, v, ahead, p, padded_dim, o);                                                \
     }
 
 typedef struct attention_blocks {
@@ -281,6 +381,7 @@ typedef struct attention_blocks {
 
 QR_BLOCKS(f32, QR_F32)
 QR_BLOCKS(bf16, QR_BF16)
+QR_BLOCKS(int8, QR_INT8)
 
 /* ---- a tile ---- */
 
@@ -320,9 +421,11 @@ VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, co
         const uint32_t rows = count - first < ROWS_MAX ? count - first : ROWS_MAX;
         const char    *next = first == 0 ? t->next : NULL;
         float         *o    = t->state + first * state;
+        if (dtype == QR_INT8 && next != NULL) prefetch_lines(next + 2 * k_bytes, 3 * QR_TILE_TOKENS * 4 / 64);
         score_all(blocks, t, rows, t->q + (size_t)first * t->padded_dim * 4, next, s);
         for (uint32_t r = 0; r < rows; r++) {
             softmax_row(t, first + r, s[r], o + r * state);
+            if (dtype == QR_INT8) quantize_weights(s[r], scales_of(t->tile, t->padded_dim).v_scale);
 #if QR_SIMD_HAS_BF16_DOT
             if (dtype == QR_BF16) /* in place: 32 numbers become 16 pairs */
                 _mm512_storeu_si512(s[r], vpairs_of_f32(vf32_load(s[r]), vf32_load(s[r] + 16)));
@@ -334,6 +437,7 @@ VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, co
 
 static void attend_f32(const qr_attention_tile *t) { attend(QR_F32, &blocks_f32, t); }
 static void attend_bf16(const qr_attention_tile *t) { attend(QR_BF16, &blocks_bf16, t); }
+static void attend_int8(const qr_attention_tile *t) { attend(QR_INT8, &blocks_int8, t); }
 
 /* ---- rows on their way in and out ---- */
 
@@ -381,6 +485,20 @@ static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
 #define pack_q_bf16 pack_q_f32 /* bf16 keys are widened and meet q in f32 */
 #endif
 
+/* Codes of x / scale + 128, scale = max |x| / 127, and the scale behind them. */
+static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
+{
+    uint8_t *codes = out;
+    vf32     top   = vf32_zero();
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) top = vf32_max(vf32_abs(vf32_load(in + d)), top);
+    const float greatest = vf32_top(top), scale = greatest / 127.0f, code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) {
+        vf32_store_s8_upto((int8_t *)codes + d, vf32_mul(vf32_load(in + d), vf32_set(code)), VF32_LANES);
+        for (uint32_t i = d; i < d + VF32_LANES; i++) codes[i] ^= 0x80;
+    }
+    memcpy(codes + padded_dim, &scale, sizeof scale);
+}
+
 /* Rabe & Staats, arXiv:2112.05682, section 3. */
 static void merge(float *into, const float *from, uint32_t padded_dim)
 {
@@ -407,12 +525,19 @@ static void finish(const float *state, uint32_t dim, uint32_t padded_dim, qr_dty
     }
 }
 
+#ifdef QR_SIMD_HAS_INT8_DOT
+enum { INT8_GFLOPS = 200 };
+#else
+enum { INT8_GFLOPS = 4 * VF32_LANES };
+#endif
+
 static const qr_attention_kernels attention_kernels = {
     .prepare  = prepare,
     .by_dtype = {[QR_F32]  = {.gflops = 4 * VF32_LANES, .pack_q = pack_q_f32, .attend = attend_f32},
                  [QR_BF16] = {.gflops = QR_SIMD_HAS_BF16_DOT ? 170 : 4 * VF32_LANES,
                               .pack_q = pack_q_bf16,
-                              .attend = attend_bf16}},
+                              .attend = attend_bf16},
+                 [QR_INT8] = {.gflops = INT8_GFLOPS, .pack_q = pack_q_int8, .attend = attend_int8}},
     .merge    = merge,
     .finish   = finish,
 };

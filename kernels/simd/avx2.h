@@ -134,4 +134,36 @@ VF32_INLINE vmask    vmask_equal(vf32 a, vf32 b) { return _mm256_cmp_ps(a, b, _C
 VF32_INLINE uint32_t vmask_bits(vmask mask) { return (uint32_t)_mm256_movemask_ps(mask); }
 VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return _mm256_blendv_ps(b, a, mask); }
 
+/* Integers: `lanes` sums of products of unsigned with signed bytes, four to a lane, exact. */
+typedef __m256i vi32;
+typedef struct vquads { /* bytes 0 and 2, 1 and 3 of each lane, widened: vpmaddubsw would saturate */
+    __m256i even, odd;
+} vquads;
+
+VF32_INLINE vi32   vi32_zero(void) { return _mm256_setzero_si256(); }
+VF32_INLINE vquads vquads_load(const int8_t *p)
+{
+    const __m256i x = _mm256_loadu_si256((const __m256i *)p);
+    return (vquads){.even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), .odd = _mm256_srai_epi16(x, 8)};
+}
+VF32_INLINE vquads vquads_set(const uint8_t *four) /* the same four in all lanes */
+{
+    int32_t x;
+    memcpy(&x, four, sizeof x);
+    const __m256i all = _mm256_set1_epi32(x);
+    return (vquads){.even = _mm256_and_si256(all, _mm256_set1_epi32(0x00ff00ff)), .odd = _mm256_srli_epi16(all, 8)};
+}
+VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
+{
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(u.even, s.even));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(u.odd, s.odd));
+}
+VF32_INLINE vf32 vf32_of_i32(vi32 x) { return _mm256_cvtepi32_ps(x); }
+VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x) /* nearest even; x in [0, 255] */
+{
+    const __m256i codes = _mm256_cvtps_epi32(x);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(words, words));
+}
+
 #endif

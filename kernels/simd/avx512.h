@@ -119,4 +119,46 @@ VF32_INLINE vmask    vmask_equal(vf32 a, vf32 b) { return _mm512_cmp_ps_mask(a, 
 VF32_INLINE uint32_t vmask_bits(vmask mask) { return mask; }
 VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return _mm512_mask_blend_ps(mask, b, a); }
 
+/* Integers: see simd/avx2.h. */
+typedef __m512i  vi32;
+VF32_INLINE vi32 vi32_zero(void) { return _mm512_setzero_si512(); }
+VF32_INLINE vf32 vf32_of_i32(vi32 x) { return _mm512_cvtepi32_ps(x); }
+VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+
+#ifdef QR_SIMD_HAS_INT8_DOT
+typedef __m512i    vquads;
+VF32_INLINE vquads vquads_load(const int8_t *p) { return _mm512_loadu_si512(p); }
+VF32_INLINE vquads vquads_set(const uint8_t *four)
+{
+    int32_t x;
+    memcpy(&x, four, sizeof x);
+    return _mm512_set1_epi32(x);
+}
+VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s) { return _mm512_dpbusd_epi32(sum, u, s); }
+#else
+typedef struct vquads {
+    __m512i even, odd;
+} vquads;
+VF32_INLINE vquads vquads_load(const int8_t *p)
+{
+    const __m512i x = _mm512_loadu_si512(p);
+    return (vquads){.even = _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8), .odd = _mm512_srai_epi16(x, 8)};
+}
+VF32_INLINE vquads vquads_set(const uint8_t *four)
+{
+    int32_t x;
+    memcpy(&x, four, sizeof x);
+    const __m512i all = _mm512_set1_epi32(x);
+    return (vquads){.even = _mm512_and_si512(all, _mm512_set1_epi32(0x00ff00ff)), .odd = _mm512_srli_epi16(all, 8)};
+}
+VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
+{
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(u.even, s.even));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(u.odd, s.odd));
+}
+#endif
+
 #endif

@@ -56,4 +56,18 @@ VF32_INLINE vmask    vmask_equal(vf32 a, vf32 b) { return a == b; }
 VF32_INLINE uint32_t vmask_bits(vmask mask) { return mask; }
 VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return mask ? a : b; }
 
+typedef int32_t vi32;
+typedef struct vquads {
+    int32_t byte[4];
+} vquads;
+VF32_INLINE vi32   vi32_zero(void) { return 0; }
+VF32_INLINE vquads vquads_load(const int8_t *p) { return (vquads){{p[0], p[1], p[2], p[3]}}; }
+VF32_INLINE vquads vquads_set(const uint8_t *four) { return (vquads){{four[0], four[1], four[2], four[3]}}; }
+VF32_INLINE vi32   vi32_dot_quads(vi32 sum, vquads u, vquads s)
+{
+    return sum + u.byte[0] * s.byte[0] + u.byte[1] * s.byte[1] + u.byte[2] * s.byte[2] + u.byte[3] * s.byte[3];
+}
+VF32_INLINE vf32 vf32_of_i32(vi32 x) { return (float)x; }
+VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x) { *p = (uint8_t)lrintf(x); }
+
 #endif
