@@ -6,11 +6,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "support/scheduler_driver.h"
+#include "support/beam_reference.h"
 
 static uint64_t seed, drawn;
 
@@ -76,7 +77,7 @@ static void submit_one(driver *d)
     if (r.cache_salt != NULL && r.tenant == NULL) r.cache_salt = NULL; /* the mock model knows tenants, not salts */
     int32_t encoder[32];
     if (d->options.encoder_decoder) {
-        r.encoder_count = 1 + below(32);
+        r.encoder_count = 4 + 9 * below(4);
         r.encoder_input = encoder;
         driver_fill(encoder, r.encoder_count, below(3), d->options.vocab_size);
     }
@@ -97,6 +98,38 @@ static void disturb(driver *d)
     driver_check(d);
 }
 
+static quire_stats total; /* over all runs: what was reached */
+static uint64_t    searches;
+
+static void add_stats(const driver *d)
+{
+    const quire_stats stats = driver_stats(d);
+    total.preemptions += stats.preemptions, total.claims += stats.claims, total.copies += stats.copies;
+    total.forced_progress += stats.forced_progress, total.failed_steps += stats.failed_steps;
+    total.drafts_accepted += stats.drafts_accepted, total.forks += stats.forks;
+    total.encoder_runs_saved += stats.encoder_runs_saved, total.head_passes += stats.head_passes;
+    total.tokens_recomputed += stats.tokens_recomputed, total.tokens_cached += stats.tokens_cached;
+    total.reservation_thefts += stats.reservation_thefts;
+    for (uint32_t i = 0; i < 6; i++) total.finished_by[i] += stats.finished_by[i];
+    for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) total.wait_ns[i] += stats.wait_ns[i];
+}
+
+static void compare_searches(driver *d, int32_t stop)
+{
+    static beam_hypothesis expected[DRIVER_BEAMS];
+    for (uint32_t i = 0; i < d->request_count; i++) {
+        const driver_request *r      = &d->requests[i];
+        const quire_finish    finish = r->streams[0].finish;
+        if (r->beam_width <= 1 || (finish != QUIRE_FINISH_STOP && finish != QUIRE_FINISH_LENGTH)) continue;
+        const uint32_t count = beam_reference(d, r, &r->parameters, stop, expected);
+        for (uint32_t n = 0; n < r->parameters.n; n++) {
+            assert_true(n < count && r->streams[n].count == expected[n].count);
+            assert_memory_equal(r->streams[n].tokens, expected[n].tokens, expected[n].count * sizeof(int32_t));
+        }
+        searches++;
+    }
+}
+
 static void run_one(uint32_t steps)
 {
     driver               d;
@@ -110,7 +143,7 @@ static void run_one(uint32_t steps)
     for (uint32_t i = 0; i < steps && d.request_count < DRIVER_REQUESTS - 8; i++) {
         while (chance(load)) submit_one(&d);
         if (chance(trouble)) disturb(&d);
-        d.poison = chance(trouble / 4) ? 1 + below(d.request_count + 1) : chance(50) ? d.poison : 0;
+        d.poison = chance(trouble / 4) ? 1 + below(d.request_count + 1) : chance(85) ? d.poison : 0;
         driver_plan(&d);
         if (chance(trouble)) disturb(&d);
         driver_commit(&d);
@@ -118,6 +151,8 @@ static void run_one(uint32_t steps)
     d.poison = 0;
     for (uint32_t i = 1; i <= d.request_count; i++) (void)qr_scheduler_resume(d.scheduler, i, d.now_ns);
     driver_run(&d, 4000);
+    compare_searches(&d, eos ? 3 : -1);
+    add_stats(&d);
     qr_scheduler_flush_cache(d.scheduler);
     assert_int_equal(driver_stats(&d).blocks_free, options.num_blocks);
     driver_stop(&d);
@@ -134,6 +169,14 @@ static void everything_ends_and_every_token_is_right(void **state)
         if (text || scale) fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
         run_one(120);
     }
+    if (text) return;
+    assert_true(searches > 20 && total.preemptions > 100 && total.claims > 20 && total.copies > 100);
+    assert_true(total.forced_progress > 5 && total.failed_steps > 20 && total.drafts_accepted > 20);
+    assert_true(total.forks > 100 && total.encoder_runs_saved > 20 && total.head_passes > 20);
+    assert_true(total.tokens_recomputed > 100 && total.tokens_cached > 100 && total.reservation_thefts > 0);
+    for (uint32_t i = 1; i < 6; i++) assert_true(total.finished_by[i] > 3);
+    for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++)
+        if (i != QUIRE_WAIT_QUOTA) assert_true(total.wait_ns[i] > 0);
 }
 
 int main(void)

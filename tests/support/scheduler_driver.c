@@ -349,6 +349,7 @@ quire_status driver_submit_raw(driver *d, const quire_request *request, quire_er
     assert_true(d->request_count <= DRIVER_REQUESTS);
     r->id = id, r->prompt_count = request->prompt_count, r->encoder_count = request->encoder_count;
     r->beam_width  = request->beam_width;
+    r->parameters  = *request;
     r->tenant_hash = text_hash(request->tenant);
     memcpy(r->prompt, request->prompt, request->prompt_count * sizeof(int32_t));
     if (request->encoder_count) memcpy(r->encoder, request->encoder_input, request->encoder_count * sizeof(int32_t));

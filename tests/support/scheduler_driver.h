@@ -22,6 +22,7 @@ typedef struct driver_request {
     int32_t          prompt[DRIVER_TOKENS], encoder[DRIVER_TOKENS];
     uint32_t         prompt_count, encoder_count, beam_width;
     uint64_t         tenant_hash;
+    quire_request    parameters; /* as submitted; its pointers are not valid any more */
     driver_stream    streams[DRIVER_SEQUENCES];
     bool             last_seen;
 } driver_request;
