@@ -229,11 +229,11 @@ bool qr_job_answer(const qr_job *job, uint32_t vocab_size, bool encoder_decoder,
         QR_TEXT_LITERAL(out, "}\n");
         return false;
     }
-    const bool several = job->request.n > 1 || (job->sequence_count > 1 && job->sequences[1].finished);
+    const bool several = job->sequence_count > 1;
     bool       well    = true;
     QR_TEXT_LITERAL(out, ", ");
     if (several) QR_TEXT_LITERAL(out, "\"outputs\": [");
-    for (uint32_t i = 0; i < (several ? job->sequence_count : 1); ++i) {
+    for (uint32_t i = 0; i < job->sequence_count; ++i) {
         const qr_job_sequence *s = &job->sequences[i];
         well &= !s->failed && s->finish != QUIRE_FINISH_ERROR;
         if (several) qr_text_format(out, "%s{\"index\": %u, ", i ? ", " : "", i);

@@ -297,8 +297,7 @@ static bool read_all(json_t *root, qr_job *job, qr_job_error *error)
     {
         if (!read_field(name, value, job, error)) return false;
     }
-    job->sequence_count = job->request.n > job->request.beam_width ? job->request.n : job->request.beam_width;
-    if (job->sequence_count == 0) job->sequence_count = 1;
+    job->sequence_count = job->request.n > 0 ? job->request.n : 1; /* of beams, the n best come back */
     return true;
 }
 

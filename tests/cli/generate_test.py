@@ -159,6 +159,16 @@ class Fields(unittest.TestCase):
         self.assertGreater(len({tuple(o["tokens"]) for o in answer["outputs"]}), 1)
         self.assertNotIn("tokens", answer)
 
+    def test_beams_come_best_first_as_many_as_asked_for(self):
+        request = {"prompt": [1, 2], "beam_width": 4, "max_tokens": 4, "ignore_eos": True}
+        (best,), status, errors = generate(request)
+        self.assertEqual(status, 0, errors)
+        (two,), _, _ = generate({**request, "n": 2})
+        self.assertEqual(len(two["outputs"]), 2)
+        self.assertEqual(two["outputs"][0]["tokens"], best["tokens"])
+        self.assertEqual(two["outputs"][0]["score"], best["score"])
+        self.assertGreaterEqual(best["score"], two["outputs"][1]["score"])
+
     def test_all_logits_choose_the_greedy_tokens(self):
         (answer,), _, _ = generate({"prompt": [1, 2], "max_tokens": 5, "ignore_eos": True, "logits": "all"})
         self.assertEqual(len(answer["logits"]), 5)
