@@ -19,6 +19,13 @@
 
 #include <unistd.h>
 
+// toml++ 3.3 asserts, or with NDEBUG assumes, what a malformed file can break ("[ #"): here it throws instead.
+namespace {
+struct malformed {};
+[[noreturn]] void throw_malformed() { throw malformed{}; }
+} // namespace
+#undef NDEBUG
+#define TOML_ASSERT(condition) ((condition) ? static_cast<void>(0) : throw_malformed())
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
@@ -554,6 +561,34 @@ class depth_scan {
     int           nesting_ = 0, dots_ = 0;
 };
 
+bool is_malformed(string_view text)
+{
+    try {
+        (void)toml::parse(text);
+    } catch (const malformed &) {
+        return true;
+    } catch (const toml::parse_error &) {
+        return false;
+    }
+    return false;
+}
+
+// The parser gave no place: the shortest run of lines that it stumbles over ends there.
+size_t line_of_malformed(string_view text)
+{
+    std::vector<size_t> ends;
+    for (size_t at = text.find('\n'); at != string_view::npos; at = text.find('\n', at + 1)) ends.push_back(at + 1);
+    size_t low = 0, high = ends.size();
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (is_malformed(text.substr(0, ends[middle])))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low + 1;
+}
+
 toml::table parse(string_view text, const source &from)
 {
     depth_scan(text, from).run();
@@ -561,6 +596,9 @@ toml::table parse(string_view text, const source &from)
         return toml::parse(text);
     } catch (const toml::parse_error &e) {
         fail(QUIRE_ERR_FORMAT, from.place(e.source()) + ": " + string(e.description()));
+    } catch (const malformed &) {
+        const string line = from.has_lines ? ":" + std::to_string(line_of_malformed(text)) : "";
+        fail(QUIRE_ERR_FORMAT, from.name + line + ": a key or a value is malformed");
     }
 }
 
@@ -598,6 +636,8 @@ toml::table parse_value(const string &path, const string &text, const source &fr
         try {
             document = toml::parse("v = " + text);
         } catch (const toml::parse_error &) {
+            document.clear();
+        } catch (const malformed &) {
             document.clear();
         }
     }

@@ -291,6 +291,7 @@ static void broken_text_is_refused_with_its_place(void **state)
         assert_int_equal(strncmp(error.message, path, strlen(path)), 0);
         assert_int_equal(strncmp(error.message + strlen(path), cases[i].place, strlen(cases[i].place)), 0);
     }
+    refuse("[model]\n[   # no name\n[run]\n", QUIRE_ERR_FORMAT, ":2: a key or a value is malformed");
     write_bytes("x = 1\0\n", 7);
     assert_int_equal(quire_config_read(config, path, &error), QUIRE_ERR_FORMAT);
 }
