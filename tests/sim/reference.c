@@ -78,6 +78,10 @@ static bool may_be_full(const sim *s, const quire_request *q, uint32_t places)
         if (strcmp(r->stored.tenant, q->tenant) == 0) of_tenant += u->places;
     }
     for (uint32_t i = 0; i < t->tenant_count; i++) tenants += t->tenants[i].live > 0;
+    uint32_t leaving = 0; /* hold their records until their events are taken */
+    for (uint32_t i = 0; i < t->record_count; i++)
+        leaving += t->sequences[i].state == QR_SEQUENCE_DONE || t->sequences[i].state == QR_SEQUENCE_RETIRING;
+    if (leaving > 0 && places > t->free_sequence_count) return true;
     if (queued + places > o->max_num_queued_reqs) return true;
     if (tokens + q->prompt_count + q->encoder_count > o->max_num_queued_tokens) return true;
     if (limits && limits->max_num_queued_reqs && of_tenant + places > limits->max_num_queued_reqs) return true;

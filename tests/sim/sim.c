@@ -213,7 +213,11 @@ static void cancel(sim *s, sim_request *r, bool in_flight)
     const quire_status expected = has_ended(r) ? QUIRE_ERR_NOT_FOUND : QUIRE_OK;
     sim_trace(s, "  cancel %llu", (unsigned long long)r->id);
     if (!has_ended(r) && in_flight) sim_did(s, r, SIM_DID_CANCEL_FLYING);
-    if (!has_ended(r)) r->cancelled = true;
+    if (!has_ended(r)) {
+        s->cancelled = *r;
+        s->retries   = 2;
+        r->cancelled = true;
+    }
     expect_status(s, qr_scheduler_cancel(s->scheduler, r->id, s->now_ns), expected, "cancel");
 }
 
@@ -410,7 +414,10 @@ static void create(sim *s, heap *h)
 {
     quire_error           error = {0};
     qr_scheduler_options *o     = &s->config.options;
-    sim_draw_config(s);
+    if (s->run.config != NULL)
+        s->config = *s->run.config;
+    else
+        sim_draw_config(s);
     o->allocator              = (quire_allocator){h, heap_allocate, heap_deallocate};
     const quire_status status = qr_scheduler_create(o, &s->scheduler, &error);
     if (status != QUIRE_OK) sim_fail(s, SIM_ORACLE_STATE, "create: %s", error.message);
@@ -481,6 +488,7 @@ void sim_run(const sim_options *options, sim_coverage *coverage, sim_verdict *ve
     if (s->scheduler != NULL) {
         s->verdict.hash = qr_mix64(qr_scheduler_decision_hash(s->scheduler) ^ s->events_hash);
         count(s);
+        if (options->stats_out != NULL) qr_scheduler_stats(s->scheduler, options->stats_out);
     }
     destroy(s);
     *verdict_out = s->verdict;

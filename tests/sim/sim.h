@@ -18,12 +18,19 @@
 #include "scheduler/state.h"
 
 enum {
+#ifdef SIM_SMALL /* scope.c copies the whole state at each node */
+    SIM_TOKENS   = 16,
+    SIM_ENCODER  = 4,
+    SIM_STREAMS  = 2,
+    SIM_REQUESTS = 8,
+#else
     SIM_TOKENS   = 192, /* longest sequence */
     SIM_ENCODER  = 64,
     SIM_STREAMS  = 4, /* n, beams */
     SIM_REQUESTS = 160,
-    SIM_TENANTS  = 4,
-    SIM_STOPS    = 2,
+#endif
+    SIM_TENANTS = 4,
+    SIM_STOPS   = 2,
 };
 
 /* Chance per 100,000 steps (of POISON and NOT_FINITE: requests). */
@@ -34,7 +41,7 @@ enum {
     X(POISON, "poison request", 300)                                                                                   \
     X(NOT_FINITE, "logits not finite", 300)                                                                            \
     X(CANCEL, "cancel", 2000)                                                                                          \
-    X(CANCEL_IN_FLIGHT, "cancel in flight", 600)                                                                       \
+    X(CANCEL_IN_FLIGHT, "cancel in flight", 1000)                                                                      \
     X(CANCEL_ALL, "cancel all", 50)                                                                                    \
     X(BURST, "burst of submits", 300)                                                                                  \
     X(READER_STOPS, "reader stops", 300)                                                                               \
@@ -105,15 +112,6 @@ typedef struct sim_verdict {
     uint64_t   hash; /* of decisions and events */
 } sim_verdict;
 
-typedef struct sim_options {
-    uint64_t seed;
-    uint64_t steps;
-    uint32_t without;              /* bits of sim_fault that never happen */
-    uint32_t hash_bits, hash_salt; /* of the prefix index's buckets: no decision may depend on them; 0 = the seed's */
-    bool     trace;
-    bool     canary; /* the harness itself breaks a rule: must be reported */
-} sim_options;
-
 /* What a seed draws. */
 typedef struct sim_config {
     qr_scheduler_options options;
@@ -127,6 +125,17 @@ typedef struct sim_config {
     bool                 repetitive; /* output repeats itself, so that drafts are accepted */
     bool                 bounded;    /* the wait bound of docs/SCHEDULER.md applies */
 } sim_config;
+
+typedef struct sim_options {
+    uint64_t seed;
+    uint64_t steps;
+    uint32_t without;              /* bits of sim_fault that never happen */
+    uint32_t hash_bits, hash_salt; /* of the prefix index's buckets: no decision may depend on them; 0 = the seed's */
+    bool     trace;
+    const sim_config *config;    /* instead of the seed's */
+    quire_stats      *stats_out; /* at the end, NULL is allowed */
+    bool              canary;    /* the harness itself breaks a rule: must be reported */
+} sim_options;
 
 typedef struct sim_stream {
     int32_t      expected[SIM_TOKENS];
@@ -167,6 +176,8 @@ typedef struct sim {
     int32_t          *candidates;
     float            *candidate_logprobs;
     sim_request       requests[SIM_REQUESTS];
+    sim_request       cancelled; /* the last one, which its client may send again */
+    uint32_t          retries;
     uint32_t          live;
     uint64_t          next_id, draws, submitted, finished, refused;
     uint64_t          faulted_steps;   /* failed or refused */

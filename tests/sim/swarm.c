@@ -13,16 +13,17 @@ static uint32_t pick(sim *s, const uint32_t *values, uint32_t count) { return va
 
 static void draw_lengths(sim *s)
 {
-    sim_config           *c         = &s->config;
-    qr_scheduler_options *o         = &c->options;
-    o->max_model_len                = 16 + sim_draw(s, PICK(s, 32, 64, 144));
-    c->longest_prompt               = 1 + sim_draw(s, o->max_model_len - 1);
-    c->longest_output               = 1 + sim_draw(s, o->max_model_len);
-    o->encoder_decoder              = chance(s, 30);
-    c->longest_encoder              = 1 + sim_draw(s, PICK(s, 8, SIM_ENCODER));
-    o->max_num_encoder_input_tokens = o->encoder_decoder ? c->longest_encoder + sim_draw(s, 2 * SIM_ENCODER) : 1;
-    c->encoder_inputs               = 1 + sim_draw(s, 8);
-    o->window                       = chance(s, 20) ? 1 + sim_draw(s, o->max_model_len) : 0;
+    sim_config           *c = &s->config;
+    qr_scheduler_options *o = &c->options;
+    o->max_model_len        = 16 + sim_draw(s, PICK(s, 32, 64, 144));
+    c->longest_prompt       = 1 + sim_draw(s, o->max_model_len - 1);
+    c->longest_output       = 1 + sim_draw(s, o->max_model_len);
+    o->encoder_decoder      = chance(s, 40);
+    c->longest_encoder      = 1 + sim_draw(s, PICK(s, 8, SIM_ENCODER));
+    o->max_num_encoder_input_tokens =
+        o->encoder_decoder ? c->longest_encoder + sim_draw(s, PICK(s, 1, 16, 2 * SIM_ENCODER)) : 1;
+    c->encoder_inputs = 1 + sim_draw(s, 8);
+    o->window         = chance(s, 20) ? 1 + sim_draw(s, o->max_model_len) : 0;
 }
 
 static void draw_rows(sim *s)
@@ -140,6 +141,33 @@ static int32_t document_token(const sim *s, uint32_t document, uint32_t i)
     return (int32_t)qr_random_below(s->run.seed, 500 + document, i, s->config.options.vocab_size);
 }
 
+/* A client whose request was cancelled sends it again: what the cancelled one left in the cache is looked for. */
+static bool repeat_cancelled(sim *s, sim_request *r)
+{
+    if (s->retries == 0 || !chance(s, 50)) return false;
+    s->retries--;
+    const sim_request *from = &s->cancelled;
+    memcpy(r->prompt, from->prompt, sizeof r->prompt);
+    memcpy(r->encoder, from->encoder, sizeof r->encoder);
+    r->request.prompt        = r->prompt;
+    r->request.prompt_count  = from->request.prompt_count;
+    r->request.encoder_input = from->request.encoder_count ? r->encoder : NULL;
+    r->request.encoder_count = from->request.encoder_count;
+    return true;
+}
+
+static void draw_tenant(sim *s, sim_request *r, bool repeats)
+{
+    static const char *const names[SIM_TENANTS] = {"", "a", "b", "c"};
+    const bool               salted = repeats ? s->cancelled.salt[0] != 0 : chance(s, s->config.salt_percent);
+    r->tenant_number                = repeats ? s->cancelled.tenant_number : sim_draw(s, s->config.tenant_names);
+    strcpy(r->tenant, names[r->tenant_number]);
+    r->request.tenant = r->tenant;
+    if (!salted) return;
+    strcpy(r->salt, repeats ? s->cancelled.salt : sim_draw(s, 2) ? "x" : "y");
+    r->request.cache_salt = r->salt;
+}
+
 static void draw_prompt(sim *s, sim_request *r)
 {
     const sim_config *c        = &s->config;
@@ -188,21 +216,14 @@ static void draw_decoding(sim *s, sim_request *r)
 
 void sim_draw_request(sim *s, sim_request *r)
 {
-    static const char *const names[SIM_TENANTS] = {"", "a", "b", "c"};
-    const sim_config        *c                  = &s->config;
-    *r                                          = (sim_request){.used = true, .not_finite = UINT32_MAX};
-    quire_request *q                            = &r->request;
-    q->size                                     = sizeof *q;
-    draw_prompt(s, r);
-    draw_encoder(s, r);
+    const sim_config *c = &s->config;
+    *r                  = (sim_request){.used = true, .not_finite = UINT32_MAX};
+    quire_request *q    = &r->request;
+    q->size             = sizeof *q;
+    const bool repeats  = repeat_cancelled(s, r);
+    if (!repeats) draw_prompt(s, r), draw_encoder(s, r);
     draw_decoding(s, r);
-    r->tenant_number = sim_draw(s, c->tenant_names);
-    strcpy(r->tenant, names[r->tenant_number]);
-    q->tenant = r->tenant;
-    if (chance(s, c->salt_percent)) {
-        strcpy(r->salt, sim_draw(s, 2) ? "x" : "y");
-        q->cache_salt = r->salt;
-    }
+    draw_tenant(s, r, repeats);
     q->priority                  = (int32_t)sim_draw(s, 9) - 4;
     q->skip_reading_prefix_cache = chance(s, 5);
     q->skip_writing_prefix_cache = chance(s, 5);
