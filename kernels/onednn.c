@@ -42,6 +42,7 @@ struct qr_onednn_matmul {
     dnnl_stream_t    stream;
     dnnl_primitive_t primitive;
     dnnl_memory_t    memories[MEMORY_COUNT];
+    void            *handles[MEMORY_COUNT]; /* what the memories point at */
     size_t           scratch_bytes;
 };
 
@@ -356,7 +357,15 @@ void qr_onednn_matmul_destroy(qr_onednn_matmul *matmul)
 
 size_t qr_onednn_matmul_scratch_bytes(const qr_onednn_matmul *matmul) { return matmul->scratch_bytes; }
 
-void qr_onednn_matmul_run(const qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch)
+/* oneDNN allocates a little for each change of a handle, so only changes are made. */
+static dnnl_status_t point_memory(qr_onednn_matmul *matmul, int memory, void *handle)
+{
+    if (matmul->handles[memory] == handle) return dnnl_success;
+    matmul->handles[memory] = handle;
+    return dnnl_memory_set_data_handle(matmul->memories[memory], handle);
+}
+
+void qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch)
 {
     void *const handles[MEMORY_COUNT] = {
         [SOURCE] = (void *)(uintptr_t)x, [WEIGHTS] = (void *)(uintptr_t)weights, [RESULT] = y, [SCRATCH] = scratch};
@@ -364,7 +373,7 @@ void qr_onednn_matmul_run(const qr_onednn_matmul *matmul, const void *x, const v
     dnnl_status_t   status  = dnnl_success;
     const int       threads = one_thread_begin();
     for (int i = 0; i < MEMORY_COUNT; i++) {
-        if (status == dnnl_success) status = dnnl_memory_set_data_handle(matmul->memories[i], handles[i]);
+        if (status == dnnl_success) status = point_memory(matmul, i, handles[i]);
         execute[i] = (dnnl_exec_arg_t){arguments[i], matmul->memories[i]};
     }
     if (status == dnnl_success)

@@ -44,6 +44,6 @@ void         qr_onednn_matmul_destroy(qr_onednn_matmul *matmul);
 size_t       qr_onednn_matmul_scratch_bytes(const qr_onednn_matmul *matmul);
 
 /* x[rows][k], y[rows][columns], both dense. Runs on the calling thread if inside a parallel region. */
-void qr_onednn_matmul_run(const qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch);
+void qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch);
 
 #endif

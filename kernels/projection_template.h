@@ -22,7 +22,7 @@ static inline vf32 activate(qr_activation activation, vf32 x)
     switch (activation) {
     case QR_ACTIVATION_SILU: return silu(x);
     case QR_ACTIVATION_GELU_NEW: return gelu_new(x);
-    case QR_ACTIVATION_RELU: return vf32_max(x, vf32_zero());
+    case QR_ACTIVATION_RELU: return vf32_max(vf32_zero(), x); /* NaN stays */
     default: return x;
     }
 }

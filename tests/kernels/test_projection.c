@@ -340,6 +340,24 @@ static void columns_beyond_the_last_are_not_written(void **state)
         }
 }
 
+static void a_nan_reaches_the_outputs_of_its_row_and_no_other(void **state)
+{
+    (void)state;
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int activation = QR_ACTIVATION_NONE; activation <= QR_ACTIVATION_RELU; activation++) {
+            const qr_projection_shape shape = {.k = 64, .columns = 70, .activation = (qr_activation)activation};
+            subject                  *s     = subject_create(tables[t], 1, shape, (variant){0});
+            qr_projection_out         out   = {.to = rows_create(QR_F32, 70, 8)};
+            ((float *)s->x.data)[3 * s->x.stride + 17] = NAN;
+            run(s, &s->x, 7, &out);
+            for (uint32_t row = 0; row < 7; row++)
+                for (uint32_t column = 0; column < 70; column++)
+                    assert_int_equal(isnan(out_value(&out.to, row, column)) != 0, row == 3);
+            rows_destroy(&out.to);
+            subject_destroy(s);
+        }
+}
+
 /* Row 0 of x stands last among `rows` rows; what comes out must be `alone`. */
 static void check_row(const subject *s, uint32_t rows, const float *alone, const qr_projection_out *out)
 {
@@ -551,6 +569,7 @@ int main(void)
         cmocka_unit_test(several_sources_stand_one_after_the_other),
         cmocka_unit_test(every_epilogue_matches_the_reference),
         cmocka_unit_test(columns_beyond_the_last_are_not_written),
+        cmocka_unit_test(a_nan_reaches_the_outputs_of_its_row_and_no_other),
         cmocka_unit_test(the_bits_of_a_row_depend_on_neither_batch_nor_threads),
         cmocka_unit_test(shards_cover_every_column_once),
         cmocka_unit_test(errors_of_reading_and_wrong_sources_are_reported),
