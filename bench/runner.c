@@ -131,7 +131,10 @@ static quire_status record_request(player *p, int64_t due)
                              .end_ns         = -1,
                              .tpot_ns        = -1};
     if (is_chosen(p, (uint32_t)p->run->request_count)) record.kept = calloc(p->next.output_tokens, sizeof *record.kept);
-    if (!QR_ARRAY_PUSH(p->run->requests, p->run->request_count, record)) return QUIRE_ERR_NO_MEMORY;
+    if (!QR_ARRAY_PUSH(p->run->requests, p->run->request_count, record)) {
+        free(record.kept);
+        return QUIRE_ERR_NO_MEMORY;
+    }
     for (uint32_t i = 0; i < p->n; i++)
         if (!QR_ARRAY_PUSH(p->sequences, p->sequence_count, (sequence_times){0})) return QUIRE_ERR_NO_MEMORY;
     return QUIRE_OK;
