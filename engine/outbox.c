@@ -260,16 +260,18 @@ static uint32_t holds_of(const qr_outbox *outbox, const qr_record *record, uint3
     return holds;
 }
 
+/* A pause reaches only sequences that have started, so it is repeated while the hold lasts. */
 static void set_holds(qr_outbox *outbox, qr_record *record, uint32_t holds, qr_apply_change *apply, void *context)
 {
     const bool was_held = record->holds != 0, is_held = holds != 0;
     record->holds = holds;
-    if (was_held == is_held) return;
-    if (is_held)
-        outbox->held++;
-    else
+    if (is_held) {
+        outbox->held += !was_held;
+        apply(context, record->id, QR_PAUSE);
+    } else if (was_held) {
         outbox->held--;
-    apply(context, record->id, is_held ? QR_PAUSE : QR_RESUME);
+        apply(context, record->id, QR_RESUME);
+    }
 }
 
 void qr_outbox_regulate(qr_outbox *outbox, uint64_t now_ns, qr_apply_change *apply, void *context)

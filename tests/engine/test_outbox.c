@@ -201,10 +201,10 @@ static void a_request_nobody_reads_is_paused_and_resumed_alone(void **state)
     assert_string_equal(regulate(f, 2), "");
     put_token(f, slow, limit - 1, NULL, 1);
     assert_string_equal(regulate(f, 2), "P1 ");
-    assert_string_equal(regulate(f, 3), ""); /* told once */
+    assert_string_equal(regulate(f, 3), "P1 "); /* again: the scheduler may have started it only now */
     qr_outbox_poll(&f->outbox, events, 1 + limit / 2 - 1, 3);
     qr_outbox_poll(&f->outbox, events, 1, 3);
-    assert_string_equal(regulate(f, 4), "");
+    assert_string_equal(regulate(f, 4), "P1 ");
     qr_outbox_poll(&f->outbox, events, 1, 3);
     assert_string_equal(regulate(f, 4), "R1 ");
 }
@@ -235,8 +235,8 @@ static void a_reader_that_never_comes_back_loses_its_request_after_the_timeout(v
     qr_record *slow = add_request(f, 0);
     for (uint32_t i = 0; i < f->outbox.hold_above; i++) put_token(f, slow, i, NULL, 10);
     assert_string_equal(regulate(f, 20), "P1 ");
-    assert_string_equal(regulate(f, SECOND + 10), "");
-    assert_string_equal(regulate(f, SECOND + 11), "F1 ");
+    assert_string_equal(regulate(f, SECOND + 10), "P1 ");
+    assert_string_equal(regulate(f, SECOND + 11), "P1 F1 ");
     assert_string_equal(regulate(f, SECOND + 12), "");
 }
 
@@ -249,8 +249,8 @@ static void reading_anything_of_a_request_starts_its_timeout_anew(void **state)
     regulate(f, 20);
     qr_outbox_poll(&f->outbox, &event, 1, SECOND);
     qr_outbox_poll(&f->outbox, &event, 1, SECOND); /* lets go of the first */
-    assert_string_equal(regulate(f, SECOND + 11), "");
-    assert_string_equal(regulate(f, 2 * (uint64_t)SECOND + 1), "F1 ");
+    assert_string_equal(regulate(f, SECOND + 11), "P1 ");
+    assert_string_equal(regulate(f, 2 * (uint64_t)SECOND + 1), "P1 F1 ");
 }
 
 static void logits_slots_go_to_the_oldest_requests(void **state)
@@ -264,11 +264,11 @@ static void logits_slots_go_to_the_oldest_requests(void **state)
     add_request(f, QUIRE_LOGITS_ALL);
     assert_string_equal(regulate(f, 1), "P4 ");
     put_token(f, a, 0, &extra, 1);
-    assert_string_equal(regulate(f, 1), "P2 ");
+    assert_string_equal(regulate(f, 1), "P2 P4 ");
     quire_event event;
     qr_outbox_poll(&f->outbox, &event, 1, 2);
     qr_outbox_poll(&f->outbox, &event, 1, 2);
-    assert_string_equal(regulate(f, 3), "R2 ");
+    assert_string_equal(regulate(f, 3), "R2 P4 ");
     put_finished(f, a);
     assert_string_equal(regulate(f, 3), "R4 ");
 }
@@ -284,7 +284,7 @@ static void a_request_for_last_logits_stands_still_only_while_no_slot_is_free(vo
     put_token(f, a, 0, &extra, 1);
     assert_string_equal(regulate(f, 1), "P2 P3 "); /* the one free slot is promised to the oldest */
     put_token(f, a, 1, &extra, 1);
-    assert_string_equal(regulate(f, 1), "P1 ");
+    assert_string_equal(regulate(f, 1), "P1 P2 P3 ");
     quire_event event;
     qr_outbox_poll(&f->outbox, &event, 1, 2);
     qr_outbox_poll(&f->outbox, &event, 1, 2);
