@@ -474,7 +474,7 @@ static void append_row(const qr_attention_plan *plan, const qr_attention_args *a
         if (slot == 0) memset(tile, 0, qr_kv_tile_bytes(&plan->shape.kv)); /* 0 * NaN of a former tenant is NaN */
         plan->kernels->prepare(&k_head, args->k + at + h * k_head.dim, scratch->k);
         plan->kernels->prepare(&v_head, args->v + at + h * k_head.dim, scratch->v);
-        qr_kv_tile_store(&plan->shape.kv, tile, slot, scratch->k, scratch->v);
+        qr_kv_tile_store(plan->kernels, &plan->shape.kv, tile, slot, scratch->k, scratch->v);
     }
 }
 

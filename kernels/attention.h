@@ -78,7 +78,7 @@ typedef struct qr_attention_prologue {
 typedef struct qr_attention_bias {
     const float *by_distance; /* [heads][stride], entry (j - i) + zero is added to score (i, j) */
     uint32_t     stride, zero;
-    uint32_t     reach; /* distances beyond +-reach have the bias of +-reach */
+    uint32_t     reach; /* distances beyond +-reach have the bias of +-reach; 31 such entries stand at either end */
 } qr_attention_bias;
 
 /* One layer. q, k, v are f32 rows as a projection wrote them; element (row r, head h, d) at r * stride + h * D + d. */

@@ -50,6 +50,10 @@ typedef struct qr_attention_kernels {
         void (*attend)(const qr_attention_tile *tile);                   /* takes the tile into the rows' states */
     } by_dtype[3];                                                       /* qr_dtype of the cache */
 
+    /* codes[padded_dim] = in / scale, to nearest even; returns scale = max |in| / 127, NaN if anything was not finite.
+     */
+    float (*quantize)(const float *in, uint32_t padded_dim, int8_t *codes);
+
     /* Takes the later keys' state `from` into `into`; neither is empty. */
     void (*merge)(float *into, const float *from, uint32_t padded_dim);
 
@@ -58,6 +62,7 @@ typedef struct qr_attention_kernels {
 } qr_attention_kernels;
 
 /* Where a slot's key and value go in a tile; padding included. k and v have padded_dim elements. (kv_tile.c) */
-void qr_kv_tile_store(const qr_kv_shape *shape, char *tile, uint32_t slot, const float *k, const float *v);
+void qr_kv_tile_store(const qr_attention_kernels *kernels, const qr_kv_shape *shape, char *tile, uint32_t slot,
+                      const float *k, const float *v);
 
 #endif

@@ -10,7 +10,9 @@ enum {
     WIDE        = VF32_LANES == 16,
     ROWS_MAX    = 12,                                   /* that go through scores, softmax, values together */
     ALONE_UNITS = VF32_LANES == 1 ? 1 : VF32_LANES / 2, /* of a row without company: eight accumulators */
-    GROUP_UNITS = WIDE ? 4 : 1,
+    GROUP_UNITS = WIDE              ? 4
+                  : VF32_LANES == 8 ? 2
+                                    : 1,
     UNITS_MAX   = ALONE_UNITS > GROUP_UNITS ? ALONE_UNITS : GROUP_UNITS,
 };
 enum { UNIT = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
@@ -324,8 +326,9 @@ static void quantize_weights(float *s, const float *v_scale)
 
 typedef struct attention_blocks {
     score_block *score[ROWS_MAX + 1]; /* by rows; NULL: take fewer */
-    value_block *wide[ROWS_MAX + 1];  /* ALONE_UNITS for one row, else GROUP_UNITS */
-    value_block *unit[ROWS_MAX + 1];  /* one unit, for the columns that are left */
+    value_block *wide[ROWS_MAX + 1];  /* `units` units at once; NULL: take fewer rows */
+    uint32_t     units[ROWS_MAX + 1];
+    value_block *unit[ROWS_MAX + 1]; /* one unit, for the columns that are left */
 } attention_blocks;
 
 #define QR_BLOCKS_FEW(name, dtype)                                                                                     \
@@ -333,9 +336,8 @@ typedef struct attention_blocks {
     QR_SCORE_BLOCK(name, dtype, 2)                                                                                     \
     QR_VALUE_BLOCK(name, dtype, 1, wide, ALONE_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 1, unit, 1)                                                                            \
-    QR_VALUE_BLOCK(name, dtype, 2, unit, 1)                                                                            \
-    QR_VALUE_BLOCK(name, dtype, 3, unit, 1)                                                                            \
-    QR_VALUE_BLOCK(name, dtype, 4, unit, 1)
+    QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 2, unit, 1)
 
 #if QR_SIMD_REGISTERS == 32
 #define QR_BLOCKS(name, dtype)                                                                                         \
@@ -344,39 +346,41 @@ typedef struct attention_blocks {
     QR_SCORE_BLOCK(name, dtype, 4)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 8)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 12)                                                                                    \
-    QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 3, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 3, unit, 1)                                                                            \
     QR_VALUE_BLOCK(name, dtype, 4, wide, GROUP_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
     QR_VALUE_BLOCK(name, dtype, 6, wide, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 6, unit, 1)                                                                            \
-    static const attention_blocks blocks_##name = {.score = {[1]  = score_##name##_1,                                  \
-                                                             [2]  = score_##name##_2,                                  \
-                                                             [3]  = score_##name##_3,                                  \
-                                                             [4]  = score_##name##_4,                                  \
-                                                             [8]  = score_##name##_8,                                  \
-                                                             [12] = score_##name##_12},                                \
-                                                   .wide  = {[1] = value_##name##_1_wide,                              \
-                                                             [2] = value_##name##_2_wide,                              \
-                                                             [3] = value_##name##_3_wide,                              \
-                                                             [4] = value_##name##_4_wide,                              \
-                                                             [6] = value_##name##_6_wide},                             \
-                                                   .unit  = {[1] = value_##name##_1_unit,                              \
-                                                             [2] = value_##name##_2_unit,                              \
-                                                             [3] = value_##name##_3_unit,                              \
-                                                             [4] = value_##name##_4_unit,                              \
-                                                             [6] = value_##name##_6_unit}};
-#else
+    static const attention_blocks blocks_##name = {                                                                    \
+        .score = {[1]  = score_##name##_1,                                                                             \
+                  [2]  = score_##name##_2,                                                                             \
+                  [3]  = score_##name##_3,                                                                             \
+                  [4]  = score_##name##_4,                                                                             \
+                  [8]  = score_##name##_8,                                                                             \
+                  [12] = score_##name##_12},                                                                           \
+        .wide  = {[1] = value_##name##_1_wide,                                                                         \
+                  [2] = value_##name##_2_wide,                                                                         \
+                  [3] = value_##name##_3_wide,                                                                         \
+                  [4] = value_##name##_4_wide,                                                                         \
+                  [6] = value_##name##_6_wide},                                                                        \
+        .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [3] = GROUP_UNITS, [4] = GROUP_UNITS, [6] = GROUP_UNITS},      \
+        .unit  = {[1] = value_##name##_1_unit,                                                                         \
+                  [2] = value_##name##_2_unit,                                                                         \
+                  [3] = value_##name##_3_unit,                                                                         \
+                  [4] = value_##name##_4_unit,                                                                         \
+                  [6] = value_##name##_6_unit}};
+#else /* f32 likes four rows of two vectors, bf16 and int8, which widen each vector, two rows of four */
 #define QR_BLOCKS(name, dtype)                                                                                         \
     QR_BLOCKS_FEW(name, dtype)                                                                                         \
-    static const attention_blocks blocks_##name = {.score = {[1] = score_##name##_1, [2] = score_##name##_2},          \
-                                                   .wide  = {[1] = value_##name##_1_wide,                              \
-                                                             [2] = value_##name##_2_unit,                              \
-                                                             [3] = value_##name##_3_unit,                              \
-                                                             [4] = value_##name##_4_unit},                             \
-                                                   .unit  = {[1] = value_##name##_1_unit,                              \
-                                                             [2] = value_##name##_2_unit,                              \
-                                                             [3] = value_##name##_3_unit,                              \
-                                                             [4] = value_##name##_4_unit}};
+    QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
+    static const attention_blocks blocks_##name = {                                                                    \
+        .score = {[1] = score_##name##_1, [2] = score_##name##_2},                                                     \
+        .wide  = {[1] = value_##name##_1_wide,                                                                         \
+                  [2] = value_##name##_2_wide,                                                                         \
+                  [4] = dtype == QR_F32 ? value_##name##_4_unit : NULL},                                               \
+        .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [4] = 1},                                                      \
+        .unit  = {[1] = value_##name##_1_unit, [2] = value_##name##_2_unit, [4] = value_##name##_4_unit}};
 #endif
 
 QR_BLOCKS(f32, QR_F32)
@@ -402,7 +406,7 @@ static void add_values(const attention_blocks *blocks, const qr_attention_tile *
     for (uint32_t r = 0, n; r < rows; r += n) {
         for (n = rows - r; blocks->wide[n] == NULL;) n--;
         const char    *v = t->tile + k_bytes, *ahead = r == 0 && next != NULL ? next + k_bytes : NULL;
-        const uint32_t wide = n == 1 ? 16 * ALONE_UNITS : 16 * GROUP_UNITS;
+        const uint32_t wide = 16 * blocks->units[n];
         for (uint32_t d = 0, width; d < t->padded_dim; d += width) {
             width = t->padded_dim - d >= wide ? wide : 16;
             (width == wide ? blocks->wide : blocks->unit)[n](v + d * 4, ahead, p + r, t->padded_dim, o + r * state + d);
@@ -485,17 +489,28 @@ static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
 #define pack_q_bf16 pack_q_f32 /* bf16 keys are widened and meet q in f32 */
 #endif
 
-/* Codes of x / scale + 128, scale = max |x| / 127, and the scale behind them. */
+/* codes[i] = in[i] / scale to nearest even, scale = max |in| / 127 is returned. Infinity or NaN anywhere make it NaN.
+ */
+static float quantize(const float *in, uint32_t padded_dim, int8_t *codes)
+{
+    vf32 top = vf32_zero(), zero = vf32_zero();
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) {
+        const vf32 x = vf32_load(in + d);
+        top          = vf32_max(vf32_abs(x), top);
+        zero         = vf32_fma(x, vf32_zero(), zero);
+    }
+    const float greatest = vf32_top(top), code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
+        vf32_store_s8_upto(codes + d, vf32_mul(vf32_load(in + d), vf32_set(code)), VF32_LANES);
+    return greatest / 127.0f + vf32_sum(zero);
+}
+
+/* Unsigned codes, 128 higher, and the scale behind them. */
 static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
 {
-    uint8_t *codes = out;
-    vf32     top   = vf32_zero();
-    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) top = vf32_max(vf32_abs(vf32_load(in + d)), top);
-    const float greatest = vf32_top(top), scale = greatest / 127.0f, code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
-    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) {
-        vf32_store_s8_upto((int8_t *)codes + d, vf32_mul(vf32_load(in + d), vf32_set(code)), VF32_LANES);
-        for (uint32_t i = d; i < d + VF32_LANES; i++) codes[i] ^= 0x80;
-    }
+    uint8_t    *codes = out;
+    const float scale = quantize(in, padded_dim, out);
+    for (uint32_t d = 0; d < padded_dim; d++) codes[d] ^= 0x80;
     memcpy(codes + padded_dim, &scale, sizeof scale);
 }
 
@@ -538,6 +553,7 @@ static const qr_attention_kernels attention_kernels = {
                               .pack_q = pack_q_bf16,
                               .attend = attend_bf16},
                  [QR_INT8] = {.gflops = INT8_GFLOPS, .pack_q = pack_q_int8, .attend = attend_int8}},
+    .quantize = quantize,
     .merge    = merge,
     .finish   = finish,
 };

@@ -1,8 +1,5 @@
 /* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Cache geometry. Plain C: a decode step writes
  * one slot per kv head, strided whatever the instruction set. */
-#include <float.h>
-#include <math.h>
-
 #include "kernels/attention_kernels.h"
 
 static void store_f32(float *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)
@@ -22,41 +19,30 @@ static void store_bf16(qr_bf16 *tile, uint32_t dim, uint32_t slot, const float *
     for (uint32_t d = 0; d < dim; d++) v_part[d * 2] = qr_bf16_of_f32(v[d]);
 }
 
-/* Codes of x[dim]; element d goes to to[d / 4 * quad_stride + d % 4 * stride]. Returns the scale; *sum_out = the sum of
- * the codes. NaN or infinity anywhere make the scale NaN. */
-static float store_codes(const float *x, uint32_t dim, int8_t *to, size_t quad_stride, size_t stride, int32_t *sum_out)
+static void store_int8(const qr_attention_kernels *kernels, int8_t *tile, uint32_t dim, uint32_t slot, const float *k,
+                       const float *v)
 {
-    float top = 0;
-    for (uint32_t d = 0; d < dim; d++) top = fabsf(x[d]) > top || isnan(x[d]) ? fabsf(x[d]) : top;
-    const float code = top > 0 && top <= FLT_MAX ? 127 / top : 0;
-    int32_t     sum  = 0;
-    for (uint32_t d = 0; d < dim; d++) {
-        const int32_t rounded                    = code > 0 ? (int32_t)lrintf(x[d] * code) : 0;
-        to[d / 4 * quad_stride + d % 4 * stride] = (int8_t)rounded;
-        sum += rounded;
-    }
-    *sum_out = sum;
-    return top <= FLT_MAX ? top / 127 : NAN;
-}
-
-static void store_int8(int8_t *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)
-{
-    int8_t *k_part = tile, *v_part = tile + (size_t)QR_TILE_TOKENS * dim;
-    float  *k_scale = (float *)(v_part + (size_t)QR_TILE_TOKENS * dim), *v_scale = k_scale + QR_TILE_TOKENS;
+    int8_t *k_part = tile + (size_t)slot * 4, *v_part = tile + (size_t)(QR_TILE_TOKENS + slot / 4 * 4) * dim + slot % 4;
+    float  *k_scale = (float *)(tile + (size_t)2 * QR_TILE_TOKENS * dim), *v_scale = k_scale + QR_TILE_TOKENS;
     float  *k_sum = v_scale + QR_TILE_TOKENS;
-    int32_t sum;
-    k_scale[slot] = store_codes(k, dim, k_part + (size_t)slot * 4, 4 * QR_TILE_TOKENS, 1, &sum);
+    int8_t  codes[QR_HEAD_DIM_MAX];
+    int32_t sum   = 0;
+    k_scale[slot] = kernels->quantize(k, dim, codes);
+    for (uint32_t d = 0; d < dim; d++) sum += codes[d];
+    for (uint32_t d = 0; d < dim; d += 4) memcpy(k_part + (size_t)d * QR_TILE_TOKENS, codes + d, 4);
     k_sum[slot]   = 128.0f * (float)sum; /* exact: below 2^24 */
-    v_scale[slot] = store_codes(v, dim, v_part + (size_t)(slot / 4) * 4 * dim + slot % 4, 16, 4, &sum);
+    v_scale[slot] = kernels->quantize(v, dim, codes);
+    for (uint32_t d = 0; d < dim; d++) v_part[(size_t)d * 4] = codes[d];
 }
 
-void qr_kv_tile_store(const qr_kv_shape *shape, char *tile, uint32_t slot, const float *k, const float *v)
+void qr_kv_tile_store(const qr_attention_kernels *kernels, const qr_kv_shape *shape, char *tile, uint32_t slot,
+                      const float *k, const float *v)
 {
     const uint32_t dim = qr_kv_padded_dim(shape);
     if (shape->dtype == QR_F32)
         store_f32((float *)tile, dim, slot, k, v);
     else if (shape->dtype == QR_INT8)
-        store_int8((int8_t *)tile, dim, slot, k, v);
+        store_int8(kernels, (int8_t *)tile, dim, slot, k, v);
     else
         store_bf16((qr_bf16 *)tile, dim, slot, k, v);
 }
