@@ -1,9 +1,12 @@
 /* Planes and their alignment, sizes that overflow, and the binding of a node's blocks. */
+#include <linux/mempolicy.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -90,11 +93,37 @@ static void the_blocks_of_each_node_are_bound_in_every_layer(void **state)
     qr_log_deinit(&log);
 }
 
+/* The kernel's own word: MPOL_DEFAULT where nothing was bound. */
+static int policy_at(const char *address)
+{
+    int mode = -1;
+    return syscall(SYS_get_mempolicy, &mode, NULL, 0ul, address, MPOL_F_ADDR) == 0 ? mode : -1;
+}
+
+static void every_block_of_every_layer_has_a_policy_and_the_rest_none(void **state)
+{
+    (void)state;
+    static const uint32_t first[] = {0, 40, 100}, here[] = {0, 0};
+    qr_kv_memory          memory;
+    qr_kv_memory_options  options = one_node(3, 4096);
+    options.first_block = first, options.node_os = here, options.node_count = 2;
+    options.bind.strict = true;
+    if (qr_kv_memory_create(&options, &memory, NULL) != QUIRE_OK) skip(); /* a sandbox without mbind */
+    if (policy_at(qr_kv_memory_plane(&memory, 0)) < 0) skip();
+    for (uint32_t layer = 0; layer < 3; layer++) {
+        for (uint32_t block = 0; block < 100; block++)
+            assert_int_equal(policy_at(qr_kv_memory_plane(&memory, layer) + (size_t)block * 4096), MPOL_BIND);
+        assert_int_equal(policy_at(qr_kv_memory_plane(&memory, layer) + (size_t)100 * 4096), MPOL_DEFAULT);
+    }
+    qr_kv_memory_destroy(&memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planes_are_aligned_and_hold_every_block),
         cmocka_unit_test(sizes_beyond_memory_are_errors),
+        cmocka_unit_test(every_block_of_every_layer_has_a_policy_and_the_rest_none),
         cmocka_unit_test(the_blocks_of_each_node_are_bound_in_every_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
