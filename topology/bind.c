@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -118,22 +119,34 @@ quire_status qr_mapping_bind(const qr_mapping *mapping, size_t offset, size_t by
     return QUIRE_OK;
 }
 
-static int pin(uint32_t cpu_os)
+/* The hardware threads of a core; the CPU alone where the kernel does not say. */
+static qr_cpu_set core_of(uint32_t cpu_os)
 {
-    cpu_set_t   *mask  = CPU_ALLOC(QR_MAX_CPUS);
-    const size_t bytes = CPU_ALLOC_SIZE(QR_MAX_CPUS);
-    if (mask == NULL) return -1;
-    CPU_ZERO_S(bytes, mask);
-    CPU_SET_S(cpu_os, bytes, mask);
-    const int refused = sched_setaffinity(0, bytes, mask); /* 0: the calling thread */
-    CPU_FREE(mask);
-    return refused;
+    char       path[96], list[256];
+    qr_cpu_set core = {0};
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu_os);
+    if (!qr_read_line(NULL, path, list, sizeof list) || !qr_cpu_set_parse(list, &core)) core = (qr_cpu_set){0};
+    qr_cpu_set_add(&core, cpu_os);
+    return core;
 }
 
-quire_status qr_bind_thread(uint32_t cpu_os, const qr_bind_options *options, quire_error *error)
+/* 0: the calling thread. */
+static int pin(uint32_t cpu_os, quire_bind bind)
+{
+    enum { MASK_BYTES = QR_MAX_CPUS / 8 };
+    qr_cpu_set now = {0}, mask = {0};
+    qr_cpu_set_add(&mask, cpu_os);
+    if (bind == QUIRE_BIND_CORE && sched_getaffinity(0, MASK_BYTES, (cpu_set_t *)&now) == 0) {
+        const qr_cpu_set core = core_of(cpu_os);
+        for (size_t i = 0; i < sizeof mask.word / sizeof *mask.word; i++) mask.word[i] |= core.word[i] & now.word[i];
+    }
+    return sched_setaffinity(0, MASK_BYTES, (const cpu_set_t *)&mask);
+}
+
+quire_status qr_bind_thread(uint32_t cpu_os, quire_bind bind, const qr_bind_options *options, quire_error *error)
 {
     errno = EINVAL;
-    if (cpu_os < QR_MAX_CPUS && pin(cpu_os) == 0) return QUIRE_OK;
+    if (cpu_os < QR_MAX_CPUS && pin(cpu_os, bind) == 0) return QUIRE_OK;
     const int reason = errno;
     if (options->strict)
         return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "a thread cannot be pinned to CPU %u: %s", cpu_os,

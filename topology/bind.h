@@ -26,7 +26,8 @@ void         qr_mapping_destroy(qr_mapping *mapping);
 quire_status qr_mapping_bind(const qr_mapping *mapping, size_t offset, size_t bytes, uint32_t node_os,
                              uint32_t node_count, const qr_bind_options *options, quire_error *error);
 
-/* Pins the calling thread. */
-quire_status qr_bind_thread(uint32_t cpu_os, const qr_bind_options *options, quire_error *error);
+/* Pins the calling thread: to the CPU, or with QUIRE_BIND_CORE to those hardware threads of its core that the calling
+ * thread may use already, so that it can leave one that an interrupt or a neighbour keeps busy. */
+quire_status qr_bind_thread(uint32_t cpu_os, quire_bind bind, const qr_bind_options *options, quire_error *error);
 
 #endif

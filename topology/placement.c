@@ -266,12 +266,19 @@ static void place_threads(const qr_topology *topology, const uint16_t *list, uin
             placement->node_distance[i][j] = topology->nodes[origin[i]].distance[origin[j]];
 }
 
+/* Nothing can be pinned on a machine from a description; hardware threads that are all in use keep to themselves. */
+static quire_bind choose_bind(const qr_topology *topology, const quire_engine_options *options)
+{
+    if (topology->synthetic) return QUIRE_BIND_NONE;
+    return options->bind == QUIRE_BIND_CORE && options->smt == QUIRE_ON ? QUIRE_BIND_PU : options->bind;
+}
+
 quire_status qr_placement_plan(const qr_topology *topology, const quire_engine_options *options,
                                qr_placement *placement_out, char *warning_out, quire_error *error)
 {
     selection s = {.topology = topology};
     uint16_t  list[QR_MAX_CPUS];
-    *placement_out = (qr_placement){.bind = topology->synthetic ? QUIRE_BIND_NONE : options->bind};
+    *placement_out = (qr_placement){.bind = choose_bind(topology, options)};
     warning_out[0] = '\0';
     QR_TRY(select_cpus(options->cpus, &s, error));
     const uint32_t candidates = list_candidates(&s, options->smt == QUIRE_ON, list);

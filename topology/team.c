@@ -163,7 +163,7 @@ static void pin_thread(qr_team *team, uint32_t thread)
     const qr_bind_options report = {.strict = true}; /* create() decides what a refusal means */
     team_thread          *self   = &team->threads[thread];
     if (team->placement.bind != QUIRE_BIND_NONE)
-        self->pin_status = qr_bind_thread(team->placement.cpu[thread], &report, &self->pin_error);
+        self->pin_status = qr_bind_thread(team->placement.cpu[thread], team->placement.bind, &report, &self->pin_error);
 }
 
 static void *open_region(void *argument)

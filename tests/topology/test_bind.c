@@ -140,17 +140,34 @@ static void a_thread_is_pinned_or_says_why_not(void **state)
     sched_getaffinity(0, sizeof before, &before);
     size_t cpu = 0;
     while (!CPU_ISSET(cpu, &before)) cpu++;
-    assert_int_equal(qr_bind_thread((uint32_t)cpu, &options, NULL), QUIRE_OK);
+    assert_int_equal(qr_bind_thread((uint32_t)cpu, QUIRE_BIND_PU, &options, NULL), QUIRE_OK);
     sched_getaffinity(0, sizeof now, &now);
     assert_int_equal(CPU_COUNT(&now), 1);
     assert_true(CPU_ISSET(cpu, &now));
     sched_setaffinity(0, sizeof before, &before);
-    assert_int_equal(qr_bind_thread(ABSENT_CPU, &options, NULL), QUIRE_OK);
+    assert_int_equal(qr_bind_thread(ABSENT_CPU, QUIRE_BIND_CORE, &options, NULL), QUIRE_OK);
     assert_int_equal(logged.count, 1);
     options.strict = true;
-    assert_int_equal(qr_bind_thread(ABSENT_CPU, &options, &error), QUIRE_ERR_UNSUPPORTED);
+    assert_int_equal(qr_bind_thread(ABSENT_CPU, QUIRE_BIND_CORE, &options, &error), QUIRE_ERR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "CPU 4000"));
-    assert_int_equal(qr_bind_thread(UINT32_MAX, &options, &error), QUIRE_ERR_UNSUPPORTED);
+    assert_int_equal(qr_bind_thread(UINT32_MAX, QUIRE_BIND_CORE, &options, &error), QUIRE_ERR_UNSUPPORTED);
+}
+
+static void a_core_holds_its_cpu_and_nothing_beyond_the_affinity(void **state)
+{
+    (void)state;
+    cpu_set_t             before, now, both;
+    const qr_bind_options options = {.strict = true};
+    sched_getaffinity(0, sizeof before, &before);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &before)) continue;
+        assert_int_equal(qr_bind_thread((uint32_t)cpu, QUIRE_BIND_CORE, &options, NULL), QUIRE_OK);
+        sched_getaffinity(0, sizeof now, &now);
+        CPU_AND(&both, &now, &before);
+        assert_true(CPU_ISSET(cpu, &now) && CPU_EQUAL(&both, &now));
+        assert_in_range(CPU_COUNT(&now), 1, 8);
+        sched_setaffinity(0, sizeof before, &before);
+    }
 }
 
 #define WITH_LOG(test) cmocka_unit_test_setup_teardown(test, start_log, stop_log)
@@ -165,6 +182,7 @@ int main(void)
         WITH_LOG(one_node_needs_no_binding),
         WITH_LOG(binding_to_the_node_that_exists_succeeds),
         WITH_LOG(a_thread_is_pinned_or_says_why_not),
+        WITH_LOG(a_core_holds_its_cpu_and_nothing_beyond_the_affinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -265,7 +265,7 @@ static void threads_are_pinned_and_block_signals(void **state)
     char                 warning[256];
     qr_team             *team    = NULL;
     thread_facts         facts   = {0};
-    quire_engine_options options = {0};
+    quire_engine_options options = {.bind = QUIRE_BIND_PU};
     assert_int_equal(qr_topology_create(NULL, &topology, NULL), QUIRE_OK);
     assert_int_equal(qr_placement_plan(&topology, &options, &placement, warning, NULL), QUIRE_OK);
     qr_topology_destroy(&topology);
