@@ -645,7 +645,7 @@ static void fill_row(const qr_rows *x, uint32_t row, uint64_t stream)
 {
     char *to = (char *)(uintptr_t)row_of(x, row);
     for (uint32_t i = 0; i < x->dim; i++) {
-        const double u = 2.0 * qr_random_uniform(20, stream, i) - 1.0;
+        const double u = (double)(int32_t)(qr_mix64(stream << 32 ^ i) >> 32) * 0x1p-31; /* [-1, 1) */
         switch (x->dtype) {
         case QR_F32: ((float *)(void *)to)[i] = (float)u; break;
         case QR_BF16: ((qr_bf16 *)(void *)to)[i] = qr_bf16_of_f32((float)u); break;

@@ -49,7 +49,11 @@ typedef struct subject {
     qr_rows                x;
 } subject;
 
-static float random_value(uint64_t stream, uint64_t i) { return (float)(2.0 * qr_random_uniform(7, stream, i) - 1.0); }
+/* In [-1, 1). */
+static float random_value(uint64_t stream, uint64_t i)
+{
+    return (float)(int32_t)(qr_mix64(stream << 40 ^ i) >> 32) * 0x1p-31f;
+}
 
 static float round_to(qr_dtype dtype, float x) { return dtype == QR_BF16 ? qr_f32_of_bf16(qr_bf16_of_f32(x)) : x; }
 
@@ -383,24 +387,25 @@ static void the_bits_of_a_row_depend_on_neither_batch_nor_threads(void **state)
     for (uint32_t t = 0; t < table_count; t++)
         for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
             for (int small_m = QUIRE_SMALL_M_AUTO; small_m <= (dtype == QR_F32 ? 1 : 0); small_m++) {
-                float alone[150];
+                float alone[140];
                 for (uint32_t threads = 1; threads <= MAX_THREADS; threads++) {
                     subject          *s   = subject_create(tables[t], threads,
-                                                           (qr_projection_shape){.k          = 600,
-                                                                                 .columns    = 150,
+                                                           (qr_projection_shape){.k          = 520,
+                                                                                 .columns    = 140,
                                                                                  .gated      = true,
                                                                                  .activation = QR_ACTIVATION_SILU,
                                                                                  .dtype      = (qr_dtype)dtype},
                                                            (variant){.small_m = (quire_small_m)small_m});
-                    qr_projection_out out = {.to = rows_create(QR_F32, 150, MAX_ROWS)};
+                    qr_projection_out out = {.to = rows_create(QR_F32, 140, MAX_ROWS)};
                     assert_true(qr_projection_batch_invariant(s->context));
                     if (threads == 1) {
                         run(s, &s->x, 1, &out);
                         memcpy(alone, out.to.data, sizeof alone);
                     }
-                    const bool every = threads == 2 && strncmp(tables[t]->isa, "emulated", 8) != 0;
-                    for (uint32_t rows = 1; rows <= 70; rows += every ? 1 : 23) check_row(s, rows, alone, &out);
-                    check_row(s, MAX_ROWS - 1, alone, &out);
+                    const bool fast  = strncmp(tables[t]->isa, "avx", 3) == 0; /* not emulated, not plain C */
+                    const bool every = fast && threads == 2;
+                    for (uint32_t rows = 1; rows <= 70; rows += every ? 1 : 33) check_row(s, rows, alone, &out);
+                    if (fast) check_row(s, MAX_ROWS - 1, alone, &out);
                     rows_destroy(&out.to);
                     subject_destroy(s);
                 }
