@@ -350,6 +350,7 @@ quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, c
     m->length_s               = (double)(run->window_end_ns - run->window_start_ns) * 1e-9;
     m->warmup_s               = (double)run->window_start_ns * 1e-9;
     m->requests.skipped       = qr_workload_skipped(workload);
+    m->requests.shortened     = qr_workload_shortened(workload);
     m->requests.verified      = run->verified;
     m->requests.verify_failed = run->verify_failed;
     bool ok                   = compute_requests(m, run);

@@ -31,7 +31,8 @@ typedef struct qr_metrics {
     size_t percentile_count;
     double length_s, warmup_s, saturated_s; /* saturated: part of an offline run with requests waiting; < 0: n/a */
     struct {
-        uint32_t due, completed, failed, refused, cancelled, cut, preempted, skipped, verified, verify_failed;
+        uint32_t due, completed, failed, refused, cancelled, cut, preempted, skipped, shortened, verified,
+            verify_failed;
     } requests;
     struct {
         qr_rate requests;                                      /* ended in the window / its length */

@@ -102,11 +102,23 @@ static json_t *validity(const qr_result *r)
 
 static json_t *requests(const qr_metrics *m)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "due", (json_int_t)m->requests.due, "completed",
-                     (json_int_t)m->requests.completed, "failed", (json_int_t)m->requests.failed, "refused",
-                     (json_int_t)m->requests.refused, "cancelled", (json_int_t)m->requests.cancelled, "cut",
-                     (json_int_t)m->requests.cut, "preempted", (json_int_t)m->requests.preempted, "skipped",
-                     (json_int_t)m->requests.skipped, "verified", (json_int_t)m->requests.verified);
+    const struct {
+        const char *name;
+        uint32_t    count;
+    } counts[] = {{"due", m->requests.due},
+                  {"completed", m->requests.completed},
+                  {"failed", m->requests.failed},
+                  {"refused", m->requests.refused},
+                  {"cancelled", m->requests.cancelled},
+                  {"cut", m->requests.cut},
+                  {"preempted", m->requests.preempted},
+                  {"skipped", m->requests.skipped},
+                  {"shortened", m->requests.shortened},
+                  {"verified", m->requests.verified}};
+    json_t *to = json_object();
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        json_object_set_new(to, counts[i].name, whole(counts[i].count));
+    return to;
 }
 
 static json_t *throughput(const qr_metrics *m)

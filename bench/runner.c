@@ -153,6 +153,7 @@ static quire_status submit_next(player *p, int64_t due)
     QR_TRY(record_request(p, due));
     qr_run_request *record = &p->run->requests[p->run->request_count - 1];
     record->submit_ns      = submit_ns;
+    record->id             = status == QUIRE_OK ? id : 0;
     p->submitted++;
     if (status != QUIRE_OK) {
         record->status = status;
@@ -371,16 +372,13 @@ static quire_status drain(player *p)
 {
     quire_event events[EVENTS_PER_POLL];
     quire_step  step;
-    if (p->submitted == p->ended) return QUIRE_OK;
+    for (size_t i = 0; i < p->run->request_count; i++)
+        if (p->run->requests[i].id != 0 && p->run->requests[i].end_ns < 0)
+            quire_engine_cancel(p->engine, p->run->requests[i].id);
     for (uint32_t ended = p->ended; ended < p->submitted;) {
         QR_TRY(quire_engine_step(p->engine, &step));
         const size_t count = quire_engine_poll(p->engine, events, EVENTS_PER_POLL);
-        for (size_t i = 0; i < count; i++) {
-            if (events[i].kind == QUIRE_EVENT_FINISHED && events[i].last)
-                ended++;
-            else if (events[i].kind == QUIRE_EVENT_TOKEN)
-                quire_engine_cancel(p->engine, events[i].request);
-        }
+        for (size_t i = 0; i < count; i++) ended += events[i].kind == QUIRE_EVENT_FINISHED && events[i].last;
     }
     return QUIRE_OK;
 }

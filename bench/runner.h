@@ -9,6 +9,7 @@
 
 /* All times are ns from the start of the run; -1 = did not happen. */
 typedef struct qr_run_request {
+    quire_request_id    id; /* 0: refused */
     qr_workload_request shape;
     int64_t             due_ns, submit_ns, planned_ns, prompt_done_ns, first_ns, end_ns;
     uint32_t            output_tokens, cached_tokens, preemptions, sequences_ended;

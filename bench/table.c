@@ -117,15 +117,19 @@ static void engine(const qr_result *result, FILE *to)
         fprintf(
             to,
             "of a step: projections %.0f %%, attention %.0f %%, logits %.0f %%, row-wise %.0f %%, sampling %.0f %%, "
-            "scheduler %.1f %%\n",
+            "scheduler %.1f %%, barriers %.0f %%\n",
             100 * m->steps.projection_s / busy, 100 * m->steps.attention_s / busy, 100 * m->steps.logits_s / busy,
-            100 * m->steps.rowwise_s / busy, 100 * m->steps.sampling_s / busy, 100 * m->steps.scheduler_s / busy);
+            100 * m->steps.rowwise_s / busy, 100 * m->steps.sampling_s / busy, 100 * m->steps.scheduler_s / busy,
+            100 * m->steps.barrier_s / busy);
     if (busy > 0)
         fprintf(to, "moved %.1f GB/s (weights and KV once per step), computed %.1f GFLOP/s\n",
                 (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, m->steps.flops / busy * 1e-9);
     fprintf(to, "requests: %u due, %u completed, %u failed, %u refused, %u cut, %u preempted, %u verified alone\n",
             m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
             m->requests.preempted, m->requests.verified);
+    if (m->requests.shortened + m->requests.skipped > 0)
+        fprintf(to, "beyond max_model_len %u: %u requests shortened, %u skipped\n", result->engine.max_model_len,
+                m->requests.shortened, m->requests.skipped);
 }
 
 void qr_result_table(const qr_result *result, FILE *to)

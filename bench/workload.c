@@ -27,7 +27,7 @@ typedef struct lengths {
 struct qr_workload {
     quire_model_info model;
     uint64_t         seed;
-    uint32_t         max_model_len, count, next, streams, skipped;
+    uint32_t         max_model_len, count, next, streams, skipped, shortened;
     profile          profile;
     double           rate, burstiness, rampup_s;
     double           arrival_s;     /* of the last request */
@@ -172,6 +172,10 @@ static quire_status build(qr_workload *workload, const quire_config *config, qui
     const char *source       = quire_config_string(config, "workload.source");
     workload->encoder_repeat = quire_config_number(config, "workload.encoder_repeat", 0);
     read_shape(workload, config);
+    if (workload->model.encoder_layers == 0 &&
+        strcmp(quire_config_origin(config, "workload.encoder_tokens.dist"), "built-in") != 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: workload.encoder_tokens: this model has no encoder",
+                       quire_config_origin(config, "workload.encoder_tokens.dist"));
     QR_TRY(read_mix(workload, config, error));
     QR_TRY(read_tables(workload, config, error));
     if (source != NULL && strcmp(source, "trace") == 0) {
@@ -222,11 +226,12 @@ void qr_workload_destroy(qr_workload *workload)
 /* ---- requests ---- */
 
 /* Lengths are clipped so that prompt + output fit into max_model_len. */
-static void fit(const qr_workload *workload, qr_workload_request *request)
+static void fit(qr_workload *workload, qr_workload_request *request)
 {
     const uint32_t limit = workload->max_model_len;
     if (request->prompt_tokens == 0) request->prompt_tokens = 1;
     if (request->output_tokens == 0) request->output_tokens = 1;
+    if ((uint64_t)request->prompt_tokens + request->output_tokens > limit) workload->shortened++;
     if (request->prompt_tokens > limit - 1) request->prompt_tokens = limit - 1;
     if (request->output_tokens > limit - request->prompt_tokens)
         request->output_tokens = limit - request->prompt_tokens;
@@ -327,6 +332,7 @@ const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant
 
 uint32_t    qr_workload_count(const qr_workload *workload) { return workload->count; }
 uint32_t    qr_workload_streams(const qr_workload *workload) { return workload->streams; }
+uint32_t    qr_workload_shortened(const qr_workload *workload) { return workload->shortened; }
 uint32_t    qr_workload_skipped(const qr_workload *workload) { return workload->skipped; }
 const char *qr_workload_profile(const qr_workload *workload) { return profile_names[workload->profile]; }
 bool        qr_workload_is_offline(const qr_workload *workload) { return workload->profile == THROUGHPUT; }

@@ -32,6 +32,7 @@ uint32_t    qr_workload_count(const qr_workload *workload);      /* UINT32_MAX: 
 bool        qr_workload_is_closed(const qr_workload *workload);  /* due when a slot frees, not by the clock */
 bool        qr_workload_is_offline(const qr_workload *workload); /* profile throughput: all due at 0 */
 uint32_t    qr_workload_streams(const qr_workload *workload);    /* closed loops: requests in flight */
+uint32_t    qr_workload_shortened(const qr_workload *workload);  /* so far: lengths cut to fit max_model_len */
 uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
 const char *qr_workload_profile(const qr_workload *workload);
 const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);

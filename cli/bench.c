@@ -1,8 +1,10 @@
 /* quire bench: one workload against one engine, a table, and result files. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/result.h"
 #include "bench/session.h"
@@ -156,14 +158,47 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
     return QR_EXIT_FAILED;
 }
 
+/* What can be known to fail is refused before any work: file names, and keys that only do something in later versions.
+ */
+static bool is_runnable(const settings *s, const quire_config *config)
+{
+    static const struct {
+        const char *key, *value; /* value NULL: any */
+    } unsupported[] = {{"run.clock", "virtual"}, {"run.cost_model", NULL}, {"workload.source", "file"}};
+    bool        ok  = true;
+    const char *path;
+    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
+        const char *value = quire_config_string(config, unsupported[i].key);
+        if (value == NULL || (unsupported[i].value != NULL && strcmp(value, unsupported[i].value) != 0)) continue;
+        qr_complain("%s: %s: \"%s\" is not supported by this version", quire_config_origin(config, unsupported[i].key),
+                    unsupported[i].key, value);
+        ok = false;
+    }
+    for (size_t i = 0; (path = file_at(s, config, i)) != NULL; i++) {
+        char        folder[4096];
+        const char *slash = strrchr(path, '/');
+        snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+        if (!qr_result_knows_suffix(path))
+            qr_complain("output.files: %s: the suffix is none of .json .csv .md .requests.jsonl .steps.jsonl", path);
+        else if (strcmp(path, "-") != 0 && access(folder, W_OK) != 0)
+            qr_complain("output.files: %s: %s", path, strerror(errno));
+        else
+            continue;
+        ok = false;
+    }
+    return ok;
+}
+
 static int judge(const quire_config *config, const qr_result *result, int status)
 {
     const char  *on_invalid = quire_config_string(config, "run.on_invalid");
     const double needed     = quire_config_number(config, "slo.min_attainment", 0);
     if (interrupted) return QR_EXIT_INTERRUPTED;
     if (status != QR_EXIT_OK) return status;
-    for (uint32_t i = 0; i < result->run_count; i++)
+    for (uint32_t i = 0; i < result->run_count; i++) {
+        if (result->runs[i].requests.due > 0 && result->runs[i].requests.completed == 0) return QR_EXIT_FAILED;
         if (result->runs[i].attainment < needed) return QR_EXIT_MISSED;
+    }
     const bool fails = on_invalid != NULL && strcmp(on_invalid, "fail") == 0;
     return fails && !qr_result_is_valid(result) ? QR_EXIT_INVALID : QR_EXIT_OK;
 }
@@ -214,7 +249,8 @@ int qr_command_bench(int argc, char **argv)
     int           status = QR_EXIT_USAGE;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, interrupt);
-    if (config != NULL && !qr_arguments_printed(&s.common, config, &status)) status = bench(&s, config, argc, argv);
+    if (config != NULL && !qr_arguments_printed(&s.common, config, &status) && is_runnable(&s, config))
+        status = bench(&s, config, argc, argv);
     quire_config_destroy(config);
     qr_arguments_deinit(&s.common);
     return status;
