@@ -260,6 +260,7 @@ static void build(qr_scheduler *s)
         if (u->encodes) add_encoder(s, unit);
         QR_FOR_EACH_MEMBER(s, m, unit) add_entry(s, m, u);
         count_rows(s, u);
+        QR_FOR_EACH_MEMBER(s, m, unit) s->sequences[m].highest = u->highest; /* any of them may replace the first */
     }
 }
 
