@@ -185,11 +185,84 @@ static void check_thrash(sim *s)
             s->senior_ran[i] = qr_rank_before(&t->sequences[s->plan->entries[e].sequence].rank, &t->sequences[i].rank);
 }
 
-void sim_check_plan(sim *s)
+/* A prompt that is admitted and stays unfinished is one of at most max_num_partial_prefills. Claims and forced progress
+ * need not ask. */
+static void check_partial(sim *s)
+{
+    const qr_scheduler *t        = s->scheduler;
+    uint32_t            partial  = 0;
+    bool                admitted = false;
+    if (t->options.policy != QUIRE_POLICY_FCFS) return;
+    for (uint32_t u = t->running.head; u != QR_NONE; u = t->sequences[u].next) {
+        const qr_sequence *q = &t->sequences[u];
+        if (qr_decoding(q) || (q->entry != QR_NONE && q->rows - q->drafts == qr_todo(q))) continue;
+        partial++;
+        admitted |= s->states[u] == QR_SEQUENCE_QUEUED;
+    }
+    if (admitted && partial > t->options.max_num_partial_prefills && t->stats.forced_progress == s->forced)
+        sim_fail(s, SIM_ORACLE_PROGRESS, "a prompt was admitted as the %u. unfinished one", partial);
+}
+
+/* Decodes never stall for rows: one that stays RUNNING has its row, or waits for blocks or a failed step. */
+static void check_stalls(sim *s)
+{
+    const qr_scheduler *t = s->scheduler;
+    for (uint32_t u = t->running.head; u != QR_NONE; u = t->sequences[u].next) {
+        const qr_sequence *q = &t->sequences[u];
+        if (!s->decoding[u] || q->entry != QR_NONE) continue;
+        if (q->reason != QUIRE_WAIT_BLOCKS && q->reason != QUIRE_WAIT_FAULT)
+            sim_fail(s, SIM_ORACLE_PROGRESS, "request %llu decodes, but has no row; it waits for reason %d",
+                     (unsigned long long)sim_request_of(s, u)->id, (int)q->reason);
+    }
+}
+
+static bool fairness_applies(const sim *s)
+{
+    const uint32_t others = 1u << SIM_READER_STOPS | 1u << SIM_READER_STOPS_IN_FLIGHT | 1u << SIM_POOL_REFUSES |
+                            1u << SIM_FORWARD_FAILS | 1u << SIM_POISON;
+    for (uint32_t i = 0; i < s->config.options.tenant_count; i++)
+        if (s->config.tenants[i].max_num_seqs > 0 || s->config.tenants[i].max_kv_fraction > 0) return false;
+    return s->config.options.tenant_fairness && (s->config.faults & others) == 0;
+}
+
+/* I22: the bound of docs/SCHEDULER.md on the counters of two tenants that both wait. */
+static void check_fairness(sim *s)
+{
+    const qr_scheduler *t = s->scheduler;
+    const uint64_t bound  = (uint64_t)(t->options.max_num_seqs + 1) * 2 * t->options.max_model_len << QR_COUNTER_BITS;
+    if (!fairness_applies(s)) return;
+    for (uint32_t i = 0; i < t->tenant_count; i++)
+        for (uint32_t j = 0; j < i; j++) {
+            const qr_tenant *a = &t->tenants[i], *b = &t->tenants[j];
+            const uint64_t   apart = a->counter > b->counter ? a->counter - b->counter : b->counter - a->counter;
+            if (a->waiting == 0 || b->waiting == 0)
+                s->apart[i][j] = UINT64_MAX;
+            else if (s->apart[i][j] == UINT64_MAX)
+                s->apart[i][j] = apart;
+            else if (apart > bound && apart > s->apart[i][j])
+                sim_fail(s, SIM_ORACLE_PROGRESS, "I22: tenants %u and %u wait, and are %llu tokens apart, not %llu", i,
+                         j, (unsigned long long)(apart >> QR_COUNTER_BITS),
+                         (unsigned long long)(bound >> QR_COUNTER_BITS));
+        }
+}
+
+void sim_before_plan(sim *s)
+{
+    const qr_scheduler *t = s->scheduler;
+    for (uint32_t i = 0; i < t->record_count; i++)
+        s->decoding[i] = t->sequences[i].state == QR_SEQUENCE_RUNNING && qr_decoding(&t->sequences[i]);
+    s->forced = t->stats.forced_progress;
+}
+
+void sim_check_plan(sim *s, bool refused)
 {
     check_entries(s);
     check_deadlines(s);
     check_thrash(s);
+    check_fairness(s);
+    if (refused) return;
+    check_partial(s);
+    check_stalls(s);
 }
 
 static uint64_t prompt_rows(const sim *s)

@@ -141,11 +141,13 @@ static void step(sim *s, bool refused, bool fails)
     qr_block_pool *pool = &s->scheduler->cache.pool;
     s->step++, s->now_ns += 1000;
     pool->fail_after = refused;
+    sim_before_plan(s);
     s->plan          = qr_scheduler_plan(s->scheduler, s->now_ns);
     refused          = refused && pool->fail_after == 0;
     pool->fail_after = 0;
     sim_check(s);
-    sim_check_plan(s);
+    sim_check_plan(s, refused);
+    sim_observe(s);
     sim_check_progress(s, refused);
     if (s->plan->entry_count == 0) return;
     if (!fails) {
@@ -234,8 +236,10 @@ static void create(scope *x, uint32_t variant)
     s->states       = zeroed(t->record_count, sizeof *s->states);
     s->preemptions  = zeroed(t->record_count, sizeof *s->preemptions);
     s->senior_ran   = zeroed(t->record_count, sizeof *s->senior_ran);
-    s->next_id      = 1;
-    s->now_ns       = 1000;
+    s->decoding     = zeroed(t->record_count, sizeof *s->decoding);
+    memset(s->apart, 0xff, sizeof s->apart);
+    s->next_id = 1;
+    s->now_ns  = 1000;
     /* what an operation may change */
     add_part(x, &s->now_ns, between(&s->now_ns, &s->coverage));
     add_part(x, t, sizeof *t);
@@ -256,6 +260,7 @@ static void destroy(scope *x)
     sim *s = &x->s;
     qr_scheduler_destroy(s->scheduler);
     free(s->slots), free(s->dirty), free(s->results), free(s->states), free(s->preemptions), free(s->senior_ran);
+    free(s->decoding);
     for (uint32_t i = 0; i <= x->limit; i++) free(x->copies[i]);
 }
 

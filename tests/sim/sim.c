@@ -341,6 +341,19 @@ static void compute(sim *s)
     qr_scheduler_commit(s->scheduler, s->results, s->now_ns);
 }
 
+static void trace_tenants(const qr_scheduler *t)
+{
+    for (uint32_t i = 0; i < t->tenant_count; i++) {
+        const qr_tenant *tenant = &t->tenants[i];
+        if (tenant->live == 0) continue;
+        printf("    tenant %u: counter %.1f, %u running, %u waiting", i,
+               (double)tenant->counter / (1u << QR_COUNTER_BITS), tenant->running, tenant->waiting);
+        if (tenant->heap.count > 0)
+            printf(", its head for reason %d", (int)t->sequences[tenant->heap.nodes[0].item].reason);
+        putchar('\n');
+    }
+}
+
 static void trace_plan(const sim *s)
 {
     if (!s->run.trace) return;
@@ -357,6 +370,7 @@ static void trace_plan(const sim *s)
         for (uint32_t b = 0; b < q->self.count; b++) printf(" %d", (int)q->self.blocks[b]);
         putchar('\n');
     }
+    trace_tenants(s->scheduler);
 }
 
 static void note_expired(sim *s)
@@ -371,15 +385,16 @@ static void plan(sim *s)
     qr_block_pool *pool = &s->scheduler->cache.pool;
     const bool     arm  = strikes(s, SIM_POOL_REFUSES);
     pool->fail_after    = arm ? 1 + sim_roll(s, 913, 6) : 0;
-    s->plan             = qr_scheduler_plan(s->scheduler, s->now_ns);
-    const bool refused  = arm && pool->fail_after == 0;
-    pool->fail_after    = 0;
+    sim_before_plan(s);
+    s->plan            = qr_scheduler_plan(s->scheduler, s->now_ns);
+    const bool refused = arm && pool->fail_after == 0;
+    pool->fail_after   = 0;
     s->faulted_steps += refused;
     trace_plan(s);
     note_expired(s);
-    sim_observe(s);
     sim_check(s);
-    sim_check_plan(s);
+    sim_check_plan(s, refused);
+    sim_observe(s);
     sim_check_progress(s, refused);
 }
 
@@ -432,8 +447,10 @@ static void create(sim *s, heap *h)
     s->states             = zeroed(records, sizeof *s->states);
     s->preemptions        = zeroed(records, sizeof *s->preemptions);
     s->senior_ran         = zeroed(records, sizeof *s->senior_ran);
-    s->next_id            = 1;
-    s->now_ns             = 1000000;
+    s->decoding           = zeroed(records, sizeof *s->decoding);
+    memset(s->apart, 0xff, sizeof s->apart);
+    s->next_id = 1;
+    s->now_ns  = 1000000;
     memset(s->dirty, 1, o->num_blocks);
     sim_trace(s, "seed %llu: %u blocks of %u, %u nodes, length %u, %u rows, %u sequences",
               (unsigned long long)s->run.seed, o->num_blocks, o->block_size, o->node_count, o->max_model_len,
@@ -444,7 +461,7 @@ static void destroy(sim *s)
 {
     if (s->verdict.oracle != SIM_ORACLE_CRASH) qr_scheduler_destroy(s->scheduler);
     free(s->slots), free(s->dirty), free(s->results), free(s->candidates), free(s->candidate_logprobs);
-    free(s->states), free(s->preemptions), free(s->senior_ran);
+    free(s->states), free(s->preemptions), free(s->senior_ran), free(s->decoding);
 }
 
 static void play(sim *s, heap *h)

@@ -188,11 +188,14 @@ typedef struct sim {
     uint32_t          *preemptions;
     bool              *senior_ran; /* since the last preemption */
     bool               failing;    /* commit_failed is being observed */
-    uint64_t           events_hash;
-    uint64_t           allocations;
-    sim_coverage      *coverage;
-    sim_verdict        verdict;
-    sigjmp_buf         escape;
+    bool              *decoding;   /* [record_count] RUNNING with one row to do, before the plan */
+    /* [i][j] how far apart the counters were when both tenants began to wait; UINT64_MAX: one does not */
+    uint64_t      apart[2 * SIM_TENANTS][2 * SIM_TENANTS];
+    uint64_t      events_hash, forced;
+    uint64_t      allocations;
+    sim_coverage *coverage;
+    sim_verdict   verdict;
+    sigjmp_buf    escape;
 } sim;
 
 /* Runs one seed to its end or to the first violation; adds to *coverage. */
@@ -228,8 +231,10 @@ void sim_forward_garbage(sim *s); /* a step that failed half-way */
 void sim_poison_free(sim *s);     /* FREE blocks hold no content */
 
 /* oracle.c */
-void         sim_check(sim *s);
-void         sim_check_plan(sim *s);
+void sim_check(sim *s);
+void sim_before_plan(sim *s);
+/* Before sim_observe(): compares with the states before the plan. */
+void         sim_check_plan(sim *s, bool refused);
 void         sim_check_progress(sim *s, bool refused);
 void         sim_check_drained(sim *s);
 void         sim_take_events(sim *s);
