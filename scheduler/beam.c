@@ -107,7 +107,7 @@ static bool next_choice(const qr_scheduler *s, beam *beams, uint32_t count, uint
     beam *best = NULL;
     for (uint32_t i = 0; i < count; i++) {
         beam *b = &beams[i];
-        if (b->cursor == candidates) continue;
+        if (b->scores == NULL || b->cursor == candidates) continue;
         const float score = s->sequences[b->record].beam_score + b->scores[b->cursor];
         if (!(score > -INFINITY) || (best != NULL && score <= out->score)) continue;
         best = b;

@@ -203,6 +203,7 @@ quire_status qr_scheduler_validate(const qr_scheduler_options *options, const qu
 
 quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_error *error)
 {
+    const uint32_t most_eos = sizeof o->eos_token_ids / sizeof o->eos_token_ids[0];
     const field fields[] = {
         {"max_num_seqs", o->max_num_seqs, 1, 4096, false},
         {"max_num_batched_tokens", o->max_num_batched_tokens, o->max_num_seqs, 65536, false},
@@ -222,7 +223,7 @@ quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_err
         {"block_size", o->block_size, 1, 65536, false},
         {"node_count", o->node_count, 1, QR_MAX_NODES, false},
         {"vocab_size", o->vocab_size, 1, INT32_MAX, false},
-        {"eos_count", o->eos_count, 0, sizeof o->eos_token_ids / sizeof o->eos_token_ids[0], false},
+        {"eos_count", o->eos_count, 0, most_eos, false},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (!(fields[i].value >= fields[i].minimum && fields[i].value <= fields[i].maximum))
