@@ -14,19 +14,12 @@
 
 #include <quire/quire.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
+#include "support/sanitized.h"
 
 static _Atomic bool     armed;
 static _Atomic uint32_t heap_calls, hook_calls;
 
-#ifndef SANITIZED
+#if !QR_SANITIZED
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
@@ -158,7 +151,7 @@ static void submit_step_poll_stats_and_explain_allocate_nothing(void **state)
     quire_model_destroy(model);
 }
 
-#ifndef SANITIZED
+#if !QR_SANITIZED
 static void the_counter_counts(void **state)
 {
     (void)state;
@@ -174,7 +167,7 @@ static void the_counter_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#ifndef SANITIZED
+#if !QR_SANITIZED
         cmocka_unit_test(the_counter_counts),
 #endif
         cmocka_unit_test(submit_step_poll_stats_and_explain_allocate_nothing),

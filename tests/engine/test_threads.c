@@ -17,6 +17,7 @@
 #include <quire/quire.h>
 
 #include "base/rng.h"
+#include "support/sanitized.h"
 
 enum { CLIENTS = 4, PER_CLIENT = 25, REQUESTS = CLIENTS * PER_CLIENT, VOCAB = 256 };
 
@@ -203,6 +204,7 @@ static void *pester(void *unused)
 static void a_client_cancelled_in_a_call_leaves_no_lock_behind(void **state)
 {
     (void)state;
+    if (QR_SANITIZED) skip(); /* AddressSanitizer does not follow the unwinding of a cancelled thread's stack */
     quire_event events[64];
     quire_step  report;
     for (int i = 0; i < 10; i++) {
