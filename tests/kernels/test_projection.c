@@ -114,6 +114,7 @@ static void pack(subject *s, uint32_t sources)
     }
     for (uint32_t t = 0; t < s->threads; t++) {
         s->shards[t] = aligned(qr_projection_shard_bytes(s->projection, t));
+        memset(s->shards[t], 0xff, qr_projection_shard_bytes(s->projection, t)); /* NaN, should padding be left out */
         assert_int_equal(qr_projection_pack(s->projection, t, s->shards[t], all, sources, NULL), QUIRE_OK);
     }
 }
@@ -487,6 +488,23 @@ static void the_fallback_of_onednn_runs_on_plain_weights(void **state)
                     (variant){.small_m = QUIRE_SMALL_M_ONEDNN});
 }
 
+static void rows_may_be_further_apart_than_k(void **state)
+{
+    (void)state;
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int small_m = QUIRE_SMALL_M_AUTO; small_m <= QUIRE_SMALL_M_ONEDNN; small_m++) {
+            subject          *s   = subject_create(tables[t], 1, (qr_projection_shape){.k = 200, .columns = 70},
+                                                   (variant){.small_m = (quire_small_m)small_m});
+            qr_projection_out out = {.to = rows_create(QR_F32, 70, 8)};
+            rows_destroy(&s->x);
+            s->x = (qr_rows){.dtype = QR_F32, .dim = 200, .stride = 320, .data = aligned(8 * 320 * sizeof(float))};
+            fill_x(&s->x, tables[t], 8);
+            check(s, 8, out, 0);
+            rows_destroy(&out.to);
+            subject_destroy(s);
+        }
+}
+
 typedef struct log_lines {
     uint32_t count;
     char     last[512];
@@ -580,6 +598,7 @@ int main(void)
         cmocka_unit_test(errors_of_reading_and_wrong_sources_are_reported),
         cmocka_unit_test(impossible_shapes_are_refused),
         cmocka_unit_test(the_fallback_of_onednn_runs_on_plain_weights),
+        cmocka_unit_test(rows_may_be_further_apart_than_k),
         cmocka_unit_test(the_implementation_is_logged_once),
         cmocka_unit_test(every_missing_allocation_is_an_error),
     };
