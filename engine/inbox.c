@@ -229,7 +229,7 @@ void qr_inbox_forget(qr_inbox *inbox, qr_record *record)
         message->record = NULL;
         return;
     }
-    qr_assert(!"a pending record has a message");
+    qr_assert_failed("a pending record has a message", __FILE__, __LINE__);
 }
 
 void qr_inbox_report(qr_inbox *inbox, uint32_t scheduler_requests, uint32_t scheduler_tokens)

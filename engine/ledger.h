@@ -16,7 +16,7 @@
 
 #include "quire/request.h"
 
-enum { QR_NO_RECORD = UINT32_MAX };
+#define QR_NO_RECORD UINT32_MAX
 
 typedef enum qr_record_state {
     QR_RECORD_FREE,

@@ -26,7 +26,7 @@ typedef struct qr_outbox_slot {
     } u;
 } qr_outbox_slot;
 
-enum { QR_NO_LOGITS = UINT32_MAX };
+#define QR_NO_LOGITS UINT32_MAX
 
 typedef struct qr_outbox_limits {
     uint32_t max_sequences;   /* running at once */

@@ -95,7 +95,7 @@ static void a_line_above_the_limit_is_skipped_and_the_next_is_read(void **state)
     assert_int_equal(write(file, "\nnext\n", 6), 6);
     for (int extra = 0; extra <= 1; ++extra) {
         for (int i = 0; i < QR_MAX_LINE_BYTES >> 20; ++i) assert_int_equal(write(file, block, 1 << 20), 1 << 20);
-        assert_int_equal(write(file, "x\n" + !extra, (size_t)(1 + extra)), 1 + extra);
+        assert_int_equal(write(file, &"x\n"[!extra], (size_t)(1 + extra)), 1 + extra);
     }
     free(block);
     lseek(file, 0, SEEK_SET);

@@ -88,7 +88,7 @@ static void the_weight_dtype_decides_the_bytes(void **state)
         bytes[i] = info.weight_bytes;
         quire_model_destroy(model);
     }
-    assert_true(bytes[0] > 1.99 * (double)bytes[1] && bytes[1] > 1.95 * (double)bytes[2]);
+    assert_true((double)bytes[0] > 1.99 * (double)bytes[1] && (double)bytes[1] > 1.95 * (double)bytes[2]);
     assert_string_equal(quire_dtype_name(QUIRE_DTYPE_INT8), "int8");
     assert_string_equal(quire_dtype_name((quire_dtype)9), "?");
 }
