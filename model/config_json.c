@@ -190,6 +190,28 @@ static void read_llama3(reader *r, const json_t *settings, qr_rope *rope)
                  rope->high_freq_factor, rope->low_freq_factor);
 }
 
+static const char *rope_type(reader *r, const json_t *settings)
+{
+    return string_in(r, settings, "rope_type", string_in(r, settings, "type", NULL));
+}
+
+/* Beside `rope_parameters` the older form may repeat it, and must not say anything else. */
+static void check_rope_scaling(reader *r, const char *type)
+{
+    const json_t *old = json_object_get(r->root, "rope_scaling");
+    if (absent(old)) return;
+    if (!json_is_object(old)) {
+        COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: rope_scaling: expected an object, found %s", r->origin, type_name(old));
+        return;
+    }
+    const char *old_type = rope_type(r, old);
+    if (old_type == NULL) old_type = json_object_size(old) > 0 ? "missing" : "default";
+    if (strcmp(old_type, type ? type : "default") == 0) return;
+    COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
+             "%s: rope_scaling: rope_type \"%.40s\" is not that of rope_parameters, \"%.40s\"", r->origin, old_type,
+             type ? type : "default");
+}
+
 /* Both forms: `rope_parameters` (transformers 5) holds the theta as well; before it, `rope_theta` stood beside
  * `rope_scaling`, whose type was called `type` before `rope_type`. */
 static void read_rope(reader *r, qr_rope *rope)
@@ -204,7 +226,8 @@ static void read_rope(reader *r, qr_rope *rope)
         return;
     }
     rope->theta      = number_in(r, settings, "rope_theta", 1, 1e12, rope->theta);
-    const char *type = string_in(r, settings, "rope_type", string_in(r, settings, "type", NULL));
+    const char *type = rope_type(r, settings);
+    if (strcmp(key, "rope_parameters") == 0) check_rope_scaling(r, type);
     if (json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"))
         COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: settings by layer type are not supported", r->origin, key);
     if (number_in(r, settings, "partial_rotary_factor", 0, 1, 1) != 1)
@@ -402,6 +425,51 @@ static void read_t5(reader *r, qr_architecture *a)
 /* ---- the whole
  * ------------------------------------------------------------------------------------------------------- */
 
+/* The classes whose tensors and arithmetic a model_type stands for; another head (a classifier, say) has other tensors.
+ */
+static const struct {
+    const char *model_type, *classes[2];
+} classes[] = {
+    {"llama", {"LlamaForCausalLM", NULL}},
+    {"mistral", {"MistralForCausalLM", NULL}},
+    {"qwen2", {"Qwen2ForCausalLM", NULL}},
+    {"qwen3", {"Qwen3ForCausalLM", NULL}},
+    {"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}},
+};
+
+static void check_class(reader *r, const char *model_type, const char *name)
+{
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; ++i) {
+        if (strcmp(classes[i].model_type, model_type) != 0) continue;
+        for (size_t c = 0; c < 2 && classes[i].classes[c] != NULL; ++c)
+            if (strcmp(classes[i].classes[c], name) == 0) return;
+        COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
+                 "%s: architectures: \"%.60s\" is not supported with model_type \"%s\", only %s", r->origin, name,
+                 model_type, classes[i].classes[0]);
+    }
+}
+
+static void check_classes(reader *r, const char *model_type)
+{
+    const json_t *list = json_object_get(r->root, "architectures");
+    if (absent(list)) return;
+    if (!json_is_array(list)) {
+        COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: architectures: expected an array, found %s, with model_type \"%.40s\"",
+                 r->origin, type_name(list), model_type);
+        return;
+    }
+    size_t        i;
+    const json_t *element;
+    json_array_foreach(list, i, element)
+    {
+        if (json_is_string(element))
+            check_class(r, model_type, json_string_value(element));
+        else
+            COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: architectures[%zu]: expected a string, found %s", r->origin, i,
+                     type_name(element));
+    }
+}
+
 static quire_status read_root(reader *r, qr_architecture *a)
 {
     *a               = (qr_architecture){0};
@@ -413,6 +481,7 @@ static quire_status read_root(reader *r, qr_architecture *a)
     snprintf(a->model_type, sizeof a->model_type, "%s", type);
     a->tie_given = !absent(json_object_get(r->root, "tie_word_embeddings"));
     refuse_features(r);
+    check_classes(r, type);
     if (strcmp(type, "t5") == 0)
         read_t5(r, a);
     else if (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0 || strcmp(type, "qwen2") == 0 ||

@@ -24,7 +24,8 @@ enum {
 };
 
 typedef struct shard {
-    char     name[NAME_BYTES];
+    char     name[NAME_BYTES];  /* as the index calls it */
+    char     label[NAME_BYTES]; /* with the end of its folder's path, for messages */
     qr_file  file;
     char    *header; /* [header_bytes]; keeps the tensors' names */
     uint64_t header_bytes;
@@ -36,6 +37,7 @@ struct qr_safetensors {
     uint32_t        shard_count, shard_capacity;
     qr_tensor      *tensors; /* [count] ascending by name */
     uint32_t        count, capacity;
+    char            index[NAME_BYTES]; /* label of the list of shards; "": there is none */
 };
 
 static const struct {
@@ -220,7 +222,7 @@ static quire_status check_distinct(const qr_safetensors *files, const qr_tensor 
     for (uint32_t i = 1; i < count; ++i)
         if (strcmp(tensors[i - 1].name, tensors[i].name) == 0)
             return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": twice, at byte %llu and in %s at byte %llu",
-                           files->shards[tensors[i - 1].file].name, tensors[i].name,
+                           files->shards[tensors[i - 1].file].label, tensors[i].name,
                            (unsigned long long)tensors[i - 1].begin, files->shards[tensors[i].file].name,
                            (unsigned long long)tensors[i].begin);
     return QUIRE_OK;
@@ -251,18 +253,18 @@ static quire_status read_header(const qr_safetensors *files, shard *s, quire_err
     unsigned char prefix[8];
     uint64_t      bytes = 0;
     if (s->file.size < sizeof prefix)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes are too few for a header", s->name,
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes are too few for a header", s->label,
                        (unsigned long long)s->file.size);
-    QR_TRY(qr_file_read(&s->file, s->name, 0, prefix, sizeof prefix, error));
+    QR_TRY(qr_file_read(&s->file, s->label, 0, prefix, sizeof prefix, error));
     for (int i = 7; i >= 0; --i) bytes = bytes << 8 | prefix[i];
     if (bytes > QR_SAFETENSORS_MAX_HEADER || bytes > s->file.size - sizeof prefix)
         return qr_fail(error, QUIRE_ERR_FORMAT,
-                       "%s: a header of %llu bytes at byte 0, the file has %llu bytes and the limit is %d", s->name,
+                       "%s: a header of %llu bytes at byte 0, the file has %llu bytes and the limit is %d", s->label,
                        (unsigned long long)bytes, (unsigned long long)s->file.size, QR_SAFETENSORS_MAX_HEADER);
     s->header = qr_allocate(&files->allocator, bytes, 64);
-    if (s->header == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory for its header", s->name);
+    if (s->header == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory for its header", s->label);
     s->header_bytes = bytes;
-    return qr_file_read(&s->file, s->name, sizeof prefix, s->header, bytes, error);
+    return qr_file_read(&s->file, s->label, sizeof prefix, s->header, bytes, error);
 }
 
 static quire_status open_shard(qr_safetensors *files, const char *path, const char *name, quire_error *error)
@@ -270,11 +272,12 @@ static quire_status open_shard(qr_safetensors *files, const char *path, const ch
     const uint32_t number = files->shard_count, first = files->count;
     shard         *s = &files->shards[number];
     snprintf(s->name, sizeof s->name, "%s", qr_path_tail(name));
+    snprintf(s->label, sizeof s->label, "%s", qr_path_tail(path));
     s->file.descriptor = -1;
     ++files->shard_count;
     QR_TRY(qr_file_open(path, &s->file, error));
     QR_TRY(read_header(files, s, error));
-    const entry_reader r = {s->name, 8 + s->header_bytes, s->file.size, error};
+    const entry_reader r = {s->label, 8 + s->header_bytes, s->file.size, error};
     QR_TRY(parse_header(files, number, &r));
     qr_tensor     *tensors = files->tensors + first;
     const uint32_t count   = files->count - first;
@@ -291,7 +294,7 @@ typedef struct index_reader {
     qr_safetensors *files;
     const char     *folder;
     quire_error    *error;
-    bool            check; /* second pass: all shards are open, every entry must be true */
+    bool           *listed; /* [files->count] in the second pass: all shards are open, every entry must be true */
 } index_reader;
 
 static const char INDEX[] = "model.safetensors.index.json";
@@ -308,7 +311,7 @@ static quire_status open_named(const index_reader *r, const char *name)
     char path[PATH_BYTES];
     if (find_shard(r->files, name) != NULL) return QUIRE_OK;
     if (r->files->shard_count == QR_SAFETENSORS_MAX_FILES)
-        return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: more than %d files", INDEX, QR_SAFETENSORS_MAX_FILES);
+        return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: more than %d files", r->files->index, QR_SAFETENSORS_MAX_FILES);
     if ((size_t)snprintf(path, sizeof path, "%s/%s", r->folder, name) >= sizeof path)
         return qr_fail(r->error, QUIRE_ERR_IO, "%s: the path is too long", name);
     return open_shard(r->files, path, name, r->error);
@@ -317,9 +320,11 @@ static quire_status open_named(const index_reader *r, const char *name)
 static quire_status check_named(const index_reader *r, const char *tensor, const char *file)
 {
     const qr_tensor *found = qr_safetensors_find(r->files, tensor);
-    if (found != NULL && strcmp(qr_safetensors_file_name(r->files, found), file) == 0) return QUIRE_OK;
-    return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": it is not in %.80s, where %s puts it", file,
-                   tensor, file, INDEX);
+    if (found == NULL || strcmp(r->files->shards[found->file].name, file) != 0)
+        return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: tensor \"%.80s\" is not in %.80s", r->files->index,
+                       tensor, file);
+    r->listed[found - r->files->tensors] = true;
+    return QUIRE_OK;
 }
 
 static quire_status take_entry(const index_reader *r, qr_json_slice key, qr_json_slice value)
@@ -327,14 +332,15 @@ static quire_status take_entry(const index_reader *r, qr_json_slice key, qr_json
     char tensor[QR_SAFETENSORS_MAX_NAME + 1], file[81];
     if (!qr_json_slice_string(key, tensor, sizeof tensor))
         return qr_fail(r->error, QUIRE_ERR_FORMAT,
-                       "%s: weight_map: the name %.*s is not valid text of at most %d bytes", INDEX,
+                       "%s: weight_map: the name %.*s is not valid text of at most %d bytes", r->files->index,
                        (int)qr_min_u64(key.length, 80), key.text, QR_SAFETENSORS_MAX_NAME);
     while (value.length > 0 && strchr(" \t\r\n", value.text[value.length - 1]) != NULL) --value.length;
     /* a name, not a path: the index must not lead out of the folder */
     if (!qr_json_slice_string(value, file, sizeof file) || file[0] == '\0' || strchr(file, '/') != NULL)
         return qr_fail(r->error, QUIRE_ERR_FORMAT,
-                       "%s: weight_map: tensor \"%.80s\": expected a file name of at most 80 bytes", INDEX, tensor);
-    return r->check ? check_named(r, tensor, file) : open_named(r, file);
+                       "%s: weight_map: tensor \"%.80s\": expected a file name of at most 80 bytes", r->files->index,
+                       tensor);
+    return r->listed != NULL ? check_named(r, tensor, file) : open_named(r, file);
 }
 
 static quire_status walk_map(const index_reader *r, qr_json_slice map)
@@ -344,28 +350,30 @@ static quire_status walk_map(const index_reader *r, qr_json_slice map)
     uint32_t      entries = 0;
     while (qr_json_scan_next(&scan, &key, &value)) {
         if (++entries > QR_SAFETENSORS_MAX_TENSORS)
-            return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: more than %d tensors", INDEX,
+            return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: more than %d tensors", r->files->index,
                            QR_SAFETENSORS_MAX_TENSORS);
         QR_TRY(take_entry(r, key, value));
     }
     if (!qr_json_scan_ended(&scan))
-        return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map, byte %zu: %s", INDEX, scan.at, scan.problem);
-    return entries > 0 ? QUIRE_OK : qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: empty", INDEX);
+        return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map, byte %zu: %s", r->files->index, scan.at,
+                       scan.problem);
+    return entries > 0 ? QUIRE_OK : qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: empty", r->files->index);
 }
 
-static quire_status find_map(const char *text, size_t length, qr_json_slice *map_out, quire_error *error)
+static quire_status find_map(const char *label, const char *text, size_t length, qr_json_slice *map_out,
+                             quire_error *error)
 {
     qr_json_scan  scan = qr_json_scan_of(text, length, QR_SAFETENSORS_MAX_DEPTH);
     qr_json_slice key = {0}, value, map = {0};
     while (qr_json_scan_next(&scan, &key, &value)) {
         char name[16];
         if (!qr_json_slice_string(key, name, sizeof name) || strcmp(name, "weight_map") != 0) continue;
-        if (map.text != NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: weight_map: twice", INDEX);
+        if (map.text != NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: weight_map: twice", label);
         map = value;
     }
     if (!qr_json_scan_ended(&scan))
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: byte %zu: %s", INDEX, scan.at, scan.problem);
-    if (map.text == NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: weight_map: missing", INDEX);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: byte %zu: %s", label, scan.at, scan.problem);
+    if (map.text == NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: weight_map: missing", label);
     *map_out = map;
     return QUIRE_OK;
 }
@@ -376,30 +384,48 @@ static quire_status sort_all(qr_safetensors *files, quire_error *error)
     return check_distinct(files, files->tensors, files->count, error);
 }
 
+static quire_status check_all_listed(const index_reader *r)
+{
+    for (uint32_t i = 0; i < r->files->count; ++i) {
+        const qr_tensor *tensor = &r->files->tensors[i];
+        if (!r->listed[i])
+            return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: tensor \"%.80s\" of %.80s is missing",
+                           r->files->index, tensor->name, r->files->shards[tensor->file].name);
+    }
+    return QUIRE_OK;
+}
+
 static quire_status open_listed(qr_safetensors *files, const char *folder, const char *text, size_t length,
                                 quire_error *error)
 {
     qr_json_slice map;
-    QR_TRY(find_map(text, length, &map, error));
-    index_reader r = {files, folder, error, false};
+    QR_TRY(find_map(files->index, text, length, &map, error));
+    index_reader r = {files, folder, error, NULL};
     QR_TRY(walk_map(&r, map));
     QR_TRY(sort_all(files, error));
-    r.check = true;
-    return walk_map(&r, map);
+    const size_t bytes = files->count + 1;
+    r.listed           = qr_allocate(&files->allocator, bytes, 64);
+    if (r.listed == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", files->index);
+    memset(r.listed, 0, bytes);
+    quire_status status = walk_map(&r, map);
+    if (status == QUIRE_OK) status = check_all_listed(&r);
+    qr_deallocate(&files->allocator, r.listed, bytes);
+    return status;
 }
 
 static quire_status open_index(qr_safetensors *files, const char *folder, const char *path, quire_error *error)
 {
     qr_file file;
     QR_TRY(qr_file_open(path, &file, error));
+    snprintf(files->index, sizeof files->index, "%s", qr_path_tail(path));
     char        *text   = NULL;
     quire_status status = QUIRE_OK;
     if (file.size > MAX_INDEX_BYTES)
-        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes, at most %d", INDEX, (unsigned long long)file.size,
-                         MAX_INDEX_BYTES);
+        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes, at most %d", files->index,
+                         (unsigned long long)file.size, MAX_INDEX_BYTES);
     else if ((text = qr_allocate(&files->allocator, file.size, 64)) == NULL)
-        status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", INDEX);
-    if (status == QUIRE_OK) status = qr_file_read(&file, INDEX, 0, text, file.size, error);
+        status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", files->index);
+    if (status == QUIRE_OK) status = qr_file_read(&file, files->index, 0, text, file.size, error);
     if (status == QUIRE_OK) status = open_listed(files, folder, text, file.size, error);
     qr_deallocate(&files->allocator, text, file.size);
     qr_file_close(&file);
@@ -490,7 +516,7 @@ const qr_tensor *qr_safetensors_find(const qr_safetensors *files, const char *na
 
 const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tensor *tensor)
 {
-    return files->shards[tensor->file].name;
+    return files->shards[tensor->file].label;
 }
 
 /* ---- reading
@@ -532,13 +558,13 @@ quire_status qr_safetensors_read(const qr_safetensors *files, const qr_tensor *t
         return qr_fail(error, QUIRE_ERR_UNSUPPORTED,
                        "%s: tensor \"%.80s\": dtype %s is not supported, only F32, BF16 "
                        "and F16",
-                       s->name, tensor->name, tensor->dtype);
+                       s->label, tensor->name, tensor->dtype);
     const bool     wide     = is_dtype(tensor, "F32");
     const uint64_t bytes    = wide ? 4 : 2;
     const uint64_t elements = (tensor->end - tensor->begin) / bytes;
     qr_assert(first <= elements && count <= elements - first);
     char label[2 * NAME_BYTES];
-    snprintf(label, sizeof label, "%.80s: tensor \"%.80s\"", s->name, tensor->name);
+    snprintf(label, sizeof label, "%.80s: tensor \"%.80s\"", s->label, tensor->name);
     const uint64_t offset = tensor->begin + first * bytes;
     if (wide)
         QR_TRY(qr_file_read(&s->file, label, offset, out, 4 * count, error));

@@ -48,7 +48,7 @@ const qr_tensor *qr_safetensors_at(const qr_safetensors *files, uint32_t index);
 /* The tensor called `name`, or NULL. */
 const qr_tensor *qr_safetensors_find(const qr_safetensors *files, const char *name);
 
-/* Its file's name without the folder. */
+/* Its file, with the end of its folder's path: for messages. */
 const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tensor *tensor);
 
 /* Elements [first, first + count) of a tensor of dtype F32, BF16 or F16, as f32. The range must lie inside the tensor.
