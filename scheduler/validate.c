@@ -84,15 +84,36 @@ typedef struct field {
     bool        zero_too; /* zero means "off" and is accepted below the minimum */
 } field;
 
+/* First, because other ranges depend on them. */
+static quire_status check_lengths(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
+{
+    if (r->prompt_count < 1 || r->prompt_count >= o->max_model_len)
+        return qr_fail(error, QUIRE_ERR_INVALID, "prompt: %u tokens; this model needs 1 to %u (max_model_len %u - 1)",
+                       r->prompt_count, o->max_model_len - 1, o->max_model_len);
+    if (!o->encoder_decoder && r->encoder_count > 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "encoder_input: given, but this model has no encoder");
+    const uint32_t most = o->max_num_encoder_input_tokens;
+    if (!o->encoder_decoder || (r->encoder_count >= 1 && r->encoder_count <= most)) return QUIRE_OK;
+    char found[32] = "missing";
+    if (r->encoder_count > 0) snprintf(found, sizeof found, "%u tokens", r->encoder_count);
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "encoder_input: %s; this model needs 1 to %u tokens (scheduler.max_num_encoder_input_tokens)", found,
+                   most);
+}
+
+/* Where the maximum comes from, for those that the configuration sets. */
+static const char *origin_of_limit(const qr_scheduler_options *o, const field *f)
+{
+    const bool sequences = strcmp(f->name, "n") == 0 || strcmp(f->name, "beam_width") == 0;
+    return sequences && f->maximum == o->max_num_seqs ? "; the limit is scheduler.max_num_seqs" : "";
+}
+
 /* The table. Ranges that depend on other fields follow it in the order of docs/SCHEDULER.md. */
 static quire_status check_ranges(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
     const double room     = (double)o->max_model_len - r->prompt_count;
     const double beams    = qr_min_u32(qr_min_u32(QR_MAX_BEAMS, o->max_num_seqs), o->vocab_size / 2);
     const field  fields[] = {
-         {"prompt_count", r->prompt_count, 1, (double)o->max_model_len - 1, false},
-         {"encoder_count", r->encoder_count, o->encoder_decoder ? 1 : 0,
-         o->encoder_decoder ? o->max_num_encoder_input_tokens : 0, false},
          {"max_tokens", r->max_tokens, 1, room, true},
          {"min_tokens", r->min_tokens, 0, r->max_tokens ? r->max_tokens : room, false},
          {"n", r->n, 1, o->max_num_seqs, true},
@@ -120,8 +141,8 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
         const field *f = &fields[i];
         if (f->value >= f->minimum && f->value <= f->maximum) continue; /* a NaN is in no range */
         if (f->zero_too && f->value == 0) continue;
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s", f->name, f->value, f->minimum,
-                       f->maximum, f->zero_too && f->minimum > 0 ? " (0 = default)" : "");
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s%s", f->name, f->value, f->minimum,
+                       f->maximum, f->zero_too && f->minimum > 0 ? " (0 = default)" : "", origin_of_limit(o, f));
     }
     return QUIRE_OK;
 }
@@ -160,6 +181,36 @@ static quire_status check_string(const char *name, const char *text, size_t limi
     return qr_fail(error, QUIRE_ERR_INVALID, "%s: longer than %zu bytes", name, limit);
 }
 
+static bool has_id(const int32_t *ids, uint32_t count, int32_t id)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] == id) return true;
+    return false;
+}
+
+/* Can a first token have this id? min_tokens keeps what would end the sequence from being chosen. */
+static bool can_choose(const qr_scheduler_options *o, const quire_request *r, int32_t id)
+{
+    if (has_id(r->banned, r->banned_count, id)) return false;
+    if (r->min_tokens == 0) return true;
+    return !has_id(r->stop, r->stop_count, id) && !has_id(o->eos_token_ids, o->eos_count, id);
+}
+
+/* At least one token must be left. The lists are at most QUIRE_MAX_LISTED_IDS long, and the search ends at the first
+ * token that is left. */
+static quire_status check_choice(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
+{
+    const char *why = r->min_tokens > 0 ? "banned, or an end that min_tokens forbids" : "banned as well";
+    for (uint32_t i = 0; i < r->allowed_count; i++)
+        if (can_choose(o, r, r->allowed[i])) return QUIRE_OK;
+    if (r->allowed_count > 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "allowed: every id is %s; no token could be chosen", why);
+    if (r->banned_count + r->stop_count + o->eos_count < o->vocab_size) return QUIRE_OK;
+    for (uint32_t id = 0; id < o->vocab_size; id++)
+        if (can_choose(o, r, (int32_t)id)) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "banned: every id of the vocabulary; no token could be chosen");
+}
+
 static quire_status check_combinations(const quire_request *r, quire_error *error)
 {
     if (r->beam_width <= 1) return QUIRE_OK;
@@ -183,10 +234,12 @@ quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_reque
     r->size = sizeof *r;
     if (o->encoder_decoder && r->prompt == NULL && r->prompt_count == 0)
         r->prompt = &o->decoder_start_token_id, r->prompt_count = 1;
+    QR_TRY(check_lengths(o, r, error));
     QR_TRY(check_ranges(o, r, error));
     QR_TRY(check_lists(o, r, error));
     QR_TRY(check_string("tenant", r->tenant, QUIRE_MAX_TENANT_NAME, error));
     QR_TRY(check_string("cache_salt", r->cache_salt, QUIRE_MAX_CACHE_SALT, error));
+    QR_TRY(check_choice(o, r, error));
     QR_TRY(check_combinations(r, error));
     r->n = qr_max_u32(r->n, 1);
     return check_feasible(o, r, error);

@@ -104,11 +104,11 @@ static void lengths_depend_on_each_other(void **state)
     (void)state;
     quire_request r = valid();
     r.prompt_count  = 0;
-    assert_refused(&r, "prompt_count");
+    assert_refused(&r, "prompt: 0 tokens; this model needs 1 to 127 (max_model_len 128 - 1)");
     r.prompt_count = 127, r.max_tokens = 1;
     assert_accepted(&r);
     r.prompt_count = 128;
-    assert_refused(&r, "prompt_count");
+    assert_refused(&r, "prompt: 128 tokens; this model needs 1 to 127");
     r            = valid();
     r.max_tokens = 118;
     assert_accepted(&r);
@@ -131,8 +131,10 @@ static void ids_lie_in_the_vocabulary(void **state)
     (void)state;
     const int32_t bad[] = {-1, 1000, INT32_MIN, INT32_MAX}, good[] = {0, 999};
     quire_request r = valid();
-    r.stop = r.allowed = r.banned = good;
-    r.stop_count = r.allowed_count = r.banned_count = 2;
+    r.stop = r.allowed = good, r.stop_count = r.allowed_count = 2;
+    assert_accepted(&r);
+    r        = valid();
+    r.banned = good, r.banned_count = 2;
     assert_accepted(&r);
     for (uint32_t i = 0; i < 4; i++) {
         r = valid(), r.prompt = &bad[i], r.prompt_count = 1;
@@ -161,10 +163,11 @@ static void ids_lie_in_the_vocabulary(void **state)
 static void lists_have_at_most_so_many_elements(void **state)
 {
     (void)state;
-    static int32_t          ids[1025];
+    static int32_t          ids[1025], others[1025];
     static quire_logit_bias biases[301];
     quire_request           r = valid();
-    r.stop = ids, r.stop_count = 64, r.allowed = ids, r.allowed_count = 1024, r.banned = ids, r.banned_count = 1024;
+    for (uint32_t i = 0; i < 1025; i++) others[i] = 1;
+    r.stop = ids, r.stop_count = 64, r.allowed = ids, r.allowed_count = 1024, r.banned = others, r.banned_count = 1024;
     r.logit_bias = biases, r.logit_bias_count = 300;
     assert_accepted(&r);
     r.stop_count = 65;
@@ -196,20 +199,59 @@ static void names_have_at_most_so_many_bytes(void **state)
     assert_refused(&r, "cache_salt");
 }
 
+static void at_least_one_token_must_be_left_to_choose(void **state)
+{
+    (void)state;
+    const int32_t few[] = {5, 6}, more[] = {7, 6, 5};
+    quire_request r = valid();
+    r.allowed = few, r.allowed_count = 2;
+    r.banned = more, r.banned_count = 3;
+    assert_refused(&r, "allowed: every id is banned as well");
+    r.banned_count = 2;
+    assert_accepted(&r);
+    r.banned_count = 0, r.stop = few, r.stop_count = 2;
+    assert_accepted(&r);
+    r.min_tokens = 1;
+    assert_refused(&r, "allowed: every id is banned, or an end that min_tokens forbids");
+
+    int32_t all[1001];
+    for (int32_t i = 0; i < 1001; i++) all[i] = i % 1000;
+    r        = valid();
+    r.banned = all, r.banned_count = 1001;
+    assert_refused(&r, "banned: every id of the vocabulary");
+    all[500] = 0;
+    assert_accepted(&r);
+}
+
+static void more_sequences_than_can_run_name_the_key(void **state)
+{
+    (void)state;
+    quire_error   error;
+    quire_request r = valid();
+    r.beam_width    = 9;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "scheduler.max_num_seqs"));
+    r   = valid();
+    r.n = 9;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "scheduler.max_num_seqs"));
+}
+
 static void encoder_input_belongs_to_encoder_decoder_models(void **state)
 {
     (void)state;
     quire_request r = valid();
     r.encoder_input = prompt, r.encoder_count = 1;
-    assert_refused(&r, "encoder_count");
+    assert_refused(&r, "encoder_input: given, but this model has no encoder");
     options.encoder_decoder = true;
     assert_accepted(&r);
     r.encoder_count = 32;
     assert_accepted(&r);
     r.encoder_count = 33;
-    assert_refused(&r, "encoder_count");
+    assert_refused(&r, "encoder_input: 33 tokens; this model needs 1 to 32 tokens");
     r.encoder_count = 0;
-    assert_refused(&r, "encoder_count");
+    assert_refused(&r, "encoder_input: missing; this model needs 1 to 32 tokens "
+                       "(scheduler.max_num_encoder_input_tokens)");
     const int32_t bad = 1000;
     r.encoder_count = 1, r.encoder_input = &bad;
     assert_refused(&r, "encoder_input[0]");
@@ -353,6 +395,8 @@ int main(void)
         TEST(ids_lie_in_the_vocabulary),
         TEST(lists_have_at_most_so_many_elements),
         TEST(names_have_at_most_so_many_bytes),
+        TEST(at_least_one_token_must_be_left_to_choose),
+        TEST(more_sequences_than_can_run_name_the_key),
         TEST(encoder_input_belongs_to_encoder_decoder_models),
         TEST(beams_exclude_what_they_cannot_do),
         TEST(what_could_never_fit_is_refused_with_the_missing_blocks),
