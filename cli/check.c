@@ -8,6 +8,7 @@
 #include "bench/session.h"
 #include "cli/command.h"
 #include "engine/options.h"
+#include "kernels/kernels.h"
 #include "topology/placement.h"
 
 typedef struct plan {
@@ -131,7 +132,8 @@ static int check(const quire_config *config)
     quire_model       *model = NULL;
     quire_error        error = {0}, pool = {0};
     const quire_logger logger = qr_logger_of(config);
-    quire_status       status = qr_session_open_model(config, &logger, &model, &error);
+    quire_status       status = qr_kernels_check_cap(p.options.isa, &error);
+    if (status == QUIRE_OK) status = qr_session_open_model(config, &logger, &model, &error);
     if (status == QUIRE_OK) {
         quire_model_describe(model, &p.info);
         qr_model_facts_of(model, &p.facts);

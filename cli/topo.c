@@ -91,7 +91,7 @@ static void print_kernels(const quire_engine_options *options)
     const qr_kernels *tables[16];
     const uint32_t    count  = qr_kernels_available(tables, 16);
     const qr_kernels *chosen = qr_kernels_select(options->isa);
-    printf("kernels    %s; this CPU runs", chosen ? chosen->isa : "none: kernels.isa or QUIRE_ISA is unknown");
+    printf("kernels    %s; this CPU runs", chosen->isa);
     for (uint32_t i = 0; i < count && i < 16; ++i) printf(" %s", tables[i]->isa);
     printf("\n");
 }
@@ -126,7 +126,8 @@ static int show(const quire_config *config, const char *synthetic)
     quire_error                 error        = {0};
     char                        warning[256] = "";
     if (placement == NULL) return QR_EXIT_FAILED;
-    quire_status status = qr_topology_create(&source, &topology, &error);
+    quire_status status = qr_kernels_check_cap(options->isa, &error);
+    if (status == QUIRE_OK) status = qr_topology_create(&source, &topology, &error);
     if (status == QUIRE_OK) {
         print_machine(&topology);
         print_kernels(options);

@@ -198,10 +198,8 @@ static quire_status create_buffers(quire_engine *engine, quire_error *error)
 
 static quire_status create_samplers(quire_engine *engine, quire_error *error)
 {
+    QR_TRY(qr_kernels_check_cap(engine->options.isa, error));
     const qr_kernels *kernels = qr_kernels_select(engine->options.isa);
-    if (kernels == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "QUIRE_ISA: \"%.32s\" is not one of scalar, avx2, avx512, avx512_bf16",
-                       getenv("QUIRE_ISA") ? getenv("QUIRE_ISA") : "");
     for (uint32_t i = 0; i < engine->thread_count; i++)
         QR_TRY(qr_sampler_create(kernels, engine->facts.vocab_size, engine->sampling.top, &engine->options.allocator,
                                  &engine->samplers[i], error));

@@ -11,6 +11,8 @@
 
 #include "base/number.h"
 
+#include "quire/status.h"
+
 /* Activations as a projection reads them. Row r starts at data + r * stride * element size; elements [dim, stride) are
  * zero; data is 64-byte aligned and stride a multiple of 64. */
 typedef struct qr_rows {
@@ -50,6 +52,9 @@ typedef struct qr_kernels {
 /* Best table this machine can run, at most `cap` ("avx2"; NULL = no cap; the environment's QUIRE_ISA caps as well).
  * NULL if a cap is unknown. */
 const qr_kernels *qr_kernels_select(const char *cap);
+
+/* Refuses a cap that qr_kernels_select() would not know, ERR_INVALID with the name of key or variable. */
+quire_status qr_kernels_check_cap(const char *cap, quire_error *error);
 
 /* All tables this machine can run, best first; the last one is scalar, the reference. */
 uint32_t qr_kernels_available(const qr_kernels **tables, uint32_t capacity);

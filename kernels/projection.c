@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "kernels/cpu.h"
 #include "kernels/onednn.h"
 #include "kernels/projection_kernels.h"
 
@@ -808,8 +809,13 @@ static void report(qr_projection *p)
     if (strncmp(name, "brg", 3) == 0)
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s%s", name,
                      p->small_own ? ", quire's own kernel up to 16 rows" : "");
-    else
+    else if (strncmp(c->kernels->isa, "avx512", 6) == 0)
         qr_log_write(c->options.log, QUIRE_LOG_WARN, "projections: %s, not oneDNN's packed matmul (brgemm)", name);
+    else
+        qr_log_write(c->options.log, QUIRE_LOG_INFO,
+                     "projections: %s has no packed oneDNN matmul (brgemm needs AVX-512); using %s%s",
+                     qr_cpu_features() & QR_CPU_AVX512F ? c->kernels->isa : "this CPU",
+                     strncmp(name, "own:", 4) == 0 ? "quire's own kernels, " : "", name);
 }
 
 quire_status qr_projection_finish(qr_projection *p, quire_error *error)

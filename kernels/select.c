@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
@@ -37,6 +38,15 @@ static uint32_t cap_index(const char *cap)
     uint32_t i = 0;
     while (i < ISA_COUNT && strcmp(isas[i].table->isa, cap) != 0) i++;
     return i;
+}
+
+quire_status qr_kernels_check_cap(const char *cap, quire_error *error)
+{
+    const char *environment = getenv("QUIRE_ISA");
+    const bool  known       = cap_index(cap) < ISA_COUNT;
+    if (known && cap_index(environment) < ISA_COUNT) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "%s: \"%.32s\" is not one of scalar | avx2 | avx512 | avx512_bf16",
+                   known ? "QUIRE_ISA" : "[kernels] isa", known ? environment : cap);
 }
 
 const qr_kernels *qr_kernels_select(const char *cap)

@@ -155,10 +155,8 @@ static quire_status create_step_memory(qr_network *network, quire_error *error)
 
 static quire_status create(qr_network *network, quire_error *error)
 {
+    QR_TRY(qr_kernels_check_cap(network->options.isa, error));
     network->kernels = qr_kernels_select(network->options.isa);
-    if (network->kernels == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "isa: \"%s\" is not an instruction set of this build",
-                       network->options.isa ? network->options.isa : "QUIRE_ISA");
     QR_TRY(qr_network_load(network, error));
     QR_TRY(create_step_memory(network, error));
     return create_plans(network, error);
