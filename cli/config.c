@@ -40,13 +40,19 @@ static int show(const quire_config *config, int as_template)
 
 static int show_keys(const char *pattern)
 {
+    bool found = false;
     for (size_t i = 0; quire_config_key_at(i) != NULL; ++i) {
         const quire_config_key *key = quire_config_key_at(i);
         if (pattern != NULL && strcasestr(key->name, pattern) == NULL &&
             (key->help == NULL || strcasestr(key->help, pattern) == NULL))
             continue;
+        found = true;
         printf("%s = %s  (%s%s%s)\n    %s\n", key->name, key->fallback ? key->fallback : "unset", key->type,
                key->range ? ": " : "", key->range ? key->range : "", key->help ? key->help : "");
+    }
+    if (!found) {
+        qr_complain("config keys: no key has \"%s\" in its name or help", pattern);
+        return QR_EXIT_FAILED;
     }
     return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
 }

@@ -45,7 +45,8 @@ typedef struct generator {
     bool                failed;
     qr_job             *held;   /* parsed, not yet submitted: not due, or the queue is full */
     qr_job             *active; /* submitted */
-    uint64_t            active_count, answered, bad, output_tokens, start_ns, shown_ns;
+    uint64_t            active_count, answered, errors, bad, output_tokens, start_ns, shown_ns;
+    uint64_t            most_cross_blocks;
     double              last_arrival_ms;
 } generator;
 
@@ -114,11 +115,21 @@ static void unlink_job(generator *g, qr_job *job)
     --g->active_count;
 }
 
+/* The library cannot tell an empty encoder_input from none. */
+static bool check_encoder(const generator *g, const qr_job *job, quire_error *error)
+{
+    if (g->info.encoder_layers > 0 || job->request.encoder_input == NULL || job->request.encoder_count > 0) return true;
+    snprintf(error->message, sizeof error->message, "encoder_input: given, but this model has no encoder");
+    return false;
+}
+
 /* False: the engine's queue is full, keep the job. */
 static bool submit(generator *g, qr_job *job)
 {
     quire_error        error  = {0};
-    const quire_status status = quire_engine_submit(g->engine, &job->request, &job->handle, &error);
+    const quire_status status = check_encoder(g, job, &error)
+                                    ? quire_engine_submit(g->engine, &job->request, &job->handle, &error)
+                                    : QUIRE_ERR_INVALID;
     if (status == QUIRE_ERR_FULL && g->active_count > 0) return false;
     if (status == QUIRE_OK) {
         qr_job_drop_request(job);
@@ -210,7 +221,7 @@ static void take(generator *g, const quire_event *event)
     qr_job_take(job, event, g->info.vocab_size);
     if (event->kind == QUIRE_EVENT_TOKEN) ++g->output_tokens;
     if (event->kind != QUIRE_EVENT_FINISHED || !event->last) return;
-    if (!qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text)) g->failed = true;
+    if (!qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text)) ++g->errors;
     flush(g);
     ++g->answered;
     unlink_job(g, job);
@@ -236,6 +247,14 @@ static void show_progress(generator *g, bool end)
             (double)g->output_tokens * 1e9 / (double)(now - g->start_ns + 1), end ? "\r\033[K" : "");
 }
 
+static void watch_cross_blocks(generator *g)
+{
+    quire_stats stats = {.size = sizeof stats};
+    if (g->info.encoder_layers == 0) return;
+    quire_engine_stats(g->engine, &stats);
+    if (stats.cross_blocks_used > g->most_cross_blocks) g->most_cross_blocks = stats.cross_blocks_used;
+}
+
 static quire_status run(generator *g)
 {
     g->start_ns = g->shown_ns = qr_now_ns();
@@ -247,6 +266,7 @@ static quire_status run(generator *g)
         quire_step         step   = {0};
         const quire_status status = quire_engine_step(g->engine, &step);
         if (status != QUIRE_OK) return status;
+        watch_cross_blocks(g);
         if (drain(g) == 0 && step.rows == 0 && step.rows_encoder == 0) usleep(IDLE_US);
         show_progress(g, false);
     }
@@ -314,16 +334,20 @@ static void summarise(const generator *g)
     const double seconds = (double)(qr_now_ns() - g->start_ns) / 1e9;
     quire_engine_stats(g->engine, &stats);
     fprintf(stderr,
-            "quire: %" PRIu64 " answered, %" PRIu64 " bad lines, %" PRIu64 " output tokens in %.2f s (%.1f tokens/s)\n",
-            g->answered, g->bad, g->output_tokens, seconds, (double)g->output_tokens / (seconds > 0 ? seconds : 1));
+            "quire: %" PRIu64 " answered, %" PRIu64 " of them failed, %" PRIu64 " bad lines, %" PRIu64
+            " output tokens in %.2f s (%.1f tokens/s)\n",
+            g->answered, g->errors, g->bad, g->output_tokens, seconds,
+            (double)g->output_tokens / (seconds > 0 ? seconds : 1));
     fprintf(stderr,
             "quire: %" PRIu64 " steps, %" PRIu64 " prompt tokens computed, %" PRIu64 " cached, %" PRIu64
             " preemptions; %s, %s, %u threads\n",
             stats.steps, stats.tokens_prompt, stats.tokens_cached, stats.preemptions, stats.isa, stats.implementation,
             stats.threads);
     if (g->info.encoder_layers > 0)
-        fprintf(stderr, "quire: %" PRIu64 " encoder runs, %" PRIu64 " saved by sharing\n", stats.encoder_runs,
-                stats.encoder_runs_saved);
+        fprintf(stderr,
+                "quire: %" PRIu64 " encoder runs, %" PRIu64 " saved by sharing, at most %" PRIu64
+                " cross blocks held\n",
+                stats.encoder_runs, stats.encoder_runs_saved, g->most_cross_blocks);
 }
 
 static void drop_jobs(generator *g)
@@ -344,6 +368,7 @@ static int generate(const quire_config *config)
     signal(SIGPIPE, SIG_IGN);                                     /* a closed pipe is an error of write */
     const struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: poll must return */
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     if (!open_files(&g)) {
         close_files(&g);
     } else if (open_engine(&g, &error) != QUIRE_OK) {
@@ -355,7 +380,9 @@ static int generate(const quire_config *config)
         g.failed |= ended != QUIRE_OK;
         summarise(&g);
         close_files(&g);
-        status = interrupted ? QR_EXIT_INTERRUPTED : g.failed || g.bad > 0 ? QR_EXIT_FAILED : QR_EXIT_OK;
+        status = interrupted                             ? QR_EXIT_INTERRUPTED
+                 : g.failed || g.errors > 0 || g.bad > 0 ? QR_EXIT_FAILED
+                                                         : QR_EXIT_OK;
     }
     quire_engine_destroy(g.engine);
     quire_model_destroy(g.model);

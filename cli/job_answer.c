@@ -176,7 +176,10 @@ static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequen
     qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : finish_name(s->finish));
     if (s->failed || s->finish == QUIRE_FINISH_ERROR) {
         qr_job_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
-        strncpy(error.message, quire_status_text(error.status), sizeof error.message - 1);
+        /* a request fails alone, in a step that went well, only by its logits */
+        const char *why = error.status == QUIRE_ERR_EXECUTION ? "the logits of this request are not finite"
+                                                              : quire_status_text(error.status);
+        strncpy(error.message, why, sizeof error.message - 1);
         QR_TEXT_LITERAL(out, ", ");
         append_error(out, &error);
     }

@@ -1,7 +1,10 @@
 /* quire: dispatch to the subcommands. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/command.h"
 
@@ -49,8 +52,19 @@ static int dispatch(const struct command *command, int argc, char **argv)
     return command->run(argc - 1, argv + 1);
 }
 
+/* The next file opened would get the number of a closed standard descriptor: a model would be read as requests, a log
+ * would land among the answers. Opened the wrong way round, so that using it is an error and nothing is lost silently.
+ */
+static void fill_standard_descriptors(void)
+{
+    for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor)
+        if (fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
+            (void)open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     argp_err_exit_status = QR_EXIT_USAGE;
     if (argc < 2) {
         help(stderr);

@@ -149,6 +149,58 @@ class Lines(unittest.TestCase):
         self.assertEqual(next(a for a in answers if "tokens" in a)["num_encoder_tokens"], 2)
 
 
+    def test_limits_are_said_in_words(self):
+        t5 = os.path.join(MODELS, "t5-relu")
+        cases = [("tiny", {"prompt": []}, "prompt", "0 tokens; this model needs 1 to 511 (max_model_len 512 - 1)"),
+                 ("tiny", {}, "prompt", "0 tokens; this model needs 1 to 511"),
+                 ("tiny", {"prompt": [1], "encoder_input": [1]}, "encoder_input", "given, but this model has no encoder"),
+                 ("tiny", {"prompt": [1], "encoder_input": []}, "encoder_input", "given, but this model has no encoder"),
+                 (t5, {"prompt": [0]}, "encoder_input", "missing; this model needs 1 to 16 tokens "
+                                                        "(scheduler.max_num_encoder_input_tokens)"),
+                 (t5, {"encoder_input": [3] * 17}, "encoder_input", "17 tokens; this model needs 1 to 16 tokens"),
+                 ("tiny", {"prompt": [1], "beam_width": 5}, "beam_width", "scheduler.max_num_seqs"),
+                 ("tiny", {"prompt": [1], "allowed_token_ids": [3], "banned_token_ids": [4, 3]}, "allowed_token_ids",
+                  "every id is banned as well")]
+        for model, request, field, words in cases:
+            limits = ["--set", "model.max_model_len=512", "--set", "scheduler.max_num_seqs=4"]
+            if model == t5:
+                limits += ["--set", "scheduler.max_num_encoder_input_tokens=16"]
+            (answer,), status, _ = generate(request, model=model, arguments=limits)
+            self.assertEqual((status, answer["error"]["status"], answer["error"]["field"]), (1, "ERR_INVALID", field))
+            self.assertIn(words, answer["error"]["message"])
+
+    def test_logits_that_are_not_finite_fail_the_request_alone(self):
+        name, bad = "mistral-swa", 7
+        good = {"id": "good", "prompt": [1, 2, 3], "max_tokens": 2, "ignore_eos": True}
+        with tempfile.TemporaryDirectory() as folder:
+            target = os.path.join(folder, "nan")
+            shutil.copytree(os.path.join(MODELS, name), target)
+            path = os.path.join(target, "model.safetensors")
+            os.chmod(path, 0o600)
+            with open(path, "r+b") as file:
+                size = int.from_bytes(file.read(8), "little")
+                table = json.loads(file.read(size))["model.embed_tokens.weight"]
+                begin, end = table["data_offsets"]
+                row = (end - begin) // table["shape"][0]
+                file.seek(8 + size + begin + bad * row)
+                file.write(b"\xff" * row)
+            answers, status, errors = generate({"id": "bad", "prompt": [1, bad], "max_tokens": 2}, good, model=target)
+        self.assertEqual(status, 1)
+        answer = {a["id"]: a for a in answers}
+        self.assertEqual(answer["bad"]["finish_reason"], "error")
+        self.assertEqual(answer["bad"]["error"], {"status": "ERR_EXECUTION",
+                                                  "message": "the logits of this request are not finite"})
+        self.assertIn("2 answered, 1 of them failed, 0 bad lines", errors)
+        (alone,), _, _ = generate(good, model=os.path.join(MODELS, name))
+        self.assertEqual(answer["good"]["tokens"], alone["tokens"])
+
+    def test_the_summary_counts_cross_blocks(self):
+        request = {"encoder_input": [5, 6, 7], "max_tokens": 4, "ignore_eos": True}
+        _, status, errors = generate(request, request, model=os.path.join(MODELS, "t5-relu"))
+        self.assertEqual(status, 0, errors)
+        self.assertIn("1 encoder runs, 1 saved by sharing, at most 1 cross blocks held", errors)
+
+
 class Fields(unittest.TestCase):
     def test_several_sequences_come_as_outputs(self):
         (answer,), status, errors = generate({"id": 5, "prompt": [1, 2], "n": 3, "max_tokens": 4, "ignore_eos": True,
@@ -259,11 +311,15 @@ class Process(unittest.TestCase):
         process.stderr.close()
 
     def test_an_interrupt_cancels_what_runs_and_writes_whole_lines(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.interrupt(number)
+
+    def interrupt(self, number):
         process = self.start(stdout=subprocess.PIPE)
         process.stdin.write(b'{"id": "x", "prompt": [1], "max_tokens": 1}\n' + self.long_requests(30))
         process.stdin.flush()
         first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stdout.read()
         self.assertEqual(process.wait(20), 130)
         answers = [json.loads(line) for line in (first + rest).splitlines()]
@@ -271,6 +327,23 @@ class Process(unittest.TestCase):
         process.stdin.close()
         process.stdout.close()
         process.stderr.close()
+
+    def test_a_closed_standard_descriptor_is_no_other_file(self):
+        base = f"'{QUIRE}' generate --model '{os.path.join(MODELS, 'qwen2-bias')}' {' '.join(SMALL)}"
+        done = subprocess.run(["sh", "-c", base + " <&-"], capture_output=True, timeout=60)
+        self.assertEqual((done.stdout, done.returncode), (b"", 1), done.stderr)
+        self.assertIn(b"reading line 1", done.stderr)
+        self.assertIn(b"0 answered, 0 of them failed, 0 bad lines", done.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            target = os.path.join(folder, "out.jsonl")
+            request = b'{"id": "x", "prompt": [1], "max_tokens": 1}\n'
+            done = subprocess.run(["sh", "-c", f"{base} -o '{target}' 2>&-"], input=request, timeout=60)
+            self.assertEqual(done.returncode, 0)
+            with open(target) as file:
+                self.assertEqual([json.loads(line)["id"] for line in file], ["x"])
+            done = subprocess.run(["sh", "-c", base + " >&-"], input=request, capture_output=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"stdout: writing", done.stderr)
 
     def test_a_closed_pipe_ends_the_run_with_its_summary(self):
         process = self.start(stdout=subprocess.PIPE)
@@ -330,7 +403,24 @@ class Usage(unittest.TestCase):
             weights = os.path.join(target, "model.safetensors")
             os.chmod(weights, 0o600)
             os.truncate(weights, os.path.getsize(weights) - 1)
-            self.check(["--model", target], 1, "model.safetensors", 'tensor "')
+            self.check(["--model", target], 1, "cut/model.safetensors: tensor")
+
+    def test_an_unknown_instruction_set_is_refused_everywhere(self):
+        for command, arguments in (("generate", ["--model", "tiny", *SMALL]), ("check", ["--model", "tiny", *SMALL]),
+                                   ("topo", [])):
+            done = subprocess.run([QUIRE, command, *arguments], input=b"", capture_output=True, timeout=60,
+                                  env={**os.environ, "QUIRE_ISA": "nonsense"})
+            self.assertEqual(done.returncode, 2, command)
+            self.assertIn(b'QUIRE_ISA: "nonsense" is not one of scalar | avx2 | avx512 | avx512_bf16', done.stderr)
+
+    def test_check_and_generate_agree_on_the_dtype_of_the_cache(self):
+        for dtype in ("f32", "bf16", "int8"):
+            arguments = ["--model", "tiny", *SMALL, "--set", f"kv_cache.dtype={dtype}"]
+            self.check(arguments, run("generate", *arguments).returncode, command="check")
+
+    def test_keys_that_do_not_exist_are_an_error(self):
+        self.check(["keys", "max_num_seqs"], 0, "scheduler.max_num_seqs", command="config")
+        self.check(["keys", "zzzz"], 1, "zzzz", command="config")
 
     def test_help_and_version(self):
         self.check([], 0, "generate", "Exit status", command="--help")
