@@ -48,43 +48,84 @@ VF32_INLINE void prefetch_lines(const char *from, uint32_t lines)
     for (uint32_t i = 0; i < lines; i++) __builtin_prefetch(from + 64 * i, 0, 2);
 }
 
-#if QR_SIMD_HAS_BF16_DOT
-VF32_INLINE vpairs pair_of(const void *row, uint32_t step) /* the row's pair in all lanes */
+/* ---- products ---- */
+
+/* sum + the products of step `step` of a row (q or weights) with a vector of K or V. A step is 4 bytes of the cache:
+ * one f32, two bf16, four int8; the row holds f32, or with a dot product of its own what that takes. */
+VF32_INLINE vf32 multiply(const qr_dtype dtype, vf32 sum, const char *row, uint32_t step, const char *vector)
 {
+    if (dtype == QR_F32) return vf32_fma(vf32_set(((const float *)row)[step]), vf32_load((const float *)vector), sum);
+#if QR_SIMD_HAS_BF16_DOT
     uint32_t pair;
-    memcpy(&pair, (const char *)row + 4 * step, sizeof pair);
-    return vpairs_set(pair);
-}
+    memcpy(&pair, row + 4 * step, sizeof pair);
+    return vf32_dot_pairs(sum, vpairs_set(pair), vpairs_load(vector));
+#else
+    const float *pair = (const float *)row + 2 * step;
+    sum               = vf32_fma(vf32_set(pair[0]), vf32_bf16_even((const qr_bf16 *)vector), sum);
+    return vf32_fma(vf32_set(pair[1]), vf32_bf16_odd((const qr_bf16 *)vector), sum);
 #endif
+}
+
+VF32_INLINE vi32 multiply_int8(vi32 sum, const char *row, uint32_t step, const char *vector)
+{
+    sum = vi32_dot_quads(sum, vquads_set((const uint8_t *)row + 4 * step), vquads_load((const int8_t *)vector));
+    return vi32_in_register(sum);
+}
+
+/* One step of `rows` rows with `vectors` vectors, sum[row][width]. The order decides what stays in registers: with 32,
+ * all vectors and one element of a row; with 16, one vector and the elements of all rows. */
+VF32_INLINE void multiply_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t vectors, const char *row,
+                               size_t row_bytes, uint32_t step, const char *x, vf32 *sum, const uint32_t width)
+{
+    if (WIDE) {
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+        {
+            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+            {
+                vf32 *to = &sum[r * width + j];
+                *to      = multiply(dtype, *to, row + r * row_bytes, step, x + j * sizeof(vf32));
+            }
+        }
+    } else {
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+        {
+            VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+            {
+                vf32 *to = &sum[r * width + j];
+                *to      = multiply(dtype, *to, row + r * row_bytes, step, x + j * sizeof(vf32));
+            }
+        }
+    }
+}
+
+VF32_INLINE void multiply_rows_int8(const uint32_t rows, const uint32_t vectors, const char *row, size_t row_bytes,
+                                    uint32_t step, const char *x, vi32 *sum, const uint32_t width)
+{
+    if (WIDE) {
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+        {
+            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+            {
+                vi32 *to = &sum[r * width + j];
+                *to      = multiply_int8(*to, row + r * row_bytes, step, x + j * sizeof(vf32));
+            }
+        }
+    } else {
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
+        {
+            VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+            {
+                vi32 *to = &sum[r * width + j];
+                *to      = multiply_int8(*to, row + r * row_bytes, step, x + j * sizeof(vf32));
+            }
+        }
+    }
+}
 
 /* ---- scores ---- */
 
 /* Rows of a block: row r's packed query at q + r * row bytes. `ahead` is what to prefetch meanwhile, or NULL. */
 typedef void score_block(const char *k, const char *ahead, const char *q, uint32_t padded_dim, tile_scores *s);
-
-VF32_INLINE void score_step(const qr_dtype dtype, const uint32_t rows, const char *tokens, const char *q, size_t row,
-                            uint32_t step, vf32 sum[][TILE_VECTORS], uint32_t j)
-{
-    if (dtype == QR_F32) {
-        const vf32 x = vf32_load((const float *)tokens);
-        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-            vf32_fma(vf32_set(((const float *)(q + r * row))[step]), x, sum[r][j]);
-        return;
-    }
-#if QR_SIMD_HAS_BF16_DOT
-    const vpairs x = vpairs_load(tokens);
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-        vf32_dot_pairs(sum[r][j], pair_of(q + r * row, step), x);
-#else
-    const vf32 even = vf32_bf16_even((const qr_bf16 *)tokens), odd = vf32_bf16_odd((const qr_bf16 *)tokens);
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-    {
-        const float *pair = (const float *)(q + r * row) + 2 * step;
-        sum[r][j]         = vf32_fma(vf32_set(pair[0]), even, sum[r][j]);
-        sum[r][j]         = vf32_fma(vf32_set(pair[1]), odd, sum[r][j]);
-    }
-#endif
-}
 
 /* s[row][token] = q . k. A step takes 4 bytes of each of the 32 tokens and of each query row. */
 VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const char *k, const char *ahead, const char *q,
@@ -94,16 +135,21 @@ VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const cha
     const uint32_t lines = ahead == NULL ? 0 : length * STEP_BYTES / 64;
     const size_t   row   = padded_dim * sizeof(float);
     vf32           sum[ROWS_MAX][TILE_VECTORS];
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) sum[r][j] =
-        vf32_zero();
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { sum[r][j] = vf32_zero(); }
+    }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
-        for (uint32_t step = stretch; step < stretch + length; step++)
-            VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
-                score_step(dtype, rows, k + step * STEP_BYTES + j * sizeof(vf32), q, row, step, sum, j);
+        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        {
+            multiply_rows(dtype, rows, TILE_VECTORS, q, row, step, k + step * STEP_BYTES, sum[0], TILE_VECTORS);
+        }
     }
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
-        vf32_store(s[r] + j * VF32_LANES, sum[r][j]);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { vf32_store(s[r] + j * VF32_LANES, sum[r][j]); }
+    }
 }
 
 /* The same for int8 keys: products of unsigned query codes (128 too high) with key codes, exact. Behind the row's codes
@@ -115,17 +161,16 @@ VF32_INLINE void score_rows_int8(const uint32_t rows, const char *k, const char 
     const size_t      row    = padded_dim * sizeof(float);
     const tile_scales scales = scales_of(k, padded_dim);
     vi32              sum[ROWS_MAX][TILE_VECTORS];
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) sum[r][j] =
-        vi32_zero();
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { sum[r][j] = vi32_zero(); }
+    }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
-        for (uint32_t step = stretch; step < stretch + length; step++)
-            VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
-            {
-                const vquads x = vquads_load((const int8_t *)k + step * STEP_BYTES + j * sizeof(vf32));
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-                    vi32_dot_quads(sum[r][j], vquads_set((const uint8_t *)q + r * row + step * 4), x);
-            }
+        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        {
+            multiply_rows_int8(rows, TILE_VECTORS, q, row, step, k + step * STEP_BYTES, sum[0], TILE_VECTORS);
+        }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
@@ -220,27 +265,6 @@ static void softmax_row(const qr_attention_tile *t, uint32_t query_row, float *s
 /* o[row][16 * units columns] += p * v, in registers over the whole tile. */
 typedef void value_block(const char *v, const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o);
 
-VF32_INLINE void value_step(const qr_dtype dtype, const uint32_t rows, const char *columns, const tile_scores *p,
-                            uint32_t step, vf32 sum[][UNITS_MAX * UNIT], uint32_t j)
-{
-    if (dtype == QR_F32) {
-        const vf32 x                                              = vf32_load((const float *)columns);
-        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] = vf32_fma(vf32_set(p[r][step]), x, sum[r][j]);
-        return;
-    }
-#if QR_SIMD_HAS_BF16_DOT
-    const vpairs x                                            = vpairs_load(columns);
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] = vf32_dot_pairs(sum[r][j], pair_of(p[r], step), x);
-#else
-    const vf32 even = vf32_bf16_even((const qr_bf16 *)columns), odd = vf32_bf16_odd((const qr_bf16 *)columns);
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-    {
-        sum[r][j] = vf32_fma(vf32_set(p[r][2 * step]), even, sum[r][j]);
-        sum[r][j] = vf32_fma(vf32_set(p[r][2 * step + 1]), odd, sum[r][j]);
-    }
-#endif
-}
-
 VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t units, const char *v,
                             const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)
 {
@@ -248,16 +272,22 @@ VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uin
     const uint32_t length = stretch_of(dtype), lines = ahead == NULL ? 0 : length * units;
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
     vf32           sum[ROWS_MAX][UNITS_MAX * UNIT];
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
-        vf32_load(o + r * state + j * VF32_LANES);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { sum[r][j] = vf32_load(o + r * state + j * VF32_LANES); }
+    }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
-        for (uint32_t step = stretch; step < stretch + length; step++)
-            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-                value_step(dtype, rows, v + step * step_bytes + j * sizeof(vf32), p, step, sum, j);
+        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        {
+            multiply_rows(dtype, rows, vectors, (const char *)p, sizeof *p, step, v + step * step_bytes, sum[0],
+                          UNITS_MAX * UNIT);
+        }
     }
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-        vf32_store(o + r * state + j * VF32_LANES, sum[r][j]);
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { vf32_store(o + r * state + j * VF32_LANES, sum[r][j]); }
+    }
 }
 
 /* int8 values: exact sums of the tile's products, then one multiplication into o per tile. */
@@ -268,17 +298,17 @@ VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t units, cons
     const uint32_t lines      = ahead == NULL ? 0 : length * units;
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
     vi32           sum[ROWS_MAX][UNITS_MAX * UNIT];
-    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) sum[r][j] =
-        vi32_zero();
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { sum[r][j] = vi32_zero(); }
+    }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
-        for (uint32_t step = stretch; step < stretch + length; step++)
-            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-            {
-                const vquads x = vquads_load((const int8_t *)v + step * step_bytes + j * sizeof(vf32));
-                VF32_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][j] =
-                    vi32_dot_quads(sum[r][j], vquads_set((const uint8_t *)p[r] + step * 4), x);
-            }
+        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        {
+            multiply_rows_int8(rows, vectors, (const char *)p, sizeof *p, step, v + step * step_bytes, sum[0],
+                               UNITS_MAX * UNIT);
+        }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
     {
@@ -339,7 +369,7 @@ typedef struct attention_blocks {
     QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 2, unit, 1)
 
-#if QR_SIMD_REGISTERS == 32
+#if QR_SIMD_REGISTERS == 32 /* six rows where vectors need not be widened first */
 #define QR_BLOCKS(name, dtype)                                                                                         \
     QR_BLOCKS_FEW(name, dtype)                                                                                         \
     QR_SCORE_BLOCK(name, dtype, 3)                                                                                     \
@@ -363,7 +393,7 @@ typedef struct attention_blocks {
                   [2] = value_##name##_2_wide,                                                                         \
                   [3] = value_##name##_3_wide,                                                                         \
                   [4] = value_##name##_4_wide,                                                                         \
-                  [6] = value_##name##_6_wide},                                                                        \
+                  [6] = dtype == QR_F32 || QR_SIMD_HAS_BF16_DOT ? value_##name##_6_wide : NULL},                       \
         .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [3] = GROUP_UNITS, [4] = GROUP_UNITS, [6] = GROUP_UNITS},      \
         .unit  = {[1] = value_##name##_1_unit,                                                                         \
                   [2] = value_##name##_2_unit,                                                                         \

@@ -10,7 +10,8 @@
  *   sum, top         over the lanes, always in the same tree
  *   mask_range       lanes with from <= lane < to; any from and to
  *   select           a where the mask is set, else b
- *   VF32_UNROLL      before a loop over accumulators with a constant count */
+ *   VF32_UNROLL      before a loop over accumulators with a constant count
+ *   VF32_ROLLED      before the loop around it: unrolled too, it would spill them */
 #ifndef QR_SIMD_H
 #define QR_SIMD_H
 
@@ -29,8 +30,10 @@ enum { VF32_LANES = 8 };
 #define QR_SIMD_REGISTERS 16
 #ifdef __clang__
 #define VF32_UNROLL _Pragma("unroll")
+#define VF32_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define VF32_UNROLL _Pragma("GCC unroll 16") /* -O2 alone would leave arrays of accumulators in memory */
+#define VF32_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 VF32_INLINE __m256i vf32_lane_numbers(void) { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
@@ -140,7 +143,12 @@ typedef struct vquads { /* bytes 0 and 2, 1 and 3 of each lane, widened: vpmaddu
     __m256i even, odd;
 } vquads;
 
-VF32_INLINE vi32   vi32_zero(void) { return _mm256_setzero_si256(); }
+VF32_INLINE vi32 vi32_zero(void) { return _mm256_setzero_si256(); }
+VF32_INLINE vi32 vi32_in_register(vi32 x) /* at this point; gcc 12 spills sums of an inner loop otherwise */
+{
+    __asm__("" : "+x"(x));
+    return x;
+}
 VF32_INLINE vquads vquads_load(const int8_t *p)
 {
     const __m256i x = _mm256_loadu_si256((const __m256i *)p);

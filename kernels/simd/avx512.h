@@ -25,11 +25,14 @@ typedef __mmask16 vmask;
 enum { VF32_LANES = 16 };
 #define QR_SIMD_REGISTERS 32
 #ifdef QR_EMULATE_AVX512
+#define VF32_ROLLED
 #define VF32_UNROLL /* an emulated instruction is a loop already */
 #elif defined(__clang__)
 #define VF32_UNROLL _Pragma("unroll")
+#define VF32_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define VF32_UNROLL _Pragma("GCC unroll 16") /* -O2 alone would leave arrays of accumulators in memory */
+#define VF32_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 VF32_INLINE __mmask16 vf32_first_lanes(uint32_t count)
@@ -122,6 +125,13 @@ VF32_INLINE vf32     vf32_select(vmask mask, vf32 a, vf32 b) { return _mm512_mas
 /* Integers: see simd/avx2.h. */
 typedef __m512i  vi32;
 VF32_INLINE vi32 vi32_zero(void) { return _mm512_setzero_si512(); }
+VF32_INLINE vi32 vi32_in_register(vi32 x)
+{
+#ifndef QR_EMULATE_AVX512
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
 VF32_INLINE vf32 vf32_of_i32(vi32 x) { return _mm512_cvtepi32_ps(x); }
 VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x)
 {

@@ -16,6 +16,7 @@ typedef bool  vmask;
 enum { VF32_LANES = 1 };
 #define QR_SIMD_REGISTERS 16
 #define VF32_UNROLL
+#define VF32_ROLLED
 
 VF32_INLINE vf32 vf32_zero(void) { return 0.0f; }
 VF32_INLINE vf32 vf32_set(float x) { return x; }
@@ -61,6 +62,7 @@ typedef struct vquads {
     int32_t byte[4];
 } vquads;
 VF32_INLINE vi32   vi32_zero(void) { return 0; }
+VF32_INLINE vi32   vi32_in_register(vi32 x) { return x; }
 VF32_INLINE vquads vquads_load(const int8_t *p) { return (vquads){{p[0], p[1], p[2], p[3]}}; }
 VF32_INLINE vquads vquads_set(const uint8_t *four) { return (vquads){{four[0], four[1], four[2], four[3]}}; }
 VF32_INLINE vi32   vi32_dot_quads(vi32 sum, vquads u, vquads s)
