@@ -285,7 +285,8 @@ void     qr_unit_preempt(qr_scheduler *s, uint32_t unit, quire_wait_reason reaso
 /* Blocks that PAUSED and PREEMPTED juniors of the unit could give; counts to `enough`. */
 uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t unit, uint32_t enough);
 
-void qr_fault_isolate(qr_scheduler *s, const uint32_t *units, uint32_t count, bool alone); /* members of a failed step */
+void qr_fault_isolate(qr_scheduler *s, const uint32_t *units, uint32_t count,
+                      bool alone);                                             /* members of a failed step */
 void qr_fault_cleared(qr_scheduler *s, const uint32_t *units, uint32_t count); /* of one that went well */
 void qr_fault_forget(qr_scheduler *s, uint32_t suspect);                       /* it ended, or may not run */
 
