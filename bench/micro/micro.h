@@ -9,4 +9,7 @@
  * (P) and oneDNN. `isa` caps the kernels (NULL: none). 0, or 1 after a message on stderr. */
 int qr_micro_projection(const char *isa, unsigned rounds, FILE *out);
 
+/* Plan, commit and submit of the scheduler with a model that takes no time, for several loads, `steps` steps each. */
+int qr_micro_scheduler(unsigned steps, FILE *out);
+
 #endif
