@@ -10,6 +10,7 @@
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -904,21 +905,21 @@ static void options_of_other_versions_are_read_by_their_size(void **state)
 /* ---- an allocator that fails ---- */
 
 typedef struct failing {
-    int64_t left, live; /* allocations until the first failure; not yet given back */
+    _Atomic int64_t left, live; /* allocations until the first failure; not yet given back */
 } failing;
 
 static void *allocate_until(void *context, size_t size, size_t alignment)
 {
     failing *f = context;
-    if (f->left-- <= 0) return NULL;
-    f->live++;
+    if (atomic_fetch_sub(&f->left, 1) <= 0) return NULL;
+    atomic_fetch_add(&f->live, 1);
     return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
 }
 
 static void give_back(void *context, void *pointer, size_t size)
 {
     (void)size;
-    if (pointer != NULL) ((failing *)context)->live--;
+    if (pointer != NULL) atomic_fetch_sub(&((failing *)context)->live, 1);
     free(pointer);
 }
 

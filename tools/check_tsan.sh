@@ -1,0 +1,14 @@
+#!/bin/sh
+# ThreadSanitizer over the queues and the whole engine. Debian's oneDNN brings libgomp, which TSan cannot see into; a
+# folder in which libgomp.so.1 is LLVM's libomp leaves one OpenMP runtime, and that one tells TSan what it does.
+set -eu
+cmake --preset tsan > build/tsan.log
+cmake --build --preset tsan -j "$(nproc)" --target test_engine_inbox test_engine_threads test_engine_engine >> build/tsan.log
+mkdir -p build/tsan/shim
+ln -sf /usr/lib/llvm-14/lib/libomp.so.5 build/tsan/shim/libgomp.so.1
+export LD_LIBRARY_PATH="$PWD/build/tsan/shim"
+export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1:second_deadlock_stack=1
+for test in inbox threads engine; do
+    build/tsan/tests/test_engine_$test > build/tsan/$test.log 2>&1 || { cat build/tsan/$test.log; exit 1; }
+    echo "tsan: test_engine_$test passed"
+done
