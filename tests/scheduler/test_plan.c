@@ -135,6 +135,51 @@ static void a_long_prompt_is_cut_and_decodes_go_on_beside_it(void **state)
     driver_stop(&d);
 }
 
+static void decodes_keep_their_rows_beside_a_senior_prompt(void **state)
+{
+    (void)state;
+    driver               d;
+    qr_scheduler_options options   = driver_options(100, 4);
+    options.max_num_batched_tokens = 8;
+    driver_start(&d, &options);
+    const quire_request_id prompt = driver_submit(&d, driver_request_of(4), 90, 1, NULL);
+    quire_request_id       others[3];
+    qr_scheduler_pause(d.scheduler, prompt, d.now_ns);
+    driver_step(&d);
+    qr_scheduler_pause(d.scheduler, prompt, d.now_ns);
+    for (uint32_t i = 0; i < 3; i++) others[i] = driver_submit(&d, driver_request_of(40), 2, 2 + i, NULL);
+    driver_step(&d);
+    qr_scheduler_resume(d.scheduler, prompt, d.now_ns);
+    for (uint32_t step = 0; step < 10; step++) {
+        driver_plan(&d);
+        for (uint32_t i = 0; i < 3; i++) assert_int_equal(driver_entry(&d, others[i], 0)->rows, 1);
+        assert_int_equal(driver_entry(&d, prompt, 0)->rows, 5);
+        if (step > 0) assert_int_equal(driver_entry(&d, prompt, 0)->row_start, 0); /* it is the senior */
+        driver_commit(&d);
+    }
+    driver_run(&d, 200);
+    driver_stop(&d);
+}
+
+static void the_most_junior_loses_blocks_first(void **state)
+{
+    (void)state;
+    driver                     d;
+    const qr_scheduler_options options = driver_options(9, 4);
+    driver_start(&d, &options);
+    const quire_request_id a = driver_submit(&d, driver_request_of(12), 12, 1, NULL);
+    const quire_request_id b = driver_submit(&d, driver_request_of(12), 11, 2, NULL);
+    const quire_request_id c = driver_submit(&d, driver_request_of(12), 9, 3, NULL);
+    driver_step(&d);
+    driver_step(&d); /* a takes a tenth block: there are nine */
+    assert_int_equal(driver_view(&d, a, 0).state, QR_SEQUENCE_RUNNING);
+    assert_int_equal(driver_view(&d, b, 0).state, QR_SEQUENCE_RUNNING);
+    assert_int_equal(driver_view(&d, c, 0).state, QR_SEQUENCE_PREEMPTED);
+    assert_int_equal(driver_view(&d, c, 0).block_count, 2);
+    driver_run(&d, 200);
+    driver_stop(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +187,8 @@ int main(void)
         cmocka_unit_test(v10_two_prompts_of_12),
         cmocka_unit_test(v11_five_sequences_of_one_prompt_share_it_and_copy_the_tail),
         cmocka_unit_test(a_long_prompt_is_cut_and_decodes_go_on_beside_it),
+        cmocka_unit_test(decodes_keep_their_rows_beside_a_senior_prompt),
+        cmocka_unit_test(the_most_junior_loses_blocks_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

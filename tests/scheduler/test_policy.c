@@ -210,6 +210,26 @@ static void a_flood_of_one_tenant_does_not_keep_another_waiting(void **state)
     assert_true(waited[0] - 1000000 > 200000);
 }
 
+static void a_tenant_that_comes_late_does_not_bring_what_it_did_not_ask_for(void **state)
+{
+    (void)state;
+    qr_scheduler_options options = driver_options(64, 4);
+    options.max_num_seqs         = 1;
+    driver_start(&d, &options);
+    quire_request request = driver_request_of(4);
+    request.tenant        = "old";
+    for (uint32_t i = 0; i < 20; i++) driver_submit(&d, request, 4, i, NULL);
+    for (uint32_t i = 0; i < 60; i++) driver_step(&d); /* 15 served */
+    const quire_request_id waiting = 18;
+    request.tenant                 = "late";
+    quire_request_id late[10];
+    for (uint32_t i = 0; i < 10; i++) late[i] = driver_submit(&d, request, 4, 50 + i, NULL);
+    driver_run(&d, 500);
+    assert_true(first_planned(waiting) < first_planned(late[4])); /* in turns, not after all ten */
+    assert_true(first_planned(late[1]) < first_planned(20));
+    driver_stop(&d);
+}
+
 static void only_the_request_that_fails_every_step_ends_in_error(void **state)
 {
     (void)state;
@@ -279,6 +299,7 @@ int main(void)
         cmocka_unit_test(promises_of_no_evict_are_kept),
         cmocka_unit_test(tenants_are_served_by_weight),
         cmocka_unit_test(a_flood_of_one_tenant_does_not_keep_another_waiting),
+        cmocka_unit_test(a_tenant_that_comes_late_does_not_bring_what_it_did_not_ask_for),
         cmocka_unit_test(only_the_request_that_fails_every_step_ends_in_error),
         cmocka_unit_test(one_failure_that_does_not_come_back_ends_nobody),
         cmocka_unit_test(a_request_failed_from_outside_ends_with_that_status),

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -350,6 +350,66 @@ static void equal_calls_give_equal_decisions(void **state)
     assert_true(hashes[0] == hashes[2]); /* decisions depend on lengths, not on what the tokens are */
 }
 
+static bool     closed;
+static uint32_t allocations;
+
+static void *allocate(void *context, size_t size, size_t alignment)
+{
+    (void)context;
+    assert_false(closed);
+    allocations++;
+    return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+}
+
+static void deallocate(void *context, void *pointer, size_t size)
+{
+    (void)context, (void)size;
+    assert_false(closed);
+    free(pointer);
+}
+
+static void nothing_is_allocated_after_creation(void **state)
+{
+    (void)state;
+    qr_scheduler_options options = driver_options(12, 4);
+    options.allocator            = (quire_allocator){.allocate = allocate, .deallocate = deallocate};
+    closed                       = false;
+    driver_start(&d, &options);
+    closed = true;
+    assert_true(allocations > 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        driver_submit(&d, driver_request_of(4 + i % 9), 3 + i, i, NULL);
+        driver_step(&d);
+    }
+    driver_run(&d, 300);
+    closed = false;
+    assert_all_free();
+}
+
+static void *refuse(void *context, size_t size, size_t alignment)
+{
+    (void)alignment;
+    return (*(uint32_t *)context)-- == 0 ? NULL : aligned_alloc(64, (size + 63) / 64 * 64);
+}
+
+static void each_refused_allocation_is_an_error_and_leaks_nothing(void **state)
+{
+    (void)state;
+    uint32_t k = 0;
+    for (quire_status status = QUIRE_ERR_NO_MEMORY; status != QUIRE_OK; k++) {
+        uint32_t             left    = k;
+        quire_error          error   = {0};
+        qr_scheduler        *created = NULL;
+        qr_scheduler_options options = driver_options(12, 4);
+        options.allocator = (quire_allocator){.context = &left, .allocate = refuse, .deallocate = deallocate};
+        status            = qr_scheduler_create(&options, &created, &error);
+        assert_true(status == QUIRE_OK || (status == QUIRE_ERR_NO_MEMORY && created == NULL && error.message[0] != 0));
+        qr_scheduler_destroy(created);
+        assert_true(k < 20);
+    }
+    assert_true(k >= 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +429,8 @@ int main(void)
         cmocka_unit_test(deadlines_end_what_waits_and_what_runs),
         cmocka_unit_test(logits_that_are_not_finite_end_their_request_only),
         cmocka_unit_test(equal_calls_give_equal_decisions),
+        cmocka_unit_test(nothing_is_allocated_after_creation),
+        cmocka_unit_test(each_refused_allocation_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
