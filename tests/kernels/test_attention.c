@@ -569,6 +569,38 @@ static void bits_do_not_depend_on_chunks(void **state)
 
 /* ---- the rest of the contract ---- */
 
+/* Rows before the last five of a chunk, whose keys and values are as large as they get. exp(-inf) is 1.2e-38 here, and
+ * times 3e38 it would show: only an exact zero hides a key. */
+static void a_key_that_a_row_does_not_see_has_no_effect_however_large(void **state)
+{
+    (void)state;
+    enum { KEYS = 40, FIRST = 30, SEEN = 35 };
+    for (uint32_t i = 0; i < BIT_CASES; i++) {
+        if (bit_cases[i].kind != QR_ATTENTION_CAUSAL) continue;
+        for (uint32_t k = 0; k < table_count; k++) {
+            world        w[2];
+            const size_t kv_row = (size_t)bit_cases[i].kv_heads * bit_cases[i].dim;
+            for (uint32_t n = 0; n < 2; n++) {
+                bit_world(&w[n], &bit_cases[i]);
+                add_sequence(&w[n], 9, 0, KEYS, FIRST, KEYS - FIRST);
+                place_blocks(&w[n], false, 0);
+                fill_history(&w[n], tables[k], 0, KEYS);
+            }
+            float *huge_k = (float *)(uintptr_t)w[1].sequences[0].dense.k;
+            float *huge_v = (float *)(uintptr_t)w[1].sequences[0].dense.v;
+            for (size_t e = SEEN * kv_row; e < KEYS * kv_row; e++) huge_k[e] = 1e18f, huge_v[e] = 3e38f;
+            const part seen = {.from = FIRST, .count = SEEN - FIRST}, all = {.from = FIRST, .count = KEYS - FIRST};
+            const step_options o = {.threads = 1, .append = true, .run = true};
+            step(&w[0], tables[k], &seen, 1, &o);
+            step(&w[1], tables[k], &all, 1, &o);
+            const size_t bytes = (SEEN - FIRST) * kv_row * bit_cases[i].group * sizeof(float);
+            assert_bits(&w[1], 0, w[0].sequences[0].out, bytes, tables[k], i, "before huge keys");
+            destroy_world(&w[0]);
+            destroy_world(&w[1]);
+        }
+    }
+}
+
 static void bf16_output_is_the_rounded_f32_output(void **state)
 {
     (void)state;
@@ -694,6 +726,7 @@ int main(void)
         cmocka_unit_test(int8_keys_agree_with_double_precision),
         cmocka_unit_test(bits_depend_on_neither_batch_nor_threads_nor_placement),
         cmocka_unit_test(bits_do_not_depend_on_chunks),
+        cmocka_unit_test(a_key_that_a_row_does_not_see_has_no_effect_however_large),
         cmocka_unit_test(bf16_output_is_the_rounded_f32_output),
         cmocka_unit_test(shared_and_copied_blocks_serve_every_reader),
         cmocka_unit_test(the_plan_counts_bytes_and_flops),
