@@ -221,15 +221,13 @@ void qr_inbox_pop(qr_inbox *inbox)
 
 void qr_inbox_forget(qr_inbox *inbox, qr_record *record)
 {
-    for (uint32_t i = 0; i < inbox->count; i++) {
-        qr_message *message = &inbox->messages[(inbox->head + i) % inbox->message_capacity];
-        if (message->record != record) continue;
-        inbox->pending_requests -= message->places;
-        inbox->pending_tokens -= message->tokens;
-        message->record = NULL;
-        return;
-    }
-    qr_assert_failed("a pending record has a message", __FILE__, __LINE__);
+    uint32_t i = 0;
+    while (i < inbox->count && inbox->messages[(inbox->head + i) % inbox->message_capacity].record != record) i++;
+    qr_assert(i < inbox->count); /* a PENDING record has a message */
+    qr_message *message = &inbox->messages[(inbox->head + i) % inbox->message_capacity];
+    inbox->pending_requests -= message->places;
+    inbox->pending_tokens -= message->tokens;
+    message->record = NULL;
 }
 
 void qr_inbox_report(qr_inbox *inbox, uint32_t scheduler_requests, uint32_t scheduler_tokens)
