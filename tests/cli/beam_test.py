@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Beam search of real models against the reference algorithm run naively: no cache, every beam decoded anew each step.
+
+usage: beam_test.py QUIRE MODELS
+
+The reference is Hugging Face's beam search: of the 2 * width best continuations of all beams, those that end in an
+end-of-sequence token within the best `width` become hypotheses, the best others go on; a hypothesis scores its sum of
+log probabilities / length ^ length_penalty, the end token counted."""
+import json
+import math
+import os
+import subprocess
+import sys
+import unittest
+
+QUIRE, MODELS = sys.argv[1], sys.argv[2]
+EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32", "--set", "kv_cache.num_kv_blocks=64"]
+
+
+def generate(model, requests):
+    text = "".join(json.dumps(dict(r, id=str(i))) + "\n" for i, r in enumerate(requests))
+    done = subprocess.run([QUIRE, "generate", "--model", os.path.join(MODELS, model), *EXACT], input=text,
+                          capture_output=True, text=True, timeout=60, check=True)
+    answers = {a["id"]: a for a in map(json.loads, done.stdout.splitlines())}
+    return [answers[str(i)] for i in range(len(requests))]
+
+
+def log_softmax(logits):
+    top = max(logits)
+    total = math.log(sum(math.exp(x - top) for x in logits)) + top
+    return [x - total for x in logits]
+
+
+def is_done(hypotheses, width, best, length, penalty, early):
+    if len(hypotheses) < width:
+        return False
+    return early is True or min(s for s, _ in hypotheses) >= best / length**penalty
+
+
+def naive(model, request, start, eos, width, max_tokens, penalty, early):
+    """The best hypothesis: (score, tokens)."""
+    beams, hypotheses = [(0.0, [])], []
+    for length in range(1, max_tokens + 1):
+        asked = [dict(request, prompt=start + tokens, max_tokens=1, ignore_eos=True, logits="first") for _, tokens in beams]
+        candidates = []
+        for (score, tokens), answer in zip(beams, generate(model, asked)):
+            candidates += [(score + p, tokens + [t]) for t, p in enumerate(log_softmax(answer["first_logits"]))]
+        candidates = sorted(candidates, key=lambda c: -c[0])[:2 * width]
+        beams = []
+        for rank, (score, tokens) in enumerate(candidates):
+            if tokens[-1] == eos:
+                if rank < width:
+                    hypotheses.append((score / length**penalty, tokens))
+            elif len(beams) < width:
+                beams.append((score, tokens))
+        hypotheses = sorted(hypotheses, key=lambda h: -h[0])[:width]
+        if is_done(hypotheses, width, candidates[0][0], length, penalty, early):
+            break
+    else:
+        hypotheses += [(score / max_tokens**penalty, tokens) for score, tokens in beams]
+    return max(hypotheses, key=lambda h: h[0])
+
+
+class Beams(unittest.TestCase):
+    def compare(self, model, request, start, eos, penalty, early, max_tokens=7):
+        expected_score, expected = naive(model, request, start, eos, 4, max_tokens, penalty, early)
+        search = dict(request, max_tokens=max_tokens, beam_width=4, length_penalty=penalty, early_stopping=early)
+        alone, = generate(model, [search])
+        company = generate(model, [dict(request, max_tokens=9), search, dict(search, length_penalty=0.5)])[1]
+        for answer in (alone, company):
+            self.assertEqual(answer["tokens"], expected)
+            self.assertAlmostEqual(answer["score"], expected_score, delta=2e-5 * max(1, abs(expected_score)))
+
+    def test_an_encoder_decoder_model(self):
+        request = {"encoder_input": [124, 102, 17, 299, 45, 8]}
+        self.compare("t5-gated", request, [0], 1, 1.0, False)
+
+    def test_a_decoder_model(self):
+        request = {"prompt": [71, 9, 33]}
+        self.compare("llama3-gqa", request, request["prompt"], 2, 1.0, False)
+
+    def test_hypotheses_that_end_early(self):
+        """The likeliest second token is declared to be the end: hypotheses of several lengths compete."""
+        request = {"prompt": [5, 60, 7]}
+        answers = generate("llama3-gqa", [dict(request, max_tokens=2, logprobs=2, ignore_eos=True)])
+        eos = answers[0]["top_logprobs"][1][1][0]
+        for penalty, early in ((1.0, False), (0.0, True), (2.0, False)):
+            with self.subTest(penalty=penalty, early=early):
+                self.compare("llama3-gqa", dict(request, stop_token_ids=[eos]), request["prompt"], eos, penalty, early)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
