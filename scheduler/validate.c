@@ -257,26 +257,26 @@ quire_status qr_scheduler_validate(const qr_scheduler_options *options, const qu
 quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_error *error)
 {
     const uint32_t most_eos = sizeof o->eos_token_ids / sizeof o->eos_token_ids[0];
-    const field fields[] = {
-        {"max_num_seqs", o->max_num_seqs, 1, 4096, false},
-        {"max_num_batched_tokens", o->max_num_batched_tokens, o->max_num_seqs, 65536, false},
-        {"max_num_encoder_input_tokens", o->max_num_encoder_input_tokens, o->encoder_decoder, 65536, false},
-        {"max_model_len", o->max_model_len, 2, 1 << 24, false},
-        {"long_prefill_token_threshold", o->long_prefill_token_threshold, 0, o->max_num_batched_tokens, false},
-        {"max_num_partial_prefills", o->max_num_partial_prefills, 1, o->max_num_seqs, false},
-        {"max_long_partial_prefills", o->max_long_partial_prefills, 1, o->max_num_partial_prefills, false},
-        {"priority_ageing_ms", (double)o->priority_ageing_ns / NS_PER_MS, 0, 86400000, false},
-        {"watermark", (double)o->watermark, 0, 0.5, false},
-        {"max_head_passes", o->max_head_passes, 0, 1024, false},
-        {"max_num_tenants", o->max_num_tenants, 1, 1024, false},
-        {"max_num_queued_reqs", o->max_num_queued_reqs, 1, 1048576, false},
-        {"max_num_queued_tokens", o->max_num_queued_tokens, o->max_model_len, UINT32_MAX, false},
-        {"num_speculative_tokens", o->num_speculative_tokens, 0, 64, false},
-        {"num_blocks", o->num_blocks, 1, 1 << 28, false},
-        {"block_size", o->block_size, 1, 65536, false},
-        {"node_count", o->node_count, 1, QR_MAX_NODES, false},
-        {"vocab_size", o->vocab_size, 1, INT32_MAX, false},
-        {"eos_count", o->eos_count, 0, most_eos, false},
+    const field    fields[] = {
+           {"max_num_seqs", o->max_num_seqs, 1, 4096, false},
+           {"max_num_batched_tokens", o->max_num_batched_tokens, o->max_num_seqs, 65536, false},
+           {"max_num_encoder_input_tokens", o->max_num_encoder_input_tokens, o->encoder_decoder, 65536, false},
+           {"max_model_len", o->max_model_len, 2, 1 << 24, false},
+           {"long_prefill_token_threshold", o->long_prefill_token_threshold, 0, o->max_num_batched_tokens, false},
+           {"max_num_partial_prefills", o->max_num_partial_prefills, 1, o->max_num_seqs, false},
+           {"max_long_partial_prefills", o->max_long_partial_prefills, 1, o->max_num_partial_prefills, false},
+           {"priority_ageing_ms", (double)o->priority_ageing_ns / NS_PER_MS, 0, 86400000, false},
+           {"watermark", (double)o->watermark, 0, 0.5, false},
+           {"max_head_passes", o->max_head_passes, 0, 1024, false},
+           {"max_num_tenants", o->max_num_tenants, 1, 1024, false},
+           {"max_num_queued_reqs", o->max_num_queued_reqs, 1, 1048576, false},
+           {"max_num_queued_tokens", o->max_num_queued_tokens, o->max_model_len, UINT32_MAX, false},
+           {"num_speculative_tokens", o->num_speculative_tokens, 0, 64, false},
+           {"num_blocks", o->num_blocks, 1, 1 << 28, false},
+           {"block_size", o->block_size, 1, 65536, false},
+           {"node_count", o->node_count, 1, QR_MAX_NODES, false},
+           {"vocab_size", o->vocab_size, 1, INT32_MAX, false},
+           {"eos_count", o->eos_count, 0, most_eos, false},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (!(fields[i].value >= fields[i].minimum && fields[i].value <= fields[i].maximum))
