@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
@@ -20,6 +21,8 @@
 #include <unistd.h>
 
 #include <quire/quire.h>
+
+#include "support/sanitized.h"
 
 enum { VOCAB = 256, MAX_STEPS = 20000, MAX_ANSWERS = 64, MAX_OUTPUT = 256 };
 
@@ -373,6 +376,49 @@ static void logits_come_with_the_tokens_they_were_asked_for(void **state)
         collect_logits(request, indices);
         assert_string_equal(indices, cases[i].indices);
     }
+}
+
+/* The penalty of Hugging Face over prompt and output so far, by hand. */
+static uint32_t argmax_penalised(const float *logits, float penalty, const int32_t *seen, uint32_t count)
+{
+    float changed[VOCAB];
+    memcpy(changed, logits, sizeof changed);
+    for (uint32_t i = 0; i < count; i++) {
+        const float raw  = logits[seen[i]];
+        changed[seen[i]] = raw > 0 ? raw / penalty : raw * penalty;
+    }
+    return argmax(changed);
+}
+
+/* Returns for how many tokens the last one before them mattered. */
+static uint32_t follow_penalties(int number)
+{
+    int32_t       seen[64] = {0};
+    uint32_t      count = 10, mattered = 0;
+    quire_request request               = request_of(number, count, 40, seen);
+    request.logits                      = QUIRE_LOGITS_ALL;
+    request.sampling.repetition_penalty = 1.5f;
+    submit(&request);
+    for (int i = 0; i < MAX_STEPS; i++) {
+        quire_event event;
+        step();
+        if (quire_engine_poll(shared.engine, &event, 1) == 0) continue;
+        if (event.kind == QUIRE_EVENT_FINISHED) break;
+        const float *logits = ((const quire_token_detail *)event.detail)->logits;
+        assert_int_equal(argmax_penalised(logits, 1.5f, seen, count), event.token);
+        mattered += argmax_penalised(logits, 1.5f, seen, count - 1) != (uint32_t)event.token;
+        seen[count++] = event.token;
+    }
+    assert_int_equal(count, 50);
+    return mattered;
+}
+
+static void penalties_see_every_token_before_the_one_they_weigh(void **state)
+{
+    (void)state;
+    uint32_t mattered = 0;
+    for (int number = 1; number <= 12; number++) mattered += follow_penalties(number);
+    assert_true(mattered > 0);
 }
 
 static void logits_are_refused_where_no_slots_were_asked_for(void **state)
@@ -943,6 +989,42 @@ static void every_allocation_of_create_may_fail(void **state)
     fail_msg("create never succeeded");
 }
 
+/* Lines of a file, or entries of a folder. */
+static long count_lines(const char *command)
+{
+    long  lines = -1;
+    FILE *pipe  = popen(command, "r");
+    assert_non_null(pipe);
+    assert_int_equal(fscanf(pipe, "%ld", &lines), 1);
+    pclose(pipe);
+    return lines;
+}
+
+static long own_count(const char *format)
+{
+    char command[128];
+    snprintf(command, sizeof command, format, (int)getpid());
+    return count_lines(command);
+}
+
+static void destroy_gives_back_memory_descriptors_and_threads(void **state)
+{
+    (void)state;
+    const quire_engine_options options = small_options();
+    assert_int_equal(create_status(&options, NULL), QUIRE_OK);
+    const long size = own_count("grep VmData /proc/%d/status | tr -dc 0-9"), fds = own_count("ls /proc/%d/fd | wc -l"),
+               threads = own_count("ls /proc/%d/task | wc -l");
+    for (int i = 0; i < 4; i++) assert_int_equal(create_status(&options, NULL), QUIRE_OK);
+    assert_int_equal(own_count("ls /proc/%d/fd | wc -l"), fds);
+    long left = own_count("ls /proc/%d/task | wc -l");
+    for (int i = 0; i < 100 && left > threads; i++) { /* OpenMP's threads end a little after their opener */
+        usleep(10000);
+        left = own_count("ls /proc/%d/task | wc -l");
+    }
+    assert_true(left <= threads);
+    if (!QR_SANITIZED) assert_true(own_count("grep VmData /proc/%d/status | tr -dc 0-9") < size + 4096); /* KiB */
+}
+
 static void remember_warning(void *context, quire_log_level level, const char *line)
 {
     if (level == QUIRE_LOG_WARN) strncat(context, line, 1000);
@@ -1008,6 +1090,7 @@ int main(void)
         TEST(a_repeated_prompt_comes_from_the_cache_until_it_is_flushed),
         TEST(preempted_sequences_lose_and_repeat_nothing),
         TEST(logits_come_with_the_tokens_they_were_asked_for),
+        TEST(penalties_see_every_token_before_the_one_they_weigh),
         TEST_OWN(logits_are_refused_where_no_slots_were_asked_for),
         TEST_OWN(one_logits_slot_is_enough_for_many_requests),
         TEST(the_most_likely_tokens_come_in_order),
@@ -1032,6 +1115,7 @@ int main(void)
         TEST_OWN(sizes_that_cannot_be_are_refused_at_creation),
         TEST_OWN(options_of_other_versions_are_read_by_their_size),
         TEST_OWN(every_allocation_of_create_may_fail),
+        TEST_OWN(destroy_gives_back_memory_descriptors_and_threads),
         TEST_OWN(a_pool_too_small_for_the_longest_sequence_is_a_warning),
         TEST_OWN(an_encoder_decoder_model_goes_the_same_way),
     };
