@@ -15,6 +15,7 @@ static const struct command {
 } commands[] = {
     {"generate", qr_command_generate, "decode requests from JSON Lines to JSON Lines"},
     {"bench", qr_command_bench, "measure a workload; a table and result files"},
+    {"kernel", qr_command_kernel, "micro-benchmarks of the parts: projection, scheduler"},
     {"topo", qr_command_topo, "the machine, the CPUs allowed, the placement that would be used"},
     {"check", qr_command_check, "check a configuration and a model; forecast the memory"},
     {"config", qr_command_config, "print the effective configuration, or a template of every key"},

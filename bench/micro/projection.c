@@ -153,7 +153,7 @@ static void run_arm(bench *b, arm *a, int count)
     qr_projection_run(a->projections[a->next], 0, &b->x, row_counts[count], &out);
     const double seconds = seconds_since(start);
     if (seconds < a->best[count]) a->best[count] = seconds;
-    a->next = (a->next + 1) % a->copies;
+    a->next = a->next + 1 < a->copies ? a->next + 1 : 0;
 }
 
 static void run_round(bench *b)
