@@ -11,5 +11,7 @@ configure_package_config_file(cmake/quire-config.cmake.in ${CMAKE_CURRENT_BINARY
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/quire-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/quire-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/quire-config-version.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
+# Relative, so that `cmake --install --prefix` may choose another place than the configured one.
+file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/quire.pc.in ${CMAKE_CURRENT_BINARY_DIR}/quire.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/quire.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
