@@ -2,13 +2,14 @@
 # Installs the Debian packages that are missing: those to build and test, and those named as arguments besides.
 set -eu
 packages="build-essential cmake ninja-build pkg-config python3 libdnnl-dev libhwloc-dev libcmocka-dev
-libtomlplusplus-dev libjansson-dev libxxhash-dev libsimde-dev $*"
+libtomlplusplus-dev libjansson-dev libxxhash-dev libsimde-dev ocl-icd-opencl-dev $*"
 
 missing=
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
+mkdir -p build
 
 as_root=
 if [ "$(id -u)" -ne 0 ]; then
