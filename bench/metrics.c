@@ -48,6 +48,21 @@ static void percentile_interval(const double *sorted, uint64_t n, double p, doub
     *high = sorted[h];
 }
 
+double qr_curve_percentile(size_t index)
+{
+    static const double tail[] = {99.5, 99.9, 99.99, 100};
+    return index < 100 ? (double)index : tail[index - 100];
+}
+
+static void fill_curve(const double *sorted, uint64_t n, qr_summary *to)
+{
+    for (size_t i = 0; i < QR_CURVE_POINTS; i++) {
+        const double p       = qr_curve_percentile(i) / 100;
+        const bool   visible = p == 1 || (double)n * (1 - p) >= 1;
+        to->curve[i]         = visible ? qr_quantile(sorted, n, p) : NAN;
+    }
+}
+
 void qr_summary_of(double *values, uint64_t n, const double *percentiles, size_t count, qr_summary *summary_out)
 {
     qr_summary *to = summary_out;
@@ -62,6 +77,7 @@ void qr_summary_of(double *values, uint64_t n, const double *percentiles, size_t
     to->stdev = n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
     to->min   = values[0];
     to->max   = values[n - 1];
+    fill_curve(values, n, to);
     for (size_t i = 0; i < count; i++) {
         const double p = percentiles[i] / 100;
         if ((double)n * (1 - p) < 10 * (1 - 1e-12) && p > 0.5) continue; /* too few samples in the tail */

@@ -7,7 +7,7 @@
 
 #include "bench/runner.h"
 
-enum { QR_MAX_PERCENTILES = 12 };
+enum { QR_MAX_PERCENTILES = 12, QR_CURVE_POINTS = 104 };
 
 /* A distribution: exact percentiles from all samples, by linear interpolation (NumPy's default). */
 typedef struct qr_summary {
@@ -15,6 +15,8 @@ typedef struct qr_summary {
     double   mean, stdev, min, max;
     double   p[QR_MAX_PERCENTILES];                             /* NAN where n < 10 / (1 - p) */
     double   low[QR_MAX_PERCENTILES], high[QR_MAX_PERCENTILES]; /* 95 % interval by order statistics */
+    double   curve[QR_CURVE_POINTS]; /* quantiles at qr_curve_percentile(i), for pictures; NAN: fewer than one sample
+                                      * lies beyond */
 } qr_summary;
 
 /* A rate with its 95 % interval from batch means (10 batches of the window). */
@@ -63,6 +65,9 @@ quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, c
 
 /* Sorts `samples`; `percentiles` in 0..100. */
 void qr_summary_of(double *samples, uint64_t n, const double *percentiles, size_t count, qr_summary *summary_out);
+
+/* 0, 1, ..., 99, 99.5, 99.9, 99.99, 100. */
+double qr_curve_percentile(size_t index);
 
 /* The quantile p (0..1) of sorted samples by linear interpolation. */
 double qr_quantile(const double *sorted, uint64_t n, double p);

@@ -33,6 +33,7 @@ typedef struct qr_result {
     qr_check            checks[QR_MAX_CHECKS];
     uint32_t            check_count;
     bool                partial;
+    const char         *requests_log, *steps_log; /* written beside the result, or NULL */
 } qr_result;
 
 /* Decides whether the numbers can be believed: fills checks. */
@@ -46,6 +47,7 @@ void qr_result_table(const qr_result *result, FILE *to);
  * on stdout. ERR_INVALID: another suffix; ERR_IO. */
 quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
 bool         qr_result_knows_suffix(const char *path);
+bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */
 
 void qr_result_deinit(qr_result *result);
 

@@ -6,13 +6,15 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "bench/json_text.h"
 #include "bench/result_json.h"
 
 typedef bool writer(const qr_result *result, FILE *to);
 
 static bool line(json_t *object, FILE *to)
 {
-    const bool ok = object != NULL && json_dumpf(object, to, JSON_COMPACT) == 0 && fputc('\n', to) != EOF;
+    const bool ok =
+        object != NULL && json_dumpf(object, to, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', to) != EOF;
     json_decref(object);
     return ok;
 }
@@ -20,9 +22,9 @@ static bool line(json_t *object, FILE *to)
 static bool write_json(const qr_result *result, FILE *to)
 {
     json_t    *object = qr_result_json(result);
-    const bool ok     = object != NULL && json_dumpf(object, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+    const bool ok     = object != NULL && qr_json_write(object, to);
     json_decref(object);
-    return ok && fputc('\n', to) != EOF;
+    return ok;
 }
 
 static bool write_requests(const qr_result *result, FILE *to)
@@ -37,7 +39,7 @@ static bool write_steps(const qr_result *result, FILE *to)
 {
     for (uint32_t r = 0; r < result->run_count; r++)
         for (size_t i = 0; i < result->records[r].step_count; i++)
-            if (!line(qr_step_json(&result->records[r].steps[i]), to)) return false;
+            if (!line(qr_step_json(&result->records[r].steps[i], r), to)) return false;
     return true;
 }
 
@@ -77,12 +79,16 @@ static const struct {
                {".csv", write_csv},
                {".md", write_markdown}};
 
+bool qr_result_has_suffix(const char *path, const char *suffix)
+{
+    const size_t length = strlen(path), tail = strlen(suffix);
+    return length > tail && strcmp(path + length - tail, suffix) == 0;
+}
+
 static writer *format_of(const char *path)
 {
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        const size_t length = strlen(path), suffix = strlen(formats[i].suffix);
-        if (length > suffix && strcmp(path + length - suffix, formats[i].suffix) == 0) return formats[i].write;
-    }
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (qr_result_has_suffix(path, formats[i].suffix)) return formats[i].write;
     return NULL;
 }
 

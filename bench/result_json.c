@@ -1,5 +1,6 @@
 /* A result as JSON, `quire.result/1`. Null means not measurable; there is never a NaN. */
 #include "bench/result_json.h"
+#include "bench/series.h"
 
 #include <math.h>
 #include <string.h>
@@ -30,6 +31,25 @@ static json_t *summary(const qr_summary *s, const qr_metrics *m, const char *uni
     return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "unit", unit, "n", whole(s->n), "mean",
                      number(s->mean), "stdev", number(s->stdev), "min", number(s->min), "max", number(s->max), "p", p,
                      "ci95", ci);
+}
+
+/* The distribution's shape, for pictures: parallel arrays of percentiles and values. */
+static json_t *curve(const qr_summary *s)
+{
+    json_t *p = json_array(), *values = json_array();
+    for (size_t i = 0; i < QR_CURVE_POINTS && s->n > 0; i++) {
+        if (!isfinite(s->curve[i])) continue;
+        json_array_append_new(p, json_real(qr_curve_percentile(i)));
+        json_array_append_new(values, json_real(s->curve[i]));
+    }
+    return json_pack("{s:o, s:o}", "p", p, "value", values);
+}
+
+static json_t *with_curve(const qr_summary *s, const qr_metrics *m, const char *unit)
+{
+    json_t *to = summary(s, m, unit);
+    json_object_set_new(to, "curve", curve(s));
+    return to;
 }
 
 static json_t *time_text(time_t t)
@@ -139,10 +159,10 @@ static json_t *throughput(const qr_metrics *m)
 
 static json_t *latency(const qr_metrics *m)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ttft", summary(&m->ttft, m, "ms"), "ttft_service",
-                     summary(&m->ttft_service, m, "ms"), "queue", summary(&m->queue, m, "ms"), "itl",
-                     summary(&m->itl, m, "ms"), "tpot", summary(&m->tpot, m, "ms"), "ntpot",
-                     summary(&m->ntpot, m, "ms"), "e2el", summary(&m->e2el, m, "ms"));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ttft", with_curve(&m->ttft, m, "ms"), "ttft_service",
+                     with_curve(&m->ttft_service, m, "ms"), "queue", with_curve(&m->queue, m, "ms"), "itl",
+                     with_curve(&m->itl, m, "ms"), "tpot", with_curve(&m->tpot, m, "ms"), "ntpot",
+                     with_curve(&m->ntpot, m, "ms"), "e2el", with_curve(&m->e2el, m, "ms"));
 }
 
 static json_t *slo(const qr_metrics *m)
@@ -199,6 +219,7 @@ static json_t *run(const qr_result *r, uint32_t index)
     json_object_set_new(to, "latency", latency(m));
     json_object_set_new(to, "slo", slo(m));
     json_object_set_new(to, "steps", steps(m));
+    json_object_set_new(to, "series", qr_series_json(&r->records[index]));
     return to;
 }
 
@@ -210,6 +231,15 @@ static json_t *aggregate(const qr_result *r)
     qr_summary_of(values, r->run_count, NULL, 0, &s);
     return json_pack("{s:{s:{s:o, s:o, s:o, s:s}}}", "throughput", "output_tokens", "mean", number(s.mean), "stdev",
                      number(s.stdev), "n", whole(s.n), "unit", "tok/s");
+}
+
+/* The files that `quire report` reads besides this one. */
+static json_t *logs(const qr_result *r)
+{
+    json_t *to = json_object();
+    if (r->requests_log != NULL) json_object_set_new(to, "requests", json_string(r->requests_log));
+    if (r->steps_log != NULL) json_object_set_new(to, "steps", json_string(r->steps_log));
+    return to;
 }
 
 json_t *qr_result_json(const qr_result *r)
@@ -234,6 +264,7 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "validity", validity(r));
     json_object_set_new(to, "runs", runs);
     json_object_set_new(to, "aggregate", aggregate(r));
+    json_object_set_new(to, "logs", logs(r));
     return to;
 }
 
@@ -263,16 +294,39 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
     return to;
 }
 
-json_t *qr_step_json(const quire_step *s)
+json_t *qr_step_json(const quire_step *s, uint32_t run_index)
 {
-    return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}",
-                     "step", (json_int_t)s->step, "t_ns", (json_int_t)s->start_ns, "plan_us", (double)s->plan_ns * 1e-3,
-                     "forward_us", (double)s->forward_ns * 1e-3, "sample_us", (double)s->sample_ns * 1e-3, "commit_us",
-                     (double)s->commit_ns * 1e-3, "rows", (json_int_t)s->rows, "rows_prefill",
-                     (json_int_t)s->rows_prompt, "rows_encoder", (json_int_t)s->rows_encoder, "rows_logits",
-                     (json_int_t)s->rows_logits, "sequences", (json_int_t)s->sequences, "waiting",
-                     (json_int_t)s->waiting, "blocks_used", (json_int_t)s->blocks_used, "blocks_cached",
-                     (json_int_t)s->blocks_cached, "preempted", (json_int_t)s->preempted, "bytes",
-                     (json_int_t)(s->weight_bytes + s->kv_bytes), "flops", (json_int_t)s->flops, "barrier_us",
-                     (double)s->barrier_ns * 1e-3, "imbalance", (double)s->imbalance);
+    const struct {
+        const char *name;
+        uint64_t    value;
+    } counts[] = {{"step", s->step},
+                  {"run", run_index},
+                  {"t_ns", s->start_ns},
+                  {"rows", s->rows},
+                  {"rows_prefill", s->rows_prompt},
+                  {"rows_encoder", s->rows_encoder},
+                  {"rows_logits", s->rows_logits},
+                  {"sequences", s->sequences},
+                  {"running", s->running},
+                  {"waiting", s->waiting},
+                  {"blocks_used", s->blocks_used},
+                  {"blocks_cached", s->blocks_cached},
+                  {"preempted", s->preempted},
+                  {"bytes", s->weight_bytes + s->kv_bytes},
+                  {"kv_bytes", s->kv_bytes},
+                  {"flops", s->flops}};
+    const struct {
+        const char *name;
+        uint64_t    ns;
+    } times[]  = {{"plan_us", s->plan_ns},      {"forward_us", s->forward_ns},       {"sample_us", s->sample_ns},
+                  {"commit_us", s->commit_ns},  {"projection_us", s->projection_ns}, {"attention_us", s->attention_ns},
+                  {"logits_us", s->logits_ns},  {"encoder_us", s->encoder_ns},       {"rowwise_us", s->rowwise_ns},
+                  {"barrier_us", s->barrier_ns}};
+    json_t *to = json_object();
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        json_object_set_new(to, counts[i].name, whole(counts[i].value));
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        json_object_set_new(to, times[i].name, json_real((double)times[i].ns * 1e-3));
+    json_object_set_new(to, "imbalance", json_real((double)s->imbalance));
+    return to;
 }

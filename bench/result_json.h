@@ -8,6 +8,6 @@
 
 json_t *qr_result_json(const qr_result *result);
 json_t *qr_request_json(const qr_result *result, uint32_t run, size_t index);
-json_t *qr_step_json(const quire_step *step);
+json_t *qr_step_json(const quire_step *step, uint32_t run);
 
 #endif

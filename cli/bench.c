@@ -137,6 +137,16 @@ static const char *file_at(const settings *s, const quire_config *config, size_t
     return index - s->file_count < quire_config_count(config, "output.files") ? quire_config_string(config, key) : NULL;
 }
 
+/* A result names the logs written with it, for quire report. */
+static void note_logs(const settings *s, const quire_config *config, qr_result *result)
+{
+    const char *path;
+    for (size_t i = 0; (path = file_at(s, config, i)) != NULL; i++) {
+        if (qr_result_has_suffix(path, ".requests.jsonl")) result->requests_log = path;
+        if (qr_result_has_suffix(path, ".steps.jsonl")) result->steps_log = path;
+    }
+}
+
 /* Writes what was asked for; a file that fails does not lose the others, nor the table. */
 static int publish(const settings *s, const quire_config *config, const qr_result *result)
 {
@@ -217,6 +227,7 @@ static int bench(const settings *s, const quire_config *config, int argc, char *
     int status   = QR_EXIT_OK;
     if (qr_session_run(config, &logger, &interrupted, result, &error) != QUIRE_OK) status = qr_report_error(&error);
     if (result->run_count > 0) {
+        note_logs(s, config, result);
         const int published = publish(s, config, result);
         if (status == QR_EXIT_OK) status = published;
         status = judge(config, result, status);
