@@ -71,6 +71,7 @@ static quire_status run(session *s, quire_error *error)
     quire_model_describe(s->model, &result->model);
     QR_TRY(quire_engine_create(&options, s->model, &s->engine, error));
     quire_engine_stats(s->engine, &result->engine);
+    if (*s->interrupt == QR_INTERRUPT_ENDS) *s->interrupt = QR_INTERRUPT_NONE;
     const quire_status status = repeat(s, error);
     quire_engine_stats(s->engine, &result->engine);
     return status;

@@ -9,6 +9,7 @@
 #include "bench/result.h"
 #include "bench/session.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 
 enum {
     OPTION_NUM_PROMPTS = 0x2001,
@@ -58,18 +59,11 @@ static const qr_flag flags[] = {
 };
 
 typedef struct settings {
-    qr_arguments common;
-    const char  *files[MAX_FILES];
-    unsigned     file_count;
+    qr_arguments  common;
+    const char   *files[MAX_FILES];
+    unsigned      file_count;
+    volatile int *interrupt;
 } settings;
-
-static volatile int interrupted;
-
-static void interrupt(int signal_number)
-{
-    signal(signal_number, SIG_DFL); /* a second one ends the process */
-    interrupted = 1;
-}
 
 static error_t parse(int option, char *value, struct argp_state *state)
 {
@@ -199,11 +193,11 @@ static bool is_runnable(const settings *s, const quire_config *config)
     return ok;
 }
 
-static int judge(const quire_config *config, const qr_result *result, int status)
+static int judge(const settings *s, const quire_config *config, const qr_result *result, int status)
 {
     const char  *on_invalid = quire_config_string(config, "run.on_invalid");
     const double needed     = quire_config_number(config, "slo.min_attainment", 0);
-    if (interrupted) return QR_EXIT_INTERRUPTED;
+    if (*s->interrupt == QR_INTERRUPT_ASKED) return QR_EXIT_INTERRUPTED;
     if (status != QR_EXIT_OK) return status;
     for (uint32_t i = 0; i < result->run_count; i++) {
         if (result->runs[i].requests.due > 0 && result->runs[i].requests.completed == 0) return QR_EXIT_FAILED;
@@ -225,12 +219,12 @@ static int bench(const settings *s, const quire_config *config, int argc, char *
     result->argc = argc;
     result->argv = argv;
     int status   = QR_EXIT_OK;
-    if (qr_session_run(config, &logger, &interrupted, result, &error) != QUIRE_OK) status = qr_report_error(&error);
+    if (qr_session_run(config, &logger, s->interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
     if (result->run_count > 0) {
         note_logs(s, config, result);
         const int published = publish(s, config, result);
         if (status == QR_EXIT_OK) status = published;
-        status = judge(config, result, status);
+        status = judge(s, config, result, status);
     }
     qr_result_deinit(result);
     free(result);
@@ -259,7 +253,7 @@ int qr_command_bench(int argc, char **argv)
     quire_config *config = load(&s);
     int           status = QR_EXIT_USAGE;
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGINT, interrupt);
+    s.interrupt = qr_interrupt_install();
     if (config != NULL && !qr_arguments_printed(&s.common, config, &status) && is_runnable(&s, config))
         status = bench(&s, config, argc, argv);
     quire_config_destroy(config);

@@ -16,18 +16,11 @@
 #include "base/clock.h"
 #include "bench/session.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/lines.h"
 
 enum { EVENTS_AT_ONCE = 256, IDLE_US = 200, IDLE_MS = 200, LOGITS_BUDGET = 64 << 20, PROGRESS_NS = 250000000 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    interrupted = 1;
-    signal(number, SIG_DFL); /* a second one ends at once */
-}
 
 typedef struct generator {
     const quire_config *config;
@@ -48,7 +41,10 @@ typedef struct generator {
     uint64_t            active_count, answered, errors, bad, output_tokens, start_ns, shown_ns;
     uint64_t            most_cross_blocks;
     double              last_arrival_ms;
+    volatile int       *interrupt;
 } generator;
+
+static bool is_interrupted(const generator *g) { return *g->interrupt == QR_INTERRUPT_ASKED; }
 
 /* ---- writing
  * ------------------------------------------------------------------------------------------------------------- */
@@ -196,7 +192,7 @@ static bool read_one(generator *g, int timeout_ms)
 /* Submits what is there and due. Waits, a little, only when the engine has nothing to do. */
 static void feed(generator *g)
 {
-    while (!g->stopping && !interrupted) {
+    while (!g->stopping && !is_interrupted(g)) {
         if (g->held == NULL) {
             if (g->ended || !read_one(g, g->active_count == 0 ? IDLE_MS : 0)) return;
             continue;
@@ -259,9 +255,9 @@ static quire_status run(generator *g)
 {
     g->start_ns = g->shown_ns = qr_now_ns();
     for (;;) {
-        if (interrupted) cancel_all(g);
+        if (is_interrupted(g)) cancel_all(g);
         feed(g);
-        if (g->active_count == 0 && (g->stopping || interrupted || (g->ended && g->held == NULL))) break;
+        if (g->active_count == 0 && (g->stopping || is_interrupted(g) || (g->ended && g->held == NULL))) break;
         if (g->active_count == 0) continue;
         quire_step         step   = {0};
         const quire_status status = quire_engine_step(g->engine, &step);
@@ -365,22 +361,21 @@ static int generate(const quire_config *config)
     generator   g      = {.config = config, .output = -1};
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;
-    signal(SIGPIPE, SIG_IGN);                                     /* a closed pipe is an error of write */
-    const struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: poll must return */
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write */
+    g.interrupt = qr_interrupt_install();
     if (!open_files(&g)) {
         close_files(&g);
     } else if (open_engine(&g, &error) != QUIRE_OK) {
         status = qr_report_error(&error);
         close_files(&g);
     } else {
+        *g.interrupt             = QR_INTERRUPT_NONE; /* from here on there are answers to keep */
         const quire_status ended = run(&g);
         if (ended != QUIRE_OK) qr_complain("%s", quire_status_text(ended));
         g.failed |= ended != QUIRE_OK;
         summarise(&g);
         close_files(&g);
-        status = interrupted                             ? QR_EXIT_INTERRUPTED
+        status = is_interrupted(&g)                      ? QR_EXIT_INTERRUPTED
                  : g.failed || g.errors > 0 || g.bad > 0 ? QR_EXIT_FAILED
                                                          : QR_EXIT_OK;
     }

@@ -11,7 +11,7 @@
 
 enum {
     POOL_BOOKKEEPING = 96,  /* bytes per block, besides its token ids */
-    POOL_SPARE_BYTES = 256, /* MiB of the limit that automatic sizing leaves alone, at least */
+    POOL_SPARE_BYTES = 256, /* MiB of the limit that automatic sizing leaves alone, at least, where half is left */
     LARGEST_STRUCT   = 4096,
 };
 
@@ -359,8 +359,8 @@ void qr_options_network(const quire_engine_options *options, const qr_model_fact
 
 static uint64_t automatic_bytes(uint64_t limit, float fraction)
 {
-    const uint64_t spare = qr_max_u64((uint64_t)POOL_SPARE_BYTES << 20, limit / 20);
-    return limit > spare ? (uint64_t)((double)(limit - spare) * (double)fraction) : 0;
+    const uint64_t spare = qr_min_u64(qr_max_u64((uint64_t)POOL_SPARE_BYTES << 20, limit / 20), limit / 2);
+    return (uint64_t)((double)(limit - spare) * (double)fraction);
 }
 
 static quire_status check_explicit(const qr_pool_request *request, uint64_t budget, quire_error *error)

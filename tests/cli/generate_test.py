@@ -328,6 +328,16 @@ class Process(unittest.TestCase):
         process.stdout.close()
         process.stderr.close()
 
+    def test_an_interrupt_while_loading_ends_at_once(self):
+        for command in (["generate"], ["bench"]):
+            process = subprocess.Popen([QUIRE, *command, "--model", "tinyllama-1.1b", *SMALL], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=5)
+            self.assertEqual((process.returncode, out), (130, b""), err)
+            self.assertIn(b"interrupted", err)
+
     def test_a_closed_standard_descriptor_is_no_other_file(self):
         base = f"'{QUIRE}' generate --model '{os.path.join(MODELS, 'qwen2-bias')}' {' '.join(SMALL)}"
         done = subprocess.run(["sh", "-c", base + " <&-"], capture_output=True, timeout=60)

@@ -292,6 +292,17 @@ static void automatic_size_leaves_a_twentieth_and_takes_the_fraction(void **stat
     assert_int_equal(blocks, 96);
 }
 
+static void automatic_size_leaves_at_most_half_of_a_small_limit(void **state)
+{
+    (void)state;
+    qr_pool_request request = pool();
+    uint32_t        blocks  = 0;
+    request.fraction        = 0.5f;
+    request.limit           = 100 << 20;
+    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
+    assert_int_equal(blocks, 24); /* a quarter of 100 blocks, whole extents */
+}
+
 static void an_explicit_size_above_the_limit_is_refused_with_both_numbers(void **state)
 {
     (void)state;
@@ -363,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_newer_longer_struct_is_accepted_while_its_tail_is_zero),
         cmocka_unit_test(a_size_that_was_never_set_is_refused),
         cmocka_unit_test(automatic_size_leaves_a_twentieth_and_takes_the_fraction),
+        cmocka_unit_test(automatic_size_leaves_at_most_half_of_a_small_limit),
         cmocka_unit_test(an_explicit_size_above_the_limit_is_refused_with_both_numbers),
         cmocka_unit_test(an_explicit_number_of_blocks_is_taken_as_it_is),
         cmocka_unit_test(less_than_one_block_is_an_error),

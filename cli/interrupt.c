@@ -1,0 +1,31 @@
+/* See interrupt.h. */
+#include "cli/interrupt.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "bench/session.h"
+#include "cli/command.h"
+
+static volatile int flag; /* a signal handler can reach nothing else */
+
+static void interrupt(int number)
+{
+    static const char message[] = "quire: interrupted\n";
+    (void)number;
+    if (flag == QR_INTERRUPT_ENDS) {
+        (void)!write(STDERR_FILENO, message, sizeof message - 1);
+        _exit(QR_EXIT_INTERRUPTED);
+    }
+    flag = QR_INTERRUPT_ASKED;
+}
+
+volatile int *qr_interrupt_install(void)
+{
+    /* no SA_RESTART: poll must return */
+    const struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+    flag                          = QR_INTERRUPT_ENDS;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    return &flag;
+}
