@@ -297,6 +297,12 @@ static bool is_warm(player *p, int64_t now)
 
 /* ---- the run ---- */
 
+static bool is_stop_wanted(const player *p, int64_t now)
+{
+    const qr_run_stop *stop = p->options->stop;
+    return stop != NULL && stop->is_wanted(stop->context, p->run, now);
+}
+
 static quire_status play(player *p)
 {
     qr_run *run  = p->run;
@@ -314,7 +320,8 @@ static quire_status play(player *p)
         QR_TRY(submit_due(p, !over && !run->interrupted));
         QR_TRY(take_events(p));
         qr_progress_show(&p->progress, p->engine, now, p->ended, qr_workload_count(p->options->workload), warm);
-        if (run->status != QUIRE_OK || run->interrupted || late) break;
+        run->stopped |= warm && is_stop_wanted(p, now);
+        if (run->status != QUIRE_OK || run->interrupted || run->stopped || late) break;
         if (p->submitted == p->ended && (over || !p->have_next)) break;
         wait_for_events(p, p->have_next && !over ? p->next_due > now ? p->next_due : now + 1000000 : now + 20000000);
     }

@@ -38,9 +38,16 @@ typedef struct qr_run {
     int64_t         window_start_ns, window_end_ns, end_ns;
     uint32_t        verified, verify_failed;
     bool            steady;      /* the warm-up ended because the run was steady; true when none was asked for */
+    bool            stopped;     /* qr_run_options.stop ended it */
     bool            interrupted; /* SIGINT, or the engine failed: the result is partial */
     quire_status    status;      /* of the driver */
 } qr_run;
+
+/* Asked each time events were taken, once the window has begun; true ends the run, which is not partial for it. */
+typedef struct qr_run_stop {
+    bool (*is_wanted)(void *context, const qr_run *run, int64_t now_ns);
+    void *context;
+} qr_run_stop;
 
 typedef struct qr_run_options {
     quire_engine       *engine;
@@ -48,6 +55,7 @@ typedef struct qr_run_options {
     const quire_config *config;
     uint32_t            repetition;
     volatile int       *interrupt; /* nonzero: end early */
+    const qr_run_stop  *stop;      /* NULL: none */
 } qr_run_options;
 
 /* ERR_NO_MEMORY, or the engine's error. *run_out is valid in any case; deinit it. */

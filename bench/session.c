@@ -2,9 +2,11 @@
 #include "bench/session.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
@@ -19,67 +21,88 @@ quire_status qr_session_open_model(const quire_config *config, const quire_logge
     return qr_fail(error, QUIRE_ERR_INVALID, "no model: set model.path or model.preset, or give --model");
 }
 
-typedef struct session {
-    const quire_config *config;
-    const quire_logger *logger;
-    volatile int       *interrupt;
-    quire_model        *model;
-    quire_engine       *engine;
-    qr_result          *result;
-} session;
+struct qr_session {
+    quire_logger  logger;
+    quire_model  *model;
+    quire_engine *engine;
+    char         *asked; /* the part of the configuration that model and engine read */
+};
 
-static quire_status run_once(session *s, uint32_t repetition, quire_error *error)
+/* [model] to [kernels], which come first in the order of keys. NULL: out of memory. */
+static char *engine_part(const quire_config *config)
 {
-    qr_result   *result = s->result;
-    qr_workload *workload;
-    const bool   vary = quire_config_boolean(s->config, "run.vary_seed", 0) != 0;
-    QR_TRY(qr_workload_create(s->config, &result->model, result->engine.max_model_len,
-                              result->seed + (vary ? repetition : 0), &workload, error));
-    const qr_run_options options = {s->engine, workload, s->config, repetition, s->interrupt};
-    qr_run              *run     = &result->records[repetition];
-    quire_status         status  = qr_run_execute(&options, run, error);
-    result->profile              = qr_workload_profile(workload);
-    result->partial |= run->interrupted;
-    result->run_count           = repetition + 1;
-    const quire_status computed = qr_metrics_compute(run, s->config, workload, &result->runs[repetition], error);
-    qr_workload_destroy(workload);
-    return status != QUIRE_OK ? status : computed;
+    char *text = quire_config_print(config, QUIRE_PRINT_BARE);
+    char *rest = text ? strstr(text, "\n[generate]") : NULL;
+    if (rest != NULL) *rest = '\0';
+    return text;
 }
 
-static quire_status repeat(session *s, quire_error *error)
+bool qr_session_serves(const qr_session *session, const quire_config *config)
 {
-    const int64_t asked       = quire_config_integer(s->config, "run.repetitions", 1);
-    const int64_t cooldown_ns = quire_config_integer(s->config, "run.cooldown", INT64_C(2000000000));
-    for (int64_t i = 0; i < asked && i < QR_MAX_REPETITIONS && !*s->interrupt; i++) {
-        if (i > 0) {
-            quire_engine_flush_cache(s->engine);
-            usleep((useconds_t)(cooldown_ns / 1000));
-        }
-        QR_TRY(run_once(s, (uint32_t)i, error));
-    }
-    return QUIRE_OK;
+    char      *asked  = engine_part(config);
+    const bool serves = asked != NULL && strcmp(asked, session->asked) == 0;
+    free(asked);
+    return serves;
 }
 
-static quire_status run(session *s, quire_error *error)
+static quire_status open_engine(qr_session *session, const quire_config *config, quire_error *error)
 {
-    qr_result *result            = s->result;
-    result->model.size           = sizeof result->model;
-    result->engine.size          = sizeof result->engine;
-    quire_engine_options options = *quire_config_engine(s->config);
-    options.logger               = *s->logger;
-    QR_TRY(qr_session_open_model(s->config, s->logger, &s->model, error));
-    quire_model_describe(s->model, &result->model);
-    QR_TRY(quire_engine_create(&options, s->model, &s->engine, error));
-    quire_engine_stats(s->engine, &result->engine);
-    if (*s->interrupt == QR_INTERRUPT_ENDS) *s->interrupt = QR_INTERRUPT_NONE;
-    const quire_status status = repeat(s, error);
-    quire_engine_stats(s->engine, &result->engine);
+    quire_engine_options options = *quire_config_engine(config);
+    options.logger               = session->logger;
+    session->asked               = engine_part(config);
+    if (session->asked == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
+    QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
+    return quire_engine_create(&options, session->model, &session->engine, error);
+}
+
+quire_status qr_session_open(const quire_config *config, const quire_logger *logger, qr_session **session_out,
+                             quire_error *error)
+{
+    qr_session *session = calloc(1, sizeof *session);
+    *session_out        = NULL;
+    if (session == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
+    session->logger           = *logger;
+    const quire_status status = open_engine(session, config, error);
+    if (status == QUIRE_OK)
+        *session_out = session;
+    else
+        qr_session_close(session);
     return status;
 }
 
-/* Strings of the model info must outlive the model. */
-static void keep_names(qr_result *result)
+void qr_session_close(qr_session *session)
 {
+    if (session == NULL) return;
+    quire_engine_destroy(session->engine);
+    quire_model_destroy(session->model);
+    free(session->asked);
+    free(session);
+}
+
+/* ---- repetitions ---- */
+
+void qr_session_begin(const quire_config *config, qr_result *result_out)
+{
+    result_out->config      = config;
+    result_out->source      = quire_config_model_path(config) ? "folder" : "preset";
+    result_out->profile     = "throughput";
+    result_out->seed        = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    result_out->started     = time(NULL);
+    result_out->model.size  = sizeof result_out->model;
+    result_out->engine.size = sizeof result_out->engine;
+}
+
+void qr_session_end(qr_result *result)
+{
+    result->finished = time(NULL);
+    qr_result_validate(result);
+}
+
+/* Facts of model and engine; strings of the model info must outlive the model. */
+static void describe(const qr_session *session, qr_result *result)
+{
+    quire_model_describe(session->model, &result->model);
+    quire_engine_stats(session->engine, &result->engine);
     snprintf(result->model_name, sizeof result->model_name, "%s", result->model.name ? result->model.name : "");
     snprintf(result->architecture, sizeof result->architecture, "%s",
              result->model.architecture ? result->model.architecture : "");
@@ -87,21 +110,67 @@ static void keep_names(qr_result *result)
     result->model.architecture = result->architecture;
 }
 
+static quire_status play(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
+                         quire_error *error)
+{
+    const quire_config *config     = result->config;
+    const uint32_t      repetition = result->run_count;
+    const bool          vary       = quire_config_boolean(config, "run.vary_seed", 0) != 0;
+    qr_workload        *workload;
+    describe(session, result);
+    QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
+                              result->seed + (vary ? repetition : 0), &workload, error));
+    const qr_run_options options = {session->engine, workload, config, repetition, interrupt, stop};
+    qr_run              *run     = &result->records[repetition];
+    quire_status         status  = qr_run_execute(&options, run, error);
+    result->profile              = qr_workload_profile(workload);
+    result->partial |= run->interrupted;
+    result->run_count           = repetition + 1;
+    const quire_status computed = qr_metrics_compute(run, config, workload, &result->runs[repetition], error);
+    qr_workload_destroy(workload);
+    quire_engine_stats(session->engine, &result->engine);
+    return status != QUIRE_OK ? status : computed;
+}
+
+quire_status qr_session_repeat(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
+                               quire_error *error)
+{
+    if (*interrupt == QR_INTERRUPT_ENDS) *interrupt = QR_INTERRUPT_NONE;
+    const quire_status status = play(session, interrupt, stop, result, error);
+    result->partial |= status != QUIRE_OK;
+    return status;
+}
+
+void qr_session_cool(qr_session *session, const quire_config *config, const volatile int *interrupt)
+{
+    const int64_t cooldown_ns = quire_config_integer(config, "run.cooldown", INT64_C(2000000000));
+    const int64_t until       = (int64_t)qr_now_ns() + cooldown_ns;
+    quire_engine_flush_cache(session->engine);
+    for (int64_t left; (left = until - (int64_t)qr_now_ns()) > 0 && *interrupt != QR_INTERRUPT_ASKED;)
+        usleep((useconds_t)((left < 100000000 ? left : 100000000) / 1000 + 1));
+}
+
+/* ---- one configuration ---- */
+
+static quire_status repeat_all(qr_session *session, volatile int *interrupt, qr_result *result, quire_error *error)
+{
+    const int64_t repetitions = quire_config_integer(result->config, "run.repetitions", 1);
+    for (int64_t i = 0; i < repetitions && i < QR_MAX_REPETITIONS && *interrupt != QR_INTERRUPT_ASKED; i++) {
+        if (i > 0) qr_session_cool(session, result->config, interrupt);
+        QR_TRY(qr_session_repeat(session, interrupt, NULL, result, error));
+    }
+    return QUIRE_OK;
+}
+
 quire_status qr_session_run(const quire_config *config, const quire_logger *logger, volatile int *interrupt,
                             qr_result *result_out, quire_error *error)
 {
-    session s                 = {.config = config, .logger = logger, .interrupt = interrupt, .result = result_out};
-    result_out->config        = config;
-    result_out->source        = quire_config_model_path(config) ? "folder" : "preset";
-    result_out->profile       = "throughput";
-    result_out->seed          = (uint64_t)quire_config_integer(config, "workload.seed", 42);
-    result_out->started       = time(NULL);
-    const quire_status status = run(&s, error);
-    result_out->finished      = time(NULL);
+    qr_session *session;
+    qr_session_begin(config, result_out);
+    quire_status status = qr_session_open(config, logger, &session, error);
+    if (status == QUIRE_OK) status = repeat_all(session, interrupt, result_out, error);
     result_out->partial |= status != QUIRE_OK;
-    keep_names(result_out);
-    quire_engine_destroy(s.engine);
-    quire_model_destroy(s.model);
-    qr_result_validate(result_out);
+    qr_session_close(session);
+    qr_session_end(result_out);
     return status;
 }

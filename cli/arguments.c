@@ -8,7 +8,7 @@
 
 #include "cli/command.h"
 
-enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG };
+enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG, OPTION_KEY = 0x10000, OPTION_NO_KEY = 0x20000 };
 
 void qr_complain(const char *format, ...)
 {
@@ -46,7 +46,7 @@ static void add(qr_arguments *arguments, const char *origin, char *text)
         qr_complain("%s: more than %d options", origin, QR_MAX_ASSIGNMENTS);
         exit(QR_EXIT_USAGE);
     }
-    arguments->assignments[arguments->assignment_count].origin = origin;
+    arguments->assignments[arguments->assignment_count].origin = strdup(origin);
     arguments->assignments[arguments->assignment_count++].text = text;
 }
 
@@ -98,16 +98,39 @@ static bool is_path(const char *model)
 
 void qr_arguments_deinit(qr_arguments *arguments)
 {
-    for (unsigned i = 0; i < arguments->assignment_count; ++i) free(arguments->assignments[i].text);
+    for (unsigned i = 0; i < arguments->assignment_count; ++i) {
+        free(arguments->assignments[i].origin);
+        free(arguments->assignments[i].text);
+    }
     arguments->assignment_count = 0;
 }
 
 /* ---- argp
  * ---------------------------------------------------------------------------------------------------------------- */
 
+static bool is_text(const quire_config_key *key)
+{
+    static const char *const text[] = {"string", "choice", "size", "duration"};
+    for (size_t i = 0; i < sizeof text / sizeof *text; ++i)
+        if (strcmp(key->type, text[i]) == 0) return true;
+    return false;
+}
+
+static bool is_boolean(const quire_config_key *key) { return strcmp(key->type, "boolean") == 0; }
+
+static void take_alias(qr_arguments *arguments, int option, const char *value)
+{
+    const quire_config_key *key      = quire_config_key_at((size_t)(option & 0xffff));
+    char                    flag[64] = "";
+    if (!qr_flag_name(key, true, flag, sizeof flag)) qr_flag_name(key, false, flag, sizeof flag);
+    if (value == NULL) value = option >= OPTION_NO_KEY ? "false" : "true";
+    qr_arguments_set(arguments, flag, key->name, value, is_text(key));
+}
+
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     qr_arguments *arguments = state->input;
+    if (option >= OPTION_KEY && option < 2 * OPTION_NO_KEY) return take_alias(arguments, option, value), 0;
     switch (option) {
     case 'c': arguments->config_path = value; return 0;
     case OPTION_SET:
@@ -118,6 +141,10 @@ static error_t parse(int option, char *value, struct argp_state *state)
         qr_arguments_set(arguments, "--model", is_path(value) ? "model.path" : "model.preset", value, true);
         return 0;
     case OPTION_PRINT_CONFIG: arguments->print_config = true; return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 0) argp_error(state, "%s: only one configuration file can be given", value);
+        arguments->config_path = value;
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -132,10 +159,119 @@ static const struct argp_option options[] = {
     {"print-config", OPTION_PRINT_CONFIG, NULL, 0, "print the effective configuration with origins and stop", 1},
     {0},
 };
-const struct argp qr_common_argp = {.options = options, .parser = parse};
+
+error_t qr_parse_common(int option, char *value, struct argp_state *state)
+{
+    (void)value;
+    if (option != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
+    state->child_inputs[0] = state->input;
+    return 0;
+}
+
+/* ---- an alias for every key
+ * ---------------------------------------------------------------------------------------------- */
+
+static const char *last_word(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot ? dot + 1 : name;
+}
+
+static bool is_unique(const char *word)
+{
+    unsigned count = 0;
+    for (size_t i = 0; quire_config_key_at(i) != NULL; ++i) {
+        const char *name = quire_config_key_at(i)->name;
+        count += strchr(name, '[') == NULL && strcmp(last_word(name), word) == 0;
+    }
+    return count == 1;
+}
+
+bool qr_flag_name(const quire_config_key *key, bool brief, char *name_out, size_t size)
+{
+    const char *from = brief ? last_word(key->name) : key->name;
+    if (strpbrk(key->name, "[*") != NULL || strcmp(key->name, "schema_version") == 0) return false;
+    if (brief && (!is_unique(from) || from == key->name)) return false;
+    snprintf(name_out, size, "--%s", from);
+    for (char *at = name_out; *at != '\0'; ++at)
+        if (*at == '.' || *at == '_') *at = '-';
+    return true;
+}
+
+/* The aliases are hidden: --help=WORD finds them, 200 lines of --help would hide the rest. */
+typedef struct alias_table {
+    struct argp_option *options; /* [count], then a zero one */
+    char (*names)[64];
+    size_t count;
+} alias_table;
+
+static void add_alias(alias_table *table, size_t key, bool brief, bool negated)
+{
+    char  flag[60];
+    char *name = table->names[table->count];
+    if (!qr_flag_name(quire_config_key_at(key), brief, flag, sizeof flag)) return;
+    if (negated && !is_boolean(quire_config_key_at(key))) return;
+    snprintf(name, sizeof *table->names, "%s%s", negated ? "no-" : "", flag + 2);
+    table->options[table->count++] = (struct argp_option){
+        .name  = name,
+        .key   = (int)key + (negated ? OPTION_NO_KEY : OPTION_KEY),
+        .arg   = negated ? NULL : "VALUE",
+        .flags = OPTION_HIDDEN | (is_boolean(quire_config_key_at(key)) && !negated ? OPTION_ARG_OPTIONAL : 0),
+    };
+}
+
+static bool fill_aliases(alias_table *table)
+{
+    size_t keys = 0, own = sizeof options / sizeof *options - 1;
+    while (quire_config_key_at(keys) != NULL) ++keys;
+    *table         = (alias_table){.count = own};
+    table->options = calloc(4 * keys + own + 1, sizeof *table->options);
+    table->names   = calloc(4 * keys + own + 1, sizeof *table->names);
+    if (table->options == NULL || table->names == NULL) return false;
+    memcpy(table->options, options, sizeof options);
+    for (size_t i = 0; i < 4 * keys; ++i) add_alias(table, i / 4, i & 1, i & 2);
+    return true;
+}
+
+enum { MAX_CHILDREN = 4 };
+
+void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
+{
+    struct argp_child children[MAX_CHILDREN + 2] = {{0}};
+    struct argp       whole                      = *argp;
+    alias_table       aliases;
+    if (!fill_aliases(&aliases)) {
+        qr_complain("out of memory");
+        exit(QR_EXIT_FAILED);
+    }
+    const struct argp common = {.options = aliases.options, .parser = parse};
+    size_t            count  = 0;
+    for (; argp->children != NULL && argp->children[count].argp != NULL && count < MAX_CHILDREN; ++count)
+        children[count] = argp->children[count];
+    children[count] = (struct argp_child){&common, 0, "Configuration", 9};
+    whole.children  = children;
+    if (whole.parser == NULL) whole.parser = qr_parse_common;
+    argp_parse(&whole, argc, argv, 0, NULL, input);
+    free(aliases.options);
+    free(aliases.names);
+}
 
 /* ---- the configuration
  * --------------------------------------------------------------------------------------------------- */
+
+static quire_status apply_defaults(const qr_arguments *arguments, quire_config *config, quire_error *error)
+{
+    if (quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL) return QUIRE_OK;
+    for (size_t i = 0; i < arguments->default_count; ++i) {
+        const qr_default *d = &arguments->defaults[i];
+        char              text[128];
+        if (strcmp(quire_config_origin(config, d->probe), "built-in") != 0) continue;
+        snprintf(text, sizeof text, d->quoted ? "%s=\"%s\"" : "%s=%s", d->key, d->value);
+        const quire_status status = quire_config_set(config, text, "default scenario", error);
+        if (status != QUIRE_OK) return status;
+    }
+    return QUIRE_OK;
+}
 
 static quire_status apply(const qr_arguments *arguments, quire_config *config, quire_error *error)
 {
@@ -144,6 +280,7 @@ static quire_status apply(const qr_arguments *arguments, quire_config *config, q
     if (status == QUIRE_OK) status = quire_config_read_environment(config, error);
     for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; ++i)
         status = quire_config_set(config, arguments->assignments[i].text, arguments->assignments[i].origin, error);
+    if (status == QUIRE_OK) status = apply_defaults(arguments, config, error);
     return status == QUIRE_OK ? quire_config_check(config, error) : status;
 }
 
@@ -159,13 +296,23 @@ quire_config *qr_arguments_load(const qr_arguments *arguments)
     return NULL;
 }
 
-bool qr_arguments_printed(const qr_arguments *arguments, const quire_config *config, int *status_out)
+int qr_print_config(const quire_config *config, quire_print how)
 {
-    if (!arguments->print_config) return false;
-    char *text  = quire_config_print(config, 0);
-    *status_out = text != NULL && fputs(text, stdout) >= 0 && fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+    char     *text   = quire_config_print(config, how);
+    const int status = text != NULL && fputs(text, stdout) >= 0 && fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
     free(text);
-    return true;
+    return status;
+}
+
+int qr_arguments_run(qr_arguments *arguments, qr_body *body, void *context)
+{
+    int           status = QR_EXIT_USAGE;
+    quire_config *config = qr_arguments_load(arguments);
+    if (config != NULL)
+        status = arguments->print_config ? qr_print_config(config, QUIRE_PRINT_ORIGINS) : body(context, config);
+    quire_config_destroy(config);
+    qr_arguments_deinit(arguments);
+    return status;
 }
 
 quire_logger qr_logger_of(const quire_config *config)

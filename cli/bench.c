@@ -11,117 +11,43 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 
-enum {
-    OPTION_NUM_PROMPTS = 0x2001,
-    OPTION_PROMPT_TOKENS,
-    OPTION_OUTPUT_TOKENS,
-    OPTION_ENCODER_TOKENS,
-    OPTION_PROFILE,
-    OPTION_STREAMS,
-    OPTION_RATE,
-    OPTION_DURATION,
-    OPTION_SEED,
-    OPTION_TRACE,
-    OPTION_THREADS,
-    MAX_FILES = 16,
-};
+enum { MAX_FILES = 16 };
 
 static const struct argp_option options[] = {
-    {"num-prompts", OPTION_NUM_PROMPTS, "N", 0, "requests; 0 = until --duration is over [workload.num_prompts]", 2},
-    {"prompt-tokens", OPTION_PROMPT_TOKENS, "N|TABLE", 0, "length, or {dist=...} [workload.prompt_tokens]", 2},
-    {"output-tokens", OPTION_OUTPUT_TOKENS, "N|TABLE", 0, "the same [workload.output_tokens]", 2},
-    {"encoder-tokens", OPTION_ENCODER_TOKENS, "N|TABLE", 0, "encoder-decoder models [workload.encoder_tokens]", 2},
-    {"trace", OPTION_TRACE, "FILE", 0, "replay a recorded workload [workload.trace.path]", 2},
-    {"seed", OPTION_SEED, "N", 0, "of arrivals, lengths, contents [workload.seed]", 2},
-    {"profile", OPTION_PROFILE, "NAME", 0,
-     "throughput, synchronous, concurrent, constant, poisson, gamma, weibull, replay [load.profile]", 3},
-    {"streams", OPTION_STREAMS, "N", 0, "concurrent: requests in flight [load.streams]", 3},
-    {"request-rate", OPTION_RATE, "R", 0, "requests per second [load.request_rate]", 3},
-    {"duration", OPTION_DURATION, "TIME", 0, "measured window, e.g. 60s [run.duration]", 3},
-    {"threads", OPTION_THREADS, "N", 0, "compute threads [topology.threads]", 3},
     {"output", 'o', "FILE", 0,
      "also write FILE; the suffix chooses: .json .csv .md .requests.jsonl .steps.jsonl; - = JSON on stdout. Repeatable",
      4},
     {0},
 };
 
-static const qr_flag flags[] = {
-    {OPTION_NUM_PROMPTS, "--num-prompts", "workload.num_prompts", false},
-    {OPTION_PROMPT_TOKENS, "--prompt-tokens", "workload.prompt_tokens", false},
-    {OPTION_OUTPUT_TOKENS, "--output-tokens", "workload.output_tokens", false},
-    {OPTION_ENCODER_TOKENS, "--encoder-tokens", "workload.encoder_tokens", false},
-    {OPTION_SEED, "--seed", "workload.seed", false},
-    {OPTION_PROFILE, "--profile", "load.profile", true},
-    {OPTION_STREAMS, "--streams", "load.streams", false},
-    {OPTION_RATE, "--request-rate", "load.request_rate", false},
-    {OPTION_DURATION, "--duration", "run.duration", true},
-    {OPTION_THREADS, "--threads", "topology.threads", false},
-};
-
 typedef struct settings {
-    qr_arguments  common;
-    const char   *files[MAX_FILES];
-    unsigned      file_count;
-    volatile int *interrupt;
+    qr_arguments common;
+    const char  *files[MAX_FILES];
+    unsigned     file_count;
+    int          argc;
+    char       **argv;
 } settings;
 
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
     switch (option) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &s->common; return 0;
-    case ARGP_KEY_ARG:
-        if (s->common.config_path != NULL) argp_error(state, "%s: a configuration was given already", value);
-        s->common.config_path = value;
-        return 0;
-    case OPTION_TRACE:
-        qr_arguments_set(&s->common, "--trace", "workload.source", "trace", true);
-        qr_arguments_set(&s->common, "--trace", "workload.trace.path", value, true);
-        qr_arguments_set(&s->common, "--trace", "load.profile", "replay", true);
-        return 0;
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &s->common; return 0;
     case 'o':
         if (!qr_result_knows_suffix(value)) argp_error(state, "--output %s: not a suffix that quire writes", value);
         if (s->file_count == MAX_FILES) argp_error(state, "--output: more than %d files", MAX_FILES);
         s->files[s->file_count++] = value;
         return 0;
-    default:
-        return qr_arguments_take(&s->common, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 
 /* Without a model, the benchmark that `make bench` shows: a real shape that two cores can serve in a minute. */
-static void add_default_scenario(qr_arguments *arguments)
-{
-    static const struct {
-        const char *key, *value;
-        bool        text;
-    } scenario[] = {{"model.preset", "qwen3-0.6b", true},
-                    {"workload.num_prompts", "32", false},
-                    {"workload.prompt_tokens", "64", false},
-                    {"workload.output_tokens", "64", false},
-                    {"scheduler.max_num_seqs", "32", false}};
-    for (size_t i = 0; i < sizeof scenario / sizeof *scenario; i++)
-        qr_arguments_set(arguments, "default scenario", scenario[i].key, scenario[i].value, scenario[i].text);
-}
-
-static bool names_a_model(const quire_config *config)
-{
-    return quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL;
-}
-
-/* The scenario goes before what the user gave, so that every flag still wins. */
-static quire_config *load(settings *s)
-{
-    quire_config *config = qr_arguments_load(&s->common);
-    if (config == NULL || names_a_model(config)) return config;
-    quire_config_destroy(config);
-    qr_arguments given         = s->common;
-    s->common.assignment_count = 0;
-    add_default_scenario(&s->common);
-    for (unsigned i = 0; i < given.assignment_count; i++)
-        s->common.assignments[s->common.assignment_count++] = given.assignments[i];
-    return qr_arguments_load(&s->common);
-}
+static const qr_default scenario[] = {{"model.preset", "qwen3-0.6b", "model.preset", true},
+                                      {"workload.num_prompts", "32", "workload.num_prompts", false},
+                                      {"workload.prompt_tokens", "64", "workload.prompt_tokens.dist", false},
+                                      {"workload.output_tokens", "64", "workload.output_tokens.dist", false},
+                                      {"scheduler.max_num_seqs", "32", "scheduler.max_num_seqs", false}};
 
 static const char *file_at(const settings *s, const quire_config *config, size_t index)
 {
@@ -193,11 +119,10 @@ static bool is_runnable(const settings *s, const quire_config *config)
     return ok;
 }
 
-static int judge(const settings *s, const quire_config *config, const qr_result *result, int status)
+static int judge(const quire_config *config, const qr_result *result, int status)
 {
     const char  *on_invalid = quire_config_string(config, "run.on_invalid");
     const double needed     = quire_config_number(config, "slo.min_attainment", 0);
-    if (*s->interrupt == QR_INTERRUPT_ASKED) return QR_EXIT_INTERRUPTED;
     if (status != QR_EXIT_OK) return status;
     for (uint32_t i = 0; i < result->run_count; i++) {
         if (result->runs[i].requests.due > 0 && result->runs[i].requests.completed == 0) return QR_EXIT_FAILED;
@@ -207,25 +132,51 @@ static int judge(const settings *s, const quire_config *config, const qr_result 
     return fails && !qr_result_is_valid(result) ? QR_EXIT_INVALID : QR_EXIT_OK;
 }
 
-static int bench(const settings *s, const quire_config *config, int argc, char **argv)
+/* Keys that another command reads. */
+static void warn_of_ignored(const quire_config *config)
 {
-    const quire_logger logger = qr_logger_of(config);
-    quire_error        error  = {0};
-    qr_result         *result = calloc(1, sizeof *result);
+    static const char *const capacity[] = {"capacity.min_rate", "capacity.max_rate", "capacity.confidence",
+                                           "capacity.precision"};
+    for (size_t i = 0; i < quire_config_count(config, "sweep"); i++) {
+        char key[32];
+        snprintf(key, sizeof key, "sweep[%zu].key", i);
+        fprintf(stderr, "quire: warning: %s: [sweep] \"%s\" is an axis of `quire sweep`; bench runs one point\n",
+                quire_config_origin(config, key), quire_config_string(config, key));
+    }
+    for (size_t i = 0; i < sizeof capacity / sizeof *capacity; i++)
+        if (strcmp(quire_config_origin(config, capacity[i]), "built-in") != 0)
+            fprintf(stderr, "quire: warning: %s: %s is read by `quire sweep --capacity` only\n",
+                    quire_config_origin(config, capacity[i]), capacity[i]);
+}
+
+static int run(const settings *s, const quire_config *config, qr_result *result)
+{
+    const quire_logger logger    = qr_logger_of(config);
+    volatile int      *interrupt = qr_interrupt_install();
+    quire_error        error     = {0};
+    int                status    = QR_EXIT_OK;
+    signal(SIGPIPE, SIG_IGN);
+    if (qr_session_run(config, &logger, interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
+    if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;
+    note_logs(s, config, result);
+    const int published = publish(s, config, result);
+    if (*interrupt == QR_INTERRUPT_ASKED) return QR_EXIT_INTERRUPTED;
+    return judge(config, result, status == QR_EXIT_OK ? published : status);
+}
+
+static int bench(void *context, const quire_config *config)
+{
+    const settings *s = context;
+    if (!is_runnable(s, config)) return QR_EXIT_USAGE;
+    warn_of_ignored(config);
+    qr_result *result = calloc(1, sizeof *result);
     if (result == NULL) {
         qr_complain("out of memory");
         return QR_EXIT_FAILED;
     }
-    result->argc = argc;
-    result->argv = argv;
-    int status   = QR_EXIT_OK;
-    if (qr_session_run(config, &logger, s->interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
-    if (result->run_count > 0) {
-        note_logs(s, config, result);
-        const int published = publish(s, config, result);
-        if (status == QR_EXIT_OK) status = published;
-        status = judge(s, config, result, status);
-    }
+    result->argc     = s->argc;
+    result->argv     = s->argv;
+    const int status = run(s, config, result);
     qr_result_deinit(result);
     free(result);
     return status;
@@ -233,7 +184,7 @@ static int bench(const settings *s, const quire_config *config, int argc, char *
 
 int qr_command_bench(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
+    static const struct argp_child children[] = {{&qr_workload_argp, 0, "Workload, load and run", 2}, {0}};
     static const struct argp       argp       = {
                     .options  = options,
                     .parser   = parse,
@@ -248,15 +199,9 @@ int qr_command_bench(int argc, char **argv)
                                             "Exit status: 0 done, 1 a run or a file failed, 2 usage or configuration, 3 "
                                             "slo.min_attainment missed, 4 INVALID with run.on_invalid = \"fail\", 130 interrupted.",
     };
-    settings s = {0};
-    argp_parse(&argp, argc, argv, 0, NULL, &s);
-    quire_config *config = load(&s);
-    int           status = QR_EXIT_USAGE;
-    signal(SIGPIPE, SIG_IGN);
-    s.interrupt = qr_interrupt_install();
-    if (config != NULL && !qr_arguments_printed(&s.common, config, &status) && is_runnable(&s, config))
-        status = bench(&s, config, argc, argv);
-    quire_config_destroy(config);
-    qr_arguments_deinit(&s.common);
-    return status;
+    settings s = {.common = {.defaults = scenario, .default_count = sizeof scenario / sizeof *scenario},
+                  .argc   = argc,
+                  .argv   = argv};
+    qr_parse(&argp, argc, argv, &s);
+    return qr_arguments_run(&s.common, bench, &s);
 }

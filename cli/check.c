@@ -126,8 +126,9 @@ static void print_memory(const plan *p, const quire_error *pool)
     print_row("available", p->limit, "");
 }
 
-static int check(const quire_config *config)
+static int check(void *context, const quire_config *config)
 {
+    (void)context;
     plan               p     = {.options = *quire_config_engine(config), .info = {.size = sizeof p.info}};
     quire_model       *model = NULL;
     quire_error        error = {0}, pool = {0};
@@ -157,40 +158,16 @@ static int check(const quire_config *config)
     return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
-/* ---- options
- * ------------------------------------------------------------------------------------------------------------- */
-
-static error_t parse(int option, char *value, struct argp_state *state)
-{
-    qr_arguments *arguments = state->input;
-    switch (option) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = arguments; return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num > 0) argp_error(state, "%s: only one configuration file can be given", value);
-        arguments->config_path = value;
-        return 0;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-}
-
 int qr_command_check(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
-    static const struct argp       argp       = {
-                    .parser   = parse,
-                    .children = children,
-                    .args_doc = "[CONFIG]",
-                    .doc      = "Check a configuration and its model, and forecast the memory; nothing is loaded."
-                                            "\vExit status 2: the configuration is wrong, or does not fit into memory.\n\n"
-                                            "  quire check quire.toml\n"
-                                            "  quire check --model llama-3.1-8b --set kv_cache.size=8GiB",
+    static const struct argp argp = {
+        .args_doc = "[CONFIG]",
+        .doc      = "Check a configuration and its model, and forecast the memory; nothing is loaded."
+                    "\vExit status 2: the configuration is wrong, or does not fit into memory.\n\n"
+                    "  quire check quire.toml\n"
+                    "  quire check --model llama-3.1-8b --set kv_cache.size=8GiB",
     };
     qr_arguments arguments = {0};
-    int          status    = QR_EXIT_USAGE;
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
-    quire_config *config = qr_arguments_load(&arguments);
-    if (config != NULL && !qr_arguments_printed(&arguments, config, &status)) status = check(config);
-    quire_config_destroy(config);
-    qr_arguments_deinit(&arguments);
-    return status;
+    qr_parse(&argp, argc, argv, &arguments);
+    return qr_arguments_run(&arguments, check, NULL);
 }

@@ -36,15 +36,34 @@ enum { QR_MAX_ASSIGNMENTS = 256 };
 typedef struct qr_arguments {
     const char *config_path; /* --config, or QUIRE_CONFIG, or NULL */
     struct {
-        const char *origin; /* "--set", "--model" */
-        char       *text;   /* "section.key=value" */
+        char *origin; /* "--set", "--model" */
+        char *text;   /* "section.key=value" */
     } assignments[QR_MAX_ASSIGNMENTS];
-    unsigned assignment_count;
-    bool     print_config;
+    unsigned                 assignment_count;
+    bool                     print_config;
+    const struct qr_default *defaults; /* [default_count] what a command does without a model; NULL: an error */
+    size_t                   default_count;
 } qr_arguments;
 
-/* --config, --set, --model, --print-config. As a child of a command's argp; its input is the qr_arguments*. */
-extern const struct argp qr_common_argp;
+/* argp_parse() with what every command has: --config, --set, --model, --print-config, an alias for every key of the
+ * table, and the configuration as the argument. These are the child behind those of argp->children, whose
+ * options go before theirs. In ARGP_KEY_INIT argp->parser sets child_inputs of all to the qr_arguments; NULL stands for
+ * qr_parse_common, which does it for a command without children of its own. */
+void    qr_parse(const struct argp *argp, int argc, char **argv, void *input);
+error_t qr_parse_common(int option, char *value, struct argp_state *state); /* input = the qr_arguments */
+
+/* The flags of workload, load and run, for the commands that measure. Its input is the qr_arguments*. */
+extern const struct argp qr_workload_argp;
+
+/* The flag that is the alias of a key, "--max-num-seqs": `brief` has the last word alone, where that names one key. */
+bool qr_flag_name(const quire_config_key *key, bool brief, char *name_out, size_t size);
+
+/* A value for a key that nobody set, when no model is named. */
+typedef struct qr_default {
+    const char *key, *value;
+    const char *probe; /* the key whose origin says whether somebody set it */
+    bool        quoted;
+} qr_default;
 
 /* Adds "key=value" for a flag; `quoted`: the value is text and must not be read as TOML. Ends the process with usage
  * status when there are too many. */
@@ -66,8 +85,12 @@ bool qr_arguments_take(qr_arguments *arguments, const qr_flag *flags, size_t cou
 quire_config *qr_arguments_load(const qr_arguments *arguments);
 void          qr_arguments_deinit(qr_arguments *arguments);
 
-/* Handles --print-config: true when it was asked for and done; *status_out is then the exit status. */
-bool qr_arguments_printed(const qr_arguments *arguments, const quire_config *config, int *status_out);
+/* On stdout; gives the exit status. */
+int qr_print_config(const quire_config *config, quire_print how);
+
+/* Loads the configuration, answers --print-config or runs `body`, and releases all. Gives the exit status. */
+typedef int qr_body(void *context, const quire_config *config);
+int         qr_arguments_run(qr_arguments *arguments, qr_body *body, void *context);
 
 /* ---- messages
  * ---------------------------------------------------------------------------------------------------------- */

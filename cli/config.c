@@ -30,14 +30,6 @@ static error_t parse(int option, char *value, struct argp_state *state)
     }
 }
 
-static int show(const quire_config *config, int as_template)
-{
-    char *text   = quire_config_print(config, as_template);
-    int   status = text != NULL && fputs(text, stdout) >= 0 && fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
-    free(text);
-    return status;
-}
-
 static int show_keys(const char *pattern)
 {
     bool found = false;
@@ -59,20 +51,18 @@ static int show_keys(const char *pattern)
 
 int qr_command_config(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
-    static const struct argp       argp       = {
-                    .parser   = parse,
-                    .children = children,
-                    .args_doc = "print\ntemplate\nkeys [WORD]",
-                    .doc      = "Show configuration.\v"
-                                            "print     the effective configuration as TOML, each value with its origin\n"
-                                            "template  every key with its default and help, to start a file from\n"
-                                            "keys      the keys whose name or help holds WORD\n\n"
-                                            "  quire config template > quire.toml\n"
-                                            "  quire config keys kv",
+    static const struct argp argp = {
+        .parser   = parse,
+        .args_doc = "print\ntemplate\nkeys [WORD]",
+        .doc      = "Show configuration.\v"
+                    "print     the effective configuration as TOML, each value with its origin\n"
+                    "template  every key with its default and help, to start a file from\n"
+                    "keys      the keys whose name or help holds WORD\n\n"
+                    "  quire config template > quire.toml\n"
+                    "  quire config keys kv",
     };
     settings s = {0};
-    argp_parse(&argp, argc, argv, 0, NULL, &s);
+    qr_parse(&argp, argc, argv, &s);
     int status = QR_EXIT_USAGE;
     if (strcmp(s.what, "keys") == 0) {
         status = show_keys(s.pattern);
@@ -80,7 +70,9 @@ int qr_command_config(int argc, char **argv)
         qr_complain("config %s: expected print, template or keys", s.what);
     } else {
         quire_config *config = qr_arguments_load(&s.common);
-        if (config != NULL) status = show(config, strcmp(s.what, "template") == 0);
+        if (config != NULL)
+            status =
+                qr_print_config(config, strcmp(s.what, "template") == 0 ? QUIRE_PRINT_TEMPLATE : QUIRE_PRINT_ORIGINS);
         quire_config_destroy(config);
     }
     qr_arguments_deinit(&s.common);

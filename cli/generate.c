@@ -356,8 +356,9 @@ static void drop_jobs(generator *g)
     }
 }
 
-static int generate(const quire_config *config)
+static int generate(void *context, const quire_config *config)
 {
+    (void)context;
     generator   g      = {.config = config, .output = -1};
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;
@@ -410,42 +411,26 @@ static const qr_flag flags[] = {
 
 static error_t parse(int option, char *value, struct argp_state *state)
 {
-    qr_arguments *arguments = state->input;
-    if (option == ARGP_KEY_INIT) {
-        state->child_inputs[0] = arguments;
-        return 0;
-    }
-    if (option == ARGP_KEY_ARG && state->arg_num == 0) {
-        arguments->config_path = value;
-        return 0;
-    }
-    if (option == ARGP_KEY_ARG) argp_error(state, "%s: only one configuration file can be given", value);
-    return qr_arguments_take(arguments, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    if (option == ARGP_KEY_INIT) return qr_parse_common(option, value, state);
+    return qr_arguments_take(state->input, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
 }
 
 int qr_command_generate(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
-    static const struct argp       argp       = {
-                    .options  = options,
-                    .parser   = parse,
-                    .children = children,
-                    .args_doc = "[CONFIG]",
-                    .doc      = "Decode requests from JSON Lines to JSON Lines, all together."
-                                            "\vA request:  {\"id\": \"a\", \"prompt\": [1, 15043], \"max_tokens\": 32}\n"
-                                            "An answer:  {\"id\": \"a\", \"tokens\": [...], \"finish_reason\": \"length\", ...}\n\n"
-                                            "Token ids in and out; a bad line is answered with an error and the others go on. Requests may carry "
-                                            "encoder_input, temperature, top_k, top_p, min_p, seed, n, beam_width, stop_token_ids, logprobs, "
-                                            "logits, priority, tenant, deadline_ms and more: docs/GENERATE.md.\n\n"
-                                            "  quire generate --model models/tinyllama -i requests.jsonl -o answers.jsonl\n"
-                                            "  echo '{\"prompt\": [1, 2, 3]}' | quire generate --model tiny",
+    static const struct argp argp = {
+        .options  = options,
+        .parser   = parse,
+        .args_doc = "[CONFIG]",
+        .doc      = "Decode requests from JSON Lines to JSON Lines, all together."
+                    "\vA request:  {\"id\": \"a\", \"prompt\": [1, 15043], \"max_tokens\": 32}\n"
+                    "An answer:  {\"id\": \"a\", \"tokens\": [...], \"finish_reason\": \"length\", ...}\n\n"
+                    "Token ids in and out; a bad line is answered with an error and the others go on. Requests may carry "
+                    "encoder_input, temperature, top_k, top_p, min_p, seed, n, beam_width, stop_token_ids, logprobs, "
+                    "logits, priority, tenant, deadline_ms and more: docs/GENERATE.md.\n\n"
+                    "  quire generate --model models/tinyllama -i requests.jsonl -o answers.jsonl\n"
+                    "  echo '{\"prompt\": [1, 2, 3]}' | quire generate --model tiny",
     };
     qr_arguments arguments = {0};
-    int          status    = QR_EXIT_USAGE;
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
-    quire_config *config = qr_arguments_load(&arguments);
-    if (config != NULL && !qr_arguments_printed(&arguments, config, &status)) status = generate(config);
-    quire_config_destroy(config);
-    qr_arguments_deinit(&arguments);
-    return status;
+    qr_parse(&argp, argc, argv, &arguments);
+    return qr_arguments_run(&arguments, generate, NULL);
 }

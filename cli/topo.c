@@ -117,10 +117,11 @@ static void print_placement(const qr_topology *t, const qr_placement *p, const c
     if (warning[0] != '\0') printf("warning    %s\n", warning);
 }
 
-static int show(const quire_config *config, const char *synthetic)
+static int show(void *context, const quire_config *config)
 {
-    const quire_engine_options *options = quire_config_engine(config);
-    const qr_topology_source    source  = {.synthetic = synthetic};
+    const char                 *synthetic = ((const settings *)context)->synthetic;
+    const quire_engine_options *options   = quire_config_engine(config);
+    const qr_topology_source    source    = {.synthetic = synthetic};
     qr_topology                 topology;
     qr_placement               *placement    = malloc(sizeof *placement);
     quire_error                 error        = {0};
@@ -160,10 +161,6 @@ static error_t parse(int option, char *value, struct argp_state *state)
     switch (option) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &s->common; return 0;
     case 'S': s->synthetic = value; return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num > 0) argp_error(state, "%s: only one configuration file can be given", value);
-        s->common.config_path = value;
-        return 0;
     default:
         return qr_arguments_take(&s->common, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
     }
@@ -171,22 +168,15 @@ static error_t parse(int option, char *value, struct argp_state *state)
 
 int qr_command_topo(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&qr_common_argp, 0, "Configuration", 1}, {0}};
-    static const struct argp       argp       = {
-                    .options  = options,
-                    .parser   = parse,
-                    .children = children,
-                    .args_doc = "[CONFIG]",
-                    .doc      = "Show the machine, the CPUs this process may use, and the placement of the engine's threads."
-                                            "\vAllowed are the CPUs in the affinity mask and the cgroup's cpuset; the CPU quota bounds how many "
-                                            "threads are started.",
+    static const struct argp argp = {
+        .options  = options,
+        .parser   = parse,
+        .args_doc = "[CONFIG]",
+        .doc      = "Show the machine, the CPUs this process may use, and the placement of the engine's threads."
+                    "\vAllowed are the CPUs in the affinity mask and the cgroup's cpuset; the CPU quota bounds how many "
+                    "threads are started.",
     };
-    settings s      = {0};
-    int      status = QR_EXIT_USAGE;
-    argp_parse(&argp, argc, argv, 0, NULL, &s);
-    quire_config *config = qr_arguments_load(&s.common);
-    if (config != NULL && !qr_arguments_printed(&s.common, config, &status)) status = show(config, s.synthetic);
-    quire_config_destroy(config);
-    qr_arguments_deinit(&s.common);
-    return status;
+    settings s = {0};
+    qr_parse(&argp, argc, argv, &s);
+    return qr_arguments_run(&s.common, show, &s);
 }

@@ -1300,7 +1300,10 @@ string toml_string(string_view text)
 
 class printer {
   public:
-    printer(const store &values, bool as_template) : values_(values), template_(as_template) {}
+    printer(const store &values, quire_print how)
+        : values_(values), template_(how == QUIRE_PRINT_TEMPLATE), bare_(how == QUIRE_PRINT_BARE)
+    {
+    }
 
     string run()
     {
@@ -1357,6 +1360,7 @@ class printer {
     string comment(const string &name) const
     {
         const value *v = find(values_, name);
+        if (bare_) return "";
         for (auto at = values_.lower_bound(name + ".");
              v == nullptr && at != values_.end() && starts_with(at->first, name + "."); ++at)
             v = &at->second;
@@ -1458,7 +1462,7 @@ class printer {
     }
 
     const store &values_;
-    bool         template_;
+    bool         template_, bare_;
     string       section_, out_;
 };
 
@@ -1566,10 +1570,10 @@ const char *quire_config_origin(const quire_config *config, const char *key)
     return v != nullptr ? v->origin.c_str() : "built-in";
 }
 
-char *quire_config_print(const quire_config *config, int as_template)
+char *quire_config_print(const quire_config *config, quire_print how)
 {
     char *copy = nullptr;
-    (void)guarded(nullptr, [&] { copy = strdup(printer(config->values, as_template != 0).run().c_str()); });
+    (void)guarded(nullptr, [&] { copy = strdup(printer(config->values, how).run().c_str()); });
     return copy;
 }
 

@@ -45,9 +45,15 @@ QUIRE_API size_t quire_config_count(const quire_config *config, const char *key)
 /* Where the value came from: "built-in", "quire.toml:12", "QUIRE__MODEL__PATH", "--set". Never NULL. */
 QUIRE_API const char *quire_config_origin(const quire_config *config, const char *key);
 
-/* The effective configuration as loadable TOML, each value with its origin as a comment; every key with help when
- * `template` is nonzero. The text is the caller's, free() it. NULL: out of memory. Thread: any. */
-QUIRE_API char *quire_config_print(const quire_config *config, int as_template);
+typedef enum quire_print {
+    QUIRE_PRINT_ORIGINS  = 0, /* each value with its origin as a comment */
+    QUIRE_PRINT_TEMPLATE = 1, /* every key, with help */
+    QUIRE_PRINT_BARE     = 2, /* values alone: equal text, equal configuration */
+} quire_print;
+
+/* The effective configuration as loadable TOML. The text is the caller's, free() it. NULL: out of memory. Thread: any.
+ */
+QUIRE_API char *quire_config_print(const quire_config *config, quire_print how);
 
 /* The key table, for flags, completion and documentation: the i-th key, or NULL past the end. Thread: any. */
 typedef struct quire_config_key {

@@ -1,0 +1,113 @@
+/* The flags of the commands that measure: workload, load and run, and the short forms of lengths and SLOs. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+
+enum {
+    OPTION_NUM_PROMPTS = 0x2001,
+    OPTION_PROMPT_TOKENS,
+    OPTION_OUTPUT_TOKENS,
+    OPTION_ENCODER_TOKENS,
+    OPTION_PROFILE,
+    OPTION_STREAMS,
+    OPTION_RATE,
+    OPTION_DURATION,
+    OPTION_SEED,
+    OPTION_TRACE,
+    OPTION_THREADS,
+    OPTION_GOODPUT,
+    OPTION_REPETITIONS,
+};
+
+static const struct argp_option options[] = {
+    {"num-prompts", OPTION_NUM_PROMPTS, "N", 0, "requests; 0 = until --duration is over [workload.num_prompts]", 2},
+    {"prompt-tokens", OPTION_PROMPT_TOKENS, "LENGTH", 0,
+     "512, 128:1024 (uniform), lognormal:MEAN:STDEV, also normal, gamma, zipf:S:MAX, or a TOML table "
+     "[workload.prompt_tokens]",
+     2},
+    {"output-tokens", OPTION_OUTPUT_TOKENS, "LENGTH", 0, "the same [workload.output_tokens]", 2},
+    {"encoder-tokens", OPTION_ENCODER_TOKENS, "LENGTH", 0, "encoder-decoder models [workload.encoder_tokens]", 2},
+    {"trace", OPTION_TRACE, "FILE", 0, "replay a recorded workload [workload.trace.path]", 2},
+    {"seed", OPTION_SEED, "N", 0, "of arrivals, lengths, contents [workload.seed]", 2},
+    {"profile", OPTION_PROFILE, "NAME", 0,
+     "throughput, synchronous, concurrent, constant, poisson, gamma, weibull, replay [load.profile]", 3},
+    {"streams", OPTION_STREAMS, "N", 0, "concurrent: requests in flight [load.streams]", 3},
+    {"request-rate", OPTION_RATE, "R", 0, "requests per second [load.request_rate]", 3},
+    {"duration", OPTION_DURATION, "TIME", 0, "measured window, e.g. 60s [run.duration]", 3},
+    {"repetitions", OPTION_REPETITIONS, "N", 0, "of the whole run [run.repetitions]", 3},
+    {"goodput", OPTION_GOODPUT, "NAME:MS,...", 0, "limits that count as good: ttft, tpot, e2el, itl_p99 [slo]", 3},
+    {"threads", OPTION_THREADS, "N", 0, "compute threads [topology.threads]", 3},
+    {0},
+};
+
+static const qr_flag flags[] = {
+    {OPTION_NUM_PROMPTS, "--num-prompts", "workload.num_prompts", false},
+    {OPTION_SEED, "--seed", "workload.seed", false},
+    {OPTION_PROFILE, "--profile", "load.profile", true},
+    {OPTION_STREAMS, "--streams", "load.streams", false},
+    {OPTION_RATE, "--request-rate", "load.request_rate", false},
+    {OPTION_DURATION, "--duration", "run.duration", true},
+    {OPTION_REPETITIONS, "--repetitions", "run.repetitions", false},
+    {OPTION_THREADS, "--threads", "topology.threads", false},
+};
+
+/* "128:1024" and "lognormal:128:120" as a table; anything else goes on as it is, for the configuration to judge. */
+static void set_length(qr_arguments *arguments, const char *flag, const char *key, const char *value)
+{
+    static const char *const forms[][3] = {{"uniform", "min", "max"},
+                                           {"normal", "mean", "stdev"},
+                                           {"lognormal", "mean", "stdev"},
+                                           {"gamma", "mean", "stdev"},
+                                           {"zipf", "s", "max"}};
+    char                     name[16]   = "uniform", table[128];
+    double                   a, b;
+    int                      end = 0;
+    if (sscanf(value, "%15[a-z]:%lf:%lf%n", name, &a, &b, &end) < 3 || value[end] != '\0') {
+        strcpy(name, "uniform");
+        if (sscanf(value, "%lf:%lf%n", &a, &b, &end) < 2 || value[end] != '\0') name[0] = '\0';
+    }
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        if (strcmp(name, forms[i][0]) != 0) continue;
+        snprintf(table, sizeof table, "{dist=\"%s\",%s=%.10g,%s=%.10g}", name, forms[i][1], a, forms[i][2], b);
+        value = table;
+    }
+    qr_arguments_set(arguments, flag, key, value, false);
+}
+
+static void set_goodput(qr_arguments *arguments, const char *value, struct argp_state *state)
+{
+    char *copy = strdup(value), *rest = copy, *item;
+    while (copy != NULL && (item = strsep(&rest, ",")) != NULL) {
+        char       *colon = strchr(item, ':');
+        char        key[32];
+        const char *known = "ttft tpot e2el itl_p99";
+        if (colon != NULL) *colon = '\0';
+        if (colon == NULL || *item == '\0' || strchr(item, ' ') != NULL || strstr(known, item) == NULL)
+            argp_error(state, "--goodput %s: expected NAME:MS,... with NAME one of %s", value, known);
+        snprintf(key, sizeof key, "slo.%.20s", item);
+        qr_arguments_set(arguments, "--goodput", key, colon + 1, false);
+    }
+    free(copy);
+}
+
+static error_t parse(int option, char *value, struct argp_state *state)
+{
+    qr_arguments *arguments = state->input;
+    switch (option) {
+    case OPTION_PROMPT_TOKENS: return set_length(arguments, "--prompt-tokens", "workload.prompt_tokens", value), 0;
+    case OPTION_OUTPUT_TOKENS: return set_length(arguments, "--output-tokens", "workload.output_tokens", value), 0;
+    case OPTION_ENCODER_TOKENS: return set_length(arguments, "--encoder-tokens", "workload.encoder_tokens", value), 0;
+    case OPTION_GOODPUT: return set_goodput(arguments, value, state), 0;
+    case OPTION_TRACE:
+        qr_arguments_set(arguments, "--trace", "workload.source", "trace", true);
+        qr_arguments_set(arguments, "--trace", "workload.trace.path", value, true);
+        qr_arguments_set(arguments, "--trace", "load.profile", "replay", true);
+        return 0;
+    default:
+        return qr_arguments_take(arguments, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp qr_workload_argp = {.options = options, .parser = parse};
