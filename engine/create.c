@@ -122,10 +122,11 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
     engine->scheduler_options.node_count = placement->node_count;
     QR_TRY(size_pool(engine, error));
     qr_block_pool_split(engine->scheduler_options.num_blocks, placement->node_count, first_block);
-    const qr_kv_shape          shape   = qr_network_kv_shape(engine->network);
+    const qr_kv_shape shape            = qr_network_kv_shape(engine->network);
+    engine->block_bytes                = qr_kv_block_bytes(&shape);
     const qr_kv_memory_options options = {.layers      = engine->facts.decoder_layers,
                                           .num_blocks  = engine->scheduler_options.num_blocks,
-                                          .block_bytes = qr_kv_block_bytes(&shape),
+                                          .block_bytes = engine->block_bytes,
                                           .first_block = first_block,
                                           .node_os     = placement->node_os,
                                           .node_count  = placement->node_count,

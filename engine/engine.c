@@ -2,7 +2,6 @@
 #include "engine/engine.h"
 
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -198,9 +197,7 @@ void quire_engine_stats(const quire_engine *engine, quire_stats *stats)
     now = self->stats;
     add_inbox(self, &now);
     pthread_mutex_unlock(&self->stats_mutex);
-    const size_t size = stats->size < sizeof now ? stats->size : sizeof now;
-    now.size          = stats->size;
-    memcpy(stats, &now, size);
+    qr_options_give(&now, sizeof now, stats);
     end_call(&state);
 }
 

@@ -33,6 +33,7 @@ struct quire_engine {
     qr_team      *team;
     qr_network   *network;
     qr_kv_memory  kv;
+    size_t        block_bytes; /* of one KV block in one layer */
     qr_scheduler *scheduler;
     qr_arena      arena; /* everything below */
     qr_ledger     ledger;

@@ -37,6 +37,14 @@ quire_status qr_options_copy(const char *what, const void *from, size_t least, v
     return QUIRE_OK;
 }
 
+void qr_options_give(const void *from, size_t from_size, void *to)
+{
+    size_t size;
+    memcpy(&size, to, sizeof size);
+    memcpy(to, from, size < from_size ? size : from_size);
+    memcpy(to, &size, sizeof size);
+}
+
 /* ---- the table of ranges ---------------------------------------------------------------------------------------- */
 
 typedef enum field_kind { WHOLE, LONG_WHOLE, REAL } field_kind;

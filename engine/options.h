@@ -15,6 +15,9 @@ enum { QR_FALLBACK_MODEL_LEN = 512, QR_LARGEST_MODEL_LEN = 1 << 20 };
 quire_status qr_options_copy(const char *what, const void *from, size_t least, void *to, size_t to_size,
                              quire_error *error);
 
+/* The reverse: fills a caller's struct, which begins with its size, as far as it reaches. */
+void qr_options_give(const void *from, size_t from_size, void *to);
+
 /* Replaces zeros by defaults and checks everything that does not depend on memory. ERR_INVALID names the option, its
  * value and what is allowed. *options: as copied; resolved in place. */
 quire_status qr_options_resolve(quire_engine_options *options, const qr_model_facts *facts, quire_error *error);

@@ -53,12 +53,27 @@ static qr_outbox_slot *slot_at(qr_outbox *outbox, uint64_t position)
 
 static bool ring_is_full(const qr_outbox *outbox) { return outbox->head - outbox->released == outbox->slot_count; }
 
-static qr_outbox_slot *next_slot(qr_outbox *outbox, qr_record *record, uint64_t now_ns)
+quire_event qr_event_of(const qr_scheduler_event *event, void *user_data, uint64_t time_ns)
+{
+    return (quire_event){.request   = event->id,
+                         .user_data = user_data,
+                         .time_ns   = time_ns,
+                         .kind      = event->kind,
+                         .token     = event->token,
+                         .index     = event->index,
+                         .logprob   = event->logprob,
+                         .finish    = (uint8_t)event->finish,
+                         .status    = (int8_t)event->status,
+                         .last      = event->last,
+                         .sequence  = event->sequence_index};
+}
+
+static qr_outbox_slot *next_slot(qr_outbox *outbox, qr_record *record, const qr_scheduler_event *event, uint64_t now_ns)
 {
     qr_outbox_slot *slot = slot_at(outbox, outbox->head++);
     slot->record         = qr_ledger_index(outbox->ledger, record);
     slot->logits         = QR_NO_LOGITS;
-    slot->event          = (quire_event){.request = record->id, .user_data = record->user_data, .time_ns = now_ns};
+    slot->event          = qr_event_of(event, record->user_data, now_ns);
     return slot;
 }
 
@@ -109,13 +124,7 @@ bool qr_outbox_put_token(qr_outbox *outbox, const qr_scheduler_event *event, con
     qr_record *record = event->user_data;
     if (outbox->tokens == outbox->token_capacity || ring_is_full(outbox)) return false;
     if (extra->logits != NULL && outbox->logits_free_count == 0) return false;
-    qr_outbox_slot *slot = next_slot(outbox, record, now_ns);
-    slot->event.kind     = QUIRE_EVENT_TOKEN;
-    slot->event.token    = event->token;
-    slot->event.index    = event->index;
-    slot->event.logprob  = event->logprob;
-    slot->event.sequence = event->sequence_index;
-    fill_detail(outbox, slot, extra);
+    fill_detail(outbox, next_slot(outbox, record, event, now_ns), extra);
     note_token(outbox, record, event->index, now_ns);
     return true;
 }
@@ -130,12 +139,7 @@ static void end_record(qr_outbox *outbox, qr_record *record)
 
 static void put_end(qr_outbox *outbox, qr_record *record, const qr_scheduler_event *event, uint64_t now_ns)
 {
-    qr_outbox_slot *slot = next_slot(outbox, record, now_ns);
-    slot->event.kind     = QUIRE_EVENT_FINISHED;
-    slot->event.finish   = (uint8_t)event->finish;
-    slot->event.status   = (int8_t)event->status;
-    slot->event.last     = event->last;
-    slot->event.sequence = event->sequence_index;
+    qr_outbox_slot *slot = next_slot(outbox, record, event, now_ns);
     slot->u.finish       = event->detail;
     slot->event.detail   = &slot->u.finish;
     if (event->last) end_record(outbox, record);
@@ -152,10 +156,10 @@ void qr_outbox_end_unstarted(qr_outbox *outbox, qr_record *record, quire_finish 
                              uint64_t now_ns)
 {
     qr_ledger_make_live(outbox->ledger, record);
-    record->logits_per_step                = 0;
-    qr_scheduler_event event               = {.finish = finish, .status = status};
-    event.detail.submit_ns                 = record->arrival_ns;
-    event.detail.finish_ns                 = now_ns;
+    record->logits_per_step  = 0;
+    qr_scheduler_event event = {.id = record->id, .kind = QUIRE_EVENT_FINISHED, .finish = finish, .status = status};
+    event.detail.submit_ns   = record->arrival_ns;
+    event.detail.finish_ns   = now_ns;
     event.detail.wait_ns[QUIRE_WAIT_ORDER] = now_ns - record->arrival_ns;
     for (uint32_t i = 0; i < record->sequences; i++) {
         event.sequence_index = i;

@@ -63,6 +63,9 @@ size_t qr_outbox_poll(qr_outbox *outbox, quire_event *events, size_t capacity, u
 
 /* ---- Thread: the driver, ledger locked ---- */
 
+/* As the public interface shows it, without detail. */
+quire_event qr_event_of(const qr_scheduler_event *event, void *user_data, uint64_t time_ns);
+
 /* What the reader asked to see of a token. */
 typedef struct qr_token_extra {
     const float   *logits; /* [vocab_size] copied, or NULL */

@@ -304,8 +304,9 @@ void qr_engine_take_stats(quire_engine *engine)
     pthread_mutex_lock(&engine->stats_mutex);
     quire_stats *stats = &engine->stats;
     qr_scheduler_stats(engine->scheduler, stats);
-    stats->steps   = engine->steps;
-    stats->step_ns = engine->step_ns;
+    stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)engine->block_bytes;
+    stats->steps                = engine->steps;
+    stats->step_ns              = engine->step_ns;
     stats->requests_finished += engine->unstarted;
     for (int i = 0; i < 6; i++) stats->finished_by[i] += engine->unstarted_by[i];
     qr_ledger_lock(&engine->ledger);

@@ -71,6 +71,7 @@ static void accept(qr_scheduler *s, uint32_t unit, const qr_sample_result *resul
     }
     if (drafted > 0) {
         u->computed += accepted;
+        u->accepted += accepted;
         s->stats.drafts_accepted += accepted;
         qr_draft_judge(u, drafted, accepted, s->options.num_speculative_tokens);
         settle(s, unit);
@@ -91,6 +92,7 @@ static void copy_to_child(qr_scheduler *s, uint32_t parent, uint32_t child)
     c->cross_written = p->cross_written;
     c->reason = p->reason, c->since_ns = p->since_ns;
     memcpy(c->wait_ns, p->wait_ns, sizeof c->wait_ns);
+    c->recomputed    = p->recomputed;
     c->cached_tokens = p->cached_tokens, c->preemptions = p->preemptions, c->encoder_shared = p->encoder_shared;
     c->first_planned_ns = p->first_planned_ns, c->prompt_done_ns = p->prompt_done_ns;
     memcpy(qr_tokens(s, child), qr_tokens(s, parent), p->length * sizeof(int32_t));

@@ -245,8 +245,12 @@ static void count_rows(qr_scheduler *s, qr_sequence *u)
         s->plan.rows_prompt += u->rows * width;
         s->stats.tokens_prompt += (uint64_t)u->rows * width;
     }
-    if (u->highest > u->computed)
-        s->stats.tokens_recomputed += (uint64_t)(qr_min_u32(u->highest, end) - u->computed) * width;
+    if (u->highest > u->computed) {
+        const uint32_t again = qr_min_u32(u->highest, end) - u->computed;
+        u->recomputed += again;
+        s->stats.tokens_recomputed += (uint64_t)again * width;
+    }
+    u->drafted += u->drafts;
     s->stats.drafts += u->drafts;
     u->highest = qr_max_u32(u->highest, end);
 }
@@ -302,8 +306,8 @@ const qr_plan *qr_scheduler_plan(qr_scheduler *s, uint64_t now_ns)
     if (s->options.encoder_decoder) cancel_idle_encoders(s);
     qr_draft(s);
     build(s);
-    qr_stats_hash_plan(s);
     s->in_flight = s->planned_count > 0;
     s->stats.steps += s->in_flight;
+    if (s->in_flight) qr_stats_hash_plan(s); /* how often an idle scheduler is asked changes nothing */
     return &s->plan;
 }

@@ -265,18 +265,21 @@ void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, qui
     event->finish              = finish;
     event->status              = status;
     event->last                = r->live == 0; /* counted down before */
-    *d                         = (quire_finish_detail){.prompt_tokens    = r->stored.prompt_count,
-                                                       .encoder_tokens   = r->stored.encoder_count,
-                                                       .cached_tokens    = q->cached_tokens,
-                                                       .output_tokens    = q->delivered,
-                                                       .preemptions      = q->preemptions,
-                                                       .encoder_shared   = q->encoder_shared,
-                                                       .score            = score,
-                                                       .submit_ns        = r->arrival_ns,
-                                                       .first_planned_ns = q->first_planned_ns,
-                                                       .prompt_done_ns   = q->prompt_done_ns,
-                                                       .first_token_ns   = q->first_token_ns,
-                                                       .finish_ns        = qr_max_u64(s->now_ns, q->since_ns)};
+    *d                         = (quire_finish_detail){.prompt_tokens     = r->stored.prompt_count,
+                                                       .encoder_tokens    = r->stored.encoder_count,
+                                                       .cached_tokens     = q->cached_tokens,
+                                                       .output_tokens     = q->delivered,
+                                                       .preemptions       = q->preemptions,
+                                                       .encoder_shared    = q->encoder_shared,
+                                                       .score             = score,
+                                                       .submit_ns         = r->arrival_ns,
+                                                       .first_planned_ns  = q->first_planned_ns,
+                                                       .prompt_done_ns    = q->prompt_done_ns,
+                                                       .first_token_ns    = q->first_token_ns,
+                                                       .finish_ns         = qr_max_u64(s->now_ns, q->since_ns),
+                                                       .recomputed_tokens = q->recomputed,
+                                                       .drafts            = q->drafted,
+                                                       .drafts_accepted   = q->accepted};
     for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) d->wait_ns[i] = q->wait_ns[i];
     s->stats.finished_by[finish]++;
 }
@@ -289,6 +292,7 @@ void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to)
     const qr_sequence *a = &s->sequences[from];
     qr_sequence       *b = &s->sequences[to];
     b->length = a->length, b->since_ns = a->since_ns, b->preemptions = a->preemptions;
+    b->recomputed    = a->recomputed;
     b->cached_tokens = a->cached_tokens, b->encoder_shared = a->encoder_shared;
     b->first_planned_ns = a->first_planned_ns, b->prompt_done_ns = a->prompt_done_ns;
     for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) b->wait_ns[i] = a->wait_ns[i];

@@ -51,6 +51,7 @@ typedef struct qr_sequence {
     uint64_t          wait_ns[QUIRE_WAIT_REASONS];
     /* what the client sees at the end */
     uint32_t cached_tokens, preemptions, encoder_shared, delivered; /* delivered: tokens in events */
+    uint32_t recomputed, drafted, accepted;                         /* rows; tokens */
     uint64_t first_planned_ns, prompt_done_ns, first_token_ns;
     /* prompt lookup: rows it may draft, and tokens to go before it tries again */
     uint32_t draft_length, draft_rest;

@@ -80,8 +80,8 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->paused             = s->places[QR_SEQUENCE_PAUSED];
     stats->queued_tokens      = (uint32_t)(s->queued_tokens > UINT32_MAX ? UINT32_MAX : s->queued_tokens);
     stats->decision_hash      = s->hash;
-    /* blocks; the engine knows the bytes of one */
-    stats->contiguous_run_bytes = pool->runs ? (double)pool->run_blocks / (double)pool->runs : 0;
+    /* the engine knows the bytes of a block */
+    stats->contiguous_run_blocks = pool->runs ? (double)pool->run_blocks / (double)pool->runs : 0;
 }
 
 uint64_t qr_scheduler_decision_hash(const qr_scheduler *s) { return s->hash; }
@@ -91,7 +91,7 @@ static void mix(qr_scheduler *s, uint64_t a, uint64_t b) { s->hash = qr_random_u
 void qr_stats_hash_plan(qr_scheduler *s)
 {
     const qr_plan *p = &s->plan;
-    mix(s, p->number, (uint64_t)p->rows << 32 | p->rows_encoder);
+    mix(s, s->stats.steps, (uint64_t)p->rows << 32 | p->rows_encoder);
     for (uint32_t i = 0; i < p->entry_count; i++) {
         const qr_plan_entry *e = &p->entries[i];
         const qr_sequence   *q = &s->sequences[e->sequence];

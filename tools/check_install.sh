@@ -14,4 +14,5 @@ done
 cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH="$prefix" > build/examples.log
 cmake --build build/examples
 build/example-decode tiny
+build/example-toy_model 32 > build/toy_model.log || { cat build/toy_model.log; exit 1; }
 nm -D --defined-only "$prefix"/lib/*/libquire.so 2>/dev/null | awk '$2 ~ /[TDBR]/ && $3 !~ /^quire_/ {print "not quire_*: " $3; bad = 1} END {exit bad}'

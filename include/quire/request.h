@@ -115,7 +115,9 @@ typedef struct quire_finish_detail {
     uint32_t encoder_shared; /* 1: the cross-attention blocks were another request's */
     float    score;          /* beam search: the hypothesis' score */
     uint64_t submit_ns, first_planned_ns, prompt_done_ns, first_token_ns, finish_ns; /* monotonic clock; 0 = never */
-    uint64_t wait_ns[16]; /* by quire_wait_reason; sums to finish_ns - submit_ns */
+    uint64_t wait_ns[16];             /* by quire_wait_reason; sums to finish_ns - submit_ns */
+    uint32_t recomputed_tokens;       /* rows that preemption made compute again */
+    uint32_t drafts, drafts_accepted; /* speculative decoding, tokens */
 } quire_finish_detail;
 
 /* Elements of the array given to quire_engine_poll(): 64 bytes, frozen. */

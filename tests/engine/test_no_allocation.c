@@ -151,6 +151,53 @@ static void submit_step_poll_stats_and_explain_allocate_nothing(void **state)
     quire_model_destroy(model);
 }
 
+/* A model that answers at once; pools are small enough for preemption. */
+static void a_planner_allocates_nothing(void **state)
+{
+    (void)state;
+    static int32_t             prompt[40];
+    const quire_allocator      allocator = {.allocate = allocate, .deallocate = deallocate};
+    const quire_engine_options options   = {.size                   = sizeof options,
+                                            .max_num_seqs           = 4,
+                                            .max_num_batched_tokens = 32,
+                                            .num_speculative_tokens = 2,
+                                            .allocator              = allocator};
+    const quire_planner_model  model     = {
+             .size = sizeof model, .vocab_size = 50, .max_model_len = 256, .num_blocks = 24, .block_size = 8};
+    quire_planner *planner = NULL;
+    uint32_t       ended   = 0;
+    quire_stats    stats   = {.size = sizeof stats};
+    assert_int_equal(quire_planner_create(&options, &model, &planner, NULL), QUIRE_OK);
+    atomic_store(&armed, true);
+    for (uint32_t i = 0; i < 12; i++) {
+        const quire_request request = {.size         = sizeof request,
+                                       .prompt       = prompt,
+                                       .prompt_count = 10 + i,
+                                       .max_tokens   = 100,
+                                       .n            = 1 + i % 2,
+                                       .tenant       = i % 2 ? "a" : "b"};
+        if (quire_planner_submit(planner, &request, i, NULL, NULL) != QUIRE_OK) ended = 100;
+    }
+    for (uint64_t now = 100; ended < 12; now++) {
+        const quire_plan *plan;
+        quire_sampled     sampled[16] = {{0}};
+        quire_event       events[4];
+        if (quire_planner_plan(planner, now, &plan, NULL) != QUIRE_OK) break;
+        for (uint32_t i = 0; i < plan->sample_count; i++)
+            sampled[i].token = (int32_t)((plan->samples[i].position * 7 + plan->samples[i].entry) % 50);
+        if (quire_planner_commit(planner, sampled, plan->sample_count, now, NULL) != QUIRE_OK) break;
+        for (size_t got; (got = quire_planner_poll(planner, events, 4)) > 0;)
+            for (size_t k = 0; k < got; k++) ended += events[k].kind == QUIRE_EVENT_FINISHED && events[k].last;
+    }
+    quire_planner_stats(planner, &stats);
+    atomic_store(&armed, false);
+    assert_int_equal(ended, 12);
+    assert_true(stats.preemptions > 0);
+    assert_int_equal(hook_calls, 0);
+    assert_int_equal(heap_calls, 0);
+    quire_planner_destroy(planner);
+}
+
 #if !QR_SANITIZED
 static void the_counter_counts(void **state)
 {
@@ -171,6 +218,7 @@ int main(void)
         cmocka_unit_test(the_counter_counts),
 #endif
         cmocka_unit_test(submit_step_poll_stats_and_explain_allocate_nothing),
+        cmocka_unit_test(a_planner_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

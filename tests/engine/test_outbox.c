@@ -66,16 +66,20 @@ static qr_record *add_request(fixture *f, uint32_t logits)
 static bool put_token(fixture *f, qr_record *record, uint32_t index, const qr_token_extra *extra, uint64_t now_ns)
 {
     const qr_token_extra     none  = {0};
-    const qr_scheduler_event event = {
-        .user_data = record, .kind = QUIRE_EVENT_TOKEN, .token = (int32_t)index + 100, .index = index};
-    const bool fits = qr_outbox_put_token(&f->outbox, &event, extra ? extra : &none, now_ns);
+    const qr_scheduler_event event = {.id        = record->id,
+                                      .user_data = record,
+                                      .kind      = QUIRE_EVENT_TOKEN,
+                                      .token     = (int32_t)index + 100,
+                                      .index     = index};
+    const bool               fits  = qr_outbox_put_token(&f->outbox, &event, extra ? extra : &none, now_ns);
     qr_outbox_signal(&f->outbox, !fits);
     return fits;
 }
 
 static bool put_finished(fixture *f, qr_record *record)
 {
-    const qr_scheduler_event event = {.user_data = record,
+    const qr_scheduler_event event = {.id        = record->id,
+                                      .user_data = record,
                                       .kind      = QUIRE_EVENT_FINISHED,
                                       .finish    = QUIRE_FINISH_STOP,
                                       .last      = true,

@@ -1,0 +1,173 @@
+/* The second level: scheduler and KV cache for a host that brings its own model, or its own clock.
+ *
+ * A planner decides, as an engine does and with the same code, which tokens of which sequences run next and where their
+ * keys and values live; it runs nothing, reads no clock and knows blocks by number only. The host repeats:
+ *
+ *   quire_planner_plan(planner, now, &plan, NULL);        what to run: ragged rows, block tables, slots, samples
+ *   ... plan->copies, then plan->encoders, then the rows ...
+ *   quire_planner_commit(planner, sampled, plan->sample_count, now, NULL);    one token for each of plan->samples
+ *   while (quire_planner_poll(planner, &event, 1) == 1) ...                   tokens and ends, as from an engine
+ *
+ * Time is an argument, in ns from any origin: the same calls give the same plans, on a real clock or a virtual one. A
+ * time smaller than an earlier one counts as that one.
+ *
+ * Memory. Everything is allocated in create. Threads. Every function is to be called by one thread at a time. */
+#ifndef QUIRE_PLAN_H
+#define QUIRE_PLAN_H
+
+#include "quire/engine.h"
+#include "quire/stats.h"
+
+typedef struct quire_planner quire_planner;
+
+#define QUIRE_NO_BLOCK UINT32_MAX /* in a block table: left behind by the sliding window */
+
+enum { QUIRE_MAX_EOS_IDS = 8 };
+
+/* What the planner must know of the host's model and of its KV memory. */
+typedef struct quire_planner_model {
+    size_t   size;                   /* sizeof(quire_planner_model) */
+    uint32_t vocab_size;             /* at least 1 */
+    uint32_t max_model_len;          /* prompt + output tokens the model can take; 0 = no limit of its own */
+    uint32_t window;                 /* sliding window of all layers in tokens; 0 = none */
+    int32_t  encoder_decoder;        /* nonzero: requests bring an encoder input, and cross blocks hold its K and V */
+    int32_t  decoder_start_token_id; /* encoder-decoder: of requests without a prompt */
+    uint32_t eos_count;              /* at most QUIRE_MAX_EOS_IDS */
+    int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
+    uint32_t num_blocks; /* KV blocks, numbered from 0; 0 = the options' num_kv_blocks */
+    uint32_t block_size; /* tokens per block, 1..65536; 0 = the options' */
+    uint32_t node_count; /* NUMA nodes that the blocks are dealt to; 0 = 1 */
+} quire_planner_model;
+
+/* Rows of one sequence. Everything pointed to is the planner's and valid until commit. */
+typedef struct quire_plan_sequence {
+    quire_request_id     id;
+    const quire_request *request;  /* the planner's copy, defaults resolved: sampling, user_data, ... */
+    uint32_t             sequence; /* which one of the request: 0..n-1, or the beam */
+    uint32_t             row_start, row_count;
+    uint32_t             position; /* of the first row; the rows' K and V go to positions [position, + row_count) */
+    uint32_t             drafts;   /* of the rows, the last so many hold unverified tokens (speculative decoding) */
+    const int32_t       *tokens;   /* [position + row_count] the sequence so far, drafts last */
+    const uint32_t      *blocks;   /* [block_count] position p lies in blocks[p / block_size]; QUIRE_NO_BLOCK */
+    uint32_t             block_count;
+    const uint32_t      *cross_blocks; /* encoder-decoder: [cross_block_count] the same for encoder positions */
+    uint32_t             cross_block_count;
+    uint32_t             cross_length;               /* encoder tokens */
+    uint32_t             sample_start, sample_count; /* into samples[]; none: an unfinished prompt */
+    uint32_t             node;                       /* whose blocks it prefers */
+} quire_plan_sequence;
+
+/* One token to choose from the logits of one row; in row order. A request with n > 1 asks for its n first tokens from
+ * one row, a beam search for one result per beam, and a draft is judged by the sample of the row before it. */
+typedef struct quire_plan_sample {
+    uint32_t row;
+    uint32_t entry;      /* index into sequences[] */
+    uint32_t sequence;   /* 0..n-1: with `position` the stream and counter of a reproducible random number */
+    uint32_t position;   /* that the token will have; penalties look at tokens [0, position) */
+    uint32_t index;      /* 0 for the first generated token */
+    int32_t  mask_stops; /* nonzero (min_tokens): neither an eos id nor a stop id of the request may be chosen */
+} quire_plan_sample;
+
+/* Copy-on-write: the first `slots` token slots of block `from` go to block `to`, in all layers. */
+typedef struct quire_plan_copy {
+    uint32_t from, to, slots;
+} quire_plan_copy;
+
+/* One whole encoder input to run; its cross K and V go to `blocks`. */
+typedef struct quire_plan_encoder {
+    quire_request_id id;
+    const int32_t   *tokens; /* [token_count] */
+    uint32_t         token_count;
+    const uint32_t  *blocks; /* [block_count] */
+    uint32_t         block_count;
+    uint32_t         node;
+} quire_plan_encoder;
+
+/* One step, valid until its commit. */
+typedef struct quire_plan {
+    uint64_t number; /* from 1 */
+    uint32_t rows;   /* in all; 0, and rows_encoder 0: there is nothing to run and nothing to commit */
+    uint32_t sequence_count, sample_count, copy_count, encoder_count;
+
+    const quire_plan_copy     *copies;    /* [copy_count] to be done first */
+    const quire_plan_encoder  *encoders;  /* [encoder_count] to be run before the rows */
+    const quire_plan_sequence *sequences; /* [sequence_count] in row order, no gaps */
+    const quire_plan_sample   *samples;   /* [sample_count] */
+    const int32_t             *tokens;    /* [rows] */
+    const uint32_t            *positions; /* [rows] */
+    const uint64_t            *slots;     /* [rows] block * block_size + offset: where the row's K and V go */
+
+    /* what a benchmark counts */
+    uint32_t rows_prompt;  /* of rows, in unfinished or just finished prompts */
+    uint32_t rows_encoder; /* encoder tokens */
+    uint32_t rows_logits;  /* rows with at least one sample */
+    uint32_t preempted;    /* sequences put back while planning */
+    uint32_t running, waiting, paused;
+    uint32_t blocks_used, blocks_cached;
+    /* what a cost model reads: tokens whose K and V move once per sequence, and (row, token) pairs of attention */
+    uint64_t kv_tokens, kv_pairs;
+    uint64_t cross_tokens, cross_pairs;
+    uint64_t encoder_pairs; /* sum of the squares of the encoder inputs' lengths */
+} quire_plan;
+
+/* The host's answer for samples[i]. */
+typedef struct quire_sampled {
+    int32_t        token;
+    float          logprob;            /* comes back in the event */
+    int32_t        failed;             /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
+    const int32_t *candidates;         /* beam search: [2 * beam_width] best tokens of the row, best first, */
+    const float   *candidate_logprobs; /* and their log probabilities; else NULL */
+} quire_sampled;
+
+/* `options`: those of an engine; [scheduler], num_kv_blocks, block_size, enable_prefix_caching, enable_cross_sharing,
+ * extents, the speculative ones, max_model_len and allocator count. Copies both. ERR_INVALID, ERR_NO_MEMORY. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_planner_create(const quire_engine_options *options,
+                                                            const quire_planner_model  *model,
+                                                            quire_planner **planner_out, quire_error *error);
+
+/* Drops unfinished requests without events. NULL is allowed. */
+QUIRE_API void quire_planner_destroy(quire_planner *planner);
+
+/* As quire_engine_submit(). `now_ns` is the arrival: it orders and starts deadlines. ERR_INVALID also for
+ * request->logits, which are the host's own. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_planner_submit(quire_planner *planner, const quire_request *request,
+                                                            uint64_t now_ns, quire_request_id *id_out,
+                                                            quire_error *error);
+
+/* Ends a request early, also between plan and commit; its blocks are then kept until commit. ERR_NOT_FOUND. */
+QUIRE_API quire_status quire_planner_cancel(quire_planner *planner, quire_request_id id, uint64_t now_ns);
+
+/* Holds a request back whose reader is slow, and lets it go on. It keeps its blocks while nobody else needs them. */
+QUIRE_API quire_status quire_planner_pause(quire_planner *planner, quire_request_id id, uint64_t now_ns);
+QUIRE_API quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, uint64_t now_ns);
+
+/* The next step. ERR_FULL: poll until it returns 0 first. ERR_INVALID: the last plan is not committed yet. Deadlines
+ * may end requests, so poll even when there is nothing to run. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_planner_plan(quire_planner *planner, uint64_t now_ns,
+                                                          const quire_plan **plan_out, quire_error *error);
+
+/* The step has run: its tokens count, full blocks become findable, ended sequences give their blocks back. `count` must
+ * be the plan's sample_count. ERR_INVALID names the sample and changes nothing: commit again, or commit_failed. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit(quire_planner *planner, const quire_sampled *sampled,
+                                                            uint32_t count, uint64_t now_ns, quire_error *error);
+
+/* The step could not be run: nothing of it counts. The planner runs its members in halves until the one that makes
+ * steps fail is alone; that one ends with ERR_EXECUTION. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns,
+                                                                   quire_error *error);
+
+/* Moves up to `capacity` events, oldest first. FINISHED events have a quire_finish_detail, valid until the next call
+ * other than stats and explain; TOKEN events have none. */
+QUIRE_API size_t quire_planner_poll(quire_planner *planner, quire_event *events, size_t capacity);
+
+/* As quire_engine_explain(), at the time given. */
+QUIRE_API quire_status quire_planner_explain(const quire_planner *planner, quire_request_id id, uint64_t now_ns,
+                                             quire_explanation *explanation_out);
+
+/* The counters of scheduler and cache; those of time, threads and bytes are 0. */
+QUIRE_API void quire_planner_stats(const quire_planner *planner, quire_stats *stats);
+
+/* Forgets every cached block that no request uses. */
+QUIRE_API void quire_planner_flush_cache(quire_planner *planner);
+
+#endif
