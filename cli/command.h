@@ -22,6 +22,7 @@ enum {
 
 /* argv[0] is "quire NAME". Each returns an exit status. */
 int qr_command_bench(int argc, char **argv);
+int qr_command_compare(int argc, char **argv);
 int qr_command_generate(int argc, char **argv);
 int qr_command_kernel(int argc, char **argv);
 int qr_command_topo(int argc, char **argv);

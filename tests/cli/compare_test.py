@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""quire compare on made-up results with known ratios: verdicts, gates, exit statuses, refusals. compare_test.py QUIRE"""
+import copy
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+QUIRE = sys.argv.pop(1)
+JITTER = [0.0, 0.004, -0.003, 0.002, -0.004, 0.003, -0.001, 0.001]
+
+
+def summary(mean):
+    return {"unit": "ms", "n": 400, "mean": mean, "stdev": mean / 4, "min": 0, "max": 2 * mean,
+            "p": {"50": mean, "99": None}, "ci95": {"50": [mean * 0.98, mean * 1.02]}}
+
+
+def result(tokens=1000.0, ttft=50.0, runs=8, spread=1.0, **config):
+    """A result whose repetitions share a drift of 10 % a run and scatter on their own by JITTER * spread."""
+    made = []
+    for i in range(runs):
+        drift, own = 1 + 0.1 * i, 1 + spread * JITTER[(i + int(tokens)) % 8]
+        rate = tokens * drift * own
+        made.append({"repetition": i, "requests": {"due": 400},
+                     "throughput": {"output_tokens": {"value": rate, "unit": "tok/s", "ci95": [rate * .99, rate * 1.01]},
+                                    "goodput": {"value": None, "unit": "req/s"}},
+                     "latency": {"ttft": summary(ttft * own)}, "slo": {"attainment": 0.9}})
+    return {"schema": "quire.result/1", "partial": False, "validity": {"result": "VALID"},
+            "context": {"host": "n1", "started": "2026-01-31T12:00:00Z", "cpu": {"model": "X", "isa": "avx2"},
+                        "quire": {"build": "release"}},
+            "model": {"name": "tiny"}, "config": {"scheduler.max_num_seqs": 16, **config}, "runs": made}
+
+
+class Compare(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name, content):
+        at = pathlib.Path(self.folder.name, name)
+        at.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(at)
+
+    def compare(self, a, b, *options):
+        return subprocess.run([QUIRE, "compare", self.path("a.json", a), self.path("b.json", b), *options],
+                              capture_output=True, text=True, timeout=60)
+
+    def verdicts(self, a, b):
+        done = self.compare(a, b, "-o", "-")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {m["name"]: m for m in json.loads(done.stdout)["metrics"]}
+
+    def test_a_regression_is_worse_and_caught(self):
+        metrics = self.verdicts(result(1000), result(950, ttft=60))
+        self.assertEqual(metrics["output_tokens"]["verdict"], "worse")
+        self.assertAlmostEqual(metrics["output_tokens"]["ratio"], 0.95, delta=0.005)
+        self.assertEqual(metrics["ttft.mean"]["verdict"], "worse")
+        done = self.compare(result(1000), result(950), "--max-regression", "3%")
+        self.assertEqual(done.returncode, 3, done.stdout)
+        self.assertIn("FAILED output_tokens", done.stdout)
+
+    def test_an_improvement_is_better_for_rates_and_latencies(self):
+        metrics = self.verdicts(result(1000), result(1100, ttft=40))
+        self.assertEqual(metrics["output_tokens"]["verdict"], "better")
+        self.assertEqual(metrics["ttft.p50"]["verdict"], "better")
+
+    def test_no_change_passes(self):
+        self.assertEqual(self.verdicts(result(1000), result(1001))["output_tokens"]["verdict"], "same")
+        done = self.compare(result(1000), result(1001), "--max-regression", "3%", "--metric", "output_tokens",
+                            "--metric", "ttft.mean", "--strict")
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_unclear_passes_unless_strict(self):
+        a, b = result(1000, spread=8), result(971, spread=8)
+        self.assertEqual(self.compare(a, b, "--max-regression", "3%").returncode, 0)
+        strict = self.compare(a, b, "--max-regression", "3%", "--strict")
+        self.assertEqual(strict.returncode, 3, strict.stdout)
+        self.assertIn("unclear", strict.stdout)
+
+    def test_one_run_each_uses_the_intervals_within(self):
+        done = self.compare(result(1000, runs=1), result(900, runs=1))
+        self.assertIn("within one run each", done.stdout)
+        metric = self.verdicts(result(1000, runs=1), result(900, runs=1))["output_tokens"]
+        self.assertAlmostEqual(metric["ci95"][1] / metric["ratio"], 1.0141, delta=0.001)
+
+    def test_few_pairs_say_so(self):
+        self.assertIn("paired t", self.compare(result(runs=3), result(runs=3)).stdout)
+        self.assertIn("paired bootstrap", self.compare(result(), result()).stdout)
+
+    def test_the_shorter_side_decides_how_many_pairs(self):
+        self.assertIn("2 pairs", self.compare(result(runs=2), result(runs=5)).stdout)
+
+    def test_differences_are_named(self):
+        b = result(**{"scheduler.max_num_seqs": 32, "load.streams": 4})
+        b["context"]["quire"]["build"] = "debug"
+        out = self.compare(result(), b).stdout
+        self.assertIn("config scheduler.max_num_seqs: 16 -> 32", out)
+        self.assertIn("config load.streams: - -> 4", out)
+        self.assertIn('build build: "release" -> "debug"', out)
+
+    def test_no_gate_across_machines(self):
+        b = result()
+        b["context"]["cpu"]["model"] = "Y"
+        done = self.compare(result(), b, "--max-regression", "3%")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no gate across machines", done.stderr)
+        self.assertEqual(self.compare(result(), b).returncode, 0)
+
+    def test_no_gate_on_an_invalid_side(self):
+        b = result()
+        b["validity"]["result"] = "INVALID"
+        done = self.compare(result(), b, "--max-regression", "3%")
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("INVALID", done.stderr)
+
+    def test_what_is_no_result_is_refused(self):
+        foreign, empty = {"schema": "other/2"}, copy.deepcopy(result())
+        empty["runs"] = []
+        for bad, word in ((foreign, 'the schema is "other/2"'), ({}, 'the schema is ""'), (empty, "no runs"),
+                          ("{", "not JSON"), ("[1]", "the schema"), (json.dumps(result()) + "\n" + json.dumps(result()),
+                                                                     "several results")):
+            done = self.compare(result(), bad)
+            self.assertEqual(done.returncode, 2, bad)
+            self.assertIn(word, done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        gone = subprocess.run([QUIRE, "compare", "/nonexistent.json", "/nonexistent.json"], capture_output=True, text=True)
+        self.assertEqual(gone.returncode, 2)
+        self.assertIn("No such file", gone.stderr)
+
+    def test_wrong_options_are_usage(self):
+        for options in (["--max-regression", "x"], ["--metric", "ttft.mean"], ["--max-num-seqs", "4"],
+                        ["--max-regression", "3%", "--metric", "nothing"]):
+            self.assertEqual(self.compare(result(), result(), *options).returncode, 2, options)
+
+    def test_two_configurations_are_measured_in_turn(self):
+        base = "[model]\npreset = 'tiny'\n[workload]\nnum_prompts = 8\noutput_tokens = 8\nprompt_tokens = 8\n" \
+               "[run]\ncooldown = '0s'\nrepetitions = 2\n[output]\nprogress = 'none'\nlog_level = 'info'\n"
+        a, b = self.path("a.toml", base), self.path("b.toml", base + "[scheduler]\nmax_num_seqs = 2\n")
+        done = subprocess.run([QUIRE, "compare", "--run", a, b, "--seed", "3"], capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("config scheduler.max_num_seqs: 64", done.stdout)
+        self.assertIn("2 pairs", done.stdout)
+        self.assertEqual(done.stderr.count("quire: info: engine:"), 3)  # A, B stays open for its second turn, A
+        wrong = subprocess.run([QUIRE, "compare", "--run", a, self.path("c.toml", base.replace("repetitions = 2", ""))],
+                               capture_output=True, text=True)
+        self.assertEqual(wrong.returncode, 2)
+        self.assertIn("run.repetitions differs", wrong.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
