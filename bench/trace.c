@@ -15,7 +15,7 @@
 #include "bench/array.h"
 #include "bench/trace_servegen.h"
 
-enum { MAX_LINE = 64 * 1024, MAX_LENGTH = 1000000000 };
+enum { MAX_LINE = 64 * 1024, MAX_LENGTH = 1000000000, MAX_SPAN_S = 315360000 };
 
 typedef struct row {
     double   time_s;
@@ -275,6 +275,9 @@ static quire_status select_rows(qr_trace *trace, const selection *by, const char
         if (value.time_s < by->start_s || (by->duration_s > 0 && value.time_s >= by->start_s + by->duration_s))
             continue;
         value.time_s = (value.time_s - by->start_s) * by->time_scale;
+        if (value.time_s > MAX_SPAN_S)
+            return qr_fail(error, QUIRE_ERR_FORMAT, "%s: request %zu: due after %.9g s, the most is %d (ten years)",
+                           path, i + 1, value.time_s, MAX_SPAN_S);
         if (by->length_scale != 1) value.hash_count = (uint32_t)(value.hash_count * fmin(1, by->length_scale));
         value.prompt = scaled(value.prompt, by->length_scale);
         value.output = scaled(value.output, by->length_scale);

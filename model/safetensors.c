@@ -279,11 +279,12 @@ static quire_status open_shard(qr_safetensors *files, const char *path, const ch
     QR_TRY(read_header(files, s, error));
     const entry_reader r = {s->label, 8 + s->header_bytes, s->file.size, error};
     QR_TRY(parse_header(files, number, &r));
-    qr_tensor     *tensors = files->tensors + first;
-    const uint32_t count   = files->count - first;
-    if (count > 0) qsort(tensors, count, sizeof *tensors, by_name);
+    const uint32_t count = files->count - first;
+    if (count == 0) return check_cover(&r, NULL, 0);
+    qr_tensor *tensors = files->tensors + first;
+    qsort(tensors, count, sizeof *tensors, by_name);
     QR_TRY(check_distinct(files, tensors, count, error));
-    if (count > 0) qsort(tensors, count, sizeof *tensors, by_offset);
+    qsort(tensors, count, sizeof *tensors, by_offset);
     return check_cover(&r, tensors, count);
 }
 
