@@ -184,7 +184,9 @@ static void layout(quire_engine *engine, qr_arena *arena)
     qr_outbox_layout(&engine->outbox, arena, &outbox, &engine->ledger);
     qr_batch_builder_layout(&engine->builder, arena, &batch);
     layout_sampling(&engine->sampling, arena, samples, qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
-    engine->samplers = QR_ARENA_TAKE(arena, qr_sampler *, engine->thread_count);
+    engine->samplers   = QR_ARENA_TAKE(arena, qr_sampler *, engine->thread_count);
+    engine->mask_words = options->mask.fill ? qr_ceil_div_u32(engine->facts.vocab_size, 32) : 0;
+    engine->masks      = QR_ARENA_TAKE(arena, uint32_t, (size_t)engine->thread_count * engine->mask_words);
 }
 
 static quire_status create_buffers(quire_engine *engine, quire_error *error)

@@ -49,12 +49,19 @@ static quire_status check_logits(const quire_engine *engine, const quire_request
                    request->logits);
 }
 
+static quire_status check_mask(const quire_engine *engine, const quire_request *request, quire_error *error)
+{
+    if (!request->masked || engine->options.mask.fill != NULL) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "request: masked: %d, but this engine has no mask hook", request->masked);
+}
+
 static quire_status validate(const quire_engine *engine, const quire_request *request, quire_request *copy,
                              quire_error *error)
 {
     QR_TRY(qr_options_copy("quire_request", request, sizeof request->size, copy, sizeof *copy, error));
     if (copy->prompt_count == 0) copy->prompt = NULL; /* encoder-decoder: the model's start token */
     QR_TRY(qr_scheduler_validate(&engine->scheduler_options, copy, error));
+    QR_TRY(check_mask(engine, copy, error));
     return check_logits(engine, copy, error);
 }
 

@@ -43,6 +43,8 @@ struct quire_engine {
     /* the driver's */
     qr_batch_builder builder;
     qr_sampler     **samplers; /* [thread_count] */
+    uint32_t        *masks;    /* [thread_count][mask_words], if there is a mask hook */
+    uint32_t         mask_words;
     uint32_t         thread_count;
     qr_sampling      sampling;
     const qr_plan   *plan;

@@ -163,14 +163,38 @@ static bool regulate(quire_engine *engine, uint64_t now_ns)
 
 /* ---- sampling --------------------------------------------------------------------------------------------------- */
 
+/* The thread's mask, filled by the host's hook; NULL: the request has none. */
+static const uint32_t *fill_mask(quire_engine *engine, uint32_t thread, uint32_t i, const float *logits)
+{
+    const qr_plan_sample   *sample = &engine->plan->samples[i];
+    const qr_sequence_view *view   = &engine->builder.views[sample->entry];
+    if (!view->request->masked) return NULL;
+    const qr_record     *record  = view->request->user_data;
+    const uint32_t       certain = view->prompt_count + view->output_count;
+    const quire_mask_row row     = {.request      = view->id,
+                                    .user_data    = record->user_data,
+                                    .sequence     = sample->sequence_index,
+                                    .vocab_size   = engine->facts.vocab_size,
+                                    .tokens       = view->tokens,
+                                    .token_count  = sample->position,
+                                    .prompt_count = view->prompt_count,
+                                    .drafts       = sample->position - certain,
+                                    .logits       = logits};
+    uint32_t            *mask    = engine->masks + (size_t)thread * engine->mask_words;
+    memset(mask, 0xff, engine->mask_words * sizeof *mask);
+    engine->options.mask.fill(engine->options.mask.context, &row, mask);
+    return mask;
+}
+
 static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
 {
     const qr_plan_sample   *sample   = &engine->plan->samples[i];
     const qr_sequence_view *view     = &engine->builder.views[sample->entry];
     qr_sampling            *sampling = &engine->sampling;
     const size_t            vocab    = engine->facts.vocab_size;
+    const float            *logits   = engine->logits + engine->builder.sample_logits[i] * vocab;
     const qr_sample_input   input    = {
-             .logits         = engine->logits + engine->builder.sample_logits[i] * vocab,
+             .logits         = logits,
              .request        = view->request,
              .tokens         = view->tokens,
              .token_count    = sample->position,
@@ -180,6 +204,7 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
              .mask_stops     = sample->mask_stops,
              .eos            = engine->facts.eos_token_ids,
              .eos_count      = engine->facts.eos_count,
+             .mask           = engine->mask_words > 0 ? fill_mask(engine, thread, i, logits) : NULL,
     };
     qr_sample_output output = {.top_tokens   = sampling->top_tokens + (size_t)i * sampling->top,
                                .top_logprobs = sampling->top_logprobs + (size_t)i * sampling->top};
@@ -193,11 +218,16 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
                                                  .candidate_logprobs = beams ? output.top_logprobs : NULL};
 }
 
-/* Rows are dealt to the threads in turn; each result has its own place. */
+/* Rows are dealt to the threads in turn; each result has its own place. With a mask hook whole sequences are dealt, so
+ * that the hook sees the tokens of one in order. */
 static void sample_rows(void *context, uint32_t thread, uint32_t thread_count)
 {
-    quire_engine *engine = context;
-    for (uint32_t i = thread; i < engine->plan->sample_count; i += thread_count) sample_one(engine, thread, i);
+    quire_engine  *engine = context;
+    const qr_plan *plan   = engine->plan;
+    for (uint32_t i = 0; i < plan->sample_count; i++) {
+        const uint32_t turn = engine->mask_words > 0 ? plan->samples[i].entry : i;
+        if (turn % thread_count == thread) sample_one(engine, thread, i);
+    }
 }
 
 /* ---- the step --------------------------------------------------------------------------------------------------- */

@@ -110,7 +110,7 @@ static bool needs_processing(const qr_sample_input *input)
 {
     const quire_request *request = input->request;
     return has_penalty(&request->sampling) || request->logit_bias_count > 0 || request->allowed_count > 0 ||
-           request->banned_count > 0 || input->mask_stops;
+           request->banned_count > 0 || input->mask_stops || input->mask != NULL;
 }
 
 static bool in_vocabulary(const qr_sampler *sampler, int32_t token)
@@ -167,6 +167,16 @@ static void mask_all_but(qr_sampler *sampler, const int32_t *tokens, uint32_t co
     }
 }
 
+static void mask_cleared_bits(qr_sampler *sampler, const uint32_t *mask)
+{
+    for (uint32_t start = 0; start < sampler->vocab; start += 32) {
+        const uint32_t bits = mask[start / 32], end = qr_min_u32(32, sampler->vocab - start);
+        if (bits == UINT32_MAX) continue;
+        for (uint32_t i = 0; i < end; i++)
+            if ((bits >> i & 1) == 0) sampler->processed[start + i] = -INFINITY;
+    }
+}
+
 /* The logits to choose from: the raw ones, or `processed`. */
 static const float *process(qr_sampler *sampler, const qr_sample_input *input)
 {
@@ -181,6 +191,7 @@ static const float *process(qr_sampler *sampler, const qr_sample_input *input)
         mask_listed(sampler, input->eos, input->eos_count);
         mask_listed(sampler, request->stop, request->stop_count);
     }
+    if (input->mask != NULL) mask_cleared_bits(sampler, input->mask);
     return sampler->processed;
 }
 
@@ -439,8 +450,10 @@ void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_outp
 
     const uint32_t want = qr_min_u32(beams ? 2 * request->beam_width : request->logprobs, sampler->top);
     if (want == 0) return;
-    if (beams)
+    if (beams) {
         list_log_softmax(sampler, logits, greatest, want, output);
-    else
+        for (uint32_t i = output->top_count; i < want; i++)
+            output->top_tokens[i] = 0, output->top_logprobs[i] = -INFINITY;
+    } else
         list_log_softmax(sampler, input->logits, raw_greatest, want, output);
 }

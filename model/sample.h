@@ -17,6 +17,7 @@ typedef struct qr_sample_input {
     bool                 mask_stops;               /* eos and stop ids may not be chosen */
     const int32_t       *eos;                      /* [eos_count] */
     uint32_t             eos_count;
+    const uint32_t      *mask; /* [ceil(vocab / 32)] bit t % 32 of word t / 32: t may be chosen; NULL: all may */
 } qr_sample_input;
 
 typedef struct qr_sample_output {
@@ -25,7 +26,8 @@ typedef struct qr_sample_output {
     bool     failed;       /* non-finite logits, or every token masked */
     uint32_t top_count;    /* what was asked for: logprobs, or 2 * beam_width */
     int32_t *top_tokens;   /* [capacity of the scratch] most likely first, ties by lower id */
-    float   *top_logprobs; /* of log softmax: raw logits for logprobs; processed ones for beams */
+    float   *top_logprobs; /* of log softmax: raw logits for logprobs; processed ones for beams. What a beam search
+                            * asked for and the masks left nothing for is token 0 with -INFINITY */
 } qr_sample_output;
 
 /* Per-thread scratch for a vocabulary and at most `top` listed tokens; allocated once. */

@@ -5,7 +5,8 @@
  *   driver  from one thread at a time: the one that gives its time to compute
  *   reader  from one thread at a time: the one that takes events
  *   owner   when no other call on the object is in progress
- * Driver and reader may be the same thread. No call runs user code except the logger.
+ * Driver and reader may be the same thread. No call runs user code except the logger
+ * and, in step, the mask hook.
  *
  * Memory. Everything is allocated in create; submit, step and poll allocate nothing.
  *
@@ -96,6 +97,7 @@ typedef struct quire_engine_options {
     uint32_t        prompt_lookup_max;      /* longest n-gram; 0 = 4 */
     quire_allocator allocator;
     quire_logger    logger;
+    quire_mask_hook mask; /* for requests with `masked` */
 } quire_engine_options;
 
 /* What the last step did. rows == 0: there was nothing to do. Times in ns, bytes and flops as counted by the plan. */

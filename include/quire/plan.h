@@ -113,9 +113,9 @@ typedef struct quire_plan {
 /* The host's answer for samples[i]. */
 typedef struct quire_sampled {
     int32_t        token;
-    float          logprob;            /* comes back in the event */
-    int32_t        failed;             /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
-    const int32_t *candidates;         /* beam search: [2 * beam_width] best tokens of the row, best first, */
+    float          logprob;    /* comes back in the event */
+    int32_t        failed;     /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
+    const int32_t *candidates; /* beam search: [2 * beam_width] best tokens of the row, best first; -INFINITY: none, */
     const float   *candidate_logprobs; /* and their log probabilities; else NULL */
 } quire_sampled;
 

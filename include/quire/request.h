@@ -82,7 +82,35 @@ typedef struct quire_request {
     uint64_t                queue_deadline_ns;         /* from submit until the first step; 0 = none */
     uint64_t                deadline_ns;               /* from submit until the end; 0 = none */
     void                   *user_data;                 /* comes back in every event of this request */
+    int32_t                 masked; /* nonzero: the engine's mask hook says for each token which ids are allowed */
 } quire_request;
+
+/* A token about to be chosen, as the mask hook sees it. Valid during the call. */
+typedef struct quire_mask_row {
+    quire_request_id request;
+    void            *user_data;
+    uint32_t         sequence; /* 0..n-1; the beams of a search change places, so judge those by their tokens */
+    uint32_t         vocab_size;
+    const int32_t   *tokens;       /* [token_count] prompt, output, then drafts */
+    uint32_t         token_count;  /* the position that the chosen token will have */
+    uint32_t         prompt_count; /* of tokens */
+    uint32_t         drafts;       /* of tokens, the last so many are guesses which this step may reject */
+    const float     *logits;       /* [vocab_size] raw */
+} quire_mask_row;
+
+/* Structured output: `fill` says which tokens may follow, one bit each, token t at bit t % 32 of allowed[t / 32]. All
+ * bits are set when it is called; it clears those that are not allowed. What allowed, banned and min_tokens of the
+ * request forbid stays forbidden. If no token is left, the request ends with ERR_EXECUTION.
+ *
+ * Called during step, by the compute threads: at the same time for different sequences, one after the other in
+ * ascending position for the tokens of one sequence. With drafts a position may be asked for again in a later step,
+ * with other tokens before it; otherwise each is asked for once, preemption or not. A mask that depends on the tokens
+ * alone gives the same output in every batch, with drafts or without. It must not call the engine, block, or end the
+ * thread. */
+typedef struct quire_mask_hook {
+    void *context;
+    void (*fill)(void *context, const quire_mask_row *row, uint32_t *allowed); /* NULL: no hook */
+} quire_mask_hook;
 
 typedef enum quire_event_kind {
     QUIRE_EVENT_TOKEN    = 1,

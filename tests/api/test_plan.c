@@ -125,6 +125,7 @@ static void sample_one(host *h, const quire_plan *plan, uint32_t i)
     const quire_plan_sequence *s      = &plan->sequences[sample->entry];
     const uint64_t             hash   = prefix_hash(s->request, s->tokens, sample->position);
     assert_in_range(sample->row, s->row_start, s->row_start + s->row_count - 1);
+    assert_int_equal(sample->index, sample->position - s->request->prompt_count);
     h->sampled[i] =
         (quire_sampled){.token = choose(h, hash, s->request, sample->sequence, sample->mask_stops), .logprob = -1};
     if (s->request->beam_width <= 1) return;
@@ -401,6 +402,23 @@ static void a_beam_search_takes_candidates(void **state)
     assert_true(j->last);
     for (int k = 0; k < 2; k++) assert_int_equal(j->streams[k].count, 10);
     assert_true(j->streams[0].detail.score >= j->streams[1].detail.score);
+    close_host(h);
+}
+
+static void samples_say_when_min_tokens_forbids_an_end(void **state)
+{
+    (void)state;
+    static const int32_t       stop[]  = {0, 1, 2, 3, 4, 6, 7, 8, 9};
+    const quire_engine_options options = small_options();
+    const quire_planner_model  model   = small_model(100);
+    host                      *h       = open_host(&options, &model);
+    h->token_below                     = 12; /* most tokens would end it */
+    job *j = submit(h, (quire_request){.min_tokens = 10, .max_tokens = 30, .stop = stop, .stop_count = 9}, 8);
+    run_all(h);
+    const stream *s = &j->streams[0];
+    assert_int_equal(s->finish, QUIRE_FINISH_STOP);
+    assert_in_range(s->count, 10, 29);
+    for (uint32_t i = 0; i + 1 < s->count; i++) assert_true(s->tokens[i] >= 10);
     close_host(h);
 }
 
@@ -792,6 +810,7 @@ int main(void)
         cmocka_unit_test(a_sliding_window_leaves_blocks_behind),
         cmocka_unit_test(encoder_inputs_are_run_once_and_shared),
         cmocka_unit_test(a_beam_search_takes_candidates),
+        cmocka_unit_test(samples_say_when_min_tokens_forbids_an_end),
         cmocka_unit_test(the_same_calls_give_the_same_plans),
         cmocka_unit_test(an_engine_and_a_planner_decide_alike),
         cmocka_unit_test(all_times_are_the_hosts),

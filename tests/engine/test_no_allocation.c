@@ -75,6 +75,12 @@ static void deallocate(void *context, void *pointer, size_t size)
     free(pointer);
 }
 
+static void forbid_one(void *context, const quire_mask_row *row, uint32_t *allowed)
+{
+    (void)context;
+    allowed[0] &= ~(1u << row->token_count % 32);
+}
+
 static quire_engine *create(quire_model **model_out)
 {
     const quire_allocator      allocator = {.allocate = allocate, .deallocate = deallocate};
@@ -87,7 +93,8 @@ static quire_engine *create(quire_model **model_out)
                                             .bind                   = QUIRE_BIND_NONE,
                                             .max_logits_in_flight   = 4,
                                             .allocator              = allocator,
-                                            .logger                 = {.level = QUIRE_LOG_ERROR}};
+                                            .logger                 = {.level = QUIRE_LOG_ERROR},
+                                            .mask                   = {.fill = forbid_one}};
     quire_engine              *engine    = NULL;
     quire_error                error     = {0};
     if (quire_model_synthetic("tiny", &model, model_out, &error) != QUIRE_OK ||
@@ -116,7 +123,8 @@ static int submit_a_bit_of_everything(quire_engine *engine)
                .sampling         = {.temperature = i % 3 ? 1 : 0, .top_p = 0.9f, .repetition_penalty = 1.1f},
                .logprobs         = 5,
                .logits           = i % 4 ? QUIRE_LOGITS_NONE : QUIRE_LOGITS_LAST,
-               .tenant           = i % 2 ? "a" : "b"};
+               .tenant           = i % 2 ? "a" : "b",
+               .masked           = i % 3 == 1};
         accepted += quire_engine_submit(engine, &request, &id, NULL) == QUIRE_OK;
         if (i % 5 == 4) (void)quire_engine_cancel(engine, id);
     }

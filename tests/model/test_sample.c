@@ -328,7 +328,37 @@ static void beams_get_twice_their_width_of_processed_logprobs(void **state)
     request.banned_count = 97;
     output               = run(sampler, &(qr_sample_input){.logits = logits, .request = &request});
     assert_int_equal(output.top_count, 3);
+    for (int i = 3; i < 8; i++) /* a beam search reads twice its width: what nothing is left for never wins */
+        assert_true(output.top_logprobs[i] == -INFINITY);
     qr_sampler_destroy(sampler);
+}
+
+static void a_mask_leaves_the_set_bits_alone(void **state)
+{
+    (void)state;
+    enum { SMALL = 77 }; /* not a whole number of words */
+    float logits[SMALL];
+    for (uint32_t round = 0; round < 200; round++) {
+        uint32_t mask[3] = {0};
+        int32_t  best    = -1;
+        bell_shaped(logits, SMALL, 3);
+        for (int32_t t = 0; t < SMALL; t++) {
+            if (random_below(4) > 0 && t != (int32_t)(round % SMALL)) continue;
+            mask[t / 32] |= 1u << t % 32;
+            if (best < 0 || logits[t] > logits[best]) best = t;
+        }
+        const quire_request greedy = {0}, warm = {.sampling = {.temperature = 5, .seed = round}};
+        qr_sampler         *sampler = sampler_of(SMALL);
+        qr_sample_input     input   = {.logits = logits, .request = &greedy, .mask = mask};
+        assert_int_equal(run(sampler, &input).token, best);
+        input.request       = &warm;
+        const int32_t drawn = run(sampler, &input).token;
+        assert_true(mask[drawn / 32] >> drawn % 32 & 1);
+        memset(mask, 0, sizeof mask);
+        mask[2] = ~0u << (SMALL % 32); /* only bits that are no tokens */
+        assert_true(run(sampler, &input).failed);
+        qr_sampler_destroy(sampler);
+    }
 }
 
 static void a_non_finite_logit_fails_the_row(void **state)
@@ -409,6 +439,7 @@ int main(void)
         cmocka_unit_test(draws_follow_the_probabilities),
         cmocka_unit_test(the_list_is_sorted_and_ties_go_to_the_lower_id),
         cmocka_unit_test(beams_get_twice_their_width_of_processed_logprobs),
+        cmocka_unit_test(a_mask_leaves_the_set_bits_alone),
         cmocka_unit_test(a_non_finite_logit_fails_the_row),
         cmocka_unit_test(a_row_whose_tokens_are_all_masked_fails),
         cmocka_unit_test(a_filter_that_reaches_into_the_tail_draws_from_it),
