@@ -43,8 +43,10 @@ bool qr_result_is_valid(const qr_result *result);
 /* At most 100 columns. */
 void qr_result_table(const qr_result *result, FILE *to);
 
-/* Writes a file by its suffix: .json .csv .md .requests.jsonl .steps.jsonl .vllm.json; whole, or not at all. "-" = JSON
- * on stdout. ERR_INVALID: another suffix; ERR_IO. */
+#define QR_RESULT_SUFFIXES ".json .html .csv .md .requests.jsonl .steps.jsonl"
+
+/* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
+ * suffix; ERR_IO. */
 quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
 bool         qr_result_knows_suffix(const char *path);
 bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */

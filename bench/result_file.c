@@ -1,13 +1,11 @@
-/* Result files: the suffix chooses the format; a file is written beside its name, flushed and renamed, so that it is
- * the old one or a whole new one. */
+/* Result files: the suffix chooses the format. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "bench/json_text.h"
 #include "bench/result_json.h"
+#include "bench/whole_file.h"
 
 typedef bool writer(const qr_result *result, FILE *to);
 
@@ -76,6 +74,7 @@ static const struct {
 } formats[] = {{".requests.jsonl", write_requests}, /* longer suffixes first */
                {".steps.jsonl", write_steps},
                {".json", write_json},
+               {".html", qr_result_html},
                {".csv", write_csv},
                {".md", write_markdown}};
 
@@ -94,38 +93,25 @@ static writer *format_of(const char *path)
 
 bool qr_result_knows_suffix(const char *path) { return strcmp(path, "-") == 0 || format_of(path) != NULL; }
 
-static quire_status failed(const char *path, quire_error *error)
-{
-    return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
-}
+typedef struct job {
+    const qr_result *result;
+    writer          *write;
+} job;
 
-static quire_status write_whole(writer *write, const qr_result *result, const char *path, const char *temporary,
-                                quire_error *error)
+static bool write_job(const void *what, FILE *to)
 {
-    FILE *to = fopen(temporary, "w");
-    if (to == NULL) return failed(temporary, error);
-    const bool written = write(result, to) && fflush(to) == 0 && fsync(fileno(to)) == 0;
-    const int  reason  = errno;
-    const bool closed  = fclose(to) == 0;
-    if (!written) errno = reason;
-    if (written && closed && rename(temporary, path) == 0) return QUIRE_OK;
-    const quire_status status = failed(path, error);
-    unlink(temporary);
-    return status;
+    const job *j = what;
+    return j->write(j->result, to);
 }
 
 quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error)
 {
-    char    temporary[4096];
-    writer *write = strcmp(path, "-") == 0 ? write_json : format_of(path);
-    if (write == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "%s: the suffix is none of .json .csv .md .requests.jsonl .steps.jsonl", path);
-    if (strcmp(path, "-") == 0)
-        return write(result, stdout) && fflush(stdout) == 0 ? QUIRE_OK : failed("stdout", error);
-    if ((size_t)snprintf(temporary, sizeof temporary, "%s.partial", path) >= sizeof temporary)
-        return qr_fail(error, QUIRE_ERR_INVALID, "%.60s...: the path is longer than %zu bytes", path, sizeof temporary);
-    return write_whole(write, result, path, temporary, error);
+    const job to_do = {result, strcmp(path, "-") == 0 ? write_json : format_of(path)};
+    if (to_do.write == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: the suffix is none of " QR_RESULT_SUFFIXES, path);
+    if (strcmp(path, "-") != 0) return qr_file_write_whole(path, write_job, &to_do, error);
+    if (to_do.write(result, stdout) && fflush(stdout) == 0) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_IO, "stdout: %s", strerror(errno));
 }
 
 void qr_result_deinit(qr_result *result)

@@ -8,6 +8,9 @@
 
 json_t *qr_result_json(const qr_result *result);
 json_t *qr_request_json(const qr_result *result, uint32_t run, size_t index);
+/* The page of `quire report` for one result. False: out of memory, or the file does not take it. */
+bool qr_result_html(const qr_result *result, FILE *to);
+
 json_t *qr_step_json(const quire_step *step, uint32_t run);
 
 #endif

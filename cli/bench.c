@@ -15,8 +15,7 @@ enum { MAX_FILES = 16 };
 
 static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0,
-     "also write FILE; the suffix chooses: .json .csv .md .requests.jsonl .steps.jsonl; - = JSON on stdout. Repeatable",
-     4},
+     "also write FILE; the suffix chooses: " QR_RESULT_SUFFIXES "; - = JSON on stdout. Repeatable", 4},
     {0},
 };
 
@@ -109,7 +108,7 @@ static bool is_runnable(const settings *s, const quire_config *config)
         const char *slash = strrchr(path, '/');
         snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
         if (!qr_result_knows_suffix(path))
-            qr_complain("output.files: %s: the suffix is none of .json .csv .md .requests.jsonl .steps.jsonl", path);
+            qr_complain("output.files: %s: the suffix is none of " QR_RESULT_SUFFIXES, path);
         else if (strcmp(path, "-") != 0 && access(folder, W_OK) != 0)
             qr_complain("output.files: %s: %s", path, strerror(errno));
         else

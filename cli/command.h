@@ -24,6 +24,7 @@ enum {
 int qr_command_bench(int argc, char **argv);
 int qr_command_compare(int argc, char **argv);
 int qr_command_generate(int argc, char **argv);
+int qr_command_report(int argc, char **argv);
 int qr_command_kernel(int argc, char **argv);
 int qr_command_topo(int argc, char **argv);
 int qr_command_check(int argc, char **argv);

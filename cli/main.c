@@ -16,6 +16,7 @@ static const struct command {
     {"generate", qr_command_generate, "decode requests from JSON Lines to JSON Lines"},
     {"bench", qr_command_bench, "measure a workload; a table and result files"},
     {"compare", qr_command_compare, "two results: ratios with intervals, and a gate against regressions"},
+    {"report", qr_command_report, "one HTML page from result files"},
     {"kernel", qr_command_kernel, "micro-benchmarks of the parts: projection, scheduler"},
     {"topo", qr_command_topo, "the machine, the CPUs allowed, the placement that would be used"},
     {"check", qr_command_check, "check a configuration and a model; forecast the memory"},

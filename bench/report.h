@@ -1,0 +1,30 @@
+/* One HTML page from results: readable without scripts, drawn with Chart.js, complete in itself.
+ *
+ * The page, its style and its script are the files in bench/report/; CMake embeds them. */
+#ifndef QR_BENCH_REPORT_H
+#define QR_BENCH_REPORT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "quire/status.h"
+
+enum { QR_REPORT_MAX_RESULTS = 256 };
+
+typedef struct qr_report qr_report;
+
+quire_status qr_report_create(qr_report **report_out, quire_error *error);
+void         qr_report_destroy(qr_report *report); /* NULL is allowed */
+
+/* Adds the result of a `.json` file, or each of a sweep's `.jsonl`, with the request and step logs that the result
+ * names or that lie beside it as NAME.requests.jsonl, NAME.steps.jsonl. ERR_IO: cannot be read. ERR_FORMAT: no
+ * quire.result/1, or a broken log; the message names file and line. ERR_INVALID: too many results. */
+quire_status qr_report_read(qr_report *report, const char *path, quire_error *error);
+
+/* False: out of memory, or the file does not take it (errno). */
+bool qr_report_write(const qr_report *report, FILE *to);
+
+/* The same into a file, whole or not at all. ERR_IO. */
+quire_status qr_report_save(const qr_report *report, const char *path, quire_error *error);
+
+#endif

@@ -1,0 +1,75 @@
+/* quire report: one HTML page from result files. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/report.h"
+#include "cli/command.h"
+
+static const struct argp_option options[] = {
+    {"output", 'o', "OUT.html", 0, "the page to write; - = stdout (default: report.html)", 0},
+    {0},
+};
+
+typedef struct settings {
+    const char *output;
+    const char *files[QR_REPORT_MAX_RESULTS];
+    unsigned    file_count;
+} settings;
+
+static error_t parse(int option, char *value, struct argp_state *state)
+{
+    settings *s = state->input;
+    switch (option) {
+    case 'o': s->output = value; return 0;
+    case ARGP_KEY_ARG:
+        if (s->file_count == QR_REPORT_MAX_RESULTS) argp_error(state, "more than %d files", QR_REPORT_MAX_RESULTS);
+        s->files[s->file_count++] = value;
+        return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "no result files"); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static quire_status publish(const qr_report *report, const char *path, quire_error *error)
+{
+    if (strcmp(path, "-") != 0) return qr_report_save(report, path, error);
+    if (qr_report_write(report, stdout)) return QUIRE_OK;
+    error->status = QUIRE_ERR_IO;
+    snprintf(error->message, sizeof error->message, "stdout: the page could not be written");
+    return QUIRE_ERR_IO;
+}
+
+/* Every file is read and checked before anything is written. A file that is no result is a usage error. */
+static int report_on(const settings *s, qr_report *report)
+{
+    quire_error error = {0};
+    for (unsigned i = 0; i < s->file_count; i++)
+        if (qr_report_read(report, s->files[i], &error) != QUIRE_OK) {
+            qr_report_error(&error);
+            return error.status == QUIRE_ERR_NO_MEMORY ? QR_EXIT_FAILED : QR_EXIT_USAGE;
+        }
+    return publish(report, s->output, &error) == QUIRE_OK ? QR_EXIT_OK : qr_report_error(&error);
+}
+
+int qr_command_report(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options  = options,
+        .parser   = parse,
+        .args_doc = "RESULT...",
+        .doc      = "Make one HTML page from results of quire bench (.json) or quire sweep (.jsonl).\v"
+                    "Request and step logs are found by the names in a result, or beside it as NAME.requests.jsonl and "
+                    "NAME.steps.jsonl. The page needs no network; its tables can be read without scripts.\n\n"
+                    "  quire bench --model tiny -o r.json -o r.requests.jsonl -o r.steps.jsonl\n"
+                    "  quire report r.json -o r.html\n\n"
+                    "Exit status: 0 done, 1 the page could not be written, 2 usage, or a file that is no result.",
+    };
+    settings    s      = {.output = "report.html"};
+    qr_report  *report = NULL;
+    quire_error error  = {0};
+    argp_parse(&argp, argc, argv, 0, NULL, &s);
+    const int status = qr_report_create(&report, &error) == QUIRE_OK ? report_on(&s, report) : qr_report_error(&error);
+    qr_report_destroy(report);
+    return status;
+}
