@@ -1,32 +1,126 @@
 /* quire kernel: micro-benchmarks of the parts, arms interleaved in one run. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "bench/micro/micro.h"
 #include "cli/command.h"
 
-enum { OPTION_ISA = 0x3001, OPTION_ROUNDS, OPTION_STEPS };
+enum {
+    OPTION_ISA = 0x3001,
+    OPTION_CPUS,
+    OPTION_THREADS,
+    OPTION_ROUNDS,
+    OPTION_JSON,
+    OPTION_STEPS,
+    OPTION_DTYPE,
+    OPTION_ROWS,
+    OPTION_Q_HEADS,
+    OPTION_KV_HEADS,
+    OPTION_HEAD_DIM,
+    OPTION_CONTEXT,
+    OPTION_SEQUENCES,
+    OPTION_LENGTHS,
+    OPTION_RUN_LENGTH,
+    OPTION_BLOCK_SIZE,
+};
 
 typedef struct settings {
-    const char *what, *isa;
-    unsigned    rounds, steps;
+    const char      *what;
+    qr_micro_options micro;
+    unsigned         steps;
 } settings;
 
-static unsigned number(const struct argp_state *state, const char *flag, const char *text)
+static uint64_t number(struct argp_state *state, const char *flag, const char *text, char **end, uint64_t most)
 {
-    char               *end;
-    const unsigned long value = strtoul(text, &end, 10);
-    if (*end != '\0' || value < 1 || value > 1000000) argp_error(state, "%s %s: not in 1..1000000", flag, text);
-    return (unsigned)value;
+    errno                          = 0;
+    const unsigned long long value = strtoull(text, end, 10);
+    if (*end == text || errno != 0 || text[0] == '-' || value > most)
+        argp_error(state, "%s %s: not a whole number up to %llu", flag, text, (unsigned long long)most);
+    return value;
+}
+
+static uint32_t whole(struct argp_state *state, const char *flag, const char *text, uint32_t least, uint32_t most)
+{
+    char          *end;
+    const uint64_t value = number(state, flag, text, &end, most);
+    if (*end != '\0' || value < least) argp_error(state, "%s %s: not in %u..%u", flag, text, least, most);
+    return (uint32_t)value;
+}
+
+/* "512", "64K", "1M": bytes where `units`. */
+static uint64_t item(struct argp_state *state, const char *flag, const char *text, char **end, bool units)
+{
+    uint64_t value = number(state, flag, text, end, 1u << 30);
+    if (units && (**end == 'K' || **end == 'M')) value <<= *(*end)++ == 'K' ? 10 : 20;
+    return value;
+}
+
+static void list(struct argp_state *state, const char *flag, const char *text, bool units, qr_micro_list *to)
+{
+    for (to->count = 0;;) {
+        char *end;
+        if (to->count == QR_MICRO_LIST_MAX) argp_error(state, "%s: more than %d values", flag, QR_MICRO_LIST_MAX);
+        to->values[to->count++] = item(state, flag, text, &end, units);
+        if (!units && to->values[to->count - 1] == 0) argp_error(state, "%s: 0 is below the minimum 1", flag);
+        if (*end == '\0') return;
+        if (*end != ',') argp_error(state, "%s: \"%s\" is not a list of numbers", flag, text);
+        text = end + 1;
+    }
+}
+
+static void dtypes(struct argp_state *state, const char *text, qr_micro_list *to)
+{
+    static const char *const names[] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
+    for (to->count = 0;;) {
+        const size_t length = strcspn(text, ",");
+        uint32_t     dtype  = QR_F32;
+        while (dtype <= QR_INT8 && (strlen(names[dtype]) != length || strncmp(names[dtype], text, length) != 0))
+            dtype++;
+        if (dtype > QR_INT8 || to->count > QR_INT8) argp_error(state, "--dtype %s: a list of f32 | bf16 | int8", text);
+        to->values[to->count++] = dtype;
+        if (text[length] == '\0') return;
+        text += length + 1;
+    }
+}
+
+static void lengths(struct argp_state *state, const char *text, qr_micro_options *micro)
+{
+    char *end;
+    micro->shortest = (uint32_t)number(state, "--lengths", text, &end, 1u << 24);
+    if (*end != ':') argp_error(state, "--lengths %s: expected SHORTEST:LONGEST", text);
+    micro->longest = whole(state, "--lengths", end + 1, 1, 1u << 24);
+}
+
+static error_t parse_kernel(int option, const char *value, struct argp_state *state)
+{
+    qr_micro_options *m = &((settings *)state->input)->micro;
+    switch (option) {
+    case OPTION_DTYPE: dtypes(state, value, &m->dtypes); return 0;
+    case OPTION_ROWS: list(state, "--rows", value, false, &m->rows); return 0;
+    case OPTION_Q_HEADS: list(state, "--q-heads", value, false, &m->q_heads); return 0;
+    case OPTION_KV_HEADS: m->kv_heads = whole(state, "--kv-heads", value, 1, 1024); return 0;
+    case OPTION_HEAD_DIM: m->head_dim = whole(state, "--head-dim", value, 8, 256); return 0;
+    case OPTION_CONTEXT: m->context = whole(state, "--context", value, 1, 1u << 24); return 0;
+    case OPTION_SEQUENCES: m->sequences = whole(state, "--sequences", value, 1, 65536); return 0;
+    case OPTION_LENGTHS: lengths(state, value, m); return 0;
+    case OPTION_RUN_LENGTH: list(state, "--run-length", value, true, &m->run_bytes); return 0;
+    case OPTION_BLOCK_SIZE: m->block_size = whole(state, "--block-size", value, 32, 256); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
 }
 
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
     switch (option) {
-    case OPTION_ISA: s->isa = value; return 0;
-    case OPTION_ROUNDS: s->rounds = number(state, "--rounds", value); return 0;
-    case OPTION_STEPS: s->steps = number(state, "--steps", value); return 0;
+    case OPTION_ISA: s->micro.isa = value; return 0;
+    case OPTION_CPUS: s->micro.cpus = value; return 0;
+    case OPTION_THREADS: s->micro.threads = whole(state, "--threads", value, 1, 1024); return 0;
+    case OPTION_ROUNDS: s->micro.rounds = whole(state, "--rounds", value, 1, 1000); return 0;
+    case OPTION_JSON: s->micro.json = true; return 0;
+    case OPTION_STEPS: s->steps = whole(state, "--steps", value, 1, 1000000); return 0;
     case ARGP_KEY_ARG:
         if (s->what != NULL) argp_usage(state);
         s->what = value;
@@ -34,30 +128,59 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case ARGP_KEY_END:
         if (s->what == NULL) argp_usage(state);
         return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return parse_kernel(option, value, state);
     }
+}
+
+static int run(const settings *s)
+{
+    if (strcmp(s->what, "attention") == 0) return qr_micro_attention(&s->micro, stdout);
+    if (strcmp(s->what, "limits") == 0) return qr_micro_limits(&s->micro, stdout);
+    if (strcmp(s->what, "projection") == 0)
+        return qr_micro_projection(s->micro.isa, s->micro.rounds ? s->micro.rounds : 10, stdout);
+    if (strcmp(s->what, "scheduler") == 0) return qr_micro_scheduler(s->steps, stdout);
+    qr_complain("kernel %s: expected attention, limits, projection or scheduler", s->what);
+    return QR_EXIT_USAGE;
 }
 
 int qr_command_kernel(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"isa", OPTION_ISA, "NAME", 0, "projection: cap, as kernels.isa", 1},
-        {"rounds", OPTION_ROUNDS, "N", 0, "projection: rounds of all arms, the best counts (default 10)", 1},
-        {"steps", OPTION_STEPS, "N", 0, "scheduler: steps of each load (default 2000)", 1},
+        {"isa", OPTION_ISA, "NAME", 0, "cap on the instruction set, as kernels.isa", 1},
+        {"cpus", OPTION_CPUS, "LIST", 0, "CPUs to use, as topology.cpus", 1},
+        {"threads", OPTION_THREADS, "N", 0, "threads, as topology.threads", 1},
+        {"rounds", OPTION_ROUNDS, "N", 0, "rounds in which every arm has one turn (default 15)", 1},
+        {"json", OPTION_JSON, NULL, 0, "print JSON (quire.kernel/1)", 1},
+        {"dtype", OPTION_DTYPE, "LIST", 0, "f32, bf16, int8: of the weights, or of keys and values", 2},
+        {"kv-dtype", OPTION_DTYPE, NULL, OPTION_ALIAS, NULL, 2},
+        {"rows", OPTION_ROWS, "LIST", 0, "rows; attention: query rows of each sequence (default 1)", 2},
+        {"m", OPTION_ROWS, NULL, OPTION_ALIAS, NULL, 2},
+        {"q-heads", OPTION_Q_HEADS, "LIST", 0, "attention: query heads (default 1, 4 and 8 for each kv head)", 3},
+        {"kv-heads", OPTION_KV_HEADS, "N", 0, "attention: kv heads (default 8)", 3},
+        {"head-dim", OPTION_HEAD_DIM, "N", 0, "attention: elements of a head (default 128)", 3},
+        {"context", OPTION_CONTEXT, "N", 0, "attention: keys of each sequence (default 4096, or the rows)", 3},
+        {"sequences", OPTION_SEQUENCES, "N", 0,
+         "attention: sequences (default: as many as hold eight times the last-level cache; 1 for more than 8 rows)", 3},
+        {"lengths", OPTION_LENGTHS, "SHORTEST:LONGEST", 0,
+         "attention: keys of each sequence drawn by Zipf's law instead (32 sequences)", 3},
+        {"run-length", OPTION_RUN_LENGTH, "LIST", 0,
+         "attention: contiguous bytes of keys and values, e.g. 128K,1M; 0: all (default)", 3},
+        {"block-size", OPTION_BLOCK_SIZE, "N", 0, "attention: tokens of a block, as kv_cache.block_size", 3},
+        {"steps", OPTION_STEPS, "N", 0, "scheduler: steps of each load (default 2000)", 4},
         {0},
     };
     static const struct argp argp = {
         .options  = options,
         .parser   = parse,
-        .args_doc = "projection\nscheduler",
+        .args_doc = "attention\nlimits\nprojection\nscheduler",
         .doc      = "Measure one part alone, against the limits of this machine in the same run.\v"
+                    "attention   paged attention, against a plain read, the same kernel in cache, a register loop\n"
+                    "limits      reading in order and in runs, multiplication in registers, the barrier\n"
                     "projection  rows times packed weights, against a plain read, a register loop and oneDNN\n"
-                    "scheduler   plan, commit and submit with a model that takes no time",
+                    "scheduler   plan, commit and submit with a model that takes no time\n\n"
+                    "A LIST makes an arm of every value. All arms take turns in every round; medians are printed.",
     };
-    settings s = {.rounds = 10, .steps = 2000};
+    settings s = {.steps = 2000};
     argp_parse(&argp, argc, argv, 0, NULL, &s);
-    if (strcmp(s.what, "projection") == 0) return qr_micro_projection(s.isa, s.rounds, stdout);
-    if (strcmp(s.what, "scheduler") == 0) return qr_micro_scheduler(s.steps, stdout);
-    qr_complain("kernel %s: expected projection or scheduler", s.what);
-    return QR_EXIT_USAGE;
+    return run(&s);
 }

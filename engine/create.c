@@ -18,7 +18,7 @@ enum {
 
 /* ---- the machine ------------------------------------------------------------------------------------------------ */
 
-static qr_bind_options bind_options(quire_engine *engine)
+qr_bind_options qr_engine_bind_options(quire_engine *engine)
 {
     return (qr_bind_options){.huge_pages = engine->options.huge_pages,
                              .strict     = engine->options.numa_strict == QUIRE_ON,
@@ -32,7 +32,7 @@ static quire_status create_team(quire_engine *engine, const qr_topology *topolog
     QR_TRY(qr_placement_plan(topology, &engine->options, &placement, warning, error));
     if (warning[0]) qr_log_write(&engine->log, QUIRE_LOG_WARN, "%s", warning);
     const qr_team_options options = {.barrier_spin_ns = engine->options.barrier_spin_ns,
-                                     .bind            = bind_options(engine),
+                                     .bind            = qr_engine_bind_options(engine),
                                      .allocator       = engine->options.allocator};
     QR_TRY(qr_team_create(&placement, &options, &engine->team, error));
     engine->thread_count = qr_team_size(engine->team);
@@ -45,6 +45,7 @@ static quire_status find_machine(quire_engine *engine, quire_error *error)
     qr_topology              topology;
     QR_TRY(qr_topology_create(&source, &topology, error));
     const quire_status status = create_team(engine, &topology, error);
+    engine->cache_bytes       = topology.l3_bytes;
     qr_topology_destroy(&topology);
     return status;
 }
@@ -54,7 +55,7 @@ static quire_status create_network(quire_engine *engine, const quire_model *mode
     qr_network_options options;
     qr_options_network(&engine->options, &engine->facts, &options);
     options.team = engine->team;
-    options.bind = bind_options(engine);
+    options.bind = qr_engine_bind_options(engine);
     return qr_network_create(model, &options, &engine->network, error);
 }
 
@@ -130,7 +131,7 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
                                           .first_block = first_block,
                                           .node_os     = placement->node_os,
                                           .node_count  = placement->node_count,
-                                          .bind        = bind_options(engine)};
+                                          .bind        = qr_engine_bind_options(engine)};
     QR_TRY(qr_kv_memory_create(&options, &engine->kv, error));
     qr_network_attach_kv(engine->network, &engine->kv);
     return QUIRE_OK;
@@ -202,10 +203,10 @@ static quire_status create_buffers(quire_engine *engine, quire_error *error)
 static quire_status create_samplers(quire_engine *engine, quire_error *error)
 {
     QR_TRY(qr_kernels_check_cap(engine->options.isa, error));
-    const qr_kernels *kernels = qr_kernels_select(engine->options.isa);
+    engine->kernels = qr_kernels_select(engine->options.isa);
     for (uint32_t i = 0; i < engine->thread_count; i++)
-        QR_TRY(qr_sampler_create(kernels, engine->facts.vocab_size, engine->sampling.top, &engine->options.allocator,
-                                 &engine->samplers[i], error));
+        QR_TRY(qr_sampler_create(engine->kernels, engine->facts.vocab_size, engine->sampling.top,
+                                 &engine->options.allocator, &engine->samplers[i], error));
     return QUIRE_OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/limits.h"
 
 enum { HELD_SLEEP_MS = 20 }; /* while only deadlines and slow readers can bring work */
 
@@ -134,6 +135,25 @@ void quire_engine_stop(quire_engine *engine)
     const ssize_t written = write(engine->ledger.wake_fd, &(uint64_t){1}, sizeof(uint64_t));
     (void)written; /* fails only when the descriptor is readable already */
     errno = errno_before;
+}
+
+/* ---- limits ------------------------------------------------------------------------------------------------------ */
+
+quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *limits_out, quire_error *error)
+{
+    if (is_forked(engine)) return forked(error);
+    if (limits_out == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_measure_limits: limits_out is NULL");
+    const call              state   = begin_call();
+    const qr_bind_options   bind    = qr_engine_bind_options(engine);
+    const qr_limits_options options = {.kernels = engine->kernels, .cache_bytes = engine->cache_bytes, .bind = &bind};
+    quire_limits            limits  = {0};
+    const quire_status      status  = qr_limits_measure(engine->team, &options, &limits, error);
+    if (status == QUIRE_OK) {
+        limits.size = limits_out->size;
+        memcpy(limits_out, &limits, limits.size < sizeof limits ? limits.size : sizeof limits);
+    }
+    end_call(&state);
+    return status;
 }
 
 /* ---- events ----------------------------------------------------------------------------------------------------- */

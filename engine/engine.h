@@ -30,15 +30,17 @@ struct quire_engine {
     qr_model_facts       facts;
     qr_log               log;
 
-    qr_team      *team;
-    qr_network   *network;
-    qr_kv_memory  kv;
-    size_t        block_bytes; /* of one KV block in one layer */
-    qr_scheduler *scheduler;
-    qr_arena      arena; /* everything below */
-    qr_ledger     ledger;
-    qr_inbox      inbox;
-    qr_outbox     outbox;
+    const qr_kernels *kernels;
+    qr_team          *team;
+    uint64_t          cache_bytes; /* last-level caches of its cores together */
+    qr_network       *network;
+    qr_kv_memory      kv;
+    size_t            block_bytes; /* of one KV block in one layer */
+    qr_scheduler     *scheduler;
+    qr_arena          arena; /* everything below */
+    qr_ledger         ledger;
+    qr_inbox          inbox;
+    qr_outbox         outbox;
 
     /* the driver's */
     qr_batch_builder builder;
@@ -59,6 +61,9 @@ struct quire_engine {
     quire_stats     stats; /* after the last step */
     _Atomic bool    stop;
 };
+
+/* How the engine's memory is placed. */
+qr_bind_options qr_engine_bind_options(quire_engine *engine);
 
 /* One step, all stages. */
 void qr_engine_step(quire_engine *engine, quire_step *step_out);

@@ -44,6 +44,8 @@ typedef struct qr_kernels {
     /* out[i] += in[i] * scale. */
     void (*axpy)(float *out, const float *in, float scale, uint32_t count);
 
+    const struct qr_limit_loops *limits; /* limits.h */
+
     /* Further slots are private to kernels/: see attention.h and projection.h for what drives them. */
     const struct qr_attention_kernels  *attention;
     const struct qr_projection_kernels *projection;

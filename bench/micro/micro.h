@@ -3,7 +3,37 @@
 #ifndef QR_MICRO_H
 #define QR_MICRO_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+
+enum { QR_MICRO_LIST_MAX = 16 };
+
+/* Values of a flag such as --rows 1,4,16; count 0: the benchmark's own choice. */
+typedef struct qr_micro_list {
+    uint32_t count;
+    uint64_t values[QR_MICRO_LIST_MAX];
+} qr_micro_list;
+
+/* 0, NULL and empty lists mean the default. Every combination of the lists is an arm of its own. */
+typedef struct qr_micro_options {
+    const char   *isa, *cpus;
+    uint32_t      threads, rounds;
+    bool          json;
+    qr_micro_list dtypes; /* qr_dtype; of weights or of the KV cache */
+    qr_micro_list rows;   /* of a projection; query rows of each sequence */
+    /* attention */
+    qr_micro_list q_heads, run_bytes; /* run_bytes: contiguous keys and values; 0 = all */
+    uint32_t      head_dim, kv_heads, context, sequences, block_size;
+    uint32_t      shortest, longest; /* ragged: lengths drawn between these; 0 = all `context` */
+    /* projection, rowwise */
+    uint32_t k, columns;
+    bool     gated;
+} qr_micro_options;
+
+/* Each returns 0, or after a message on stderr 1, or 2 where an option cannot be. */
+int qr_micro_attention(const qr_micro_options *options, FILE *out);
+int qr_micro_limits(const qr_micro_options *options, FILE *out);
 
 /* Rows from 1 to 256 times one core's shard of a small model, every dtype, against a plain read (R), a register loop
  * (P) and oneDNN. `isa` caps the kernels (NULL: none). 0, or 1 after a message on stderr. */

@@ -8,6 +8,8 @@
 
 #include "kernels/attention_template.h"
 
+#include "kernels/limits_template.h"
+
 #define QR_TABLE_NAME_(isa) qr_kernels_##isa
 #define QR_TABLE_NAME(isa) QR_TABLE_NAME_(isa)
 #define QR_STRING_(isa) #isa
@@ -26,4 +28,5 @@ const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
     .projection = &projection_kernels,
 #endif
     .attention = &attention_kernels,
+    .limits    = &limit_loops,
 };

@@ -161,6 +161,11 @@ VF32_INLINE vquads vquads_set(const uint8_t *four) /* the same four in all lanes
     const __m256i all = _mm256_set1_epi32(x);
     return (vquads){.even = _mm256_and_si256(all, _mm256_set1_epi32(0x00ff00ff)), .odd = _mm256_srli_epi16(all, 8)};
 }
+VF32_INLINE vquads vquads_in_register(vquads x) /* no longer known to the compiler: nothing is hoisted */
+{
+    __asm__("" : "+x"(x.even), "+x"(x.odd));
+    return x;
+}
 VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
 {
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(u.even, s.even));

@@ -147,7 +147,8 @@ VF32_INLINE vquads vquads_set(const uint8_t *four)
     memcpy(&x, four, sizeof x);
     return _mm512_set1_epi32(x);
 }
-VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s) { return _mm512_dpbusd_epi32(sum, u, s); }
+VF32_INLINE vquads vquads_in_register(vquads x) { return vi32_in_register(x); }
+VF32_INLINE vi32   vi32_dot_quads(vi32 sum, vquads u, vquads s) { return _mm512_dpbusd_epi32(sum, u, s); }
 #else
 typedef struct vquads {
     __m512i even, odd;
@@ -163,6 +164,10 @@ VF32_INLINE vquads vquads_set(const uint8_t *four)
     memcpy(&x, four, sizeof x);
     const __m512i all = _mm512_set1_epi32(x);
     return (vquads){.even = _mm512_and_si512(all, _mm512_set1_epi32(0x00ff00ff)), .odd = _mm512_srli_epi16(all, 8)};
+}
+VF32_INLINE vquads vquads_in_register(vquads x)
+{
+    return (vquads){.even = vi32_in_register(x.even), .odd = vi32_in_register(x.odd)};
 }
 VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
 {

@@ -61,11 +61,20 @@ typedef int32_t vi32;
 typedef struct vquads {
     int32_t byte[4];
 } vquads;
-VF32_INLINE vi32   vi32_zero(void) { return 0; }
-VF32_INLINE vi32   vi32_in_register(vi32 x) { return x; }
+VF32_INLINE vi32 vi32_zero(void) { return 0; }
+VF32_INLINE vi32 vi32_in_register(vi32 x)
+{
+    __asm__("" : "+r"(x));
+    return x;
+}
 VF32_INLINE vquads vquads_load(const int8_t *p) { return (vquads){{p[0], p[1], p[2], p[3]}}; }
 VF32_INLINE vquads vquads_set(const uint8_t *four) { return (vquads){{four[0], four[1], four[2], four[3]}}; }
-VF32_INLINE vi32   vi32_dot_quads(vi32 sum, vquads u, vquads s)
+VF32_INLINE vquads vquads_in_register(vquads x)
+{
+    for (int i = 0; i < 4; i++) x.byte[i] = vi32_in_register(x.byte[i]);
+    return x;
+}
+VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
 {
     return sum + u.byte[0] * s.byte[0] + u.byte[1] * s.byte[1] + u.byte[2] * s.byte[2] + u.byte[3] * s.byte[3];
 }

@@ -25,6 +25,7 @@ static void every_versioned_struct_begins_with_its_size(void **state)
     assert_int_equal(offsetof(quire_model_options, size), 0);
     assert_int_equal(offsetof(quire_model_info, size), 0);
     assert_int_equal(offsetof(quire_stats, size), 0);
+    assert_int_equal(offsetof(quire_limits, size), 0);
     assert_int_equal(offsetof(quire_planner_model, size), 0);
 }
 

@@ -1,0 +1,242 @@
+/* The team, the turns and the report of the micro-benchmarks: see arms.h. */
+#include "bench/micro/arms.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/limits.h"
+#include "kernels/limits.h"
+
+enum { WARM_ROUNDS = 2, MULTIPLY_STEPS = 400000 };
+
+const char *qr_dtype_name(qr_dtype dtype)
+{
+    static const char *const names[] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
+    return names[dtype];
+}
+
+int qr_micro_status(quire_status status, const quire_error *error)
+{
+    if (status == QUIRE_OK) return 0;
+    fprintf(stderr, "quire: error: kernel: %s\n", error->message);
+    return status == QUIRE_ERR_INVALID || status == QUIRE_ERR_UNSUPPORTED ? 2 : 1;
+}
+
+/* ---- the machine ------------------------------------------------------------------------------------------------ */
+
+static quire_status create_team(const qr_micro_options *options, const qr_topology *topology, qr_machine *machine,
+                                quire_error *error)
+{
+    const quire_engine_options wanted = {.size = sizeof wanted, .cpus = options->cpus, .threads = options->threads};
+    qr_placement               placement;
+    char                       warning[256] = "";
+    QR_TRY(qr_placement_plan(topology, &wanted, &placement, warning, error));
+    if (warning[0] != '\0') qr_log_write(&machine->log, QUIRE_LOG_WARN, "%s", warning);
+    const qr_team_options team = {.bind = machine->bind};
+    QR_TRY(qr_team_create(&placement, &team, &machine->team, error));
+    machine->thread_count = qr_team_size(machine->team);
+    machine->l2_bytes     = topology->l2_bytes ? topology->l2_bytes : 1u << 20;
+    machine->l3_bytes     = topology->l3_bytes ? topology->l3_bytes : 32u << 20;
+    return QUIRE_OK;
+}
+
+quire_status qr_machine_create(const qr_micro_options *options, qr_machine *machine, quire_error *error)
+{
+    const qr_topology_source source = {0};
+    qr_topology              topology;
+    *machine      = (qr_machine){.kernels = qr_kernels_select(options->isa)};
+    machine->bind = (qr_bind_options){.log = &machine->log};
+    qr_log_init(&machine->log, NULL);
+    quire_status status = qr_kernels_check_cap(options->isa, error);
+    if (status == QUIRE_OK) status = qr_topology_create(&source, &topology, error);
+    if (status == QUIRE_OK) {
+        status = create_team(options, &topology, machine, error);
+        qr_topology_destroy(&topology);
+    }
+    if (status != QUIRE_OK) qr_machine_destroy(machine);
+    return status;
+}
+
+void qr_machine_destroy(qr_machine *machine)
+{
+    qr_team_destroy(machine->team);
+    qr_log_deinit(&machine->log);
+    machine->team = NULL;
+}
+
+/* ---- turns ------------------------------------------------------------------------------------------------------ */
+
+typedef struct pass {
+    qr_team *team;
+    qr_arm  *arm;
+    uint64_t ns;
+} pass;
+
+static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
+{
+    pass *p = context;
+    qr_team_barrier(p->team, thread);
+    const uint64_t start = qr_now_ns();
+    p->arm->run(p->arm->context, thread, thread_count);
+    qr_team_barrier(p->team, thread);
+    if (thread == 0) p->ns = qr_now_ns() - start;
+}
+
+static double time_pass(const qr_arms *arms, qr_arm *arm, uint32_t round)
+{
+    pass p = {.team = arms->machine->team, .arm = arm};
+    if (arm->prepare != NULL) arm->prepare(arm->context, round);
+    qr_team_run(p.team, run_pass, &p);
+    return (double)p.ns * 1e-9;
+}
+
+static int compare_doubles(const void *left, const void *right)
+{
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static void summarize(qr_arm *arm, double *seconds, uint32_t rounds)
+{
+    qsort(seconds, rounds, sizeof *seconds, compare_doubles);
+    arm->seconds = (seconds[(rounds - 1) / 2] + seconds[rounds / 2]) / 2;
+    arm->gbs     = arm->bytes / arm->seconds * 1e-9;
+    arm->gflops  = arm->flops / arm->seconds * 1e-9;
+}
+
+quire_status qr_arms_run(const qr_arms *arms, uint32_t rounds, quire_error *error)
+{
+    double *seconds = calloc((size_t)arms->count * rounds, sizeof *seconds);
+    if (seconds == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rounds of samples", rounds);
+    for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++)
+        for (uint32_t i = 0; i < arms->count; i++) {
+            const uint32_t turn  = round % 2 == 0 ? i : arms->count - 1 - i;
+            const double   taken = time_pass(arms, &arms->arm[turn], round);
+            if (round >= WARM_ROUNDS) seconds[(size_t)turn * rounds + round - WARM_ROUNDS] = taken;
+        }
+    for (uint32_t i = 0; i < arms->count; i++) summarize(&arms->arm[i], seconds + (size_t)i * rounds, rounds);
+    free(seconds);
+    return QUIRE_OK;
+}
+
+void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak)
+{
+    arm->limit         = limit;
+    arm->limit_name    = name;
+    arm->limit_is_peak = is_peak;
+    arm->fraction      = limit > 0 ? (is_peak ? arm->gflops : arm->gbs) / limit : 0;
+}
+
+void qr_arm_note(qr_arm *arm, const char *key, double value)
+{
+    if (arm->more == NULL) arm->more = json_object();
+    json_object_set_new(arm->more, key, json_real(value));
+}
+
+/* ---- report ----------------------------------------------------------------------------------------------------- */
+
+static json_t *number(double value, bool known) { return known ? json_real(value) : json_null(); }
+
+static json_t *arm_json(qr_arm *arm)
+{
+    json_t *json = json_pack("{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o}", "name", arm->name, "params",
+                             arm->params ? arm->params : json_object(), "seconds", arm->seconds, "bytes", arm->bytes,
+                             "flops", arm->flops, "gbs", arm->gbs, "gflops", number(arm->gflops, arm->flops > 0),
+                             "limit", number(arm->limit, arm->limit > 0), "limit_name", arm->limit_name, "limit_unit",
+                             arm->limit_name == NULL ? NULL
+                             : arm->limit_is_peak    ? "GFLOP/s"
+                                                     : "GB/s",
+                             "fraction", number(arm->fraction, arm->limit > 0));
+    if (arm->more != NULL) json_object_update(json, arm->more);
+    json_decref(arm->more);
+    arm->params = arm->more = NULL;
+    return json;
+}
+
+static void print_arm(const qr_arm *arm, FILE *out)
+{
+    fprintf(out, "%-44s %9.3f ms", arm->name, arm->seconds * 1e3);
+    if (arm->bytes > 0)
+        fprintf(out, " %7.1f GB/s", arm->gbs);
+    else
+        fprintf(out, " %12s", "");
+    if (arm->flops > 0)
+        fprintf(out, " %7.1f GFLOP/s", arm->gflops);
+    else
+        fprintf(out, " %15s", "");
+    if (arm->limit > 0) fprintf(out, "  %5.2f of %s", arm->fraction, arm->limit_name);
+    if (arm->note[0] != '\0') fprintf(out, "  %s", arm->note);
+    fputc('\n', out);
+}
+
+static void drop_json(const qr_arms *arms)
+{
+    for (uint32_t i = 0; i < arms->count; i++) {
+        json_decref(arms->arm[i].params), json_decref(arms->arm[i].more);
+        arms->arm[i].params = arms->arm[i].more = NULL;
+    }
+}
+
+static void report_json(const qr_arms *arms, const char *kernel, FILE *out)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < arms->count; i++) json_array_append_new(list, arm_json(&arms->arm[i]));
+    json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:o}", "schema", "quire.kernel/1", "kernel", kernel, "isa",
+                            arms->machine->kernels->isa, "threads", (int)arms->machine->thread_count, "arms", list);
+    json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    fputc('\n', out);
+    json_decref(all);
+}
+
+static void report_text(const qr_arms *arms, FILE *out)
+{
+    fprintf(out, "%s, %u threads\n", arms->machine->kernels->isa, arms->machine->thread_count);
+    for (uint32_t i = 0; i < arms->count; i++) print_arm(&arms->arm[i], out);
+}
+
+quire_status qr_arms_report(const qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error)
+{
+    if (as_json)
+        report_json(arms, kernel, out);
+    else
+        report_text(arms, out);
+    drop_json(arms);
+    return fflush(out) == 0 && !ferror(out) ? QUIRE_OK : qr_fail(error, QUIRE_ERR_IO, "the report cannot be written");
+}
+
+/* ---- arms that every benchmark has ------------------------------------------------------------------------------ */
+
+static void read_part(void *context, uint32_t thread, uint32_t thread_count)
+{
+    qr_reader   *reader = context;
+    const size_t steps = reader->bytes / QR_READ_STEP, first = steps * thread / thread_count;
+    const size_t last = steps * (thread + 1) / thread_count;
+    reader->sink[thread] += qr_limits_read(reader->from + first * QR_READ_STEP, (last - first) * QR_READ_STEP);
+}
+
+void qr_arm_read(qr_arm *arm, const char *name, qr_reader *reader, const void *from, size_t bytes)
+{
+    *reader = (qr_reader){.from = from, .bytes = bytes / QR_READ_STEP * QR_READ_STEP};
+    *arm    = (qr_arm){.run = read_part, .context = reader, .bytes = (double)reader->bytes};
+    snprintf(arm->name, sizeof arm->name, "%s", name);
+}
+
+static void multiply_part(void *context, uint32_t thread, uint32_t thread_count)
+{
+    qr_multiplier *m = context;
+    (void)thread_count;
+    m->sink[thread] += m->kernels->limits->by_dtype[m->dtype].multiply(MULTIPLY_STEPS);
+}
+
+void qr_arm_multiply(qr_arm *arm, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
+                     qr_dtype dtype)
+{
+    const double step = machine->kernels->limits->by_dtype[dtype].operations;
+    *multiplier       = (qr_multiplier){.kernels = machine->kernels, .dtype = dtype};
+    *arm =
+        (qr_arm){.run = multiply_part, .context = multiplier, .flops = step * MULTIPLY_STEPS * machine->thread_count};
+    snprintf(arm->name, sizeof arm->name, "%s", name);
+}

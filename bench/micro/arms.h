@@ -1,0 +1,97 @@
+/* What the micro-benchmarks of kernels share: a team as the engine's, arms that take turns, medians, one report.
+ *
+ * All arms of a run are timed once in every round, in an order that alternates from round to round, each by all
+ * threads between two barriers. A disturbance therefore meets all of them, and ratios between arms carry over to other
+ * days where their numbers do not. */
+#ifndef QR_ARMS_H
+#define QR_ARMS_H
+
+#include <jansson.h>
+
+#include "bench/micro/micro.h"
+#include "kernels/kernels.h"
+#include "topology/team.h"
+
+/* Threads pinned as the engine pins them, and how its memory is placed. */
+typedef struct qr_machine {
+    qr_team          *team;
+    uint32_t          thread_count;
+    const qr_kernels *kernels;
+    uint64_t          l2_bytes, l3_bytes; /* of one core, of all together; guessed where unknown */
+    qr_log            log;
+    qr_bind_options   bind;
+} qr_machine;
+
+quire_status qr_machine_create(const qr_micro_options *options, qr_machine *machine, quire_error *error);
+void         qr_machine_destroy(qr_machine *machine);
+
+enum { QR_ARMS_MAX = 160, QR_ROUNDS_MAX = 1000 };
+
+typedef struct qr_arm {
+    char    name[64];
+    json_t *params; /* owned; NULL: none */
+    /* Untimed, by the driver, before each pass: NULL: nothing to do. */
+    void (*prepare)(void *context, uint32_t round);
+    /* One pass, on every thread. Ends when the work of all threads is done or the next barrier will see to it. */
+    void (*run)(void *context, uint32_t thread, uint32_t thread_count);
+    void  *context;
+    double bytes, flops; /* of one pass of all threads */
+
+    double seconds; /* median of a pass; set by qr_arms_run */
+    double gbs, gflops;
+
+    /* What it is measured against, set by the benchmark after the run: a rate in GB/s, or in GFLOP/s where
+     * `limit_of` is QR_LIMIT_PEAK; 0 = nothing. */
+    double      limit;
+    const char *limit_name; /* "R", "P", "1/(1/R + 1/C)", "oneDNN" */
+    bool        limit_is_peak;
+    double      fraction; /* reached / limit; set by qr_arm_limit */
+    json_t     *more;     /* owned; further fields of the JSON; NULL: none */
+    char        note[64]; /* printed behind the line */
+} qr_arm;
+
+typedef struct qr_arms {
+    const qr_machine *machine;
+    qr_arm           *arm; /* [count], the caller's */
+    uint32_t          count;
+} qr_arms;
+
+/* Times `rounds` passes of each arm after two untimed ones. */
+quire_status qr_arms_run(const qr_arms *arms, uint32_t rounds, quire_error *error);
+
+/* States the limit of an arm that has run; `is_peak`: GFLOP/s instead of GB/s. */
+void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak);
+
+/* Adds a field to the arm's JSON. */
+void qr_arm_note(qr_arm *arm, const char *key, double value);
+
+/* Every arm as a line of text, or all as one JSON document {"schema": "quire.kernel/1", "kernel", "isa", "threads",
+ * "arms": [{"name", "params", "seconds", "bytes", "flops", "gbs", "gflops", "limit", "limit_name", "fraction", ...}]}.
+ * Frees params and more. ERR_IO where `out` refuses. */
+quire_status qr_arms_report(const qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error);
+
+/* ---- arms that every benchmark has ---- */
+
+/* Reads memory as the limit R does, dealt evenly to the threads. */
+typedef struct qr_reader {
+    const char *from;
+    size_t      bytes;
+    float       sink[QR_MAX_THREADS];
+} qr_reader;
+void qr_arm_read(qr_arm *arm, const char *name, qr_reader *reader, const void *from, size_t bytes);
+
+/* Multiplies in registers as the limit P does. */
+typedef struct qr_multiplier {
+    const qr_kernels *kernels;
+    qr_dtype          dtype;
+    float             sink[QR_MAX_THREADS];
+} qr_multiplier;
+void qr_arm_multiply(qr_arm *arm, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
+                     qr_dtype dtype);
+
+/* What a benchmark returns to its caller, after a message on stderr if it failed. */
+int qr_micro_status(quire_status status, const quire_error *error);
+
+const char *qr_dtype_name(qr_dtype dtype); /* "bf16" */
+
+#endif

@@ -1,0 +1,537 @@
+/* Paged attention alone: how far it is from the speed of a plain read (few query rows) and of multiplication (many).
+ *
+ * A kernel reads keys and values, then computes with them; both times add up where the reads of the next tile do not
+ * overlap. With R the rate of a plain read of the same memory and C that of the same kernel on keys that fit a core's
+ * second-level cache, 1/(1/R + 1/C) is what a kernel reaches that hides nothing. C is measured by the same plan with
+ * block tables that name the same few blocks over and over. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "bench/micro/arms.h"
+#include "cache/kv_memory.h"
+#include "kernels/attention.h"
+
+enum {
+    FEW_ROWS        = 8, /* of a sequence: up to so many it is decoding, reading bounds it */
+    DISTINCT_BLOCKS = 8, /* that are filled; the others are copies */
+    CACHES          = 8, /* times the last-level cache is the least that "beyond the caches" means */
+    DTYPES          = 3,
+};
+
+/* One combination of the options, in memory or in cache. */
+typedef struct variant {
+    qr_dtype dtype;
+    uint32_t q_heads, rows;
+    size_t   run_bytes; /* 0: as long as they come */
+    bool     in_cache;
+} variant;
+
+typedef struct bench bench;
+
+typedef struct attention_arm {
+    bench                 *bench;
+    variant                variant;
+    qr_attention_plan     *plan;
+    qr_attention_sequence *sequences; /* [bench.sequence_count] */
+    uint32_t              *blocks;    /* [bench.block_count] tables of all sequences, one after the other */
+    qr_attention_args      args;
+    double                *imbalance; /* [passes] slowest thread over the mean */
+    uint32_t               passes;
+} attention_arm;
+
+struct bench {
+    const qr_machine *machine;
+    qr_micro_options  options; /* defaults filled in */
+    uint32_t          sequence_count, block_count, most_heads, most_rows, most_tokens;
+    uint32_t         *lengths;                                                         /* [sequence_count] */
+    uint32_t          first_sequence[QR_MAX_NODES + 1], first_block[QR_MAX_NODES + 1]; /* of each node */
+    qr_kv_memory      kv[DTYPES];  /* one layer; empty where the dtype is not measured */
+    float            *q, *kv_rows; /* query rows; rows to fill blocks with */
+    qr_rows           out;
+    attention_arm    *attention; /* [attention_count], the attention arms of `arms` in order */
+    qr_arm           *arms;
+    uint32_t          attention_count, arm_count, read_arm, peak_arm[DTYPES];
+    qr_reader         reader;
+    qr_multiplier     multiplier[DTYPES];
+};
+
+/* ---- what is measured ------------------------------------------------------------------------------------------- */
+
+static qr_kv_shape kv_shape(const bench *b, qr_dtype dtype)
+{
+    return (qr_kv_shape){dtype, b->options.kv_heads, b->options.head_dim, b->options.block_size};
+}
+
+static bool measures(const bench *b, qr_dtype dtype)
+{
+    for (uint32_t i = 0; i < b->options.dtypes.count; i++)
+        if (b->options.dtypes.values[i] == dtype) return true;
+    return false;
+}
+
+static uint64_t greatest(const qr_micro_list *list)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < list->count; i++) most = qr_max_u64(most, list->values[i]);
+    return most;
+}
+
+static void default_list(qr_micro_list *list, uint32_t count, const uint64_t *values)
+{
+    if (list->count > 0) return;
+    list->count = count;
+    memcpy(list->values, values, count * sizeof *values);
+}
+
+/* As many as it takes to be beyond the caches in every dtype. */
+static uint32_t enough_sequences(const bench *b)
+{
+    size_t least = SIZE_MAX;
+    for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+        const qr_kv_shape shape = kv_shape(b, dtype);
+        if (measures(b, dtype)) least = qr_min_u64(least, qr_kv_block_bytes(&shape));
+    }
+    const uint64_t sequence = (uint64_t)least * qr_ceil_div_u32(b->options.context, b->options.block_size);
+    return (uint32_t)(CACHES * b->machine->l3_bytes / sequence) + 1;
+}
+
+static void set_defaults(bench *b)
+{
+    qr_micro_options *o = &b->options;
+    if (o->head_dim == 0) o->head_dim = 128;
+    if (o->kv_heads == 0) o->kv_heads = 8;
+    if (o->block_size == 0) o->block_size = 32;
+    if (o->rounds == 0) o->rounds = 15;
+    default_list(&o->dtypes, 2, (uint64_t[]){QR_BF16, QR_INT8});
+    default_list(&o->rows, 1, (uint64_t[]){1});
+    default_list(&o->run_bytes, 1, (uint64_t[]){0});
+    default_list(&o->q_heads, 3, (uint64_t[]){o->kv_heads, 4 * o->kv_heads, 8 * o->kv_heads});
+    b->most_heads = (uint32_t)greatest(&o->q_heads);
+    b->most_rows  = (uint32_t)greatest(&o->rows);
+    if (o->context == 0) o->context = b->most_rows > FEW_ROWS ? b->most_rows : o->longest > 0 ? o->longest : 4096;
+    if (o->longest > 0 && o->sequences == 0) o->sequences = 32;
+    if (o->sequences == 0) o->sequences = b->most_rows > FEW_ROWS ? 1 : enough_sequences(b);
+    b->sequence_count = o->sequences;
+}
+
+static quire_status check(const bench *b, quire_error *error)
+{
+    const qr_micro_options *o = &b->options;
+    if (o->longest > 0 && (o->shortest == 0 || o->shortest > o->longest))
+        return qr_fail(error, QUIRE_ERR_INVALID, "--lengths %u:%u: not from a smaller to a greater length", o->shortest,
+                       o->longest);
+    const uint32_t shortest = o->longest > 0 ? o->shortest : o->context;
+    if (b->most_rows > shortest)
+        return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u: a sequence of %u tokens has no more rows than that",
+                       b->most_rows, shortest);
+    for (uint32_t i = 0; i < o->q_heads.count; i++)
+        if (o->q_heads.values[i] % o->kv_heads != 0)
+            return qr_fail(error, QUIRE_ERR_INVALID, "--q-heads %llu: not a multiple of --kv-heads %u",
+                           (unsigned long long)o->q_heads.values[i], o->kv_heads);
+    if ((uint64_t)b->sequence_count * b->most_rows > 65536)
+        return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u of --sequences %u: more than 65536 rows", b->most_rows,
+                       b->sequence_count);
+    return QUIRE_OK;
+}
+
+/* Zipf's law with exponent 1 over [shortest, longest]: the logarithm of the length is uniform. */
+static uint32_t drawn_length(const qr_micro_options *o, uint32_t index)
+{
+    if (o->longest == 0) return o->context;
+    const double u = qr_random_uniform(7, 0, index);
+    return (uint32_t)lrint(o->shortest * pow((double)o->longest / o->shortest, u));
+}
+
+static quire_status draw_sequences(bench *b, quire_error *error)
+{
+    const qr_placement *placement = qr_team_placement(b->machine->team);
+    b->lengths                    = calloc(b->sequence_count, sizeof *b->lengths);
+    if (b->lengths == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u sequences", b->sequence_count);
+    for (uint32_t n = 0; n < placement->node_count; n++) {
+        b->first_sequence[n] = (uint32_t)((uint64_t)b->sequence_count * n / placement->node_count);
+        b->first_block[n]    = b->block_count;
+        const uint32_t end   = (uint32_t)((uint64_t)b->sequence_count * (n + 1) / placement->node_count);
+        for (uint32_t s = b->first_sequence[n]; s < end; s++) {
+            b->lengths[s]  = drawn_length(&b->options, s);
+            b->most_tokens = qr_max_u32(b->most_tokens, b->lengths[s]);
+            b->block_count += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
+        }
+    }
+    b->first_sequence[placement->node_count] = b->sequence_count;
+    b->first_block[placement->node_count]    = b->block_count;
+    return QUIRE_OK;
+}
+
+/* ---- block tables ----------------------------------------------------------------------------------------------- */
+
+/* Fisher-Yates over the `count` runs of `run` blocks from `first` on. What does not fill a run stays. */
+static void shuffle_runs(uint32_t *blocks, uint32_t first, uint32_t last, uint32_t run)
+{
+    const uint32_t count = (last - first) / run;
+    for (uint32_t i = count; i > 1; i--) {
+        const uint32_t other = (uint32_t)(qr_random_uniform(8, first, i) * i);
+        for (uint32_t j = 0; j < run; j++) {
+            uint32_t      *a = &blocks[first + (i - 1) * run + j], *c = &blocks[first + other * run + j];
+            const uint32_t kept = *a;
+            *a = *c, *c = kept;
+        }
+    }
+}
+
+static quire_status fill_tables(const bench *b, attention_arm *arm, quire_error *error)
+{
+    const qr_kv_shape shape = kv_shape(b, arm->variant.dtype);
+    const size_t      block = qr_kv_block_bytes(&shape);
+    const uint32_t    run   = (uint32_t)(arm->variant.run_bytes / block);
+    if (arm->variant.run_bytes > 0 && run == 0)
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "--run-length %zu: a block of %u tokens of %s has %zu bytes; fewer --kv-heads make it smaller",
+                       arm->variant.run_bytes, shape.block_size, qr_dtype_name(shape.dtype), block);
+    const uint32_t few = (uint32_t)qr_max_u64(1, b->machine->l2_bytes / 2 / block);
+    for (uint32_t n = 0; n < qr_team_placement(b->machine->team)->node_count; n++) {
+        const uint32_t first = b->first_block[n], last = b->first_block[n + 1];
+        for (uint32_t i = first; i < last; i++) arm->blocks[i] = arm->variant.in_cache ? first + (i - first) % few : i;
+        if (run > 0 && !arm->variant.in_cache) shuffle_runs(arm->blocks, first, last, run);
+    }
+    return QUIRE_OK;
+}
+
+static void describe_sequences(const bench *b, attention_arm *arm)
+{
+    uint32_t block = 0, row = 0;
+    for (uint32_t n = 0, s = 0; s < b->sequence_count; s++) {
+        while (s >= b->first_sequence[n + 1]) n++;
+        arm->sequences[s] = (qr_attention_sequence){.row_start = row,
+                                                    .row_count = arm->variant.rows,
+                                                    .position  = b->lengths[s] - arm->variant.rows,
+                                                    .kv_length = b->lengths[s],
+                                                    .blocks    = arm->blocks + block,
+                                                    .node      = n};
+        row += arm->variant.rows;
+        block += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
+    }
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+static quire_status create_kv(bench *b, qr_dtype dtype, quire_error *error)
+{
+    const qr_placement        *placement = qr_team_placement(b->machine->team);
+    const qr_kv_shape          shape     = kv_shape(b, dtype);
+    const qr_kv_memory_options options   = {.layers      = 1,
+                                            .num_blocks  = b->block_count,
+                                            .block_bytes = qr_kv_block_bytes(&shape),
+                                            .first_block = b->first_block,
+                                            .node_os     = placement->node_os,
+                                            .node_count  = placement->node_count,
+                                            .bind        = b->machine->bind};
+    const uint64_t             bytes = (uint64_t)b->block_count * options.block_bytes, limit = qr_memory_limit(NULL);
+    if (bytes > limit / 10 * 9)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%u sequences take %llu bytes of KV, %llu bytes of memory are left",
+                       b->sequence_count, (unsigned long long)bytes, (unsigned long long)limit);
+    return qr_kv_memory_create(&options, &b->kv[dtype], error);
+}
+
+static void fill_random(float *to, size_t count, uint64_t stream)
+{
+    for (size_t i = 0; i < count; i++) to[i] = (float)(2 * qr_random_uniform(9, stream, i) - 1);
+}
+
+/* The first blocks by way of the kernels' own append, the others as copies of them. */
+static quire_status fill_kv(bench *b, qr_dtype dtype, quire_error *error)
+{
+    const uint32_t distinct = qr_min_u32(DISTINCT_BLOCKS, b->block_count);
+    const uint32_t tokens = distinct * b->options.block_size, dim = b->options.kv_heads * b->options.head_dim;
+    const uint32_t blocks[DISTINCT_BLOCKS] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const qr_attention_sequence sequence   = {.row_count = tokens, .kv_length = tokens, .blocks = blocks};
+    const qr_attention_shape    shape      = {
+                .kind = QR_ATTENTION_CAUSAL, .kv = kv_shape(b, dtype), .heads = b->options.kv_heads, .scale = 1};
+    const qr_attention_limits limits = {
+        .max_rows = tokens, .max_sequences = 1, .max_kv_length = tokens, .thread_count = 1};
+    const qr_attention_args args = {
+        .plane = qr_kv_memory_plane(&b->kv[dtype], 0), .k = b->kv_rows, .v = b->kv_rows, .kv_stride = dim};
+    qr_attention_plan *plan;
+    QR_TRY(qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &plan, error));
+    qr_attention_plan_build(plan, &sequence, 1);
+    qr_attention_append(plan, &args, 0);
+    qr_attention_plan_destroy(plan);
+    for (uint32_t i = distinct; i < b->block_count; i++)
+        qr_kv_copy_block(&shape.kv, args.plane, i % distinct, i, b->options.block_size);
+    return QUIRE_OK;
+}
+
+static quire_status create_memory(bench *b, quire_error *error)
+{
+    const size_t q_row = (size_t)b->most_heads * b->options.head_dim, rows = (size_t)b->sequence_count * b->most_rows;
+    const size_t kv = (size_t)DISTINCT_BLOCKS * b->options.block_size * b->options.kv_heads * b->options.head_dim;
+    b->q            = qr_allocate(NULL, rows * q_row * sizeof *b->q, 64);
+    b->kv_rows      = qr_allocate(NULL, kv * sizeof *b->kv_rows, 64);
+    b->out          = (qr_rows){.dtype  = QR_F32,
+                                .dim    = (uint32_t)q_row,
+                                .stride = qr_round_up_u32((uint32_t)q_row, 64),
+                                .data   = qr_allocate(NULL, rows * qr_round_up(q_row, 64) * sizeof(float), 64)};
+    if (b->q == NULL || b->kv_rows == NULL || b->out.data == NULL)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "query rows");
+    fill_random(b->q, rows * q_row, 0);
+    fill_random(b->kv_rows, kv, 1);
+    for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+        if (!measures(b, dtype)) continue;
+        QR_TRY(create_kv(b, dtype, error));
+        QR_TRY(fill_kv(b, dtype, error));
+    }
+    return QUIRE_OK;
+}
+
+/* ---- arms ------------------------------------------------------------------------------------------------------- */
+
+static double imbalance_of(const attention_arm *arm)
+{
+    const uint32_t threads = arm->bench->machine->thread_count;
+    double         slowest = 0, sum = 0;
+    for (uint32_t t = 0; t < threads; t++) {
+        const double busy = (double)qr_attention_busy_ns(arm->plan, t);
+        slowest           = busy > slowest ? busy : slowest;
+        sum += busy;
+    }
+    return sum > 0 ? slowest * threads / sum : 0;
+}
+
+/* The plan is built for each pass as for each step; the times of the pass before are taken first. */
+static void prepare_pass(void *context, uint32_t round)
+{
+    attention_arm *arm = context;
+    if (round > 0) arm->imbalance[arm->passes++] = imbalance_of(arm);
+    qr_attention_plan_build(arm->plan, arm->sequences, arm->bench->sequence_count);
+}
+
+static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
+{
+    attention_arm *arm = context;
+    (void)thread_count;
+    qr_attention_run(arm->plan, &arm->args, thread);
+    if (!qr_attention_needs_merge(arm->plan)) return;
+    qr_team_barrier(arm->bench->machine->team, thread);
+    qr_attention_merge(arm->plan, &arm->args, thread);
+}
+
+static quire_status create_plan(const bench *b, attention_arm *arm, quire_error *error)
+{
+    const variant            *v      = &arm->variant;
+    const qr_attention_shape  shape  = {.kind  = QR_ATTENTION_CAUSAL,
+                                        .kv    = kv_shape(b, v->dtype),
+                                        .heads = v->q_heads,
+                                        .scale = 1 / sqrtf((float)b->options.head_dim)};
+    const qr_attention_limits limits = {.max_rows      = b->sequence_count * v->rows,
+                                        .max_sequences = b->sequence_count,
+                                        .max_kv_length = b->most_tokens,
+                                        .thread_count  = b->machine->thread_count,
+                                        .thread_node   = qr_team_placement(b->machine->team)->node,
+                                        .prefetch      = true};
+    return qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &arm->plan, error);
+}
+
+static void name_arm(const bench *b, const variant *v, qr_arm *arm)
+{
+    char run[32] = "";
+    if (v->run_bytes > 0) snprintf(run, sizeof run, ", runs of %zu KiB", v->run_bytes >> 10);
+    snprintf(arm->name, sizeof arm->name, "%s G = %u, %u row%s%s%s", qr_dtype_name(v->dtype),
+             v->q_heads / b->options.kv_heads, v->rows, v->rows > 1 ? "s" : "", run, v->in_cache ? ", in L2" : "");
+    arm->params =
+        json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i}", "kv_dtype", qr_dtype_name(v->dtype), "head_dim",
+                  (int)b->options.head_dim, "q_heads", (int)v->q_heads, "kv_heads", (int)b->options.kv_heads, "rows",
+                  (int)v->rows, "sequences", (int)b->sequence_count, "longest", (int)b->most_tokens, "run_bytes",
+                  (int)v->run_bytes, "in_cache", v->in_cache, "block_size", (int)b->options.block_size);
+}
+
+static quire_status create_arm(bench *b, const variant *v, quire_error *error)
+{
+    attention_arm *arm = &b->attention[b->attention_count++];
+    *arm               = (attention_arm){.bench = b, .variant = *v};
+    arm->sequences     = calloc(b->sequence_count, sizeof *arm->sequences);
+    arm->blocks        = calloc(b->block_count, sizeof *arm->blocks);
+    arm->imbalance     = calloc(b->options.rounds + 2, sizeof *arm->imbalance);
+    if (arm->sequences == NULL || arm->blocks == NULL || arm->imbalance == NULL)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "block tables");
+    QR_TRY(fill_tables(b, arm, error));
+    describe_sequences(b, arm);
+    QR_TRY(create_plan(b, arm, error));
+    qr_attention_plan_build(arm->plan, arm->sequences, b->sequence_count);
+    arm->args = (qr_attention_args){.plane    = qr_kv_memory_plane(&b->kv[v->dtype], 0),
+                                    .q        = b->q,
+                                    .q_stride = v->q_heads * b->options.head_dim,
+                                    .out      = b->out};
+
+    qr_arm *turn = &b->arms[b->arm_count++];
+    *turn        = (qr_arm){.prepare = prepare_pass,
+                            .run     = run_pass,
+                            .context = arm,
+                            .bytes   = (double)qr_attention_bytes(arm->plan),
+                            .flops   = (double)qr_attention_flops(arm->plan)};
+    name_arm(b, v, turn);
+    return QUIRE_OK;
+}
+
+/* In memory, and where reading bounds it the same in cache right after it. */
+static quire_status create_pair(bench *b, variant v, quire_error *error)
+{
+    if (b->attention_count + 2 > QR_ARMS_MAX - 2 - DTYPES)
+        return qr_fail(error, QUIRE_ERR_INVALID, "more than %d combinations of the lists", (QR_ARMS_MAX - 5) / 2);
+    QR_TRY(create_arm(b, &v, error));
+    if (v.rows > FEW_ROWS) return QUIRE_OK;
+    v.in_cache = true;
+    return create_arm(b, &v, error);
+}
+
+static quire_status create_attention_arms(bench *b, quire_error *error)
+{
+    const qr_micro_options *o = &b->options;
+    for (uint32_t d = 0; d < o->dtypes.count; d++)
+        for (uint32_t r = 0; r < o->rows.count; r++)
+            for (uint32_t h = 0; h < o->q_heads.count; h++)
+                for (uint32_t c = 0; c < o->run_bytes.count; c++)
+                    QR_TRY(create_pair(b,
+                                       (variant){.dtype     = (qr_dtype)o->dtypes.values[d],
+                                                 .rows      = (uint32_t)o->rows.values[r],
+                                                 .q_heads   = (uint32_t)o->q_heads.values[h],
+                                                 .run_bytes = o->run_bytes.values[c]},
+                                       error));
+    return QUIRE_OK;
+}
+
+/* R over the largest of the caches that are measured, and P of each dtype. */
+static void create_limit_arms(bench *b)
+{
+    const qr_kv_memory *largest = NULL;
+    for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+        if (!measures(b, dtype)) continue;
+        if (largest == NULL || b->kv[dtype].block_bytes > largest->block_bytes) largest = &b->kv[dtype];
+        char name[32];
+        snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
+        b->peak_arm[dtype] = b->arm_count;
+        qr_arm_multiply(&b->arms[b->arm_count++], name, &b->multiplier[dtype], b->machine, dtype);
+    }
+    b->read_arm = b->arm_count;
+    qr_arm_read(&b->arms[b->arm_count++], "R, plain read of the keys and values", &b->reader,
+                qr_kv_memory_plane(largest, 0), (size_t)b->block_count * largest->block_bytes);
+}
+
+/* ---- results ---------------------------------------------------------------------------------------------------- */
+
+static int compare_doubles(const void *left, const void *right)
+{
+    const double a = *(const double *)left, c = *(const double *)right;
+    return (a > c) - (a < c);
+}
+
+static double tokens_per_second(const bench *b, const qr_arm *arm)
+{
+    double tokens = 0;
+    for (uint32_t s = 0; s < b->sequence_count; s++) tokens += b->lengths[s];
+    return tokens / arm->seconds;
+}
+
+/* The same variant with bf16 keys and values, or NULL. */
+static const qr_arm *bf16_twin(const bench *b, const variant *v)
+{
+    for (uint32_t i = 0; i < b->attention_count; i++) {
+        const variant *w = &b->attention[i].variant;
+        if (w->dtype == QR_BF16 && w->rows == v->rows && w->q_heads == v->q_heads && w->run_bytes == v->run_bytes &&
+            w->in_cache == v->in_cache)
+            return &b->arms[i];
+    }
+    return NULL;
+}
+
+static void state_limit(bench *b, uint32_t index)
+{
+    const variant *v    = &b->attention[index].variant;
+    qr_arm        *arm  = &b->arms[index];
+    const double   read = b->arms[b->read_arm].gbs, peak = b->arms[b->peak_arm[v->dtype]].gflops;
+    qr_arm_note(arm, "fraction_of_read", arm->gbs / read);
+    qr_arm_note(arm, "fraction_of_peak", arm->gflops / peak);
+    if (v->rows > FEW_ROWS || v->in_cache) {
+        qr_arm_limit(arm, peak, "P", true);
+    } else if (v->q_heads == b->options.kv_heads) {
+        qr_arm_limit(arm, read, "R", false);
+    } else {
+        const double cached = b->arms[index + 1].gbs;
+        qr_arm_limit(arm, 1 / (1 / read + 1 / cached), "1/(1/R + 1/C)", false);
+        qr_arm_note(arm, "cached_gbs", cached);
+    }
+}
+
+static void state_results(bench *b, uint32_t index)
+{
+    attention_arm *a    = &b->attention[index];
+    qr_arm        *arm  = &b->arms[index];
+    const qr_arm  *twin = bf16_twin(b, &a->variant);
+    state_limit(b, index);
+    a->imbalance[a->passes++] = imbalance_of(a);
+    qsort(a->imbalance, a->passes, sizeof *a->imbalance, compare_doubles);
+    const double imbalance = a->imbalance[a->passes / 2];
+    qr_arm_note(arm, "imbalance", imbalance);
+    qr_arm_note(arm, "kv_tokens_per_second", tokens_per_second(b, arm));
+    if (twin != NULL && twin != arm) qr_arm_note(arm, "times_bf16", twin->seconds / arm->seconds);
+    int length = snprintf(arm->note, sizeof arm->note, "slowest/mean %.3f", imbalance);
+    if (twin != NULL && twin != arm)
+        snprintf(arm->note + length, sizeof arm->note - (size_t)length, ", %.2f x bf16", twin->seconds / arm->seconds);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static void destroy(bench *b)
+{
+    for (uint32_t i = 0; i < b->attention_count; i++) {
+        qr_attention_plan_destroy(b->attention[i].plan);
+        free(b->attention[i].sequences), free(b->attention[i].blocks), free(b->attention[i].imbalance);
+    }
+    const size_t rows = (size_t)b->sequence_count * b->most_rows;
+    const size_t kv   = (size_t)DISTINCT_BLOCKS * b->options.block_size * b->options.kv_heads * b->options.head_dim;
+    qr_deallocate(NULL, b->q, rows * b->out.dim * sizeof *b->q);
+    qr_deallocate(NULL, b->kv_rows, kv * sizeof *b->kv_rows);
+    qr_deallocate(NULL, b->out.data, rows * b->out.stride * sizeof(float));
+    for (int dtype = 0; dtype < DTYPES; dtype++) qr_kv_memory_destroy(&b->kv[dtype]);
+    free(b->attention), free(b->arms), free(b->lengths);
+}
+
+static quire_status create(bench *b, quire_error *error)
+{
+    set_defaults(b);
+    QR_TRY(check(b, error));
+    QR_TRY(draw_sequences(b, error));
+    QR_TRY(create_memory(b, error));
+    b->attention = calloc(QR_ARMS_MAX, sizeof *b->attention);
+    b->arms      = calloc(QR_ARMS_MAX, sizeof *b->arms);
+    if (b->attention == NULL || b->arms == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "arms");
+    QR_TRY(create_attention_arms(b, error));
+    create_limit_arms(b);
+    return QUIRE_OK;
+}
+
+static quire_status run(bench *b, FILE *out, quire_error *error)
+{
+    QR_TRY(create(b, error));
+    const qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
+    QR_TRY(qr_arms_run(&arms, b->options.rounds, error));
+    for (uint32_t i = 0; i < b->attention_count; i++) state_results(b, i);
+    return qr_arms_report(&arms, "attention", b->options.json, out, error);
+}
+
+int qr_micro_attention(const qr_micro_options *options, FILE *out)
+{
+    quire_error  error = {0};
+    qr_machine   machine;
+    quire_status status = qr_machine_create(options, &machine, &error);
+    if (status == QUIRE_OK) {
+        bench b = {.machine = &machine, .options = *options};
+        status  = run(&b, out, &error);
+        destroy(&b);
+        qr_machine_destroy(&machine);
+    }
+    return qr_micro_status(status, &error);
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""quire kernel: the JSON has what it promises, its numbers agree with each other, wrong parameters are refused.
+
+usage: kernel_test.py QUIRE"""
+import json
+import subprocess
+import sys
+import unittest
+
+QUIRE = sys.argv[1]
+SMALL = ["--rounds", "2", "--threads", "2"]
+FIELDS = {"name", "params", "seconds", "bytes", "flops", "gbs", "gflops", "limit", "fraction"}
+
+
+def kernel(*arguments):
+    return subprocess.run([QUIRE, "kernel", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def arms(*arguments):
+    done = kernel(*arguments, *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == "quire.kernel/1"
+    return document["arms"]
+
+
+class Json(unittest.TestCase):
+    def check(self, arm):
+        self.assertLessEqual(FIELDS, set(arm))
+        self.assertGreater(arm["seconds"], 0)
+        if arm["bytes"]:
+            self.assertAlmostEqual(arm["gbs"], arm["bytes"] / arm["seconds"] / 1e9, delta=arm["gbs"] * 1e-3)
+        if arm["limit"]:
+            reached = arm["gflops"] if arm["limit_unit"] == "GFLOP/s" else arm["gbs"]
+            self.assertAlmostEqual(arm["fraction"], reached / arm["limit"], delta=arm["fraction"] * 1e-3)
+
+    def test_limits_has_reading_runs_products_and_the_barrier(self):
+        found = arms("limits")
+        for arm in found:
+            self.check(arm)
+        names = " ".join(a["name"] for a in found)
+        for part in ("R, ", "runs of 4 KiB", "runs of 1024 KiB", "f32", "bf16", "int8", "barrier"):
+            self.assertIn(part, names)
+
+    def test_limits_below_a_cap_has_no_faster_instruction_set(self):
+        names = " ".join(a["name"] for a in arms("limits", "--isa", "scalar"))
+        self.assertIn("P scalar", names)
+        self.assertNotIn("P avx", names)
+
+    def test_attention_makes_an_arm_of_every_combination(self):
+        found = arms("attention", "--kv-heads", "2", "--q-heads", "2,8", "--dtype", "bf16,int8", "--context", "512",
+                     "--sequences", "3", "--run-length", "0,32K")
+        for arm in found:
+            self.check(arm)
+        self.assertEqual(len([a for a in found if a["name"].startswith(("bf16", "int8"))]), 2 * 2 * 2 * 2)
+
+    def test_attention_counts_visible_keys(self):
+        arm = arms("attention", "--kv-heads", "2", "--q-heads", "8", "--dtype", "bf16", "--context", "300",
+                   "--sequences", "3", "--head-dim", "64")[0]
+        self.assertEqual(arm["bytes"], 3 * 300 * 2 * 2 * 64 * 2)
+        self.assertEqual(arm["flops"], 3 * 300 * 8 * 4 * 64)
+
+    def test_attention_of_many_rows_is_measured_against_multiplication(self):
+        arm = arms("attention", "--kv-heads", "1", "--q-heads", "2", "--dtype", "bf16", "--rows", "64")[0]
+        self.assertEqual(arm["limit_name"], "P")
+        self.assertEqual(arm["flops"], 64 * 65 // 2 * 2 * 4 * 128)
+
+    def test_ragged_lengths_lie_in_their_range(self):
+        arm = arms("attention", "--kv-heads", "1", "--q-heads", "1", "--dtype", "bf16", "--lengths", "32:512")[0]
+        self.assertLessEqual(arm["params"]["longest"], 512)
+        self.assertGreaterEqual(arm["imbalance"], 1)
+        self.assertLess(arm["bytes"], 32 * 512 * 2 * 128 * 2)
+
+
+class Refusals(unittest.TestCase):
+    def refused(self, message, *arguments):
+        done = kernel(*arguments)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn(message, done.stderr)
+        self.assertEqual(done.stdout, "")
+
+    def test_wrong_parameters_are_named(self):
+        self.refused("nonsense", "nonsense")
+        self.refused("--rows", "attention", "--rows", "0")
+        self.refused("--dtype", "attention", "--dtype", "fp8")
+        self.refused("--q-heads 3", "attention", "--kv-heads", "2", "--q-heads", "3")
+        self.refused("--run-length", "attention", "--run-length", "4K")
+        self.refused("--lengths", "attention", "--lengths", "9:3")
+        self.refused("--rows 9", "attention", "--rows", "9", "--context", "4")
+        self.refused("head_dim", "attention", "--head-dim", "12", "--context", "64")
+        self.refused("is not one of", "limits", "--isa", "neon")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])

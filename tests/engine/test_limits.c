@@ -1,0 +1,128 @@
+/* The measured limits: plausible against each other, whole or as short as the caller's struct. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include <quire/quire.h>
+
+#include "kernels/limits.h"
+#include "support/kernel_tables.h"
+#include "support/sanitized.h"
+
+static quire_model  *model;
+static quire_engine *engine;
+
+static int open_engine(void **state)
+{
+    (void)state;
+    const quire_model_options  model_options = {.size = sizeof model_options};
+    const quire_engine_options options       = {.size          = sizeof options,
+                                                .max_num_seqs  = 4,
+                                                .num_kv_blocks = 64,
+                                                .max_model_len = 512,
+                                                .threads       = 2,
+                                                .bind          = QUIRE_BIND_NONE,
+                                                .logger        = {.level = QUIRE_LOG_ERROR}};
+    if (quire_model_synthetic("tiny", &model_options, &model, NULL) != QUIRE_OK) return -1;
+    return quire_engine_create(&options, model, &engine, NULL) == QUIRE_OK ? 0 : -1;
+}
+
+static int close_engine(void **state)
+{
+    (void)state;
+    quire_engine_destroy(engine);
+    quire_model_destroy(model);
+    return 0;
+}
+
+static void every_limit_is_measured(void **state)
+{
+    (void)state;
+    quire_limits limits = {.size = sizeof limits};
+    quire_error  error  = {0};
+    if (quire_engine_measure_limits(engine, &limits, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    assert_int_equal(limits.size, sizeof limits);
+    assert_true(limits.read_gbs > 0.1 && limits.read_gbs < 10000);
+    for (int i = 0; i < QUIRE_LIMIT_RUNS; i++) assert_true(limits.run_gbs[i] > 0.01 && limits.run_gbs[i] < 10000);
+    assert_true(limits.f32_gflops > 0.01);
+    assert_true(limits.bf16_gflops > 0.01);
+    assert_true(limits.int8_gops > 0.01);
+    assert_true(limits.barrier_ns > 1);
+    assert_true(limits.measured_ns > 0);
+}
+
+static void what_is_read_does_not_fit_the_caches(void **state)
+{
+    (void)state;
+    quire_limits limits = {.size = sizeof limits};
+    assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
+    assert_true(limits.read_bytes >= (uint64_t)16 << 20);
+    assert_true(limits.read_bytes >= 8 * limits.cache_bytes || limits.cache_bytes > (uint64_t)1 << 30);
+}
+
+static void a_shorter_struct_is_filled_as_far_as_it_goes(void **state)
+{
+    (void)state;
+    quire_limits limits;
+    memset(&limits, 0xab, sizeof limits);
+    limits.size = offsetof(quire_limits, run_gbs);
+    assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
+    assert_int_equal(limits.size, offsetof(quire_limits, run_gbs));
+    assert_true(limits.read_gbs > 0.1);
+    const unsigned char *rest = (const unsigned char *)&limits.run_gbs;
+    for (size_t i = 0; i < sizeof limits - offsetof(quire_limits, run_gbs); i++) assert_int_equal(rest[i], 0xab);
+}
+
+static void a_place_for_the_limits_is_needed(void **state)
+{
+    (void)state;
+    quire_error error = {0};
+    assert_int_equal(quire_engine_measure_limits(engine, NULL, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "limits_out"));
+}
+
+/* A reader that left something out would find the greatest number only by luck. */
+static void the_reader_reads_every_byte(void **state)
+{
+    (void)state;
+    enum { BYTES = 16384 };
+    static _Alignas(64) float memory[BYTES / sizeof(float)];
+    const qr_kernels         *tables[KERNEL_TABLES_MAX];
+    const uint32_t            count = kernel_tables(tables);
+    for (uint32_t t = 0; t < count; t++)
+        for (size_t bytes = QR_READ_STEP; bytes <= BYTES; bytes += bytes < 2048 ? QR_READ_STEP : 4096)
+            for (size_t i = 0; i < bytes / sizeof(float); i++) {
+                memory[i] = 5;
+                assert_true(tables[t]->limits->read(memory, bytes) == 5.0f);
+                memory[i] = 0;
+            }
+}
+
+/* Work that the compiler found a way around would show as a peak that no core has. */
+static void the_peaks_are_possible(void **state)
+{
+    (void)state;
+    if (QR_SANITIZED) skip();
+    quire_limits limits = {.size = sizeof limits};
+    assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
+    assert_true(limits.bf16_gflops > 0.5 * limits.f32_gflops && limits.bf16_gflops < 8 * limits.f32_gflops);
+    assert_true(limits.f32_gflops < 2 * 128 * 8); /* two threads, two 512-bit products of 8 GHz */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_limit_is_measured),
+        cmocka_unit_test(what_is_read_does_not_fit_the_caches),
+        cmocka_unit_test(a_shorter_struct_is_filled_as_far_as_it_goes),
+        cmocka_unit_test(a_place_for_the_limits_is_needed),
+        cmocka_unit_test(the_reader_reads_every_byte),
+        cmocka_unit_test(the_peaks_are_possible),
+    };
+    return cmocka_run_group_tests(tests, open_engine, close_engine);
+}
