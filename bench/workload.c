@@ -41,8 +41,9 @@ struct qr_workload {
     uint32_t         tenant_count;
     double          *tenant_table; /* [tenant_count] cumulative */
     char (*tenant_names)[20];
-    quire_request shape; /* n, sampling, ignore_eos */
-    qr_trace     *trace;
+    quire_request  shape; /* n, sampling, ignore_eos */
+    qr_trace      *trace;
+    qr_trace_facts trace_facts;
 };
 
 static qr_stream stream_of(const qr_workload *workload, uint64_t stream, uint64_t index)
@@ -116,6 +117,7 @@ static quire_status read_tables(qr_workload *workload, const quire_config *confi
     workload->prefix_groups = (uint32_t)quire_config_integer(config, "workload.prefix.groups", 0);
     workload->prefix_tokens = (uint32_t)quire_config_integer(config, "workload.prefix.tokens", 0);
     workload->tenant_count  = (uint32_t)quire_config_integer(config, "workload.tenants.count", 1);
+    if (workload->trace_facts.tenants > workload->tenant_count) workload->tenant_count = workload->trace_facts.tenants;
     if (workload->tenant_count == 0 || workload->tenant_count > MAX_TENANTS)
         return qr_fail(error, QUIRE_ERR_INVALID, "workload.tenants.count: %u is not between 1 and %d",
                        workload->tenant_count, MAX_TENANTS);
@@ -167,6 +169,18 @@ static void read_shape(qr_workload *workload, const quire_config *config)
     shape->sampling.min_p       = (float)quire_config_number(config, "workload.sampling.min_p", 0);
 }
 
+static quire_status read_trace(qr_workload *workload, const quire_config *config, quire_error *error)
+{
+    QR_TRY(qr_trace_read(config, workload->max_model_len, &workload->trace, error));
+    workload->trace_facts = qr_trace_describe(workload->trace);
+    workload->count       = workload->trace_facts.count;
+    workload->skipped     = workload->trace_facts.skipped;
+    if (workload->trace_facts.has_encoder && workload->model.encoder_layers == 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: rows have encoder_tokens, but this model has no encoder",
+                       quire_config_string(config, "workload.trace.path"));
+    return QUIRE_OK;
+}
+
 static quire_status build(qr_workload *workload, const quire_config *config, quire_error *error)
 {
     const char *source       = quire_config_string(config, "workload.source");
@@ -177,17 +191,15 @@ static quire_status build(qr_workload *workload, const quire_config *config, qui
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: workload.encoder_tokens: this model has no encoder",
                        quire_config_origin(config, "workload.encoder_tokens.dist"));
     QR_TRY(read_mix(workload, config, error));
-    QR_TRY(read_tables(workload, config, error));
     if (source != NULL && strcmp(source, "trace") == 0) {
-        QR_TRY(qr_trace_read(config, workload->max_model_len, &workload->trace, error));
-        workload->count   = qr_trace_count(workload->trace);
-        workload->skipped = qr_trace_skipped(workload->trace);
+        QR_TRY(read_trace(workload, config, error));
     } else {
         workload->count = (uint32_t)quire_config_integer(config, "workload.num_prompts", 64);
         if (workload->count == 0 && quire_config_integer(config, "run.duration", 0) == 0)
             return qr_fail(error, QUIRE_ERR_INVALID, "workload.num_prompts: 0 needs a run.duration above 0");
         if (workload->count == 0) workload->count = UINT32_MAX;
     }
+    QR_TRY(read_tables(workload, config, error));
     return read_load(workload, config, error);
 }
 
@@ -239,24 +251,57 @@ static void fit(qr_workload *workload, qr_workload_request *request)
     if (request->encoder_tokens > QR_WORKLOAD_MAX_ENCODER) request->encoder_tokens = QR_WORKLOAD_MAX_ENCODER;
 }
 
+/* The request whose encoder input this one has: its own, or an earlier one's. */
+static uint32_t draw_original(const qr_workload *workload, uint32_t index)
+{
+    qr_stream stream = stream_of(workload, STREAM_CONTENT, index);
+    if (index == 0 || qr_stream_uniform(&stream) >= workload->encoder_repeat) return index;
+    return (uint32_t)(qr_stream_uniform(&stream) * index);
+}
+
 static void draw_encoder(const qr_workload *workload, uint32_t index, const lengths *mix, qr_workload_request *request)
 {
-    qr_stream stream   = stream_of(workload, STREAM_CONTENT, index);
-    uint32_t  original = index;
-    if (index > 0 && qr_stream_uniform(&stream) < workload->encoder_repeat)
-        original = (uint32_t)(qr_stream_uniform(&stream) * index);
-    qr_stream length = stream_of(workload, STREAM_LENGTH, original);
+    const uint32_t original = draw_original(workload, index);
+    qr_stream      length   = stream_of(workload, STREAM_LENGTH, original);
     length.counter += DRAWS_PER_REQUEST / 2; /* counters of its own: a repeat must find the same length */
     request->encoder_tokens = qr_distribution_draw(&mix->encoder, &length);
     if (request->encoder_tokens == 0) request->encoder_tokens = 1;
-    request->encoder_key   = qr_mix64(original + 1);
+    request->encoder_id    = original;
     request->prompt_tokens = 1; /* the decoder's start token */
+}
+
+/* After the draws of draw_original. */
+static qr_stream content_stream(const qr_workload *workload, uint32_t index)
+{
+    qr_stream content = stream_of(workload, STREAM_CONTENT, index);
+    content.counter += 8;
+    return content;
+}
+
+static uint32_t draw_tenant(const qr_workload *workload, qr_stream *content)
+{
+    return (uint32_t)qr_table_draw(workload->tenant_table, workload->tenant_count, content);
+}
+
+/* What a trace does not say is drawn. An encoder-decoder model's input goes to the encoder. */
+static void complete_trace(const qr_workload *workload, uint32_t index, qr_workload_request *request)
+{
+    qr_stream content = content_stream(workload, index);
+    if (request->tenant == UINT32_MAX) request->tenant = draw_tenant(workload, &content);
+    if (workload->model.encoder_layers == 0 || workload->trace_facts.has_encoder) return;
+    qr_workload_request original;
+    qr_trace_request(workload->trace, draw_original(workload, index), &original);
+    request->encoder_tokens = original.prompt_tokens;
+    request->encoder_id     = original.encoder_id;
+    request->prompt_tokens  = 1;
+    request->hash_ids       = NULL;
+    request->hash_count     = 0;
 }
 
 static void draw_random(const qr_workload *workload, uint32_t index, qr_workload_request *request)
 {
     qr_stream      length  = stream_of(workload, STREAM_LENGTH, index);
-    qr_stream      content = stream_of(workload, STREAM_CONTENT, index);
+    qr_stream      content = content_stream(workload, index);
     const size_t   kind    = qr_table_draw(workload->mix_table, workload->mix_count, &length);
     const lengths *mix     = &workload->mix[kind];
     request->mix           = (uint32_t)kind;
@@ -264,22 +309,23 @@ static void draw_random(const qr_workload *workload, uint32_t index, qr_workload
     request->prompt_tokens = qr_distribution_draw(&mix->prompt, &length);
     request->output_tokens = qr_distribution_draw(&mix->output, &length);
     if (workload->model.encoder_layers > 0) draw_encoder(workload, index, mix, request);
-    content.counter += 8; /* after those of draw_encoder */
     if (workload->prefix_groups > 0) {
-        request->prefix_key    = 1 + qr_table_draw(workload->prefix_table, workload->prefix_groups, &content);
+        request->prefix_id     = qr_table_draw(workload->prefix_table, workload->prefix_groups, &content);
         request->prefix_tokens = workload->prefix_tokens;
     }
-    request->tenant = (uint32_t)qr_table_draw(workload->tenant_table, workload->tenant_count, &content);
+    request->tenant = draw_tenant(workload, &content);
 }
 
 void qr_workload_next(qr_workload *workload, qr_workload_request *request_out)
 {
     const uint32_t index = workload->next++;
     *request_out         = (qr_workload_request){0};
-    if (workload->trace != NULL)
+    if (workload->trace != NULL) {
         qr_trace_request(workload->trace, index, request_out);
-    else
+        complete_trace(workload, index, request_out);
+    } else {
         draw_random(workload, index, request_out);
+    }
     fit(workload, request_out);
     request_out->content_key   = qr_mix64(~(uint64_t)index);
     request_out->sampling_seed = qr_random_u64(workload->seed, STREAM_SAMPLING, index);
@@ -295,12 +341,12 @@ static int32_t token_of(const qr_workload *workload, uint64_t key, uint32_t posi
 
 void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *request, int32_t *out)
 {
-    const uint32_t block = request->hash_ids ? qr_trace_hash_block(workload->trace) : 1;
+    const uint32_t block = request->hash_ids ? workload->trace_facts.hash_block : 1;
     for (uint32_t i = 0; i < request->prompt_tokens; i++) {
         if (i == 0 && workload->model.encoder_layers > 0)
             out[i] = workload->model.decoder_start_token_id;
         else if (i < request->prefix_tokens)
-            out[i] = token_of(workload, qr_mix64(request->prefix_key << 20), i);
+            out[i] = token_of(workload, qr_mix64((request->prefix_id + 1) << 20), i);
         else if (request->hash_ids && i / block < request->hash_count)
             out[i] = token_of(workload, qr_mix64(request->hash_ids[i / block] + 1), i % block);
         else
@@ -310,7 +356,8 @@ void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *
 
 void qr_workload_encoder(const qr_workload *workload, const qr_workload_request *request, int32_t *out)
 {
-    for (uint32_t i = 0; i < request->encoder_tokens; i++) out[i] = token_of(workload, request->encoder_key, i);
+    const uint64_t key = qr_mix64(request->encoder_id + 1);
+    for (uint32_t i = 0; i < request->encoder_tokens; i++) out[i] = token_of(workload, key, i);
 }
 
 void qr_workload_fill(const qr_workload *workload, const qr_workload_request *request, quire_request *to)
@@ -334,6 +381,8 @@ uint32_t    qr_workload_count(const qr_workload *workload) { return workload->co
 uint32_t    qr_workload_streams(const qr_workload *workload) { return workload->streams; }
 uint32_t    qr_workload_shortened(const qr_workload *workload) { return workload->shortened; }
 uint32_t    qr_workload_skipped(const qr_workload *workload) { return workload->skipped; }
+uint32_t    qr_workload_hash_block(const qr_workload *workload) { return workload->trace_facts.hash_block; }
+uint32_t    qr_workload_tenants(const qr_workload *workload) { return workload->tenant_count; }
 const char *qr_workload_profile(const qr_workload *workload) { return profile_names[workload->profile]; }
 bool        qr_workload_is_offline(const qr_workload *workload) { return workload->profile == THROUGHPUT; }
 

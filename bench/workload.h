@@ -10,8 +10,8 @@
 typedef struct qr_workload_request {
     uint64_t        due_ns; /* from the start; 0 in closed loops */
     uint32_t        prompt_tokens, output_tokens, encoder_tokens;
-    uint32_t        prefix_tokens; /* of the prompt, the first ones are those of group prefix_key */
-    uint64_t        prefix_key, content_key, encoder_key; /* equal keys, equal tokens */
+    uint32_t        prefix_tokens;                      /* of the prompt, the first ones are those of group prefix_id */
+    uint64_t        prefix_id, encoder_id, content_key; /* equal ids, equal tokens */
     const uint64_t *hash_ids; /* [hash_count] of a trace: equal id = equal tokens of that block; NULL: none */
     uint32_t        hash_count;
     uint32_t        tenant, mix; /* mix: class of [[workload.mix]] */
@@ -34,6 +34,8 @@ bool        qr_workload_is_offline(const qr_workload *workload); /* profile thro
 uint32_t    qr_workload_streams(const qr_workload *workload);    /* closed loops: requests in flight */
 uint32_t    qr_workload_shortened(const qr_workload *workload);  /* so far: lengths cut to fit max_model_len */
 uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
+uint32_t    qr_workload_hash_block(const qr_workload *workload); /* tokens behind one of hash_ids; 0: no trace */
+uint32_t    qr_workload_tenants(const qr_workload *workload);    /* how many there are; at least 1 */
 const char *qr_workload_profile(const qr_workload *workload);
 const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);
 
