@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "bench/array.h"
 #include "bench/trace_reader.h"
+#include "bench/workload.h"
 
 /* A whole number in least..most; `out` keeps its value where the field is absent and not needed. */
 typedef struct field {
@@ -83,7 +84,7 @@ static quire_status read_object(qr_trace_reader *r, const json_t *object)
         json_int_t *to;
     } fields[] = {{{mooncake ? "input_length" : "prompt_tokens", 0, length, true}, &prompt},
                   {{mooncake ? "output_length" : "output_tokens", 0, length, true}, &output},
-                  {{"encoder_tokens", 0, length, false}, &encoder},
+                  {{"encoder_tokens", 0, QR_WORKLOAD_MAX_ENCODER, false}, &encoder},
                   {{"encoder_id", 0, INT64_MAX, false}, &encoder_id},
                   {{"prefix_tokens", 0, length, false}, &prefix},
                   {{"prefix_id", 0, INT64_MAX, false}, &prefix_id},

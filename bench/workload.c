@@ -251,12 +251,18 @@ static void fit(qr_workload *workload, qr_workload_request *request)
     if (request->encoder_tokens > QR_WORKLOAD_MAX_ENCODER) request->encoder_tokens = QR_WORKLOAD_MAX_ENCODER;
 }
 
-/* The request whose encoder input this one has: its own, or an earlier one's. */
-static uint32_t draw_original(const qr_workload *workload, uint32_t index)
+static uint32_t draw_earlier(const qr_workload *workload, uint32_t index)
 {
     qr_stream stream = stream_of(workload, STREAM_CONTENT, index);
     if (index == 0 || qr_stream_uniform(&stream) >= workload->encoder_repeat) return index;
     return (uint32_t)(qr_stream_uniform(&stream) * index);
+}
+
+/* The request whose encoder input this one has: its own, or an earlier one's, which may itself be a repeat. */
+static uint32_t draw_original(const qr_workload *workload, uint32_t index)
+{
+    for (uint32_t earlier; (earlier = draw_earlier(workload, index)) != index;) index = earlier;
+    return index;
 }
 
 static void draw_encoder(const qr_workload *workload, uint32_t index, const lengths *mix, qr_workload_request *request)
@@ -270,7 +276,7 @@ static void draw_encoder(const qr_workload *workload, uint32_t index, const leng
     request->prompt_tokens = 1; /* the decoder's start token */
 }
 
-/* After the draws of draw_original. */
+/* After the draws of draw_earlier. */
 static qr_stream content_stream(const qr_workload *workload, uint32_t index)
 {
     qr_stream content = stream_of(workload, STREAM_CONTENT, index);
@@ -383,6 +389,7 @@ uint32_t    qr_workload_shortened(const qr_workload *workload) { return workload
 uint32_t    qr_workload_skipped(const qr_workload *workload) { return workload->skipped; }
 uint32_t    qr_workload_hash_block(const qr_workload *workload) { return workload->trace_facts.hash_block; }
 uint32_t    qr_workload_tenants(const qr_workload *workload) { return workload->tenant_count; }
+uint64_t    qr_workload_seed(const qr_workload *workload) { return workload->seed; }
 const char *qr_workload_profile(const qr_workload *workload) { return profile_names[workload->profile]; }
 bool        qr_workload_is_offline(const qr_workload *workload) { return workload->profile == THROUGHPUT; }
 

@@ -36,6 +36,7 @@ uint32_t    qr_workload_shortened(const qr_workload *workload);  /* so far: leng
 uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
 uint32_t    qr_workload_hash_block(const qr_workload *workload); /* tokens behind one of hash_ids; 0: no trace */
 uint32_t    qr_workload_tenants(const qr_workload *workload);    /* how many there are; at least 1 */
+uint64_t    qr_workload_seed(const qr_workload *workload);
 const char *qr_workload_profile(const qr_workload *workload);
 const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);
 

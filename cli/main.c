@@ -18,6 +18,7 @@ static const struct command {
     {"compare", qr_command_compare, "two results: ratios with intervals, and a gate against regressions"},
     {"report", qr_command_report, "one HTML page from result files"},
     {"kernel", qr_command_kernel, "micro-benchmarks of the parts: projection, scheduler"},
+    {"workload", qr_command_workload, "describe a workload or a trace, or write it as a trace"},
     {"topo", qr_command_topo, "the machine, the CPUs allowed, the placement that would be used"},
     {"check", qr_command_check, "check a configuration and a model; forecast the memory"},
     {"config", qr_command_config, "print the effective configuration, or a template of every key"},

@@ -4,15 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/rng.h"
 #include "bench/cost_model.h"
+#include "support/scratch_file.h"
 
 enum { STEPS = 2000 };
 
@@ -143,11 +140,8 @@ static void too_few_steps_are_refused(void **state)
 
 static quire_status read_text(const char *text, qr_cost_sample **samples, size_t *count, quire_error *error)
 {
-    char      path[] = "/tmp/quire-steps-XXXXXX";
-    const int file   = mkstemp(path);
-    assert_true(file >= 0);
-    assert_int_equal(write(file, text, strlen(text)), (int)strlen(text));
-    close(file);
+    char path[64];
+    scratch_file_write(text, path);
     const quire_status status = qr_step_log_read(path, samples, count, error);
     unlink(path);
     return status;

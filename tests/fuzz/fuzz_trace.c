@@ -8,8 +8,8 @@ enum { MAX_MODEL_LEN = 4096 };
 static void check_trace(const qr_trace *trace)
 {
     uint64_t before = 0;
-    FUZZ_CHECK(qr_trace_count(trace) > 0);
-    for (uint32_t i = 0; i < qr_trace_count(trace); i++) {
+    FUZZ_CHECK(qr_trace_describe(trace).count > 0);
+    for (uint32_t i = 0; i < qr_trace_describe(trace).count; i++) {
         qr_workload_request request = {0};
         qr_trace_request(trace, i, &request);
         FUZZ_CHECK(request.due_ns >= before);

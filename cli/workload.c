@@ -1,0 +1,154 @@
+/* quire workload: what a configured workload or a trace asks for; described, or written as a trace. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/describe.h"
+#include "bench/session.h"
+#include "cli/command.h"
+
+static const struct argp_option options[] = {
+    {"output", 'o', "FILE", 0,
+     "*.jsonl: write the requests as a trace of format quire; *.json: write the description; - = the trace on stdout "
+     "and the description on stderr",
+     4},
+    {0},
+};
+
+typedef struct settings {
+    qr_arguments common;
+    const char  *output; /* NULL: describe only */
+} settings;
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    const size_t length = strlen(text), tail = strlen(suffix);
+    return length > tail && strcmp(text + length - tail, suffix) == 0;
+}
+
+static error_t parse(int option, char *value, struct argp_state *state)
+{
+    settings *s = state->input;
+    switch (option) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &s->common; return 0;
+    case 'o':
+        if (s->output != NULL) argp_error(state, "--output %s: only one file can be written", value);
+        if (strcmp(value, "-") != 0 && !ends_with(value, ".jsonl") && !ends_with(value, ".json"))
+            argp_error(state, "--output %s: the suffix is neither .jsonl nor .json", value);
+        s->output = value;
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* Without a model lengths are limited by nothing but the library, and ids are drawn from 32000. */
+static quire_status facts(const quire_config *config, quire_model_info *info_out, uint32_t *max_model_len_out,
+                          quire_error *error)
+{
+    const quire_logger logger = qr_logger_of(config);
+    quire_model       *model  = NULL;
+    *info_out                 = (quire_model_info){.size = sizeof *info_out, .vocab_size = 32000};
+    if (quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL) {
+        const quire_status status = qr_session_open_model(config, &logger, &model, error);
+        if (status != QUIRE_OK) return status;
+        quire_model_describe(model, info_out);
+        info_out->name = info_out->architecture = NULL; /* they live as long as the model */
+    }
+    quire_model_destroy(model);
+    *max_model_len_out = quire_config_engine(config)->max_model_len;
+    if (*max_model_len_out == 0) *max_model_len_out = info_out->max_position_embeddings;
+    if (*max_model_len_out == 0) *max_model_len_out = 1 << 20;
+    return QUIRE_OK;
+}
+
+/* A workload is drawn once; each look at it needs its own. */
+static quire_status draw(const quire_config *config, qr_workload **workload_out, quire_error *error)
+{
+    quire_model_info   info;
+    uint32_t           max_model_len;
+    const quire_status status = facts(config, &info, &max_model_len, error);
+    if (status != QUIRE_OK) return status;
+    const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    return qr_workload_create(config, &info, max_model_len, seed, workload_out, error);
+}
+
+static uint64_t end_of(const quire_config *config) { return (uint64_t)quire_config_integer(config, "run.duration", 0); }
+
+static quire_status describe(const quire_config *config, qr_description *description_out, quire_error *error)
+{
+    const uint32_t asked = quire_config_engine(config)->block_size;
+    qr_workload   *workload;
+    quire_status   status = draw(config, &workload, error);
+    if (status != QUIRE_OK) return status;
+    status = qr_describe(workload, asked ? asked : 32, end_of(config), description_out, error);
+    qr_workload_destroy(workload);
+    return status;
+}
+
+static quire_status write_trace(const quire_config *config, FILE *to, quire_error *error)
+{
+    qr_workload *workload;
+    quire_status status = draw(config, &workload, error);
+    if (status != QUIRE_OK) return status;
+    status = qr_workload_write(workload, end_of(config), to, error);
+    qr_workload_destroy(workload);
+    return status;
+}
+
+static bool write_json(const qr_description *description, FILE *to)
+{
+    json_t    *object = qr_description_json(description);
+    const bool ok     = object != NULL && json_dumpf(object, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+    json_decref(object);
+    return ok && fputc('\n', to) != EOF;
+}
+
+static int write_file(const settings *s, const quire_config *config, const qr_description *description)
+{
+    const bool  to_stdout = strcmp(s->output, "-") == 0;
+    quire_error error     = {0};
+    FILE       *to        = to_stdout ? stdout : fopen(s->output, "w");
+    if (to == NULL) {
+        qr_complain("%s: %s", s->output, strerror(errno));
+        return QR_EXIT_FAILED;
+    }
+    bool ok = ends_with(s->output, ".json") ? write_json(description, to) : write_trace(config, to, &error) == QUIRE_OK;
+    ok &= fflush(to) == 0;
+    const int reason = errno;
+    if (!to_stdout) ok &= fclose(to) == 0;
+    if (ok) return QR_EXIT_OK;
+    qr_complain("%s: %s", s->output, error.status == QUIRE_ERR_NO_MEMORY ? error.message : strerror(reason));
+    return QR_EXIT_FAILED;
+}
+
+static int workload(void *context, const quire_config *config)
+{
+    const settings *s     = context;
+    quire_error     error = {0};
+    qr_description  description;
+    if (describe(config, &description, &error) != QUIRE_OK) return qr_report_error(&error);
+    const int status = s->output != NULL ? write_file(s, config, &description) : QR_EXIT_OK;
+    FILE     *to     = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : stdout;
+    qr_description_print(&description, to);
+    return fflush(to) == 0 && !ferror(to) ? status : QR_EXIT_FAILED;
+}
+
+int qr_command_workload(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&qr_workload_argp, 0, NULL, 0}, {0}};
+    static const struct argp       argp       = {
+                    .options  = options,
+                    .parser   = parse,
+                    .children = children,
+                    .args_doc = "[CONFIG]",
+                    .doc = "Describe the workload that a benchmark would play, or write it as a trace: lengths, gaps, reuse."
+                                       "\vNothing is run. Without a model, prompts may be as long as 1048576 tokens.\n\n"
+                                       "  quire workload chat.toml\n"
+                                       "  quire workload --trace AzureLLMInferenceTrace_conv.csv\n"
+                                       "  quire workload --profile gamma --burstiness 0.25 --num-prompts 1000 -o bursts.jsonl",
+    };
+    settings s = {0};
+    qr_parse(&argp, argc, argv, &s);
+    return qr_arguments_run(&s.common, workload, &s);
+}
