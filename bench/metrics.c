@@ -118,21 +118,24 @@ static double ms(int64_t ns) { return (double)ns * 1e-6; }
 
 static double tpot_for_goodput(const qr_run_request *r) { return r->tpot_ns < 0 ? 0 : r->tpot_ns * 1e-6; }
 
+static bool succeeded(const qr_run_request *r)
+{
+    return r->finish == QUIRE_FINISH_STOP || r->finish == QUIRE_FINISH_LENGTH;
+}
+
 /* A request's own P99 of its inter-token latencies is its worst one up to 100 gaps; that bound is used for longer ones
  * as well, which is stricter. */
-static bool meets(const qr_slo *slo, const qr_run_request *r)
+bool qr_slo_is_met(const qr_slo *slo, const qr_run_request *r)
 {
-    return (slo->ttft_ms <= 0 || ms(r->first_ns - r->due_ns) <= slo->ttft_ms) &&
+    return succeeded(r) && (slo->ttft_ms <= 0 || ms(r->first_ns - r->due_ns) <= slo->ttft_ms) &&
            (slo->tpot_ms <= 0 || tpot_for_goodput(r) <= slo->tpot_ms) &&
            (slo->e2el_ms <= 0 || ms(r->end_ns - r->due_ns) <= slo->e2el_ms) &&
            (slo->itl_p99_ms <= 0 || (double)r->itl_worst_ns * 1e-6 <= slo->itl_p99_ms);
 }
 
-static bool has_slo(const qr_slo *s) { return s->ttft_ms > 0 || s->tpot_ms > 0 || s->e2el_ms > 0 || s->itl_p99_ms > 0; }
-
-static bool succeeded(const qr_run_request *r)
+bool qr_slo_is_given(const qr_slo *s)
 {
-    return r->finish == QUIRE_FINISH_STOP || r->finish == QUIRE_FINISH_LENGTH;
+    return s->ttft_ms > 0 || s->tpot_ms > 0 || s->e2el_ms > 0 || s->itl_p99_ms > 0;
 }
 
 static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request *r)
@@ -178,13 +181,13 @@ static void take_slo(request_samples *s, const qr_metrics *m, const qr_run *run,
     if (!succeeded(r)) return;
     const qr_slo *slo = &m->slo;
     if (in_window(run, r->due_ns)) {
-        s->met_ttft += meets(&(qr_slo){.ttft_ms = slo->ttft_ms}, r);
-        s->met_tpot += meets(&(qr_slo){.tpot_ms = slo->tpot_ms}, r);
-        s->met_e2el += meets(&(qr_slo){.e2el_ms = slo->e2el_ms}, r);
-        s->met_itl += meets(&(qr_slo){.itl_p99_ms = slo->itl_p99_ms}, r);
-        s->good += meets(slo, r);
+        s->met_ttft += qr_slo_is_met(&(qr_slo){.ttft_ms = slo->ttft_ms}, r);
+        s->met_tpot += qr_slo_is_met(&(qr_slo){.tpot_ms = slo->tpot_ms}, r);
+        s->met_e2el += qr_slo_is_met(&(qr_slo){.e2el_ms = slo->e2el_ms}, r);
+        s->met_itl += qr_slo_is_met(&(qr_slo){.itl_p99_ms = slo->itl_p99_ms}, r);
+        s->good += qr_slo_is_met(slo, r);
     }
-    if (in_window(run, r->end_ns) && meets(slo, r)) s->good_tokens += r->output_tokens;
+    if (in_window(run, r->end_ns) && qr_slo_is_met(slo, r)) s->good_tokens += r->output_tokens;
 }
 
 static double share(double met, uint32_t due, double asked) { return asked > 0 && due > 0 ? met / due : NAN; }
@@ -192,13 +195,13 @@ static double share(double met, uint32_t due, double asked) { return asked > 0 &
 static void finish_slo(qr_metrics *m, const request_samples *s)
 {
     const uint32_t due          = m->requests.due;
-    m->attainment               = share(s->good, due, has_slo(&m->slo));
+    m->attainment               = share(s->good, due, qr_slo_is_given(&m->slo));
     m->attainment_ttft          = share(s->met_ttft, due, m->slo.ttft_ms);
     m->attainment_tpot          = share(s->met_tpot, due, m->slo.tpot_ms);
     m->attainment_e2el          = share(s->met_e2el, due, m->slo.e2el_ms);
     m->attainment_itl           = share(s->met_itl, due, m->slo.itl_p99_ms);
-    m->throughput.goodput       = has_slo(&m->slo) && m->length_s > 0 ? s->good / m->length_s : NAN;
-    m->throughput.token_goodput = has_slo(&m->slo) && m->length_s > 0 ? s->good_tokens / m->length_s : NAN;
+    m->throughput.goodput       = qr_slo_is_given(&m->slo) && m->length_s > 0 ? s->good / m->length_s : NAN;
+    m->throughput.token_goodput = qr_slo_is_given(&m->slo) && m->length_s > 0 ? s->good_tokens / m->length_s : NAN;
 }
 
 static bool compute_requests(qr_metrics *m, const qr_run *run)
@@ -336,6 +339,20 @@ static void compute_counters(qr_metrics *m, const qr_run *run)
 
 /* ---- all ---- */
 
+void qr_slo_read(const quire_config *config, qr_slo *to)
+{
+    const char *preset = quire_config_string(config, "slo.preset");
+    *to                = (qr_slo){0};
+    if (preset != NULL && strcmp(preset, "mlperf-llama3.1-8b-server") == 0)
+        *to = (qr_slo){.ttft_ms = 2000, .tpot_ms = 100};
+    if (preset != NULL && strcmp(preset, "mlperf-llama3.1-8b-interactive") == 0)
+        *to = (qr_slo){.ttft_ms = 500, .tpot_ms = 30};
+    to->ttft_ms    = quire_config_number(config, "slo.ttft", to->ttft_ms);
+    to->tpot_ms    = quire_config_number(config, "slo.tpot", to->tpot_ms);
+    to->e2el_ms    = quire_config_number(config, "slo.e2el", 0);
+    to->itl_p99_ms = quire_config_number(config, "slo.itl_p99", 0);
+}
+
 static void read_settings(qr_metrics *m, const quire_config *config)
 {
     static const double fallback[] = {50, 90, 95, 99, 99.9};
@@ -346,15 +363,7 @@ static void read_settings(qr_metrics *m, const quire_config *config)
         snprintf(key, sizeof key, "output.percentiles[%zu]", i);
         m->percentiles[i] = count == 0 ? fallback[i] : quire_config_number(config, key, 50);
     }
-    const char *preset = quire_config_string(config, "slo.preset");
-    if (preset != NULL && strcmp(preset, "mlperf-llama3.1-8b-server") == 0)
-        m->slo = (qr_slo){.ttft_ms = 2000, .tpot_ms = 100};
-    if (preset != NULL && strcmp(preset, "mlperf-llama3.1-8b-interactive") == 0)
-        m->slo = (qr_slo){.ttft_ms = 500, .tpot_ms = 30};
-    m->slo.ttft_ms    = quire_config_number(config, "slo.ttft", m->slo.ttft_ms);
-    m->slo.tpot_ms    = quire_config_number(config, "slo.tpot", m->slo.tpot_ms);
-    m->slo.e2el_ms    = quire_config_number(config, "slo.e2el", 0);
-    m->slo.itl_p99_ms = quire_config_number(config, "slo.itl_p99", 0);
+    qr_slo_read(config, &m->slo);
 }
 
 quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, const qr_workload *workload,

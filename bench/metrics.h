@@ -59,6 +59,13 @@ typedef struct qr_metrics {
     } steps;
 } qr_metrics;
 
+/* [slo] of the configuration, the preset included. */
+void qr_slo_read(const quire_config *config, qr_slo *slo_out);
+bool qr_slo_is_given(const qr_slo *slo); /* any of them */
+
+/* Ended well and within all limits. */
+bool qr_slo_is_met(const qr_slo *slo, const qr_run_request *request);
+
 /* Percentiles and SLOs from the configuration; the window from the run. ERR_NO_MEMORY. */
 quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, const qr_workload *workload,
                                 qr_metrics *metrics_out, quire_error *error);

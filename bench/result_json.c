@@ -3,8 +3,12 @@
 #include "bench/series.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
@@ -242,8 +246,19 @@ static json_t *logs(const qr_result *r)
     return to;
 }
 
+bool qr_config_hash(const quire_config *config, char hash_out[32])
+{
+    char *text = quire_config_print(config, QUIRE_PRINT_BARE);
+    char *rest = text ? strstr(text, "\n[sweep]") : NULL; /* the sections come in the order of the key table */
+    if (rest != NULL) *rest = '\0';
+    if (text != NULL) snprintf(hash_out, 32, "xxh3:%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
+    free(text);
+    return text != NULL;
+}
+
 json_t *qr_result_json(const qr_result *r)
 {
+    char    hash[32];
     json_t *values = json_object(), *origins = json_object(), *runs = json_array(), *to = json_object();
     configuration(r, values, origins);
     for (uint32_t i = 0; i < r->run_count; i++) json_array_append_new(runs, run(r, i));
@@ -254,7 +269,9 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "engine", engine(r));
     json_object_set_new(to, "config", values);
     json_object_set_new(to, "config_origin", origins);
+    if (qr_config_hash(r->config, hash)) json_object_set_new(to, "config_hash", json_string(hash));
     json_object_set_new(to, "seed", whole(r->seed));
+    json_object_set_new(to, "sweep", json_null());
     json_object_set_new(to, "disclosure",
                         json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "boundary", "library", "profile", r->profile,
                                   "clock", "real", "workload", quire_config_string(r->config, "workload.source"),

@@ -280,16 +280,22 @@ static quire_status apply(const qr_arguments *arguments, quire_config *config, q
     if (status == QUIRE_OK) status = quire_config_read_environment(config, error);
     for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; ++i)
         status = quire_config_set(config, arguments->assignments[i].text, arguments->assignments[i].origin, error);
-    if (status == QUIRE_OK) status = apply_defaults(arguments, config, error);
-    return status == QUIRE_OK ? quire_config_check(config, error) : status;
+    return status == QUIRE_OK ? apply_defaults(arguments, config, error) : status;
 }
 
 quire_config *qr_arguments_load(const qr_arguments *arguments)
+{
+    return qr_arguments_load_with(arguments, NULL, NULL, 0);
+}
+
+quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *origin, char *const *more, size_t count)
 {
     quire_config *config = NULL;
     quire_error   error  = {0};
     quire_status  status = quire_config_create(&config, &error);
     if (status == QUIRE_OK) status = apply(arguments, config, &error);
+    for (size_t i = 0; i < count && status == QUIRE_OK; ++i) status = quire_config_set(config, more[i], origin, &error);
+    if (status == QUIRE_OK) status = quire_config_check(config, &error);
     if (status == QUIRE_OK) return config;
     qr_report_error(&error);
     quire_config_destroy(config);

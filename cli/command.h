@@ -23,6 +23,7 @@ enum {
 /* argv[0] is "quire NAME". Each returns an exit status. */
 int qr_command_bench(int argc, char **argv);
 int qr_command_compare(int argc, char **argv);
+int qr_command_sweep(int argc, char **argv);
 int qr_command_generate(int argc, char **argv);
 int qr_command_report(int argc, char **argv);
 int qr_command_kernel(int argc, char **argv);
@@ -87,6 +88,10 @@ bool qr_arguments_take(qr_arguments *arguments, const qr_flag *flags, size_t cou
  * returns NULL. */
 quire_config *qr_arguments_load(const qr_arguments *arguments);
 void          qr_arguments_deinit(qr_arguments *arguments);
+
+/* The same with more assignments "key=value" behind them all, whose origin is `origin`. */
+quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *origin, char *const *assignments,
+                                     size_t count);
 
 /* On stdout; gives the exit status. */
 int qr_print_config(const quire_config *config, quire_print how);

@@ -15,6 +15,7 @@ static const struct command {
 } commands[] = {
     {"generate", qr_command_generate, "decode requests from JSON Lines to JSON Lines"},
     {"bench", qr_command_bench, "measure a workload; a table and result files"},
+    {"sweep", qr_command_sweep, "every combination of [sweep]; --capacity: the highest rate that meets [slo]"},
     {"compare", qr_command_compare, "two results: ratios with intervals, and a gate against regressions"},
     {"report", qr_command_report, "one HTML page from result files"},
     {"kernel", qr_command_kernel, "micro-benchmarks of the parts: projection, scheduler"},

@@ -1,0 +1,159 @@
+/* See forecast.h. */
+#include "cli/forecast.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "bench/session.h"
+#include "cli/command.h"
+#include "kernels/kernels.h"
+#include "topology/placement.h"
+
+enum { USEFUL_TIMES = 4 }; /* as the engine's automatic sizing: so many times what max_num_seqs longest need */
+
+static quire_status place(qr_forecast *p, quire_error *error)
+{
+    const qr_topology_source source = {0};
+    qr_topology              topology;
+    char                     warning[256] = "";
+    qr_placement            *placement    = malloc(sizeof *placement);
+    if (placement == NULL) {
+        *error = (quire_error){.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for a placement"};
+        return QUIRE_ERR_NO_MEMORY;
+    }
+    quire_status status = qr_topology_create(&source, &topology, error);
+    if (status == QUIRE_OK) {
+        status = qr_placement_plan(&topology, &p->options, placement, warning, error);
+        qr_topology_destroy(&topology);
+    }
+    if (warning[0] != '\0') fprintf(stderr, "quire: warning: %s\n", warning);
+    if (status == QUIRE_OK) {
+        p->threads = placement->thread_count;
+        p->nodes   = placement->node_count;
+    }
+    free(placement);
+    return status;
+}
+
+static void size_parts(qr_forecast *p, const quire_model *model)
+{
+    qr_options_scheduler(&p->options, &p->facts, &p->scheduler);
+    qr_options_network(&p->options, &p->facts, &p->network);
+    p->scheduler.node_count = p->nodes;
+    qr_network_plan_memory(model, &p->network, p->threads, &p->memory);
+    const qr_kv_shape shape = {.dtype      = p->network.kv_dtype,
+                               .kv_heads   = p->facts.kv_heads,
+                               .head_dim   = p->facts.head_dim,
+                               .block_size = p->scheduler.block_size};
+    p->block_bytes          = (uint64_t)qr_kv_block_bytes(&shape) * p->facts.decoder_layers;
+    p->fixed_bytes          = p->memory.weight_bytes + p->memory.scratch_bytes + p->memory.encoder_scratch_bytes +
+                     (uint64_t)p->options.max_logits_in_flight * p->facts.vocab_size * sizeof(float);
+    p->limit = qr_memory_limit(NULL);
+}
+
+static quire_status size_pool(qr_forecast *p, quire_error *error)
+{
+    const uint32_t encoder = p->facts.encoder_decoder ? p->scheduler.max_num_encoder_input_tokens : 0;
+    const uint64_t longest = qr_scheduler_blocks_needed(&p->scheduler, 1, p->scheduler.max_model_len - 1, encoder);
+    const qr_pool_request request = {
+        .limit         = p->limit - qr_min_u64(p->limit, p->fixed_bytes),
+        .block_bytes   = p->block_bytes,
+        .size          = p->options.kv_cache_bytes,
+        .num_blocks    = p->options.num_kv_blocks,
+        .fraction      = p->options.memory_fraction,
+        .block_size    = p->scheduler.block_size,
+        .node_count    = p->nodes,
+        .useful_blocks = (uint32_t)qr_min_u64(longest * p->scheduler.max_num_seqs * USEFUL_TIMES, UINT32_MAX),
+    };
+    return qr_options_pool_blocks(&request, &p->scheduler.num_blocks, error);
+}
+
+/* ---- printing
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void print_row(FILE *to, const char *name, uint64_t bytes, const char *note)
+{
+    fprintf(to, "  %-18s %10.1f MiB  %s\n", name, (double)bytes / (1 << 20), note);
+}
+
+static void print_model(const qr_forecast *p, FILE *to)
+{
+    const quire_model_info *i = &p->info;
+    fprintf(to, "model      %s: %s, %.1f M parameters, vocabulary %u\n", i->name, i->architecture,
+            (double)i->parameters / 1e6, i->vocab_size);
+    if (i->encoder_layers > 0)
+        fprintf(to, "           %u encoder layers, ", i->encoder_layers);
+    else
+        fprintf(to, "           ");
+    fprintf(to, "%u layers, hidden %u, %u heads, %u kv heads, head_dim %u\n", i->layers, i->hidden_size, i->heads,
+            i->kv_heads, i->head_dim);
+    fprintf(to, "limits     max_model_len %u, max_num_seqs %u, max_num_batched_tokens %u, threads %u on %u node%s\n",
+            p->scheduler.max_model_len, p->scheduler.max_num_seqs, p->options.max_num_batched_tokens, p->threads,
+            p->nodes, p->nodes == 1 ? "" : "s");
+}
+
+static void print_memory(const qr_forecast *p, FILE *to)
+{
+    char           note[160];
+    const uint64_t kv = p->block_bytes * p->scheduler.num_blocks;
+    fprintf(to, "memory\n");
+    print_row(to, "weights", p->memory.weight_bytes, quire_dtype_name(p->info.weight_dtype));
+    print_row(to, "step buffers", p->memory.scratch_bytes, "");
+    if (p->facts.encoder_decoder) {
+        snprintf(note, sizeof note, "max_num_encoder_input_tokens %u", p->options.max_num_encoder_input_tokens);
+        print_row(to, "encoder buffers", p->memory.encoder_scratch_bytes, note);
+    }
+    if (p->pool.status == QUIRE_OK) {
+        snprintf(note, sizeof note, "%u blocks of %u tokens = %llu tokens, %llu bytes each", p->scheduler.num_blocks,
+                 p->scheduler.block_size, (unsigned long long)p->scheduler.num_blocks * p->scheduler.block_size,
+                 (unsigned long long)p->block_bytes / p->scheduler.block_size);
+        print_row(to, "KV cache", kv, note);
+        print_row(to, "together", p->fixed_bytes + kv, "");
+    }
+    print_row(to, "available", p->limit, "");
+}
+
+/* ---- all ---- */
+
+static quire_status describe(qr_forecast *p, const quire_config *config, quire_model **model_out, quire_error *error)
+{
+    const quire_logger logger = qr_logger_of(config);
+    quire_status       status = qr_kernels_check_cap(p->options.isa, error);
+    if (status == QUIRE_OK) status = qr_session_open_model(config, &logger, model_out, error);
+    if (status != QUIRE_OK) return status;
+    quire_model_describe(*model_out, &p->info);
+    qr_model_facts_of(*model_out, &p->facts);
+    snprintf(p->model_name, sizeof p->model_name, "%s", p->info.name);
+    snprintf(p->architecture, sizeof p->architecture, "%s", p->info.architecture);
+    p->info.name         = p->model_name;
+    p->info.architecture = p->architecture;
+    return qr_options_resolve(&p->options, &p->facts, error);
+}
+
+quire_status qr_forecast_make(const quire_config *config, qr_forecast *p, quire_error *error)
+{
+    quire_model *model  = NULL;
+    *p                  = (qr_forecast){.options = *quire_config_engine(config), .info = {.size = sizeof p->info}};
+    quire_status status = describe(p, config, &model, error);
+    if (status == QUIRE_OK) status = place(p, error);
+    if (status == QUIRE_OK) {
+        size_parts(p, model);
+        (void)size_pool(p, &p->pool);
+    }
+    quire_model_destroy(model);
+    return status;
+}
+
+const char *qr_forecast_obstacle(const qr_forecast *p)
+{
+    if (p->pool.status != QUIRE_OK) return p->pool.message;
+    if (p->fixed_bytes + p->block_bytes * p->scheduler.num_blocks <= p->limit) return NULL;
+    return "it does not fit into the memory that is available";
+}
+
+void qr_forecast_print(const qr_forecast *p, FILE *to)
+{
+    print_model(p, to);
+    print_memory(p, to);
+}

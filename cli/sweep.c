@@ -1,0 +1,413 @@
+/* quire sweep: every combination of [sweep], repetitions interleaved, each result on a line of NAME.jsonl. */
+#include "cli/sweep.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/result_json.h"
+#include "bench/turns.h"
+#include "cli/forecast.h"
+#include "cli/interrupt.h"
+
+typedef struct row { /* of the table at the end */
+    bool   is_done, is_valid;
+    double output, requests, goodput, attainment, ttft, tpot, e2el; /* means over the repetitions */
+} row;
+
+typedef struct settings {
+    qr_arguments common;
+    qr_sweep     sweep;
+    qr_result  **results; /* [point_count]; NULL: done already */
+    row         *rows;    /* [point_count] */
+    bool         resume, capacity;
+    int          status;
+} settings;
+
+/* ---- points ---- */
+
+const char *qr_point_value(const qr_point *point, size_t axis) { return strchr(point->assignments[axis], '=') + 1; }
+
+static size_t values_of(const qr_sweep *s, size_t axis)
+{
+    char key[64];
+    snprintf(key, sizeof key, "sweep[%zu].values", axis);
+    return quire_config_count(s->base, key);
+}
+
+static bool read_axes(qr_sweep *s)
+{
+    s->axis_count  = quire_config_count(s->base, "sweep");
+    s->point_count = 1;
+    if (s->axis_count > QR_MAX_AXES) return qr_complain("[sweep]: more than %d axes", QR_MAX_AXES), false;
+    for (size_t a = 0; a < s->axis_count; a++) {
+        char key[64];
+        snprintf(key, sizeof key, "sweep[%zu].key", a);
+        s->axes[a] = quire_config_string(s->base, key);
+        s->point_count *= values_of(s, a);
+        if (s->point_count > QR_MAX_POINTS)
+            return qr_complain("[sweep]: more than %d combinations", QR_MAX_POINTS), false;
+    }
+    return true;
+}
+
+/* The last axis runs fastest. */
+static bool make_point(qr_sweep *s, size_t index)
+{
+    qr_point *point = &s->points[index];
+    for (size_t a = s->axis_count; a-- > 0;) {
+        char key[64];
+        snprintf(key, sizeof key, "sweep[%zu].values[%zu]", a, index % values_of(s, a));
+        index /= values_of(s, a);
+        if (asprintf(&point->assignments[a], "%s=%s", s->axes[a], quire_config_string(s->base, key)) < 0) {
+            point->assignments[a] = NULL;
+            return qr_complain("out of memory"), false;
+        }
+    }
+    point->config = qr_arguments_load_with(s->arguments, "sweep", point->assignments, s->axis_count);
+    return point->config != NULL && qr_config_hash(point->config, point->hash);
+}
+
+static bool make_points(qr_sweep *s)
+{
+    if (!read_axes(s)) return false;
+    s->points = calloc(s->point_count, sizeof *s->points);
+    if (s->points == NULL) return qr_complain("out of memory"), false;
+    for (size_t i = 0; i < s->point_count; i++)
+        if (!make_point(s, i)) return false;
+    return true;
+}
+
+static void drop_points(qr_sweep *s)
+{
+    for (size_t i = 0; i < s->point_count && s->points != NULL; i++) {
+        for (size_t a = 0; a < s->axis_count; a++) free(s->points[i].assignments[a]);
+        quire_config_destroy(s->points[i].config);
+    }
+    free(s->points);
+}
+
+static void name_point(const qr_sweep *s, const qr_point *point, char *out, size_t size)
+{
+    size_t used = (size_t)snprintf(out, size, "%s", s->axis_count ? "" : "the configuration");
+    for (size_t a = 0; a < s->axis_count && used < size; a++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", a ? ", " : "", point->assignments[a]);
+}
+
+/* Refuses what cannot fit into memory before any work. */
+static bool all_points_fit(const qr_sweep *s)
+{
+    for (size_t i = 0; i < s->point_count; i++) {
+        qr_forecast forecast;
+        quire_error error = {0};
+        char        name[256];
+        name_point(s, &s->points[i], name, sizeof name);
+        const quire_status status = qr_forecast_make(s->points[i].config, &forecast, &error);
+        const char        *why    = status != QUIRE_OK ? error.message : qr_forecast_obstacle(&forecast);
+        if (why == NULL) continue;
+        qr_complain("%s: %s", name, why);
+        return false;
+    }
+    return true;
+}
+
+json_t *qr_point_axes(const qr_sweep *s, const qr_point *point)
+{
+    json_t *axes = json_object();
+    for (size_t a = 0; a < s->axis_count; a++) {
+        const char *text  = qr_point_value(point, a);
+        json_t     *value = json_loads(text, JSON_DECODE_ANY, NULL); /* numbers, booleans and strings look the same */
+        json_object_set_new(axes, s->axes[a], value ? value : json_string(text));
+    }
+    return axes;
+}
+
+/* ---- the file ---- */
+
+bool qr_sweep_write(const qr_sweep *s, json_t *line)
+{
+    const bool ok = line != NULL && json_dumpf(line, s->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
+                    fputc('\n', s->file) != EOF && fflush(s->file) == 0;
+    json_decref(line);
+    if (!ok) qr_complain("%s: %s", s->path, strerror(errno));
+    return ok;
+}
+
+/* CONFIG's name with .jsonl in place of .toml, in this folder. */
+static char *default_path(const char *config_path)
+{
+    const char *slash = config_path ? strrchr(config_path, '/') : NULL;
+    const char *name  = slash ? slash + 1 : config_path ? config_path : "sweep";
+    const char *dot   = strrchr(name, '.');
+    char       *path  = NULL;
+    return asprintf(&path, "%.*s.jsonl", dot ? (int)(dot - name) : (int)strlen(name), name) < 0 ? NULL : path;
+}
+
+static double mean_over_runs(const json_t *result, const char *group, const char *name, const char *member)
+{
+    const json_t *runs = json_object_get(result, "runs");
+    double        sum  = 0;
+    for (size_t i = 0; i < json_array_size(runs); i++) {
+        const json_t *at = json_object_get(json_object_get(json_array_get(runs, i), group), name);
+        if (member != NULL) at = json_object_get(at, member);
+        sum += json_is_number(at) ? json_number_value(at) : NAN;
+    }
+    return sum / (double)json_array_size(runs);
+}
+
+static row row_of(const json_t *result)
+{
+    const char *verdict = json_string_value(json_object_get(json_object_get(result, "validity"), "result"));
+    return (row){.is_done    = true,
+                 .is_valid   = verdict != NULL && strcmp(verdict, "VALID") == 0,
+                 .output     = mean_over_runs(result, "throughput", "output_tokens", "value"),
+                 .requests   = mean_over_runs(result, "throughput", "requests", "value"),
+                 .goodput    = mean_over_runs(result, "throughput", "goodput", "value"),
+                 .attainment = mean_over_runs(result, "slo", "attainment", NULL),
+                 .ttft       = mean_over_runs(result, "latency", "ttft", "mean"),
+                 .tpot       = mean_over_runs(result, "latency", "tpot", "mean"),
+                 .e2el       = mean_over_runs(result, "latency", "e2el", "mean")};
+}
+
+/* A whole result of the same configuration is done; a partial one, and what is no result, is not. */
+static void take_line(settings *s, const char *text)
+{
+    json_t     *line = json_loads(text, 0, NULL);
+    const char *hash = json_string_value(json_object_get(line, "config_hash"));
+    for (size_t i = 0; i < s->sweep.point_count && hash != NULL; i++)
+        if (strcmp(hash, s->sweep.points[i].hash) == 0 && !json_is_true(json_object_get(line, "partial")))
+            s->rows[i] = row_of(line);
+    json_decref(line);
+}
+
+static void read_done(settings *s)
+{
+    FILE  *from = fopen(s->sweep.path, "r");
+    char  *text = NULL;
+    size_t size = 0, done = 0;
+    if (from == NULL) return; /* nothing is done yet */
+    while (getline(&text, &size, from) > 0) take_line(s, text);
+    free(text);
+    fclose(from);
+    for (size_t i = 0; i < s->sweep.point_count; i++) done += s->rows[i].is_done;
+    fprintf(stderr, "quire: %s: %zu of %zu points are done\n", s->sweep.path, done, s->sweep.point_count);
+}
+
+static bool open_file(settings *s)
+{
+    if (!s->resume && access(s->sweep.path, F_OK) == 0) {
+        qr_complain("%s: exists already: %s-o names another file", s->sweep.path,
+                    s->capacity ? "" : "--resume goes on with it, ");
+        return false;
+    }
+    s->sweep.file = fopen(s->sweep.path, s->resume ? "a" : "w");
+    if (s->sweep.file == NULL) qr_complain("%s: %s", s->sweep.path, strerror(errno));
+    return s->sweep.file != NULL;
+}
+
+/* ---- the grid ---- */
+
+static bool take_result(void *context, size_t index, quire_status status, const quire_error *error)
+{
+    settings       *s     = context;
+    const qr_point *point = &s->sweep.points[index];
+    char            name[256];
+    if (status != QUIRE_OK) {
+        name_point(&s->sweep, point, name, sizeof name);
+        qr_complain("%s: %s", name, error->message[0] ? error->message : quire_status_text(status));
+        s->status = QR_EXIT_FAILED;
+    }
+    json_t *line = qr_result_json(s->results[index]);
+    if (line != NULL)
+        json_object_set_new(line, "sweep",
+                            json_pack("{s:I, s:I, s:o}", "point", (json_int_t)index, "points",
+                                      (json_int_t)s->sweep.point_count, "axes", qr_point_axes(&s->sweep, point)));
+    if (line != NULL && status == QUIRE_OK && !s->results[index]->partial) s->rows[index] = row_of(line);
+    const bool written = qr_sweep_write(&s->sweep, line);
+    if (!written) s->status = QR_EXIT_FAILED;
+    qr_result_deinit(s->results[index]);
+    free(s->results[index]);
+    s->results[index] = NULL;
+    return written; /* the others may still succeed; without a file they would be lost */
+}
+
+static int run_grid(settings *s)
+{
+    const char        *order  = quire_config_string(s->sweep.base, "sweep.order");
+    const quire_logger logger = qr_logger_of(s->sweep.base);
+    for (size_t i = 0; i < s->sweep.point_count; i++) {
+        if (s->rows[i].is_done) continue;
+        s->results[i] = calloc(1, sizeof **s->results);
+        if (s->results[i] == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
+        s->results[i]->config = s->sweep.points[i].config;
+        s->results[i]->argc   = s->sweep.argc;
+        s->results[i]->argv   = s->sweep.argv;
+    }
+    const qr_turns turns = {.results    = s->results,
+                            .count      = s->sweep.point_count,
+                            .sequential = order != NULL && strcmp(order, "sequential") == 0,
+                            .logger     = &logger,
+                            .interrupt  = s->sweep.interrupt,
+                            .ended      = take_result,
+                            .context    = s};
+    if (!qr_turns_run(&turns) && s->status == QR_EXIT_OK) return QR_EXIT_INTERRUPTED;
+    return s->status;
+}
+
+/* ---- the table ---- */
+
+/* The axis along which load grows: where throughput bends there, the knee is. -1: none. */
+static int load_axis(const qr_sweep *s)
+{
+    static const char *const loads[] = {"load.request_rate", "load.streams", "load.max_concurrency"};
+    for (size_t a = 0; a < s->axis_count; a++)
+        for (size_t i = 0; i < sizeof loads / sizeof *loads; i++)
+            if (strcmp(s->axes[a], loads[i]) == 0) return (int)a;
+    return -1;
+}
+
+static bool is_same_but(const qr_sweep *s, size_t x, size_t y, int axis)
+{
+    for (size_t a = 0; a < s->axis_count; a++)
+        if ((int)a != axis && strcmp(s->points[x].assignments[a], s->points[y].assignments[a]) != 0) return false;
+    return true;
+}
+
+/* Kleinrock 1979, power: the knee is where throughput over response time is highest. */
+static double power(const row *r) { return r->is_done && r->e2el > 0 ? r->output / r->e2el : -1; }
+
+static bool is_knee(const settings *s, size_t index)
+{
+    const int axis   = load_axis(&s->sweep);
+    size_t    others = 0;
+    if (axis < 0 || !(power(&s->rows[index]) > 0)) return false;
+    for (size_t i = 0; i < s->sweep.point_count; i++) {
+        if (i == index || !s->rows[i].is_done || !is_same_but(&s->sweep, i, index, axis)) continue;
+        if (power(&s->rows[i]) > power(&s->rows[index])) return false;
+        others++;
+    }
+    return others > 0;
+}
+
+static void print_number(double value, int width, int decimals)
+{
+    if (isfinite(value))
+        printf("%*.*f", width, decimals, value);
+    else
+        printf("%*s", width, "-");
+}
+
+static void print_row(const settings *s, size_t index)
+{
+    const row *r = &s->rows[index];
+    for (size_t a = 0; a < s->sweep.axis_count; a++) printf("%-14.13s", qr_point_value(&s->sweep.points[index], a));
+    if (!r->is_done) {
+        printf("not done\n");
+        return;
+    }
+    print_number(r->output, 10, 1);
+    print_number(r->requests, 9, 2);
+    print_number(r->goodput, 9, 2);
+    print_number(100 * r->attainment, 8, 1);
+    print_number(r->ttft, 10, 1);
+    print_number(r->tpot, 9, 2);
+    printf("  %s%s\n", r->is_valid ? "VALID" : "INVALID", is_knee(s, index) ? "  knee" : "");
+}
+
+static bool print_table(const settings *s)
+{
+    for (size_t a = 0; a < s->sweep.axis_count; a++) {
+        const char *dot = strrchr(s->sweep.axes[a], '.');
+        printf("%-14.13s", dot ? dot + 1 : s->sweep.axes[a]);
+    }
+    printf("%10s%9s%9s%8s%10s%9s\n", "out tok/s", "req/s", "goodput", "SLO %", "TTFT ms", "TPOT ms");
+    for (size_t i = 0; i < s->sweep.point_count; i++) print_row(s, i);
+    return fflush(stdout) == 0;
+}
+
+/* ---- the command ---- */
+
+static int run(settings *s)
+{
+    s->results = calloc(s->sweep.point_count, sizeof(qr_result *));
+    s->rows    = calloc(s->sweep.point_count, sizeof *s->rows);
+    if (s->results == NULL || s->rows == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
+    if (s->resume) read_done(s);
+    if (!open_file(s)) return QR_EXIT_USAGE;
+    s->sweep.interrupt = qr_interrupt_install();
+    signal(SIGPIPE, SIG_IGN);
+    if (s->capacity) return qr_sweep_capacity(&s->sweep);
+    const int status = run_grid(s);
+    if (print_table(s)) return status;
+    return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
+}
+
+static int sweep(void *context, const quire_config *config)
+{
+    settings *s        = context;
+    char     *path     = default_path(s->common.config_path);
+    s->sweep.arguments = &s->common;
+    s->sweep.base      = config;
+    if (s->sweep.path == NULL) s->sweep.path = path;
+    int status = QR_EXIT_USAGE;
+    if (quire_config_count(config, "sweep") == 0 && !s->capacity)
+        qr_complain("no axes: [sweep] names none; e.g. \"load.request_rate\" = [0.5, 1, 2]");
+    else if (make_points(&s->sweep) && (!s->capacity || qr_sweep_is_searchable(&s->sweep)) && all_points_fit(&s->sweep))
+        status = run(s);
+    if (s->sweep.file != NULL && fclose(s->sweep.file) != 0) status = QR_EXIT_FAILED;
+    for (size_t i = 0; i < s->sweep.point_count && s->results != NULL; i++) free(s->results[i]);
+    free(s->results);
+    free(s->rows);
+    drop_points(&s->sweep);
+    free(path);
+    return status;
+}
+
+enum { OPTION_CAPACITY = 0x4001, OPTION_RESUME };
+
+static const struct argp_option options[] = {
+    {"capacity", OPTION_CAPACITY, NULL, 0, "find the highest request rate that meets [slo], at every point", 1},
+    {"resume", OPTION_RESUME, NULL, 0, "go on with NAME.jsonl: points that are done there are not measured again", 1},
+    {"output", 'o', "NAME.jsonl", 0, "where results go, a line each (default: CONFIG's name, in this folder)", 1},
+    {0},
+};
+
+static error_t parse(int option, char *value, struct argp_state *state)
+{
+    settings *s = state->input;
+    switch (option) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &s->common; return 0;
+    case OPTION_CAPACITY: s->capacity = true; return 0;
+    case OPTION_RESUME: s->resume = true; return 0;
+    case 'o': s->sweep.path = value; return 0;
+    case ARGP_KEY_END:
+        if (s->capacity && s->resume) argp_error(state, "--resume: a search for the capacity cannot go on");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int qr_command_sweep(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&qr_workload_argp, 0, "Workload, load and run", 2}, {0}};
+    static const struct argp       argp       = {
+                    .options  = options,
+                    .parser   = parse,
+                    .children = children,
+                    .args_doc = "CONFIG",
+                    .doc      = "Measure every combination of the axes in [sweep], repetitions interleaved.\v"
+                                            "[sweep]\n\"load.request_rate\" = [0.5, 1, 2, 4]\n\"scheduler.max_num_seqs\" = \"16-64*2\"\n\n"
+                                            "Each point is a whole result on one line of NAME.jsonl. The knee is the load at which throughput "
+                                            "over response time is highest.\n\n"
+                                            "--capacity bisects load.request_rate between capacity.min_rate and capacity.max_rate; a probe ends "
+                                            "as soon as it is sure whether slo.min_attainment of the requests meet [slo].\n\n"
+                                            "Exit status: 0 done, 1 a point or a file failed, 2 usage, configuration or memory, 3 not even "
+                                            "capacity.min_rate meets [slo], 130 interrupted.",
+    };
+    settings s = {.sweep = {.argc = argc, .argv = argv}};
+    qr_parse(&argp, argc, argv, &s);
+    return qr_arguments_run(&s.common, sweep, &s);
+}

@@ -1,0 +1,45 @@
+/* What `quire sweep` and its --capacity share: the points of a sweep, and the file of results. */
+#ifndef QR_SWEEP_H
+#define QR_SWEEP_H
+
+#include <jansson.h>
+
+#include "bench/result.h"
+#include "cli/command.h"
+
+enum { QR_MAX_AXES = 8, QR_MAX_POINTS = 4096 };
+
+typedef struct qr_point { /* a combination of the axes' values */
+    quire_config *config;
+    char         *assignments[QR_MAX_AXES]; /* "load.request_rate=2" */
+    char          hash[32];                 /* of the configuration */
+} qr_point;
+
+typedef struct qr_sweep {
+    const qr_arguments *arguments;
+    const quire_config *base;
+    const char         *axes[QR_MAX_AXES]; /* keys; they live in base */
+    size_t              axis_count;
+    qr_point           *points;
+    size_t              point_count;
+    const char         *path; /* NAME.jsonl */
+    FILE               *file;
+    int                 argc;
+    char              **argv;
+    volatile int       *interrupt;
+} qr_sweep;
+
+/* The value of an axis at a point, as TOML text. */
+const char *qr_point_value(const qr_point *point, size_t axis);
+
+/* {"load.request_rate": 2}; a new reference. */
+json_t *qr_point_axes(const qr_sweep *sweep, const qr_point *point);
+
+/* One more line, flushed; takes the reference. False: said on stderr. */
+bool qr_sweep_write(const qr_sweep *sweep, json_t *line);
+
+/* --capacity: a search at every point. The first says on stderr why a configuration cannot be searched. */
+bool qr_sweep_is_searchable(const qr_sweep *sweep);
+int  qr_sweep_capacity(qr_sweep *sweep);
+
+#endif

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""quire sweep on the tiny model: points, the file, --resume, refusals, --capacity. sweep_test.py QUIRE"""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+QUIRE = str(pathlib.Path(sys.argv.pop(1)).resolve())
+BASE = """
+[model]
+preset = "tiny"
+[workload]
+num_prompts = 6
+prompt_tokens = 8
+output_tokens = 8
+[run]
+cooldown = "0s"
+[output]
+progress = "none"
+log_level = "info"
+"""
+GRID = BASE + """
+[load]
+profile = "concurrent"
+[sweep]
+"load.streams" = "1-4*2"
+"kv_cache.dtype" = ["bf16", "f32"]
+"""
+SEARCH = BASE + """
+[load]
+profile = "poisson"
+[slo]
+e2el = 1000
+min_attainment = 0.9
+[capacity]
+min_rate = 20
+max_rate = 200
+precision = 1.0
+"""
+
+
+class Sweep(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def sweep(self, text, *options):
+        (self.folder / "grid.toml").write_text(text)
+        return subprocess.run([QUIRE, "sweep", "grid.toml", *options], cwd=self.folder, capture_output=True, text=True,
+                              timeout=120)
+
+    def lines(self, name="grid.jsonl"):
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+    def test_every_combination_is_a_whole_result(self):
+        done = self.sweep(GRID, "--repetitions", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = self.lines()
+        self.assertEqual(sorted((l["sweep"]["axes"]["kv_cache.dtype"], l["sweep"]["axes"]["load.streams"]) for l in lines),
+                         [(d, s) for d in ("bf16", "f32") for s in (1, 2, 4)])
+        for line in lines:
+            self.assertEqual(line["schema"], "quire.result/1")
+            self.assertEqual(len(line["runs"]), 2)
+            self.assertEqual(line["config"]["load.streams"], line["sweep"]["axes"]["load.streams"])
+            self.assertEqual(line["config_origin"]["load.streams"], "sweep")
+        self.assertEqual(done.stdout.count("knee"), 2)  # one for each dtype
+        self.assertEqual(done.stderr.count("quire: info: engine:"), 3)  # bf16, f32 and, on the way back, bf16
+
+    def test_a_sequential_sweep_ends_one_point_after_the_other(self):
+        done = self.sweep(GRID.replace("[sweep]", '[sweep]\norder = "sequential"'), "--repetitions", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([l["sweep"]["point"] for l in self.lines()], list(range(6)))
+        self.assertEqual(done.stderr.count("quire: info: engine:"), 2)
+
+    def test_resume_measures_what_is_missing(self):
+        self.assertEqual(self.sweep(GRID).returncode, 0)
+        lines = (self.folder / "grid.jsonl").read_text().splitlines()
+        partial = json.loads(lines[1])
+        partial["partial"] = True
+        (self.folder / "grid.jsonl").write_text("\n".join([*lines[:1], json.dumps(partial), *lines[2:4]]) + "\n")
+        done = self.sweep(GRID, "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("3 of 6 points are done", done.stderr)
+        self.assertEqual(len(self.lines()), 7)
+        self.assertNotIn("not done", done.stdout)
+        self.assertEqual(self.sweep(GRID, "--resume", "--seed", "7").returncode, 0)  # another configuration: all anew
+        self.assertEqual(len(self.lines()), 13)
+
+    def test_a_file_that_exists_is_not_overwritten(self):
+        (self.folder / "grid.jsonl").write_text("precious\n")
+        done = self.sweep(GRID)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("exists already", done.stderr)
+        self.assertEqual((self.folder / "grid.jsonl").read_text(), "precious\n")
+
+    def refused(self, text, word, *options):
+        done = self.sweep(text, *options)
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn(word, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertEqual(list(self.folder.glob("*.jsonl")), [])
+
+    def test_what_cannot_work_is_refused_before_any_work(self):
+        self.refused(BASE, "no axes")
+        self.refused(BASE + '[sweep]\n"kv_cache.size" = ["1MiB", "900TiB"]\n', "kv_cache.size=900TiB")
+        self.refused(BASE + '[sweep]\n"scheduler.max_num_seqs" = [4, 0]\n', "max_num_seqs")
+        self.refused(BASE + '[sweep]\n"scheduler.max_num_seq" = [4]\n', "did you mean")
+        self.refused(BASE + '[sweep]\n"scheduler.max_num_seqs" = [4, 512, 1024]\n', "max_num_batched_tokens")
+        self.refused(BASE + '[sweep]\n"workload.seed" = "1-100"\n"run.repetitions" = "1-60"\n', "more than 4096")
+
+    def test_capacity_needs_a_rate_limits_and_a_share(self):
+        self.refused(SEARCH.replace("poisson", "concurrent"), "has no request rate", "--capacity")
+        self.refused(SEARCH.replace("e2el = 1000", ""), "needs limits", "--capacity")
+        self.refused(SEARCH.replace("min_attainment = 0.9", ""), "min_attainment", "--capacity")
+        self.refused(SEARCH + '[sweep]\n"load.request_rate" = [1]\n', "take it out", "--capacity")
+
+    def test_capacity_says_when_the_range_is_too_low_or_too_high(self):
+        options = ["--capacity", "--duration", "3s", "--set", "run.warmup={mode=\"none\"}"]
+        done = self.sweep(SEARCH, *options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("capacity at least 200", done.stdout)
+        answer = self.lines()[-1]
+        self.assertEqual((answer["schema"], answer["outcome"]), ("quire.capacity/1", "above max_rate"))
+        self.assertEqual(answer["probes"], len(self.lines()) - 1)
+        self.assertTrue(all(l["sweep"]["probe"]["passed"] for l in self.lines()[:-1]))
+        done = self.sweep(SEARCH.replace("e2el = 1000", "e2el = 0.001"), *options, "-o", "low.jsonl")
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertIn("capacity below 20", done.stdout)
+        self.assertTrue(self.lines("low.jsonl")[0]["sweep"]["probe"]["early"])
+
+    def test_an_interrupt_keeps_what_was_measured(self):
+        (self.folder / "grid.toml").write_text(GRID.replace("num_prompts = 6", "num_prompts = 0"))
+        running = subprocess.Popen([QUIRE, "sweep", "grid.toml", "--duration", "1s", "--set", 'run.warmup={mode="none"}'],
+                                   cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not ((self.folder / "grid.jsonl").exists() and self.lines()):
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+        self.assertEqual(running.returncode, 130, err)
+        self.assertIn("not done", out)
+        self.assertGreaterEqual(len(self.lines()), 1)
+
+    def test_bench_says_that_it_ignores_the_axes(self):
+        (self.folder / "grid.toml").write_text(GRID)
+        done = subprocess.run([QUIRE, "bench", "grid.toml"], cwd=self.folder, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn('grid.toml:18: [sweep] "kv_cache.dtype" is an axis of `quire sweep`', done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
