@@ -305,12 +305,12 @@ static scratch_layout layout_scratch(const qr_projection *p, const shard *s)
     scratch_layout at   = {0};
     const size_t   rows = p->onednn ? bucket_rows(p->plain, bucket_for(p->plain, block_rows(p))) : 0;
     const size_t   pack = (size_t)QR_GROUP_COLUMNS * p->shape.k * sizeof(float); /* qr_projection_pack reads there */
-    const size_t   wide = p->format->widen ? (size_t)QR_PRODUCT_ROWS * p->k * p->format->x_bytes : 0;
-    at.own_x            = take(&at.bytes, pack > wide ? pack : wide);
-    at.own_sums         = take(&at.bytes, sizeof(float) * QR_PRODUCT_ROWS * QR_GROUP_COLUMNS * p->halves);
-    at.onednn_x         = take(&at.bytes, rows * p->k * qr_dtype_bytes(p->shape.dtype));
-    at.onednn_sums      = take(&at.bytes, rows * packed_columns(p, s) * sizeof(float));
-    at.onednn_scratch   = take(&at.bytes, s->plan ? s->plan->scratch_bytes : 0);
+    const size_t   rows_own = (size_t)QR_PRODUCT_ROWS * p->k * p->format->x_bytes + QR_ARRANGE_SLACK;
+    at.own_x                = take(&at.bytes, pack > rows_own ? pack : rows_own);
+    at.own_sums             = take(&at.bytes, sizeof(float) * QR_PRODUCT_ROWS * QR_GROUP_COLUMNS * p->halves);
+    at.onednn_x             = take(&at.bytes, rows * p->k * qr_dtype_bytes(p->shape.dtype));
+    at.onednn_sums          = take(&at.bytes, rows * packed_columns(p, s) * sizeof(float));
+    at.onednn_scratch       = take(&at.bytes, s->plan ? s->plan->scratch_bytes : 0);
     return at;
 }
 
@@ -557,11 +557,10 @@ static void finish_group(const qr_projection *p, const shard *s, uint32_t group,
 /* The block's rows in the own kernel's form; *stride in bytes. */
 static const void *own_rows(const qr_projection *p, const row_block *block, char *scratch, size_t *stride)
 {
-    *stride = block->x->stride * qr_dtype_bytes(block->x->dtype);
-    if (p->format->widen == NULL) return row_of(block->x, block->row);
-    *stride = (size_t)p->k * p->format->x_bytes;
-    for (uint32_t i = 0; i < block->count; i++)
-        p->format->widen(scratch + i * *stride, row_of(block->x, block->row + i), p->k);
+    const size_t x_stride = block->x->stride * qr_dtype_bytes(block->x->dtype);
+    *stride               = p->format->arrange ? (size_t)p->k * p->format->x_bytes : x_stride;
+    if (p->format->arrange == NULL) return row_of(block->x, block->row);
+    p->format->arrange(&(qr_arrange){scratch, row_of(block->x, block->row), x_stride, block->count, p->k});
     return scratch;
 }
 
@@ -692,11 +691,9 @@ typedef struct self_test {
 
 static bool own_rows_agree(const self_test *t)
 {
-    static const uint32_t counts[] = {2, 3, 4, 5, 6, 7, 8, 13, 16, 17, QR_PRODUCT_ROWS};
-    const uint32_t        columns  = t->groups * QR_GROUP_COLUMNS;
+    const uint32_t columns = t->groups * QR_GROUP_COLUMNS;
     own_sums(t->projection, t->thread, &(row_block){&t->x, 0, 1}, t->groups, t->alone);
-    for (uint32_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        const uint32_t count = counts[i];
+    for (uint32_t count = 2; count <= QR_PRODUCT_ROWS; count += count <= SMALL_M ? 1 : 47) {
         repeat_first_row(&t->x, count - 1);
         own_sums(t->projection, t->thread, &(row_block){&t->x, 0, count}, t->groups, t->own);
         if (!row_is_equal(t->own, columns, count, t->alone, columns)) return false;

@@ -16,25 +16,34 @@ enum {
     QR_GROUP_COLUMNS = 64, /* the unit of sharding */
     QR_K_MULTIPLE    = 64,
     QR_PRODUCT_ROWS  = 64, /* most rows of one product call */
+    QR_ARRANGE_SLACK = 64, /* bytes that a kernel may write behind the arranged rows */
 };
 
 /* out[rows][64] = x[rows][k] * one group. */
 typedef struct qr_product {
     const void    *group;        /* 64-byte aligned */
-    const void    *x;            /* rows in the format's own form, see qr_panel_format.widen */
-    size_t         x_stride;     /* bytes */
+    const void    *x;            /* rows in the format's own form, see qr_panel_format.arrange */
+    size_t         x_stride;     /* bytes, where that form keeps rows apart */
     uint32_t       rows, k;      /* rows 1..QR_PRODUCT_ROWS; k padded */
     const int32_t *compensation; /* [64] int8 only: -128 * sum of the column's codes */
     float         *out;
     size_t         out_stride; /* elements, a multiple of 16 */
 } qr_product;
 
+/* Rows of x, and where they go. */
+typedef struct qr_arrange {
+    void       *out; /* 64-byte aligned; [rows][k] elements of x_bytes and QR_ARRANGE_SLACK bytes */
+    const void *x;
+    size_t      x_stride; /* bytes */
+    uint32_t    rows, k;  /* k padded */
+} qr_arrange;
+
 /* One weight dtype. All kernels handle every number of rows. */
 typedef struct qr_panel_format {
     uint32_t panel_columns, step;
     void (*product)(const qr_product *product);
-    /* One row of x into the form that `product` reads, k elements of x_bytes each; NULL: as it is. */
-    void (*widen)(void *out, const void *x, uint32_t k);
+    /* Rows of x into the form that `product` reads, k elements of x_bytes each; NULL: as they are. */
+    void (*arrange)(const qr_arrange *arrange);
     uint32_t x_bytes;
     bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
 } qr_panel_format;

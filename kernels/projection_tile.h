@@ -1,4 +1,4 @@
-/* The product of one weight format, included once per format by kernels/isa/projection_<isa>.h with the macros
+/* The product of one weight format on AVX2, included once per format by projection_avx2.h with the macros
  *
  *   T_NAME          suffix of the function's name
  *   T_VECTOR        a register of accumulators, T_LANES columns; T_OPERAND: of weights and x, if of another type
@@ -9,9 +9,8 @@
  *   T_WEIGHT(phase, p), T_X(phase, p), T_MADD(sum, weight, x), T_ZERO(), T_LOAD(p), T_STORE(p, v)
  *   T_RESULT(v, compensation), T_ADD_F32(p, v), T_STORE_F32(p, v)   v as floats, to memory
  *   T_EXACT         1: one chunk, sums are exact in any order
- *   T_SLICE         k per slice for more than T_SLICE_ROWS rows: it stays in L1 for all row tiles
- *   T_FETCH(p)      prefetch of a step of the panel's next slice: by the second row tile alone, or T_FETCH_BY_ALL in
- *                   equal parts
+ *   T_SLICE         k per slice for more than 3 rows: it stays in L1 for all row tiles, which prefetch the panel's next
+ *                   slice in equal parts
  */
 
 #ifndef QR_PROJECTION_TILE_H
@@ -92,7 +91,7 @@ QR_TILE_INLINE void T_(tile)(const qr_tile *t, const int rows, const int panels)
             }
             if (rows == 3 && panels > 1) __asm__("" : "+r"(x)); /* broadcast again rather than hold three of them */
         }
-        if (fetch) T_FETCH(fetch), fetch += t->fetch_step;
+        if (fetch) _mm_prefetch(fetch, _MM_HINT_T1), fetch += t->fetch_step;
         w += V * T_WEIGHT_BYTES;
         x += T_X_BYTES, x3 += T_X_BYTES;
         __asm__("" : "+r"(x), "+r"(x3), "+r"(stride)); /* three registers, not six pointers kept on the stack */
@@ -134,9 +133,8 @@ static void T_(tile_few_rows)(const qr_tile *t, uint32_t rows)
 /* What row tile `index` of `count` prefetches of the slice at `next`. */
 static inline void T_(choose_fetch)(qr_tile *t, const char *next, uint32_t index, uint32_t count)
 {
-    const bool all = T_FETCH_BY_ALL;
-    t->fetch       = all ? next + (size_t)t->steps * T_(step_bytes) * index / count : index == 1 ? next : NULL;
-    t->fetch_step  = all ? (T_(step_bytes) + count - 1) / count : T_(step_bytes);
+    t->fetch      = next + (size_t)t->steps * T_(step_bytes) * index / count;
+    t->fetch_step = (T_(step_bytes) + count - 1) / count;
 }
 
 /* All rows times one slice of one panel (of `wide` panels for few rows). */
@@ -164,7 +162,7 @@ static void T_(product)(const qr_product *p)
     _Alignas(64) float                spills[QR_PRODUCT_ROWS * QR_GROUP_COLUMNS];
     const int32_t                    *compensation = p->compensation ? p->compensation : zeros;
     const uint32_t                    chunk        = T_EXACT ? p->k : p->k >= 2048 ? 1024 : 512;
-    const uint32_t                    slice        = p->rows <= T_SLICE_ROWS ? chunk : T_SLICE;
+    const uint32_t                    slice        = p->rows <= 3 ? chunk : T_SLICE;
     const uint32_t                    panels       = p->rows <= 3 ? wide[p->rows] : 1;
     const size_t                      panel_stride = (size_t)(p->k / T_STEP) * T_(step_bytes);
 
@@ -219,6 +217,3 @@ static void T_(product)(const qr_product *p)
 #undef T_STORE_F32
 #undef T_EXACT
 #undef T_SLICE
-#undef T_FETCH
-#undef T_FETCH_BY_ALL
-#undef T_SLICE_ROWS

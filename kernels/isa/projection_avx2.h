@@ -41,9 +41,6 @@ static inline __m256 fma_into(__m256 sum, __m256 w, __m256 x)
 #define T_STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_EXACT 0
 #define T_SLICE 64
-#define T_FETCH(p) _mm_prefetch(p, _MM_HINT_T1)
-#define T_FETCH_BY_ALL 1
-#define T_SLICE_ROWS 3
 #include "kernels/projection_tile.h"
 
 #define T_NAME bf16
@@ -68,9 +65,6 @@ static inline __m256 fma_into(__m256 sum, __m256 w, __m256 x)
 #define T_STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_EXACT 0
 #define T_SLICE 512
-#define T_FETCH(p) _mm_prefetch(p, _MM_HINT_T1)
-#define T_FETCH_BY_ALL 1
-#define T_SLICE_ROWS 3
 #include "kernels/projection_tile.h"
 
 /* Sign-extended to 16 bits and multiplied by vpmaddwd: vpmaddubsw would saturate. */
@@ -96,32 +90,37 @@ static inline __m256 fma_into(__m256 sum, __m256 w, __m256 x)
 #define T_STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define T_EXACT 1
 #define T_SLICE 512
-#define T_FETCH(p) _mm_prefetch(p, _MM_HINT_T1)
-#define T_FETCH_BY_ALL 1
-#define T_SLICE_ROWS 3
 #include "kernels/projection_tile.h"
 
 /* The multiplicand of bf16 weights is f32, that of int8 weights 16 bits wide: k is a multiple of 64. */
-static void widen_bf16(void *out, const void *x, uint32_t k)
+static void arrange_bf16(const qr_arrange *a)
 {
-    for (uint32_t i = 0; i < k; i += 8) {
-        const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)((const qr_bf16 *)x + i)));
-        _mm256_store_ps((float *)out + i, _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
+    for (uint32_t row = 0; row < a->rows; row++) {
+        const qr_bf16 *x   = (const void *)((const char *)a->x + row * a->x_stride);
+        float         *out = (float *)a->out + (size_t)row * a->k;
+        for (uint32_t i = 0; i < a->k; i += 8) {
+            const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(x + i)));
+            _mm256_store_ps(out + i, _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
+        }
     }
 }
 
-static void widen_int8(void *out, const void *x, uint32_t k)
+static void arrange_int8(const qr_arrange *a)
 {
-    for (uint32_t i = 0; i < k; i += 16)
-        _mm256_store_si256((__m256i *)((int16_t *)out + i),
-                           _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)((const int8_t *)x + i))));
+    for (uint32_t row = 0; row < a->rows; row++) {
+        const int8_t *x   = (const int8_t *)a->x + row * a->x_stride;
+        int16_t      *out = (int16_t *)a->out + (size_t)row * a->k;
+        for (uint32_t i = 0; i < a->k; i += 16)
+            _mm256_store_si256((__m256i *)(void *)(out + i),
+                               _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(x + i))));
+    }
 }
 
 #define QR_OWN_NAME "own:avx2"
 #define QR_NATIVE_BF16 false
 static const qr_panel_format panel_formats[] = {
     [QR_F32]  = {.panel_columns = 16, .step = 1, .product = product_f32},
-    [QR_BF16] = {.panel_columns = 16, .step = 2, .product = product_bf16, .widen = widen_bf16, .x_bytes = 4},
-    [QR_INT8] = {.panel_columns = 16, .step = 2, .product = product_int8, .widen = widen_int8, .x_bytes = 2},
+    [QR_BF16] = {.panel_columns = 16, .step = 2, .product = product_bf16, .arrange = arrange_bf16, .x_bytes = 4},
+    [QR_INT8] = {.panel_columns = 16, .step = 2, .product = product_int8, .arrange = arrange_int8, .x_bytes = 2},
 };
 #include "kernels/projection_template.h"

@@ -1,5 +1,5 @@
-/* AVX-512 projections: panels of 64 columns in the layout of oneDNN's packed matmul, 6 rows x 64 columns of
- * accumulators. Where oneDNN has that matmul these kernels run for few rows, where it does not, for every number. */
+/* AVX-512 projections: panels of 64 columns in the layout of oneDNN's packed matmul. Where oneDNN has that matmul these
+ * kernels run for few rows, where it does not, for every number. */
 #include "kernels/projection_kernels.h"
 
 static inline __m512i load_si512(const void *p) { return _mm512_load_si512(p); }
@@ -10,34 +10,38 @@ static inline __m512i broadcast_32(const void *p)
     return _mm512_set1_epi32(bits);
 }
 static inline __m512 broadcast_f32(const void *p) { return _mm512_castsi512_ps(broadcast_32(p)); }
-static inline void   fetch_step(const char *p)
-{
-    for (int j = 0; j < 4; j++) _mm_prefetch(p + 64 * j, _MM_HINT_T1);
-}
+
+/* ---- products ---- */
 
 #define T_NAME f32
-#define T_WEIGHT_BYTES 64
+#define T_VECTOR __m512
+#define T_OPERAND __m512
 #define T_STEP 1
-#define T_X_BYTES 4
+#define T_WEIGHT_BYTES 64
 #define T_PHASES 1
 #define T_WEIGHT(phase, p) _mm512_load_ps((const void *)(p))
-#define T_X(phase, p) broadcast_f32(p)
+#define T_X(p) broadcast_f32(p)
 #define T_MADD(sum, w, x) _mm512_fmadd_ps(x, w, sum)
-#include "kernels/isa/projection_avx512_f32.h"
+#define T_ZERO() _mm512_setzero_ps()
+#define T_LOAD(p) _mm512_load_ps(p)
+#define T_STORE(p, v) _mm512_store_ps(p, v)
+#define T_RESULT(v, c) (v)
+#define T_EXACT 0
+#include "kernels/isa/projection_avx512_tile.h"
 
 #define T_NAME bf16
-#define T_WEIGHT_BYTES 64
+#define T_VECTOR __m512
 #define T_STEP 2
+#define T_WEIGHT_BYTES 64
 #ifdef QR_SIMD_HAS_BF16_DOT
 static inline __m512 dot_bf16(__m512 sum, __m512i w, __m512i x)
 {
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w);
 }
-#define T_X_BYTES 4
+#define T_OPERAND __m512i
 #define T_PHASES 1
 #define T_WEIGHT(phase, p) load_si512(p)
-#define T_X(phase, p) broadcast_32(p)
-#define T_OPERAND __m512i
+#define T_X(p) broadcast_32(p)
 #define T_MADD(sum, w, x) dot_bf16(sum, w, x)
 #else
 /* Pairs are widened without shuffles: the even element is the low half, the odd one the high half. */
@@ -47,84 +51,131 @@ static inline __m512 widen_pair(int phase, const void *p)
     return _mm512_castsi512_ps(phase ? _mm512_and_si512(pair, _mm512_set1_epi32((int)0xffff0000))
                                      : _mm512_slli_epi32(pair, 16));
 }
-#define T_X_BYTES 8
+#define T_OPERAND __m512
 #define T_PHASES 2
 #define T_WEIGHT(phase, p) widen_pair(phase, p)
-#define T_X(phase, p) broadcast_f32((p) + 4 * (phase))
+#define T_X(p) broadcast_f32(p)
 #define T_MADD(sum, w, x) _mm512_fmadd_ps(x, w, sum)
 #endif
-#include "kernels/isa/projection_avx512_f32.h"
+#define T_ZERO() _mm512_setzero_ps()
+#define T_LOAD(p) _mm512_load_ps(p)
+#define T_STORE(p, v) _mm512_store_ps(p, v)
+#define T_RESULT(v, c) (v)
+#define T_EXACT 0
+#include "kernels/isa/projection_avx512_tile.h"
 
 #define T_NAME int8
-#define T_LANES 16
 #define T_VECTOR __m512i
-#define T_VECTORS 4
-#define T_WIDE_1 1
-#define T_WIDE_2 1
-#define T_WIDE_3 1
-#define T_X_BYTES 4
+#define T_OPERAND __m512i
 #define T_PHASES 1
-#define T_ZERO() _mm512_setzero_si512()
-#define T_LOAD(p) load_si512(p)
-#define T_STORE(p, v) _mm512_store_si512(p, v)
-#define T_ADD_F32(p, v) _mm512_storeu_ps(p, v)
-#define T_STORE_F32(p, v) _mm512_storeu_ps(p, v)
-#define T_EXACT 1
-#define T_SLICE 256
-#define T_FETCH(p) fetch_step(p)
-#define T_FETCH_BY_ALL 0
-#define T_SLICE_ROWS 6
+#define T_X(p) broadcast_32(p)
 #ifdef QR_SIMD_HAS_INT8_DOT
-/* vpdpbusd wants unsigned x: codes + 128, taken back by the column's compensation. */
-#define T_WEIGHT_BYTES 64
+/* vpdpbusd wants unsigned x: codes + 128 (arrange_int8), taken back by the column's compensation. */
 #define T_STEP 4
+#define T_WEIGHT_BYTES 64
 #define T_WEIGHT(phase, p) load_si512(p)
-#define T_X(phase, p) _mm512_xor_si512(broadcast_32(p), _mm512_set1_epi32((int)0x80808080))
 #define T_MADD(sum, w, x) _mm512_dpbusd_epi32(sum, x, w)
 #define T_RESULT(v, c) _mm512_cvtepi32_ps(_mm512_add_epi32(v, _mm512_loadu_si512(c)))
 #else
 /* Sign-extended to 16 bits: vpmaddubsw would saturate. */
-#define T_WEIGHT_BYTES 32
 #define T_STEP 2
+#define T_WEIGHT_BYTES 32
 #define T_WEIGHT(phase, p) _mm512_cvtepi8_epi16(_mm256_load_si256((const __m256i *)(const void *)(p)))
-#define T_X(phase, p) broadcast_32(p)
 #define T_MADD(sum, w, x) _mm512_add_epi32(sum, _mm512_madd_epi16(w, x))
 #define T_RESULT(v, c) _mm512_cvtepi32_ps(v)
 #endif
-#include "kernels/projection_tile.h"
+#define T_ZERO() _mm512_setzero_si512()
+#define T_LOAD(p) load_si512(p)
+#define T_STORE(p, v) _mm512_store_si512(p, v)
+#define T_EXACT 1
+#include "kernels/isa/projection_avx512_tile.h"
 
-#ifndef QR_SIMD_HAS_BF16_DOT
-static void widen_bf16(void *out, const void *x, uint32_t k)
+/* ---- rows as the products read them ---- */
+
+enum { BLOCK = 8 }; /* units and rows that are transposed at once */
+
+/* Units [unit, unit + BLOCK) of a row, 4 bytes each: what one multiply-add takes of it. */
+typedef __m256i load_units(const char *row, uint32_t unit);
+
+static inline void transpose_units(__m256i v[BLOCK])
 {
-    for (uint32_t i = 0; i < k; i += 16) {
-        const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)((const qr_bf16 *)x + i)));
-        _mm512_store_si512((float *)out + i, _mm512_slli_epi32(bits, 16));
+    __m256i pairs[BLOCK], fours[BLOCK];
+    VF32_UNROLL for (int i = 0; i < BLOCK; i += 2)
+    {
+        pairs[i]     = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    VF32_UNROLL for (int i = 0; i < BLOCK; i += 4) VF32_UNROLL for (int j = 0; j < 2; j++)
+    {
+        fours[i + 2 * j]     = _mm256_unpacklo_epi64(pairs[i + j], pairs[i + j + 2]);
+        fours[i + 2 * j + 1] = _mm256_unpackhi_epi64(pairs[i + j], pairs[i + j + 2]);
+    }
+    VF32_UNROLL for (int i = 0; i < 4; i++)
+    {
+        v[i]     = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+        v[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
     }
 }
-#endif
 
-#ifndef QR_SIMD_HAS_INT8_DOT
-static void widen_int8(void *out, const void *x, uint32_t k)
+/* out[units][rows]. A store of BLOCK rows may run over into rows that come later in `out`; going from the last rows to
+ * the first and from unit to unit, those are written afterwards. `out` has room for BLOCK units behind its end. */
+VF32_INLINE void arrange_rows(const qr_arrange *a, uint32_t units, load_units *load)
 {
-    for (uint32_t i = 0; i < k; i += 32)
-        _mm512_store_si512((int16_t *)out + i,
-                           _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)((const int8_t *)x + i))));
+    for (uint32_t unit = 0; unit < units; unit += BLOCK) {
+        if (a->rows == 1) {
+            _mm256_storeu_si256((void *)((int32_t *)a->out + unit), load(a->x, unit));
+            continue;
+        }
+        for (uint32_t end = qr_round_up_u32(a->rows, BLOCK); end > 0; end -= BLOCK) {
+            const uint32_t row = end - BLOCK;
+            int32_t       *out = (int32_t *)a->out + (size_t)unit * a->rows + row;
+            __m256i        v[BLOCK];
+            VF32_UNROLL for (uint32_t i = 0; i < BLOCK; i++) v[i] =
+                load((const char *)a->x + qr_min_u32(row + i, a->rows - 1) * a->x_stride, unit);
+            transpose_units(v);
+            VF32_UNROLL for (uint32_t i = 0; i < BLOCK; i++)
+                _mm256_storeu_si256((void *)(out + (size_t)i * a->rows), v[i]);
+        }
+    }
 }
+
+static inline __m256i load_as_is(const char *row, uint32_t unit)
+{
+    return _mm256_loadu_si256((const void *)(row + (size_t)unit * 4));
+}
+
+static void arrange_f32(const qr_arrange *a) { arrange_rows(a, a->k, load_as_is); }
+
+#ifdef QR_SIMD_HAS_BF16_DOT
+static void arrange_bf16(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_as_is); }
+#else
+static inline __m256i load_widened_bf16(const char *row, uint32_t unit)
+{
+    const __m128i bits = _mm_loadu_si128((const void *)(row + (size_t)unit * 2));
+    return _mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16);
+}
+
+static void           arrange_bf16(const qr_arrange *a) { arrange_rows(a, a->k, load_widened_bf16); }
 #endif
 
-static const qr_panel_format panel_formats[] = {
-    [QR_F32] = {.panel_columns = 64, .step = 1, .product = product_f32, .onednn_layout = true},
-#ifdef QR_SIMD_HAS_BF16_DOT
-    [QR_BF16] = {.panel_columns = 64, .step = 2, .product = product_bf16, .onednn_layout = true},
-#else
-    [QR_BF16] = {.panel_columns = 64, .step = 2, .product = product_bf16, .widen = widen_bf16, .x_bytes = 4},
-#endif
 #ifdef QR_SIMD_HAS_INT8_DOT
-    [QR_INT8] = {.panel_columns = 64, .step = 4, .product = product_int8, .onednn_layout = true},
+static inline __m256i load_plus_128(const char *row, uint32_t unit)
+{
+    return _mm256_xor_si256(load_as_is(row, unit), _mm256_set1_epi8((char)0x80));
+}
+
+static void arrange_int8(const qr_arrange *a) { arrange_rows(a, a->k / 4, load_plus_128); }
 #else
-    [QR_INT8] = {.panel_columns = 64, .step = 2, .product = product_int8, .widen = widen_int8, .x_bytes = 2},
+static inline __m256i load_widened_int8(const char *row, uint32_t unit)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(row + (size_t)unit * 2)));
+}
+
+static void arrange_int8(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_widened_int8); }
 #endif
-};
+
+/* ---- the formats ---- */
+
 #ifdef QR_SIMD_HAS_BF16_DOT
 #define QR_OWN_NAME "own:avx512_bf16"
 #define QR_NATIVE_BF16 true
@@ -132,4 +183,29 @@ static const qr_panel_format panel_formats[] = {
 #define QR_OWN_NAME "own:avx512"
 #define QR_NATIVE_BF16 false
 #endif
+#ifdef QR_SIMD_HAS_INT8_DOT
+#define QR_NATIVE_INT8 true
+#else
+#define QR_NATIVE_INT8 false
+#endif
+static const qr_panel_format panel_formats[] = {
+    [QR_F32]  = {.panel_columns = 64,
+                 .step          = 1,
+                 .product       = product_f32,
+                 .arrange       = arrange_f32,
+                 .x_bytes       = 4,
+                 .onednn_layout = true},
+    [QR_BF16] = {.panel_columns = 64,
+                 .step          = 2,
+                 .product       = product_bf16,
+                 .arrange       = arrange_bf16,
+                 .x_bytes       = QR_NATIVE_BF16 ? 2 : 4,
+                 .onednn_layout = QR_NATIVE_BF16},
+    [QR_INT8] = {.panel_columns = 64,
+                 .step          = QR_NATIVE_INT8 ? 4 : 2,
+                 .product       = product_int8,
+                 .arrange       = arrange_int8,
+                 .x_bytes       = QR_NATIVE_INT8 ? 1 : 2,
+                 .onednn_layout = QR_NATIVE_INT8},
+};
 #include "kernels/projection_template.h"

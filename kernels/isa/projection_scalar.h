@@ -50,16 +50,20 @@ static void product_int8(const qr_product *p)
     }
 }
 
-static void widen_bf16(void *out, const void *x, uint32_t k)
+static void arrange_bf16(const qr_arrange *a)
 {
-    for (uint32_t i = 0; i < k; i++) ((float *)out)[i] = qr_f32_of_bf16(((const qr_bf16 *)x)[i]);
+    for (uint32_t row = 0; row < a->rows; row++) {
+        const qr_bf16 *x   = (const void *)((const char *)a->x + row * a->x_stride);
+        float         *out = (float *)a->out + (size_t)row * a->k;
+        for (uint32_t i = 0; i < a->k; i++) out[i] = qr_f32_of_bf16(x[i]);
+    }
 }
 
 #define QR_OWN_NAME "own:scalar"
 #define QR_NATIVE_BF16 false
 static const qr_panel_format panel_formats[] = {
     [QR_F32]  = {.panel_columns = 64, .step = 1, .product = product_f32},
-    [QR_BF16] = {.panel_columns = 64, .step = 1, .product = product_bf16, .widen = widen_bf16, .x_bytes = 4},
+    [QR_BF16] = {.panel_columns = 64, .step = 1, .product = product_bf16, .arrange = arrange_bf16, .x_bytes = 4},
     [QR_INT8] = {.panel_columns = 64, .step = 1, .product = product_int8},
 };
 #include "kernels/projection_template.h"
