@@ -160,8 +160,17 @@ static void enter_state(qr_block_pool *pool, uint32_t id, qr_block_state state)
     }
 }
 
+/* RESERVED blocks have had no content since they were FREE. */
+static void note_freed(qr_block_pool *pool, uint32_t id)
+{
+    if (!pool->list_freed || pool->is_freed[id] || pool->blocks[id].state == QR_BLOCK_RESERVED) return;
+    pool->is_freed[id]               = 1;
+    pool->freed[pool->freed_count++] = id;
+}
+
 static void change_state(qr_block_pool *pool, uint32_t id, qr_block_state state)
 {
+    if (state == QR_BLOCK_FREE) note_freed(pool, id);
     leave_state(pool, id);
     enter_state(pool, id, state);
 }
@@ -432,6 +441,11 @@ void qr_block_pool_flush(qr_block_pool *pool)
     }
 }
 
+void qr_block_pool_freed_clear(qr_block_pool *pool)
+{
+    while (pool->freed_count > 0) pool->is_freed[pool->freed[--pool->freed_count]] = 0;
+}
+
 void qr_block_pool_set_weight(qr_block_pool *pool, uint32_t tenant, uint32_t weight)
 {
     qr_assert(tenant < pool->max_tenants && weight >= 1);
@@ -501,10 +515,12 @@ void qr_block_pool_layout(qr_block_pool *pool, const qr_cache_options *options, 
 {
     uint32_t first_block[QR_MAX_NODES + 1];
     split_blocks(options, first_block);
-    pool->blocks  = QR_ARENA_TAKE(arena, qr_block, options->num_blocks);
-    pool->tokens  = QR_ARENA_TAKE(arena, int32_t, (size_t)options->num_blocks * options->block_size);
-    pool->nodes   = QR_ARENA_TAKE(arena, qr_pool_node, options->node_count);
-    pool->tenants = QR_ARENA_TAKE(arena, qr_pool_tenant, options->max_tenants);
+    pool->blocks   = QR_ARENA_TAKE(arena, qr_block, options->num_blocks);
+    pool->tokens   = QR_ARENA_TAKE(arena, int32_t, (size_t)options->num_blocks * options->block_size);
+    pool->nodes    = QR_ARENA_TAKE(arena, qr_pool_node, options->node_count);
+    pool->tenants  = QR_ARENA_TAKE(arena, qr_pool_tenant, options->max_tenants);
+    pool->freed    = QR_ARENA_TAKE(arena, uint32_t, options->list_freed ? options->num_blocks : 0);
+    pool->is_freed = QR_ARENA_TAKE(arena, uint8_t, options->list_freed ? options->num_blocks : 0);
     for (uint32_t n = 0; n < options->node_count; n++) {
         qr_pool_node counted, *node = pool->nodes ? &pool->nodes[n] : &counted;
         node->first = first_block[n], node->end = first_block[n + 1];
@@ -550,6 +566,7 @@ void qr_block_pool_init(qr_block_pool *pool, const qr_cache_options *options)
     pool->node_count  = options->node_count;
     pool->max_tenants = options->max_tenants;
     pool->extents     = options->extents;
+    pool->list_freed  = options->list_freed;
     pool->keep        = options->enable_prefix_caching;
     for (uint32_t t = 0; t < pool->max_tenants; t++) pool->tenants[t].weight = 1;
     for (uint32_t n = 0; n < pool->node_count; n++) init_node(pool, options, n);

@@ -89,6 +89,10 @@ typedef struct qr_block_pool {
     uint64_t         run_blocks, runs; /* blocks, and maximal runs of adjacent ids, in tables of RUNNING sequences */
     uint64_t         extents_taken, extents_evicted, reservation_thefts, evictions;
     uint64_t         spilled;    /* blocks acquired away from the table's home */
+    bool             list_freed; /* keep the list below */
+    uint32_t        *freed;      /* [freed_count <= num_blocks] blocks that lost their content since the last clear */
+    uint8_t         *is_freed;   /* [num_blocks] listed */
+    uint32_t         freed_count;
     uint32_t         fail_after; /* fault injection: the fail_after-th next acquisition is refused; 0 = none */
 } qr_block_pool;
 
@@ -117,6 +121,10 @@ void qr_block_pool_pin(qr_block_pool *pool, uint32_t block);
 void qr_block_pool_unpin(qr_block_pool *pool, uint32_t block);
 /* Every CACHED block becomes FREE. */
 void qr_block_pool_flush(qr_block_pool *pool);
+
+/* The host has overwritten the blocks of pool->freed. Before a block's new content is written, and only then, since a
+ * listed block may have a new user already. */
+void qr_block_pool_freed_clear(qr_block_pool *pool);
 
 /* Weights choose whose blocks are evicted: of the tenant with the largest (USED + CACHED) / weight. 1 until set. */
 void qr_block_pool_set_weight(qr_block_pool *pool, uint32_t tenant, uint32_t weight);

@@ -14,6 +14,7 @@ typedef struct qr_cache_options {
     bool            extents;
     bool            enable_prefix_caching;
     bool            encoder_decoder; /* with a cross index */
+    bool            list_freed;      /* pool.freed, for a host that overwrites what is not used any more */
     uint64_t        hash_seed;
     uint32_t        hash_bits; /* 64; fewer only in tests */
     quire_allocator allocator;

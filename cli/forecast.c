@@ -10,8 +10,6 @@
 #include "kernels/kernels.h"
 #include "topology/placement.h"
 
-enum { USEFUL_TIMES = 4 }; /* as the engine's automatic sizing: so many times what max_num_seqs longest need */
-
 static quire_status place(qr_forecast *p, quire_error *error)
 {
     const qr_topology_source source = {0};
@@ -54,8 +52,6 @@ static void size_parts(qr_forecast *p, const quire_model *model)
 
 static quire_status size_pool(qr_forecast *p, quire_error *error)
 {
-    const uint32_t encoder = p->facts.encoder_decoder ? p->scheduler.max_num_encoder_input_tokens : 0;
-    const uint64_t longest = qr_scheduler_blocks_needed(&p->scheduler, 1, p->scheduler.max_model_len - 1, encoder);
     const qr_pool_request request = {
         .limit         = p->limit - qr_min_u64(p->limit, p->fixed_bytes),
         .block_bytes   = p->block_bytes,
@@ -64,7 +60,7 @@ static quire_status size_pool(qr_forecast *p, quire_error *error)
         .fraction      = p->options.memory_fraction,
         .block_size    = p->scheduler.block_size,
         .node_count    = p->nodes,
-        .useful_blocks = (uint32_t)qr_min_u64(longest * p->scheduler.max_num_seqs * USEFUL_TIMES, UINT32_MAX),
+        .useful_blocks = qr_options_useful_blocks(&p->scheduler),
     };
     return qr_options_pool_blocks(&request, &p->scheduler.num_blocks, error);
 }

@@ -12,7 +12,6 @@
 #include "kernels/kernels.h"
 
 enum {
-    USEFUL_TIMES   = 4,  /* automatic sizing stops at so many times what max_num_seqs longest sequences need */
     MAX_BEAM_WIDTH = 64, /* as the scheduler accepts */
 };
 
@@ -67,12 +66,6 @@ static uint32_t blocks_of_longest(const qr_scheduler_options *options, uint32_t 
     return qr_scheduler_blocks_needed(options, 1, length - 1, encoder);
 }
 
-static uint32_t useful_blocks(const qr_scheduler_options *options)
-{
-    const uint64_t one = blocks_of_longest(options, options->max_model_len);
-    return (uint32_t)qr_min_u64(one * options->max_num_seqs * USEFUL_TIMES, UINT32_MAX);
-}
-
 /* Prompt + output tokens of the longest request that the pool can hold beside the longest encoder input; 0: none. */
 static uint32_t longest_fit(const qr_scheduler_options *options)
 {
@@ -109,7 +102,7 @@ static quire_status size_pool(quire_engine *engine, quire_error *error)
         .fraction      = engine->options.memory_fraction,
         .block_size    = options->block_size,
         .node_count    = options->node_count,
-        .useful_blocks = useful_blocks(options),
+        .useful_blocks = qr_options_useful_blocks(options),
     };
     QR_TRY(qr_options_pool_blocks(&request, &options->num_blocks, error));
     warn_if_short(engine);
@@ -240,12 +233,6 @@ static void state_facts(quire_engine *engine)
 
 /* ---- create, destroy -------------------------------------------------------------------------------------------- */
 
-static quire_status check_supported(const quire_engine_options *options, quire_error *error)
-{
-    if (options->zero_on_free != QUIRE_ON) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "[kv_cache] zero_on_free: true is not supported by this version");
-}
-
 static quire_status build(quire_engine *engine, const quire_model *model, quire_error *error)
 {
     qr_options_scheduler(&engine->options, &engine->facts, &engine->scheduler_options);
@@ -282,7 +269,6 @@ quire_status quire_engine_create(const quire_engine_options *options, quire_mode
     QR_TRY(qr_options_copy("quire_engine_options", options, sizeof options->size, &resolved, sizeof resolved, error));
     qr_model_facts_of(model, &facts);
     QR_TRY(qr_options_resolve(&resolved, &facts, error));
-    QR_TRY(check_supported(&resolved, error));
 
     quire_engine *engine = qr_allocate(&resolved.allocator, sizeof *engine, _Alignof(quire_engine));
     if (engine == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "engine: %zu bytes", sizeof *engine);

@@ -203,6 +203,18 @@ quire_status quire_engine_explain(const quire_engine *engine, quire_request_id i
     return status;
 }
 
+const char *quire_engine_check(const quire_engine *engine)
+{
+    if (is_forked(engine)) return NULL;
+    const call    state = begin_call();
+    quire_engine *self  = lockable(engine);
+    pthread_mutex_lock(&self->scheduler_mutex);
+    const char *violation = qr_scheduler_check(self->scheduler);
+    pthread_mutex_unlock(&self->scheduler_mutex);
+    end_call(&state);
+    return violation;
+}
+
 /* What the scheduler has not seen yet is added from the inbox. */
 static void add_inbox(quire_engine *engine, quire_stats *stats)
 {

@@ -13,6 +13,7 @@ enum {
     POOL_BOOKKEEPING = 96,  /* bytes per block, besides its token ids */
     POOL_SPARE_BYTES = 256, /* MiB of the limit that automatic sizing leaves alone, at least, where half is left */
     LARGEST_STRUCT   = 4096,
+    USEFUL_TIMES     = 4,
 };
 
 /* ---- structs of other versions ---------------------------------------------------------------------------------- */
@@ -329,6 +330,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->enable_prefix_caching  = on_unless_off(options->enable_prefix_caching);
     out->enable_cross_sharing   = on_unless_off(options->enable_cross_sharing);
     out->extents                = on_unless_off(options->extents);
+    out->zero_on_free           = options->zero_on_free == QUIRE_ON;
     out->hash_bits              = 64;
     out->encoder_decoder        = facts->encoder_decoder;
     out->vocab_size             = facts->vocab_size;
@@ -369,6 +371,13 @@ static uint64_t automatic_bytes(uint64_t limit, float fraction)
 {
     const uint64_t spare = qr_min_u64(qr_max_u64((uint64_t)POOL_SPARE_BYTES << 20, limit / 20), limit / 2);
     return (uint64_t)((double)(limit - spare) * (double)fraction);
+}
+
+uint32_t qr_options_useful_blocks(const qr_scheduler_options *options)
+{
+    const uint32_t encoder = options->encoder_decoder ? options->max_num_encoder_input_tokens : 0;
+    const uint64_t longest = qr_scheduler_blocks_needed(options, 1, options->max_model_len - 1, encoder);
+    return (uint32_t)qr_min_u64(longest * options->max_num_seqs * USEFUL_TIMES, UINT32_MAX);
 }
 
 static quire_status check_explicit(const qr_pool_request *request, uint64_t budget, quire_error *error)

@@ -38,6 +38,9 @@ typedef struct qr_pool_request {
     uint32_t useful_blocks; /* more are not taken unless asked for */
 } qr_pool_request;
 
+/* Automatic sizing stops at so many blocks: four times what max_num_seqs longest sequences need. */
+uint32_t qr_options_useful_blocks(const qr_scheduler_options *options);
+
 /* docs/CACHE.md, Memory. ERR_INVALID: what was asked for is above the limit, or less than one block. */
 quire_status qr_options_pool_blocks(const qr_pool_request *request, uint32_t *num_blocks_out, quire_error *error);
 

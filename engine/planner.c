@@ -23,6 +23,7 @@ struct quire_planner {
     quire_plan_copy     *copies;    /* [samples] */
     quire_plan_encoder  *encoders;  /* [max_num_seqs] */
     uint64_t            *slots;     /* [max_num_batched_tokens] */
+    uint32_t            *freed;     /* [num_blocks] with zero_on_free */
     qr_sample_result    *results;   /* [samples] */
     quire_plan           plan;
     const qr_plan       *decided; /* what `plan` shows */
@@ -102,6 +103,7 @@ static void lay_out(quire_planner *planner, qr_arena *arena)
     planner->copies    = QR_ARENA_TAKE(arena, quire_plan_copy, limits.samples);
     planner->encoders  = QR_ARENA_TAKE(arena, quire_plan_encoder, limits.sequences);
     planner->slots     = QR_ARENA_TAKE(arena, uint64_t, limits.rows);
+    planner->freed     = QR_ARENA_TAKE(arena, uint32_t, options->zero_on_free ? options->num_blocks : 0);
     planner->results   = QR_ARENA_TAKE(arena, qr_sample_result, limits.samples);
 }
 
@@ -279,6 +281,17 @@ static void show_encoder(quire_planner *planner, uint32_t i)
     planner->plan.encoder_pairs += (uint64_t)encoder->token_count * encoder->token_count;
 }
 
+/* A copy: what is freed from now on, for instance again at this plan's commit, is the next plan's to show. */
+static void show_freed(quire_planner *planner)
+{
+    uint32_t        count;
+    const uint32_t *freed = qr_scheduler_freed(planner->scheduler, &count);
+    if (count > 0) memcpy(planner->freed, freed, count * sizeof *freed);
+    qr_scheduler_freed_clear(planner->scheduler);
+    planner->plan.freed       = planner->freed;
+    planner->plan.freed_count = count;
+}
+
 static void show_state(quire_planner *planner)
 {
     quire_stats stats = {.size = sizeof stats};
@@ -318,6 +331,7 @@ static void show(quire_planner *planner)
     for (uint32_t i = 0; i < batch->encoder_count; i++) show_encoder(planner, i);
     for (uint32_t i = 0; i < batch->copy_count; i++)
         planner->copies[i] = (quire_plan_copy){batch->copies[i].from, batch->copies[i].to, batch->copies[i].slots};
+    show_freed(planner);
     show_state(planner);
 }
 
@@ -332,6 +346,7 @@ quire_status quire_planner_plan(quire_planner *planner, uint64_t now_ns, const q
     if (!drop_polled_events(planner))
         return qr_fail(error, QUIRE_ERR_FULL, "quire_planner_plan: there are events; poll until there are none");
     planner->decided = qr_scheduler_plan(planner->scheduler, advance(planner, now_ns));
+    qr_scheduler_debug_check(planner->scheduler);
     qr_batch_build(&planner->builder, planner->decided, planner->scheduler);
     show(planner);
     planner->in_flight = planner->plan.rows > 0 || planner->plan.rows_encoder > 0;
@@ -376,6 +391,12 @@ static quire_status check_in_flight(const quire_planner *planner, const char *ca
     return qr_fail(error, QUIRE_ERR_INVALID, "%s: there is no plan to commit", call);
 }
 
+static void end_step(quire_planner *planner)
+{
+    planner->in_flight = false;
+    qr_scheduler_debug_check(planner->scheduler);
+}
+
 quire_status quire_planner_commit(quire_planner *planner, const quire_sampled *sampled, uint32_t count, uint64_t now_ns,
                                   quire_error *error)
 {
@@ -391,7 +412,7 @@ quire_status quire_planner_commit(quire_planner *planner, const quire_sampled *s
                                                  .candidates         = sampled[i].candidates,
                                                  .candidate_logprobs = sampled[i].candidate_logprobs};
     qr_scheduler_commit(planner->scheduler, planner->results, advance(planner, now_ns));
-    planner->in_flight = false;
+    end_step(planner);
     return QUIRE_OK;
 }
 
@@ -399,7 +420,7 @@ quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns
 {
     QR_TRY(check_in_flight(planner, "quire_planner_commit_failed", error));
     qr_scheduler_commit_failed(planner->scheduler, advance(planner, now_ns));
-    planner->in_flight = false;
+    end_step(planner);
     return QUIRE_OK;
 }
 
@@ -436,5 +457,7 @@ void quire_planner_stats(const quire_planner *planner, quire_stats *stats)
     now.max_model_len = planner->scheduler_options.max_model_len;
     qr_options_give(&now, sizeof now, stats);
 }
+
+const char *quire_planner_check(const quire_planner *planner) { return qr_scheduler_check(planner->scheduler); }
 
 void quire_planner_flush_cache(quire_planner *planner) { qr_scheduler_flush_cache(planner->scheduler); }

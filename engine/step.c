@@ -230,6 +230,31 @@ static void sample_rows(void *context, uint32_t thread, uint32_t thread_count)
     }
 }
 
+/* ---- zero_on_free ----------------------------------------------------------------------------------------------- */
+
+/* Pairs of block and layer are dealt to the threads in turn. */
+static void zero_blocks(void *context, uint32_t thread, uint32_t thread_count)
+{
+    const quire_engine *engine = context;
+    const qr_kv_memory *kv     = &engine->kv;
+    uint32_t            count;
+    const uint32_t     *freed = qr_scheduler_freed(engine->scheduler, &count);
+    for (uint64_t i = thread; i < (uint64_t)count * kv->layers; i += thread_count) {
+        char *plane = qr_kv_memory_plane(kv, (uint32_t)(i % kv->layers));
+        memset(plane + freed[i / kv->layers] * kv->block_bytes, 0, kv->block_bytes);
+    }
+}
+
+/* Holds scheduler_mutex. What the plan in hand has taken again has no content yet. */
+static void zero_freed(quire_engine *engine)
+{
+    uint32_t count;
+    qr_scheduler_freed(engine->scheduler, &count);
+    if (count == 0) return;
+    qr_team_run(engine->team, zero_blocks, engine);
+    qr_scheduler_freed_clear(engine->scheduler);
+}
+
 /* ---- the step --------------------------------------------------------------------------------------------------- */
 
 static void copy_report(const qr_forward_report *report, quire_step *step)
@@ -280,6 +305,7 @@ static void run_plan(quire_engine *engine, quire_step *step)
     else
         qr_scheduler_commit_failed(engine->scheduler, start);
     step->commit_ns = qr_now_ns() - start;
+    qr_scheduler_debug_check(engine->scheduler);
 }
 
 static void describe_plan(const quire_engine *engine, quire_step *step)
@@ -298,6 +324,8 @@ static void plan_and_run(quire_engine *engine, quire_step *step)
     const uint64_t start = qr_now_ns();
     engine->plan         = qr_scheduler_plan(engine->scheduler, start);
     if (engine->plan->rows == 0 && engine->plan->rows_encoder == 0) return;
+    qr_scheduler_debug_check(engine->scheduler);
+    zero_freed(engine);
     qr_batch_build(&engine->builder, engine->plan, engine->scheduler);
     qr_engine_take_stats(engine); /* plan may have put sequences back into the queue that submit judges by */
     step->plan_ns = qr_now_ns() - start;
@@ -322,6 +350,7 @@ void qr_engine_step(quire_engine *engine, quire_step *step)
     drain_inbox(engine, start);
     if (regulate(engine, start) && publish(engine, start)) plan_and_run(engine, step);
     (void)publish(engine, qr_now_ns()); /* what does not fit goes out in a later step */
+    zero_freed(engine);
     if (step->rows > 0 || step->rows_encoder > 0) engine->step_ns += qr_now_ns() - start;
     qr_engine_take_stats(engine);
     engine->idle = qr_scheduler_idle(engine->scheduler);

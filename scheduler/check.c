@@ -1,6 +1,7 @@
 /* qr_scheduler_check: recounts what the scheduler keeps, then has the cache do the same. */
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/bits.h"
 #include "scheduler/state.h"
 
@@ -160,3 +161,11 @@ const char *qr_scheduler_check(const qr_scheduler *s)
     CHECK(check_plan(s));
     return check_cache(s);
 }
+
+#ifdef QR_DEBUG
+void qr_scheduler_debug_check(const qr_scheduler *s)
+{
+    const char *violation = qr_scheduler_check(s);
+    if (violation != NULL) qr_assert_failed(violation, __FILE__, __LINE__);
+}
+#endif

@@ -131,6 +131,7 @@ static quire_status create_parts(qr_scheduler *s, quire_error *error)
                                     .extents               = o->extents,
                                     .enable_prefix_caching = o->enable_prefix_caching,
                                     .encoder_decoder       = o->encoder_decoder,
+                                    .list_freed            = o->zero_on_free,
                                     .hash_seed             = o->hash_seed,
                                     .hash_bits             = o->hash_bits,
                                     .allocator             = o->allocator};
@@ -422,6 +423,14 @@ void qr_scheduler_sequence(const qr_scheduler *s, uint32_t sequence, qr_sequence
 uint32_t qr_scheduler_record_count(const qr_scheduler *s) { return s->record_count; }
 
 bool qr_scheduler_idle(const qr_scheduler *s) { return s->free_request_count + s->done_count == s->record_count; }
+
+const uint32_t *qr_scheduler_freed(const qr_scheduler *s, uint32_t *count_out)
+{
+    *count_out = s->cache.pool.freed_count;
+    return s->cache.pool.freed;
+}
+
+void qr_scheduler_freed_clear(qr_scheduler *s) { qr_block_pool_freed_clear(&s->cache.pool); }
 
 void qr_scheduler_flush_cache(qr_scheduler *s) { qr_block_pool_flush(&s->cache.pool); }
 

@@ -36,8 +36,9 @@ typedef struct qr_scheduler_options {
     /* cache */
     uint32_t num_blocks, block_size, node_count;
     bool     enable_prefix_caching, enable_cross_sharing, extents;
-    uint64_t hash_seed; /* of the prefix index: picks buckets only */
-    uint32_t hash_bits; /* 64; fewer only in tests */
+    bool     zero_on_free; /* qr_scheduler_freed() tells what to overwrite */
+    uint64_t hash_seed;    /* of the prefix index: picks buckets only */
+    uint32_t hash_bits;    /* 64; fewer only in tests */
     /* model */
     bool            encoder_decoder;
     uint32_t        vocab_size;
@@ -135,11 +136,23 @@ uint64_t qr_scheduler_decision_hash(const qr_scheduler *scheduler);
 bool     qr_scheduler_idle(const qr_scheduler *scheduler);  /* nothing live */
 void     qr_scheduler_flush_cache(qr_scheduler *scheduler); /* every CACHED block becomes FREE */
 
+/* zero_on_free: blocks whose content nobody may see any more, since the last clear. To be overwritten after plan and
+ * before its copies and rows, which may use them again; then cleared. */
+const uint32_t *qr_scheduler_freed(const qr_scheduler *scheduler, uint32_t *count_out);
+void            qr_scheduler_freed_clear(qr_scheduler *scheduler);
+
 /* Blocks with which one sequence of these lengths can always end (docs/SCHEDULER.md, Feasibility). */
 uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_t prompt, uint32_t max_tokens,
                                     uint32_t encoder);
 
 /* Walks everything: NULL, or the first violated rule as a sentence. */
 const char *qr_scheduler_check(const qr_scheduler *scheduler);
+
+/* Debug builds: the same after each plan and commit of an engine or planner; a violated rule aborts. */
+#ifdef QR_DEBUG
+void qr_scheduler_debug_check(const qr_scheduler *scheduler);
+#else
+static inline void qr_scheduler_debug_check(const qr_scheduler *scheduler) { (void)scheduler; }
+#endif
 
 #endif

@@ -185,6 +185,10 @@ QUIRE_API int quire_engine_event_fd(const quire_engine *engine);
 QUIRE_API quire_status quire_engine_explain(const quire_engine *engine, quire_request_id id,
                                             quire_explanation *explanation_out);
 
+/* Recounts scheduler and cache from scratch, in time proportional to blocks and sequences: NULL, or the first rule that
+ * does not hold, as a sentence; then please report. Debug builds do it in every step and abort. Thread: any. */
+QUIRE_API const char *quire_engine_check(const quire_engine *engine);
+
 /* Forgets every cached block that no request uses. Takes effect before the next step. Thread: any. */
 QUIRE_API void quire_engine_flush_cache(quire_engine *engine);
 

@@ -35,7 +35,7 @@ typedef struct quire_planner_model {
     uint32_t eos_count;              /* at most QUIRE_MAX_EOS_IDS */
     int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
     uint32_t num_blocks; /* KV blocks, numbered from 0; 0 = the options' num_kv_blocks */
-    uint32_t block_size; /* tokens per block, 1..65536; 0 = the options' */
+    uint32_t block_size; /* tokens per block, a power of two up to 65536; 0 = the options' */
     uint32_t node_count; /* NUMA nodes that the blocks are dealt to; 0 = 1 */
 } quire_planner_model;
 
@@ -88,7 +88,9 @@ typedef struct quire_plan {
     uint64_t number; /* from 1 */
     uint32_t rows;   /* in all; 0, and rows_encoder 0: there is nothing to run and nothing to commit */
     uint32_t sequence_count, sample_count, copy_count, encoder_count;
+    uint32_t freed_count; /* may be more than 0 though there is nothing to run */
 
+    const uint32_t            *freed;     /* [freed_count] zero_on_free: blocks to overwrite before all else */
     const quire_plan_copy     *copies;    /* [copy_count] to be done first */
     const quire_plan_encoder  *encoders;  /* [encoder_count] to be run before the rows */
     const quire_plan_sequence *sequences; /* [sequence_count] in row order, no gaps */
@@ -120,7 +122,8 @@ typedef struct quire_sampled {
 } quire_sampled;
 
 /* `options`: those of an engine; [scheduler], num_kv_blocks, block_size, enable_prefix_caching, enable_cross_sharing,
- * extents, the speculative ones, max_model_len and allocator count. Copies both. ERR_INVALID, ERR_NO_MEMORY. */
+ * extents, zero_on_free, the speculative ones, max_model_len and allocator count. Copies both. ERR_INVALID,
+ * ERR_NO_MEMORY. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_create(const quire_engine_options *options,
                                                             const quire_planner_model  *model,
                                                             quire_planner **planner_out, quire_error *error);
@@ -166,6 +169,9 @@ QUIRE_API quire_status quire_planner_explain(const quire_planner *planner, quire
 
 /* The counters of scheduler and cache; those of time, threads and bytes are 0. */
 QUIRE_API void quire_planner_stats(const quire_planner *planner, quire_stats *stats);
+
+/* As quire_engine_check(). */
+QUIRE_API const char *quire_planner_check(const quire_planner *planner);
 
 /* Forgets every cached block that no request uses. */
 QUIRE_API void quire_planner_flush_cache(quire_planner *planner);

@@ -106,6 +106,12 @@ static void run_sequence(host *h, const quire_plan *plan, const quire_plan_seque
     h->drafts += s->drafts;
 }
 
+static void overwrite_freed(host *h, const quire_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->freed_count; i++)
+        memset(h->slots + (uint64_t)plan->freed[i] * BLOCK, 0, BLOCK * sizeof *h->slots);
+}
+
 static void copy_and_encode(host *h, const quire_plan *plan)
 {
     for (uint32_t i = 0; i < plan->copy_count; i++)
@@ -245,6 +251,7 @@ static bool step(host *h)
     h->now_ns += 1000;
     if (quire_planner_plan(h->planner, h->now_ns, &plan, &error) != QUIRE_OK) fail_msg("%s", error.message);
     const bool any = plan->rows > 0 || plan->rows_encoder > 0;
+    overwrite_freed(h, plan);
     if (any) {
         run(h, plan);
         h->now_ns += 1000;
@@ -420,6 +427,39 @@ static void samples_say_when_min_tokens_forbids_an_end(void **state)
     assert_in_range(s->count, 10, 29);
     for (uint32_t i = 0; i + 1 < s->count; i++) assert_true(s->tokens[i] >= 10);
     close_host(h);
+}
+
+static uint32_t slots_with_content(const host *h)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < h->model.num_blocks * BLOCK; i++) count += h->slots[i] != 0;
+    return count;
+}
+
+/* Whatever becomes of a block (cached and evicted, dropped by preemption, cancelled), the host hears of it. */
+static void with_zero_on_free_nothing_stays_in_blocks_that_nobody_uses(void **state)
+{
+    (void)state;
+    for (int on = 0; on < 2; on++) {
+        quire_engine_options options = small_options();
+        options.zero_on_free         = on ? QUIRE_ON : QUIRE_AUTO;
+        quire_planner_model model    = small_model(50);
+        model.encoder_decoder        = 1;
+        host *h                      = open_host(&options, &model);
+        submit_many(h, SEQUENCES, REQUESTS);
+        for (int i = 0; i < 40; i++) step(h);
+        for (uint32_t i = 0; i < REQUESTS; i += 3) (void)quire_planner_cancel(h->planner, h->jobs[i].id, h->now_ns);
+        take_events(h);
+        run_all(h);
+        const quire_stats stats = stats_of(h);
+        assert_true(stats.preemptions > 0 && stats.blocks_cached > 0);
+        assert_true(slots_with_content(h) > 0);
+        if (on) assert_true(slots_with_content(h) <= stats.blocks_cached * BLOCK);
+        quire_planner_flush_cache(h->planner);
+        step(h);
+        assert_int_equal(slots_with_content(h) == 0, on);
+        close_host(h);
+    }
 }
 
 static void the_same_calls_give_the_same_plans(void **state)
@@ -811,6 +851,7 @@ int main(void)
         cmocka_unit_test(encoder_inputs_are_run_once_and_shared),
         cmocka_unit_test(a_beam_search_takes_candidates),
         cmocka_unit_test(samples_say_when_min_tokens_forbids_an_end),
+        cmocka_unit_test(with_zero_on_free_nothing_stays_in_blocks_that_nobody_uses),
         cmocka_unit_test(the_same_calls_give_the_same_plans),
         cmocka_unit_test(an_engine_and_a_planner_decide_alike),
         cmocka_unit_test(all_times_are_the_hosts),
