@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "bench/json_text.h"
 #include "bench/result_json.h"
+#include "bench/trace_events.h"
 #include "bench/whole_file.h"
 
 typedef bool writer(const qr_result *result, FILE *to);
@@ -73,6 +74,8 @@ static const struct {
     writer     *write;
 } formats[] = {{".requests.jsonl", write_requests}, /* longer suffixes first */
                {".steps.jsonl", write_steps},
+               {".trace.json.gz", qr_trace_events_write_gz},
+               {".trace.json", qr_trace_events_write},
                {".json", write_json},
                {".html", qr_result_html},
                {".csv", write_csv},

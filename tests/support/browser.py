@@ -18,7 +18,7 @@ class Browser:
 
     def __init__(self, width=1280, scheme="light", scripts=True):
         self.complaints, self.requests, self.number = [], [], 0
-        self.profile = tempfile.TemporaryDirectory()
+        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # its helpers end later
         to_browser, self.write_end = os.pipe()
         self.read_end, from_browser = os.pipe()
 
