@@ -568,9 +568,9 @@ static void pack_queries(const qr_attention_plan *plan, const qr_attention_args 
     float         *to = scratch->q;
     for (uint32_t h = p->head; h < p->head + p->heads; h++)
         for (uint32_t r = p->row; r < p->row + p->rows; r++) {
-            const float            *row = args->q + (size_t)(p->sequence->row_start + r) * args->q_stride;
-            const qr_attention_head head =
-                head_of(plan, &args->prologue, args->prologue.q_norm, p->sequence->position + r, plan->shape.scale);
+            const float            *row  = args->q + (size_t)(p->sequence->row_start + r) * args->q_stride;
+            const qr_attention_head head = head_of(plan, &args->prologue, args->prologue.q_norm,
+                                                   p->sequence->position + r, plan->shape.scale * QR_LOG2_E);
             for (uint32_t g = 0; g < group; g++, to += plan->padded_dim) {
                 plan->kernels->prepare(&head, row + (size_t)(h * group + g) * dim, scratch->k);
                 plan->kernels->by_dtype[plan->shape.kv.dtype].pack_q(scratch->k, plan->padded_dim, to);
@@ -586,7 +586,11 @@ static void clear_states(const qr_attention_plan *plan, float *states, uint32_t 
 
 static bool is_empty(const qr_attention_plan *plan, const float *state)
 {
-    return state[plan->padded_dim] == QR_ATTENTION_EMPTY && state[plan->padded_dim + 1] == 0.0f;
+    const float *tail = state + plan->padded_dim, *l = tail + QR_ATTENTION_STATE_TAIL - QR_ATTENTION_LANES;
+    if (tail[0] != QR_ATTENTION_EMPTY) return false;
+    for (uint32_t lane = 0; lane < QR_ATTENTION_LANES; lane++)
+        if (l[lane] != 0.0f) return false; /* scores of NaN leave m behind */
+    return true;
 }
 
 /* The one way in which splits come together: in ascending order, the first that a row sees is taken as it is. */
@@ -618,32 +622,36 @@ static void finish_portion(const qr_attention_plan *plan, const qr_attention_arg
                 finish_state(plan, args, p->sequence->row_start + r, h * plan->group + g, states);
 }
 
-/* Tile `tile` for one kv head of the portion; rows that do not see it are left out. */
+/* Tile `tile` for the portion's kv heads; rows that do not see it are left out. */
 static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t tile,
-                        uint32_t head, const char *next, const float *q, float *states)
+                        const char *next, const float *q, float *states)
 {
-    const uint32_t key = tile * QR_TILE_TOKENS, group = plan->group, unit = (head - p->head) * p->rows * group;
+    const uint32_t key = tile * QR_TILE_TOKENS, group = plan->group;
     uint32_t       first = p->row, last = p->row + p->rows;
     while (first < last && visible_end(plan, p->sequence, first) <= key) first++;
     while (first < last && visible_begin(plan, p->sequence, last - 1) >= key + QR_TILE_TOKENS) last--;
     if (first == last) return;
-    const size_t             offset = unit + (size_t)(first - p->row) * group;
+    const size_t             offset = (size_t)(first - p->row) * group;
     const qr_attention_bias *bias   = args->bias;
-    qr_attention_tile        t      = {.tile         = tile_at(plan, args, p->sequence, tile, head),
+    qr_attention_tile        t      = {.tile         = tile_at(plan, args, p->sequence, tile, p->head),
+                                       .tile_bytes   = qr_kv_tile_bytes(&plan->shape.kv),
                                        .next         = next,
+                                       .prefetch     = plan->limits.prefetch,
                                        .first_key    = key,
                                        .padded_dim   = plan->padded_dim,
+                                       .heads        = p->heads,
                                        .rows         = last - first,
                                        .group        = group,
+                                       .head_rows    = p->rows * group,
                                        .q            = (const char *)(q + offset * plan->padded_dim),
                                        .state        = states + offset * plan->state_floats,
                                        .visible_end  = visible_end(plan, p->sequence, first),
                                        .visible_step = plan->shape.kind == QR_ATTENTION_CAUSAL,
                                        .window       = plan->shape.window,
-                                       .softcap      = plan->shape.softcap,
+                                       .softcap      = plan->shape.softcap * QR_LOG2_E,
                                        .position     = p->sequence->position + first};
     if (bias != NULL) {
-        t.bias        = bias->by_distance + (size_t)head * group * bias->stride;
+        t.bias        = bias->by_distance + (size_t)p->head * group * bias->stride;
         t.bias_stride = bias->stride;
         t.bias_zero   = bias->zero;
         t.bias_reach  = bias->reach;
@@ -651,20 +659,27 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
     plan->kernels->by_dtype[plan->shape.kv.dtype].attend(&t);
 }
 
-/* Takes the tiles [tile, end) into `states`, heads inside tiles: that is their order in memory. `last_tile`: where
- * prefetching stops. */
-static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t tile,
-                         uint32_t end, uint32_t last_tile, const float *q, float *states)
+/* The tiles of which some row of the portion sees a key. */
+static uint32_t first_tile(const qr_attention_plan *plan, const portion *p)
 {
-    const uint32_t last_head = p->head + p->heads - 1;
-    for (; tile < end; tile++)
-        for (uint32_t h = p->head; h <= last_head; h++) {
-            const char *next = NULL;
-            if (plan->limits.prefetch && (h < last_head || tile + 1 < last_tile))
-                next =
-                    tile_at(plan, args, p->sequence, h < last_head ? tile : tile + 1, h < last_head ? h + 1 : p->head);
-            attend_tile(plan, args, p, tile, h, next, q, states);
-        }
+    return visible_begin(plan, p->sequence, p->row) / QR_TILE_TOKENS;
+}
+
+static uint32_t end_tile(const qr_attention_plan *plan, const portion *p)
+{
+    return qr_ceil_div_u32(visible_end(plan, p->sequence, p->row + p->rows - 1), QR_TILE_TOKENS);
+}
+
+/* Takes the keys of one split into `states`, heads inside tiles: that is their order in memory. `last_tile`: where
+ * prefetching stops. */
+static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t split,
+                         uint32_t last_tile, const float *q, float *states)
+{
+    const uint32_t end = qr_min_u32(end_tile(plan, p), (split + 1) * SPLIT_TILES);
+    for (uint32_t tile = qr_max_u32(first_tile(plan, p), split * SPLIT_TILES); tile < end; tile++) {
+        const char *next = tile + 1 < last_tile ? tile_at(plan, args, p->sequence, tile + 1, p->head) : NULL;
+        attend_tile(plan, args, p, tile, next, q, states);
+    }
 }
 
 /* Walks the portion's splits in ascending order. `slots` NULL: merges as it goes and finishes the rows; else leaves
@@ -673,18 +688,15 @@ static void run_portion(const qr_attention_plan *plan, const qr_attention_args *
                         const portion *p, float *slots, size_t slot_stride)
 {
     const uint32_t units     = units_of(plan, p);
-    const uint32_t from      = visible_begin(plan, p->sequence, p->row) / QR_TILE_TOKENS;
-    const uint32_t to        = qr_ceil_div_u32(visible_end(plan, p->sequence, p->row + p->rows - 1), QR_TILE_TOKENS);
-    const uint32_t last_tile = qr_min_u32(to, p->split_end * SPLIT_TILES);
+    const uint32_t last_tile = qr_min_u32(end_tile(plan, p), p->split_end * SPLIT_TILES);
     pack_queries(plan, args, scratch, p);
     for (uint32_t split = p->split; split < p->split_end; split++) {
-        const uint32_t tile = qr_max_u32(from, split * SPLIT_TILES), end = qr_min_u32(to, (split + 1) * SPLIT_TILES);
-        const bool     first  = split == p->split;
-        float         *states = slots != NULL ? slots + (split - p->split) * slot_stride
-                                : first       ? scratch->running
-                                              : scratch->split;
+        const bool first  = split == p->split;
+        float     *states = slots != NULL ? slots + (split - p->split) * slot_stride
+                            : first       ? scratch->running
+                                          : scratch->split;
         clear_states(plan, states, units);
-        attend_split(plan, args, p, tile, end, last_tile, scratch->q, states);
+        attend_split(plan, args, p, split, last_tile, scratch->q, states);
         if (slots == NULL && !first)
             for (size_t u = 0; u < units; u++)
                 merge_state(plan, scratch->running + u * plan->state_floats, states + u * plan->state_floats);

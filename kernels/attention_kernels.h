@@ -1,14 +1,23 @@
 /* The primitives that attention.c drives, one set per instruction set (attention_template.h). Private to kernels/.
  *
  * A query row is one head of one row of the batch. Its state over the keys met so far is
- *   o[padded_dim]  sum of exp(score - m) * value,   then m, the greatest score,   and l, the sum of exp(score - m)
- * in padded_dim + QR_ATTENTION_STATE_TAIL floats, 64-byte aligned. Empty: o = 0, m = QR_ATTENTION_EMPTY, l = 0. */
+ *   o[padded_dim]  sum of 2^(score - m) * value
+ *   m              as great as any score met, or less by at most QR_ATTENTION_RISE; 15 unused floats behind it
+ *   l[16]          sums of 2^(score - m), of the keys in each lane of a vector; unused lanes are zero
+ * 64-byte aligned. Scores are in units of log2(e): so are q's scale and the cap. Empty: o = 0, l = 0,
+ * m = QR_ATTENTION_EMPTY. */
 #ifndef QR_ATTENTION_KERNELS_H
 #define QR_ATTENTION_KERNELS_H
 
 #include "kernels/attention.h"
 
-enum { QR_ATTENTION_STATE_TAIL = 16, QR_HEAD_DIM_MAX = 256 };
+enum {
+    QR_ATTENTION_STATE_TAIL = 32, /* floats after o */
+    QR_ATTENTION_LANES      = 16, /* of l, the last of them */
+    QR_HEAD_DIM_MAX         = 256,
+};
+
+#define QR_LOG2_E 1.44269504f
 
 #define QR_ATTENTION_EMPTY (-1e30f) /* not -inf: the difference of two would be NaN */
 
@@ -22,22 +31,26 @@ typedef struct qr_attention_head {
     float        scale;
 } qr_attention_head;
 
-/* One tile of one kv head, and the query rows that share it: `rows` batch rows of `group` heads each, row outermost.
- * Row r sees keys j with end - window <= j < end, end = visible_end + r * visible_step; each row sees at least one
- * key of the tile. */
+/* The adjacent tiles of some kv heads, and the query rows that share each: `rows` batch rows of `group` heads each, row
+ * outermost. Row r sees keys j with end - window <= j < end, end = visible_end + r * visible_step; each row sees at
+ * least one key of the tile. */
 typedef struct qr_attention_tile {
-    const char  *tile;
-    const char  *next; /* read by the call after this one; NULL: do not prefetch */
-    uint32_t     first_key;
-    uint32_t     padded_dim;
-    uint32_t     rows, group;
-    const char  *q;                                 /* [rows * group] packed, padded_dim * 4 bytes each */
-    float       *state;                             /* [rows * group] */
-    uint32_t     visible_end, visible_step, window; /* window 0: all */
-    float        softcap;                           /* 0: none */
-    const float *bias; /* [group][bias_stride] or NULL; entry j - position + bias_zero, 31 saturated ones at each end */
-    uint32_t     bias_stride, bias_zero, bias_reach;
-    uint32_t     position; /* of row 0 */
+    const char *tile; /* [heads][tile_bytes] */
+    size_t      tile_bytes;
+    const char *next; /* the tile read after the last of these; NULL: none */
+    bool        prefetch;
+    uint32_t    first_key;
+    uint32_t    padded_dim;
+    uint32_t    heads, rows, group;
+    uint32_t    head_rows;                         /* query rows from one kv head's to the next one's */
+    const char *q;                                 /* [heads][head_rows] packed, padded_dim * 4 bytes each */
+    float      *state;                             /* [heads][head_rows] */
+    uint32_t    visible_end, visible_step, window; /* window 0: all */
+    float       softcap;                           /* 0: none */
+    const float
+        *bias; /* [heads * group][bias_stride] or NULL; entry j - position + bias_zero, 31 saturated ones at each end */
+    uint32_t bias_stride, bias_zero, bias_reach;
+    uint32_t position; /* of row 0 */
 } qr_attention_tile;
 
 typedef struct qr_attention_kernels {

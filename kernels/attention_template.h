@@ -13,8 +13,10 @@ enum {
     GROUP_UNITS = WIDE              ? 4
                   : VF32_LANES == 8 ? 2
                                     : 1,
+    APART_HEADS = WIDE ? 4 : 2, /* kv heads with a single query row, scored together: chains that overlap */
     UNITS_MAX   = ALONE_UNITS > GROUP_UNITS ? ALONE_UNITS : GROUP_UNITS,
 };
+#define RISE 8.0f /* of a score above m, in bits, before m follows */
 enum { UNIT = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
 
 #ifndef QR_SIMD_HAS_BF16_DOT
@@ -50,89 +52,94 @@ VF32_INLINE void prefetch_lines(const char *from, uint32_t lines)
 
 /* ---- products ---- */
 
-/* sum + the products of step `step` of a row (q or weights) with a vector of K or V. A step is 4 bytes of the cache:
- * one f32, two bf16, four int8; the row holds f32, or with a dot product of its own what that takes. */
-VF32_INLINE vf32 multiply(const qr_dtype dtype, vf32 sum, const char *row, uint32_t step, const char *vector)
+/* sum + the products of one step of a row (q or weights) with a vector of K or V. A step is 4 bytes of the cache: one
+ * f32, two bf16, four int8; the row holds f32, or with a dot product of its own what that takes. */
+VF32_INLINE vf32 multiply(const qr_dtype dtype, vf32 sum, const char *row, const char *vector)
 {
-    if (dtype == QR_F32) return vf32_fma(vf32_set(((const float *)row)[step]), vf32_load((const float *)vector), sum);
+    if (dtype == QR_F32) return vf32_fma(vf32_set(*(const float *)row), vf32_load((const float *)vector), sum);
 #if QR_SIMD_HAS_BF16_DOT
     uint32_t pair;
-    memcpy(&pair, row + 4 * step, sizeof pair);
+    memcpy(&pair, row, sizeof pair);
     return vf32_dot_pairs(sum, vpairs_set(pair), vpairs_load(vector));
 #else
-    const float *pair = (const float *)row + 2 * step;
+    const float *pair = (const float *)row;
     sum               = vf32_fma(vf32_set(pair[0]), vf32_bf16_even((const qr_bf16 *)vector), sum);
     return vf32_fma(vf32_set(pair[1]), vf32_bf16_odd((const qr_bf16 *)vector), sum);
 #endif
 }
 
-VF32_INLINE vi32 multiply_int8(vi32 sum, const char *row, uint32_t step, const char *vector)
+/* Bytes of a step in the row. */
+static inline size_t row_step_bytes(qr_dtype dtype) { return dtype == QR_BF16 && !QR_SIMD_HAS_BF16_DOT ? 8 : 4; }
+
+VF32_INLINE vi32 multiply_int8(vi32 sum, const char *row, const char *vector)
 {
-    sum = vi32_dot_quads(sum, vquads_set((const uint8_t *)row + 4 * step), vquads_load((const int8_t *)vector));
+    sum = vi32_dot_quads(sum, vquads_set((const uint8_t *)row), vquads_load((const int8_t *)vector));
     return vi32_in_register(sum);
 }
 
-/* One step of `rows` rows with `vectors` vectors, sum[row][width]. The order decides what stays in registers: with 32,
- * all vectors and one element of a row; with 16, one vector and the elements of all rows. */
-VF32_INLINE void multiply_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t vectors, const char *row,
-                               size_t row_bytes, uint32_t step, const char *x, vf32 *sum, const uint32_t width)
+/* Where row r of several at equal distances is. Three distances serve all rows as index registers; one pointer each
+ * would not fit. */
+VF32_INLINE const char *row_at(const char *row, size_t row_bytes, uint32_t r)
 {
-    if (WIDE) {
-        VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-        {
-            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-            {
-                vf32 *to = &sum[r * width + j];
-                *to      = multiply(dtype, *to, row + r * row_bytes, step, x + j * sizeof(vf32));
-            }
-        }
-    } else {
-        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-        {
-            VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-            {
-                vf32 *to = &sum[r * width + j];
-                *to      = multiply(dtype, *to, row + r * row_bytes, step, x + j * sizeof(vf32));
-            }
-        }
+    return row + (r / 4) * (4 * row_bytes) + (r % 4) * row_bytes;
+}
+
+/* One step of `rows` rows with `vectors` vectors, sum[row][width]. The order decides what stays in registers: with 32,
+ * all vectors and one element of a row; with 16, one vector and the elements of all rows. `apart`: bytes between the
+ * vectors of two rows, 0 when they share them. */
+#define QR_MULTIPLY_ROWS(sum_type, one)                                                                                \
+    if (WIDE) {                                                                                                        \
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++)                                                                \
+        {                                                                                                              \
+            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)                                                         \
+            {                                                                                                          \
+                sum_type *to = &sum[r * width + j];                                                                    \
+                *to          = one(*to, row_at(row, row_bytes, r), x + r * apart + j * sizeof(vf32));                  \
+            }                                                                                                          \
+        }                                                                                                              \
+    } else {                                                                                                           \
+        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)                                                             \
+        {                                                                                                              \
+            VF32_UNROLL for (uint32_t r = 0; r < rows; r++)                                                            \
+            {                                                                                                          \
+                sum_type *to = &sum[r * width + j];                                                                    \
+                *to          = one(*to, row_at(row, row_bytes, r), x + r * apart + j * sizeof(vf32));                  \
+            }                                                                                                          \
+        }                                                                                                              \
     }
+
+VF32_INLINE void multiply_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t vectors, const char *row,
+                               size_t row_bytes, const char *x, size_t apart, vf32 *sum, const uint32_t width){
+#define QR_MULTIPLY_ONE(sum, row, vector) multiply(dtype, sum, row, vector)
+    QR_MULTIPLY_ROWS(vf32, QR_MULTIPLY_ONE)
+#undef QR_MULTIPLY_ONE
 }
 
 VF32_INLINE void multiply_rows_int8(const uint32_t rows, const uint32_t vectors, const char *row, size_t row_bytes,
-                                    uint32_t step, const char *x, vi32 *sum, const uint32_t width)
+                                    const char *x, size_t apart, vi32 *sum, const uint32_t width)
 {
-    if (WIDE) {
-        VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-        {
-            VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-            {
-                vi32 *to = &sum[r * width + j];
-                *to      = multiply_int8(*to, row + r * row_bytes, step, x + j * sizeof(vf32));
-            }
-        }
-    } else {
-        VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
-        {
-            VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
-            {
-                vi32 *to = &sum[r * width + j];
-                *to      = multiply_int8(*to, row + r * row_bytes, step, x + j * sizeof(vf32));
-            }
-        }
-    }
+    QR_MULTIPLY_ROWS(vi32, multiply_int8)
 }
+#undef QR_MULTIPLY_ROWS
 
 /* ---- scores ---- */
 
-/* Rows of a block: row r's packed query at q + r * row bytes. `ahead` is what to prefetch meanwhile, or NULL. */
-typedef void score_block(const char *k, const char *ahead, const char *q, uint32_t padded_dim, tile_scores *s);
+/* Rows of a block: row r's packed query at q + r * row bytes, its keys at k + r * apart. `ahead` is what to prefetch
+ * meanwhile, or NULL. */
+typedef void score_block(const char *k, size_t apart, const char *ahead, const char *q, uint32_t padded_dim,
+                         tile_scores *s);
+
+VF32_INLINE void prefetch_apart(const char *ahead, size_t apart, uint32_t tiles, uint32_t lines)
+{
+    for (uint32_t i = 0; i < tiles && ahead != NULL; i++) prefetch_lines(ahead + i * apart, lines);
+}
 
 /* s[row][token] = q . k. A step takes 4 bytes of each of the 32 tokens and of each query row. */
-VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const char *k, const char *ahead, const char *q,
-                            uint32_t padded_dim, tile_scores *s)
+VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const char *k, size_t apart, const char *ahead,
+                            const char *q, uint32_t padded_dim, tile_scores *s)
 {
     const uint32_t steps = padded_dim / elements_per_step(dtype), length = stretch_of(dtype);
-    const uint32_t lines = ahead == NULL ? 0 : length * STEP_BYTES / 64;
+    const uint32_t tiles = apart == 0 ? 1 : rows;
     const size_t   row   = padded_dim * sizeof(float);
     vf32           sum[ROWS_MAX][TILE_VECTORS];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
@@ -140,10 +147,10 @@ VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const cha
         VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { sum[r][j] = vf32_zero(); }
     }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
-        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
-        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        if (ahead != NULL) prefetch_apart(ahead + stretch * STEP_BYTES, apart, tiles, length * STEP_BYTES / 64);
+        VF32_ROLLED for (uint32_t step = 0; step < length; step++, q += row_step_bytes(dtype), k += STEP_BYTES)
         {
-            multiply_rows(dtype, rows, TILE_VECTORS, q, row, step, k + step * STEP_BYTES, sum[0], TILE_VECTORS);
+            multiply_rows(dtype, rows, TILE_VECTORS, q, row, k, apart, sum[0], TILE_VECTORS);
         }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
@@ -154,27 +161,28 @@ VF32_INLINE void score_rows(const qr_dtype dtype, const uint32_t rows, const cha
 
 /* The same for int8 keys: products of unsigned query codes (128 too high) with key codes, exact. Behind the row's codes
  * stands their scale. */
-VF32_INLINE void score_rows_int8(const uint32_t rows, const char *k, const char *ahead, const char *q,
+VF32_INLINE void score_rows_int8(const uint32_t rows, const char *k, size_t apart, const char *ahead, const char *q,
                                  uint32_t padded_dim, tile_scores *s)
 {
-    const uint32_t    steps = padded_dim / 4, length = stretch_of(QR_INT8), lines = ahead == NULL ? 0 : length * 2;
-    const size_t      row    = padded_dim * sizeof(float);
-    const tile_scales scales = scales_of(k, padded_dim);
-    vi32              sum[ROWS_MAX][TILE_VECTORS];
+    const uint32_t steps = padded_dim / 4, length = stretch_of(QR_INT8), tiles = apart == 0 ? 1 : rows;
+    const size_t   row   = padded_dim * sizeof(float);
+    const char    *codes = q, *keys = k;
+    vi32           sum[ROWS_MAX][TILE_VECTORS];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
         VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { sum[r][j] = vi32_zero(); }
     }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
-        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : STEP_BYTES), lines);
-        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        if (ahead != NULL) prefetch_apart(ahead + stretch * STEP_BYTES, apart, tiles, length * STEP_BYTES / 64);
+        VF32_ROLLED for (uint32_t step = 0; step < length; step++, codes += 4, keys += STEP_BYTES)
         {
-            multiply_rows_int8(rows, TILE_VECTORS, q, row, step, k + step * STEP_BYTES, sum[0], TILE_VECTORS);
+            multiply_rows_int8(rows, TILE_VECTORS, codes, row, keys, apart, sum[0], TILE_VECTORS);
         }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
-        float q_scale;
+        const tile_scales scales = scales_of(k + r * apart, padded_dim);
+        float             q_scale;
         memcpy(&q_scale, q + r * row + padded_dim, sizeof q_scale);
         VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
         {
@@ -188,22 +196,27 @@ VF32_INLINE void score_rows_int8(const uint32_t rows, const char *k, const char 
 
 /* ---- softmax ---- */
 
-/* Bias of head g for the row's distance to the tile: a vector per 16 or 8 keys, one number beyond the table's reach. */
-static inline void add_bias(const qr_attention_tile *t, uint32_t head, uint32_t position, vf32 x[TILE_VECTORS])
+/* Bias of a head for the row's distance to the tile: a vector per 16 or 8 keys, one number beyond the table's reach. */
+VF32_INLINE void add_bias(const qr_attention_tile *t, uint32_t head, uint32_t row, vf32 x[TILE_VECTORS])
 {
     const float  *table    = t->bias + (size_t)head * t->bias_stride + t->bias_zero;
-    const int64_t distance = (int64_t)t->first_key - position, reach = t->bias_reach;
+    const int64_t distance = (int64_t)t->first_key - (t->position + row), reach = t->bias_reach;
     const bool    before = distance + QR_TILE_TOKENS - 1 <= -reach, after = distance >= reach;
-    for (uint32_t j = 0; j < TILE_VECTORS; j++)
-        x[j] = vf32_add(x[j], before  ? vf32_set(table[-reach])
-                              : after ? vf32_set(table[reach])
-                                      : vf32_load(table + distance + j * VF32_LANES));
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+    {
+        const vf32 bias = before  ? vf32_set(table[-reach])
+                          : after ? vf32_set(table[reach])
+                                  : vf32_load(table + distance + j * VF32_LANES);
+        x[j]            = vf32_fma(bias, vf32_set(QR_LOG2_E), x[j]);
+    }
 }
 
-static inline void cap_scores(float cap, vf32 x[TILE_VECTORS])
+VF32_INLINE void cap_scores(float cap, vf32 x[TILE_VECTORS])
 {
-    for (uint32_t j = 0; j < TILE_VECTORS; j++)
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+    {
         x[j] = vf32_mul(vf32_set(cap), vf32_tanh(vf32_div(x[j], vf32_set(cap))));
+    }
 }
 
 typedef struct key_range {
@@ -217,47 +230,84 @@ static inline key_range visible_keys(const qr_attention_tile *t, uint32_t row)
     return (key_range){.from = (int32_t)from, .to = (int32_t)(end < QR_TILE_TOKENS ? end : QR_TILE_TOKENS)};
 }
 
-VF32_INLINE void rescale(float *o, uint32_t count, vf32 factor)
+/* Where a state's m and l are. */
+VF32_INLINE float *m_of(float *state, uint32_t padded_dim) { return state + padded_dim; }
+VF32_INLINE float *l_of(float *state, uint32_t padded_dim)
 {
-    for (uint32_t d = 0; d < count; d += VF32_LANES) vf32_store(o + d, vf32_mul(vf32_load(o + d), factor));
+    return state + padded_dim + QR_ATTENTION_STATE_TAIL - QR_ATTENTION_LANES;
 }
 
-/* s becomes exp(s - m), exact zeros where the row does not see the key; m, l and o move on. Masked before the maximum
- * (stale slots may be anything) and after the exponential (which is never 0). */
-static void softmax_row(const qr_attention_tile *t, uint32_t query_row, float *s, float *o)
+/* The rare case of a row's online softmax: m becomes the greatest score, o and l follow. */
+static __attribute__((noinline)) void raise_maximum(float *state, uint32_t padded_dim, vf32 greatest)
 {
-    const uint32_t  row   = query_row / t->group;
-    const key_range keys  = visible_keys(t, row);
-    const bool      whole = keys.from == 0 && keys.to == QR_TILE_TOKENS;
-    float          *m = o + t->padded_dim, *l = m + 1;
-    vf32            x[TILE_VECTORS];
-    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) x[j] = vf32_load(s + j * VF32_LANES);
-    if (t->softcap != 0.0f) cap_scores(t->softcap, x);
-    if (t->bias != NULL) add_bias(t, query_row % t->group, t->position + row, x);
+    float      *m = m_of(state, padded_dim), *l = l_of(state, padded_dim);
+    const float top    = vf32_top(greatest);
+    const vf32  factor = vf32_exp2(vf32_set(*m - top));
+    *m                 = top;
+    vf32_store(l, vf32_mul(vf32_load(l), factor));
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) vf32_store(state + d, vf32_mul(vf32_load(state + d), factor));
+}
+
+/* x weights times v_scale become codes, the greatest 255, and their scale behind them. */
+VF32_INLINE void store_codes(float *s, const vf32 x[TILE_VECTORS], const float *v_scale)
+{
+    vf32 y[TILE_VECTORS], greatest = vf32_zero();
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+    {
+        y[j]     = vf32_mul(x[j], vf32_load(v_scale + j * VF32_LANES));
+        greatest = vf32_max(greatest, y[j]);
+    }
+    const float top  = vf32_top(greatest) + 1e-30f;
+    const vf32  code = vf32_set(255.0f / top);
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+    {
+        vf32_store_u8((uint8_t *)s + j * VF32_LANES, vf32_min(vf32_mul(y[j], code), vf32_set(255.0f)));
+    }
+    s[CODE_SCALE] = top * (1.0f / 255.0f);
+}
+
+/* s becomes 2^(s - m) as the values want it, exact zeros where the row does not see the key; m, l and o move on. Masked
+ * before the maximum (stale slots may be anything) and after the exponential (which is never 0). m need not be the
+ * greatest score: while none is above it by more than 8, 2^8 at most enters sums of f32 (FlashAttention-4 and vLLM do
+ * alike), and neither a reduction over lanes nor a rescaling is due. It follows from the row's own scores alone.
+ * `plain`: no cap, no bias, and the row sees the whole tile. */
+VF32_INLINE void softmax_row(const qr_dtype dtype, const bool plain, const qr_attention_tile *t, uint32_t head,
+                             uint32_t row, const char *tile, float *s, float *state)
+{
+    const key_range keys  = plain ? (key_range){0, QR_TILE_TOKENS} : visible_keys(t, row);
+    const bool      whole = plain || (keys.from == 0 && keys.to == QR_TILE_TOKENS);
+    float          *m = m_of(state, t->padded_dim), *l = l_of(state, t->padded_dim);
+    vf32            x[TILE_VECTORS], greatest, sum;
+    VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { x[j] = vf32_load(s + j * VF32_LANES); }
+    if (!plain && t->softcap != 0.0f) cap_scores(t->softcap, x);
+    if (!plain && t->bias != NULL) add_bias(t, head, row, x);
     if (!whole) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
         {
             const int32_t lane = (int32_t)(j * VF32_LANES);
             x[j]               = vf32_select(vmask_range(keys.from - lane, keys.to - lane), x[j], vf32_set(-INFINITY));
         }
-    vf32 greatest                                                    = x[0];
-    VF32_UNROLL for (uint32_t j = 1; j < TILE_VECTORS; j++) greatest = vf32_max(greatest, x[j]);
-    const float top                                                  = vf32_top(greatest);
-    if (top > *m) {
-        const vf32 factor = vf32_exp(vf32_set(*m - top));
-        *m                = top;
-        *l *= vf32_first(factor);
-        rescale(o, t->padded_dim, factor);
-    }
-    vf32 sum = vf32_zero();
+    greatest = x[0];
+    VF32_UNROLL for (uint32_t j = 1; j < TILE_VECTORS; j++) { greatest = vf32_max(greatest, x[j]); }
+    if (__builtin_expect(vmask_bits(vmask_less(vf32_set(*m + RISE), greatest)) != 0, false))
+        raise_maximum(state, t->padded_dim, greatest);
     VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
     {
         const int32_t lane = (int32_t)(j * VF32_LANES);
-        x[j]               = vf32_exp(vf32_sub(x[j], vf32_set(*m)));
+        x[j]               = vf32_exp2(vf32_sub(x[j], vf32_set(*m)));
         if (!whole) x[j] = vf32_select(vmask_range(keys.from - lane, keys.to - lane), x[j], vf32_zero());
-        sum = vf32_add(sum, x[j]);
-        vf32_store(s + j * VF32_LANES, x[j]);
     }
-    *l += vf32_sum(sum);
+    sum = x[0];
+    VF32_UNROLL for (uint32_t j = 1; j < TILE_VECTORS; j++) { sum = vf32_add(sum, x[j]); }
+    vf32_store(l, vf32_add(vf32_load(l), sum));
+    if (dtype == QR_INT8) {
+        store_codes(s, x, scales_of(tile, t->padded_dim).v_scale);
+#if QR_SIMD_HAS_BF16_DOT
+    } else if (dtype == QR_BF16) { /* 32 numbers become 16 pairs */
+        _mm512_storeu_si512(s, vpairs_of_f32(x[0], x[1]));
+#endif
+    } else {
+        VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { vf32_store(s + j * VF32_LANES, x[j]); }
+    }
 }
 
 /* ---- values ---- */
@@ -269,19 +319,22 @@ VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uin
                             const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)
 {
     const uint32_t steps = QR_TILE_TOKENS / elements_per_step(dtype), vectors = units * UNIT;
-    const uint32_t length = stretch_of(dtype), lines = ahead == NULL ? 0 : length * units;
+    const uint32_t length     = stretch_of(dtype);
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
+    const char    *weight = (const char *)p;
     vf32           sum[ROWS_MAX][UNITS_MAX * UNIT];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
         VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { sum[r][j] = vf32_load(o + r * state + j * VF32_LANES); }
     }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
-        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
-        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        if (ahead != NULL) {
+            prefetch_lines(ahead, length * units);
+            ahead += length * units * 64;
+        }
+        VF32_ROLLED for (uint32_t step = 0; step < length; step++, weight += row_step_bytes(dtype), v += step_bytes)
         {
-            multiply_rows(dtype, rows, vectors, (const char *)p, sizeof *p, step, v + step * step_bytes, sum[0],
-                          UNITS_MAX * UNIT);
+            multiply_rows(dtype, rows, vectors, weight, sizeof *p, v, 0, sum[0], UNITS_MAX * UNIT);
         }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
@@ -295,19 +348,21 @@ VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t units, cons
                                  const tile_scores *p, uint32_t padded_dim, float *o)
 {
     const uint32_t steps = QR_TILE_TOKENS / 4, vectors = units * UNIT, length = stretch_of(QR_INT8);
-    const uint32_t lines      = ahead == NULL ? 0 : length * units;
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
+    const char    *weight = (const char *)p;
     vi32           sum[ROWS_MAX][UNITS_MAX * UNIT];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
         VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { sum[r][j] = vi32_zero(); }
     }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
-        prefetch_lines(ahead + stretch * (lines == 0 ? 0 : units * 64), lines);
-        VF32_ROLLED for (uint32_t step = stretch; step < stretch + length; step++)
+        if (ahead != NULL) {
+            prefetch_lines(ahead, length * units);
+            ahead += length * units * 64;
+        }
+        VF32_ROLLED for (uint32_t step = 0; step < length; step++, weight += 4, v += step_bytes)
         {
-            multiply_rows_int8(rows, vectors, (const char *)p, sizeof *p, step, v + step * step_bytes, sum[0],
-                               UNITS_MAX * UNIT);
+            multiply_rows_int8(rows, vectors, weight, sizeof *p, v, 0, sum[0], UNITS_MAX * UNIT);
         }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
@@ -317,32 +372,19 @@ VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t units, cons
     }
 }
 
-/* s[32] weights become codes of weight * v_scale, the greatest 255, and their scale. */
-static void quantize_weights(float *s, const float *v_scale)
-{
-    vf32 x[TILE_VECTORS], greatest = vf32_zero();
-    for (uint32_t j = 0; j < TILE_VECTORS; j++) {
-        x[j]     = vf32_mul(vf32_load(s + j * VF32_LANES), vf32_load(v_scale + j * VF32_LANES));
-        greatest = vf32_max(greatest, x[j]);
-    }
-    const float top  = vf32_top(greatest) + 1e-30f;
-    const vf32  code = vf32_set(255.0f / top);
-    for (uint32_t j = 0; j < TILE_VECTORS; j++)
-        vf32_store_u8((uint8_t *)s + j * VF32_LANES, vf32_min(vf32_mul(x[j], code), vf32_set(255.0f)));
-    s[CODE_SCALE] = top / 255.0f;
-}
-
 /* ---- the blocks there are ---- */
 
 /* Functions of their own, so that each is compiled once and its accumulators stay in registers. */
-#define QR_SCORE_BLOCK(name, dtype, rows)                                                                              \
-    static __attribute__((noinline)) void score_##name##_##rows(const char *k, const char *ahead, const char *q,       \
-                                                                uint32_t padded_dim, tile_scores *s)                   \
+#define QR_SCORE_BLOCK(name, dtype, rows) QR_SCORE_FUNCTION(score_##name##_##rows, dtype, rows, 0)
+#define QR_SCORE_FUNCTION(function, dtype, rows, distance)                                                             \
+    static __attribute__((noinline)) void function(const char *k, size_t apart, const char *ahead, const char *q,      \
+                                                   uint32_t padded_dim, tile_scores *s)                                \
     {                                                                                                                  \
+        (void)apart;                                                                                                   \
         if (dtype == QR_INT8)                                                                                          \
-            score_rows_int8(rows, k, ahead, q, padded_dim, s);                                                         \
+            score_rows_int8(rows, k, distance, ahead, q, padded_dim, s);                                               \
         else                                                                                                           \
-            score_rows(dtype, rows, k, ahead, q, padded_dim, s);                                                       \
+            score_rows(dtype, rows, k, distance, ahead, q, padded_dim, s);                                             \
     }
 #define QR_VALUE_BLOCK(name, dtype, rows, width, units)                                                                \
     static __attribute__((noinline)) void value_##name##_##rows##_##width(                                             \
@@ -356,12 +398,14 @@ static void quantize_weights(float *s, const float *v_scale)
 
 typedef struct attention_blocks {
     score_block *score[ROWS_MAX + 1]; /* by rows; NULL: take fewer */
+    score_block *apart;               /* APART_HEADS rows with a tile each */
     value_block *wide[ROWS_MAX + 1];  /* `units` units at once; NULL: take fewer rows */
     uint32_t     units[ROWS_MAX + 1];
     value_block *unit[ROWS_MAX + 1]; /* one unit, for the columns that are left */
 } attention_blocks;
 
 #define QR_BLOCKS_FEW(name, dtype)                                                                                     \
+    QR_SCORE_FUNCTION(score_##name##_apart, dtype, APART_HEADS, apart)                                                 \
     QR_SCORE_BLOCK(name, dtype, 1)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 2)                                                                                     \
     QR_VALUE_BLOCK(name, dtype, 1, wide, ALONE_UNITS)                                                                  \
@@ -369,7 +413,7 @@ typedef struct attention_blocks {
     QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 2, unit, 1)
 
-#if QR_SIMD_REGISTERS == 32 /* six rows where vectors need not be widened first */
+#if QR_SIMD_REGISTERS == 32 /* values: four rows of four vectors beat six rows by a fifth on Zen 4 */
 #define QR_BLOCKS(name, dtype)                                                                                         \
     QR_BLOCKS_FEW(name, dtype)                                                                                         \
     QR_SCORE_BLOCK(name, dtype, 3)                                                                                     \
@@ -380,9 +424,8 @@ typedef struct attention_blocks {
     QR_VALUE_BLOCK(name, dtype, 3, unit, 1)                                                                            \
     QR_VALUE_BLOCK(name, dtype, 4, wide, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
-    QR_VALUE_BLOCK(name, dtype, 6, wide, GROUP_UNITS)                                                                  \
-    QR_VALUE_BLOCK(name, dtype, 6, unit, 1)                                                                            \
     static const attention_blocks blocks_##name = {                                                                    \
+        .apart = score_##name##_apart,                                                                                 \
         .score = {[1]  = score_##name##_1,                                                                             \
                   [2]  = score_##name##_2,                                                                             \
                   [3]  = score_##name##_3,                                                                             \
@@ -392,19 +435,18 @@ typedef struct attention_blocks {
         .wide  = {[1] = value_##name##_1_wide,                                                                         \
                   [2] = value_##name##_2_wide,                                                                         \
                   [3] = value_##name##_3_wide,                                                                         \
-                  [4] = value_##name##_4_wide,                                                                         \
-                  [6] = dtype == QR_F32 || QR_SIMD_HAS_BF16_DOT ? value_##name##_6_wide : NULL},                       \
-        .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [3] = GROUP_UNITS, [4] = GROUP_UNITS, [6] = GROUP_UNITS},      \
+                  [4] = value_##name##_4_wide},                                                                        \
+        .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [3] = GROUP_UNITS, [4] = GROUP_UNITS},                         \
         .unit  = {[1] = value_##name##_1_unit,                                                                         \
                   [2] = value_##name##_2_unit,                                                                         \
                   [3] = value_##name##_3_unit,                                                                         \
-                  [4] = value_##name##_4_unit,                                                                         \
-                  [6] = value_##name##_6_unit}};
+                  [4] = value_##name##_4_unit}};
 #else /* f32 likes four rows of two vectors, bf16 and int8, which widen each vector, two rows of four */
 #define QR_BLOCKS(name, dtype)                                                                                         \
     QR_BLOCKS_FEW(name, dtype)                                                                                         \
     QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
     static const attention_blocks blocks_##name = {                                                                    \
+        .apart = score_##name##_apart,                                                                                 \
         .score = {[1] = score_##name##_1, [2] = score_##name##_2},                                                     \
         .wide  = {[1] = value_##name##_1_wide,                                                                         \
                   [2] = value_##name##_2_wide,                                                                         \
@@ -419,53 +461,99 @@ QR_BLOCKS(int8, QR_INT8)
 
 /* ---- a tile ---- */
 
-static void score_all(const attention_blocks *blocks, const qr_attention_tile *t, uint32_t rows, const char *q,
-                      const char *next, tile_scores *s)
+/* Rows that go through scores, softmax and values together: of one kv head, or one row of each of several. */
+typedef struct row_block {
+    const char *tile;        /* of the first row */
+    size_t      apart;       /* bytes between the tiles of two rows; 0: they share one */
+    const char *next;        /* to prefetch meanwhile, apart like these; or NULL */
+    uint32_t    head;        /* kv head of `t` of the first row */
+    uint32_t    first, rows; /* of the head's query rows; first 0 where they are apart */
+} row_block;
+
+static void score_all(const attention_blocks *blocks, uint32_t padded_dim, const row_block *b, const char *q,
+                      tile_scores *s)
 {
-    const size_t row = t->padded_dim * sizeof(float);
-    for (uint32_t r = 0, n; r < rows; r += n) {
-        for (n = rows - r; blocks->score[n] == NULL;) n--;
-        blocks->score[n](t->tile, r == 0 ? next : NULL, q + r * row, t->padded_dim, s + r);
+    const size_t row = padded_dim * sizeof(float);
+    if (b->apart != 0) {
+        blocks->apart(b->tile, b->apart, b->next, q, padded_dim, s);
+        return;
+    }
+    for (uint32_t r = 0, n; r < b->rows; r += n) {
+        for (n = b->rows - r; blocks->score[n] == NULL;) n--;
+        blocks->score[n](b->tile, 0, r == 0 ? b->next : NULL, q + r * row, padded_dim, s + r);
     }
 }
 
-static void add_values(const attention_blocks *blocks, const qr_attention_tile *t, uint32_t rows, size_t k_bytes,
-                       const char *next, const tile_scores *p, float *o)
+/* `v`: the tile's values; `ahead`: those to prefetch, or NULL. */
+static void add_values(const qr_dtype dtype, const attention_blocks *blocks, uint32_t padded_dim, uint32_t rows,
+                       const char *v, const char *ahead, const tile_scores *p, float *o)
 {
-    const size_t state = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+    const size_t column_bytes = STEP_BYTES / elements_per_step(dtype), state = padded_dim + QR_ATTENTION_STATE_TAIL;
     for (uint32_t r = 0, n; r < rows; r += n) {
         for (n = rows - r; blocks->wide[n] == NULL;) n--;
-        const char    *v = t->tile + k_bytes, *ahead = r == 0 && next != NULL ? next + k_bytes : NULL;
-        const uint32_t wide = 16 * blocks->units[n];
-        for (uint32_t d = 0, width; d < t->padded_dim; d += width) {
-            width = t->padded_dim - d >= wide ? wide : 16;
-            (width == wide ? blocks->wide : blocks->unit)[n](v + d * 4, ahead, p + r, t->padded_dim, o + r * state + d);
-            if (ahead != NULL) ahead += width * k_bytes / t->padded_dim; /* this block's share of the lines */
+        const char    *fetch = r == 0 ? ahead : NULL;
+        const uint32_t wide  = 16 * blocks->units[n];
+        for (uint32_t d = 0, width; d < padded_dim; d += width) {
+            width = padded_dim - d >= wide ? wide : 16;
+            (width == wide ? blocks->wide : blocks->unit)[n](v + d * 4, fetch, p + r, padded_dim, o + r * state + d);
+            if (fetch != NULL) fetch += width * column_bytes; /* this block's share of the lines */
         }
     }
+}
+
+VF32_INLINE void softmax_all(const qr_dtype dtype, const qr_attention_tile *t, const row_block *b, tile_scores *s,
+                             float *states)
+{
+    const size_t    state      = t->padded_dim + QR_ATTENTION_STATE_TAIL;
+    const uint32_t  last       = b->apart != 0 ? 0 : (b->first + b->rows - 1) / t->group;
+    const key_range first_keys = visible_keys(t, b->first / t->group), last_keys = visible_keys(t, last);
+    const bool plain = t->softcap == 0.0f && t->bias == NULL && first_keys.to == QR_TILE_TOKENS && last_keys.from == 0;
+    if (plain) {
+        for (uint32_t r = 0; r < b->rows; r++)
+            softmax_row(dtype, true, t, 0, 0, b->tile + r * b->apart, s[r], states + r * state);
+        return;
+    }
+    for (uint32_t r = 0; r < b->rows; r++) {
+        const uint32_t query_row = b->apart != 0 ? 0 : b->first + r, head = b->head + (b->apart != 0 ? r : 0);
+        softmax_row(dtype, false, t, head * t->group + query_row % t->group, query_row / t->group,
+                    b->tile + r * b->apart, s[r], states + r * state);
+    }
+}
+
+VF32_INLINE void attend_block(const qr_dtype dtype, const attention_blocks *blocks, const qr_attention_tile *t,
+                              const row_block *b)
+{
+    const size_t state = t->padded_dim + QR_ATTENTION_STATE_TAIL, at = (size_t)b->head * t->head_rows + b->first;
+    const size_t k_bytes = (size_t)t->padded_dim * STEP_BYTES / elements_per_step(dtype);
+    const char  *q = t->q + at * t->padded_dim * 4, *ahead = b->next != NULL ? b->next + k_bytes : NULL;
+    float       *states = t->state + at * state;
+    _Alignas(64) tile_scores s[ROWS_MAX];
+    if (dtype == QR_INT8 && ahead != NULL)
+        prefetch_apart(ahead + k_bytes, b->apart, b->apart != 0 ? b->rows : 1, 3 * QR_TILE_TOKENS * 4 / 64);
+    score_all(blocks, t->padded_dim, b, q, s);
+    softmax_all(dtype, t, b, s, states);
+    if (b->apart == 0)
+        add_values(dtype, blocks, t->padded_dim, b->rows, b->tile + k_bytes, ahead, (const tile_scores *)s, states);
+    else
+        for (uint32_t r = 0; r < b->rows; r++)
+            add_values(dtype, blocks, t->padded_dim, 1, b->tile + r * b->apart + k_bytes,
+                       ahead != NULL ? ahead + r * b->apart : NULL, (const tile_scores *)s + r, states + r * state);
 }
 
 VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, const qr_attention_tile *t)
 {
-    const uint32_t           count   = t->rows * t->group;
-    const size_t             state   = t->padded_dim + QR_ATTENTION_STATE_TAIL;
-    const size_t             k_bytes = (size_t)t->padded_dim * STEP_BYTES / elements_per_step(dtype);
-    _Alignas(64) tile_scores s[ROWS_MAX];
-    for (uint32_t first = 0; first < count; first += ROWS_MAX) {
-        const uint32_t rows = count - first < ROWS_MAX ? count - first : ROWS_MAX;
-        const char    *next = first == 0 ? t->next : NULL;
-        float         *o    = t->state + first * state;
-        if (dtype == QR_INT8 && next != NULL) prefetch_lines(next + 2 * k_bytes, 3 * QR_TILE_TOKENS * 4 / 64);
-        score_all(blocks, t, rows, t->q + (size_t)first * t->padded_dim * 4, next, s);
-        for (uint32_t r = 0; r < rows; r++) {
-            softmax_row(t, first + r, s[r], o + r * state);
-            if (dtype == QR_INT8) quantize_weights(s[r], scales_of(t->tile, t->padded_dim).v_scale);
-#if QR_SIMD_HAS_BF16_DOT
-            if (dtype == QR_BF16) /* in place: 32 numbers become 16 pairs */
-                _mm512_storeu_si512(s[r], vpairs_of_f32(vf32_load(s[r]), vf32_load(s[r] + 16)));
-#endif
+    const uint32_t count = t->rows * t->group;
+    for (uint32_t head = 0, heads; head < t->heads; head += heads) {
+        const bool apart = t->head_rows == 1 && t->heads - head >= APART_HEADS;
+        heads            = apart ? APART_HEADS : 1;
+        const char *next = head + heads < t->heads ? t->tile + (head + heads) * t->tile_bytes : t->next;
+        row_block   b    = {.tile = t->tile + head * t->tile_bytes, .head = head, .apart = apart ? t->tile_bytes : 0};
+        for (uint32_t first = 0; first < count; first += ROWS_MAX) {
+            b.next  = first == 0 && t->prefetch ? next : NULL;
+            b.first = first;
+            b.rows  = apart ? APART_HEADS : count - first < ROWS_MAX ? count - first : ROWS_MAX;
+            attend_block(dtype, blocks, t, &b);
         }
-        add_values(blocks, t, rows, k_bytes, next, (const tile_scores *)s, o);
     }
 }
 
@@ -547,19 +635,21 @@ static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
 /* Rabe & Staats, arXiv:2112.05682, section 3. */
 static void merge(float *into, const float *from, uint32_t padded_dim)
 {
-    float       *tail  = into + padded_dim;
-    const float *other = from + padded_dim;
-    const float  top   = tail[0] > other[0] ? tail[0] : other[0];
-    const vf32   a = vf32_exp(vf32_set(tail[0] - top)), b = vf32_exp(vf32_set(other[0] - top));
-    tail[0] = top;
-    tail[1] = tail[1] * vf32_first(a) + other[1] * vf32_first(b);
-    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
+    float         *m     = m_of(into, padded_dim);
+    const float    other = from[padded_dim], top = *m > other ? *m : other;
+    const vf32     a = vf32_exp2(vf32_set(*m - top)), b = vf32_exp2(vf32_set(other - top));
+    const uint32_t end = padded_dim + QR_ATTENTION_STATE_TAIL; /* with l, and whatever lies between */
+    for (uint32_t d = 0; d < end; d += VF32_LANES)
         vf32_store(into + d, vf32_fma(vf32_load(from + d), b, vf32_mul(vf32_load(into + d), a)));
+    *m = top;
 }
 
 static void finish(const float *state, uint32_t dim, uint32_t padded_dim, qr_dtype dtype, void *out)
 {
-    const float l       = state[padded_dim + 1];
+    vf32 sum = vf32_zero();
+    for (uint32_t i = QR_ATTENTION_STATE_TAIL - QR_ATTENTION_LANES; i < QR_ATTENTION_STATE_TAIL; i += VF32_LANES)
+        sum = vf32_add(sum, vf32_load(state + padded_dim + i));
+    const float l       = vf32_sum(sum);
     const vf32  divisor = vf32_set(l == 0.0f ? 1.0f : l);
     for (uint32_t d = 0; d < dim; d += VF32_LANES) {
         const vf32 x = vf32_div(vf32_load(state + d), divisor);

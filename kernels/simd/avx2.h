@@ -5,6 +5,8 @@
  *   store_bf16, s8   round to nearest even; s8 wants |x| <= 127
  *   max, min         b where either is NaN
  *   pow2(t)          2^n for t = n + 1.5 * 2^23, n in [-126, 127]
+ *   nearest(x)       the nearest whole number, ties to even
+ *   scale2(x, n)     x * 2^n for whole n in [-126, 127]
  *   bf16_even, odd   widen one element of each of `lanes` pairs in memory
  *   first            lane 0
  *   sum, top         over the lanes, always in the same tree
@@ -100,6 +102,12 @@ VF32_INLINE vf32 vf32_with_sign_of(vf32 magnitude, vf32 sign)
 VF32_INLINE vf32 vf32_pow2(vf32 t)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23));
+}
+VF32_INLINE vf32 vf32_nearest(vf32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VF32_INLINE vf32 vf32_scale2(vf32 x, vf32 n)
+{
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
 VF32_INLINE vf32 vf32_bf16_even(const qr_bf16 *pairs)
 {

@@ -85,6 +85,8 @@ VF32_INLINE vf32 vf32_pow2(vf32 t)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127)), 23));
 }
+VF32_INLINE vf32 vf32_nearest(vf32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+VF32_INLINE vf32 vf32_scale2(vf32 x, vf32 n) { return _mm512_scalef_ps(x, n); }
 VF32_INLINE vf32 vf32_bf16_even(const qr_bf16 *pairs)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(pairs), 16));

@@ -45,6 +45,8 @@ VF32_INLINE vf32  vf32_min(vf32 a, vf32 b) { return a < b ? a : b; }
 VF32_INLINE vf32  vf32_abs(vf32 x) { return fabsf(x); }
 VF32_INLINE vf32  vf32_with_sign_of(vf32 magnitude, vf32 sign) { return copysignf(magnitude, sign); }
 VF32_INLINE vf32  vf32_pow2(vf32 t) { return qr_f32_of_bits((qr_bits_of_f32(t) + 127u) << 23); }
+VF32_INLINE vf32  vf32_nearest(vf32 x) { return rintf(x); }
+VF32_INLINE vf32  vf32_scale2(vf32 x, vf32 n) { return x * qr_f32_of_bits((uint32_t)((int32_t)n + 127) << 23); }
 VF32_INLINE vf32  vf32_bf16_even(const qr_bf16 *pairs) { return qr_f32_of_bf16(pairs[0]); }
 VF32_INLINE vf32  vf32_bf16_odd(const qr_bf16 *pairs) { return qr_f32_of_bf16(pairs[1]); }
 VF32_INLINE float vf32_first(vf32 x) { return x; }
