@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "cli/command.h"
+#include "cli/keys.h"
 
 enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG, OPTION_KEY = 0x10000, OPTION_NO_KEY = 0x20000 };
 
@@ -233,6 +234,56 @@ static bool fill_aliases(alias_table *table)
     return true;
 }
 
+/* ---- completion: the shell's function runs "QUIRE_COMPLETE=WORD quire COMMAND" ---- */
+
+static void print_flags(const struct argp *argp)
+{
+    for (const struct argp_option *o = argp->options; o != NULL && (o->name != NULL || o->key != 0); ++o)
+        if (o->name != NULL) printf("--%s\n", o->name);
+    for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; ++c)
+        for (const struct argp_option *o = c->argp->options; o != NULL && o->name != NULL; ++o)
+            printf("--%s\n", o->name);
+}
+
+static bool is_flag_of(const quire_config_key *key, const char *word)
+{
+    char flag[64];
+    if (strcmp(word, "--model") == 0) return strcmp(key->name, "model.preset") == 0;
+    return (qr_flag_name(key, true, flag, sizeof flag) && strcmp(flag, word) == 0) ||
+           (qr_flag_name(key, false, flag, sizeof flag) && strcmp(flag, word) == 0);
+}
+
+/* What may follow the flag `word`: the choices of its key. */
+static void print_choices(const char *word)
+{
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
+        if (strcmp(word, "--set") == 0 && strpbrk(key->name, "[*") == NULL) printf("%s=\n", key->name);
+        if (key->range == NULL || !is_flag_of(key, word) || strchr(key->range, '|') == NULL) continue;
+        for (const char *at = key->range; *at != '\0'; ++at)
+            if (*at != ' ') putchar(*at == '|' ? '\n' : *at);
+        putchar('\n');
+    }
+}
+
+static void complete(const struct argp *argp)
+{
+    const char *word = getenv("QUIRE_COMPLETE");
+    if (word == NULL) return;
+    if (word[0] == '\0')
+        print_flags(argp);
+    else
+        print_choices(word);
+    exit(fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED);
+}
+
+/* --help=WORD searches the keys, because every key is a flag. */
+static void answer_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i)
+        if (strncmp(argv[i], "--help=", 7) == 0) exit(qr_keys_show(argv[i] + 7));
+}
+
 enum { MAX_CHILDREN = 4 };
 
 void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
@@ -251,6 +302,8 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     children[count] = (struct argp_child){&common, 0, "Configuration", 9};
     whole.children  = children;
     if (whole.parser == NULL) whole.parser = qr_parse_common;
+    answer_help(argc, argv);
+    complete(&whole);
     argp_parse(&whole, argc, argv, 0, NULL, input);
     free(aliases.options);
     free(aliases.names);

@@ -9,6 +9,7 @@
 #include "bench/result.h"
 #include "bench/session.h"
 #include "cli/command.h"
+#include "cli/dry_run.h"
 #include "cli/interrupt.h"
 
 enum { MAX_FILES = 16 };
@@ -168,6 +169,7 @@ static int bench(void *context, const quire_config *config)
     const settings *s = context;
     if (!is_runnable(s, config)) return QR_EXIT_USAGE;
     warn_of_ignored(config);
+    if (s->common.dry_run) return qr_dry_run(&config, 1);
     qr_result *result = calloc(1, sizeof *result);
     if (result == NULL) {
         qr_complain("out of memory");

@@ -44,7 +44,7 @@ typedef struct qr_arguments {
         char *text;   /* "section.key=value" */
     } assignments[QR_MAX_ASSIGNMENTS];
     unsigned                 assignment_count;
-    bool                     print_config;
+    bool                     print_config, dry_run;
     const struct qr_default *defaults; /* [default_count] what a command does without a model; NULL: an error */
     size_t                   default_count;
 } qr_arguments;

@@ -10,6 +10,7 @@
 #include "bench/result_json.h"
 #include "bench/turns.h"
 #include "cli/command.h"
+#include "cli/dry_run.h"
 #include "cli/interrupt.h"
 
 enum { OPTION_RUN = 0x3001, OPTION_METRIC, OPTION_MAX_REGRESSION, OPTION_STRICT, MAX_METRICS = 16 };
@@ -78,6 +79,8 @@ static int run_both(settings *s, json_t *sides[2])
             quire_config_integer(configs[1], "run.repetitions", 1))
             qr_complain("run.repetitions differs: %s and %s must be measured equally often; --repetitions sets both",
                         s->sides[0], s->sides[1]);
+        else if (s->common.dry_run)
+            status = qr_dry_run((const quire_config *const *)configs, 2);
         else
             status = measure(s, configs, sides);
     }
@@ -202,6 +205,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (s->side_count != 2) argp_error(state, "expected two sides, A and B");
+        if (!s->run && s->common.dry_run) argp_error(state, "--dry-run: needs --run");
         if (!s->run && s->common.assignment_count > 0)
             argp_error(state, "%s: changes a run, and needs --run", s->common.assignments[0].origin);
         if ((s->metric_count > 0 || s->strict) && isnan(s->max_regression))
@@ -242,7 +246,7 @@ int qr_command_compare(int argc, char **argv)
     qr_parse(&argp, argc, argv, &s);
     json_t *sides[2] = {NULL, NULL};
     int     status   = s.run ? run_both(&s, sides) : read_both(&s, sides);
-    if (status == QR_EXIT_OK) status = compare(&s, sides);
+    if (status == QR_EXIT_OK && sides[1] != NULL) status = compare(&s, sides);
     json_decref(sides[0]);
     json_decref(sides[1]);
     qr_arguments_deinit(&s.common);

@@ -10,6 +10,7 @@
 
 #include "bench/result_json.h"
 #include "bench/turns.h"
+#include "cli/dry_run.h"
 #include "cli/forecast.h"
 #include "cli/interrupt.h"
 
@@ -345,6 +346,16 @@ static int run(settings *s)
     return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
 }
 
+static int plan_all(const qr_sweep *s)
+{
+    const quire_config **configs = calloc(s->point_count, sizeof *configs);
+    if (configs == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
+    for (size_t i = 0; i < s->point_count; i++) configs[i] = s->points[i].config;
+    const int status = qr_dry_run(configs, s->point_count);
+    free(configs);
+    return status;
+}
+
 static int sweep(void *context, const quire_config *config)
 {
     settings *s        = context;
@@ -355,6 +366,8 @@ static int sweep(void *context, const quire_config *config)
     int status = QR_EXIT_USAGE;
     if (quire_config_count(config, "sweep") == 0 && !s->capacity)
         qr_complain("no axes: [sweep] names none; e.g. \"load.request_rate\" = [0.5, 1, 2]");
+    else if (s->common.dry_run)
+        status = make_points(&s->sweep) ? plan_all(&s->sweep) : QR_EXIT_USAGE;
     else if (make_points(&s->sweep) && (!s->capacity || qr_sweep_is_searchable(&s->sweep)) && all_points_fit(&s->sweep))
         status = run(s);
     if (s->sweep.file != NULL && fclose(s->sweep.file) != 0) status = QR_EXIT_FAILED;

@@ -19,6 +19,7 @@ enum {
     OPTION_THREADS,
     OPTION_GOODPUT,
     OPTION_REPETITIONS,
+    OPTION_DRY_RUN,
 };
 
 static const struct argp_option options[] = {
@@ -39,6 +40,8 @@ static const struct argp_option options[] = {
     {"repetitions", OPTION_REPETITIONS, "N", 0, "of the whole run [run.repetitions]", 3},
     {"goodput", OPTION_GOODPUT, "NAME:MS,...", 0, "limits that count as good: ttft, tpot, e2el, itl_p99 [slo]", 3},
     {"threads", OPTION_THREADS, "N", 0, "compute threads [topology.threads]", 3},
+    {"dry-run", OPTION_DRY_RUN, NULL, 0, "print the plan: threads, memory, runs and time; exit status 2: it cannot fit",
+     3},
     {0},
 };
 
@@ -99,6 +102,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case OPTION_PROMPT_TOKENS: return set_length(arguments, "--prompt-tokens", "workload.prompt_tokens", value), 0;
     case OPTION_OUTPUT_TOKENS: return set_length(arguments, "--output-tokens", "workload.output_tokens", value), 0;
     case OPTION_ENCODER_TOKENS: return set_length(arguments, "--encoder-tokens", "workload.encoder_tokens", value), 0;
+    case OPTION_DRY_RUN: arguments->dry_run = true; return 0;
     case OPTION_GOODPUT: return set_goodput(arguments, value, state), 0;
     case OPTION_TRACE:
         qr_arguments_set(arguments, "--trace", "workload.source", "trace", true);

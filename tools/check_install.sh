@@ -16,3 +16,8 @@ cmake --build build/examples
 build/example-decode tiny
 build/example-toy_model 32 > build/toy_model.log || { cat build/toy_model.log; exit 1; }
 nm -D --defined-only "$prefix"/lib/*/libquire.so 2>/dev/null | awk '$2 ~ /[TDBR]/ && $3 !~ /^quire_/ {print "not quire_*: " $3; bad = 1} END {exit bad}'
+grep -q _quire "$prefix/share/bash-completion/completions/quire"
+if command -v scdoc > /dev/null; then
+    grep -q 'max_num_seqs' "$prefix/share/man/man5/quire.toml.5" && grep -q 'QUIRE_CONFIG' "$prefix/share/man/man1/quire.1" ||
+        { echo "the manual pages lack what they should say"; exit 1; }
+fi

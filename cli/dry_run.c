@@ -1,0 +1,179 @@
+/* See dry_run.h. Time is a lower bound: what must move and be multiplied, over what this machine can do, measured by an
+ * engine of the same threads with a tiny model. */
+#include "cli/dry_run.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "bench/workload.h"
+#include "cli/forecast.h"
+
+typedef struct load { /* of one repetition */
+    const char *profile;
+    bool        closed, offline, by_requests; /* by_requests: ends with the last request, not by the clock */
+    uint32_t    streams;
+    double      requests, prompt_tokens, output_tokens, encoder_tokens, longest; /* longest: output of a request */
+    double      last_due_s;
+} load;
+
+enum { MAX_DRAWN = 1000000 };
+
+static quire_status draw(const quire_config *config, const qr_forecast *forecast, load *l, quire_error *error)
+{
+    qr_workload       *workload;
+    const uint64_t     seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    const quire_status status =
+        qr_workload_create(config, &forecast->info, forecast->scheduler.max_model_len, seed, &workload, error);
+    *l = (load){0};
+    if (status != QUIRE_OK) return status;
+    const uint32_t count = qr_workload_count(workload);
+    l->profile           = qr_workload_profile(workload);
+    l->closed            = qr_workload_is_closed(workload);
+    l->offline           = qr_workload_is_offline(workload);
+    l->streams           = l->closed ? qr_workload_streams(workload) : count;
+    l->by_requests       = count != UINT32_MAX && quire_config_integer(config, "run.duration", 0) == 0;
+    for (uint32_t i = 0; l->by_requests && i < count && i < MAX_DRAWN; i++) {
+        qr_workload_request request;
+        qr_workload_next(workload, &request);
+        l->requests++;
+        l->prompt_tokens += request.prompt_tokens;
+        l->output_tokens += request.output_tokens;
+        l->encoder_tokens += request.encoder_tokens;
+        l->longest    = fmax(l->longest, request.output_tokens);
+        l->last_due_s = (double)request.due_ns * 1e-9;
+    }
+    qr_workload_destroy(workload);
+    return QUIRE_OK;
+}
+
+/* The team of the configuration, with a model that costs nothing. */
+static quire_status measure(const quire_config *config, quire_limits *limits, quire_error *error)
+{
+    quire_model         *model   = NULL;
+    quire_engine        *engine  = NULL;
+    quire_engine_options options = *quire_config_engine(config);
+    quire_model_options  synth   = {.size = sizeof synth, .logger = {.level = QUIRE_LOG_ERROR}};
+    quire_engine_options small   = {.size          = sizeof small,
+                                    .cpus          = options.cpus,
+                                    .threads       = options.threads,
+                                    .smt           = options.smt,
+                                    .bind          = options.bind,
+                                    .isa           = options.isa,
+                                    .num_kv_blocks = 64,
+                                    .logger        = {.level = QUIRE_LOG_ERROR}};
+    quire_status         status  = quire_model_synthetic("tiny", &synth, &model, error);
+    *limits                      = (quire_limits){.size = sizeof *limits};
+    if (status == QUIRE_OK) status = quire_engine_create(&small, model, &engine, error);
+    if (status == QUIRE_OK) status = quire_engine_measure_limits(engine, limits, error);
+    quire_engine_destroy(engine);
+    quire_model_destroy(model);
+    return status;
+}
+
+static double gflops_of(const qr_forecast *f, const quire_limits *limits)
+{
+    if (f->info.weight_dtype == QUIRE_DTYPE_F32) return limits->f32_gflops;
+    return limits->bf16_gflops > 0 ? limits->bf16_gflops : limits->f32_gflops;
+}
+
+/* Seconds below which one repetition that ends with its requests cannot come: the larger of bytes and operations. The
+ * embedding table is only looked up in; the output matrix counts for output tokens alone. */
+static double floor_s(const qr_forecast *f, const load *l, const quire_limits *limits)
+{
+    const double table    = (double)f->info.vocab_size * f->info.hidden_size;
+    const double body     = fmax(0, (double)f->info.parameters - 2 * table);
+    const double together = fmin(fmin(f->scheduler.max_num_seqs, l->streams), l->requests);
+    const double steps    = fmax(l->output_tokens / fmax(1, together), l->longest);
+    const double rows     = l->prompt_tokens + l->output_tokens + l->encoder_tokens;
+    const double moved    = fmax(0, (double)f->memory.weight_bytes - 2 * table); /* the table is bf16 at least */
+    const double bytes_s  = steps * moved / (limits->read_gbs * 1e9);
+    const double flops_s  = 2 * (rows * body + l->output_tokens * table) / (gflops_of(f, limits) * 1e9);
+    return fmax(fmax(bytes_s, flops_s), l->closed || l->offline ? 0 : l->last_due_s);
+}
+
+static double seconds(const quire_config *config, const char *key, double fallback)
+{
+    return (double)quire_config_integer(config, key, (int64_t)(fallback * 1e9)) * 1e-9;
+}
+
+static void print_span(const char *what, double low, double high)
+{
+    if (high > low)
+        printf("%s%.0f to %.0f s", what, low, high);
+    else
+        printf("%s%.0f s", what, low);
+}
+
+/* Windows by the clock: warm-up, window, and the time that requests in flight may take to end. */
+static void print_windows(const quire_config *config, double repetitions, double pauses, double *total)
+{
+    const char  *mode = quire_config_string(config, "run.warmup.mode");
+    const bool   none = mode != NULL && strcmp(mode, "none") == 0, steady = mode == NULL || strcmp(mode, "steady") == 0;
+    const double min      = none ? 0 : seconds(config, "run.warmup.min", 5);
+    const double max      = steady ? fmax(min, seconds(config, "run.warmup.max", 60)) : min;
+    const double duration = seconds(config, "run.duration", 0), grace = seconds(config, "run.grace", 30);
+    print_span("time       warm-up ", min, max);
+    printf(", window %.0f s, at most %.0f s for requests in flight; ", duration, grace);
+    print_span("all ", repetitions * (min + duration) + pauses, repetitions * (max + duration + grace) + pauses);
+    printf("\n");
+    *total += repetitions * (max + duration + grace) + pauses;
+}
+
+static void print_requests(const qr_forecast *f, const load *l, const quire_limits *limits, double repetitions,
+                           double pauses, double *total)
+{
+    const double least = floor_s(f, l, limits);
+    printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens", l->requests, l->prompt_tokens,
+           l->output_tokens);
+    if (l->encoder_tokens > 0) printf(", %.0f encoder tokens", l->encoder_tokens);
+    printf("\ntime       at least %.1f s each (this machine reads %.1f GB/s, multiplies %.0f GFLOP/s); all at least "
+           "%.1f s\n",
+           least, limits->read_gbs, gflops_of(f, limits), repetitions * least + pauses);
+    *total += repetitions * least + pauses;
+}
+
+/* Prints one plan. */
+static quire_status plan(const quire_config *config, const quire_limits *limits, double *total, bool *fits,
+                         quire_error *error)
+{
+    qr_forecast  f;
+    load         l;
+    quire_status status = qr_forecast_make(config, &f, error);
+    if (status == QUIRE_OK) status = draw(config, &f, &l, error);
+    if (status != QUIRE_OK) return status;
+    const double repetitions = (double)quire_config_integer(config, "run.repetitions", 1);
+    const double pauses      = (repetitions - 1) * seconds(config, "run.cooldown", 2);
+    qr_forecast_print(&f, stdout);
+    printf("runs       %.0f, profile %s", repetitions, l.profile);
+    if (repetitions > 1) printf(", %.0f s between them", seconds(config, "run.cooldown", 2));
+    printf("\n");
+    if (l.by_requests)
+        print_requests(&f, &l, limits, repetitions, pauses, total);
+    else
+        print_windows(config, repetitions, pauses, total);
+    const char *obstacle = qr_forecast_obstacle(&f);
+    *fits                = obstacle == NULL;
+    fflush(stdout);
+    if (obstacle != NULL) qr_complain("%s", obstacle);
+    return QUIRE_OK;
+}
+
+int qr_dry_run(const quire_config *const *configs, size_t count)
+{
+    quire_error  error = {0};
+    quire_limits limits;
+    double       total  = 0;
+    bool         fits   = true;
+    quire_status status = measure(configs[0], &limits, &error);
+    for (size_t i = 0; i < count && status == QUIRE_OK && fits; i++) {
+        if (count > 1) printf("%s---- %zu of %zu\n", i ? "\n" : "", i + 1, count);
+        status = plan(configs[i], &limits, &total, &fits, &error);
+    }
+    if (status != QUIRE_OK) return qr_report_error(&error);
+    if (fits && count > 1) printf("\n%zu points: some %.0f s\n", count, total);
+    if (fits) printf("dry run: no request was run\n");
+    if (fflush(stdout) != 0) return QR_EXIT_FAILED;
+    return fits ? QR_EXIT_OK : QR_EXIT_USAGE;
+}

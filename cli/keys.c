@@ -1,0 +1,195 @@
+/* See keys.h. */
+#include "cli/keys.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+
+static int ended(void) { return fflush(stdout) == 0 && !ferror(stdout) ? QR_EXIT_OK : QR_EXIT_FAILED; }
+
+/* ---- for people ---- */
+
+static bool matches(const quire_config_key *key, const char *pattern)
+{
+    return pattern == NULL || strcasestr(key->name, pattern) != NULL || strcasestr(key->help, pattern) != NULL;
+}
+
+int qr_keys_show(const char *pattern)
+{
+    const quire_config_key *key;
+    bool                    found = false;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
+        char flag[64] = "";
+        if (!matches(key, pattern)) continue;
+        if (!qr_flag_name(key, true, flag, sizeof flag)) qr_flag_name(key, false, flag, sizeof flag);
+        printf("%s = %s  (%s%s%s)%s%s\n    %s\n", key->name, key->fallback ? key->fallback : "unset", key->type,
+               key->range ? ": " : "", key->range ? key->range : "", flag[0] ? "  " : "", flag, key->help);
+        found = true;
+    }
+    if (found) return ended();
+    qr_complain("no key has \"%s\" in its name or help; quire config keys lists all", pattern);
+    return QR_EXIT_FAILED;
+}
+
+/* ---- for editors ---- */
+
+/* "1..4096", ">0..1e6", "0..": bounds of a number. */
+static void add_bounds(json_t *schema, const char *range)
+{
+    const char *low  = range[0] == '>' ? range + 1 : range;
+    const char *dots = strstr(range, "..");
+    if (dots == NULL) return;
+    json_object_set_new(schema, range[0] == '>' ? "exclusiveMinimum" : "minimum", json_real(strtod(low, NULL)));
+    if (dots[2] != '\0') json_object_set_new(schema, "maximum", json_real(strtod(dots + 2, NULL)));
+}
+
+/* "a | b | c" */
+static void add_choices(json_t *schema, const char *range, bool as_text)
+{
+    json_t *choices = json_array();
+    char   *copy = strdup(range), *rest = copy, *item;
+    while (copy != NULL && (item = strsep(&rest, "|")) != NULL) {
+        item += strspn(item, " ");
+        item[strcspn(item, " ")] = '\0';
+        json_array_append_new(choices, as_text ? json_string(item) : json_integer(strtol(item, NULL, 10)));
+    }
+    json_object_set_new(schema, "enum", choices);
+    free(copy);
+}
+
+static json_t *schema_of(const quire_config_key *key)
+{
+    static const struct {
+        const char *type, *json;
+    } types[]           = {{"integer", "integer"}, {"number", "number"}, {"boolean", "boolean"}, {"string", "string"},
+                           {"choice", "string"},   {"size", "string"},   {"duration", "string"}, {"array", "array"}};
+    json_t     *schema  = json_pack("{s:s}", "description", key->help);
+    const char *range   = key->range ? key->range : "";
+    const bool  choices = strchr(range, '|') != NULL;
+    for (size_t i = 0; i < sizeof types / sizeof *types; ++i)
+        if (strcmp(key->type, types[i].type) == 0) json_object_set_new(schema, "type", json_string(types[i].json));
+    if (choices)
+        add_choices(schema, range, strcmp(key->type, "choice") == 0);
+    else
+        add_bounds(schema, range);
+    json_t *fallback =
+        key->fallback && key->fallback[0] != '{' ? json_loads(key->fallback, JSON_DECODE_ANY, NULL) : NULL;
+    if (fallback != NULL) json_object_set_new(schema, "default", fallback);
+    return schema;
+}
+
+/* The object of a name's last but one part, made where it is missing: "a.b[].c" is a member of the items of a.b. */
+static json_t *parent_of(json_t *root, char *name, const char **last)
+{
+    json_t *at = root;
+    char   *part, *rest = name;
+    for (part = strsep(&rest, "."); rest != NULL; part = strsep(&rest, ".")) {
+        char *brackets = strstr(part, "[]");
+        if (brackets != NULL) *brackets = '\0';
+        json_t *properties = json_object_get(at, "properties");
+        if (properties == NULL) json_object_set_new(at, "properties", properties = json_object());
+        json_t *child = json_object_get(properties, part);
+        if (child == NULL) json_object_set_new(properties, part, child = json_pack("{s:s}", "type", "object"));
+        if (brackets != NULL && json_object_get(child, "items") == NULL)
+            json_object_set_new(child, "items", json_pack("{s:s, s:b}", "type", "object", "additionalProperties", 0));
+        at = brackets != NULL ? json_object_get(child, "items") : child;
+    }
+    *last = part;
+    return at;
+}
+
+static void add_key(json_t *root, const quire_config_key *key)
+{
+    char        name[128];
+    const char *last;
+    snprintf(name, sizeof name, "%s", key->name);
+    json_t *schema = schema_of(key), *parent = parent_of(root, name, &last);
+    if (strcmp(last, "*") == 0) {
+        json_object_set_new(parent, "additionalProperties", schema);
+        return;
+    }
+    json_t *properties = json_object_get(parent, "properties");
+    if (properties == NULL) json_object_set_new(parent, "properties", properties = json_object());
+    char *brackets = strstr(name + (last - name), "[]");
+    if (brackets != NULL) { /* the elements of an array */
+        *brackets = '\0';
+        json_object_set_new(json_object_get(properties, last), "items", schema);
+        return;
+    }
+    json_t *present = json_object_get(properties, last);
+    if (present != NULL)
+        json_object_update_missing(present, schema), json_decref(schema);
+    else
+        json_object_set_new(properties, last, schema);
+}
+
+/* Sections take no names but their keys; a length is a number or a table, an axis a list or a range. */
+static void close_sections(json_t *schema)
+{
+    const char *name;
+    json_t     *section;
+    json_object_set_new(schema, "additionalProperties", json_false());
+    json_object_foreach(json_object_get(schema, "properties"), name, section)
+    {
+        if (json_object_get(section, "properties") != NULL && json_object_get(section, "additionalProperties") == NULL)
+            json_object_set_new(section, "additionalProperties", json_false());
+    }
+}
+
+static void loosen(json_t *root)
+{
+    static const char *const lengths[] = {"prompt_tokens", "output_tokens", "encoder_tokens"};
+    json_t *sections = json_object_get(root, "properties"), *workload = json_object_get(sections, "workload");
+    json_t *classes = json_object_get(json_object_get(json_object_get(workload, "properties"), "mix"), "items");
+    json_t *axes    = json_object_get(json_object_get(sections, "sweep"), "additionalProperties");
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; ++i) {
+        json_t *of_all = json_object_get(json_object_get(workload, "properties"), lengths[i]);
+        json_t *of_one = json_object_get(json_object_get(classes, "properties"), lengths[i]);
+        if (of_all) json_object_set_new(of_all, "type", json_pack("[s, s]", "object", "integer"));
+        if (of_one) json_object_set_new(of_one, "type", json_pack("[s, s]", "object", "integer"));
+    }
+    json_object_set_new(axes, "type", json_pack("[s, s]", "array", "string"));
+}
+
+int qr_keys_schema(void)
+{
+    json_t *root = json_pack("{s:s, s:s, s:s}", "$schema", "https://json-schema.org/draft/2020-12/schema", "title",
+                             "quire configuration", "type", "object");
+    for (size_t i = 0; quire_config_key_at(i) != NULL; ++i) add_key(root, quire_config_key_at(i));
+    close_sections(root);
+    loosen(root);
+    const bool ok = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 && putchar('\n') != EOF;
+    json_decref(root);
+    return ok ? ended() : QR_EXIT_FAILED;
+}
+
+/* ---- for the manual ---- */
+
+/* scdoc takes _ for underlining and * for bold, except behind a backslash. */
+static void print_escaped(const char *text)
+{
+    for (; *text != '\0'; ++text) {
+        if (strchr("_*\\[#", *text) != NULL) putchar('\\');
+        putchar(*text);
+    }
+}
+
+int qr_keys_scdoc(void)
+{
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
+        printf("*");
+        print_escaped(key->name);
+        printf("* ");
+        print_escaped(key->type);
+        if (key->range != NULL) printf(", "), print_escaped(key->range);
+        printf("\n\t");
+        print_escaped(key->help);
+        if (key->fallback != NULL) printf(". Default: "), print_escaped(key->fallback);
+        printf("\n\n");
+    }
+    return ended();
+}

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""quire config, flags, --dry-run, --help=WORD and completion, all from one key table. config_test.py QUIRE"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+QUIRE = str(pathlib.Path(sys.argv.pop(1)).resolve())
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, **environment):
+    return subprocess.run([QUIRE, *arguments], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, **environment})
+
+
+class Config(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def file(self, name, text):
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def set_by(self, *flags):
+        """The lines of --print-config whose origin is not built-in, without their comments."""
+        done = run("bench", "--model", "tiny", *flags, "--print-config")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [line.split(" # ") for line in done.stdout.splitlines() if " # " in line]
+        return {name.split(" = ")[0]: (name.split(" = ", 1)[1], origin) for name, origin in lines if origin != "built-in"}
+
+    def test_every_key_is_a_flag(self):
+        values = self.set_by("--max-num-seqs", "16", "--scheduler-watermark=0.1", "--no-enable-prefix-caching", "--vary-seed",
+                             "--size", "64MiB", "--barrier-spin", "5us")
+        self.assertEqual(values["max_num_seqs"], ("16", "--max-num-seqs"))
+        self.assertEqual(values["watermark"], ("0.1", "--watermark"))
+        self.assertEqual(values["enable_prefix_caching"][0], "false")
+        self.assertEqual(values["vary_seed"][0], "true")
+        self.assertEqual(values["size"][0], '"64MiB"')
+
+    def test_lengths_and_limits_have_short_forms(self):
+        values = self.set_by("--prompt-tokens", "128:1024", "--output-tokens", "lognormal:30:5", "--encoder-tokens", "7",
+                             "--goodput", "ttft:2000,itl_p99:50")
+        self.assertEqual(values["prompt_tokens"][0], '{ dist = "uniform", max = 1024, min = 128 }')
+        self.assertEqual(values["output_tokens"][0], '{ dist = "lognormal", mean = 30, stdev = 5 }')
+        self.assertEqual(values["encoder_tokens"][0], '{ dist = "fixed", value = 7 }')
+        self.assertEqual((values["ttft"][0], values["itl_p99"][0]), ("2000", "50"))
+
+    def test_the_last_flag_wins_over_environment_and_file(self):
+        path = self.file("a.toml", "[load]\nstreams = 2\n[run]\nrepetitions = 2\n[scheduler]\nmax_num_seqs = 2\n")
+        done = run("config", "print", path, "--streams", "3", "--set", "load.streams=4", QUIRE__RUN__REPETITIONS="3",
+                   QUIRE__LOAD__STREAMS="9")
+        self.assertIn("streams = 4 # --set\n", done.stdout)
+        self.assertIn("repetitions = 3 # QUIRE__RUN__REPETITIONS\n", done.stdout)
+        self.assertIn(f"max_num_seqs = 2 # {path}:6\n", done.stdout)
+
+    def test_wrong_flags_are_refused(self):
+        for flags in (["--goodput", "foo:3"], ["--goodput", "ttft"], ["--prompt-tokens", "foo:3"], ["--max-num-seqs", "0"],
+                      ["--no-max-num-seqs"]):
+            done = run("bench", "--model", "tiny", *flags, "--print-config")
+            self.assertEqual(done.returncode, 2, flags)
+
+    def test_diff_names_what_differs(self):
+        a, b = self.file("a.toml", "[load]\nstreams = 2\n"), self.file("b.toml", "[load]\nstreams = 16\n[kv_cache]\nblock_size = 64\n")
+        done = run("config", "diff", a, b)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout, "- [kv_cache] block_size = 32\n- [load] streams = 2\n"
+                                      "+ [kv_cache] block_size = 64\n+ [load] streams = 16\n")
+        self.assertEqual(run("config", "diff", a, a).returncode, 0)
+        self.assertEqual(run("config", "diff", a).returncode, 2)
+
+    def test_help_finds_keys_by_a_word(self):
+        done = run("bench", "--help=preempt")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("scheduler.tenant_fairness", done.stdout)
+        self.assertEqual(run("bench", "--help=zzz").returncode, 1)
+
+    def test_the_shell_is_told_flags_and_choices(self):
+        flags = run("sweep", QUIRE_COMPLETE="").stdout.split()
+        for flag in ("--capacity", "--resume", "--max-num-seqs", "--prompt-tokens", "--set", "--no-zero-on-free"):
+            self.assertIn(flag, flags)
+        self.assertEqual(run("bench", QUIRE_COMPLETE="--policy").stdout.split(), ["fcfs", "priority"])
+        self.assertIn("load.streams=", run("bench", QUIRE_COMPLETE="--set").stdout.split())
+
+    def test_bash_completes(self):
+        script = f"""
+            source {SOURCE}/cli/completion/quire.bash
+            compopt() {{ :; }}
+            COMP_WORDS=({QUIRE} bench --profile po); COMP_CWORD=3
+            _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
+            COMP_WORDS=({QUIRE} comp); COMP_CWORD=1
+            _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
+        """
+        done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.stdout.split(), ["poisson", "compare"], done.stderr)
+
+    def test_a_dry_run_plans_memory_and_time(self):
+        done = run("bench", "--dry-run", "--model", "tiny", "--num-prompts", "10", "--prompt-tokens", "5",
+                   "--output-tokens", "7")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for word in ("KV cache", "10 requests, 50 prompt tokens, 70 output tokens", "at least", "no request was run"):
+            self.assertIn(word, done.stdout)
+        done = run("bench", "--dry-run", "--model", "tiny", "--profile", "poisson", "--duration", "30s",
+                   "--repetitions", "3", "--set", 'run.warmup={mode="duration",min="4s"}')
+        self.assertIn("all 106 to 196 s", done.stdout)  # 3 x (4 + 30) + 2 x 2; and 30 s of grace each
+        done = run("bench", "--dry-run", "--model", "tiny", "--size", "900TiB")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("kv_cache", done.stderr)
+
+    def test_a_dry_run_of_a_sweep_and_of_a_comparison(self):
+        text = '[model]\npreset = "tiny"\n[sweep]\n"load.streams" = [1, 2]\n'
+        a = self.file("a.toml", text)
+        self.assertIn("2 points", run("sweep", "--dry-run", a).stdout)
+        self.assertIn("---- 2 of 2", run("compare", "--run", "--dry-run", a, a).stdout)
+        self.assertEqual(run("compare", "--dry-run", a, a).returncode, 2)
+
+    def test_the_schema_takes_what_the_tool_takes(self):
+        try:
+            import jsonschema
+            import tomllib
+        except ImportError:
+            self.skipTest("python3-jsonschema is not there")
+        schema = json.loads(run("config", "schema").stdout)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        accept = jsonschema.Draft202012Validator(schema).is_valid
+        self.assertTrue(accept(tomllib.loads(run("config", "template").stdout)))
+        rich = '[workload]\nprompt_tokens = 7\n[[workload.mix]]\nweight = 2\noutput_tokens = {dist = "zipf", s = 1.1, max = 9}\n' \
+               '[model.shape]\nnum_hidden_layers = 2\n[sweep]\n"load.streams" = "1-8"\n"load.burstiness" = [0.5]\n' \
+               '[[tenant]]\nname = "a"\nweight = 2\n[output]\nlabel = {a = "b"}\npercentiles = [50]\n'
+        self.assertTrue(accept(tomllib.loads(rich)))
+        self.assertEqual(run("config", "print", self.file("rich.toml", rich)).returncode, 0)
+        for wrong in ("[workload]\nprompt_token = 7\n", "[run]\nrepetitions = 0\n", "[load]\nprofile = 'x'\n",
+                      "[kv_cache]\nblock_size = 33\n", "[[tenant]]\nnam = 'a'\n", "[nothing]\n", "[slo]\nttft = 0\n"):
+            self.assertFalse(accept(tomllib.loads(wrong)), wrong)
+            self.assertEqual(run("config", "print", self.file("wrong.toml", wrong)).returncode, 2, wrong)
+
+
+if __name__ == "__main__":
+    unittest.main()
