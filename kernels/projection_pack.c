@@ -1,0 +1,116 @@
+/* Packing: columns of W into panels, bf16 or int8 on the way. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "kernels/projection_parts.h"
+
+/* Columns [first, first + count) of the sources standing one after the other. */
+static quire_status read_columns(const qr_projection *p, const qr_weight_source *sources, uint32_t source_count,
+                                 uint32_t first, uint32_t count, float *out, quire_error *error)
+{
+    for (uint32_t i = 0; i < source_count && count > 0; i++) {
+        const qr_weight_source *s = &sources[i];
+        if (first >= s->columns) {
+            first -= s->columns;
+            continue;
+        }
+        const uint32_t here = qr_min_u32(count, s->columns - first);
+        QR_TRY(s->read(s->context, first, here, out, error));
+        out += (size_t)here * p->shape.k;
+        count -= here;
+        first = 0;
+    }
+    return QUIRE_OK;
+}
+
+/* Element (column, k) of a group is at panel + (k / step) * panel_columns * step + k % step. */
+static size_t panel_offset(const qr_projection *p, uint32_t column)
+{
+    const qr_panel_format *f = p->format;
+    if (p->plain) return (size_t)column * p->k;
+    return (size_t)(column / f->panel_columns) * f->panel_columns * p->k + column % f->panel_columns * f->step;
+}
+
+/* Elements [from, to) of one column of W into its panel; from is a multiple of the step. */
+static void pack_run(const qr_projection *p, void *group, uint32_t column, const float *w, uint32_t from, uint32_t to,
+                     float to_code)
+{
+    const uint32_t step   = p->plain ? 1 : p->format->step;
+    const size_t   stride = p->plain ? 1 : (size_t)p->format->panel_columns * step;
+    size_t         at     = panel_offset(p, column) + from / step * stride;
+    for (uint32_t k = from; k < to; k += step, at += stride)
+        for (uint32_t i = 0; i < step && k + i < to; i++) switch (p->shape.dtype) {
+            case QR_F32: ((float *)group)[at + i] = w[k + i]; break;
+            case QR_BF16: ((qr_bf16 *)group)[at + i] = qr_bf16_of_f32(w[k + i]); break;
+            default: ((int8_t *)group)[at + i] = (int8_t)lrintf(w[k + i] * to_code); break;
+            }
+}
+
+/* Symmetric int8 of one column: its scale, 127 / its greatest magnitude, and -128 * the sum of its codes. */
+static float quantize_column(const float *w, uint32_t k, float *scale, int32_t *compensation)
+{
+    float greatest = 0.0f;
+    for (uint32_t i = 0; i < k; i++) greatest = fmaxf(greatest, fabsf(w[i]));
+    const float to_code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
+    int32_t     sum     = 0;
+    for (uint32_t i = 0; i < k; i++) sum += (int32_t)lrintf(w[i] * to_code);
+    *scale        = greatest / 127.0f;
+    *compensation = -128 * sum;
+    return to_code;
+}
+
+enum { PACK_RUN = 64 }; /* k at a time, so that the lines of a panel are written while in L1 */
+
+static void pack_group(const qr_projection *p, const qr_projection_share *s, uint32_t group, const float *rows,
+                       uint32_t columns)
+{
+    float to_code[QR_GROUP_COLUMNS] = {0};
+    char *to                        = s->memory + group * qr_group_bytes(p);
+    memset(to, 0, qr_group_bytes(p));
+    if (p->shape.dtype == QR_INT8) {
+        int32_t *compensation = qr_compensation_of(p, s) + group * QR_GROUP_COLUMNS;
+        float   *scales       = qr_column_scales_of(p, s) + group * QR_GROUP_COLUMNS;
+        memset(compensation, 0, QR_GROUP_COLUMNS * sizeof *compensation);
+        memset(scales, 0, QR_GROUP_COLUMNS * sizeof *scales);
+        for (uint32_t c = 0; c < columns; c++)
+            to_code[c] = quantize_column(rows + (size_t)c * p->shape.k, p->shape.k, &scales[c], &compensation[c]);
+    }
+    for (uint32_t k = 0; k < p->shape.k; k += PACK_RUN)
+        for (uint32_t c = 0; c < columns; c++)
+            pack_run(p, to, c, rows + (size_t)c * p->shape.k, k, qr_min_u32(k + PACK_RUN, p->shape.k), to_code[c]);
+}
+
+static quire_status check_sources(const qr_projection *p, const qr_weight_source *sources, uint32_t count,
+                                  quire_error *error)
+{
+    uint64_t   columns = 0;
+    const bool gated   = p->shape.gated;
+    bool       fits    = !gated || count == 2;
+    for (uint32_t i = 0; i < count; i++) {
+        columns += sources[i].columns;
+        fits = fits && (!gated || sources[i].columns == p->shape.columns);
+    }
+    if (fits && columns == (uint64_t)p->shape.columns * p->halves) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u sources of %llu output features, expected %u%s", p->shape.name,
+                   count, (unsigned long long)columns, p->shape.columns, gated ? " of gate and as many of up" : "");
+}
+
+quire_status qr_projection_pack(qr_projection *p, uint32_t thread, void *memory, const qr_weight_source *sources,
+                                uint32_t source_count, quire_error *error)
+{
+    qr_projection_share *s = &p->shards[thread];
+    float *rows = (float *)(void *)(p->context->scratch[thread].memory + qr_projection_layout_scratch(p, s).own_x);
+    QR_TRY(check_sources(p, sources, source_count, error));
+    s->memory = memory;
+    for (uint32_t group = 0; group < s->group_count; group++) {
+        const uint32_t first = (s->first_group + group) * QR_GROUP_COLUMNS;
+        const uint32_t count = qr_min_u32(QR_GROUP_COLUMNS, p->shape.columns - first);
+        for (uint32_t half = 0; half < p->halves; half++) {
+            const uint32_t from = half * p->shape.columns + first; /* the up half is the second source */
+            QR_TRY(read_columns(p, sources, source_count, from, count, rows, error));
+            pack_group(p, s, group * p->halves + half, rows, count);
+        }
+    }
+    return QUIRE_OK;
+}

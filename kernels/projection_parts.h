@@ -1,0 +1,133 @@
+/* What the files of the projection driver share: projection.c (life), projection_plan.c (oneDNN's prepared products),
+ * projection_pack.c, projection_run.c, projection_self_test.c (and finish). */
+#ifndef QR_PROJECTION_PARTS_H
+#define QR_PROJECTION_PARTS_H
+
+#include "base/bits.h"
+#include "kernels/onednn.h"
+#include "kernels/projection.h"
+#include "kernels/projection_kernels.h"
+
+enum {
+    QR_SMALL_M        = 16,  /* the own kernel is chosen up to here where oneDNN could run */
+    QR_ONEDNN_ROWS    = 128, /* most rows of one oneDNN call; speed no longer grows there */
+    QR_BUCKETS_MAX    = 48,
+    QR_PACK_ALIGNMENT = 64,
+};
+
+/* oneDNN's matmuls of one (dtype, k, columns) for one thread; shared by the layers of a model. */
+typedef struct qr_projection_plan {
+    struct qr_projection_plan *next;
+    uint32_t                   thread, k, columns;
+    qr_dtype                   dtype;
+    qr_onednn_weights         *weights;
+    qr_onednn_matmul          *matmuls[QR_BUCKETS_MAX]; /* [bucket_count] */
+    uint32_t                   bucket_count;
+    size_t                     scratch_bytes;
+} qr_projection_plan;
+
+/* What the self-test found, once per shape: columns = 0 is the own kernel alone, else oneDNN's product. */
+typedef struct qr_projection_verdict {
+    struct qr_projection_verdict *next;
+    qr_dtype                      dtype;
+    uint32_t                      k, columns;
+    bool                          rows_agree; /* a row has the same bits in every number of rows */
+    bool                          own_agrees; /* and the own kernel gives them too */
+} qr_projection_verdict;
+
+typedef struct qr_projection_scratch {
+    char  *memory;
+    size_t bytes;
+} qr_projection_scratch;
+
+struct qr_projection_context {
+    qr_projection_context_options options;
+    const qr_kernels             *kernels;
+    qr_onednn                    *onednn; /* NULL: not used by this instruction set */
+    qr_projection_plan           *plans;
+    qr_projection_verdict        *verdicts;
+    char                          implementation[64], logged[64];
+    bool                          refused[3]; /* by dtype: oneDNN has no packed matmul, which was logged */
+    bool                          batch_invariant;
+    qr_projection_scratch         scratch[]; /* [thread_count] */
+};
+
+typedef struct qr_projection_share {
+    uint32_t            first_group, group_count; /* of output columns */
+    char               *memory;                   /* panels | int8: compensation[columns], scales[columns] */
+    qr_projection_plan *plan;
+} qr_projection_share;
+
+struct qr_projection {
+    qr_projection_context *context;
+    qr_projection_shape    shape;
+    const qr_panel_format *format;
+    uint32_t               k;         /* padded */
+    uint32_t               halves;    /* 2 when gated: groups of gate and up alternate */
+    bool                   plain;     /* [columns][k] for oneDNN's unpacked matmul */
+    bool                   onednn;    /* oneDNN runs where the own kernel is not chosen */
+    bool                   small_own; /* the own kernel runs up to QR_SMALL_M rows */
+    qr_projection_share    shards[];  /* [thread_count] */
+};
+
+static inline uint32_t qr_packed_columns(const qr_projection *p, const qr_projection_share *s)
+{
+    return s->group_count * p->halves * QR_GROUP_COLUMNS;
+}
+
+static inline size_t qr_group_bytes(const qr_projection *p)
+{
+    return (size_t)QR_GROUP_COLUMNS * p->k * qr_dtype_bytes(p->shape.dtype);
+}
+
+/* The int8 extras behind the panels, where oneDNN looks for its compensation as well. */
+static inline int32_t *qr_compensation_of(const qr_projection *p, const qr_projection_share *s)
+{
+    return (int32_t *)(void *)(s->memory + s->group_count * p->halves * qr_group_bytes(p));
+}
+
+static inline float *qr_column_scales_of(const qr_projection *p, const qr_projection_share *s)
+{
+    return (float *)(void *)(qr_compensation_of(p, s) + qr_packed_columns(p, s));
+}
+
+/* Rows [row, row + count) of x, padded to the shard's k. */
+typedef struct qr_row_block {
+    const qr_rows *x;
+    uint32_t       row, count;
+} qr_row_block;
+
+static inline const char *qr_row_of(const qr_rows *x, uint32_t row)
+{
+    return (const char *)x->data + (size_t)row * x->stride * qr_dtype_bytes(x->dtype);
+}
+
+/* ---- a thread's scratch: rows as the own kernel reads them, its sums | rows for oneDNN, its sums, its own ---- */
+
+typedef struct qr_scratch_layout {
+    size_t own_x, own_sums, onednn_x, onednn_sums, onednn_scratch, bytes;
+} qr_scratch_layout;
+
+qr_scratch_layout qr_projection_layout_scratch(const qr_projection *p, const qr_projection_share *s);
+
+/* ---- projection_plan.c ---- */
+
+/* Chooses oneDNN where it has a packed matmul and prepares it. ERR_UNSUPPORTED of oneDNN is not an error here: the own
+ * kernels do the work. */
+quire_status qr_projection_choose_path(qr_projection *p, quire_error *error);
+void         qr_projection_plan_destroy(qr_projection_context *c, qr_projection_plan *p);
+/* Rows of prepared product number `bucket`, ascending; the number of the first that holds `rows`. */
+uint32_t qr_projection_bucket_rows(bool plain, uint32_t bucket);
+uint32_t qr_projection_bucket_for(bool plain, uint32_t rows);
+/* Most rows of one oneDNN call. */
+uint32_t qr_projection_block_rows(const qr_projection *p);
+
+/* ---- projection_run.c: bare sums, for the self-test ---- */
+
+/* The first groups of the shard by the own kernel: [count][groups * 64] in `sums`. */
+void qr_projection_own_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block, uint32_t groups,
+                            float *sums);
+/* The whole shard by oneDNN: [count][packed columns], in the thread's scratch until the next call. */
+const float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block);
+
+#endif

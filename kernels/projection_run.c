@@ -1,0 +1,132 @@
+/* One call: rows in blocks, through the own kernel or oneDNN, then the epilogue. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "kernels/projection_parts.h"
+
+static void finish_group(const qr_projection *p, const qr_projection_share *s, uint32_t group,
+                         const qr_row_block *block, const float *sums, size_t sums_stride, const qr_projection_out *out)
+{
+    const uint32_t column   = (s->first_group + group) * QR_GROUP_COLUMNS;
+    const size_t   to       = ((size_t)block->row * out->to.stride + column) * qr_dtype_bytes(out->to.dtype);
+    qr_epilogue    epilogue = {.acc        = sums,
+                               .up         = p->shape.gated ? sums + QR_GROUP_COLUMNS : NULL,
+                               .acc_stride = sums_stride,
+                               .rows       = block->count,
+                               .columns    = qr_min_u32(QR_GROUP_COLUMNS, p->shape.columns - column),
+                               .bias       = out->bias ? out->bias + column : NULL,
+                               .multiply   = out->multiply != 0.0f ? out->multiply : 1.0f,
+                               .activation = p->shape.activation,
+                               .add        = out->add,
+                               .out_dtype  = out->to.dtype,
+                               .out        = (char *)out->to.data + to,
+                               .out_stride = out->to.stride};
+    if (p->shape.dtype == QR_INT8) {
+        epilogue.row_scales    = block->x->scales + block->row;
+        epilogue.column_scales = qr_column_scales_of(p, s) + group * p->halves * QR_GROUP_COLUMNS;
+        epilogue.up_scales     = epilogue.column_scales + QR_GROUP_COLUMNS;
+    }
+    p->context->kernels->projection->epilogue(&epilogue);
+}
+
+/* The block's rows in the own kernel's form; *stride in bytes. */
+static const void *own_rows(const qr_projection *p, const qr_row_block *block, char *scratch, size_t *stride)
+{
+    const size_t x_stride = block->x->stride * qr_dtype_bytes(block->x->dtype);
+    *stride               = p->format->arrange ? (size_t)p->k * p->format->x_bytes : x_stride;
+    if (p->format->arrange == NULL) return qr_row_of(block->x, block->row);
+    p->format->arrange(&(qr_arrange){scratch, qr_row_of(block->x, block->row), x_stride, block->count, p->k});
+    return scratch;
+}
+
+/* One packed group times at most QR_PRODUCT_ROWS rows. */
+static void own_group(const qr_projection *p, const qr_projection_share *s, uint32_t packed_group, qr_product *product)
+{
+    product->group = s->memory + packed_group * qr_group_bytes(p);
+    product->compensation =
+        p->shape.dtype == QR_INT8 ? qr_compensation_of(p, s) + packed_group * QR_GROUP_COLUMNS : NULL;
+    p->format->product(product);
+}
+
+/* Sums of the first groups of the shard by the own kernel: [count][groups * 64] in `sums`. */
+void qr_projection_own_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block, uint32_t groups,
+                            float *sums)
+{
+    const qr_projection_share *s       = &p->shards[thread];
+    char                      *scratch = p->context->scratch[thread].memory;
+    const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
+    qr_product product = {.rows = block->count, .k = p->k, .out_stride = (size_t)groups * QR_GROUP_COLUMNS};
+    product.x          = own_rows(p, block, scratch + at.own_x, &product.x_stride);
+    for (uint32_t group = 0; group < groups; group++) {
+        product.out = sums + group * QR_GROUP_COLUMNS;
+        own_group(p, s, group, &product);
+    }
+}
+
+static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block *block, const qr_projection_out *out)
+{
+    const qr_projection_share *s       = &p->shards[thread];
+    char                      *scratch = p->context->scratch[thread].memory;
+    const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
+    float *const               sums    = (float *)(void *)(scratch + at.own_sums);
+    const size_t               stride  = (size_t)QR_GROUP_COLUMNS * p->halves;
+    qr_product                 product = {.rows = block->count, .k = p->k, .out_stride = stride};
+    product.x                          = own_rows(p, block, scratch + at.own_x, &product.x_stride);
+    for (uint32_t group = 0; group < s->group_count; group++) {
+        for (uint32_t half = 0; half < p->halves; half++) {
+            product.out = sums + half * QR_GROUP_COLUMNS;
+            own_group(p, s, group * p->halves + half, &product);
+        }
+        finish_group(p, s, group, block, sums, stride, out);
+    }
+}
+
+/* The shard's bare product by oneDNN; rows are copied where they must be padded. */
+const float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block)
+{
+    const qr_projection_share *s       = &p->shards[thread];
+    char                      *scratch = p->context->scratch[thread].memory;
+    const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
+    const uint32_t             bucket  = qr_projection_bucket_for(p->plain, block->count);
+    const size_t               bytes   = (size_t)p->k * qr_dtype_bytes(p->shape.dtype);
+    const void                *x       = qr_row_of(block->x, block->row);
+    float *const               sums    = (float *)(void *)(scratch + at.onednn_sums);
+    if (block->x->stride != p->k || qr_projection_bucket_rows(p->plain, bucket) != block->count) {
+        char *copy = scratch + at.onednn_x;
+        for (uint32_t i = 0; i < block->count; i++)
+            memcpy(copy + i * bytes, qr_row_of(block->x, block->row + i), bytes);
+        memset(copy + block->count * bytes, 0, (qr_projection_bucket_rows(p->plain, bucket) - block->count) * bytes);
+        x = copy;
+    }
+    qr_onednn_matmul_run(s->plan->matmuls[bucket], x, s->memory, sums, scratch + at.onednn_scratch);
+    return sums;
+}
+
+static void run_onednn(const qr_projection *p, uint32_t thread, const qr_row_block *block, const qr_projection_out *out)
+{
+    const qr_projection_share *s      = &p->shards[thread];
+    const float               *sums   = qr_projection_onednn_sums(p, thread, block);
+    const size_t               stride = qr_packed_columns(p, s);
+    for (uint32_t group = 0; group < s->group_count; group++)
+        finish_group(p, s, group, block, sums + (size_t)group * p->halves * QR_GROUP_COLUMNS, stride, out);
+}
+
+void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x, uint32_t row_count,
+                       const qr_projection_out *out)
+{
+    qr_assert(x->dtype == p->shape.dtype && x->dim == p->shape.k && x->stride >= p->k);
+    qr_assert(row_count <= p->context->options.max_rows && (!out->add || out->to.dtype == QR_F32));
+    if (p->shards[thread].group_count == 0) return;
+    for (uint32_t row = 0; row < row_count;) {
+        const uint32_t rest  = row_count - row;
+        const bool     own   = !p->onednn || (p->small_own && rest <= QR_SMALL_M);
+        const uint32_t limit = own ? (uint32_t)QR_PRODUCT_ROWS : qr_projection_block_rows(p);
+        const uint32_t count = qr_ceil_div_u32(rest, qr_ceil_div_u32(rest, limit)); /* blocks of about equal height */
+        const qr_row_block block = {x, row, count};
+        if (own)
+            run_own(p, thread, &block, out);
+        else
+            run_onednn(p, thread, &block, out);
+        row += count;
+    }
+}
