@@ -24,6 +24,8 @@ enum {
     OPTION_LENGTHS,
     OPTION_RUN_LENGTH,
     OPTION_BLOCK_SIZE,
+    OPTION_K,
+    OPTION_COLUMNS,
 };
 
 typedef struct settings {
@@ -107,6 +109,8 @@ static error_t parse_kernel(int option, const char *value, struct argp_state *st
     case OPTION_LENGTHS: lengths(state, value, m); return 0;
     case OPTION_RUN_LENGTH: list(state, "--run-length", value, true, &m->run_bytes); return 0;
     case OPTION_BLOCK_SIZE: m->block_size = whole(state, "--block-size", value, 32, 256); return 0;
+    case OPTION_K: m->k = whole(state, "--k", value, 1, 65536); return 0;
+    case OPTION_COLUMNS: m->columns = whole(state, "--n", value, 1, 1u << 20); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -136,8 +140,7 @@ static int run(const settings *s)
 {
     if (strcmp(s->what, "attention") == 0) return qr_micro_attention(&s->micro, stdout);
     if (strcmp(s->what, "limits") == 0) return qr_micro_limits(&s->micro, stdout);
-    if (strcmp(s->what, "projection") == 0)
-        return qr_micro_projection(s->micro.isa, s->micro.rounds ? s->micro.rounds : 10, stdout);
+    if (strcmp(s->what, "projection") == 0) return qr_micro_projection(&s->micro, stdout);
     if (strcmp(s->what, "scheduler") == 0) return qr_micro_scheduler(s->steps, stdout);
     qr_complain("kernel %s: expected attention, limits, projection or scheduler", s->what);
     return QR_EXIT_USAGE;
@@ -166,7 +169,9 @@ int qr_command_kernel(int argc, char **argv)
         {"run-length", OPTION_RUN_LENGTH, "LIST", 0,
          "attention: contiguous bytes of keys and values, e.g. 128K,1M; 0: all (default)", 3},
         {"block-size", OPTION_BLOCK_SIZE, "N", 0, "attention: tokens of a block, as kv_cache.block_size", 3},
-        {"steps", OPTION_STEPS, "N", 0, "scheduler: steps of each load (default 2000)", 4},
+        {"k", OPTION_K, "N", 0, "projection, rowwise: input features (default 2048)", 4},
+        {"n", OPTION_COLUMNS, "N", 0, "projection: output features (default 2816 for each thread)", 4},
+        {"steps", OPTION_STEPS, "N", 0, "scheduler: steps of each load (default 2000)", 5},
         {0},
     };
     static const struct argp argp = {

@@ -5,7 +5,7 @@
 
 #include "kernels/kernels.h"
 
-enum { QR_READ_STEP = 512 }; /* bytes; what is read is a multiple of it */
+enum { QR_READ_STEP = 256 }; /* bytes; what is read is a multiple of it */
 
 typedef struct qr_limit_loops {
     /* Reads bytes [from, from + bytes), 64-byte aligned, as fast as plain loads can. The result means nothing, but has

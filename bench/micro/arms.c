@@ -10,7 +10,16 @@
 #include "engine/limits.h"
 #include "kernels/limits.h"
 
-enum { WARM_ROUNDS = 2, MULTIPLY_STEPS = 400000 };
+enum {
+    WARM_ROUNDS    = 2,
+    MULTIPLY_STEPS = 400000,
+    CACHES         = 8, /* times the last-level cache are read */
+    READ_SHARES    = 4, /* a turn of R reads one of so many shares, the next one the next */
+    READ_ROUNDING  = READ_SHARES * QR_READ_STEP,
+    TURNS_LEAST    = 3, /* that must agree, else all count */
+};
+
+static const double agreement = 1.1;
 
 const char *qr_dtype_name(qr_dtype dtype)
 {
@@ -43,6 +52,29 @@ static quire_status create_team(const qr_micro_options *options, const qr_topolo
     return QUIRE_OK;
 }
 
+static void touch_part(void *context, uint32_t thread, uint32_t thread_count)
+{
+    const qr_mapping *parts = context;
+    (void)thread_count;
+    memset(parts[thread].base, 1, parts[thread].bytes); /* else a page of zeros is read */
+}
+
+static quire_status create_memory(qr_machine *machine, quire_error *error)
+{
+    const qr_placement *placement = qr_team_placement(machine->team);
+    const size_t        bytes     = qr_round_up(CACHES * machine->l3_bytes / machine->thread_count, READ_ROUNDING);
+    machine->memory               = calloc(machine->thread_count, sizeof *machine->memory);
+    machine->sink                 = calloc(machine->thread_count, sizeof *machine->sink);
+    if (machine->memory == NULL || machine->sink == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "memory to read");
+    for (uint32_t t = 0; t < machine->thread_count; t++) {
+        QR_TRY(qr_mapping_create(bytes, &machine->bind, "memory to read", &machine->memory[t], error));
+        QR_TRY(qr_mapping_bind(&machine->memory[t], 0, bytes, placement->node_os[placement->node[t]],
+                               placement->node_count, &machine->bind, error));
+    }
+    qr_team_run(machine->team, touch_part, machine->memory);
+    return QUIRE_OK;
+}
+
 quire_status qr_machine_create(const qr_micro_options *options, qr_machine *machine, quire_error *error)
 {
     const qr_topology_source source = {0};
@@ -56,6 +88,7 @@ quire_status qr_machine_create(const qr_micro_options *options, qr_machine *mach
         status = create_team(options, &topology, machine, error);
         qr_topology_destroy(&topology);
     }
+    if (status == QUIRE_OK) status = create_memory(machine, error);
     if (status != QUIRE_OK) qr_machine_destroy(machine);
     return status;
 }
@@ -63,8 +96,11 @@ quire_status qr_machine_create(const qr_micro_options *options, qr_machine *mach
 void qr_machine_destroy(qr_machine *machine)
 {
     qr_team_destroy(machine->team);
+    for (uint32_t t = 0; machine->memory != NULL && t < machine->thread_count; t++)
+        if (machine->memory[t].base != NULL) qr_mapping_destroy(&machine->memory[t]);
+    free(machine->memory), free(machine->sink);
     qr_log_deinit(&machine->log);
-    machine->team = NULL;
+    *machine = (qr_machine){0};
 }
 
 /* ---- turns ------------------------------------------------------------------------------------------------------ */
@@ -93,32 +129,126 @@ static double time_pass(const qr_arms *arms, qr_arm *arm, uint32_t round)
     return (double)p.ns * 1e-9;
 }
 
+/* ---- R ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct reader {
+    const qr_machine *machine;
+    uint32_t          share; /* read next */
+} reader;
+
+static void next_share(void *context, uint32_t round)
+{
+    reader *r = context;
+    (void)round;
+    r->share = (r->share + 1) % READ_SHARES;
+}
+
+static void read_share(void *context, uint32_t thread, uint32_t thread_count)
+{
+    const reader     *r     = context;
+    const qr_mapping *part  = &r->machine->memory[thread];
+    const size_t      bytes = part->bytes / READ_SHARES;
+    (void)thread_count;
+    r->machine->sink[thread] += qr_limits_read(part->base + r->share * bytes, bytes);
+}
+
+static qr_arm reading_arm(reader *r)
+{
+    qr_arm arm = {.name = "R, plain read of memory", .prepare = next_share, .run = read_share, .context = r};
+    for (uint32_t t = 0; t < r->machine->thread_count; t++)
+        arm.bytes += (double)(r->machine->memory[t].bytes / READ_SHARES);
+    return arm;
+}
+
+/* ---- rounds ----------------------------------------------------------------------------------------------------- */
+
+typedef struct turn {
+    double seconds, before, after; /* of the arm, of R */
+} turn;
+
+typedef struct samples {
+    turn    *turns;  /* [arms][rounds] */
+    double  *values; /* [(arms + 1) * rounds] to sort */
+    uint32_t rounds;
+} samples;
+
 static int compare_doubles(const void *left, const void *right)
 {
     const double a = *(const double *)left, b = *(const double *)right;
     return (a > b) - (a < b);
 }
 
-static void summarize(qr_arm *arm, double *seconds, uint32_t rounds)
+double qr_median(double *values, uint32_t count)
 {
-    qsort(seconds, rounds, sizeof *seconds, compare_doubles);
-    arm->seconds = (seconds[(rounds - 1) / 2] + seconds[rounds / 2]) / 2;
-    arm->gbs     = arm->bytes / arm->seconds * 1e-9;
-    arm->gflops  = arm->flops / arm->seconds * 1e-9;
+    qsort(values, count, sizeof *values, compare_doubles);
+    return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 
-quire_status qr_arms_run(const qr_arms *arms, uint32_t rounds, quire_error *error)
+static bool agrees(const turn *t)
 {
-    double *seconds = calloc((size_t)arms->count * rounds, sizeof *seconds);
-    if (seconds == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rounds of samples", rounds);
-    for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++)
-        for (uint32_t i = 0; i < arms->count; i++) {
-            const uint32_t turn  = round % 2 == 0 ? i : arms->count - 1 - i;
-            const double   taken = time_pass(arms, &arms->arm[turn], round);
-            if (round >= WARM_ROUNDS) seconds[(size_t)turn * rounds + round - WARM_ROUNDS] = taken;
-        }
-    for (uint32_t i = 0; i < arms->count; i++) summarize(&arms->arm[i], seconds + (size_t)i * rounds, rounds);
-    free(seconds);
+    const double ratio = t->before / t->after;
+    return ratio < agreement && ratio > 1 / agreement;
+}
+
+static void summarize(qr_arm *arm, double read_bytes, const turn *turns, const samples *s)
+{
+    uint32_t agreeing = 0;
+    for (uint32_t i = 0; i < s->rounds; i++) agreeing += agrees(&turns[i]);
+    const bool all    = agreeing < TURNS_LEAST;
+    double    *ratios = s->values + s->rounds;
+    arm->turns        = 0;
+    for (uint32_t i = 0; i < s->rounds; i++) {
+        if (!all && !agrees(&turns[i])) continue;
+        const double read     = 2 * read_bytes / (turns[i].before + turns[i].after);
+        ratios[arm->turns]    = arm->bytes / turns[i].seconds / read;
+        s->values[arm->turns] = turns[i].seconds;
+        arm->turns++;
+    }
+    arm->seconds       = qr_median(s->values, arm->turns);
+    arm->gbs           = arm->bytes / arm->seconds * 1e-9;
+    arm->gflops        = arm->flops / arm->seconds * 1e-9;
+    const double ratio = qr_median(ratios, arm->turns);
+    arm->read_gbs      = ratio > 0 ? arm->gbs / ratio : 0;
+}
+
+static void summarize_reading(qr_arms *arms, const samples *s)
+{
+    qr_arm *read = &arms->read;
+    read->turns  = arms->count * s->rounds;
+    for (uint32_t i = 0; i < read->turns; i++) s->values[i] = s->turns[i].before;
+    read->seconds  = qr_median(s->values, read->turns);
+    read->read_gbs = read->gbs = read->bytes / read->seconds * 1e-9;
+}
+
+static void run_round(qr_arms *arms, uint32_t round, const samples *s)
+{
+    double before = time_pass(arms, &arms->read, round);
+    for (uint32_t i = 0; i < arms->count; i++) {
+        const uint32_t index   = round % 2 == 0 ? i : arms->count - 1 - i;
+        const double   seconds = time_pass(arms, &arms->arm[index], round);
+        const double   after   = time_pass(arms, &arms->read, round);
+        if (round >= WARM_ROUNDS)
+            s->turns[(size_t)index * s->rounds + round - WARM_ROUNDS] = (turn){seconds, before, after};
+        before = after;
+    }
+}
+
+quire_status qr_arms_run(qr_arms *arms, uint32_t rounds, quire_error *error)
+{
+    reader  r = {.machine = arms->machine};
+    samples s = {.rounds = rounds};
+    s.turns   = calloc((size_t)arms->count * rounds, sizeof *s.turns);
+    s.values  = calloc(((size_t)arms->count + 1) * rounds, sizeof *s.values);
+    if (s.turns == NULL || s.values == NULL) {
+        free(s.turns), free(s.values);
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rounds of samples", rounds);
+    }
+    arms->read = reading_arm(&r);
+    for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++) run_round(arms, round, &s);
+    for (uint32_t i = 0; i < arms->count; i++)
+        summarize(&arms->arm[i], arms->read.bytes, s.turns + (size_t)i * rounds, &s);
+    summarize_reading(arms, &s);
+    free(s.turns), free(s.values);
     return QUIRE_OK;
 }
 
@@ -142,14 +272,13 @@ static json_t *number(double value, bool known) { return known ? json_real(value
 
 static json_t *arm_json(qr_arm *arm)
 {
-    json_t *json = json_pack("{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o}", "name", arm->name, "params",
-                             arm->params ? arm->params : json_object(), "seconds", arm->seconds, "bytes", arm->bytes,
-                             "flops", arm->flops, "gbs", arm->gbs, "gflops", number(arm->gflops, arm->flops > 0),
-                             "limit", number(arm->limit, arm->limit > 0), "limit_name", arm->limit_name, "limit_unit",
-                             arm->limit_name == NULL ? NULL
-                             : arm->limit_is_peak    ? "GFLOP/s"
-                                                     : "GB/s",
-                             "fraction", number(arm->fraction, arm->limit > 0));
+    const char *unit = arm->limit_name == NULL ? NULL : arm->limit_is_peak ? "GFLOP/s" : "GB/s";
+    json_t     *json = json_pack(
+            "{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o, s:o, s:i}", "name", arm->name, "params",
+        arm->params ? arm->params : json_object(), "seconds", arm->seconds, "bytes", arm->bytes, "flops", arm->flops,
+            "gbs", arm->gbs, "gflops", number(arm->gflops, arm->flops > 0), "limit", number(arm->limit, arm->limit > 0),
+            "limit_name", arm->limit_name, "limit_unit", unit, "fraction", number(arm->fraction, arm->limit > 0),
+            "read_gbs", number(arm->read_gbs, arm->read_gbs > 0), "turns", (int)arm->turns);
     if (arm->more != NULL) json_object_update(json, arm->more);
     json_decref(arm->more);
     arm->params = arm->more = NULL;
@@ -180,13 +309,14 @@ static void drop_json(const qr_arms *arms)
     }
 }
 
-static void report_json(const qr_arms *arms, const char *kernel, FILE *out)
+static void report_json(qr_arms *arms, const char *kernel, FILE *out)
 {
     json_t *list = json_array();
+    if (arms->read.seconds > 0) json_array_append_new(list, arm_json(&arms->read));
     for (uint32_t i = 0; i < arms->count; i++) json_array_append_new(list, arm_json(&arms->arm[i]));
     json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:o}", "schema", "quire.kernel/1", "kernel", kernel, "isa",
                             arms->machine->kernels->isa, "threads", (int)arms->machine->thread_count, "arms", list);
-    json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     fputc('\n', out);
     json_decref(all);
 }
@@ -194,10 +324,11 @@ static void report_json(const qr_arms *arms, const char *kernel, FILE *out)
 static void report_text(const qr_arms *arms, FILE *out)
 {
     fprintf(out, "%s, %u threads\n", arms->machine->kernels->isa, arms->machine->thread_count);
+    if (arms->read.seconds > 0) print_arm(&arms->read, out);
     for (uint32_t i = 0; i < arms->count; i++) print_arm(&arms->arm[i], out);
 }
 
-quire_status qr_arms_report(const qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error)
+quire_status qr_arms_report(qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error)
 {
     if (as_json)
         report_json(arms, kernel, out);
@@ -208,21 +339,6 @@ quire_status qr_arms_report(const qr_arms *arms, const char *kernel, bool as_jso
 }
 
 /* ---- arms that every benchmark has ------------------------------------------------------------------------------ */
-
-static void read_part(void *context, uint32_t thread, uint32_t thread_count)
-{
-    qr_reader   *reader = context;
-    const size_t steps = reader->bytes / QR_READ_STEP, first = steps * thread / thread_count;
-    const size_t last = steps * (thread + 1) / thread_count;
-    reader->sink[thread] += qr_limits_read(reader->from + first * QR_READ_STEP, (last - first) * QR_READ_STEP);
-}
-
-void qr_arm_read(qr_arm *arm, const char *name, qr_reader *reader, const void *from, size_t bytes)
-{
-    *reader = (qr_reader){.from = from, .bytes = bytes / QR_READ_STEP * QR_READ_STEP};
-    *arm    = (qr_arm){.run = read_part, .context = reader, .bytes = (double)reader->bytes};
-    snprintf(arm->name, sizeof arm->name, "%s", name);
-}
 
 static void multiply_part(void *context, uint32_t thread, uint32_t thread_count)
 {

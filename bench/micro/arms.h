@@ -1,8 +1,9 @@
 /* What the micro-benchmarks of kernels share: a team as the engine's, arms that take turns, medians, one report.
  *
  * All arms of a run are timed once in every round, in an order that alternates from round to round, each by all
- * threads between two barriers. A disturbance therefore meets all of them, and ratios between arms carry over to other
- * days where their numbers do not. */
+ * threads between two barriers. Before and after each turn a quarter of a memory of its own is read, in rotation: the
+ * bandwidth R of that moment. On a shared machine R can double within a second, so an arm is compared with its own
+ * neighbours, and a turn counts only if those two agree within 10 % (unless too few do). */
 #ifndef QR_ARMS_H
 #define QR_ARMS_H
 
@@ -18,6 +19,8 @@ typedef struct qr_machine {
     uint32_t          thread_count;
     const qr_kernels *kernels;
     uint64_t          l2_bytes, l3_bytes; /* of one core, of all together; guessed where unknown */
+    qr_mapping       *memory; /* [thread_count] what R reads: each thread its own part, together eight times l3_bytes */
+    float            *sink;   /* [thread_count] makes what is read needed */
     qr_log            log;
     qr_bind_options   bind;
 } qr_machine;
@@ -37,8 +40,10 @@ typedef struct qr_arm {
     void  *context;
     double bytes, flops; /* of one pass of all threads */
 
-    double seconds; /* median of a pass; set by qr_arms_run */
-    double gbs, gflops;
+    double   seconds; /* median of a pass; set by qr_arms_run */
+    double   gbs, gflops;
+    double   read_gbs; /* R at its turns: gbs / read_gbs is the median of the ratios turn by turn */
+    uint32_t turns;    /* that count */
 
     /* What it is measured against, set by the benchmark after the run: a rate in GB/s, or in GFLOP/s where
      * `limit_of` is QR_LIMIT_PEAK; 0 = nothing. */
@@ -54,10 +59,14 @@ typedef struct qr_arms {
     const qr_machine *machine;
     qr_arm           *arm; /* [count], the caller's */
     uint32_t          count;
+    qr_arm            read; /* R, all turns; set by qr_arms_run */
 } qr_arms;
 
-/* Times `rounds` passes of each arm after two untimed ones. */
-quire_status qr_arms_run(const qr_arms *arms, uint32_t rounds, quire_error *error);
+/* Times `rounds` passes of each arm after two that do not count. */
+quire_status qr_arms_run(qr_arms *arms, uint32_t rounds, quire_error *error);
+
+/* Sorts values[count]; count >= 1. */
+double qr_median(double *values, uint32_t count);
 
 /* States the limit of an arm that has run; `is_peak`: GFLOP/s instead of GB/s. */
 void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak);
@@ -65,20 +74,12 @@ void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak);
 /* Adds a field to the arm's JSON. */
 void qr_arm_note(qr_arm *arm, const char *key, double value);
 
-/* Every arm as a line of text, or all as one JSON document {"schema": "quire.kernel/1", "kernel", "isa", "threads",
- * "arms": [{"name", "params", "seconds", "bytes", "flops", "gbs", "gflops", "limit", "limit_name", "fraction", ...}]}.
- * Frees params and more. ERR_IO where `out` refuses. */
-quire_status qr_arms_report(const qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error);
+/* R and every arm as a line of text, or all as one JSON document {"schema": "quire.kernel/1", "kernel", "isa",
+ * "threads", "arms": [{"name", "params", "seconds", "bytes", "flops", "gbs", "gflops", "limit", "limit_name",
+ * "fraction", ...}]}. Frees params and more. ERR_IO where `out` refuses. */
+quire_status qr_arms_report(qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error);
 
 /* ---- arms that every benchmark has ---- */
-
-/* Reads memory as the limit R does, dealt evenly to the threads. */
-typedef struct qr_reader {
-    const char *from;
-    size_t      bytes;
-    float       sink[QR_MAX_THREADS];
-} qr_reader;
-void qr_arm_read(qr_arm *arm, const char *name, qr_reader *reader, const void *from, size_t bytes);
 
 /* Multiplies in registers as the limit P does. */
 typedef struct qr_multiplier {

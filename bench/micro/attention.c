@@ -55,8 +55,7 @@ struct bench {
     qr_rows           out;
     attention_arm    *attention; /* [attention_count], the attention arms of `arms` in order */
     qr_arm           *arms;
-    uint32_t          attention_count, arm_count, read_arm, peak_arm[DTYPES];
-    qr_reader         reader;
+    uint32_t          attention_count, arm_count, peak_arm[DTYPES];
     qr_multiplier     multiplier[DTYPES];
 };
 
@@ -379,7 +378,7 @@ static quire_status create_arm(bench *b, const variant *v, quire_error *error)
 /* In memory, and where reading bounds it the same in cache right after it. */
 static quire_status create_pair(bench *b, variant v, quire_error *error)
 {
-    if (b->attention_count + 2 > QR_ARMS_MAX - 2 - DTYPES)
+    if (b->attention_count + 2 > QR_ARMS_MAX - DTYPES)
         return qr_fail(error, QUIRE_ERR_INVALID, "more than %d combinations of the lists", (QR_ARMS_MAX - 5) / 2);
     QR_TRY(create_arm(b, &v, error));
     if (v.rows > FEW_ROWS) return QUIRE_OK;
@@ -403,30 +402,18 @@ static quire_status create_attention_arms(bench *b, quire_error *error)
     return QUIRE_OK;
 }
 
-/* R over the largest of the caches that are measured, and P of each dtype. */
-static void create_limit_arms(bench *b)
+static void create_peak_arms(bench *b)
 {
-    const qr_kv_memory *largest = NULL;
     for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
         if (!measures(b, dtype)) continue;
-        if (largest == NULL || b->kv[dtype].block_bytes > largest->block_bytes) largest = &b->kv[dtype];
         char name[32];
         snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
         b->peak_arm[dtype] = b->arm_count;
         qr_arm_multiply(&b->arms[b->arm_count++], name, &b->multiplier[dtype], b->machine, dtype);
     }
-    b->read_arm = b->arm_count;
-    qr_arm_read(&b->arms[b->arm_count++], "R, plain read of the keys and values", &b->reader,
-                qr_kv_memory_plane(largest, 0), (size_t)b->block_count * largest->block_bytes);
 }
 
 /* ---- results ---------------------------------------------------------------------------------------------------- */
-
-static int compare_doubles(const void *left, const void *right)
-{
-    const double a = *(const double *)left, c = *(const double *)right;
-    return (a > c) - (a < c);
-}
 
 static double tokens_per_second(const bench *b, const qr_arm *arm)
 {
@@ -451,7 +438,7 @@ static void state_limit(bench *b, uint32_t index)
 {
     const variant *v    = &b->attention[index].variant;
     qr_arm        *arm  = &b->arms[index];
-    const double   read = b->arms[b->read_arm].gbs, peak = b->arms[b->peak_arm[v->dtype]].gflops;
+    const double   read = arm->read_gbs, peak = b->arms[b->peak_arm[v->dtype]].gflops;
     qr_arm_note(arm, "fraction_of_read", arm->gbs / read);
     qr_arm_note(arm, "fraction_of_peak", arm->gflops / peak);
     if (v->rows > FEW_ROWS || v->in_cache) {
@@ -472,8 +459,7 @@ static void state_results(bench *b, uint32_t index)
     const qr_arm  *twin = bf16_twin(b, &a->variant);
     state_limit(b, index);
     a->imbalance[a->passes++] = imbalance_of(a);
-    qsort(a->imbalance, a->passes, sizeof *a->imbalance, compare_doubles);
-    const double imbalance = a->imbalance[a->passes / 2];
+    const double imbalance    = qr_median(a->imbalance, a->passes);
     qr_arm_note(arm, "imbalance", imbalance);
     qr_arm_note(arm, "kv_tokens_per_second", tokens_per_second(b, arm));
     if (twin != NULL && twin != arm) qr_arm_note(arm, "times_bf16", twin->seconds / arm->seconds);
@@ -509,14 +495,14 @@ static quire_status create(bench *b, quire_error *error)
     b->arms      = calloc(QR_ARMS_MAX, sizeof *b->arms);
     if (b->attention == NULL || b->arms == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "arms");
     QR_TRY(create_attention_arms(b, error));
-    create_limit_arms(b);
+    create_peak_arms(b);
     return QUIRE_OK;
 }
 
 static quire_status run(bench *b, FILE *out, quire_error *error)
 {
     QR_TRY(create(b, error));
-    const qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
+    qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
     QR_TRY(qr_arms_run(&arms, b->options.rounds, error));
     for (uint32_t i = 0; i < b->attention_count; i++) state_results(b, i);
     return qr_arms_report(&arms, "attention", b->options.json, out, error);

@@ -62,7 +62,7 @@ static quire_status measure_peaks(bench *b, uint32_t rounds, quire_error *error)
             arm->params = json_pack("{s:s, s:s}", "isa", tables[t]->isa, "dtype", qr_dtype_name(dtype));
         }
     }
-    const qr_arms peaks = {.machine = &b->machine, .arm = b->arms + first, .count = b->count - first};
+    qr_arms peaks = {.machine = &b->machine, .arm = b->arms + first, .count = b->count - first};
     return qr_arms_run(&peaks, rounds, error);
 }
 
@@ -75,7 +75,7 @@ static quire_status run(bench *b, const qr_micro_options *options, FILE *out, qu
     add_reading(b, &limits);
     QR_TRY(measure_peaks(b, options->rounds ? options->rounds : 15, error));
     add_barrier(b, &limits);
-    const qr_arms all = {.machine = &b->machine, .arm = b->arms, .count = b->count};
+    qr_arms all = {.machine = &b->machine, .arm = b->arms, .count = b->count};
     return qr_arms_report(&all, "limits", options->json, out, error);
 }
 

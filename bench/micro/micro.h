@@ -28,16 +28,12 @@ typedef struct qr_micro_options {
     uint32_t      shortest, longest; /* ragged: lengths drawn between these; 0 = all `context` */
     /* projection, rowwise */
     uint32_t k, columns;
-    bool     gated;
 } qr_micro_options;
 
 /* Each returns 0, or after a message on stderr 1, or 2 where an option cannot be. */
 int qr_micro_attention(const qr_micro_options *options, FILE *out);
+int qr_micro_projection(const qr_micro_options *options, FILE *out);
 int qr_micro_limits(const qr_micro_options *options, FILE *out);
-
-/* Rows from 1 to 256 times one core's shard of a small model, every dtype, against a plain read (R), a register loop
- * (P) and oneDNN. `isa` caps the kernels (NULL: none). 0, or 1 after a message on stderr. */
-int qr_micro_projection(const char *isa, unsigned rounds, FILE *out);
 
 /* Plan, commit and submit of the scheduler with a model that takes no time, for several loads, `steps` steps each. */
 int qr_micro_scheduler(unsigned steps, FILE *out);

@@ -1,259 +1,358 @@
-/* How far projections are from the speed of a plain read (few rows) and of multiplication (many rows). All arms take
- * turns in every round and the best round of each counts, so that a busy neighbour hits all of them. */
-#include "bench/micro/micro.h"
-
-#include <immintrin.h>
+/* Rows times packed weights: how far from the speed of a plain read (few rows) and of multiplication (many), for the
+ * path that an engine chooses and for oneDNN alone. Each matrix exists so often that all copies together are beyond the
+ * caches; a pass of few rows goes through all of them, with a barrier after each as between the stages of a step. */
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "bench/micro/arms.h"
 #include "kernels/projection.h"
 
-enum { K = 2048, COLUMNS = 2816, ROWS_MAX = 256, COPIES_MAX = 24, ROW_COUNTS = 12, ARMS = 2, SET_BYTES = 96 << 20 };
+enum {
+    COPIES_MAX = 64,
+    PATHS      = 2,
+    DTYPES     = 3,
+    CACHES     = 8,  /* times the last-level cache: all copies together */
+    FEW_ROWS   = 16, /* up to here a pass goes through all copies, beyond through proportionally fewer */
+    TABLE      = 1 << 20,
+};
 
-static const uint32_t row_counts[ROW_COUNTS] = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256};
+typedef struct bench bench;
 
-/* Copies of one matrix, together larger than the caches. */
-typedef struct arm {
-    const char            *name;
+/* The copies of one matrix, packed for one path. */
+typedef struct matrix_set {
+    bench                 *bench;
+    qr_dtype               dtype;
+    quire_small_m          path;
     qr_projection_context *context;
     qr_projection         *projections[COPIES_MAX];
-    char                  *memory; /* the packed copies, one after the other */
-    size_t                 bytes;  /* of one copy */
     uint32_t               copies, next;
-    double                 best[ROW_COUNTS]; /* seconds */
-} arm;
+    qr_mapping             memory[QR_MAX_THREADS]; /* each thread's shards, one after the other */
+    quire_status           statuses[QR_MAX_THREADS];
+    quire_error            errors[QR_MAX_THREADS];
+} matrix_set;
 
-/* The thread's own time: on a shared machine the clock on the wall measures the neighbours. */
-static uint64_t thread_ns(void)
+/* One number of rows. */
+typedef struct projection_arm {
+    matrix_set *set;
+    uint32_t    rows, products; /* of one pass */
+} projection_arm;
+
+struct bench {
+    const qr_machine *machine;
+    qr_micro_options  options; /* defaults filled in */
+    uint32_t          most_rows;
+    float            *weights; /* [TABLE + k] random numbers */
+    qr_rows           x[DTYPES], y;
+    matrix_set       *sets; /* [DTYPES][PATHS] */
+    projection_arm   *projection;
+    qr_arm           *arms;
+    uint32_t          projection_count, arm_count, peak_arm[DTYPES];
+    qr_multiplier     multiplier[DTYPES];
+};
+
+/* ---- weights ---------------------------------------------------------------------------------------------------- */
+
+static quire_status read_columns(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static double seconds_since(uint64_t start_ns) { return (double)(thread_ns() - start_ns) * 1e-9; }
-
-static quire_status random_columns(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
-{
-    (void)context, (void)error;
-    for (uint64_t i = 0; i < (uint64_t)count * K; i++)
-        out[i] = (float)(qr_mix64(first * (uint64_t)K + i) >> 40) * 0x1p-24f;
+    const bench   *b = context;
+    const uint32_t k = b->options.k;
+    (void)error;
+    for (uint32_t c = 0; c < count; c++)
+        memcpy(out + (size_t)c * k, b->weights + qr_mix64(first + c) % TABLE, k * sizeof *out);
     return QUIRE_OK;
 }
 
-static quire_status arm_fill(arm *a, qr_dtype dtype, quire_error *error)
+static quire_status pack_copies(matrix_set *set, uint32_t thread, quire_error *error)
 {
-    const qr_projection_shape shape  = {.k = K, .columns = COLUMNS, .dtype = dtype, .name = "micro"};
-    const qr_weight_source    source = {.read = random_columns, .columns = COLUMNS};
-    for (uint32_t i = 0; i < a->copies || i == 0; i++) {
-        QR_TRY(qr_projection_create(a->context, &shape, &a->projections[i], error));
-        if (i == 0) {
-            a->bytes  = qr_projection_shard_bytes(a->projections[0], 0);
-            a->copies = (uint32_t)(SET_BYTES / a->bytes) + 1;
-            a->copies = a->copies < COPIES_MAX ? a->copies : COPIES_MAX;
-            a->memory = qr_allocate(NULL, a->bytes * a->copies, 4096);
-            if (a->memory == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "the packed weights");
-        }
-        QR_TRY(qr_projection_pack(a->projections[i], 0, a->memory + i * a->bytes, &source, 1, error));
-        QR_TRY(qr_projection_finish(a->projections[i], error));
+    const qr_weight_source source = {
+        .read = read_columns, .context = set->bench, .columns = set->bench->options.columns};
+    char *at = set->memory[thread].base;
+    for (uint32_t i = 0; i < set->copies; i++) {
+        const size_t bytes = qr_projection_shard_bytes(set->projections[i], thread);
+        if (bytes > 0) QR_TRY(qr_projection_pack(set->projections[i], thread, at, &source, 1, error));
+        at += bytes;
     }
     return QUIRE_OK;
 }
 
-static quire_status arm_create(arm *a, const qr_kernels *kernels, qr_dtype dtype, quire_small_m small_m,
-                               quire_error *error)
+static void pack_on_thread(void *context, uint32_t thread, uint32_t thread_count)
 {
-    const qr_projection_context_options options = {
-        .kernels = kernels, .thread_count = 1, .max_rows = ROWS_MAX, .small_m = small_m, .batch_invariant = true};
-    QR_TRY(qr_projection_context_create(&options, &a->context, error));
-    QR_TRY(arm_fill(a, dtype, error));
-    a->name = qr_projection_implementation(a->context);
-    for (int i = 0; i < ROW_COUNTS; i++) a->best[i] = 1e9;
+    matrix_set *set = context;
+    (void)thread_count;
+    set->statuses[thread] = pack_copies(set, thread, &set->errors[thread]);
+}
+
+static quire_status map_shards(matrix_set *set, quire_error *error)
+{
+    const qr_machine   *machine   = set->bench->machine;
+    const qr_placement *placement = qr_team_placement(machine->team);
+    for (uint32_t t = 0; t < machine->thread_count; t++) {
+        const size_t bytes = set->copies * qr_projection_shard_bytes(set->projections[0], t);
+        if (bytes == 0) continue;
+        QR_TRY(qr_mapping_create(bytes, &machine->bind, "packed weights", &set->memory[t], error));
+        QR_TRY(qr_mapping_bind(&set->memory[t], 0, bytes, placement->node_os[placement->node[t]], placement->node_count,
+                               &machine->bind, error));
+    }
     return QUIRE_OK;
 }
 
-static void arm_destroy(arm *a)
+static quire_status pack(matrix_set *set, quire_error *error)
 {
-    for (uint32_t i = 0; i < a->copies; i++) qr_projection_destroy(a->projections[i]);
-    qr_projection_context_destroy(a->context);
-    qr_deallocate(NULL, a->memory, a->bytes * a->copies);
-}
-
-/* ---- what to compare with ---- */
-
-static uint64_t read_all(const char *from, size_t bytes)
-{
-    uint64_t sum[8] = {0};
-    for (size_t i = 0; i + 64 <= bytes; i += 64)
-        for (int j = 0; j < 8; j++) {
-            uint64_t word;
-            memcpy(&word, from + i + 8 * j, sizeof word);
-            sum[j] += word;
+    const qr_machine *machine = set->bench->machine;
+    QR_TRY(map_shards(set, error));
+    qr_team_run(machine->team, pack_on_thread, set);
+    for (uint32_t t = 0; t < machine->thread_count; t++)
+        if (set->statuses[t] != QUIRE_OK) {
+            *error = set->errors[t];
+            return set->statuses[t];
         }
-    return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+    for (uint32_t i = 0; i < set->copies; i++) QR_TRY(qr_projection_finish(set->projections[i], error));
+    return QUIRE_OK;
 }
 
-enum { PEAK_STEPS = 100000, PEAK_CHAINS = 12 };
-
-/* PEAK_STEPS multiply-adds of each of twelve chains: enough to hide their latency. */
-#define PEAK_LOOP(vector, fma, set)                                                                                    \
-    vector       sum[PEAK_CHAINS];                                                                                     \
-    const vector half                                                     = set(0.5f);                                 \
-    _Pragma("GCC unroll 12") for (int j = 0; j < PEAK_CHAINS; j++) sum[j] = half;                                      \
-    for (int i = 0; i < PEAK_STEPS; i++) {                                                                             \
-        _Pragma("GCC unroll 12") for (int j = 0; j < PEAK_CHAINS; j++)                                                 \
-        {                                                                                                              \
-            sum[j] = fma(sum[j], half, half);                                                                          \
-            __asm__ volatile("" : "+x"(sum[j]));                                                                       \
-        }                                                                                                              \
+static quire_status create_copies(matrix_set *set, quire_error *error)
+{
+    const bench              *b     = set->bench;
+    const qr_projection_shape shape = {
+        .k = b->options.k, .columns = b->options.columns, .dtype = set->dtype, .name = "micro"};
+    for (set->copies = 0; set->copies < COPIES_MAX; set->copies++) {
+        const uint64_t bytes = set->copies > 0 ? qr_projection_bytes(set->projections[0]) : 0;
+        if (set->copies > 0 && set->copies * bytes >= CACHES * b->machine->l3_bytes) break;
+        QR_TRY(qr_projection_create(set->context, &shape, &set->projections[set->copies], error));
     }
-
-__attribute__((target("avx2,fma"))) static void multiply_avx2(void)
-{
-    PEAK_LOOP(__m256, _mm256_fmadd_ps, _mm256_set1_ps)
+    return QUIRE_OK;
 }
 
-__attribute__((target("avx512f"))) static void multiply_avx512(void)
+static quire_status create_set(bench *b, qr_dtype dtype, quire_small_m path, matrix_set *set, quire_error *error)
 {
-    PEAK_LOOP(__m512, _mm512_fmadd_ps, _mm512_set1_ps)
+    set->bench                                  = b;
+    set->dtype                                  = dtype;
+    set->path                                   = path;
+    const qr_projection_context_options options = {.kernels         = b->machine->kernels,
+                                                   .isa_cap         = b->options.isa,
+                                                   .thread_count    = b->machine->thread_count,
+                                                   .max_rows        = b->most_rows,
+                                                   .small_m         = path,
+                                                   .batch_invariant = true};
+    QR_TRY(qr_projection_context_create(&options, &set->context, error));
+    QR_TRY(create_copies(set, error));
+    return pack(set, error);
 }
 
-/* Flops per second of a register-only loop in f32; 0 for the scalar table, whose arithmetic is the compiler's. */
-static double measure_peak(const qr_kernels *kernels)
+static void destroy_set(matrix_set *set)
 {
-    const bool wide = strncmp(kernels->isa, "avx512", 6) == 0;
-    if (!wide && strcmp(kernels->isa, "avx2") != 0) return 0;
-    const uint64_t start = thread_ns();
-    if (wide)
-        multiply_avx512();
+    for (uint32_t i = 0; i < set->copies; i++) qr_projection_destroy(set->projections[i]);
+    qr_projection_context_destroy(set->context);
+    for (uint32_t t = 0; t < QR_MAX_THREADS; t++)
+        if (set->memory[t].base != NULL) qr_mapping_destroy(&set->memory[t]);
+}
+
+/* Where oneDNN has no product for a dtype, the path of its own is the engine's again. */
+static bool is_onednn(const matrix_set *set)
+{
+    return set->context != NULL && strncmp(qr_projection_implementation(set->context), "own", 3) != 0;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
+
+static quire_status create_rows(const bench *b, qr_dtype dtype, uint32_t dim, qr_rows *rows, quire_error *error)
+{
+    *rows        = (qr_rows){.dtype = dtype, .dim = dim, .stride = qr_round_up_u32(dim, 64)};
+    rows->data   = qr_allocate(NULL, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(dtype), 64);
+    rows->scales = qr_allocate(NULL, b->most_rows * sizeof(float), 64);
+    return rows->data && rows->scales ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rows", b->most_rows);
+}
+
+static void destroy_rows(const bench *b, qr_rows *rows)
+{
+    qr_deallocate(NULL, rows->data, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype));
+    qr_deallocate(NULL, rows->scales, b->most_rows * sizeof(float));
+}
+
+static quire_status create_inputs(bench *b, quire_error *error)
+{
+    b->weights = qr_allocate(NULL, (TABLE + (size_t)b->options.k) * sizeof *b->weights, 64);
+    if (b->weights == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "weights");
+    for (size_t i = 0; i < TABLE + (size_t)b->options.k; i++) b->weights[i] = (float)(qr_random_uniform(1, 0, i) - 0.5);
+    for (uint32_t i = 0; i < b->options.dtypes.count; i++) {
+        qr_rows *x = &b->x[b->options.dtypes.values[i]];
+        if (x->data != NULL) continue;
+        QR_TRY(create_rows(b, (qr_dtype)b->options.dtypes.values[i], b->options.k, x, error));
+        for (uint32_t r = 0; r < b->most_rows; r++)
+            b->machine->kernels->convert(x, r, b->weights + qr_mix64(r + 77) % TABLE);
+    }
+    return create_rows(b, QR_F32, b->options.columns, &b->y, error);
+}
+
+/* ---- arms ------------------------------------------------------------------------------------------------------- */
+
+static void move_on(void *context, uint32_t round)
+{
+    const projection_arm *arm = context;
+    (void)round;
+    arm->set->next = (arm->set->next + arm->products) % arm->set->copies;
+}
+
+static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
+{
+    const projection_arm   *arm = context;
+    const matrix_set       *set = arm->set;
+    const bench            *b   = set->bench;
+    const qr_projection_out out = {.to = b->y};
+    (void)thread_count;
+    for (uint32_t i = 0; i < arm->products; i++) {
+        qr_projection_run(set->projections[(set->next + i) % set->copies], thread, &b->x[set->dtype], arm->rows, &out);
+        if (i + 1 < arm->products) qr_team_barrier(b->machine->team, thread);
+    }
+}
+
+static void create_arm(bench *b, matrix_set *set, uint32_t rows)
+{
+    projection_arm *arm  = &b->projection[b->projection_count++];
+    *arm                 = (projection_arm){.set = set, .rows = rows};
+    arm->products        = qr_max_u32(1, rows <= FEW_ROWS ? set->copies : set->copies * FEW_ROWS / rows);
+    const double columns = b->options.columns, k = b->options.k;
+    qr_arm      *turn = &b->arms[b->arm_count++];
+    *turn             = (qr_arm){.prepare = move_on,
+                                 .run     = run_pass,
+                                 .context = arm,
+                                 .bytes   = (double)qr_projection_bytes(set->projections[0]) * arm->products,
+                                 .flops   = 2 * k * columns * rows * arm->products};
+    const char *path  = set->path == QUIRE_SMALL_M_ONEDNN ? "oneDNN" : "quire";
+    snprintf(turn->name, sizeof turn->name, "%s M = %u, %s", qr_dtype_name(set->dtype), rows, path);
+    turn->params = json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:i}", "dtype", qr_dtype_name(set->dtype), "m", (int)rows,
+                             "n", (int)b->options.columns, "k", (int)b->options.k, "path", path, "implementation",
+                             qr_projection_implementation(set->context), "products", (int)arm->products);
+}
+
+static matrix_set *set_of(const bench *b, qr_dtype dtype, int path) { return &b->sets[(int)dtype * PATHS + path]; }
+
+static quire_status create_sets(bench *b, quire_error *error)
+{
+    for (uint32_t d = 0; d < b->options.dtypes.count; d++) {
+        const qr_dtype dtype = (qr_dtype)b->options.dtypes.values[d];
+        if (set_of(b, dtype, 0)->context != NULL) continue;
+        QR_TRY(create_set(b, dtype, QUIRE_SMALL_M_AUTO, set_of(b, dtype, 0), error));
+        QR_TRY(create_set(b, dtype, QUIRE_SMALL_M_ONEDNN, set_of(b, dtype, 1), error));
+    }
+    return QUIRE_OK;
+}
+
+static void create_arms(bench *b)
+{
+    const qr_micro_options *o = &b->options;
+    for (uint32_t d = 0; d < o->dtypes.count; d++)
+        for (uint32_t r = 0; r < o->rows.count; r++)
+            for (int path = 0; path < PATHS; path++) {
+                matrix_set *set = set_of(b, (qr_dtype)o->dtypes.values[d], path);
+                if (path == 0 || is_onednn(set)) create_arm(b, set, (uint32_t)o->rows.values[r]);
+            }
+    for (uint32_t d = 0; d < o->dtypes.count; d++) {
+        const qr_dtype dtype = (qr_dtype)o->dtypes.values[d];
+        char           name[32];
+        snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
+        b->peak_arm[dtype] = b->arm_count;
+        qr_arm_multiply(&b->arms[b->arm_count++], name, &b->multiplier[dtype], b->machine, dtype);
+    }
+}
+
+/* ---- results ---------------------------------------------------------------------------------------------------- */
+
+/* Reading or multiplying, whichever takes longer, is the limit. */
+static void state_limit(bench *b, uint32_t index)
+{
+    const qr_dtype dtype = b->projection[index].set->dtype;
+    qr_arm        *arm   = &b->arms[index];
+    const double   read = arm->read_gbs, peak = b->arms[b->peak_arm[dtype]].gflops;
+    qr_arm_note(arm, "fraction_of_read", arm->gbs / read);
+    qr_arm_note(arm, "fraction_of_peak", arm->gflops / peak);
+    if (arm->bytes / read > arm->flops / peak)
+        qr_arm_limit(arm, read, "R", false);
     else
-        multiply_avx2();
-    return 2.0 * PEAK_STEPS * PEAK_CHAINS * (wide ? 16 : 8) / seconds_since(start);
+        qr_arm_limit(arm, peak, "P", true);
 }
 
-/* ---- the rounds ---- */
-
-typedef struct bench {
-    const qr_kernels *kernels;
-    qr_dtype          dtype;
-    arm               arms[ARMS];
-    uint32_t          arm_count;
-    qr_rows           x, y;       /* [ROWS_MAX] */
-    double            read, peak; /* best seconds of one copy; flops per second */
-    uint64_t          sink;       /* keeps the reads */
-} bench;
-
-static void run_arm(bench *b, arm *a, int count)
+static void compare_with_onednn(bench *b, uint32_t index)
 {
-    const qr_projection_out out   = {.to = b->y};
-    const uint64_t          start = thread_ns();
-    qr_projection_run(a->projections[a->next], 0, &b->x, row_counts[count], &out);
-    const double seconds = seconds_since(start);
-    if (seconds < a->best[count]) a->best[count] = seconds;
-    a->next = a->next + 1 < a->copies ? a->next + 1 : 0;
+    if (b->projection[index].set->path == QUIRE_SMALL_M_ONEDNN || index + 1 == b->projection_count ||
+        b->projection[index + 1].set->path != QUIRE_SMALL_M_ONEDNN)
+        return;
+    qr_arm      *arm   = &b->arms[index];
+    const double times = b->arms[index + 1].seconds / arm->seconds;
+    qr_arm_note(arm, "times_onednn", times);
+    snprintf(arm->note, sizeof arm->note, "%.2f x oneDNN", times);
 }
 
-static void run_round(bench *b)
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static void default_list(qr_micro_list *list, uint32_t count, const uint64_t *values)
 {
-    const double peak = measure_peak(b->kernels);
-    b->peak           = peak > b->peak ? peak : b->peak;
-    for (uint32_t i = 0; i < b->arms[0].copies; i++) {
-        const uint64_t start = thread_ns();
-        b->sink += read_all(b->arms[0].memory + i * b->arms[0].bytes, b->arms[0].bytes);
-        const double seconds = seconds_since(start);
-        if (seconds < b->read) b->read = seconds;
-    }
-    for (int count = 0; count < ROW_COUNTS; count++)
-        for (uint32_t i = 0; i < b->arm_count; i++) run_arm(b, &b->arms[i], count);
+    if (list->count > 0) return;
+    list->count = count;
+    memcpy(list->values, values, count * sizeof *values);
 }
 
-static void print_arm(const bench *b, const arm *a, int count, FILE *out)
+static quire_status set_defaults(bench *b, quire_error *error)
 {
-    const double flops = 2.0 * K * COLUMNS * row_counts[count];
-    fprintf(out, "  %5.2f R", b->read / a->best[count]);
-    if (b->peak > 0) fprintf(out, " %5.2f P", flops / a->best[count] / b->peak);
-}
-
-static void print(const bench *b, FILE *out)
-{
-    static const char names[][5] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
-    fprintf(out, "%s, k %d, %d columns, one thread: R %.1f GB/s, P %.0f GFLOP/s (f32)%s\n", names[b->dtype], K, COLUMNS,
-            (double)b->arms[0].bytes / b->read * 1e-9, b->peak * 1e-9, b->sink == 1 ? "." : "");
-    for (uint32_t i = 0; i < b->arm_count; i++)
-        fprintf(out, "  arm %u: %s%s\n", i, b->arms[i].name, i == 0 ? ", own kernel where chosen" : ", oneDNN alone");
-    for (int count = 0; count < ROW_COUNTS; count++) {
-        fprintf(out, "  M = %3u", row_counts[count]);
-        for (uint32_t i = 0; i < b->arm_count; i++) print_arm(b, &b->arms[i], count, out);
-        if (b->arm_count > 1) fprintf(out, "   %5.2fx", b->arms[1].best[count] / b->arms[0].best[count]);
-        fprintf(out, "\n");
-    }
-}
-
-static quire_status rows_create(qr_rows *rows, qr_dtype dtype, uint32_t dim, quire_error *error)
-{
-    *rows        = (qr_rows){.dtype = dtype, .dim = dim, .stride = dim};
-    rows->data   = qr_allocate(NULL, (size_t)ROWS_MAX * dim * qr_dtype_bytes(dtype), 64);
-    rows->scales = qr_allocate(NULL, ROWS_MAX * sizeof(float), 64);
-    return rows->data && rows->scales ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "rows");
-}
-
-static void rows_destroy(qr_rows *rows)
-{
-    qr_deallocate(NULL, rows->data, (size_t)ROWS_MAX * rows->dim * qr_dtype_bytes(rows->dtype));
-    qr_deallocate(NULL, rows->scales, ROWS_MAX * sizeof(float));
-}
-
-static quire_status fill_x(bench *b, quire_error *error)
-{
-    float *row = qr_allocate(NULL, K * sizeof *row, 64);
-    if (row == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "a row");
-    for (uint32_t r = 0; r < ROWS_MAX; r++) {
-        for (uint32_t i = 0; i < K; i++) row[i] = (float)(qr_random_uniform(1, r, i) - 0.5);
-        b->kernels->convert(&b->x, r, row);
-    }
-    qr_deallocate(NULL, row, K * sizeof *row);
+    qr_micro_options *o = &b->options;
+    if (o->k == 0) o->k = 2048;
+    if (o->columns == 0) o->columns = 2816 * b->machine->thread_count;
+    if (o->rounds == 0) o->rounds = 15;
+    default_list(&o->dtypes, 3, (uint64_t[]){QR_BF16, QR_INT8, QR_F32});
+    default_list(&o->rows, 9, (uint64_t[]){1, 2, 4, 6, 8, 12, 16, 64, 512});
+    for (uint32_t i = 0; i < o->rows.count; i++) b->most_rows = qr_max_u32(b->most_rows, (uint32_t)o->rows.values[i]);
+    if (b->most_rows > 65536) return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u: more than 65536", b->most_rows);
     return QUIRE_OK;
 }
 
-/* The second arm only where oneDNN is something else than the first. */
-static quire_status prepare(bench *b, quire_error *error)
+static void destroy(bench *b)
 {
-    QR_TRY(rows_create(&b->x, b->dtype, K, error));
-    QR_TRY(rows_create(&b->y, QR_F32, COLUMNS, error));
-    QR_TRY(fill_x(b, error));
-    QR_TRY(arm_create(&b->arms[0], b->kernels, b->dtype, QUIRE_SMALL_M_AUTO, error));
-    QR_TRY(arm_create(&b->arms[1], b->kernels, b->dtype, QUIRE_SMALL_M_ONEDNN, error));
-    b->arm_count = strncmp(b->arms[1].name, "own", 3) == 0 ? 1 : 2;
+    for (int i = 0; b->sets != NULL && i < DTYPES * PATHS; i++) destroy_set(&b->sets[i]);
+    for (int d = 0; d < DTYPES; d++) destroy_rows(b, &b->x[d]);
+    destroy_rows(b, &b->y);
+    qr_deallocate(NULL, b->weights, (TABLE + (size_t)b->options.k) * sizeof *b->weights);
+    free(b->sets), free(b->projection), free(b->arms);
+}
+
+static quire_status create(bench *b, quire_error *error)
+{
+    QR_TRY(set_defaults(b, error));
+    b->sets       = calloc(DTYPES * PATHS, sizeof *b->sets);
+    b->projection = calloc(QR_ARMS_MAX, sizeof *b->projection);
+    b->arms       = calloc(QR_ARMS_MAX, sizeof *b->arms);
+    if (b->sets == NULL || b->projection == NULL || b->arms == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "arms");
+    QR_TRY(create_inputs(b, error));
+    QR_TRY(create_sets(b, error));
+    create_arms(b);
     return QUIRE_OK;
 }
 
-static quire_status run(bench *b, unsigned rounds, FILE *out, quire_error *error)
+static quire_status run(bench *b, FILE *out, quire_error *error)
 {
-    b->read             = 1e9;
-    quire_status status = prepare(b, error);
-    for (unsigned i = 0; i < rounds && status == QUIRE_OK; i++) run_round(b);
-    if (status == QUIRE_OK) print(b, out);
-    for (int i = 0; i < ARMS; i++) arm_destroy(&b->arms[i]);
-    rows_destroy(&b->x), rows_destroy(&b->y);
-    return status;
+    QR_TRY(create(b, error));
+    qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
+    QR_TRY(qr_arms_run(&arms, b->options.rounds, error));
+    for (uint32_t i = 0; i < b->projection_count; i++) {
+        state_limit(b, i);
+        compare_with_onednn(b, i);
+    }
+    return qr_arms_report(&arms, "projection", b->options.json, out, error);
 }
 
-int qr_micro_projection(const char *isa, unsigned rounds, FILE *out)
+int qr_micro_projection(const qr_micro_options *options, FILE *out)
 {
-    const qr_kernels *kernels = qr_kernels_select(isa);
-    if (kernels == NULL) {
-        fprintf(stderr, "quire kernel: unknown instruction set %s\n", isa);
-        return 1;
+    quire_error  error = {0};
+    qr_machine   machine;
+    quire_status status = qr_machine_create(options, &machine, &error);
+    if (status == QUIRE_OK) {
+        bench b = {.machine = &machine, .options = *options};
+        status  = run(&b, out, &error);
+        destroy(&b);
+        qr_machine_destroy(&machine);
     }
-    for (int dtype = QR_F32; dtype <= QR_INT8; dtype++) {
-        quire_error error = {0};
-        bench       b     = {.kernels = kernels, .dtype = (qr_dtype)dtype};
-        if (run(&b, rounds, out, &error) == QUIRE_OK) continue;
-        fprintf(stderr, "quire kernel: %s\n", error.message);
-        return 1;
-    }
-    return 0;
+    return qr_micro_status(status, &error);
 }

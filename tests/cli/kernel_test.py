@@ -24,6 +24,13 @@ def arms(*arguments):
     return document["arms"]
 
 
+def first(*arguments):
+    """The first arm behind R."""
+    found = arms(*arguments)
+    assert found[0]["name"].startswith("R"), found[0]
+    return found[1]
+
+
 class Json(unittest.TestCase):
     def check(self, arm):
         self.assertLessEqual(FIELDS, set(arm))
@@ -55,21 +62,33 @@ class Json(unittest.TestCase):
         self.assertEqual(len([a for a in found if a["name"].startswith(("bf16", "int8"))]), 2 * 2 * 2 * 2)
 
     def test_attention_counts_visible_keys(self):
-        arm = arms("attention", "--kv-heads", "2", "--q-heads", "8", "--dtype", "bf16", "--context", "300",
-                   "--sequences", "3", "--head-dim", "64")[0]
+        arm = first("attention", "--kv-heads", "2", "--q-heads", "8", "--dtype", "bf16", "--context", "300",
+                   "--sequences", "3", "--head-dim", "64")
         self.assertEqual(arm["bytes"], 3 * 300 * 2 * 2 * 64 * 2)
         self.assertEqual(arm["flops"], 3 * 300 * 8 * 4 * 64)
 
     def test_attention_of_many_rows_is_measured_against_multiplication(self):
-        arm = arms("attention", "--kv-heads", "1", "--q-heads", "2", "--dtype", "bf16", "--rows", "64")[0]
+        arm = first("attention", "--kv-heads", "1", "--q-heads", "2", "--dtype", "bf16", "--rows", "64")
         self.assertEqual(arm["limit_name"], "P")
         self.assertEqual(arm["flops"], 64 * 65 // 2 * 2 * 4 * 128)
 
     def test_ragged_lengths_lie_in_their_range(self):
-        arm = arms("attention", "--kv-heads", "1", "--q-heads", "1", "--dtype", "bf16", "--lengths", "32:512")[0]
+        arm = first("attention", "--kv-heads", "1", "--q-heads", "1", "--dtype", "bf16", "--lengths", "32:512")
         self.assertLessEqual(arm["params"]["longest"], 512)
         self.assertGreaterEqual(arm["imbalance"], 1)
         self.assertLess(arm["bytes"], 32 * 512 * 2 * 128 * 2)
+
+
+    def test_projection_counts_weights_and_products(self):
+        found = arms("projection", "--k", "256", "--n", "640", "--rows", "1,32", "--dtype", "f32")
+        for arm in found:
+            self.check(arm)
+        own = [a for a in found if a["params"].get("path") == "quire"]
+        self.assertEqual([a["params"]["m"] for a in own], [1, 32])
+        for arm in own:
+            self.assertEqual(arm["bytes"], arm["params"]["products"] * 256 * 640 * 4)
+            self.assertEqual(arm["flops"], arm["params"]["products"] * 2 * 256 * 640 * arm["params"]["m"])
+        self.assertEqual(own[0]["params"]["products"], 2 * own[1]["params"]["products"])
 
 
 class Refusals(unittest.TestCase):
@@ -82,6 +101,7 @@ class Refusals(unittest.TestCase):
     def test_wrong_parameters_are_named(self):
         self.refused("nonsense", "nonsense")
         self.refused("--rows", "attention", "--rows", "0")
+        self.refused("--n", "projection", "--n", "0")
         self.refused("--dtype", "attention", "--dtype", "fp8")
         self.refused("--q-heads 3", "attention", "--kv-heads", "2", "--q-heads", "3")
         self.refused("--run-length", "attention", "--run-length", "4K")
