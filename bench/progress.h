@@ -9,16 +9,21 @@
 typedef struct qr_progress {
     enum { QR_PROGRESS_NONE, QR_PROGRESS_TTY, QR_PROGRESS_PLAIN, QR_PROGRESS_JSONL } mode;
     uint32_t repetition;
-    int64_t  shown_ns; /* when the last line was shown */
-    uint64_t tokens;   /* output tokens at that time */
-    double   rate;     /* tokens per second, smoothed */
+    int64_t  shown_ns, shown_wall_ns; /* when the last line was shown, on the run's clock and on the wall's */
+    uint64_t tokens;                  /* output tokens at that time */
+    double   rate;                    /* tokens per second, smoothed */
 } qr_progress;
 
 void qr_progress_init(qr_progress *progress, const quire_config *config, uint32_t repetition);
 
-/* Shows a line if it is time for one. `total` UINT32_MAX: unknown. */
-void qr_progress_show(qr_progress *progress, const quire_engine *engine, int64_t now_ns, uint32_t done, uint32_t total,
-                      bool warm);
+typedef struct qr_progress_state {
+    int64_t  now_ns, wall_ns; /* from the start of the run, on its clock and on the wall's */
+    uint32_t done, total;     /* requests; total UINT32_MAX: unknown */
+    bool     warm, is_virtual;
+} qr_progress_state;
+
+bool qr_progress_is_due(const qr_progress *progress, int64_t wall_ns);
+void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_progress_state *state);
 void qr_progress_end(qr_progress *progress);
 
 #endif

@@ -33,6 +33,8 @@ typedef struct qr_result {
     qr_check            checks[QR_MAX_CHECKS];
     uint32_t            check_count;
     bool                partial;
+    bool                is_virtual;               /* times are those of a cost model */
+    qr_cost_report      cost;                     /* virtual clock */
     const char         *requests_log, *steps_log; /* written beside the result, or NULL */
 } qr_result;
 

@@ -256,6 +256,23 @@ bool qr_config_hash(const quire_config *config, char hash_out[32])
     return text != NULL;
 }
 
+static json_t *cost_error(const qr_cost_error *e)
+{
+    return json_pack("{s:f, s:f, s:f}", "median", e->median, "p90", e->p90, "total", e->total);
+}
+
+/* Virtual clock: relative errors of the cost model per step, and of the sum of all steps. */
+static json_t *cost_model(const qr_result *r)
+{
+    double wall = 0;
+    if (!r->is_virtual) return json_null();
+    for (uint32_t i = 0; i < r->run_count; i++) wall += r->records[i].wall_s;
+    return json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:f}", "fitted_to", r->cost.path, "fitted_steps",
+                     (json_int_t)r->cost.model.steps, "error", cost_error(&r->cost.model.fitted), "held_out_error",
+                     cost_error(&r->cost.model.held_out), "steps", (json_int_t)r->cost.steps, "extrapolated_steps",
+                     (json_int_t)r->cost.extrapolated, "wall_s", wall);
+}
+
 json_t *qr_result_json(const qr_result *r)
 {
     char    hash[32];
@@ -274,10 +291,11 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "sweep", json_null());
     json_object_set_new(to, "disclosure",
                         json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "boundary", "library", "profile", r->profile,
-                                  "clock", "real", "workload", quire_config_string(r->config, "workload.source"),
-                                  "prefix_caching",
+                                  "clock", r->is_virtual ? "virtual" : "real", "workload",
+                                  quire_config_string(r->config, "workload.source"), "prefix_caching",
                                   quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", 1), "ignore_eos",
                                   quire_config_boolean(r->config, "workload.ignore_eos", 1), "percentiles", "linear"));
+    json_object_set_new(to, "cost_model", cost_model(r));
     json_object_set_new(to, "validity", validity(r));
     json_object_set_new(to, "runs", runs);
     json_object_set_new(to, "aggregate", aggregate(r));
@@ -331,6 +349,11 @@ json_t *qr_step_json(const quire_step *s, uint32_t run_index)
                   {"preempted", s->preempted},
                   {"bytes", s->weight_bytes + s->kv_bytes},
                   {"kv_bytes", s->kv_bytes},
+                  {"kv_tokens", s->kv_tokens},
+                  {"kv_pairs", s->kv_pairs},
+                  {"cross_tokens", s->cross_tokens},
+                  {"cross_pairs", s->cross_pairs},
+                  {"encoder_pairs", s->encoder_pairs},
                   {"flops", s->flops}};
     const struct {
         const char *name;

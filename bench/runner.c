@@ -22,10 +22,12 @@ typedef struct sequence_times { /* of one sequence in flight */
 typedef struct player {
     const qr_run_options *options;
     quire_engine         *engine;
+    qr_virtual           *machine; /* in place of the engine, or NULL */
     qr_run               *run;
-    uint64_t              start;     /* monotonic */
-    uint32_t              n;         /* sequences per request */
-    sequence_times       *sequences; /* [request_count * n], grows with requests */
+    uint64_t              start;      /* of the run, on its clock */
+    uint64_t              wall_start; /* virtual clock: of the run, monotonic */
+    uint32_t              n;          /* sequences per request */
+    sequence_times       *sequences;  /* [request_count * n], grows with requests */
     size_t                sequence_count;
     int32_t              *prompt, *encoder; /* scratch, [max_model_len], [QR_WORKLOAD_MAX_ENCODER] */
     qr_workload_request   next;             /* drawn, not yet submitted */
@@ -42,7 +44,46 @@ typedef struct player {
     bool            stopping;
 } player;
 
-static int64_t now_of(const player *p) { return (int64_t)(qr_now_ns() - p->start); }
+/* ---- the engine, or the machine on the virtual clock ---- */
+
+static int64_t now_of(const player *p)
+{
+    return (int64_t)((p->machine ? qr_virtual_now_ns(p->machine) : qr_now_ns()) - p->start);
+}
+
+static quire_status submit_to(player *p, const quire_request *request, quire_request_id *id_out)
+{
+    return p->machine ? qr_virtual_submit(p->machine, request, id_out)
+                      : quire_engine_submit(p->engine, request, id_out, NULL);
+}
+
+static size_t poll_from(player *p, quire_event *events)
+{
+    return p->machine ? qr_virtual_poll(p->machine, events, EVENTS_PER_POLL)
+                      : quire_engine_poll(p->engine, events, EVENTS_PER_POLL);
+}
+
+static void cancel_in(player *p, quire_request_id id)
+{
+    if (p->machine)
+        qr_virtual_cancel(p->machine, id);
+    else
+        quire_engine_cancel(p->engine, id);
+}
+
+static void stats_of(const player *p, quire_stats *stats)
+{
+    if (p->machine)
+        qr_virtual_stats(p->machine, stats);
+    else
+        quire_engine_stats(p->engine, stats);
+}
+
+static quire_status keep_step(player *p, quire_step *step)
+{
+    step->start_ns -= p->start;
+    return QR_ARRAY_PUSH(p->run->steps, p->run->step_count, *step) ? QUIRE_OK : QUIRE_ERR_NO_MEMORY;
+}
 
 /* ---- driver thread ---- */
 
@@ -76,8 +117,7 @@ static void *drive(void *argument)
             wait_for_work(p);
             continue;
         }
-        step.start_ns -= p->start;
-        if (!QR_ARRAY_PUSH(p->run->steps, p->run->step_count, step)) p->run->status = QUIRE_ERR_NO_MEMORY;
+        p->run->status = keep_step(p, &step);
         if (p->run->status != QUIRE_OK) break;
     }
     return NULL;
@@ -148,7 +188,7 @@ static quire_status submit_next(player *p, int64_t due)
     make_request(p, &p->next, &request);
     request.user_data            = (void *)(uintptr_t)p->run->request_count;
     const int64_t      submit_ns = now_of(p);
-    const quire_status status    = quire_engine_submit(p->engine, &request, &id, NULL);
+    const quire_status status    = submit_to(p, &request, &id);
     if (status == QUIRE_ERR_FULL) return status;
     QR_TRY(record_request(p, due));
     qr_run_request *record = &p->run->requests[p->run->request_count - 1];
@@ -238,7 +278,7 @@ static quire_status take_events(player *p)
 {
     quire_event events[EVENTS_PER_POLL];
     size_t      count;
-    while ((count = quire_engine_poll(p->engine, events, EVENTS_PER_POLL)) > 0)
+    while ((count = poll_from(p, events)) > 0)
         for (size_t i = 0; i < count; i++) {
             qr_run_request *record = &p->run->requests[(uintptr_t)events[i].user_data];
             if (events[i].kind == QUIRE_EVENT_TOKEN)
@@ -257,6 +297,41 @@ static void wait_for_events(const player *p, int64_t until_ns)
     const struct timespec timeout = {.tv_nsec = wait};
     struct pollfd         ready   = {.fd = quire_engine_event_fd(p->engine), .events = POLLIN};
     ppoll(&ready, 1, &timeout, NULL);
+}
+
+/* When there is something to do without an event: the next request is due, or (full queue, no free slot) worth another
+ * try. On the virtual clock only a step frees a place, and it wakes the reader. */
+static int64_t next_moment(const player *p, int64_t now, bool accepting)
+{
+    if (accepting && p->have_next && p->next_due > now) return p->next_due;
+    return now + (p->machine ? 1000000000 : accepting && p->have_next ? 1000000 : 20000000);
+}
+
+static quire_status let_time_pass(player *p, int64_t until_ns)
+{
+    quire_step step;
+    if (p->machine == NULL) {
+        wait_for_events(p, until_ns);
+        return QUIRE_OK;
+    }
+    QR_TRY(qr_virtual_advance(p->machine, p->start + (uint64_t)until_ns, &step));
+    return step.rows > 0 || step.rows_encoder > 0 ? keep_step(p, &step) : QUIRE_OK;
+}
+
+/* Shown by the wall clock, whatever clock the run has. */
+static void show_progress(player *p, int64_t now, bool warm)
+{
+    const int64_t wall_ns = p->machine ? (int64_t)(qr_now_ns() - p->wall_start) : now;
+    quire_stats   stats   = {.size = sizeof stats};
+    if (!qr_progress_is_due(&p->progress, wall_ns)) return;
+    stats_of(p, &stats);
+    const qr_progress_state state = {.now_ns     = now,
+                                     .wall_ns    = wall_ns,
+                                     .done       = p->ended,
+                                     .total      = qr_workload_count(p->options->workload),
+                                     .warm       = warm,
+                                     .is_virtual = p->machine != NULL};
+    qr_progress_show(&p->progress, &stats, &state);
 }
 
 /* ---- warm-up ---- */
@@ -319,11 +394,11 @@ static quire_status play(player *p)
         run->interrupted |= *p->options->interrupt != 0;
         QR_TRY(submit_due(p, !over && !run->interrupted));
         QR_TRY(take_events(p));
-        qr_progress_show(&p->progress, p->engine, now, p->ended, qr_workload_count(p->options->workload), warm);
+        show_progress(p, now, warm);
         run->stopped |= warm && is_stop_wanted(p, now);
         if (run->status != QUIRE_OK || run->interrupted || run->stopped || late) break;
         if (p->submitted == p->ended && (over || !p->have_next)) break;
-        wait_for_events(p, p->have_next && !over ? p->next_due > now ? p->next_due : now + 1000000 : now + 20000000);
+        QR_TRY(let_time_pass(p, next_moment(p, now, !over)));
     }
     run->end_ns        = now_of(p);
     run->window_end_ns = p->duration_ns > 0 && warm && run->end_ns > run->window_start_ns + p->duration_ns
@@ -380,11 +455,10 @@ static quire_status drain(player *p)
     quire_event events[EVENTS_PER_POLL];
     quire_step  step;
     for (size_t i = 0; i < p->run->request_count; i++)
-        if (p->run->requests[i].id != 0 && p->run->requests[i].end_ns < 0)
-            quire_engine_cancel(p->engine, p->run->requests[i].id);
+        if (p->run->requests[i].id != 0 && p->run->requests[i].end_ns < 0) cancel_in(p, p->run->requests[i].id);
     for (uint32_t ended = p->ended; ended < p->submitted;) {
-        QR_TRY(quire_engine_step(p->engine, &step));
-        const size_t count = quire_engine_poll(p->engine, events, EVENTS_PER_POLL);
+        QR_TRY(p->machine ? qr_virtual_advance(p->machine, UINT64_MAX, &step) : quire_engine_step(p->engine, &step));
+        const size_t count = poll_from(p, events);
         for (size_t i = 0; i < count; i++) ended += events[i].kind == QUIRE_EVENT_FINISHED && events[i].last;
     }
     return QUIRE_OK;
@@ -402,7 +476,7 @@ static quire_status prepare(player *p, quire_error *error)
     p->verify_fraction  = quire_config_number(config, "run.verify_fraction", 0.01);
     p->run->steady      = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);
-    quire_engine_stats(p->engine, &p->run->before);
+    stats_of(p, &p->run->before);
     p->prompt  = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
     p->encoder = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *p->encoder);
     if (!p->prompt || !p->encoder) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
@@ -410,20 +484,36 @@ static quire_status prepare(player *p, quire_error *error)
     return QUIRE_OK;
 }
 
-static quire_status execute(player *p, quire_error *error)
+/* The engine's own thread drives it while this one plays. */
+static quire_status play_in_real_time(player *p, quire_error *error)
 {
-    QR_TRY(prepare(p, error));
     p->start = qr_now_ns();
     if (pthread_create(&p->driver, NULL, drive, p) != 0)
         return qr_fail(error, QUIRE_ERR_THREADS, "bench: the driver thread could not be created");
-    quire_status status = play(p);
+    const quire_status status = play(p);
     signal_driver(p, true);
     pthread_join(p->driver, NULL);
+    return status;
+}
+
+static quire_status play_in_virtual_time(player *p)
+{
+    p->start                  = qr_virtual_now_ns(p->machine);
+    p->wall_start             = qr_now_ns();
+    const quire_status status = play(p);
+    p->run->wall_s            = (double)(qr_now_ns() - p->wall_start) * 1e-9;
+    return status;
+}
+
+static quire_status execute(player *p, quire_error *error)
+{
+    QR_TRY(prepare(p, error));
+    quire_status status = p->machine ? play_in_virtual_time(p) : play_in_real_time(p, error);
     qr_progress_end(&p->progress);
-    quire_engine_stats(p->engine, &p->run->after);
+    stats_of(p, &p->run->after);
     if (status == QUIRE_OK) status = p->run->status;
     if (status == QUIRE_OK) status = drain(p);
-    if (status == QUIRE_OK) status = verify(p);
+    if (status == QUIRE_OK && p->machine == NULL) status = verify(p);
     if (status != QUIRE_OK) return qr_fail(error, status, "bench: the run stopped: %s", quire_status_text(status));
     return QUIRE_OK;
 }
@@ -431,7 +521,7 @@ static quire_status execute(player *p, quire_error *error)
 quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quire_error *error)
 {
     *run_out = (qr_run){0};
-    player p = {.options = options, .engine = options->engine, .run = run_out};
+    player p = {.options = options, .engine = options->engine, .machine = options->machine, .run = run_out};
     pthread_mutex_init(&p.mutex, NULL);
     pthread_cond_init(&p.work, NULL);
     const quire_status status = execute(&p, error);

@@ -3,6 +3,7 @@
 #ifndef QR_BENCH_RUNNER_H
 #define QR_BENCH_RUNNER_H
 
+#include "bench/virtual.h"
 #include "bench/workload.h"
 
 #include "quire/quire.h"
@@ -41,6 +42,7 @@ typedef struct qr_run {
     bool            stopped;     /* qr_run_options.stop ended it */
     bool            interrupted; /* SIGINT, or the engine failed: the result is partial */
     quire_status    status;      /* of the driver */
+    double          wall_s;      /* that a virtual run took to simulate */
 } qr_run;
 
 /* Asked each time events were taken, once the window has begun; true ends the run, which is not partial for it. */
@@ -51,6 +53,7 @@ typedef struct qr_run_stop {
 
 typedef struct qr_run_options {
     quire_engine       *engine;
+    qr_virtual         *machine; /* plays on the virtual clock, in place of the engine; or NULL */
     qr_workload        *workload;
     const quire_config *config;
     uint32_t            repetition;

@@ -25,16 +25,26 @@ struct qr_session {
     quire_logger  logger;
     quire_model  *model;
     quire_engine *engine;
-    char         *asked; /* the part of the configuration that model and engine read */
+    qr_virtual   *machine; /* run.clock = virtual: in place of the engine */
+    char         *asked;   /* the part of the configuration that model and engine read */
 };
 
-/* [model] to [kernels], which come first in the order of keys. NULL: out of memory. */
+static bool is_virtual(const quire_config *config)
+{
+    const char *clock = quire_config_string(config, "run.clock");
+    return clock != NULL && strcmp(clock, "virtual") == 0;
+}
+
+/* [model] to [kernels], which come first in the order of keys, and the clock. NULL: out of memory. */
 static char *engine_part(const quire_config *config)
 {
-    char *text = quire_config_print(config, QUIRE_PRINT_BARE);
-    char *rest = text ? strstr(text, "\n[generate]") : NULL;
+    const char *model = quire_config_string(config, "run.cost_model");
+    char       *part = NULL, *text = quire_config_print(config, QUIRE_PRINT_BARE);
+    char       *rest = text ? strstr(text, "\n[generate]") : NULL;
     if (rest != NULL) *rest = '\0';
-    return text;
+    if (text == NULL || asprintf(&part, "%s\n%d %s", text, is_virtual(config), model ? model : "") < 0) part = NULL;
+    free(text);
+    return part;
 }
 
 bool qr_session_serves(const qr_session *session, const quire_config *config)
@@ -52,6 +62,11 @@ static quire_status open_engine(qr_session *session, const quire_config *config,
     session->asked               = engine_part(config);
     if (session->asked == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
+    if (is_virtual(config)) {
+        quire_model_info info = {.size = sizeof info};
+        quire_model_describe(session->model, &info);
+        return qr_virtual_create(config, &info, &session->machine, error);
+    }
     return quire_engine_create(&options, session->model, &session->engine, error);
 }
 
@@ -74,6 +89,7 @@ void qr_session_close(qr_session *session)
 {
     if (session == NULL) return;
     quire_engine_destroy(session->engine);
+    qr_virtual_destroy(session->machine);
     quire_model_destroy(session->model);
     free(session->asked);
     free(session);
@@ -98,11 +114,23 @@ void qr_session_end(qr_result *result)
     qr_result_validate(result);
 }
 
+/* Facts and counters of the engine, or of the machine in its place. */
+static void take_stats(const qr_session *session, qr_result *result)
+{
+    result->is_virtual = session->machine != NULL;
+    if (session->machine == NULL) {
+        quire_engine_stats(session->engine, &result->engine);
+        return;
+    }
+    qr_virtual_stats(session->machine, &result->engine);
+    result->cost = *qr_virtual_cost(session->machine);
+}
+
 /* Facts of model and engine; strings of the model info must outlive the model. */
 static void describe(const qr_session *session, qr_result *result)
 {
     quire_model_describe(session->model, &result->model);
-    quire_engine_stats(session->engine, &result->engine);
+    take_stats(session, result);
     snprintf(result->model_name, sizeof result->model_name, "%s", result->model.name ? result->model.name : "");
     snprintf(result->architecture, sizeof result->architecture, "%s",
              result->model.architecture ? result->model.architecture : "");
@@ -120,7 +148,13 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     describe(session, result);
     QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
                               result->seed + (vary ? repetition : 0), &workload, error));
-    const qr_run_options options = {session->engine, workload, config, repetition, interrupt, stop};
+    const qr_run_options options = {.engine     = session->engine,
+                                    .machine    = session->machine,
+                                    .workload   = workload,
+                                    .config     = config,
+                                    .repetition = repetition,
+                                    .interrupt  = interrupt,
+                                    .stop       = stop};
     qr_run              *run     = &result->records[repetition];
     quire_status         status  = qr_run_execute(&options, run, error);
     result->profile              = qr_workload_profile(workload);
@@ -128,7 +162,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     result->run_count           = repetition + 1;
     const quire_status computed = qr_metrics_compute(run, config, workload, &result->runs[repetition], error);
     qr_workload_destroy(workload);
-    quire_engine_stats(session->engine, &result->engine);
+    take_stats(session, result);
     return status != QUIRE_OK ? status : computed;
 }
 
@@ -145,6 +179,10 @@ void qr_session_cool(qr_session *session, const quire_config *config, const vola
 {
     const int64_t cooldown_ns = quire_config_integer(config, "run.cooldown", INT64_C(2000000000));
     const int64_t until       = (int64_t)qr_now_ns() + cooldown_ns;
+    if (session->machine != NULL) {
+        qr_virtual_flush_cache(session->machine);
+        return;
+    }
     quire_engine_flush_cache(session->engine);
     for (int64_t left; (left = until - (int64_t)qr_now_ns()) > 0 && *interrupt != QR_INTERRUPT_ASKED;)
         usleep((useconds_t)((left < 100000000 ? left : 100000000) / 1000 + 1));

@@ -26,6 +26,20 @@ static double output_rate(const qr_metrics *m) { return m->throughput.output.val
 static double input_rate(const qr_metrics *m) { return m->throughput.input.value; }
 static double request_rate(const qr_metrics *m) { return m->throughput.requests.value; }
 
+static void virtual_clock(const qr_result *result, FILE *to)
+{
+    const qr_cost_model *model = &result->cost.model;
+    double               wall  = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) wall += result->records[i].wall_s;
+    fprintf(to, "cost model fitted to %zu steps of %.60s\n", model->steps, result->cost.path);
+    fprintf(to, "  its error per step: median %.1f %%, P90 %.1f %%, total %+.1f %%; held out: %.1f, %.1f, %+.1f %%\n",
+            100 * model->fitted.median, 100 * model->fitted.p90, 100 * model->fitted.total,
+            100 * model->held_out.median, 100 * model->held_out.p90, 100 * model->held_out.total);
+    fprintf(to, "  simulated in %.2f s; %.1f %% of %llu steps lie beyond what was fitted\n", wall,
+            result->cost.steps ? 100.0 * (double)result->cost.extrapolated / (double)result->cost.steps : 0,
+            (unsigned long long)result->cost.steps);
+}
+
 static void head(const qr_result *result, FILE *to)
 {
     const quire_model_info *model = &result->model;
@@ -33,8 +47,11 @@ static void head(const qr_result *result, FILE *to)
     fprintf(to, "%s  %s  %.2f G parameters, weights %s, KV %.1f GiB, %s\n", model->name, model->architecture,
             (double)model->parameters * 1e-9, quire_dtype_name(model->weight_dtype),
             (double)e->kv_cache_bytes / 1073741824.0, quire_config_string(result->config, "kv_cache.dtype"));
-    fprintf(to, "%u threads on %u node%s, %s, projections %s, batch invariant: %s\n", e->threads, e->nodes,
-            e->nodes == 1 ? "" : "s", e->isa, e->implementation, e->batch_invariant ? "yes" : "no");
+    if (result->is_virtual)
+        virtual_clock(result, to);
+    else
+        fprintf(to, "%u threads on %u node%s, %s, projections %s, batch invariant: %s\n", e->threads, e->nodes,
+                e->nodes == 1 ? "" : "s", e->isa, e->implementation, e->batch_invariant ? "yes" : "no");
     fprintf(to, "load %s, seed %llu, %u run%s of %.1f s\n\n", result->profile, (unsigned long long)result->seed,
             result->run_count, result->run_count == 1 ? "" : "s", first(result)->length_s);
 }
@@ -42,6 +59,7 @@ static void head(const qr_result *result, FILE *to)
 static void verdict(const qr_result *result, FILE *to)
 {
     fprintf(to, "%s", qr_result_is_valid(result) ? "VALID" : "INVALID");
+    if (result->is_virtual) fprintf(to, "  SIMULATED on the virtual clock");
     if (result->partial) fprintf(to, "  the run was interrupted");
     fprintf(to, "\n");
     for (uint32_t i = 0; i < result->check_count; i++) {
@@ -112,7 +130,7 @@ static void engine(const qr_result *result, FILE *to)
     if (m->steps.drafts > 0)
         fprintf(to, "drafted tokens %llu, accepted %.1f %%\n", (unsigned long long)m->steps.drafts,
                 100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
-    const double busy = m->length_s - m->steps.idle_s;
+    const double busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s; /* stages are not simulated */
     if (busy > 0)
         fprintf(
             to,

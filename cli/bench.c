@@ -94,7 +94,7 @@ static bool is_runnable(const settings *s, const quire_config *config)
 {
     static const struct {
         const char *key, *value; /* value NULL: any */
-    } unsupported[] = {{"run.clock", "virtual"}, {"run.cost_model", NULL}, {"workload.source", "file"}};
+    } unsupported[] = {{"workload.source", "file"}};
     bool        ok  = true;
     const char *path;
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/bits.h"
 
 void qr_batch_builder_layout(qr_batch_builder *builder, qr_arena *arena, const qr_batch_limits *limits)
 {
@@ -79,4 +80,25 @@ void qr_batch_build(qr_batch_builder *builder, const qr_plan *plan, const qr_sch
     builder->batch.encoder_count  = plan->encoder_count;
     builder->batch.copy_count     = plan->copy_count;
     builder->batch.logits_count   = build_logits(builder, plan);
+}
+
+/* Tokens that rows at positions [position, position + rows) see: together, and summed over the rows. */
+static void count_sequence(const qr_batch_sequence *s, uint64_t window, qr_batch_reads *reads)
+{
+    const uint64_t end   = (uint64_t)s->position + s->row_count;
+    const uint64_t first = window > 0 && s->position + 1 > window ? s->position + 1 - window : 0;
+    reads->kv_tokens += end - first;
+    for (uint64_t seen = (uint64_t)s->position + 1; seen <= end; seen++)
+        reads->kv_pairs += window > 0 ? qr_min_u64(seen, window) : seen;
+    reads->cross_tokens += s->cross_length;
+    reads->cross_pairs += (uint64_t)s->cross_length * s->row_count;
+}
+
+qr_batch_reads qr_batch_count_reads(const qr_batch *batch, uint32_t window)
+{
+    qr_batch_reads reads = {0};
+    for (uint32_t i = 0; i < batch->sequence_count; i++) count_sequence(&batch->sequences[i], window, &reads);
+    for (uint32_t i = 0; i < batch->encoder_count; i++)
+        reads.encoder_pairs += (uint64_t)batch->encoders[i].token_count * batch->encoders[i].token_count;
+    return reads;
 }

@@ -24,6 +24,13 @@ typedef struct qr_batch_builder {
 
 void qr_batch_builder_layout(qr_batch_builder *builder, qr_arena *arena, const qr_batch_limits *limits);
 
+/* What attention reads, as quire_step and quire_plan count it. */
+typedef struct qr_batch_reads {
+    uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
+} qr_batch_reads;
+
+qr_batch_reads qr_batch_count_reads(const qr_batch *batch, uint32_t window);
+
 /* Fills builder->batch, views and sample_logits; valid until the plan's commit. */
 void qr_batch_build(qr_batch_builder *builder, const qr_plan *plan, const qr_scheduler *scheduler);
 

@@ -204,19 +204,6 @@ quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, u
 
 /* ---- the plan as arrays ----------------------------------------------------------------------------------------- */
 
-/* Tokens that rows at positions [position, position + rows) see: together, and summed over the rows. */
-static void count_visible(const quire_planner *planner, uint32_t position, uint32_t rows, uint32_t cross_length,
-                          quire_plan *plan)
-{
-    const uint64_t window = planner->scheduler_options.window, end = (uint64_t)position + rows;
-    const uint64_t first = window > 0 && position + 1 > window ? position + 1 - window : 0;
-    plan->kv_tokens += end - first;
-    for (uint64_t seen = (uint64_t)position + 1; seen <= end; seen++)
-        plan->kv_pairs += window > 0 ? qr_min_u64(seen, window) : seen;
-    plan->cross_tokens += cross_length;
-    plan->cross_pairs += (uint64_t)cross_length * rows;
-}
-
 static void show_slots(quire_planner *planner, const qr_batch_sequence *s)
 {
     const uint32_t size = planner->scheduler_options.block_size;
@@ -252,7 +239,6 @@ static void show_sequence(quire_planner *planner, uint32_t i)
                     .node              = sequence->node,
     };
     show_slots(planner, sequence);
-    count_visible(planner, sequence->position, sequence->row_count, view->cross_length, &planner->plan);
 }
 
 static void show_sample(quire_planner *planner, uint32_t i)
@@ -278,7 +264,6 @@ static void show_encoder(quire_planner *planner, uint32_t i)
                                                 .blocks      = encoder->blocks,
                                                 .block_count = qr_ceil_div_u32(encoder->token_count, size),
                                                 .node        = encoder->node};
-    planner->plan.encoder_pairs += (uint64_t)encoder->token_count * encoder->token_count;
 }
 
 /* A copy: what is freed from now on, for instance again at this plan's commit, is the next plan's to show. */
@@ -305,26 +290,32 @@ static void show_state(quire_planner *planner)
 
 static void show(quire_planner *planner)
 {
-    const qr_plan  *decided = planner->decided;
-    const qr_batch *batch   = &planner->builder.batch;
-    planner->plan           = (quire_plan){
-                  .number         = decided->number,
-                  .rows           = batch->row_count,
-                  .sequence_count = batch->sequence_count,
-                  .sample_count   = decided->sample_count,
-                  .copy_count     = batch->copy_count,
-                  .encoder_count  = batch->encoder_count,
-                  .copies         = planner->copies,
-                  .encoders       = planner->encoders,
-                  .sequences      = planner->sequences,
-                  .samples        = planner->samples,
-                  .tokens         = batch->tokens,
-                  .positions      = batch->positions,
-                  .slots          = planner->slots,
-                  .rows_prompt    = decided->rows_prompt,
-                  .rows_encoder   = decided->rows_encoder,
-                  .rows_logits    = batch->logits_count,
-                  .preempted      = decided->preempted,
+    const qr_plan       *decided = planner->decided;
+    const qr_batch      *batch   = &planner->builder.batch;
+    const qr_batch_reads reads   = qr_batch_count_reads(batch, planner->scheduler_options.window);
+    planner->plan                = (quire_plan){
+                       .number         = decided->number,
+                       .rows           = batch->row_count,
+                       .sequence_count = batch->sequence_count,
+                       .sample_count   = decided->sample_count,
+                       .copy_count     = batch->copy_count,
+                       .encoder_count  = batch->encoder_count,
+                       .copies         = planner->copies,
+                       .encoders       = planner->encoders,
+                       .sequences      = planner->sequences,
+                       .samples        = planner->samples,
+                       .tokens         = batch->tokens,
+                       .positions      = batch->positions,
+                       .slots          = planner->slots,
+                       .rows_prompt    = decided->rows_prompt,
+                       .rows_encoder   = decided->rows_encoder,
+                       .rows_logits    = batch->logits_count,
+                       .preempted      = decided->preempted,
+                       .kv_tokens      = reads.kv_tokens,
+                       .kv_pairs       = reads.kv_pairs,
+                       .cross_tokens   = reads.cross_tokens,
+                       .cross_pairs    = reads.cross_pairs,
+                       .encoder_pairs  = reads.encoder_pairs,
     };
     for (uint32_t i = 0; i < batch->sequence_count; i++) show_sequence(planner, i);
     for (uint32_t i = 0; i < decided->sample_count; i++) show_sample(planner, i);

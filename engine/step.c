@@ -317,6 +317,13 @@ static void describe_plan(const quire_engine *engine, quire_step *step)
     step->rows_logits   = engine->builder.batch.logits_count;
     step->sequences     = plan->entry_count;
     step->preempted     = plan->preempted;
+
+    const qr_batch_reads reads = qr_batch_count_reads(&engine->builder.batch, engine->facts.window);
+    step->kv_tokens            = reads.kv_tokens;
+    step->kv_pairs             = reads.kv_pairs;
+    step->cross_tokens         = reads.cross_tokens;
+    step->cross_pairs          = reads.cross_pairs;
+    step->encoder_pairs        = reads.encoder_pairs;
 }
 
 static void plan_and_run(quire_engine *engine, quire_step *step)

@@ -186,6 +186,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .decoder_start_token_id  = a->decoder_start_token_id,
         .eos_count               = a->eos_count,
         .weight_dtype            = public_dtype[t.dtype],
+        .window                  = a->window,
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);

@@ -118,6 +118,9 @@ typedef struct quire_step {
     uint64_t flops; /* projections, attention, logits */
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
     float    imbalance; /* slowest thread's attention time over the mean */
+    /* what attention reads: tokens whose keys and values move once per sequence, (row, token) pairs; of the encoder:
+     * the squares of its inputs' lengths */
+    uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
 } quire_step;
 
 /* Why a sequence is not in the last plan; docs/SCHEDULER.md has the table. */

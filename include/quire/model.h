@@ -50,6 +50,7 @@ typedef struct quire_model_info {
     uint32_t    eos_count;
     int32_t     eos_token_ids[8]; /* [eos_count] */
     quire_dtype weight_dtype;     /* as resolved for this CPU */
+    uint32_t    window;           /* sliding window of the decoder in tokens, 0 = none */
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

@@ -12,6 +12,15 @@ import unittest
 QUIRE = sys.argv[1]
 
 
+TINY = ["--model", "tiny", "--set", "kv_cache.num_kv_blocks=64", "--num-prompts", "60", "--prompt-tokens", "16",
+        "--output-tokens", "8", "--set", "output.progress=none", "--set", "run.limits=false"]
+
+
+def bench(*arguments):
+    done = subprocess.run([QUIRE, "bench", *arguments], capture_output=True, text=True, timeout=120)
+    return done.stdout, done.returncode, done.stderr
+
+
 def workload(*arguments):
     done = subprocess.run([QUIRE, "workload", *arguments], capture_output=True, text=True, timeout=60)
     return done.stdout, done.returncode, done.stderr
@@ -80,6 +89,50 @@ class Workload(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertIn("/nonexistent/x.jsonl: No such file", errors)
         self.assertIn("3 requests", out)
+
+
+class VirtualClock(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def test_a_run_is_simulated_from_the_log_of_a_real_one(self):
+        log = self.path("real.steps.jsonl")
+        out, status, errors = bench(*TINY, "--profile", "poisson", "--request-rate", "300", "-o", log)
+        self.assertEqual(status, 0, errors)
+        virtual = [*TINY, "--set", "run.clock=virtual", "--set", "run.cost_model=" + log]
+        results = []
+        for name in ("a.json", "b.json"):
+            out, status, errors = bench(*virtual, "-o", self.path(name))
+            self.assertEqual(status, 0, errors)
+            with open(self.path(name)) as file:
+                results.append(json.load(file))
+        self.assertIn("SIMULATED on the virtual clock", out)
+        self.assertIn("its error per step: median", out)
+        self.assertLessEqual(max(map(len, out.splitlines())), 100)
+        first, second = results
+        self.assertEqual(first["disclosure"]["clock"], "virtual")
+        self.assertGreaterEqual(first["cost_model"]["fitted_steps"], 32)
+        self.assertEqual(first["runs"][0]["requests"]["completed"], 60)
+        self.assertEqual(first["runs"], second["runs"])  # to the last digit
+
+    def test_what_a_simulation_needs_is_said_before_anything_runs(self):
+        for missing in ("run.cost_model", "kv_cache.size"):
+            arguments = ["--model", "tiny", "--set", "run.clock=virtual"]
+            if missing != "run.cost_model":
+                with open(self.path("x.steps.jsonl"), "w") as file:
+                    for i in range(40):
+                        file.write(json.dumps({key: 1 for key in (
+                            "run", "running", "waiting", "rows", "rows_encoder", "rows_logits", "sequences",
+                            "kv_tokens", "kv_pairs", "cross_tokens", "cross_pairs", "encoder_pairs", "plan_us",
+                            "forward_us", "sample_us", "commit_us")} | {"t_ns": 4000 * i}) + "\n")
+                arguments += ["--set", "run.cost_model=" + self.path("x.steps.jsonl")]
+            out, status, errors = bench(*arguments)
+            self.assertEqual((out, status), ("", 2), errors)
+            self.assertIn(missing, errors)
 
 
 if __name__ == "__main__":
