@@ -89,7 +89,7 @@ static void throughput(const qr_result *result, FILE *to)
 
 static void latency_row(const qr_metrics *m, const char *name, const qr_summary *s, FILE *to)
 {
-    fprintf(to, "%-16s", name);
+    fprintf(to, "%-14s", name);
     cell(to, s->mean, 11, 2);
     for (size_t i = 0; i < m->percentile_count && i < 5; i++) cell(to, s->p[i], 11, 2);
     cell(to, s->max, 11, 2);
@@ -99,7 +99,7 @@ static void latency_row(const qr_metrics *m, const char *name, const qr_summary 
 static void latency(const qr_result *result, FILE *to)
 {
     const qr_metrics *m = first(result);
-    fprintf(to, "\n%-16s%11s", "latency, ms", "mean");
+    fprintf(to, "\n%-14s%11s", "latency, ms", "mean");
     for (size_t i = 0; i < m->percentile_count && i < 5; i++) {
         char name[16];
         snprintf(name, sizeof name, "P%g", m->percentiles[i]);

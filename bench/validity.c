@@ -89,7 +89,7 @@ static void check_cost_model(qr_result *result)
     const double steps = result->cost.steps ? (double)result->cost.steps : 1;
     const double share = 100 * (double)result->cost.extrapolated / steps;
     check(result, "cost_model", share <= 10, false, share, "<= 10 % of steps extrapolated",
-          "fit a log whose batches are as large as these");
+          "fit a log of larger batches");
 }
 
 void qr_result_validate(qr_result *result)
