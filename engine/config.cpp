@@ -1203,6 +1203,7 @@ class option_filler {
         o.capacity_scheduler_policy  = is("scheduler.capacity_scheduler_policy", "guaranteed_no_evict")
                                            ? QUIRE_GUARANTEED_NO_EVICT
                                            : QUIRE_MAX_UTILIZATION;
+        o.preemption_mode            = static_cast<quire_preemption_mode>(is("scheduler.preemption_mode", "recompute"));
         o.watermark                  = f32("scheduler.watermark");
         o.max_head_passes            = u32("scheduler.max_head_passes");
         o.max_num_queued_reqs        = u32("scheduler.max_num_queued_reqs");

@@ -82,6 +82,7 @@ static const option_field fields[] = {
     {"[scheduler] max_long_partial_prefills", AT(max_long_partial_prefills), WHOLE, 1, 4096, 1, 0},
     TOGGLE("scheduler", scheduler_reserve_full_isl),
     CHOICE("scheduler", capacity_scheduler_policy, QUIRE_GUARANTEED_NO_EVICT),
+    CHOICE("scheduler", preemption_mode, QUIRE_PREEMPT_RECOMPUTE),
     {"[scheduler] watermark", AT(watermark), REAL, -1, 0.5, 0.05, 0},
     {"[scheduler] max_head_passes", AT(max_head_passes), WHOLE, 1, 1024, 8, UINT32_MAX},
     {"[scheduler] max_num_queued_reqs", AT(max_num_queued_reqs), WHOLE, 1, 1048576, 1024, 0},
@@ -310,6 +311,7 @@ static void fill_scheduling(const quire_engine_options *options, qr_scheduler_op
     out->max_long_partial_prefills    = options->max_long_partial_prefills;
     out->scheduler_reserve_full_isl   = on_unless_off(options->scheduler_reserve_full_isl);
     out->capacity_policy              = options->capacity_scheduler_policy;
+    out->preemption_mode              = options->preemption_mode;
     out->watermark                    = fmaxf(options->watermark, 0);
     out->max_head_passes              = options->max_head_passes == UINT32_MAX ? 0 : options->max_head_passes;
     out->tenant_fairness              = on_unless_off(options->tenant_fairness);

@@ -114,7 +114,8 @@ bool qr_take_from_one(qr_scheduler *s, const qr_taker *taker)
         qr_unit_preempt(s, victim, QUIRE_WAIT_BLOCKS);
         s->took = true;
     }
+    const bool whole = s->options.preemption_mode == QUIRE_PREEMPT_RECOMPUTE;
     while (drop_tail(s, victim))
-        if (taker->has_enough(s, taker)) break;
+        if (!whole && taker->has_enough(s, taker)) break;
     return true;
 }

@@ -25,6 +25,7 @@ typedef struct qr_scheduler_options {
     uint32_t                    max_num_partial_prefills, max_long_partial_prefills;
     bool                        scheduler_reserve_full_isl;
     quire_capacity_policy       capacity_policy;
+    quire_preemption_mode       preemption_mode;
     float                       watermark;
     uint32_t                    max_head_passes; /* 0 = strict order */
     bool                        tenant_fairness;

@@ -29,6 +29,11 @@ typedef enum quire_capacity_policy {
     QUIRE_GUARANTEED_NO_EVICT = 1, /* admit only while all worst cases fit */
 } quire_capacity_policy;
 
+typedef enum quire_preemption_mode {
+    QUIRE_PREEMPT_TAIL      = 0, /* a preempted sequence loses as many of its last blocks as are needed */
+    QUIRE_PREEMPT_RECOMPUTE = 1, /* it loses all of them, as in vLLM; for comparison */
+} quire_preemption_mode;
+
 typedef enum quire_small_m { QUIRE_SMALL_M_AUTO = 0, QUIRE_SMALL_M_ONEDNN = 1, QUIRE_SMALL_M_OWN = 2 } quire_small_m;
 typedef enum quire_bind { QUIRE_BIND_CORE = 0, QUIRE_BIND_PU = 1, QUIRE_BIND_NONE = 2 } quire_bind;
 
@@ -93,11 +98,12 @@ typedef struct quire_engine_options {
     /* what events may carry */
     uint32_t max_logits_in_flight; /* tokens whose raw logits wait for the reader; 0 = none may be asked for */
     /* speculative decoding */
-    uint32_t        num_speculative_tokens; /* prompt lookup: drafts per step; 0 = off */
-    uint32_t        prompt_lookup_max;      /* longest n-gram; 0 = 4 */
-    quire_allocator allocator;
-    quire_logger    logger;
-    quire_mask_hook mask; /* for requests with `masked` */
+    uint32_t              num_speculative_tokens; /* prompt lookup: drafts per step; 0 = off */
+    uint32_t              prompt_lookup_max;      /* longest n-gram; 0 = 4 */
+    quire_allocator       allocator;
+    quire_logger          logger;
+    quire_mask_hook       mask;            /* for requests with `masked` */
+    quire_preemption_mode preemption_mode; /* [scheduler] */
 } quire_engine_options;
 
 /* What the last step did. rows == 0: there was nothing to do. Times in ns, bytes and flops as counted by the plan. */

@@ -161,6 +161,22 @@ static void a_preempted_sequence_comes_back_and_repeats_nothing(void **state)
     assert_all_free();
 }
 
+static void recompute_mode_takes_every_block_of_a_victim(void **state)
+{
+    (void)state;
+    qr_scheduler_options options = driver_options(6, 4);
+    options.preemption_mode      = QUIRE_PREEMPT_RECOMPUTE;
+    driver_start(&d, &options);
+    quire_request_id       senior;
+    const quire_request_id id = preempted(&senior);
+    assert_int_equal(driver_view(&d, id, 0).block_count, 0); /* tail mode leaves it 2 of 3 */
+    assert_int_equal(driver_view(&d, id, 0).computed, 0);
+    driver_run(&d, 100);
+    assert_int_equal(driver_find(&d, id)->streams[0].count, 10);
+    assert_int_equal(driver_find(&d, senior)->streams[0].count, 13);
+    assert_all_free();
+}
+
 static void a_paused_sequence_keeps_its_blocks_and_gives_up_its_place(void **state)
 {
     (void)state;
@@ -420,6 +436,7 @@ int main(void)
         cmocka_unit_test(a_prompt_cancelled_in_flight_leaves_nothing_in_the_prefix_index),
         cmocka_unit_test(a_request_is_cancelled_while_preempted),
         cmocka_unit_test(a_preempted_sequence_comes_back_and_repeats_nothing),
+        cmocka_unit_test(recompute_mode_takes_every_block_of_a_victim),
         cmocka_unit_test(a_paused_sequence_keeps_its_blocks_and_gives_up_its_place),
         cmocka_unit_test(a_pause_in_flight_takes_effect_after_the_step),
         cmocka_unit_test(a_paused_sequence_is_the_first_to_lose_blocks_and_may_be_cancelled),
