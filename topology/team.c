@@ -1,6 +1,6 @@
 /* The only file with OpenMP. One opener thread opens one parallel region; its threads loop in serve() until destroy.
  *
- * All waiting is the same: an atomic word changes, the waiter spins, yields, and at last sleeps on the word (futex).
+ * All waiting is the same: an atomic word changes, the waiter spins, then sleeps on the word (futex).
  * The memory order that TSan must see is in the C11 atomics alone; the futex only saves time. */
 #include "topology/team.h"
 
@@ -8,7 +8,6 @@
 #include <linux/futex.h>
 #include <omp.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,7 +21,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-enum { DEFAULT_SPIN_NS = 20000, YIELDS = 64, CACHE_LINE = 64 };
+enum { DEFAULT_SPIN_NS = 20000, CACHE_LINE = 64 };
 
 /* A word that threads wait on. */
 typedef struct signal_word {
@@ -97,8 +96,9 @@ static bool is_still(signal_word *word, uint32_t old)
     return atomic_load_explicit(&word->value, memory_order_acquire) == old;
 }
 
-/* Spins for `spin_ns`, gives the CPU away a few times, sleeps. A thread that another process has pushed off its CPU
- * holds all others up; yielding lets it back where CPUs are shared, and sleeping costs nothing where they are not. */
+/* Spins for `spin_ns`, then sleeps. A thread that another process has pushed off its CPU holds all others up. A sleeper
+ * that is woken comes before a process that has used its share; one that yields instead goes behind it for a whole time
+ * slice at every barrier: 64 yields before the sleep left 0.27 of the throughput beside a busy neighbour, none 0.51. */
 static void wait_while(signal_word *word, uint32_t old, uint64_t spin_ns)
 {
     const uint64_t start = qr_now_ns();
@@ -108,10 +108,6 @@ static void wait_while(signal_word *word, uint32_t old, uint64_t spin_ns)
             pause_cpu();
         }
     while (qr_now_ns() - start < spin_ns);
-    for (int i = 0; i < YIELDS; i++) {
-        if (!is_still(word, old)) return;
-        sched_yield();
-    }
     sleep_while(word, old);
 }
 

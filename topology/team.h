@@ -14,7 +14,7 @@ typedef struct qr_team qr_team;
 typedef void qr_team_function(void *context, uint32_t thread, uint32_t thread_count);
 
 typedef struct qr_team_options {
-    uint32_t        barrier_spin_ns; /* how long a waiting thread spins before it yields; 0 = 20000 */
+    uint32_t        barrier_spin_ns; /* how long a waiting thread spins before it sleeps; 0 = 20000 */
     qr_bind_options bind;
     quire_allocator allocator;
 } qr_team_options;
