@@ -36,6 +36,7 @@ typedef struct qr_result {
     bool                is_virtual;               /* times are those of a cost model */
     qr_cost_report      cost;                     /* virtual clock */
     const char         *requests_log, *steps_log; /* written beside the result, or NULL */
+    qr_prometheus      *prometheus;               /* borrowed; NULL: not asked for */
 } qr_result;
 
 /* Decides whether the numbers can be believed: fills checks. */
@@ -45,7 +46,7 @@ bool qr_result_is_valid(const qr_result *result);
 /* At most 100 columns. */
 void qr_result_table(const qr_result *result, FILE *to);
 
-#define QR_RESULT_SUFFIXES ".json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz"
+#define QR_RESULT_SUFFIXES ".json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
 
 /* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
  * suffix; ERR_IO. */

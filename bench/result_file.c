@@ -69,6 +69,11 @@ static bool write_markdown(const qr_result *result, FILE *to)
     return !ferror(to);
 }
 
+static bool write_prometheus(const qr_result *result, FILE *to)
+{
+    return result->prometheus != NULL && qr_prometheus_write(result->prometheus, to);
+}
+
 static const struct {
     const char *suffix;
     writer     *write;
@@ -78,6 +83,7 @@ static const struct {
                {".trace.json", qr_trace_events_write},
                {".json", write_json},
                {".html", qr_result_html},
+               {".prom", write_prometheus},
                {".csv", write_csv},
                {".md", write_markdown}};
 

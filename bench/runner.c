@@ -81,6 +81,7 @@ static void stats_of(const player *p, quire_stats *stats)
 
 static quire_status keep_step(player *p, quire_step *step)
 {
+    qr_prometheus_step(p->options->prometheus, step);
     step->start_ns -= p->start;
     return QR_ARRAY_PUSH(p->run->steps, p->run->step_count, *step) ? QUIRE_OK : QUIRE_ERR_NO_MEMORY;
 }
@@ -196,6 +197,7 @@ static quire_status submit_next(player *p, int64_t due)
     record->id             = status == QUIRE_OK ? id : 0;
     p->submitted++;
     if (status != QUIRE_OK) {
+        qr_prometheus_refused(p->options->prometheus, status);
         record->status = status;
         record->finish = QUIRE_FINISH_ERROR;
         record->end_ns = submit_ns;
@@ -232,9 +234,13 @@ static quire_status take_token(player *p, const quire_event *event, qr_run_reque
     sequence_times *times = &p->sequences[index * p->n + event->sequence % p->n];
     if (times->tokens++ == 0) {
         times->first_ns = now;
-        if (record->first_ns < 0) record->first_ns = now;
+        if (record->first_ns < 0) {
+            record->first_ns = now;
+            qr_prometheus_observe(p->options->prometheus, QR_PROMETHEUS_TTFT, (double)(now - record->due_ns) * 1e-9);
+        }
     } else {
         const qr_run_gap gap = {.end_ns = now, .gap_ns = now - times->last_ns, .request = (uint32_t)index};
+        qr_prometheus_observe(p->options->prometheus, QR_PROMETHEUS_ITL, (double)gap.gap_ns * 1e-9);
         if ((uint64_t)gap.gap_ns > record->itl_worst_ns) record->itl_worst_ns = (uint64_t)gap.gap_ns;
         if (!QR_ARRAY_PUSH(p->run->gaps, p->run->gap_count, gap)) return QUIRE_ERR_NO_MEMORY;
     }
@@ -246,6 +252,16 @@ static quire_status take_token(player *p, const quire_event *event, qr_run_reque
 }
 
 static int64_t since_start(const player *p, uint64_t time_ns) { return time_ns ? (int64_t)(time_ns - p->start) : -1; }
+
+static void tell_of_end(const player *p, const qr_run_request *record)
+{
+    qr_prometheus *to = p->options->prometheus;
+    qr_prometheus_finished(to, record->finish);
+    qr_prometheus_observe(to, QR_PROMETHEUS_E2E, (double)(record->end_ns - record->due_ns) * 1e-9);
+    if (record->tpot_ns >= 0) qr_prometheus_observe(to, QR_PROMETHEUS_TPOT, record->tpot_ns * 1e-9);
+    if (record->planned_ns < 0) return;
+    qr_prometheus_observe(to, QR_PROMETHEUS_QUEUE, (double)(record->planned_ns - record->due_ns) * 1e-9);
+}
 
 static void take_finish(player *p, const quire_event *event, qr_run_request *record)
 {
@@ -271,6 +287,7 @@ static void take_finish(player *p, const quire_event *event, qr_run_request *rec
     if (event->last) {
         record->end_ns = (int64_t)(event->time_ns - p->start);
         p->ended++;
+        tell_of_end(p, record);
     }
 }
 
@@ -378,6 +395,14 @@ static bool is_stop_wanted(const player *p, int64_t now)
     return stop != NULL && stop->is_wanted(stop->context, p->run, now);
 }
 
+static void refresh_prometheus(const player *p, int64_t now)
+{
+    quire_stats stats = {.size = sizeof stats};
+    if (!qr_prometheus_is_due(p->options->prometheus, now)) return;
+    stats_of(p, &stats);
+    qr_prometheus_refresh(p->options->prometheus, &stats, now);
+}
+
 static quire_status play(player *p)
 {
     qr_run *run  = p->run;
@@ -395,6 +420,7 @@ static quire_status play(player *p)
         QR_TRY(submit_due(p, !over && !run->interrupted));
         QR_TRY(take_events(p));
         show_progress(p, now, warm);
+        refresh_prometheus(p, now);
         run->stopped |= warm && is_stop_wanted(p, now);
         if (run->status != QUIRE_OK || run->interrupted || run->stopped || late) break;
         if (p->submitted == p->ended && (over || !p->have_next)) break;
@@ -511,6 +537,7 @@ static quire_status execute(player *p, quire_error *error)
     quire_status status = p->machine ? play_in_virtual_time(p) : play_in_real_time(p, error);
     qr_progress_end(&p->progress);
     stats_of(p, &p->run->after);
+    qr_prometheus_refresh(p->options->prometheus, &p->run->after, p->run->end_ns);
     if (status == QUIRE_OK) status = p->run->status;
     if (status == QUIRE_OK) status = drain(p);
     if (status == QUIRE_OK && p->machine == NULL) status = verify(p);

@@ -3,6 +3,7 @@
 #ifndef QR_BENCH_RUNNER_H
 #define QR_BENCH_RUNNER_H
 
+#include "bench/prometheus.h"
 #include "bench/virtual.h"
 #include "bench/workload.h"
 
@@ -57,8 +58,9 @@ typedef struct qr_run_options {
     qr_workload        *workload;
     const quire_config *config;
     uint32_t            repetition;
-    volatile int       *interrupt; /* nonzero: end early */
-    const qr_run_stop  *stop;      /* NULL: none */
+    volatile int       *interrupt;  /* nonzero: end early */
+    const qr_run_stop  *stop;       /* NULL: none */
+    qr_prometheus      *prometheus; /* NULL: none */
 } qr_run_options;
 
 /* ERR_NO_MEMORY, or the engine's error. *run_out is valid in any case; deinit it. */

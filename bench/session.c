@@ -154,7 +154,8 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
                                     .config     = config,
                                     .repetition = repetition,
                                     .interrupt  = interrupt,
-                                    .stop       = stop};
+                                    .stop       = stop,
+                                    .prometheus = result->prometheus};
     qr_run              *run     = &result->records[repetition];
     quire_status         status  = qr_run_execute(&options, run, error);
     result->profile              = qr_workload_profile(workload);

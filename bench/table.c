@@ -1,5 +1,6 @@
 /* The report that people read: at most 100 columns, most important first. */
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
 
 #include "bench/result.h"
@@ -13,6 +14,27 @@ static void cell(FILE *to, double value, int width, int decimals)
         fprintf(to, "%*s", width, "-");
     else
         fprintf(to, "%*.*f", width, decimals, value);
+}
+
+enum { COLUMNS = 100, INDENT = 4 };
+
+/* A line of text, broken at spaces where it would be longer than COLUMNS; what follows is indented. */
+__attribute__((format(printf, 2, 3))) static void say(FILE *to, const char *format, ...)
+{
+    char    text[1024], *at = text;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (size_t room = COLUMNS; strlen(at) > room; room = COLUMNS - INDENT) {
+        char *cut = at + room;
+        while (cut > at && *cut != ' ') cut--;
+        if (cut == at) break; /* one long word */
+        *cut = '\0';
+        fprintf(to, "%s\n%*s", at, INDENT, "");
+        at = cut + 1;
+    }
+    fprintf(to, "%s\n", at);
 }
 
 static double mean_of(const qr_result *result, double (*of)(const qr_metrics *))
@@ -44,16 +66,16 @@ static void head(const qr_result *result, FILE *to)
 {
     const quire_model_info *model = &result->model;
     const quire_stats      *e     = &result->engine;
-    fprintf(to, "%s  %s  %.2f G parameters, weights %s, KV %.1f GiB, %s\n", model->name, model->architecture,
-            (double)model->parameters * 1e-9, quire_dtype_name(model->weight_dtype),
-            (double)e->kv_cache_bytes / 1073741824.0, quire_config_string(result->config, "kv_cache.dtype"));
+    say(to, "%.60s  %s  %.2f G parameters, weights %s, KV %.1f GiB, %s", model->name, model->architecture,
+        (double)model->parameters * 1e-9, quire_dtype_name(model->weight_dtype),
+        (double)e->kv_cache_bytes / 1073741824.0, quire_config_string(result->config, "kv_cache.dtype"));
     if (result->is_virtual)
         virtual_clock(result, to);
     else
-        fprintf(to, "%u threads on %u node%s, %s, projections %s, batch invariant: %s\n", e->threads, e->nodes,
-                e->nodes == 1 ? "" : "s", e->isa, e->implementation, e->batch_invariant ? "yes" : "no");
-    fprintf(to, "load %s, seed %llu, %u run%s of %.1f s\n\n", result->profile, (unsigned long long)result->seed,
-            result->run_count, result->run_count == 1 ? "" : "s", first(result)->length_s);
+        say(to, "%u threads on %u node%s, %s, projections %s, batch invariant: %s", e->threads, e->nodes,
+            e->nodes == 1 ? "" : "s", e->isa, e->implementation, e->batch_invariant ? "yes" : "no");
+    say(to, "load %s, seed %llu, %u run%s of %.1f s", result->profile, (unsigned long long)result->seed,
+        result->run_count, result->run_count == 1 ? "" : "s", first(result)->length_s);
 }
 
 static void verdict(const qr_result *result, FILE *to)
@@ -65,7 +87,7 @@ static void verdict(const qr_result *result, FILE *to)
     for (uint32_t i = 0; i < result->check_count; i++) {
         const qr_check *c = &result->checks[i];
         if (c->ok) continue;
-        fprintf(to, "  %-10s %.4g, needs %s: %s\n", c->id, c->value, c->need, c->hint);
+        say(to, "  %-10s %.4g, needs %s: %s", c->id, c->value, c->need, c->hint);
     }
 }
 
@@ -111,43 +133,60 @@ static void latency(const qr_result *result, FILE *to)
     latency_row(m, "  ITL", &m->itl, to);
     latency_row(m, "  TPOT", &m->tpot, to);
     latency_row(m, "  E2E", &m->e2el, to);
+    say(to,
+        "TTFT: to the first token, from when a request was due; queue: of that, until its first step; ITL: from token "
+        "to token; TPOT: mean of a request after its first token; E2E: to its end. -: too few samples.");
+}
+
+static void share_row(const char *const *names, const double *seconds, size_t count, double of, const char *head,
+                      FILE *to)
+{
+    fprintf(to, "\n%-22s", head);
+    for (size_t i = 0; i < count; i++) fprintf(to, "%11s", names[i]);
+    fprintf(to, "\n%-22s", "  share of the time");
+    for (size_t i = 0; i < count; i++) fprintf(to, "%9.1f %%", of > 0 ? 100 * seconds[i] / of : 0);
+    fputc('\n', to);
+}
+
+/* Where the window went, and where the steps' part of it, `busy` seconds. */
+static void times(const qr_metrics *m, double busy, FILE *to)
+{
+    static const char *const kinds[]  = {"prefill", "decode", "encoder", "idle"};
+    static const char *const stages[] = {"projections", "attention", "logits",  "row-wise",
+                                         "sampling",    "scheduler", "barriers"};
+    const double             kind_s[] = {m->steps.prefill_s, m->steps.decode_s, m->steps.encoder_s, m->steps.idle_s};
+    const double stage_s[] = {m->steps.projection_s, m->steps.attention_s, m->steps.logits_s, m->steps.rowwise_s,
+                              m->steps.sampling_s,   m->steps.scheduler_s, m->steps.barrier_s};
+    share_row(kinds, kind_s, 4, m->length_s, "window", to);
+    if (busy > 0) share_row(stages, stage_s, 7, busy, "steps", to);
 }
 
 static void engine(const qr_result *result, FILE *to)
 {
-    const qr_metrics *m = first(result);
-    fprintf(to, "\nsteps %llu, mean %.2f ms: rows %.1f, sequences %.1f, batch fill %.0f %%, busy %.0f %%\n",
-            (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
-            100 * m->steps.batch_fill, 100 * m->steps.busy_share);
-    fprintf(to, "KV use mean %.1f %%, max %.1f %%; preemptions %llu, recomputed tokens %llu, prefix hits %.1f %%\n",
-            100 * m->steps.kv_usage_mean, 100 * m->steps.kv_usage_max, (unsigned long long)m->steps.preemptions,
-            (unsigned long long)m->steps.recomputed_tokens, 100 * m->steps.prefix_hit_share);
-    fprintf(to, "time: prefill %.2f s, decode %.2f s, encoder %.2f s, idle %.2f s\n", m->steps.prefill_s,
-            m->steps.decode_s, m->steps.encoder_s, m->steps.idle_s);
+    const qr_metrics *m    = first(result);
+    const double      busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s; /* stages are not simulated */
+    times(m, busy, to);
+    say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
+        (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
+        100 * m->steps.batch_fill, 100 * m->steps.busy_share);
+    if (busy > 0)
+        say(to, "moved %.1f GB/s (weights and KV once per step), computed %.1f GFLOP/s",
+            (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, m->steps.flops / busy * 1e-9);
+    say(to, "KV cache: %.1f %% used, at most %.1f %%; preemptions %llu, recomputed tokens %llu, prefix hits %.1f %%",
+        100 * m->steps.kv_usage_mean, 100 * m->steps.kv_usage_max, (unsigned long long)m->steps.preemptions,
+        (unsigned long long)m->steps.recomputed_tokens, 100 * m->steps.prefix_hit_share);
     if (result->model.encoder_layers > 0)
-        fprintf(to, "encoder runs %llu, saved by sharing %llu\n", (unsigned long long)m->steps.encoder_runs,
-                (unsigned long long)m->steps.encoder_runs_saved);
+        say(to, "encoder runs %llu, saved by sharing %llu", (unsigned long long)m->steps.encoder_runs,
+            (unsigned long long)m->steps.encoder_runs_saved);
     if (m->steps.drafts > 0)
-        fprintf(to, "drafted tokens %llu, accepted %.1f %%\n", (unsigned long long)m->steps.drafts,
-                100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
-    const double busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s; /* stages are not simulated */
-    if (busy > 0)
-        fprintf(
-            to,
-            "of a step: projections %.0f %%, attention %.0f %%, logits %.0f %%, row-wise %.0f %%, sampling %.0f %%, "
-            "scheduler %.1f %%, barriers %.0f %%\n",
-            100 * m->steps.projection_s / busy, 100 * m->steps.attention_s / busy, 100 * m->steps.logits_s / busy,
-            100 * m->steps.rowwise_s / busy, 100 * m->steps.sampling_s / busy, 100 * m->steps.scheduler_s / busy,
-            100 * m->steps.barrier_s / busy);
-    if (busy > 0)
-        fprintf(to, "moved %.1f GB/s (weights and KV once per step), computed %.1f GFLOP/s\n",
-                (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, m->steps.flops / busy * 1e-9);
-    fprintf(to, "requests: %u due, %u completed, %u failed, %u refused, %u cut, %u preempted, %u verified alone\n",
-            m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
-            m->requests.preempted, m->requests.verified);
+        say(to, "drafted tokens %llu, accepted %.1f %%", (unsigned long long)m->steps.drafts,
+            100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
+    say(to, "requests: %u due, %u completed, %u failed, %u refused, %u cut, %u preempted, %u verified alone",
+        m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
+        m->requests.preempted, m->requests.verified);
     if (m->requests.shortened + m->requests.skipped > 0)
-        fprintf(to, "beyond max_model_len %u: %u requests shortened, %u skipped\n", result->engine.max_model_len,
-                m->requests.shortened, m->requests.skipped);
+        say(to, "beyond max_model_len %u: %u requests shortened, %u skipped", result->engine.max_model_len,
+            m->requests.shortened, m->requests.skipped);
 }
 
 void qr_result_table(const qr_result *result, FILE *to)

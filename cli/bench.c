@@ -57,6 +57,14 @@ static const char *file_at(const settings *s, const quire_config *config, size_t
     return index - s->file_count < quire_config_count(config, "output.files") ? quire_config_string(config, key) : NULL;
 }
 
+static const char *prometheus_path(const settings *s, const quire_config *config)
+{
+    const char *path;
+    for (size_t i = 0; (path = file_at(s, config, i)) != NULL; i++)
+        if (qr_result_has_suffix(path, ".prom")) return path;
+    return NULL;
+}
+
 /* A result names the logs written with it, for quire report. */
 static void note_logs(const settings *s, const quire_config *config, qr_result *result)
 {
@@ -156,6 +164,7 @@ static int run(const settings *s, const quire_config *config, qr_result *result)
     quire_error        error     = {0};
     int                status    = QR_EXIT_OK;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     if (qr_session_run(config, &logger, interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
     if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;
     note_logs(s, config, result);
@@ -175,10 +184,14 @@ static int bench(void *context, const quire_config *config)
         qr_complain("out of memory");
         return QR_EXIT_FAILED;
     }
-    result->argc     = s->argc;
-    result->argv     = s->argv;
-    const int status = run(s, config, result);
+    result->argc           = s->argc;
+    result->argv           = s->argv;
+    const char    *path    = prometheus_path(s, config);
+    qr_prometheus *metrics = path ? qr_prometheus_create(path) : NULL;
+    result->prometheus     = metrics;
+    const int status       = run(s, config, result);
     qr_result_deinit(result);
+    qr_prometheus_destroy(metrics);
     free(result);
     return status;
 }

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""What `quire bench` puts out: the width of its table, full disks and closed pipes, an interrupt, and Prometheus text.
+
+usage: output_test.py QUIRE [unittest options]"""
+import collections
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+QUIRE = str(pathlib.Path(sys.argv[1]).resolve())
+TINY = ["bench", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=256", "--prompt-tokens", "16"]
+SHORT = [*TINY, "--num-prompts", "8", "--output-tokens", "4"]
+ENDLESS = [*TINY, "--profile", "concurrent", "--streams", "4", "--num-prompts", "0", "--output-tokens", "64", "--duration", "1h", "--set",
+           "run.warmup.mode=none"]
+
+
+class Base(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name)
+
+    def run_tool(self, *arguments, **options):
+        options.setdefault("stdout", subprocess.PIPE)
+        done = subprocess.run([QUIRE, *arguments], cwd=self.path, stderr=subprocess.PIPE, timeout=120, **options)
+        return done.returncode, (done.stdout or b"").decode(), done.stderr.decode()
+
+    def assert_table(self, text):
+        for word in ("throughput", "latency, ms", "TTFT", "requests:"):
+            self.assertIn(word, text)
+
+
+class Table(Base):
+    def test_no_line_is_longer_than_100_columns(self):
+        for arguments in ([*SHORT, "--set", "output.percentiles=[1,50,90,95,99]"],
+                          [*SHORT, "--set", "slo.ttft=1", "--set", "slo.tpot=1"],
+                          ["bench", "--model", "t5-small", "--set", "kv_cache.num_kv_blocks=256", "--num-prompts", "4",
+                           "--encoder-tokens", "16", "--output-tokens", "4"]):
+            status, table, errors = self.run_tool(*arguments)
+            self.assertEqual(status, 0, errors)
+            self.assert_table(table)
+            self.assertEqual([line for line in table.splitlines() if len(line) > 100], [])
+            self.assertNotIn("nan", table)
+
+
+class Lost(Base):
+    """The run is not lost: its summary reaches the terminal, and the exit status says what happened."""
+
+    def test_stdout_on_a_full_disk(self):
+        with open("/dev/full", "w") as full:
+            status, _, errors = self.run_tool(*SHORT, stdout=full)
+        self.assertEqual(status, 1)
+        self.assert_table(errors)
+
+    def test_json_on_a_full_disk(self):
+        with open("/dev/full", "w") as full:
+            status, _, errors = self.run_tool(*SHORT, "-o", "-", "-o", "r.csv", stdout=full)
+        self.assertEqual(status, 1)
+        self.assertIn("stdout: No space left on device", errors)
+        self.assert_table(errors)
+        self.assertTrue((self.path / "r.csv").exists())
+
+    def test_stdout_is_a_closed_pipe(self):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        status, _, errors = self.run_tool(*SHORT, stdout=write_end)
+        os.close(write_end)
+        self.assertEqual(status, 1)
+        self.assert_table(errors)
+
+    def test_files_beyond_the_limit_leave_nothing_and_the_others_are_written(self):
+        files = ["r.json", "r.steps.jsonl", "r.trace.json", "r.trace.json.gz", "r.html", "r.prom"]
+        outputs = [word for name in files for word in ("-o", name)]
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        status, _, errors = self.run_tool(*SHORT, *outputs, "-o", "r.csv", preexec_fn=limit)
+        self.assertEqual(status, 1)
+        for name in files:
+            self.assertIn(f"{name}: File too large", errors)
+        self.assert_table(errors)
+        self.assertEqual([path.name for path in self.path.iterdir()], ["r.csv"])
+
+    def test_an_unwritable_folder_is_refused_before_the_run(self):
+        status, table, errors = self.run_tool(*SHORT, "-o", "missing/r.json")
+        self.assertEqual((status, table), (2, ""))
+        self.assertIn("missing/r.json", errors)
+
+
+class Interrupted(Base):
+    def test_an_interrupt_leaves_a_valid_partial_result(self):
+        tool = subprocess.Popen([QUIRE, *ENDLESS, "--set", "output.progress=jsonl", "-o", "r.json", "-o",
+                                 "r.requests.jsonl", "-o", "r.steps.jsonl", "-o", "r.html"], cwd=self.path,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for line in tool.stderr:
+            if line.startswith(b"{") and json.loads(line)["done"] >= 8:
+                break
+        tool.send_signal(signal.SIGINT)
+        table, errors = tool.communicate(timeout=60)
+        self.assertEqual(tool.returncode, 130, errors)
+        self.assertIn("interrupted", table.decode())
+        result = json.loads((self.path / "r.json").read_text())
+        self.assertIs(result["partial"], True)
+        self.assertEqual(result["validity"]["result"], "INVALID")
+        self.assertGreaterEqual(result["runs"][0]["requests"]["completed"], 8)
+        requests = [json.loads(line) for line in (self.path / "r.requests.jsonl").read_text().splitlines()]
+        self.assertGreaterEqual(sum(line["finish_reason"] == "length" for line in requests), 8)
+        self.assertIn("Interrupted: a partial result", (self.path / "r.html").read_text())
+        self.assertEqual([path.name for path in self.path.iterdir() if path.name.endswith(".partial")], [])
+
+
+def parse_exposition(text):
+    """{family: (type, {(sample name, labels): value})}; an assertion error where the text breaks the format."""
+    families, current = collections.OrderedDict(), None
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            current = line.split(" ", 3)[2]
+            assert current not in families, f"{current} twice"
+            families[current] = [None, {}]
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name == current and families[name][0] is None and kind in ("gauge", "counter", "histogram")
+            families[name][0] = kind
+        else:
+            name, value = line.rsplit(" ", 1)
+            labels = name[name.index("{"):] if "{" in name else ""
+            base = name[:len(name) - len(labels)]
+            suffixes = ("_bucket", "_sum", "_count") if families[current][0] == "histogram" else ("",)
+            assert base in [current + suffix for suffix in suffixes], line
+            families[current][1][base, labels] = float(value)
+    return families
+
+
+class Prometheus(Base):
+    def test_the_counters_are_those_of_the_run(self):
+        status, _, errors = self.run_tool(*SHORT, "--set", "run.verify_fraction=0", "-o", "r.prom", "-o", "r.json", "-o",
+                                          "r.steps.jsonl")
+        self.assertEqual(status, 0, errors)
+        text = (self.path / "r.prom").read_text()
+        families = parse_exposition(text)
+        value = lambda name, labels="": families[name][1][name, labels]
+        steps = (self.path / "r.steps.jsonl").read_text().splitlines()
+        self.assertEqual(value("quire_generation_tokens_total"), 8 * 4)
+        self.assertEqual(value("quire_prompt_tokens_total"), 8 * 16)
+        self.assertEqual(value("quire_requests_total", '{finish_reason="length"}'), 8)
+        self.assertEqual(value("quire_num_requests_running"), 0)
+        counts = {name: family[1][name + "_count", ""] for name, family in families.items() if family[0] == "histogram"}
+        self.assertEqual(counts, {
+            "quire_time_to_first_token_seconds": 8, "quire_inter_token_latency_seconds": 8 * 3,
+            "quire_time_per_output_token_seconds": 8, "quire_e2e_request_latency_seconds": 8,
+            "quire_request_queue_time_seconds": 8, "quire_step_seconds": len(steps), "quire_step_rows": len(steps)})
+        self.assertEqual(families["quire_step_rows"][1]["quire_step_rows_sum", ""],
+                         sum(json.loads(line)["rows"] for line in steps))
+        mean = json.loads((self.path / "r.json").read_text())["runs"][0]["latency"]["ttft"]["mean"]
+        self.assertAlmostEqual(families["quire_time_to_first_token_seconds"][1]["quire_time_to_first_token_seconds_sum", ""],
+                               8 * mean * 1e-3, delta=1e-6)
+
+    def test_buckets_are_cumulative_and_end_with_the_count(self):
+        self.run_tool(*SHORT, "-o", "r.prom")
+        for name, (kind, samples) in parse_exposition((self.path / "r.prom").read_text()).items():
+            if kind != "histogram":
+                continue
+            buckets = [(labels, value) for (base, labels), value in samples.items() if base.endswith("_bucket")]
+            bounds = [float(labels[5:-2].replace("+Inf", "inf")) for labels, _ in buckets]
+            self.assertEqual(bounds, sorted(set(bounds)))
+            self.assertEqual([v for _, v in buckets], sorted(v for _, v in buckets))
+            self.assertEqual(buckets[-1], ('{le="+Inf"}', samples[name + "_count", ""]))
+
+    def test_it_is_rewritten_while_the_run_lasts(self):
+        tool = subprocess.Popen([QUIRE, *ENDLESS, "-o", "r.prom"], cwd=self.path, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+        seen, limit = [], time.monotonic() + 60
+        while len(seen) < 2 and time.monotonic() < limit:
+            time.sleep(0.2)
+            if (self.path / "r.prom").exists():
+                families = parse_exposition((self.path / "r.prom").read_text())
+                tokens = families["quire_generation_tokens_total"][1]["quire_generation_tokens_total", ""]
+                if tokens > 0 and tokens not in seen:
+                    seen.append(tokens)
+        tool.send_signal(signal.SIGINT)
+        tool.wait(60)
+        self.assertEqual(len(seen), 2)
+        self.assertLess(seen[0], seen[1])
+
+    def test_prometheus_own_parser_takes_it(self):
+        try:
+            from prometheus_client.parser import text_string_to_metric_families
+        except ImportError:
+            self.skipTest("python3-prometheus-client is not installed")
+        self.run_tool(*SHORT, "-o", "r.prom")
+        families = list(text_string_to_metric_families((self.path / "r.prom").read_text()))
+        self.assertGreater(len(families), 20)
+        self.assertEqual({f.type for f in families}, {"gauge", "counter", "histogram"})
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
