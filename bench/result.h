@@ -8,7 +8,7 @@
 
 #include "bench/metrics.h"
 
-enum { QR_MAX_REPETITIONS = 64, QR_MAX_CHECKS = 16 };
+enum { QR_MAX_REPETITIONS = 64, QR_MAX_LIMITS = QR_MAX_REPETITIONS + 1, QR_MAX_CHECKS = 16 };
 
 typedef struct qr_check {
     const char *id;
@@ -32,6 +32,8 @@ typedef struct qr_result {
     uint32_t            run_count;
     qr_check            checks[QR_MAX_CHECKS];
     uint32_t            check_count;
+    quire_limits        limits[QR_MAX_LIMITS]; /* before, between and after the repetitions */
+    uint32_t            limit_count;
     bool                partial;
     bool                is_virtual;               /* times are those of a cost model */
     qr_cost_report      cost;                     /* virtual clock */

@@ -38,7 +38,7 @@ static bool write_steps(const qr_result *result, FILE *to)
 {
     for (uint32_t r = 0; r < result->run_count; r++)
         for (size_t i = 0; i < result->records[r].step_count; i++)
-            if (!line(qr_step_json(&result->records[r].steps[i], r), to)) return false;
+            if (!line(qr_result_step_json(result, r, i), to)) return false;
     return true;
 }
 

@@ -17,7 +17,7 @@ static bool take_all(const qr_result *result, qr_log_kind kind, qr_log *log)
         const qr_run *record = &result->records[r];
         const size_t  count  = kind == QR_LOG_STEPS ? record->step_count : record->request_count;
         for (size_t i = 0; i < count; i++)
-            if (!take(log, kind == QR_LOG_STEPS ? qr_step_json(&record->steps[i], r) : qr_request_json(result, r, i)))
+            if (!take(log, kind == QR_LOG_STEPS ? qr_result_step_json(result, r, i) : qr_request_json(result, r, i)))
                 return false;
     }
     return true;

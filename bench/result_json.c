@@ -223,6 +223,8 @@ static json_t *run(const qr_result *r, uint32_t index)
     json_object_set_new(to, "latency", latency(m));
     json_object_set_new(to, "slo", slo(m));
     json_object_set_new(to, "steps", steps(m));
+    json_object_set_new(to, "speed_of_light", qr_speed_of_light_json(r, index));
+    json_object_set_new(to, "attribution", qr_attribution_json(&r->records[index], m));
     json_object_set_new(to, "series", qr_series_json(&r->records[index]));
     return to;
 }
@@ -297,6 +299,7 @@ json_t *qr_result_json(const qr_result *r)
                                   quire_config_boolean(r->config, "workload.ignore_eos", 1), "percentiles", "linear"));
     json_object_set_new(to, "cost_model", cost_model(r));
     json_object_set_new(to, "validity", validity(r));
+    json_object_set_new(to, "limits", qr_limits_json(r));
     json_object_set_new(to, "runs", runs);
     json_object_set_new(to, "aggregate", aggregate(r));
     json_object_set_new(to, "logs", logs(r));

@@ -16,4 +16,12 @@ bool qr_result_html(const qr_result *result, FILE *to);
 
 json_t *qr_step_json(const quire_step *step, uint32_t run);
 
+/* Members of a result, or of one of its runs (analysis_json.c). */
+json_t *qr_limits_json(const qr_result *result);                       /* {}: not measured */
+json_t *qr_speed_of_light_json(const qr_result *result, uint32_t run); /* null: the limits were not measured */
+json_t *qr_attribution_json(const qr_run *run, const qr_metrics *metrics);
+
+/* A step as a line of the step log: qr_step_json, and where limits were measured floor_us, fraction, cache_resident. */
+json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index);
+
 #endif

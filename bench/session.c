@@ -167,11 +167,24 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     return status != QUIRE_OK ? status : computed;
 }
 
+/* The machine's limits as they are now; a result without them says so. */
+static void measure_limits(qr_session *session, qr_result *result)
+{
+    quire_limits limits = {.size = sizeof limits};
+    if (session->engine == NULL || result->limit_count == QR_MAX_LIMITS ||
+        quire_config_boolean(result->config, "run.limits", 1) == 0)
+        return;
+    if (quire_engine_measure_limits(session->engine, &limits, NULL) == QUIRE_OK)
+        result->limits[result->limit_count++] = limits;
+}
+
 quire_status qr_session_repeat(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
                                quire_error *error)
 {
     if (*interrupt == QR_INTERRUPT_ENDS) *interrupt = QR_INTERRUPT_NONE;
+    if (result->limit_count == 0) measure_limits(session, result);
     const quire_status status = play(session, interrupt, stop, result, error);
+    if (status == QUIRE_OK) measure_limits(session, result);
     result->partial |= status != QUIRE_OK;
     return status;
 }

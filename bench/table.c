@@ -3,7 +3,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "bench/result.h"
+#include "bench/attribution.h"
+#include "bench/speed_of_light.h"
 
 static const qr_metrics *first(const qr_result *result) { return &result->runs[0]; }
 
@@ -189,6 +190,59 @@ static void engine(const qr_result *result, FILE *to)
             m->requests.shortened, m->requests.skipped);
 }
 
+/* " 83 %", or "-" where no step counts. */
+static void share(const char *name, double fraction, FILE *to)
+{
+    if (isnan(fraction))
+        fprintf(to, "%s -", name);
+    else
+        fprintf(to, "%s %.0f %%", name, 100 * fraction);
+}
+
+static void limit_lines(const qr_result *result, FILE *to)
+{
+    qr_speed_of_light speed;
+    qr_light          light;
+    if (!qr_light_of(result, &light) || !qr_speed_of_light_of(result, 0, &speed)) return;
+    share("\nof the machine's limit:", speed.fraction, to);
+    for (int i = 0; i < QR_LIGHT_PHASES; i++) {
+        fputs(i == 0 ? " (" : ", ", to);
+        share(speed.phases[i].name, speed.phases[i].fraction, to);
+    }
+    fprintf(to, ")\n  R %.1f GB/s, P %.0f GFLOP/s; by rows of a step:", light.read_gbs, light.weight_gflops);
+    static const char *const names[QR_LIGHT_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
+    for (int i = 0; i < QR_LIGHT_CLASSES; i++) share(names[i], speed.by_rows[i].fraction, to);
+    fputc('\n', to);
+    if (speed.resident_steps > 0)
+        fprintf(to, "  %llu of %llu steps may have run from the caches and do not count\n",
+                (unsigned long long)speed.resident_steps, (unsigned long long)(speed.resident_steps + speed.steps));
+}
+
+/* "P99 itl: 71 % others' prefill", for the middle and the highest percentile that has its samples. */
+static void cause_line(const qr_result *result, qr_latency latency, const char *name, const qr_summary *s, FILE *to)
+{
+    const qr_metrics *m       = first(result);
+    int               highest = -1;
+    for (size_t i = 0; i < m->percentile_count; i++)
+        if (!isnan(s->p[i]) && (highest < 0 || m->percentiles[i] > m->percentiles[highest])) highest = (int)i;
+    for (size_t i = 0; i < m->percentile_count; i++) {
+        qr_band band;
+        double  part;
+        if (isnan(s->p[i]) || ((int)i != highest && m->percentiles[i] != 50)) continue;
+        if (!qr_band_of(&result->records[0], latency, m->percentiles[i], &band)) continue;
+        const qr_cause cause = qr_band_main_cause(&band, &part);
+        fprintf(to, "P%g %s: %.0f %% %s%s", m->percentiles[i], name, 100 * part, qr_cause_text(cause),
+                (int)i == highest ? "\n" : "; ");
+    }
+}
+
+static void causes(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    cause_line(result, QR_LATENCY_TTFT, "ttft", &m->ttft, to);
+    cause_line(result, QR_LATENCY_ITL, "itl", &m->itl, to);
+}
+
 void qr_result_table(const qr_result *result, FILE *to)
 {
     if (result->run_count == 0) {
@@ -199,5 +253,7 @@ void qr_result_table(const qr_result *result, FILE *to)
     head(result, to);
     throughput(result, to);
     latency(result, to);
+    limit_lines(result, to);
+    causes(result, to);
     engine(result, to);
 }

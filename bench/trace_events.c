@@ -87,7 +87,7 @@ static void counters(writer *w, const quire_step *s)
 
 static void step_events(writer *w, const quire_step *s)
 {
-    json_t *args = qr_step_json(s, w->run_index);
+    json_t *args = qr_result_step_json(w->result, w->run_index, (size_t)(s - w->run->steps));
     slice(w, STEPS, kind_of(s), time_of(w, (int64_t)s->start_ns), (double)length_ns(s) * 1e-3);
     fputs(",\"args\":", w->to);
     json_dumpf(args, w->to, JSON_COMPACT | JSON_REAL_PRECISION(9));

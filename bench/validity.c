@@ -92,6 +92,18 @@ static void check_cost_model(qr_result *result)
           "fit a log of larger batches");
 }
 
+static void check_limits(qr_result *result)
+{
+    double low = INFINITY, high = 0;
+    for (uint32_t i = 0; i < result->limit_count; i++) {
+        low  = fmin(low, result->limits[i].read_gbs);
+        high = fmax(high, result->limits[i].read_gbs);
+    }
+    if (result->limit_count < 2) return;
+    check(result, "limits", high <= 1.15 * low, false, high / low, "max / min bandwidth <= 1.15",
+          "the machine's speed moved, or others use it: fractions of the limit are rough");
+}
+
 void qr_result_validate(qr_result *result)
 {
     const bool offline  = strcmp(result->profile, "throughput") == 0;
@@ -100,6 +112,7 @@ void qr_result_validate(qr_result *result)
     check_generator(result, offline);
     check_outcomes(result);
     if (result->is_virtual) check_cost_model(result);
+    check_limits(result);
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     const bool release = true;
 #else

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/attribution.h"
 #include "bench/metrics.h"
 
 #define MS UINT64_C(1000000)
@@ -106,6 +107,27 @@ static void assert_close(double value, double expected, double tolerance)
     if (!(fabs(value - expected) <= tolerance)) fail_msg("%.6f is not %.6f", value, expected);
 }
 
+/* The engine hands out times before any step is recorded: all that is not generator or queue is the scheduler's. */
+static void assert_latencies_are_split_without_remainder(const qr_run *run)
+{
+    qr_split split;
+    for (size_t i = 0; i < run->request_count; i++) {
+        const qr_run_request *r   = &run->requests[i];
+        int64_t               sum = 0;
+        qr_split_ttft(run, r, &split);
+        for (int c = 0; c < QR_CAUSES; c++) sum += split.ns[c];
+        assert_int_equal(sum, r->first_ns - r->due_ns);
+        assert_int_equal(split.ns[QR_CAUSE_GENERATOR], r->submit_ns - r->due_ns);
+        assert_int_equal(split.ns[QR_CAUSE_QUEUE], r->planned_ns - r->submit_ns);
+    }
+    for (size_t i = 0; i < run->gap_count; i++) {
+        int64_t sum = 0;
+        qr_split_gap(run, &run->gaps[i], &split);
+        for (int c = 0; c < QR_CAUSES; c++) sum += split.ns[c];
+        assert_int_equal(sum, run->gaps[i].gap_ns);
+    }
+}
+
 static void every_metric_equals_the_hand_computed_value(void **state)
 {
     (void)state;
@@ -144,6 +166,7 @@ static void every_metric_equals_the_hand_computed_value(void **state)
     assert_close(m.attainment_tpot, 0.75, 0); /* 10, 5, and none */
     assert_close(m.attainment, 0.5, 0);
     assert_close(m.throughput.token_goodput * m.length_s, 11 + 1, 1e-6);
+    assert_latencies_are_split_without_remainder(&run);
     qr_run_deinit(&run);
     qr_workload_destroy(workload);
     quire_config_destroy(config);
