@@ -141,7 +141,7 @@ static int run(const settings *s)
     if (strcmp(s->what, "attention") == 0) return qr_micro_attention(&s->micro, stdout);
     if (strcmp(s->what, "limits") == 0) return qr_micro_limits(&s->micro, stdout);
     if (strcmp(s->what, "projection") == 0) return qr_micro_projection(&s->micro, stdout);
-    if (strcmp(s->what, "scheduler") == 0) return qr_micro_scheduler(s->steps, stdout);
+    if (strcmp(s->what, "scheduler") == 0) return qr_micro_scheduler(&s->micro, s->steps, stdout);
     qr_complain("kernel %s: expected attention, limits, projection or scheduler", s->what);
     return QR_EXIT_USAGE;
 }

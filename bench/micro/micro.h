@@ -35,7 +35,8 @@ int qr_micro_attention(const qr_micro_options *options, FILE *out);
 int qr_micro_projection(const qr_micro_options *options, FILE *out);
 int qr_micro_limits(const qr_micro_options *options, FILE *out);
 
-/* Plan, commit and submit of the scheduler with a model that takes no time, for several loads, `steps` steps each. */
-int qr_micro_scheduler(unsigned steps, FILE *out);
+/* Plan, commit and submit of the scheduler with a model that takes no time, for several loads, `steps` steps each. Of
+ * the options rounds and json count. */
+int qr_micro_scheduler(const qr_micro_options *options, unsigned steps, FILE *out);
 
 #endif
