@@ -297,26 +297,72 @@ static uint32_t take_extent(qr_block_pool *pool, qr_pool_node *node, qr_block_ta
     return take_reserved(pool, table);
 }
 
-/* The block after the previous one, if FREE and in the same extent. */
-static uint32_t take_next(const qr_block_pool *pool, const qr_pool_node *node, const qr_block_table *table,
-                          uint32_t entry)
+/* FREE, or CACHED by the tenant that must give and released in the older half of the time its blocks here span. */
+static bool may_go_early(const qr_block_pool *pool, const qr_pool_node *node, uint32_t id, uint32_t tenant)
+{
+    const qr_block *block = &pool->blocks[id];
+    if (block->state == QR_BLOCK_FREE) return true;
+    if (block->state != QR_BLOCK_CACHED || block->tenant != tenant) return false;
+    const uint64_t oldest = pool->blocks[node->cached_lists[tenant].head].released;
+    return block->released - oldest <= (pool->last_release - oldest) / 4;
+}
+
+static uint32_t take(qr_block_pool *pool, uint32_t id)
+{
+    if (pool->blocks[id].state == QR_BLOCK_CACHED) evict(pool, id);
+    return id;
+}
+
+/* The block after the previous one, if it is in the same extent and may go. */
+static uint32_t take_next(qr_block_pool *pool, const qr_pool_node *node, const qr_block_table *table, uint32_t entry)
 {
     if (entry <= table->first) return QR_BLOCK_NONE;
     const uint32_t previous = table->blocks[entry - 1];
     if (previous < node->first || previous >= node->end) return QR_BLOCK_NONE;
     if (previous + 1 == extent_end(node, extent_of(node, previous))) return QR_BLOCK_NONE;
-    return pool->blocks[previous + 1].state == QR_BLOCK_FREE ? previous + 1 : QR_BLOCK_NONE;
+    if (pool->blocks[previous + 1].state == QR_BLOCK_FREE) return previous + 1;
+    if (node->cached == 0) return QR_BLOCK_NONE;
+    return may_go_early(pool, node, previous + 1, victim_tenant(pool, node)) ? take(pool, previous + 1) : QR_BLOCK_NONE;
 }
 
-/* From the fullest extent that still has `wanted` FREE blocks, else from the one with the most. */
+/* The first of a run of `wanted` blocks that may go, in the extents of the oldest CACHED blocks. */
+static uint32_t evict_run(qr_block_pool *pool, const qr_pool_node *node, uint32_t wanted)
+{
+    if (node->cached < wanted || wanted < 2) return QR_BLOCK_NONE;
+    const uint32_t tenant = victim_tenant(pool, node);
+    uint32_t       oldest = node->cached_lists[tenant].head;
+    for (uint32_t i = 0; i < EXTENT_CANDIDATES && oldest != QR_BLOCK_NONE; i++, oldest = pool->blocks[oldest].next) {
+        const uint32_t extent = extent_of(node, oldest), end = extent_end(node, extent);
+        uint32_t       run = 0;
+        for (uint32_t id = extent_first(node, extent); id < end; id++) {
+            run = may_go_early(pool, node, id, tenant) ? run + 1 : 0;
+            if (run == wanted) return take(pool, id + 1 - wanted);
+        }
+    }
+    return QR_BLOCK_NONE;
+}
+
+static uint32_t first_free(const qr_pool_node *node, uint32_t extent)
+{
+    if (extent == QR_BLOCK_NONE) return QR_BLOCK_NONE;
+    return extent_first(node, extent) + (uint32_t)__builtin_ctz(node->free_mask[extent]);
+}
+
+/* From the fullest extent that still has `wanted` FREE blocks. */
 static uint32_t take_open(const qr_pool_node *node, uint32_t wanted)
 {
     uint32_t extent = QR_BLOCK_NONE;
     for (uint32_t free = wanted; free <= QR_EXTENT_BLOCKS && extent == QR_BLOCK_NONE; free++)
         extent = set_lowest(node, free);
+    return first_free(node, extent);
+}
+
+/* From the extent with most FREE blocks below `wanted`. */
+static uint32_t take_scattered(const qr_pool_node *node, uint32_t wanted)
+{
+    uint32_t extent = QR_BLOCK_NONE;
     for (uint32_t free = wanted - 1; free >= 1 && extent == QR_BLOCK_NONE; free--) extent = set_lowest(node, free);
-    if (extent == QR_BLOCK_NONE) return QR_BLOCK_NONE;
-    return extent_first(node, extent) + (uint32_t)__builtin_ctz(node->free_mask[extent]);
+    return first_free(node, extent);
 }
 
 static bool wants_extent(const qr_block_table *table, uint32_t entry, uint32_t wanted)
@@ -336,6 +382,8 @@ static uint32_t take_from_node(qr_block_pool *pool, qr_pool_node *node, qr_block
         if (wants_extent(table, entry, wanted)) id = take_extent(pool, node, table);
         if (id == QR_BLOCK_NONE) id = take_next(pool, node, table, entry);
         if (id == QR_BLOCK_NONE) id = take_open(node, wanted);
+        if (id == QR_BLOCK_NONE) id = evict_run(pool, node, wanted);
+        if (id == QR_BLOCK_NONE) id = take_scattered(node, wanted);
     }
     return id != QR_BLOCK_NONE ? id : evict_one(pool, node);
 }

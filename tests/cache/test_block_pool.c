@@ -173,6 +173,40 @@ static void an_extent_shared_with_another_tenant_is_not_evicted_whole(void **sta
     assert_sound(&cache, &b);
 }
 
+/* A full pool of CACHED blocks, released [0..3], then [4..7], [8..11], [12..15], each last block first. */
+static void blocks_wanted_together_evict_a_run_and_growth_goes_on_in_it(void **state)
+{
+    (void)state;
+    create_extents(16);
+    for (int32_t i = 0; i < 4; i++) cache_blocks(&a, 1000 * i, 4, 1);
+    assert_int_equal(cache.pool.cached, 16);
+    start(&b, 7000, 2 * 16, 1);
+    prefill(&cache, &b);
+    assert_blocks(&b.table, 0, 1);
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 3 * 16));
+    assert_true(qr_block_table_append(&cache.pool, &b.table, 4 * 16));
+    assert_blocks(&b.table, 0, 1, 2, 3);
+    assert_int_equal(cache.pool.cached, 12);
+    assert_sound(&cache, &b);
+}
+
+static void a_young_cached_block_is_left_alone(void **state)
+{
+    (void)state;
+    create_extents(16);
+    cache_blocks(&c, 0, 4, 1);
+    cache_blocks(&c, 1000, 4, 1);
+    start(&a, 2000, 16, 1);
+    prefill(&cache, &a);
+    assert_blocks(&a.table, 8);
+    cache_blocks(&b, 3000, 7, 1); /* [9..15] */
+    assert_int_equal(cache.pool.free, 0);
+    assert_true(qr_block_table_append(&cache.pool, &a.table, 2 * 16));
+    assert_blocks(&a.table, 8, 3); /* the one released longest ago */
+    assert_int_equal(cache.pool.blocks[9].state, QR_BLOCK_CACHED);
+    assert_sound(&cache, &a);
+}
+
 static void bytes_are_known_before_creation(void **state)
 {
     (void)state;
@@ -214,6 +248,8 @@ int main(void)
         cmocka_unit_test_teardown(a_whole_cached_extent_is_better_than_scattered_free_blocks, destroy),
         cmocka_unit_test_teardown(an_extent_cut_by_the_end_of_a_node_is_never_whole, destroy),
         cmocka_unit_test_teardown(an_extent_shared_with_another_tenant_is_not_evicted_whole, destroy),
+        cmocka_unit_test_teardown(blocks_wanted_together_evict_a_run_and_growth_goes_on_in_it, destroy),
+        cmocka_unit_test_teardown(a_young_cached_block_is_left_alone, destroy),
         cmocka_unit_test_teardown(bytes_are_known_before_creation, destroy),
         cmocka_unit_test_teardown(options_out_of_range_are_named, destroy),
     };
