@@ -1213,6 +1213,7 @@ class option_filler {
         o.max_num_tenants            = u32("scheduler.max_num_tenants");
         o.num_speculative_tokens     = u32("scheduler.num_speculative_tokens");
         o.prompt_lookup_max          = u32("scheduler.prompt_lookup_max");
+        o.speculative_adaptive       = toggle("scheduler.speculative_adaptive");
         if (o.priority_ageing_ms == 0) o.priority_ageing_ms = UINT32_MAX - 1;
         if (o.max_head_passes == 0) o.max_head_passes = UINT32_MAX;
         if (!(o.watermark > 0)) o.watermark = -1.0F;

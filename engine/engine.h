@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "engine/batch_builder.h"
+#include "engine/draft_control.h"
 #include "engine/inbox.h"
 #include "engine/options.h"
 #include "engine/outbox.h"
@@ -53,6 +54,8 @@ struct quire_engine {
     const float     *logits;      /* [logits rows][vocab], of the last forward */
     uint32_t         events_done; /* of the scheduler's events, those in the outbox already */
     bool             backlog;     /* some events found no room in the outbox */
+    qr_draft_control draft_control;
+    uint64_t         steps_drafts_paused;
     uint64_t         steps, step_ns, activity_seen;
     uint64_t         unstarted, unstarted_by[6]; /* requests, sequences by quire_finish, that the scheduler never had */
     bool             idle;                       /* nothing live after the last step */

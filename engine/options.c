@@ -112,6 +112,7 @@ static const option_field fields[] = {
     {"max_logits_in_flight", AT(max_logits_in_flight), WHOLE, 1, 65536, 0, 0},
     {"num_speculative_tokens", AT(num_speculative_tokens), WHOLE, 1, 15, 0, 0},
     {"prompt_lookup_max", AT(prompt_lookup_max), WHOLE, 1, 16, 4, 0},
+    TOGGLE("scheduler", speculative_adaptive),
 };
 
 static double read_field(const quire_engine_options *options, const option_field *field)

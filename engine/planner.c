@@ -415,6 +415,11 @@ quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns
     return QUIRE_OK;
 }
 
+void quire_planner_allow_drafts(quire_planner *planner, int allowed)
+{
+    qr_scheduler_allow_drafts(planner->scheduler, allowed != 0);
+}
+
 /* ---- looking in ------------------------------------------------------------------------------------------------- */
 
 size_t quire_planner_poll(quire_planner *planner, quire_event *events, size_t capacity)

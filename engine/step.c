@@ -326,10 +326,25 @@ static void describe_plan(const quire_engine *engine, quire_step *step)
     step->encoder_pairs        = reads.encoder_pairs;
 }
 
+/* Speculative decoding: drafts only while they pay. */
+static bool adapts_drafts(const quire_engine *engine)
+{
+    return engine->options.num_speculative_tokens > 0 && engine->options.speculative_adaptive != QUIRE_OFF;
+}
+
+static void note_drafts(quire_engine *engine, const quire_step *step, uint64_t tokens)
+{
+    engine->steps_drafts_paused += !qr_draft_control_allows(&engine->draft_control);
+    if (step->rows_prompt > 0 || step->rows_encoder > 0) return;
+    qr_draft_control_note(&engine->draft_control, step->sequences, tokens, step->forward_ns + step->sample_ns);
+}
+
 static void plan_and_run(quire_engine *engine, quire_step *step)
 {
     const uint64_t start = qr_now_ns();
-    engine->plan         = qr_scheduler_plan(engine->scheduler, start);
+    if (adapts_drafts(engine))
+        qr_scheduler_allow_drafts(engine->scheduler, qr_draft_control_allows(&engine->draft_control));
+    engine->plan = qr_scheduler_plan(engine->scheduler, start);
     if (engine->plan->rows == 0 && engine->plan->rows_encoder == 0) return;
     qr_scheduler_debug_check(engine->scheduler);
     zero_freed(engine);
@@ -337,8 +352,11 @@ static void plan_and_run(quire_engine *engine, quire_step *step)
     qr_engine_take_stats(engine); /* plan may have put sequences back into the queue that submit judges by */
     step->plan_ns = qr_now_ns() - start;
     describe_plan(engine, step);
+    const uint64_t tokens = engine->stats.tokens_output;
     run_plan(engine, step);
     engine->steps++;
+    qr_engine_take_stats(engine);
+    if (adapts_drafts(engine)) note_drafts(engine, step, engine->stats.tokens_output - tokens);
 }
 
 static void describe_state(const quire_engine *engine, quire_step *step)
@@ -372,6 +390,7 @@ void qr_engine_take_stats(quire_engine *engine)
     qr_scheduler_stats(engine->scheduler, stats);
     stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)engine->block_bytes;
     stats->steps                = engine->steps;
+    stats->steps_drafts_paused  = engine->steps_drafts_paused;
     stats->step_ns              = engine->step_ns;
     stats->requests_finished += engine->unstarted;
     for (int i = 0; i < 6; i++) stats->finished_by[i] += engine->unstarted_by[i];

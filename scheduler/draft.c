@@ -53,7 +53,8 @@ static void draft(qr_scheduler *s, uint32_t unit)
 
 void qr_draft(qr_scheduler *s)
 {
-    if (s->options.num_speculative_tokens == 0 || s->options.prompt_lookup_max == 0 || s->suspect_count > 0) return;
+    if (s->options.num_speculative_tokens == 0 || s->options.prompt_lookup_max == 0) return;
+    if (s->drafts_held_back || s->suspect_count > 0) return;
     for (uint32_t i = 0; i < s->planned_count && s->rows_left > 0; i++) draft(s, s->planned[i]);
 }
 

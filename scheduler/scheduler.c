@@ -397,6 +397,8 @@ quire_status qr_scheduler_resume(qr_scheduler *s, quire_request_id id, uint64_t 
     return QUIRE_OK;
 }
 
+void qr_scheduler_allow_drafts(qr_scheduler *s, bool allowed) { s->drafts_held_back = !allowed; }
+
 /* ---- views ---- */
 
 void qr_scheduler_sequence(const qr_scheduler *s, uint32_t sequence, qr_sequence_view *view_out)

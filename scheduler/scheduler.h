@@ -107,6 +107,9 @@ typedef struct qr_sequence_view {
 void     qr_scheduler_sequence(const qr_scheduler *scheduler, uint32_t sequence, qr_sequence_view *view_out);
 uint32_t qr_scheduler_record_count(const qr_scheduler *scheduler); /* sequences are records [0, count) */
 
+/* Whether the next plans may add drafts (num_speculative_tokens); true until told otherwise. */
+void qr_scheduler_allow_drafts(qr_scheduler *scheduler, bool allowed);
+
 /* Tokens and ends since the last clear, in order: at most qr_scheduler_event_capacity(). A FINISHED event's record is
  * reused after clear. The hypotheses of a beam search come all at its end and may be more than that: clear then puts
  * the next of them in place, so take events until the count is 0. */

@@ -147,6 +147,7 @@ struct qr_scheduler {
     /* the plan */
     qr_plan        plan;
     bool           in_flight, took, visiting;
+    bool           drafts_held_back; /* asked for by the caller */
     uint32_t       rows_left, encoder_left;
     uint32_t       decode_rows; /* set aside for decoding units not visited yet */
     uint32_t      *planned;     /* units in plan order */

@@ -104,6 +104,7 @@ typedef struct quire_engine_options {
     quire_logger          logger;
     quire_mask_hook       mask;            /* for requests with `masked` */
     quire_preemption_mode preemption_mode; /* [scheduler] */
+    quire_toggle speculative_adaptive;     /* auto = on: drafts pause while steps without them yield more per second */
 } quire_engine_options;
 
 /* What the last step did. rows == 0: there was nothing to do. Times in ns, bytes and flops as counted by the plan. */

@@ -159,6 +159,10 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit(quire_planner *plann
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns,
                                                                    quire_error *error);
 
+/* Whether the next plans may add drafts; nonzero until told otherwise. The host knows whether its steps are bound by
+ * arithmetic, so that more rows cost more time. */
+QUIRE_API void quire_planner_allow_drafts(quire_planner *planner, int allowed);
+
 /* Moves up to `capacity` events, oldest first. FINISHED events have a quire_finish_detail, valid until the next call
  * other than stats and explain; TOKEN events have none. */
 QUIRE_API size_t quire_planner_poll(quire_planner *planner, quire_event *events, size_t capacity);

@@ -5,6 +5,7 @@ usage: generate_test.py QUIRE MODELS [unittest options]"""
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,38 @@ class Goldens(unittest.TestCase):
         for name in ("t5-relu", "t5-gated"):
             with self.subTest(name):
                 self.compare(name, "--set", "kv_cache.num_kv_blocks=256")
+
+    def test_goldens_keep_their_bits_with_cache_hits_drafts_and_preemption(self):
+        """Each case five times over, in a pool that holds little more than one of the longest: same tokens as the
+        reference, same bits as alone."""
+        alone = ["--set", "scheduler.max_num_seqs=1", "--set", "kv_cache.enable_prefix_caching=false", *SMALL]
+        preemptions = cached = accepted = 0
+        for name in ("llama3-gqa", "mistral-swa", "qwen2-bias", "qwen3-qknorm", "t5-relu", "t5-gated"):
+            longest = max(-(-len(case.get("encoder_input", [])) // 32) -
+                          -(len(case.get("prompt", [0])) + case["max_tokens"]) // 32 for case in golden_cases(name))
+            blocks = longest + 1
+            disturbed = ["--set", f"kv_cache.num_kv_blocks={blocks}", "--set", "scheduler.max_num_seqs=8",
+                         "--set", "scheduler.max_num_batched_tokens=24", "--set", "scheduler.watermark=0",
+                         "--set", "scheduler.num_speculative_tokens=4", "--set", "scheduler.prompt_lookup_max=1",
+                         "--set", "scheduler.speculative_adaptive=false",
+                         "--set", "scheduler.max_num_encoder_input_tokens=256"]
+            with self.subTest(name):
+                cases, reference = self.decode(name, *alone)
+                requests = [dict(golden_request(i, case), id=f"{i}/{k}")
+                            for k in range(5) for i, case in enumerate(cases)]
+                answers, status, errors = quire("--model", os.path.join(MODELS, name), *EXACT, *disturbed,
+                                                text=lines_of(*requests))
+                self.assertEqual(status, 0, errors)
+                self.assertEqual(len(answers), len(requests))
+                for answer in answers:
+                    number = answer["id"].split("/")[0]
+                    self.assertEqual(answer["tokens"], cases[int(number)]["tokens"], answer["id"])
+                    for key in ("first_logits", "last_logits"):
+                        self.assertEqual(answer[key], reference[number][key], answer["id"])
+                preemptions += sum(answer["num_preemptions"] for answer in answers)
+                cached += sum(answer["num_cached_tokens"] for answer in answers)
+                accepted += int(re.search(r"(\d+) of \d+ drafts accepted", errors).group(1))
+        self.assertGreater(min(preemptions, cached, accepted), 0, (preemptions, cached, accepted))
 
     def test_logits_do_not_depend_on_the_batch(self):
         _, together = self.decode("llama3-gqa", *SMALL)

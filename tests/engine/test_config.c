@@ -628,6 +628,7 @@ static void the_built_in_configuration_is_the_engines_default(void **state)
     assert_int_equal(o->barrier_spin_ns, 20000);
     assert_int_equal(o->num_speculative_tokens, 0);
     assert_int_equal(o->prompt_lookup_max, 4);
+    assert_int_equal(o->speculative_adaptive, QUIRE_ON);
     assert_int_equal(quire_config_model(config)->weight_seed, 1);
     assert_int_equal(quire_config_model(config)->weight_dtype, QUIRE_DTYPE_AUTO);
 }
