@@ -363,7 +363,7 @@ void qr_options_network(const quire_engine_options *options, const qr_model_fact
                           .max_model_len      = options->max_model_len,
                           .small_m            = options->small_m,
                           .batch_invariant    = on_unless_off(options->batch_invariant),
-                          .prefetch           = on_unless_off(options->prefetch),
+                          .prefetch           = options->prefetch,
                           .allocator          = options->allocator,
     };
 }

@@ -25,8 +25,8 @@ enum {
     SPREAD_PERCENT  = 150, /* a node's load above this much of the mean: deal its work to other nodes as well */
 };
 
-/* Costs in picoseconds; they decide who works, never what comes out. */
-enum { COST_ITEM = 1000000, COST_BYTE = 100 };
+/* Costs in femtoseconds; they decide who works, never what comes out. */
+enum { COST_ITEM = 1000000000, COST_BYTE = 100000 };
 
 typedef enum cut_kind { BY_SPLIT, BY_HEAD, BY_TILE } cut_kind;
 
@@ -150,6 +150,9 @@ quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attent
     qr_assert(limits->thread_count > 0);
     qr_attention_plan plan = {.kernels = kernels->attention, .shape = *shape, .limits = *limits};
     if (shape->kind == QR_ATTENTION_FULL) plan.shape.window = 0;
+    if (limits->tuning.byte_fs == 0) plan.limits.tuning.byte_fs = COST_BYTE;
+    if (limits->tuning.pair_fs == 0)
+        plan.limits.tuning.pair_fs = 4000000 * shape->kv.head_dim / plan.kernels->by_dtype[shape->kv.dtype].gflops;
     plan.group         = shape->heads / shape->kv.kv_heads;
     plan.padded_dim    = qr_kv_padded_dim(&shape->kv);
     plan.state_floats  = plan.padded_dim + QR_ATTENTION_STATE_TAIL;
@@ -227,8 +230,9 @@ static uint64_t cost_of(const qr_attention_plan *plan, uint32_t rows, uint32_t f
     const qr_kv_shape *kv          = &plan->shape.kv;
     const uint64_t     tokens      = to > from ? to - from : 0;
     const uint64_t     token_bytes = qr_kv_tile_bytes(kv) / QR_TILE_TOKENS;
-    const uint64_t     row_cost    = 4000 * (uint64_t)kv->head_dim / plan->kernels->by_dtype[kv->dtype].gflops;
-    return COST_ITEM + tokens * kv_heads * (COST_BYTE * token_bytes + row_cost * rows * plan->group);
+    const uint64_t     pairs       = (uint64_t)rows * plan->group;
+    return COST_ITEM +
+           tokens * kv_heads * (plan->limits.tuning.byte_fs * token_bytes + plan->limits.tuning.pair_fs * pairs);
 }
 
 static uint64_t item_cost(const qr_attention_plan *plan, const planned_sequence *planned, uint32_t item)
@@ -636,7 +640,7 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
     qr_attention_tile        t      = {.tile         = tile_at(plan, args, p->sequence, tile, p->head),
                                        .tile_bytes   = qr_kv_tile_bytes(&plan->shape.kv),
                                        .next         = next,
-                                       .prefetch     = plan->limits.prefetch,
+                                       .prefetch     = plan->limits.tuning.prefetch == QR_PREFETCH_ALL,
                                        .first_key    = key,
                                        .padded_dim   = plan->padded_dim,
                                        .heads        = p->heads,
@@ -670,6 +674,18 @@ static uint32_t end_tile(const qr_attention_plan *plan, const portion *p)
     return qr_ceil_div_u32(visible_end(plan, p->sequence, p->row + p->rows - 1), QR_TILE_TOKENS);
 }
 
+/* What to fetch while `tile` is at work, for the first of the portion's kv heads; NULL: nothing. */
+static const char *tile_ahead(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p,
+                              uint32_t tile)
+{
+    const qr_attention_prefetch prefetch = plan->limits.tuning.prefetch;
+    if (prefetch == QR_PREFETCH_NONE) return NULL;
+    const char  *here = tile_at(plan, args, p->sequence, tile, p->head);
+    const char  *next = tile_at(plan, args, p->sequence, tile + 1, p->head);
+    const size_t run  = qr_kv_tile_bytes(&plan->shape.kv) * plan->shape.kv.kv_heads;
+    return prefetch == QR_PREFETCH_ALL || next != here + run ? next : NULL;
+}
+
 /* Takes the keys of one split into `states`, heads inside tiles: that is their order in memory. `last_tile`: where
  * prefetching stops. */
 static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t split,
@@ -677,7 +693,7 @@ static void attend_split(const qr_attention_plan *plan, const qr_attention_args 
 {
     const uint32_t end = qr_min_u32(end_tile(plan, p), (split + 1) * SPLIT_TILES);
     for (uint32_t tile = qr_max_u32(first_tile(plan, p), split * SPLIT_TILES); tile < end; tile++) {
-        const char *next = tile + 1 < last_tile ? tile_at(plan, args, p->sequence, tile + 1, p->head) : NULL;
+        const char *next = tile + 1 < last_tile ? tile_ahead(plan, args, p, tile) : NULL;
         attend_tile(plan, args, p, tile, next, q, states);
     }
 }

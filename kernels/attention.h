@@ -39,13 +39,27 @@ typedef struct qr_attention_sequence {
 
 typedef struct qr_attention_plan qr_attention_plan; /* integers only; reused step after step */
 
+/* Which tiles are fetched into L2 while the one before is at work. */
+typedef enum qr_attention_prefetch {
+    QR_PREFETCH_NONE  = 0,
+    QR_PREFETCH_JUMPS = 1, /* those where the next block is not the adjacent one, which hardware cannot foresee */
+    QR_PREFETCH_ALL   = 2,
+} qr_attention_prefetch;
+
+/* What suits the machine; never changes bits. Costs are one thread's with all at work, in femtoseconds; 0 = a guess. */
+typedef struct qr_attention_tuning {
+    qr_attention_prefetch prefetch;
+    uint32_t              byte_fs; /* to read a byte of keys and values */
+    uint32_t              pair_fs; /* for a query head to meet a key */
+} qr_attention_tuning;
+
 typedef struct qr_attention_limits {
     uint32_t max_rows, max_sequences;
     uint32_t max_kv_length;    /* longest table of one sequence, tokens */
     uint64_t max_total_splits; /* of all sequences of one step together; 0 = max_sequences * splits of max_kv_length */
     uint32_t thread_count;
-    const uint32_t *thread_node; /* [thread_count] never decreasing; NULL = all on one node */
-    bool            prefetch;
+    const uint32_t     *thread_node; /* [thread_count] never decreasing; NULL = all on one node */
+    qr_attention_tuning tuning;
 } qr_attention_limits;
 
 /* Allocates plan and per-thread scratch once. ERR_UNSUPPORTED: a shape no kernel has (head_dim > 256, ...). */
@@ -104,6 +118,12 @@ void qr_attention_merge(qr_attention_plan *plan, const qr_attention_args *args, 
 
 /* Nanoseconds the thread spent in the last step's runs, for the imbalance statistic. */
 uint64_t qr_attention_busy_ns(const qr_attention_plan *plan, uint32_t thread);
+
+/* Reads [memory, memory + bytes) as one sequence's keys, at least a tile of each kv head, with one query row of every
+ * head; returns the tokens. For measuring. `scratch`: qr_attention_walk_floats() floats, 64-byte aligned. */
+size_t   qr_attention_walk_floats(const qr_attention_shape *shape);
+uint64_t qr_attention_walk(const qr_kernels *kernels, const qr_attention_shape *shape, const char *memory, size_t bytes,
+                           bool prefetch, float *scratch);
 
 /* Copies the first `slots` token slots (rounded up to whole tiles) of block `from` to block `to` in one plane. */
 void qr_kv_copy_block(const qr_kv_shape *shape, char *plane, uint32_t from, uint32_t to, uint32_t slots);

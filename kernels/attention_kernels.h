@@ -37,8 +37,8 @@ typedef struct qr_attention_head {
 typedef struct qr_attention_tile {
     const char *tile; /* [heads][tile_bytes] */
     size_t      tile_bytes;
-    const char *next; /* the tile read after the last of these; NULL: none */
-    bool        prefetch;
+    const char *next;     /* to be fetched ahead: the tile read after the last of these; NULL: none */
+    bool        prefetch; /* fetch each of these ahead but the first */
     uint32_t    first_key;
     uint32_t    padded_dim;
     uint32_t    heads, rows, group;

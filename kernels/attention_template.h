@@ -546,10 +546,11 @@ VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, co
     for (uint32_t head = 0, heads; head < t->heads; head += heads) {
         const bool apart = t->head_rows == 1 && t->heads - head >= APART_HEADS;
         heads            = apart ? APART_HEADS : 1;
-        const char *next = head + heads < t->heads ? t->tile + (head + heads) * t->tile_bytes : t->next;
+        const bool  last = head + heads == t->heads;
+        const char *next = last ? t->next : t->prefetch ? t->tile + (head + heads) * t->tile_bytes : NULL;
         row_block   b    = {.tile = t->tile + head * t->tile_bytes, .head = head, .apart = apart ? t->tile_bytes : 0};
         for (uint32_t first = 0; first < count; first += ROWS_MAX) {
-            b.next  = first == 0 && t->prefetch ? next : NULL;
+            b.next  = first == 0 ? next : NULL;
             b.first = first;
             b.rows  = apart ? APART_HEADS : count - first < ROWS_MAX ? count - first : ROWS_MAX;
             attend_block(dtype, blocks, t, &b);

@@ -38,8 +38,9 @@ typedef struct qr_network_options {
     uint32_t        max_encoder_tokens; /* of one step */
     uint32_t        max_model_len;
     quire_small_m   small_m;
-    bool            batch_invariant, prefetch;
-    qr_bind_options bind; /* of weights and buffers; bind.log is used for all messages */
+    bool            batch_invariant;
+    quire_toggle    prefetch; /* of keys; auto: measured at create */
+    qr_bind_options bind;     /* of weights and buffers; bind.log is used for all messages */
     quire_allocator allocator;
 } qr_network_options;
 

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "model/attention_probe.h"
 
 /* ---- memory ---- */
 
@@ -50,6 +51,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     *network                 = (qr_network){.model = model, .architecture = a, .options = *options};
     network->thread_count    = thread_count;
     network->dtype           = qr_model_weight_dtype(model, options->isa);
+    network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
     network->embedding_dtype = network->dtype == QR_F32 ? QR_F32 : QR_BF16;
     network->kv_shape        = (qr_kv_shape){options->kv_dtype, a->kv_heads, a->head_dim, options->block_size};
     if (a->encoder_layers == 0) return;
@@ -61,24 +63,44 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
 
 /* ---- attention plans ---- */
 
-static quire_status create_plan(qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv, uint32_t max_rows,
-                                uint32_t max_kv_length, qr_attention_plan **plan_out, quire_error *error)
+static qr_attention_shape attention_shape(const qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv)
 {
-    const qr_architecture   *a     = network->architecture;
-    const qr_attention_shape shape = {
+    const qr_architecture *a = network->architecture;
+    return (qr_attention_shape){
         .kind   = kind,
         .kv     = *kv,
         .heads  = a->heads,
         .window = kind == QR_ATTENTION_CAUSAL ? a->window : 0,
         .scale  = a->family == QR_FAMILY_T5 ? 1 : 1 / sqrtf((float)a->head_dim),
     };
+}
+
+/* The packed weights stand in for keys: they are there, beyond the caches, each thread's on its node. */
+static void tune_attention(qr_network *network)
+{
+    const qr_attention_shape         shape   = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape);
+    const quire_toggle               wanted  = network->options.prefetch;
+    const qr_attention_probe_options options = {.kernels   = network->kernels,
+                                                .shape     = &shape,
+                                                .team      = network->options.team,
+                                                .memory    = network->regions,
+                                                .log       = network->options.bind.log,
+                                                .allocator = &network->options.allocator};
+    qr_attention_probe(&options, &network->tuning);
+    if (wanted != QUIRE_AUTO) network->tuning.prefetch = wanted == QUIRE_ON ? QR_PREFETCH_ALL : QR_PREFETCH_NONE;
+}
+
+static quire_status create_plan(qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv, uint32_t max_rows,
+                                uint32_t max_kv_length, qr_attention_plan **plan_out, quire_error *error)
+{
+    const qr_attention_shape  shape  = attention_shape(network, kind, kv);
     const qr_attention_limits limits = {
         .max_rows      = max_rows,
         .max_sequences = network->options.max_sequences,
         .max_kv_length = max_kv_length,
         .thread_count  = network->thread_count,
         .thread_node   = network->options.team ? qr_team_placement(network->options.team)->node : NULL,
-        .prefetch      = network->options.prefetch,
+        .tuning        = network->tuning,
     };
     return qr_attention_plan_create(network->kernels, &shape, &limits, &network->options.allocator, plan_out, error);
 }
@@ -159,6 +181,7 @@ static quire_status create(qr_network *network, quire_error *error)
     network->kernels = qr_kernels_select(network->options.isa);
     QR_TRY(qr_network_load(network, error));
     QR_TRY(create_step_memory(network, error));
+    tune_attention(network);
     return create_plans(network, error);
 }
 

@@ -74,6 +74,7 @@ struct qr_network {
     qr_buffers             buffers;
     const qr_kv_memory    *kv;
     qr_kv_shape            kv_shape;
+    qr_attention_tuning    tuning;
     qr_attention_plan     *self_plan;
     qr_attention_plan     *cross_plan;                       /* decoder rows over encoder keys */
     qr_attention_plan     *encoder_plan;                     /* encoder rows over themselves */

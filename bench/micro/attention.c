@@ -15,6 +15,7 @@
 #include "bench/micro/arms.h"
 #include "cache/kv_memory.h"
 #include "kernels/attention.h"
+#include "model/attention_probe.h"
 
 enum {
     FEW_ROWS        = 8, /* of a sequence: up to so many it is decoding, reading bounds it */
@@ -318,19 +319,38 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
     qr_attention_merge(arm->plan, &arm->args, thread);
 }
 
+/* As the engine does at start, over the keys and values themselves. */
+static void probe(const bench *b, const qr_attention_shape *shape, qr_attention_tuning *tuning)
+{
+    const qr_kv_memory *kv      = &b->kv[shape->kv.dtype];
+    const uint32_t      threads = b->machine->thread_count;
+    const size_t        share   = kv->block_bytes * b->block_count / threads / 64 * 64;
+    qr_mapping         *memory  = calloc(threads, sizeof *memory);
+    if (memory == NULL) return;
+    for (uint32_t t = 0; t < threads; t++)
+        memory[t] = (qr_mapping){.base = qr_kv_memory_plane(kv, 0) + t * share, .bytes = share};
+    qr_attention_probe(
+        &(qr_attention_probe_options){
+            .kernels = b->machine->kernels, .shape = shape, .team = b->machine->team, .memory = memory},
+        tuning);
+    free(memory);
+}
+
 static quire_status create_plan(const bench *b, attention_arm *arm, quire_error *error)
 {
-    const variant            *v      = &arm->variant;
-    const qr_attention_shape  shape  = {.kind  = QR_ATTENTION_CAUSAL,
-                                        .kv    = kv_shape(b, v->dtype),
-                                        .heads = v->q_heads,
-                                        .scale = 1 / sqrtf((float)b->options.head_dim)};
+    const variant           *v      = &arm->variant;
+    const qr_attention_shape shape  = {.kind  = QR_ATTENTION_CAUSAL,
+                                       .kv    = kv_shape(b, v->dtype),
+                                       .heads = v->q_heads,
+                                       .scale = 1 / sqrtf((float)b->options.head_dim)};
+    qr_attention_tuning      tuning = {.prefetch = QR_PREFETCH_ALL};
+    probe(b, &shape, &tuning);
     const qr_attention_limits limits = {.max_rows      = b->sequence_count * v->rows,
                                         .max_sequences = b->sequence_count,
                                         .max_kv_length = b->most_tokens,
                                         .thread_count  = b->machine->thread_count,
                                         .thread_node   = qr_team_placement(b->machine->team)->node,
-                                        .prefetch      = true};
+                                        .tuning        = tuning};
     return qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &arm->plan, error);
 }
 

@@ -170,10 +170,10 @@ typedef struct part { /* positions [from, from + count) of a sequence; FULL: row
 
 typedef struct step_options {
     uint32_t threads;
-    uint32_t nodes;  /* 0 = 1 */
-    bool     append; /* write keys and values of the parts */
-    bool     run;    /* and compute; q rows exist from `first` on */
-    bool     prefetch;
+    uint32_t nodes;     /* 0 = 1 */
+    bool     append;    /* write keys and values of the parts */
+    bool     run;       /* and compute; q rows exist from `first` on */
+    uint32_t prefetch;  /* qr_attention_prefetch */
     bool     backwards; /* threads in descending order */
     qr_dtype out;       /* f32 or bf16 */
 } step_options;
@@ -243,7 +243,7 @@ static void step(world *w, const qr_kernels *kernels, const part *parts, uint32_
                                         .max_kv_length = longest,
                                         .thread_count  = o->threads,
                                         .thread_node   = thread_node,
-                                        .prefetch      = o->prefetch};
+                                        .tuning        = {.prefetch = o->prefetch}};
     qr_attention_plan        *plan;
     quire_error               error = {0};
     if (qr_attention_plan_create(kernels, shape, &limits, NULL, &plan, &error) != QUIRE_OK)
@@ -379,7 +379,7 @@ static void check_random_worlds(qr_dtype dtype, uint32_t cases, double bound)
                               .nodes     = below(seed + k, 61, 3),
                               .append    = w.shape.kind == QR_ATTENTION_CAUSAL,
                               .run       = true,
-                              .prefetch  = below(seed + k, 62, 2),
+                              .prefetch  = below(seed + k, 62, 3),
                               .backwards = below(seed + k, 63, 2)};
             memset(w.plane, 0xff, w.block_count * qr_kv_block_bytes(&w.shape.kv));
             for (uint32_t i = 0; i < w.count; i++) {
@@ -495,10 +495,10 @@ typedef struct how {
 
 static const how ways[] = {
     {"in a batch", {.threads = 1}, false, 2048},
-    {"scattered, history in chunks of 17", {.threads = 1, .prefetch = true}, true, 17},
+    {"scattered, history in chunks of 17", {.threads = 1, .prefetch = QR_PREFETCH_ALL}, true, 17},
     {"2 threads", {.threads = 2}, false, 100},
     {"3 threads, 2 nodes, backwards", {.threads = 3, .nodes = 2, .backwards = true}, true, 256},
-    {"8 threads", {.threads = 8, .prefetch = true}, false, 33},
+    {"8 threads", {.threads = 8, .prefetch = QR_PREFETCH_JUMPS}, false, 33},
 };
 
 /* All four sequences in one step, then each alone again with the step's options (few items: cut by heads). */

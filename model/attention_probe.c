@@ -1,0 +1,94 @@
+/* Measures at start-up, with all threads at once, whether attention should fetch keys ahead where they lie in one run,
+ * and what its work costs. Hardware prefetchers win where memory is fast against the arithmetic, software where not,
+ * and on a shared machine that is not known before. Any memory beyond the caches stands in for keys: the query is zero
+ * and the results are thrown away. */
+#include "model/attention_probe.h"
+
+#include <math.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+enum {
+    FAR_BYTES  = 96 << 20, /* of all threads together: beyond the caches */
+    NEAR_BYTES = 128 << 10,
+    NEAR_TIMES = 16, /* that a thread reads its near bytes in a row */
+    ROUNDS     = 3,
+};
+
+typedef enum probe_arm { FAR_PLAIN, FAR_PREFETCH, NEAR, ARMS } probe_arm;
+
+typedef struct probe {
+    const qr_attention_probe_options *options;
+    size_t                            far_bytes; /* of a thread */
+    float                            *scratch;   /* [thread_count][floats]: queries, states */
+    size_t                            floats;
+    uint64_t                          best_ns[ARMS], tokens[ARMS]; /* tokens of one thread */
+} probe;
+
+static uint64_t walk(const probe *p, uint32_t thread, size_t bytes, bool prefetch)
+{
+    return qr_attention_walk(p->options->kernels, p->options->shape, p->options->memory[thread].base, bytes, prefetch,
+                             p->scratch + thread * p->floats);
+}
+
+static uint64_t walk_arm(const probe *p, uint32_t thread, probe_arm arm)
+{
+    if (arm != NEAR) return walk(p, thread, p->far_bytes, arm == FAR_PREFETCH);
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < NEAR_TIMES; i++) tokens += walk(p, thread, NEAR_BYTES, false);
+    return tokens;
+}
+
+static void probe_thread(void *context, uint32_t thread, uint32_t thread_count)
+{
+    (void)thread_count;
+    probe   *p    = context;
+    qr_team *team = p->options->team;
+    for (uint32_t i = 0; i < ROUNDS * ARMS; i++) {
+        const probe_arm arm = (probe_arm)(i % ARMS);
+        qr_team_barrier(team, thread);
+        const uint64_t start = qr_now_ns(), tokens = walk_arm(p, thread, arm);
+        qr_team_barrier(team, thread);
+        if (thread != 0) continue;
+        p->tokens[arm]  = tokens;
+        p->best_ns[arm] = qr_min_u64(p->best_ns[arm], qr_now_ns() - start);
+    }
+}
+
+static double token_ns(const probe *p, probe_arm arm) { return (double)p->best_ns[arm] / (double)p->tokens[arm]; }
+
+/* Memory and arithmetic add up; what prefetching hides of the arithmetic counts as cheaper memory. */
+static void conclude(const probe *p, qr_attention_tuning *tuning)
+{
+    const qr_attention_shape *shape = p->options->shape;
+    const double plain = token_ns(p, FAR_PLAIN), ahead = token_ns(p, FAR_PREFETCH), near = token_ns(p, NEAR);
+    const double bytes = (double)(qr_kv_tile_bytes(&shape->kv) * shape->kv.kv_heads) / QR_TILE_TOKENS;
+    tuning->prefetch   = plain < ahead ? QR_PREFETCH_JUMPS : QR_PREFETCH_ALL;
+    tuning->byte_fs    = (uint32_t)fmax(1, 1e6 * (fmin(plain, ahead) - near) / bytes);
+    tuning->pair_fs    = (uint32_t)fmax(1, 1e6 * near / shape->heads);
+    qr_log_write(
+        p->options->log, QUIRE_LOG_INFO,
+        "attention: prefetch %s within runs; a thread reads keys at %.1f GB/s without, %.1f with it, %.1f from L2",
+        tuning->prefetch == QR_PREFETCH_ALL ? "t1" : "none", bytes / plain, bytes / ahead, bytes / near);
+}
+
+void qr_attention_probe(const qr_attention_probe_options *options, qr_attention_tuning *tuning)
+{
+    const uint32_t threads = qr_team_size(options->team);
+    const size_t   tiles   = qr_kv_tile_bytes(&options->shape->kv) * options->shape->kv.kv_heads;
+    probe          p       = {.options   = options,
+                              .far_bytes = FAR_BYTES / threads,
+                              .floats    = qr_attention_walk_floats(options->shape),
+                              .best_ns   = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    if (p.far_bytes < qr_max_u64(2 * NEAR_BYTES, tiles)) return;
+    for (uint32_t thread = 0; thread < threads; thread++)
+        if (options->memory[thread].bytes < p.far_bytes) return;
+    const size_t bytes = threads * p.floats * sizeof(float);
+    p.scratch          = qr_allocate(options->allocator, bytes, 64);
+    if (p.scratch == NULL) return; /* guesses do */
+    qr_team_run(options->team, probe_thread, &p);
+    conclude(&p, tuning);
+    qr_deallocate(options->allocator, p.scratch, bytes);
+}
