@@ -374,6 +374,7 @@ quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, c
     read_settings(m, config);
     m->length_s               = (double)(run->window_end_ns - run->window_start_ns) * 1e-9;
     m->warmup_s               = (double)run->window_start_ns * 1e-9;
+    m->tenants                = qr_workload_tenants(workload);
     m->requests.skipped       = qr_workload_skipped(workload);
     m->requests.shortened     = qr_workload_shortened(workload);
     m->requests.verified      = run->verified;

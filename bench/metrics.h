@@ -29,9 +29,10 @@ typedef struct qr_slo {
 } qr_slo;
 
 typedef struct qr_metrics {
-    double percentiles[QR_MAX_PERCENTILES]; /* as asked for, 0..100 */
-    size_t percentile_count;
-    double length_s, warmup_s, saturated_s; /* saturated: part of an offline run with requests waiting; < 0: n/a */
+    double   percentiles[QR_MAX_PERCENTILES]; /* as asked for, 0..100 */
+    size_t   percentile_count;
+    uint32_t tenants;                         /* of the workload */
+    double   length_s, warmup_s, saturated_s; /* saturated: part of an offline run with requests waiting; < 0: n/a */
     struct {
         uint32_t due, completed, failed, refused, cancelled, cut, preempted, skipped, shortened, verified,
             verify_failed;

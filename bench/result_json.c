@@ -1,5 +1,6 @@
 /* A result as JSON, `quire.result/1`. Null means not measurable; there is never a NaN. */
 #include "bench/result_json.h"
+#include "bench/fairness.h"
 #include "bench/series.h"
 
 #include <math.h>
@@ -212,6 +213,36 @@ static json_t *steps(const qr_metrics *m)
     return to;
 }
 
+/* As the workload names them: a single one has no name. */
+static void tenant_name(const qr_metrics *m, uint32_t tenant, char name_out[20])
+{
+    snprintf(name_out, 20, m->tenants > 1 ? "tenant-%u" : "", tenant);
+}
+
+/* Null where there is one tenant. */
+static json_t *fairness(const qr_run *run, const qr_metrics *m)
+{
+    qr_fairness shares;
+    if (qr_fairness_of(run, m, &shares) != QUIRE_OK || shares.count < 2) {
+        qr_fairness_deinit(&shares);
+        return json_null();
+    }
+    json_t *by_tenant = json_object();
+    for (uint32_t i = 0; i < shares.count; i++) {
+        const qr_tenant_share *share = &shares.tenants[i];
+        char                   name[20];
+        tenant_name(m, share->tenant, name);
+        json_object_set_new(by_tenant, name,
+                            json_pack("{s:I, s:I, s:I, s:o, s:o}", "due", (json_int_t)share->due, "completed",
+                                      (json_int_t)share->completed, "output_tokens", (json_int_t)share->output_tokens,
+                                      "queue", summary(&share->queue, m, "ms"), "ttft",
+                                      summary(&share->ttft, m, "ms")));
+    }
+    json_t *to = json_pack("{s:o, s:o}", "jain", number(shares.jain), "by_tenant", by_tenant);
+    qr_fairness_deinit(&shares);
+    return to;
+}
+
 static json_t *run(const qr_result *r, uint32_t index)
 {
     const qr_metrics *m  = &r->runs[index];
@@ -224,7 +255,8 @@ static json_t *run(const qr_result *r, uint32_t index)
     json_object_set_new(to, "slo", slo(m));
     json_object_set_new(to, "steps", steps(m));
     json_object_set_new(to, "speed_of_light", qr_speed_of_light_json(r, index));
-    json_object_set_new(to, "attribution", qr_attribution_json(&r->records[index], m));
+    json_object_set_new(to, "attribution", r->is_virtual ? json_null() : qr_attribution_json(&r->records[index], m));
+    json_object_set_new(to, "fairness", fairness(&r->records[index], m));
     json_object_set_new(to, "series", qr_series_json(&r->records[index]));
     return to;
 }
@@ -269,10 +301,10 @@ static json_t *cost_model(const qr_result *r)
     double wall = 0;
     if (!r->is_virtual) return json_null();
     for (uint32_t i = 0; i < r->run_count; i++) wall += r->records[i].wall_s;
-    return json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:f}", "fitted_to", r->cost.path, "fitted_steps",
-                     (json_int_t)r->cost.model.steps, "error", cost_error(&r->cost.model.fitted), "held_out_error",
-                     cost_error(&r->cost.model.held_out), "steps", (json_int_t)r->cost.steps, "extrapolated_steps",
-                     (json_int_t)r->cost.extrapolated, "wall_s", wall);
+    return json_pack("{s:s, s:s, s:I, s:o, s:o, s:I, s:I, s:f}", "noise", r->cost.resampled ? "resample" : "none",
+                     "fitted_to", r->cost.path, "fitted_steps", (json_int_t)r->cost.model.steps, "error",
+                     cost_error(&r->cost.model.fitted), "held_out_error", cost_error(&r->cost.model.held_out), "steps",
+                     (json_int_t)r->cost.steps, "extrapolated_steps", (json_int_t)r->cost.extrapolated, "wall_s", wall);
 }
 
 json_t *qr_result_json(const qr_result *r)
@@ -323,6 +355,9 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
                   (json_int_t)q->due_ns, "q", (json_int_t)q->submit_ns, "s", (json_int_t)q->planned_ns, "p",
                   (json_int_t)q->prompt_done_ns, "f", (json_int_t)q->first_ns, "e", (json_int_t)q->end_ns);
     static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "deadline"};
+    char                     tenant[20];
+    tenant_name(&r->runs[run_index], q->shape.tenant, tenant);
+    json_object_set_new(to, "tenant", json_string(tenant));
     json_object_set_new(to, "num_preemptions", whole(q->preemptions));
     json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
     if (q->status != QUIRE_OK) json_object_set_new(to, "status", json_string(quire_status_text(q->status)));

@@ -29,7 +29,7 @@ struct qr_session {
     char         *asked;   /* the part of the configuration that model and engine read */
 };
 
-static bool is_virtual(const quire_config *config)
+bool qr_session_is_virtual(const quire_config *config)
 {
     const char *clock = quire_config_string(config, "run.clock");
     return clock != NULL && strcmp(clock, "virtual") == 0;
@@ -42,7 +42,8 @@ static char *engine_part(const quire_config *config)
     char       *part = NULL, *text = quire_config_print(config, QUIRE_PRINT_BARE);
     char       *rest = text ? strstr(text, "\n[generate]") : NULL;
     if (rest != NULL) *rest = '\0';
-    if (text == NULL || asprintf(&part, "%s\n%d %s", text, is_virtual(config), model ? model : "") < 0) part = NULL;
+    if (text == NULL || asprintf(&part, "%s\n%d %s", text, qr_session_is_virtual(config), model ? model : "") < 0)
+        part = NULL;
     free(text);
     return part;
 }
@@ -62,7 +63,7 @@ static quire_status open_engine(qr_session *session, const quire_config *config,
     session->asked               = engine_part(config);
     if (session->asked == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
-    if (is_virtual(config)) {
+    if (qr_session_is_virtual(config)) {
         quire_model_info info = {.size = sizeof info};
         quire_model_describe(session->model, &info);
         return qr_virtual_create(config, &info, &session->machine, error);

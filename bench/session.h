@@ -12,6 +12,9 @@ quire_status qr_session_open_model(const quire_config *config, const quire_logge
 /* The values of an interrupt flag. ENDS: nothing can be lost yet, so a signal may simply end the process. */
 enum { QR_INTERRUPT_ENDS = -1, QR_INTERRUPT_NONE = 0, QR_INTERRUPT_ASKED = 1 };
 
+/* run.clock = "virtual": nothing is loaded, and the KV cache is only said to exist. */
+bool qr_session_is_virtual(const quire_config *config);
+
 /* ---- one configuration, all its repetitions ---- */
 
 /* Runs what the (checked) configuration asks for and fills *result_out, which borrows `config`; deinit it in any case.

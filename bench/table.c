@@ -54,7 +54,8 @@ static void virtual_clock(const qr_result *result, FILE *to)
     const qr_cost_model *model = &result->cost.model;
     double               wall  = 0;
     for (uint32_t i = 0; i < result->run_count; i++) wall += result->records[i].wall_s;
-    fprintf(to, "cost model fitted to %zu steps of %.60s\n", model->steps, result->cost.path);
+    fprintf(to, "cost model fitted to %zu steps of %.50s%s\n", model->steps, result->cost.path,
+            result->cost.resampled ? ", noise resampled" : "");
     fprintf(to, "  its error per step: median %.1f %%, P90 %.1f %%, total %+.1f %%; held out: %.1f, %.1f, %+.1f %%\n",
             100 * model->fitted.median, 100 * model->fitted.p90, 100 * model->fitted.total,
             100 * model->held_out.median, 100 * model->held_out.p90, 100 * model->held_out.total);
@@ -165,7 +166,7 @@ static void times(const qr_metrics *m, double busy, FILE *to)
 static void engine(const qr_result *result, FILE *to)
 {
     const qr_metrics *m    = first(result);
-    const double      busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s; /* stages are not simulated */
+    const double      busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s;
     times(m, busy, to);
     say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
         (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
@@ -254,6 +255,6 @@ void qr_result_table(const qr_result *result, FILE *to)
     throughput(result, to);
     latency(result, to);
     limit_lines(result, to);
-    causes(result, to);
+    if (!result->is_virtual) causes(result, to); /* stages are not simulated */
     engine(result, to);
 }

@@ -5,13 +5,18 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/rng.h"
 
 /* START_NS: details use 0 for "never". REACTION_NS: from a token until its reader can answer it with a request; the
  * engine has begun its next step by then. */
-enum { START_NS = 1000000000, REACTION_NS = 50000 };
+enum { START_NS = 1000000000, REACTION_NS = 50000, NEIGHBOURS = 64 };
+
+typedef struct residual {    /* of one step of the log */
+    double predicted, ratio; /* s; measured / predicted */
+} residual;
 
 struct qr_virtual {
     quire_planner    *planner;
@@ -22,7 +27,9 @@ struct qr_virtual {
     uint64_t          reader_ns;      /* when the reader sees the last step's events; 0: it has */
     const quire_plan *plan;           /* under way, or NULL */
     quire_step        step;           /* the same, as it will be reported */
-    quire_sampled    *sampled;        /* [sampled_capacity] */
+    residual         *noise;          /* [noise_count] by predicted time; NULL: run.cost_noise = none */
+    size_t            noise_count;
+    quire_sampled    *sampled; /* [sampled_capacity] */
     uint32_t          sampled_capacity;
 };
 
@@ -57,6 +64,32 @@ static quire_status size_cache(qr_virtual *machine, const quire_config *config, 
     return QUIRE_OK;
 }
 
+static bool wants_noise(const quire_config *config)
+{
+    const char *noise = quire_config_string(config, "run.cost_noise");
+    return noise != NULL && strcmp(noise, "resample") == 0;
+}
+
+static int by_prediction(const void *a, const void *b)
+{
+    const residual *x = a, *y = b;
+    return (x->predicted > y->predicted) - (x->predicted < y->predicted);
+}
+
+static quire_status keep_noise(qr_virtual *machine, const qr_cost_sample *samples, size_t count, quire_error *error)
+{
+    machine->noise = malloc(count * sizeof *machine->noise);
+    if (machine->noise == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "virtual clock: out of memory");
+    for (size_t i = 0; i < count; i++) {
+        const double predicted = qr_cost_model_seconds(&machine->cost.model, &samples[i].work);
+        machine->noise[i]      = (residual){predicted, samples[i].seconds / predicted};
+    }
+    machine->noise_count    = count;
+    machine->cost.resampled = true;
+    qsort(machine->noise, count, sizeof *machine->noise, by_prediction);
+    return QUIRE_OK;
+}
+
 static quire_status fit_cost(qr_virtual *machine, const quire_config *config, quire_error *error)
 {
     qr_cost_sample *samples;
@@ -68,7 +101,8 @@ static quire_status fit_cost(qr_virtual *machine, const quire_config *config, qu
                        quire_config_origin(config, "run.clock"));
     snprintf(machine->cost.path, sizeof machine->cost.path, "%s", path);
     QR_TRY(qr_step_log_read(path, &samples, &count, error));
-    const quire_status status = qr_cost_model_fit(samples, count, &machine->cost.model, error);
+    quire_status status = qr_cost_model_fit(samples, count, &machine->cost.model, error);
+    if (status == QUIRE_OK && wants_noise(config)) status = keep_noise(machine, samples, count, error);
     free(samples);
     return status;
 }
@@ -113,6 +147,7 @@ void qr_virtual_destroy(qr_virtual *machine)
     if (machine == NULL) return;
     quire_planner_destroy(machine->planner);
     free(machine->sampled);
+    free(machine->noise);
     free(machine);
 }
 
@@ -205,13 +240,37 @@ static quire_step describe(const qr_virtual *machine)
                         .encoder_pairs = plan->encoder_pairs};
 }
 
+/* The residual of one of the log's steps whose predicted time is close, picked by the number of this step. */
+static double noise_of(const qr_virtual *machine, double predicted)
+{
+    size_t low = 0, high = machine->noise_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (machine->noise[middle].predicted < predicted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const size_t width = machine->noise_count < NEIGHBOURS ? machine->noise_count : NEIGHBOURS;
+    const size_t first = low < width / 2 ? 0 : low - width / 2;
+    const size_t last  = machine->noise_count - width;
+    return machine->noise[(first < last ? first : last) + qr_random_below(0, 0, machine->cost.steps, (uint32_t)width)]
+        .ratio;
+}
+
+static double step_seconds(const qr_virtual *machine, const qr_step_work *work)
+{
+    const double predicted = qr_cost_model_seconds(&machine->cost.model, work);
+    return machine->noise ? predicted * noise_of(machine, predicted) : predicted;
+}
+
 static quire_status begin_step(qr_virtual *machine)
 {
     const quire_plan *plan;
     QR_TRY(quire_planner_plan(machine->planner, machine->now_ns, &plan, NULL));
     if (plan->rows == 0 && plan->rows_encoder == 0) return QUIRE_OK;
     const qr_step_work work = work_of(plan);
-    const double       ns   = qr_cost_model_seconds(&machine->cost.model, &work) * 1e9;
+    const double       ns   = step_seconds(machine, &work) * 1e9;
     machine->plan           = plan;
     machine->end_ns         = machine->now_ns + (ns >= 1 ? (uint64_t)ns : 1);
     machine->cost.steps++;

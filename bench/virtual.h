@@ -1,6 +1,9 @@
 /* An engine on a virtual clock: the library's own scheduler and cache (quire/plan.h), tokens that are a function of
  * request and position in place of a model, and a cost model that says how long each step takes. Nothing sleeps and
- * nothing is random, so hours of a trace take seconds and the same run gives the same numbers.
+ * nothing depends on chance, so hours of a trace take seconds and the same run gives the same numbers.
+ *
+ * With run.cost_noise = "resample" each step deviates from the model as some step of the log did that took about as
+ * long, picked by a counter, so that tails are a machine's and still the same in each run.
  *
  * What it leaves out: contents (requests end by their length), drafts, readers that are slow. One thread. */
 #ifndef QR_BENCH_VIRTUAL_H
@@ -17,6 +20,7 @@ typedef struct qr_virtual qr_virtual;
 typedef struct qr_cost_report {
     char          path[256]; /* run.cost_model */
     qr_cost_model model;
+    bool          resampled;           /* run.cost_noise = resample */
     uint64_t      steps, extrapolated; /* simulated; of those, beyond what the fit saw */
 } qr_cost_report;
 

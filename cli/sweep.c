@@ -105,6 +105,7 @@ static bool all_points_fit(const qr_sweep *s)
         qr_forecast forecast;
         quire_error error = {0};
         char        name[256];
+        if (qr_session_is_virtual(s->points[i].config)) continue; /* of another machine's memory */
         name_point(s, &s->points[i], name, sizeof name);
         const quire_status status = qr_forecast_make(s->points[i].config, &forecast, &error);
         const char        *why    = status != QUIRE_OK ? error.message : qr_forecast_obstacle(&forecast);

@@ -13,18 +13,21 @@
 enum { LOG_STEPS = 40 };
 #define MS INT64_C(1000000)
 
+/* t_ns, rows, logits rows, sequences, running, forward_us */
+#define LOG_LINE                                                                                                       \
+    "{\"run\": 0, \"t_ns\": %u, \"rows\": %u, \"rows_logits\": %u, \"sequences\": %u, \"running\": %u, "               \
+    "\"waiting\": 0, \"rows_encoder\": 0, \"kv_tokens\": 100000, \"kv_pairs\": 100000, \"cross_tokens\": 0, "          \
+    "\"cross_pairs\": 0, \"encoder_pairs\": 0, \"plan_us\": 0, \"sample_us\": 0, \"commit_us\": 0, "                   \
+    "\"forward_us\": %u}\n"
+
 /* A log in which every step takes 10 ms, whatever it computes, with up to `rows` rows. */
 static void write_log(unsigned rows, char *path_out)
 {
     static char text[LOG_STEPS * 400];
     int         length = 0;
     for (unsigned i = 0; i < LOG_STEPS; i++)
-        length += snprintf(text + length, sizeof text - (size_t)length,
-                           "{\"run\": 0, \"t_ns\": %u, \"running\": 1, \"waiting\": 0, \"rows\": %u, "
-                           "\"rows_encoder\": 0, \"rows_logits\": %u, \"sequences\": %u, \"kv_tokens\": 100000, "
-                           "\"kv_pairs\": 100000, \"cross_tokens\": 0, \"cross_pairs\": 0, \"encoder_pairs\": 0, "
-                           "\"plan_us\": 1, \"forward_us\": 9999, \"sample_us\": 0, \"commit_us\": 0}\n",
-                           i * 10000000, 1 + i % rows, 1 + i % rows, 1 + i % rows);
+        length += snprintf(text + length, sizeof text - (size_t)length, LOG_LINE, i * 10000000, 1 + i % rows,
+                           1 + i % rows, 1 + i % rows, 1, 10000);
     scratch_file_write(text, path_out);
 }
 
@@ -59,13 +62,11 @@ static quire_config *configuration(const char *const *settings, const char *log)
     return config;
 }
 
-static void play(played *p, const char *const *settings, unsigned rows)
+static void play_log(played *p, const char *const *settings, const char *log)
 {
-    char         log[64];
     volatile int interrupt = 0;
     quire_error  error     = {0};
-    write_log(rows, log);
-    p->config = configuration(settings, log);
+    p->config              = configuration(settings, log);
     if (qr_virtual_create(p->config, &model, &p->machine, &error) != QUIRE_OK) fail_msg("%s", error.message);
     if (qr_workload_create(p->config, &model, 4096, 42, &p->workload, &error) != QUIRE_OK)
         fail_msg("%s", error.message);
@@ -73,6 +74,13 @@ static void play(played *p, const char *const *settings, unsigned rows)
         .machine = p->machine, .workload = p->workload, .config = p->config, .interrupt = &interrupt};
     if (qr_run_execute(&options, &p->run, &error) != QUIRE_OK) fail_msg("%s", error.message);
     assert_int_equal(qr_metrics_compute(&p->run, p->config, p->workload, &p->metrics, &error), QUIRE_OK);
+}
+
+static void play(played *p, const char *const *settings, unsigned rows)
+{
+    char log[64];
+    write_log(rows, log);
+    play_log(p, settings, log);
     unlink(log);
 }
 
@@ -249,6 +257,36 @@ static void steps_beyond_the_fit_are_counted(void **state)
     end(&p);
 }
 
+/* Steps of the log took 5 and 15 ms in turn. */
+static void resampled_noise_has_the_deviations_of_the_log(void **state)
+{
+    (void)state;
+    static char        text[LOG_STEPS * 400];
+    char               log[64];
+    static const char *settings[] = {"kv_cache.num_kv_blocks=64",  "workload.num_prompts=8",
+                                     "workload.output_tokens=100", "workload.prompt_tokens=4",
+                                     "run.cost_noise=resample",    NULL};
+    played             a = {0}, b = {0};
+    int                slow = 0, length = 0;
+    for (unsigned i = 0; i < LOG_STEPS; i++)
+        length += snprintf(text + length, sizeof text - (size_t)length, LOG_LINE, i * 20000000, 1 + i / 2 % 8,
+                           1 + i / 2 % 8, 1 + i / 2 % 8, 0, i % 2 ? 15000 : 5000);
+    scratch_file_write(text, log);
+    play_log(&a, settings, log);
+    play_log(&b, settings, log);
+    unlink(log);
+    for (size_t i = 0; i < a.run.step_count; i++) {
+        const double ms = (double)a.run.steps[i].forward_ns * 1e-6;
+        if (!(fabs(ms - 5) < 0.1 || fabs(ms - 15) < 0.1)) fail_msg("a step of %g ms", ms);
+        slow += ms > 10;
+    }
+    assert_in_range(slow, (int)a.run.step_count * 35 / 100, (int)a.run.step_count * 65 / 100);
+    assert_memory_equal(a.run.steps, b.run.steps, a.run.step_count * sizeof *a.run.steps);
+    assert_true(qr_virtual_cost(a.machine)->resampled);
+    end(&a);
+    end(&b);
+}
+
 static void what_cannot_be_simulated_is_refused(void **state)
 {
     (void)state;
@@ -289,6 +327,7 @@ int main(void)
         cmocka_unit_test(every_request_gets_its_tokens_under_preemption),
         cmocka_unit_test(a_window_ends_a_run_without_a_number_of_requests),
         cmocka_unit_test(steps_beyond_the_fit_are_counted),
+        cmocka_unit_test(resampled_noise_has_the_deviations_of_the_log),
         cmocka_unit_test(what_cannot_be_simulated_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,33 @@ class VirtualClock(unittest.TestCase):
         self.assertEqual(first["runs"][0]["requests"]["completed"], 60)
         self.assertEqual(first["runs"], second["runs"])  # to the last digit
 
+    def test_the_scenarios_of_the_studies_run(self):
+        root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+        azure, mooncake = self.path("azure.csv"), self.path("mooncake.jsonl")
+        with open(azure, "w") as file:
+            file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+            file.writelines(f"{i},{100 + 37 * i % 900},{5 + i % 20}\n" for i in range(60))
+        with open(mooncake, "w") as file:
+            file.writelines(json.dumps({"timestamp": 100 * i, "input_length": 1024, "output_length": 8,
+                                        "hash_ids": [i % 5, 100 + i]}) + "\n" for i in range(60))
+        for scenario, trace, points in (("azure_preemption", azure, 6), ("azure_flood", azure, 2),
+                                        ("mooncake_prefix", mooncake, 5)):
+            log = self.path(scenario + ".jsonl")
+            done = subprocess.run([QUIRE, "sweep", f"bench/scenarios/{scenario}.toml", "--trace", trace, "-o", log,
+                                   "--set", "output.progress=none"],
+                                  capture_output=True, text=True, timeout=120, cwd=root)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(log) as file:
+                results = [json.loads(line) for line in file]
+            self.assertEqual(len(results), points)
+            for result in results:
+                self.assertEqual(result["disclosure"]["clock"], "virtual")
+                self.assertEqual(result["runs"][0]["requests"]["completed"], 60)
+        self.assertAlmostEqual(results[-1]["runs"][0]["steps"]["prefix_hit_share"], 55 / 60 / 2, places=3)
+        done = subprocess.run([QUIRE, "workload", "bench/scenarios/azure_scaled.toml", "--trace", azure],
+                              capture_output=True, text=True, timeout=60, cwd=root)
+        self.assertIn("40 requests, profile replay", done.stdout, done.stderr)
+
     def test_what_a_simulation_needs_is_said_before_anything_runs(self):
         for missing in ("run.cost_model", "kv_cache.size"):
             arguments = ["--model", "tiny", "--set", "run.clock=virtual"]
