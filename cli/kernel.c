@@ -138,11 +138,18 @@ static error_t parse(int option, char *value, struct argp_state *state)
 
 static int run(const settings *s)
 {
-    if (strcmp(s->what, "attention") == 0) return qr_micro_attention(&s->micro, stdout);
-    if (strcmp(s->what, "limits") == 0) return qr_micro_limits(&s->micro, stdout);
-    if (strcmp(s->what, "projection") == 0) return qr_micro_projection(&s->micro, stdout);
+    static const struct {
+        const char *name;
+        int (*run)(const qr_micro_options *options, FILE *out);
+    } kernels[] = {{"attention", qr_micro_attention},
+                   {"barrier", qr_micro_barrier},
+                   {"limits", qr_micro_limits},
+                   {"projection", qr_micro_projection},
+                   {"rowwise", qr_micro_rowwise}};
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
+        if (strcmp(s->what, kernels[i].name) == 0) return kernels[i].run(&s->micro, stdout);
     if (strcmp(s->what, "scheduler") == 0) return qr_micro_scheduler(&s->micro, s->steps, stdout);
-    qr_complain("kernel %s: expected attention, limits, projection or scheduler", s->what);
+    qr_complain("kernel %s: expected attention, barrier, limits, projection, rowwise or scheduler", s->what);
     return QR_EXIT_USAGE;
 }
 
@@ -177,11 +184,13 @@ int qr_command_kernel(int argc, char **argv)
     static const struct argp argp = {
         .options  = options,
         .parser   = parse,
-        .args_doc = "attention\nlimits\nprojection\nscheduler",
+        .args_doc = "attention\nbarrier\nlimits\nprojection\nrowwise\nscheduler",
         .doc      = "Measure one part alone, against the limits of this machine in the same run.\v"
                     "attention   paged attention, against a plain read, the same kernel in cache, a register loop\n"
+                    "barrier     threads meeting, and taking over a function\n"
                     "limits      reading in order and in runs, multiplication in registers, the barrier\n"
                     "projection  rows times packed weights, against a plain read, a register loop and oneDNN\n"
+                    "rowwise     norms, conversions, argmax and sums of rows in cache, against a plain read there\n"
                     "scheduler   plan, commit and submit with a model that takes no time\n\n"
                     "A LIST makes an arm of every value. All arms take turns in every round; medians are printed.",
     };

@@ -126,8 +126,7 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
                                           .node_count  = placement->node_count,
                                           .bind        = qr_engine_bind_options(engine)};
     QR_TRY(qr_kv_memory_create(&options, &engine->kv, error));
-    qr_network_attach_kv(engine->network, &engine->kv);
-    return QUIRE_OK;
+    return qr_network_attach_kv(engine->network, &engine->kv, error);
 }
 
 /* ---- scheduler and buffers -------------------------------------------------------------------------------------- */

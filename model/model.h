@@ -58,8 +58,8 @@ void         qr_network_destroy(qr_network *network);
 
 /* Shape of the KV blocks this network reads and writes; layers = decoder layers. */
 qr_kv_shape qr_network_kv_shape(const qr_network *network);
-/* Must be called once before the first forward; borrowed. */
-void qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory);
+/* Must be called once before the first forward; borrowed. ERR_NO_MEMORY. */
+quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error);
 
 typedef struct qr_forward_report {
     uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, barrier_ns; /* thread 0 */

@@ -215,6 +215,7 @@ void qr_network_destroy(qr_network *network)
     qr_mapping_destroy(&network->encoder_kv);
     qr_arena_destroy(&network->parameters);
     const quire_allocator allocator = network->options.allocator;
+    qr_deallocate(&allocator, network->counted, network->counted_bytes);
     qr_deallocate(&allocator, network, sizeof *network);
 }
 

@@ -73,6 +73,8 @@ struct qr_network {
     qr_mapping             step_memory;
     qr_buffers             buffers;
     const qr_kv_memory    *kv;
+    uint64_t              *counted; /* [ceil(num_blocks / 64)] bits: blocks whose reading this step has counted */
+    size_t                 counted_bytes;
     qr_kv_shape            kv_shape;
     qr_attention_tuning    tuning;
     qr_attention_plan     *self_plan;

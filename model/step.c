@@ -1,13 +1,19 @@
 /* One step: the batch is checked and planned by the driver, run by the team, and counted. */
+#include <string.h>
+
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "model/network.h"
 
-void qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory)
+quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error)
 {
     qr_assert(memory->layers >= network->architecture->layers);
     qr_assert(memory->block_bytes == qr_kv_block_bytes(&network->kv_shape));
-    network->kv = memory;
+    network->kv            = memory;
+    network->counted_bytes = qr_ceil_div_u32(memory->num_blocks, 64) * sizeof *network->counted;
+    network->counted       = qr_allocate(&network->options.allocator, network->counted_bytes, 64);
+    return network->counted ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "counting %u blocks", memory->num_blocks);
 }
 
 static bool tokens_are_valid(const qr_network *network, const int32_t *tokens, uint32_t count)
@@ -115,6 +121,44 @@ static void count_attention(qr_forward_report *report, const qr_attention_plan *
     report->attention_flops += layers * qr_attention_flops(plan);
 }
 
+/* True the second time in a step. */
+static bool was_counted(qr_network *network, uint32_t block)
+{
+    const uint64_t bit     = UINT64_C(1) << block % 64;
+    uint64_t      *word    = &network->counted[block / 64];
+    const bool     counted = (*word & bit) != 0;
+    *word |= bit;
+    return counted;
+}
+
+/* Visible tokens in blocks that a sequence before has as well: equal prompts and encoder inputs are shared. */
+static uint64_t repeated_tokens(qr_network *network, const qr_attention_sequence *sequences, uint32_t window)
+{
+    const uint32_t size     = network->kv_shape.block_size;
+    uint64_t       repeated = 0;
+    for (uint32_t i = 0; i < network->batch->sequence_count; i++) {
+        const qr_attention_sequence *s = &sequences[i];
+        if (s->row_count == 0) continue;
+        const uint32_t begin = window != 0 && s->position + 1 > window ? s->position + 1 - window : 0;
+        for (uint32_t block = begin / size; block * size < s->kv_length; block++)
+            if (was_counted(network, s->blocks[block]))
+                repeated += qr_min_u32(s->kv_length, (block + 1) * size) - qr_max_u32(begin, block * size);
+    }
+    return repeated;
+}
+
+/* The plans count each sequence's keys and values; shared ones move once. */
+static void count_shared_blocks_once(qr_network *network)
+{
+    const qr_architecture *a     = network->architecture;
+    const uint64_t         token = a->layers * qr_kv_block_bytes(&network->kv_shape) / network->kv_shape.block_size;
+    if (network->batch->sequence_count < 2) return;
+    memset(network->counted, 0, network->counted_bytes);
+    uint64_t repeated = repeated_tokens(network, network->self_sequences, a->window);
+    if (qr_network_has_encoder(network)) repeated += repeated_tokens(network, network->cross_sequences, 0);
+    network->report.kv_bytes -= repeated * token;
+}
+
 static void count_projections(qr_forward_report *report, const qr_work *work, uint64_t rows)
 {
     report->projection_bytes += work->bytes;
@@ -133,6 +177,7 @@ static void count_step(qr_network *network)
         count_projections(report, &network->decoder_work, rows);
         count_attention(report, network->self_plan, a->layers);
         if (qr_network_has_encoder(network)) count_attention(report, network->cross_plan, a->layers);
+        count_shared_blocks_once(network);
     }
     if (encoder_rows > 0) {
         count_projections(report, &network->encoder_work, encoder_rows);

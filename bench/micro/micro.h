@@ -33,6 +33,8 @@ typedef struct qr_micro_options {
 /* Each returns 0, or after a message on stderr 1, or 2 where an option cannot be. */
 int qr_micro_attention(const qr_micro_options *options, FILE *out);
 int qr_micro_projection(const qr_micro_options *options, FILE *out);
+int qr_micro_rowwise(const qr_micro_options *options, FILE *out);
+int qr_micro_barrier(const qr_micro_options *options, FILE *out);
 int qr_micro_limits(const qr_micro_options *options, FILE *out);
 
 /* Plan, commit and submit of the scheduler with a model that takes no time, for several loads, `steps` steps each. Of

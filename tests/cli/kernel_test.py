@@ -91,6 +91,14 @@ class Json(unittest.TestCase):
         self.assertEqual(own[0]["params"]["products"], 2 * own[1]["params"]["products"])
 
 
+    def test_rowwise_and_barrier_measure_something(self):
+        rowwise = arms("rowwise", "--k", "512")
+        for arm in rowwise + arms("barrier"):
+            self.check(arm)
+        self.assertIn("rms_norm to bf16", [a["name"] for a in rowwise])
+        self.assertTrue(all(a["limit_name"] == "C" for a in rowwise[2:]))
+
+
 class Refusals(unittest.TestCase):
     def refused(self, message, *arguments):
         done = kernel(*arguments)
