@@ -32,6 +32,16 @@ static size_t panel_offset(const qr_projection *p, uint32_t column)
     return (size_t)(column / f->panel_columns) * f->panel_columns * p->k + column % f->panel_columns * f->step;
 }
 
+/* x to nearest even for |x| below 2^22, without the call that lrintf is on the baseline instruction set: the sum with
+ * 1.5 * 2^23 has the integer in its low bits. */
+static inline int32_t nearest(float x)
+{
+    const float magic = x + 0x1.8p23f;
+    int32_t     bits;
+    memcpy(&bits, &magic, sizeof bits);
+    return bits - 0x4b400000;
+}
+
 /* Elements [from, to) of one column of W into its panel; from is a multiple of the step. */
 static void pack_run(const qr_projection *p, void *group, uint32_t column, const float *w, uint32_t from, uint32_t to,
                      float to_code)
@@ -43,7 +53,7 @@ static void pack_run(const qr_projection *p, void *group, uint32_t column, const
         for (uint32_t i = 0; i < step && k + i < to; i++) switch (p->shape.dtype) {
             case QR_F32: ((float *)group)[at + i] = w[k + i]; break;
             case QR_BF16: ((qr_bf16 *)group)[at + i] = qr_bf16_of_f32(w[k + i]); break;
-            default: ((int8_t *)group)[at + i] = (int8_t)lrintf(w[k + i] * to_code); break;
+            default: ((int8_t *)group)[at + i] = (int8_t)nearest(w[k + i] * to_code); break;
             }
 }
 
@@ -51,10 +61,10 @@ static void pack_run(const qr_projection *p, void *group, uint32_t column, const
 static float quantize_column(const float *w, uint32_t k, float *scale, int32_t *compensation)
 {
     float greatest = 0.0f;
-    for (uint32_t i = 0; i < k; i++) greatest = fmaxf(greatest, fabsf(w[i]));
+    for (uint32_t i = 0; i < k; i++) greatest = fabsf(w[i]) > greatest ? fabsf(w[i]) : greatest;
     const float to_code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
     int32_t     sum     = 0;
-    for (uint32_t i = 0; i < k; i++) sum += (int32_t)lrintf(w[i] * to_code);
+    for (uint32_t i = 0; i < k; i++) sum += nearest(w[i] * to_code);
     *scale        = greatest / 127.0f;
     *compensation = -128 * sum;
     return to_code;
