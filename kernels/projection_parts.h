@@ -9,8 +9,8 @@
 #include "kernels/projection_kernels.h"
 
 enum {
-    QR_SMALL_M        = 16,  /* the own kernel is chosen up to here where oneDNN could run */
-    QR_ONEDNN_ROWS    = 128, /* most rows of one oneDNN call; speed no longer grows there */
+    QR_SMALL_M        = QR_PRODUCT_ROWS, /* the own kernel is chosen up to here where oneDNN could run */
+    QR_ONEDNN_ROWS    = 128,             /* most rows of one oneDNN call; speed no longer grows there */
     QR_BUCKETS_MAX    = 48,
     QR_PACK_ALIGNMENT = 64,
 };
