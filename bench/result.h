@@ -54,6 +54,7 @@ void qr_result_table(const qr_result *result, FILE *to);
  * suffix; ERR_IO. */
 quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
 bool         qr_result_knows_suffix(const char *path);
+bool         qr_result_is_trace(const char *path);
 bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */
 
 void qr_result_deinit(qr_result *result);

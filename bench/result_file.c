@@ -93,6 +93,11 @@ bool qr_result_has_suffix(const char *path, const char *suffix)
     return length > tail && strcmp(path + length - tail, suffix) == 0;
 }
 
+bool qr_result_is_trace(const char *path)
+{
+    return qr_result_has_suffix(path, ".trace.json") || qr_result_has_suffix(path, ".trace.json.gz");
+}
+
 static writer *format_of(const char *path)
 {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)

@@ -12,6 +12,7 @@
 #include "bench/array.h"
 #include "bench/progress.h"
 
+enum { STAGES_PER_STEP = QR_STAGES_PER_STEP, MOST_STAGES = 1 << 22 };
 enum { EVENTS_PER_POLL = 256, IDLE_WAIT_NS = 500000, STEADY_SECONDS = 10 };
 
 typedef struct sequence_times { /* of one sequence in flight */
@@ -38,6 +39,7 @@ typedef struct player {
     int64_t               duration_ns, grace_ns;
     qr_progress           progress;
     /* driver */
+    uint64_t        stages_lost; /* beyond MOST_STAGES */
     pthread_t       driver;
     pthread_mutex_t mutex;
     pthread_cond_t  work;
@@ -107,6 +109,31 @@ static bool is_stopping(player *p)
     return stopping;
 }
 
+/* The threads' stages of the last step, as far as the engine keeps them. False: out of memory. */
+static bool keep_stages(player *p)
+{
+    quire_stage stages[STAGES_PER_STEP];
+    uint64_t    dropped    = 0;
+    p->run->stages_dropped = p->stages_lost;
+    for (uint32_t thread = 0; thread < p->run->before.threads; thread++) {
+        const size_t count = quire_engine_stages(p->engine, thread, stages, STAGES_PER_STEP, &dropped);
+        p->run->stages_dropped += dropped;
+        for (size_t i = 0; i < count; i++) {
+            const qr_run_stage stage = {.start_ns = (int64_t)(stages[i].start_ns - p->start),
+                                        .busy_ns  = stages[i].busy_ns,
+                                        .wait_ns  = stages[i].wait_ns,
+                                        .thread   = (uint16_t)thread,
+                                        .kind     = (uint8_t)stages[i].kind,
+                                        .encoder  = stages[i].encoder != 0};
+            if (p->run->stage_count == MOST_STAGES)
+                p->stages_lost++;
+            else if (!QR_ARRAY_PUSH(p->run->stages, p->run->stage_count, stage))
+                return false;
+        }
+    }
+    return true;
+}
+
 static void *drive(void *argument)
 {
     player *p = argument;
@@ -119,6 +146,7 @@ static void *drive(void *argument)
             continue;
         }
         p->run->status = keep_step(p, &step);
+        if (p->run->status == QUIRE_OK && !keep_stages(p)) p->run->status = QUIRE_ERR_NO_MEMORY;
         if (p->run->status != QUIRE_OK) break;
     }
     return NULL;
@@ -568,5 +596,6 @@ void qr_run_deinit(qr_run *run)
     free(run->tokens);
     free(run->gaps);
     free(run->steps);
+    free(run->stages);
     *run = (qr_run){0};
 }

@@ -9,6 +9,8 @@
 
 #include "quire/quire.h"
 
+enum { QR_STAGES_PER_STEP = 2048 }; /* of one thread; asked of an engine for a trace */
+
 /* All times are ns from the start of the run; -1 = did not happen. */
 typedef struct qr_run_request {
     quire_request_id    id; /* 0: refused */
@@ -30,11 +32,21 @@ typedef struct qr_run_gap { /* an inter-token latency */
     uint32_t request;
 } qr_run_gap;
 
+typedef struct qr_run_stage { /* what a thread of the team did in one stage of a step */
+    int64_t  start_ns;
+    uint32_t busy_ns, wait_ns;
+    uint16_t thread;
+    uint8_t  kind, encoder; /* quire_stage_kind; 1: of the encoder's layers */
+} qr_run_stage;
+
 typedef struct qr_run {
     qr_run_request *requests; /* [request_count] in order of due time */
     int64_t        *tokens;   /* [token_count] when each output token was sampled */
     qr_run_gap     *gaps;     /* [gap_count] */
     quire_step     *steps;    /* [step_count]; start_ns from the start of the run */
+    qr_run_stage   *stages;   /* [stage_count] if the engine keeps them: by step, then by thread */
+    size_t          stage_count;
+    uint64_t        stages_dropped; /* for want of room */
     size_t          request_count, token_count, gap_count, step_count;
     quire_stats     before, after;
     int64_t         window_start_ns, window_end_ns, end_ns;

@@ -56,11 +56,25 @@ bool qr_session_serves(const qr_session *session, const quire_config *config)
     return serves;
 }
 
+/* The threads' stages cost memory and are looked at in a trace only. */
+static bool wants_stages(const quire_config *config)
+{
+    const size_t count = quire_config_count(config, "output.files");
+    bool         wants = quire_config_boolean(config, "output.trace_stages", 0) != 0;
+    for (size_t i = 0; i < count && !wants; i++) {
+        char key[48];
+        snprintf(key, sizeof key, "output.files[%zu]", i);
+        wants = qr_result_is_trace(quire_config_string(config, key));
+    }
+    return wants;
+}
+
 static quire_status open_engine(qr_session *session, const quire_config *config, quire_error *error)
 {
     quire_engine_options options = *quire_config_engine(config);
     options.logger               = session->logger;
-    session->asked               = engine_part(config);
+    if (wants_stages(config)) options.stage_slices = QR_STAGES_PER_STEP;
+    session->asked = engine_part(config);
     if (session->asked == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
     if (qr_session_is_virtual(config)) {

@@ -1,6 +1,6 @@
 /* See trace_events.h. The format: "Trace Event Format" (Google, 2016); times are microseconds.
  *
- *   process 1         the engine: thread 1 its steps, thread 2 the generator
+ *   process 1         the engine: thread 1 its steps, thread 2 the generator, thread 10 + t the team's thread t
  *   process 10 + c    requests of class c: one asynchronous life per request, its phases nested in it */
 #include "bench/trace_events.h"
 
@@ -14,7 +14,7 @@
 #include "bench/result_json.h"
 #include "bench/series.h"
 
-enum { ENGINE = 1, STEPS = 1, GENERATOR = 2, FIRST_CLASS = 10, MOST_CLASSES = 64 };
+enum { ENGINE = 1, STEPS = 1, GENERATOR = 2, FIRST_THREAD = 10, FIRST_CLASS = 10, MOST_CLASSES = 64 };
 
 static const double run_gap_us = 1e6; /* between the repetitions */
 
@@ -98,6 +98,22 @@ static void step_events(writer *w, const quire_step *s)
     if (s->preempted == 0) return;
     event(w, "i", ENGINE, time_of(w, (int64_t)s->start_ns));
     fprintf(w->to, ",\"tid\":%d,\"s\":\"t\",\"name\":\"preempted\",\"args\":{\"sequences\":%u}}", STEPS, s->preempted);
+}
+
+static void stages(writer *w)
+{
+    static const char *const names[] = {"projection", "attention", "logits", "row-wise"};
+    for (size_t i = 0; i < w->run->stage_count; i++) {
+        const qr_run_stage *s      = &w->run->stages[i];
+        const uint32_t      thread = FIRST_THREAD + s->thread;
+        char                name[32];
+        snprintf(name, sizeof name, "%s%s", s->encoder ? "encoder " : "", names[s->kind]);
+        slice(w, thread, name, time_of(w, s->start_ns), s->busy_ns * 1e-3);
+        fputc('}', w->to);
+        if (s->wait_ns == 0) continue;
+        slice(w, thread, "barrier", time_of(w, s->start_ns + s->busy_ns), s->wait_ns * 1e-3);
+        fputc('}', w->to);
+    }
 }
 
 static void rates(writer *w)
@@ -254,6 +270,11 @@ static void names(writer *w)
     metadata(w, "process_name", ENGINE, 0, "engine");
     metadata(w, "thread_name", ENGINE, STEPS, "steps");
     metadata(w, "thread_name", ENGINE, GENERATOR, "generator");
+    for (uint32_t thread = 0; thread < w->result->engine.threads; thread++) {
+        char name[32];
+        snprintf(name, sizeof name, "thread %u", thread);
+        metadata(w, "thread_name", ENGINE, FIRST_THREAD + thread, name);
+    }
     for (uint32_t r = 0; r < w->result->run_count; r++)
         for (size_t i = 0; i < w->result->records[r].request_count; i++)
             seen[process_of(&w->result->records[r].requests[i]) - FIRST_CLASS] = true;
@@ -264,6 +285,7 @@ static void names(writer *w)
 static void run_events(writer *w)
 {
     for (size_t i = 0; i < w->run->step_count; i++) step_events(w, &w->run->steps[i]);
+    stages(w);
     rates(w);
     for (size_t i = 0; i < w->run->request_count; i++) {
         if (!is_sampled(w, i)) continue;
@@ -273,11 +295,19 @@ static void run_events(writer *w)
     token_flows(w);
 }
 
+static uint64_t dropped(const qr_result *result)
+{
+    uint64_t count = 0;
+    for (uint32_t r = 0; r < result->run_count; r++) count += result->records[r].stages_dropped;
+    return count;
+}
+
 bool qr_trace_events_write(const qr_result *result, FILE *to)
 {
     writer w = {.result = result, .to = to};
     w.sample = quire_config_number(result->config, "output.trace_sample", 1);
-    fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[", to);
+    fprintf(to, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"stages_dropped\":%llu},\"traceEvents\":[",
+            (unsigned long long)dropped(result));
     names(&w);
     for (; w.run_index < result->run_count; w.run_index++) {
         w.run = &result->records[w.run_index];

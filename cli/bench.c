@@ -36,6 +36,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case 'o':
         if (!qr_result_knows_suffix(value)) argp_error(state, "--output %s: not a suffix that quire writes", value);
         if (s->file_count == MAX_FILES) argp_error(state, "--output: more than %d files", MAX_FILES);
+        if (qr_result_is_trace(value)) qr_arguments_set(&s->common, "--output", "output.trace_stages", "true", false);
         s->files[s->file_count++] = value;
         return 0;
     default: return ARGP_ERR_UNKNOWN;

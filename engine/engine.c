@@ -240,6 +240,20 @@ void quire_engine_stats(const quire_engine *engine, quire_stats *stats)
     end_call(&state);
 }
 
+size_t quire_engine_stages(const quire_engine *engine, uint32_t thread, quire_stage *stages, size_t capacity,
+                           uint64_t *dropped_out)
+{
+    const quire_stage *kept = NULL;
+    uint64_t           dropped;
+    size_t             count = 0;
+    if (!is_forked(engine)) count = qr_network_stages(engine->network, thread, &kept, &dropped);
+    if (kept == NULL) count = dropped = 0;
+    if (count > capacity) count = capacity;
+    if (count > 0) memcpy(stages, kept, count * sizeof *stages);
+    if (dropped_out != NULL) *dropped_out = dropped;
+    return count;
+}
+
 const char *quire_wait_reason_name(quire_wait_reason reason)
 {
     static const char *const names[QUIRE_WAIT_REASONS] = {

@@ -113,6 +113,7 @@ static const option_field fields[] = {
     {"num_speculative_tokens", AT(num_speculative_tokens), WHOLE, 1, 15, 0, 0},
     {"prompt_lookup_max", AT(prompt_lookup_max), WHOLE, 1, 16, 4, 0},
     TOGGLE("scheduler", speculative_adaptive),
+    {"stage_slices", AT(stage_slices), WHOLE, 1, 65536, 0, 0},
 };
 
 static double read_field(const quire_engine_options *options, const option_field *field)
@@ -362,6 +363,7 @@ void qr_options_network(const quire_engine_options *options, const qr_model_fact
                           .max_encoder_tokens = facts->encoder_decoder ? options->max_num_encoder_input_tokens : 0,
                           .max_model_len      = options->max_model_len,
                           .small_m            = options->small_m,
+                          .stage_slices       = options->stage_slices,
                           .batch_invariant    = on_unless_off(options->batch_invariant),
                           .prefetch           = options->prefetch,
                           .allocator          = options->allocator,

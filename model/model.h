@@ -38,6 +38,7 @@ typedef struct qr_network_options {
     uint32_t        max_encoder_tokens; /* of one step */
     uint32_t        max_model_len;
     quire_small_m   small_m;
+    uint32_t        stage_slices; /* kept of each thread and step; 0 = none */
     bool            batch_invariant;
     quire_toggle    prefetch; /* of keys; auto: measured at create */
     qr_bind_options bind;     /* of weights and buffers; bind.log is used for all messages */
@@ -72,6 +73,11 @@ typedef struct qr_forward_report {
  * buffer, valid until the next forward. ERR_EXECUTION if something failed. Thread: the driver. */
 quire_status qr_network_forward(qr_network *network, const qr_batch *batch, const float **logits_out,
                                 qr_forward_report *report_out);
+
+/* The stages of `thread` in the last forward, [returned] in order; *stages_out is NULL when none are kept. Until the
+ * next forward. Thread: the driver. */
+uint32_t qr_network_stages(const qr_network *network, uint32_t thread, const quire_stage **stages_out,
+                           uint64_t *dropped_out);
 
 const char *qr_network_implementation(const qr_network *network); /* as qr_projection_implementation */
 const char *qr_network_isa(const qr_network *network);

@@ -17,6 +17,18 @@ static qr_rows take_rows(qr_arena *arena, qr_dtype dtype, uint32_t rows, uint32_
     return taken;
 }
 
+static void lay_out_stage_logs(qr_network *network, qr_arena *arena)
+{
+    const uint32_t slices = network->options.stage_slices;
+    network->stage_logs   = NULL;
+    if (slices == 0) return;
+    network->stage_logs = QR_ARENA_TAKE(arena, qr_stage_log, network->thread_count);
+    for (uint32_t thread = 0; thread < network->thread_count; thread++) {
+        quire_stage *items = QR_ARENA_TAKE(arena, quire_stage, slices);
+        if (network->stage_logs != NULL) network->stage_logs[thread].items = items;
+    }
+}
+
 static void lay_out_buffers(qr_network *network, qr_arena *arena)
 {
     const qr_architecture *a    = network->architecture;
@@ -36,6 +48,7 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     b->selected      = take_rows(arena, read, logits, a->hidden_size);
     b->logits        = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
     b->logits.data   = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
+    lay_out_stage_logs(network, arena);
 }
 
 static uint64_t encoder_kv_bytes(const qr_network *network)
@@ -220,6 +233,16 @@ void qr_network_destroy(qr_network *network)
 }
 
 /* ---- facts ---- */
+
+uint32_t qr_network_stages(const qr_network *network, uint32_t thread, const quire_stage **stages_out,
+                           uint64_t *dropped_out)
+{
+    const bool          kept = network->stage_logs != NULL && thread < network->thread_count;
+    const qr_stage_log *log  = kept ? &network->stage_logs[thread] : NULL;
+    *stages_out              = log ? log->items : NULL;
+    *dropped_out             = log ? log->dropped : 0;
+    return log ? log->count : 0;
+}
 
 qr_kv_shape qr_network_kv_shape(const qr_network *network) { return network->kv_shape; }
 const char *qr_network_isa(const qr_network *network) { return network->kernels->isa; }

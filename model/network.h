@@ -39,6 +39,13 @@ typedef struct qr_buffers {
     qr_rows logits;                  /* [logits_count][vocab_size] f32, not padded */
 } qr_buffers;
 
+/* What one thread did in the last step. A cache line of its own: the thread writes it while the others write theirs. */
+typedef struct qr_stage_log {
+    _Alignas(64) quire_stage *items; /* [count], room for options.stage_slices */
+    uint32_t count;
+    uint64_t dropped; /* since create */
+} qr_stage_log;
+
 /* What some projections together cost, counted once. */
 typedef struct qr_work {
     uint64_t bytes; /* packed weights, per step */
@@ -91,6 +98,7 @@ struct qr_network {
     uint32_t               encoder_rows;
     const qr_batch        *batch;
     qr_forward_report      report;
+    qr_stage_log          *stage_logs; /* [thread_count], NULL: not kept */
 };
 
 static inline bool qr_network_has_encoder(const qr_network *network)
@@ -149,14 +157,15 @@ typedef struct qr_pass {
     qr_network     *network;
     const qr_batch *batch;
     uint32_t        thread, thread_count;
-    uint64_t        mark_ns;    /* thread 0: end of the last stage */
+    qr_stage_log   *log;        /* NULL: not kept */
+    uint64_t        mark_ns;    /* end of the last stage; thread 0, and all that keep a log */
     bool            in_encoder; /* time counts as encoder_ns */
 } qr_pass;
 
 void qr_llama_forward(qr_pass *pass);
 void qr_t5_forward(qr_pass *pass);
 
-/* The barrier between stages; thread 0 adds its time to `bucket` of the report. */
+/* The barrier between stages; thread 0 adds its time to `bucket` of the report, which also says what stage it was. */
 void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 
 /* Each stage is called by every thread; it ends with the barrier, so that the next one may read what it wrote. */

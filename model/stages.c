@@ -6,19 +6,44 @@
 
 #include "base/clock.h"
 
+static quire_stage_kind kind_of(const qr_forward_report *report, const uint64_t *bucket)
+{
+    if (bucket == &report->attention_ns) return QUIRE_STAGE_ATTENTION;
+    if (bucket == &report->logits_ns) return QUIRE_STAGE_LOGITS;
+    return bucket == &report->rowwise_ns ? QUIRE_STAGE_ROWWISE : QUIRE_STAGE_PROJECTION;
+}
+
+static void keep_stage(const qr_pass *pass, const uint64_t *bucket, uint64_t done_ns, uint64_t end_ns)
+{
+    qr_stage_log *log = pass->log;
+    if (log->count == pass->network->options.stage_slices) {
+        log->dropped++;
+        return;
+    }
+    log->items[log->count++] = (quire_stage){.start_ns = pass->mark_ns,
+                                             .busy_ns  = (uint32_t)(done_ns - pass->mark_ns),
+                                             .wait_ns  = (uint32_t)(end_ns - done_ns),
+                                             .kind     = kind_of(&pass->network->report, bucket),
+                                             .encoder  = pass->in_encoder};
+}
+
 void qr_stage_end(qr_pass *pass, uint64_t *bucket)
 {
     qr_team *team = pass->network->options.team;
-    if (pass->thread != 0) {
+    if (pass->thread != 0 && pass->log == NULL) {
         qr_team_barrier(team, pass->thread);
         return;
     }
-    qr_forward_report *report  = &pass->network->report;
-    const uint64_t     done_ns = qr_now_ns();
-    *(pass->in_encoder ? &report->encoder_ns : bucket) += done_ns - pass->mark_ns;
+    const uint64_t done_ns = qr_now_ns();
     qr_team_barrier(team, pass->thread);
-    pass->mark_ns = qr_now_ns();
-    report->barrier_ns += pass->mark_ns - done_ns;
+    const uint64_t end_ns = qr_now_ns();
+    if (pass->log != NULL) keep_stage(pass, bucket, done_ns, end_ns);
+    if (pass->thread == 0) {
+        qr_forward_report *report = &pass->network->report;
+        *(pass->in_encoder ? &report->encoder_ns : bucket) += done_ns - pass->mark_ns;
+        report->barrier_ns += end_ns - done_ns;
+    }
+    pass->mark_ns = end_ns;
 }
 
 typedef struct row_range {

@@ -100,7 +100,11 @@ static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
 {
     qr_network *network = context;
     qr_pass     pass    = {.network = network, .batch = network->batch, .thread = thread, .thread_count = thread_count};
-    pass.mark_ns        = qr_now_ns();
+    if (network->stage_logs != NULL) {
+        pass.log        = &network->stage_logs[thread];
+        pass.log->count = 0;
+    }
+    pass.mark_ns = qr_now_ns();
     qr_stage_copy_blocks(&pass);
     if (network->architecture->family == QR_FAMILY_T5)
         qr_t5_forward(&pass);

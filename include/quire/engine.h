@@ -105,6 +105,7 @@ typedef struct quire_engine_options {
     quire_mask_hook       mask;            /* for requests with `masked` */
     quire_preemption_mode preemption_mode; /* [scheduler] */
     quire_toggle speculative_adaptive;     /* auto = on: drafts pause while steps without them yield more per second */
+    uint32_t     stage_slices; /* stages of a step that each thread keeps, for quire_engine_stages(); 0 = none */
 } quire_engine_options;
 
 /* What the last step did. rows == 0: there was nothing to do. Times in ns, bytes and flops as counted by the plan. */
@@ -129,6 +130,21 @@ typedef struct quire_step {
      * the squares of its inputs' lengths */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
 } quire_step;
+
+/* What one thread did in one stage of a step: its work, then waiting for the others at the barrier. */
+typedef enum quire_stage_kind {
+    QUIRE_STAGE_PROJECTION = 0,
+    QUIRE_STAGE_ATTENTION  = 1,
+    QUIRE_STAGE_LOGITS     = 2,
+    QUIRE_STAGE_ROWWISE    = 3,
+} quire_stage_kind;
+
+typedef struct quire_stage {
+    uint64_t         start_ns; /* monotonic clock */
+    uint32_t         busy_ns, wait_ns;
+    quire_stage_kind kind;
+    uint32_t         encoder; /* 1: of the encoder's layers */
+} quire_stage;
 
 /* Why a sequence is not in the last plan; docs/SCHEDULER.md has the table. */
 typedef enum quire_wait_reason {
@@ -177,6 +193,12 @@ QUIRE_API quire_status quire_engine_cancel(quire_engine *engine, quire_request_i
 
 /* Plans one batch, runs one forward pass, samples, queues events. Thread: driver. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_step(quire_engine *engine, quire_step *step_out);
+
+/* The stages of the last step as `thread` (0..threads-1) went through them, in order: copies at most `capacity` of the
+ * options' `stage_slices` that were kept, and returns how many. *dropped_out (may be NULL): stages since create that
+ * were not kept for want of room. Thread: driver. */
+QUIRE_API size_t quire_engine_stages(const quire_engine *engine, uint32_t thread, quire_stage *stages, size_t capacity,
+                                     uint64_t *dropped_out);
 
 /* Steps until quire_engine_stop(), sleeping when idle. Thread: driver. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_run(quire_engine *engine);

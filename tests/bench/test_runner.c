@@ -85,7 +85,12 @@ void quire_engine_stats(const quire_engine *e, quire_stats *stats)
     stats->blocks        = 100;
 }
 
-const char  *quire_wait_reason_name(quire_wait_reason reason) { return (void)reason, ""; }
+const char *quire_wait_reason_name(quire_wait_reason reason) { return (void)reason, ""; }
+size_t      quire_engine_stages(const quire_engine *e, uint32_t thread, quire_stage *stages, size_t capacity,
+                                uint64_t *dropped_out)
+{
+    return (void)e, (void)thread, (void)stages, (void)capacity, *dropped_out = 0;
+}
 int          quire_engine_event_fd(const quire_engine *e) { return e->fd; }
 void         quire_engine_flush_cache(quire_engine *e) { (void)e; }
 quire_status quire_engine_cancel(quire_engine *e, quire_request_id id) { return (void)e, (void)id, QUIRE_OK; }

@@ -3,6 +3,7 @@
 part, and a request's life can be followed. With perfetto's trace processor, where Python has it, the same from a query.
 
 usage: trace_events_test.py QUIRE [unittest options]"""
+import bisect
 import collections
 import gzip
 import importlib.util
@@ -97,6 +98,20 @@ class Trace(unittest.TestCase):
                 if open_ends:
                     self.assertLessEqual(event["ts"] + event["dur"], open_ends[-1] + 0.01, event)
                 open_ends.append(event["ts"] + event["dur"])
+
+    def test_each_thread_has_its_stages_within_the_steps(self):
+        named = {e["tid"]: e["args"]["name"] for e in self.of("M") if e["name"] == "thread_name"}
+        threads = [tid for tid, name in named.items() if name.startswith("thread ")]
+        starts = [e["ts"] for e in self.of("X") if "step" in e["name"]] + [float("inf")]
+        self.assertGreaterEqual(len(threads), 1)
+        for tid in threads:
+            stages = [e for e in self.of("X") if e["tid"] == tid]
+            self.assertLessEqual({"projection", "attention", "logits", "row-wise"}, {e["name"] for e in stages})
+            for stage in stages:
+                step = bisect.bisect(starts, stage["ts"])  # it began before that one
+                self.assertGreater(step, 0)
+                self.assertLessEqual(stage["ts"] + stage["dur"], starts[step] + 0.002)
+        self.assertEqual(json.loads((self.path / "x.trace.json").read_text())["otherData"]["stages_dropped"], 0)
 
     def test_steps_are_those_of_the_step_log(self):
         steps = [e for e in self.of("X") if "step" in e["name"]]
