@@ -18,6 +18,7 @@ void qr_progress_init(qr_progress *progress, const quire_config *config, uint32_
 
 typedef struct qr_progress_state {
     int64_t  now_ns, wall_ns; /* from the start of the run, on its clock and on the wall's */
+    int64_t  end_ns;          /* of the window, on the run's clock; 0: not known yet */
     uint32_t done, total;     /* requests; total UINT32_MAX: unknown */
     bool     warm, is_virtual;
 } qr_progress_state;

@@ -370,11 +370,12 @@ static void show_progress(player *p, int64_t now, bool warm)
     quire_stats   stats   = {.size = sizeof stats};
     if (!qr_progress_is_due(&p->progress, wall_ns)) return;
     stats_of(p, &stats);
-    const qr_progress_state state = {.now_ns     = now,
-                                     .wall_ns    = wall_ns,
-                                     .done       = p->ended,
-                                     .total      = qr_workload_count(p->options->workload),
-                                     .warm       = warm,
+    const qr_progress_state state = {.now_ns  = now,
+                                     .wall_ns = wall_ns,
+                                     .end_ns  = warm && p->duration_ns ? p->run->window_start_ns + p->duration_ns : 0,
+                                     .done    = p->ended,
+                                     .total   = qr_workload_count(p->options->workload),
+                                     .warm    = warm,
                                      .is_virtual = p->machine != NULL};
     qr_progress_show(&p->progress, &stats, &state);
 }

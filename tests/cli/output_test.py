@@ -3,15 +3,18 @@
 
 usage: output_test.py QUIRE [unittest options]"""
 import collections
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
-import threading
+import termios
 import time
 import unittest
 
@@ -49,6 +52,40 @@ class Table(Base):
             self.assert_table(table)
             self.assertEqual([line for line in table.splitlines() if len(line) > 100], [])
             self.assertNotIn("nan", table)
+
+
+class Progress(Base):
+    def in_terminal(self, width):
+        """What a terminal of this width gets on stderr, redrawn lines apart."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        tool = subprocess.Popen([QUIRE, *ENDLESS, "--set", "output.log_level=error", "--duration", "2s"],
+                                cwd=self.path, stdout=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        try:
+            while more := os.read(ours, 4096):
+                shown += more
+        except OSError:  # the end, on Linux
+            pass
+        os.close(ours)
+        self.assertEqual(tool.wait(60), 0)
+        return [line for line in shown.decode().split("\r\033[K") if line]
+
+    def test_a_terminal_gets_one_line_redrawn(self):
+        lines = self.in_terminal(200)
+        self.assertGreaterEqual(len(lines), 3)
+        self.assertTrue(all("\n" not in line for line in lines), lines)
+        for word in ("measuring", "done ", "tok/s", "KV ", "s left"):
+            self.assertIn(word, lines[1])
+
+    def test_a_narrow_terminal_is_not_wrapped(self):
+        self.assertLessEqual(max(map(len, self.in_terminal(40))), 39)
+
+    def test_elsewhere_there_are_no_control_characters(self):
+        _, _, errors = self.run_tool(*SHORT)
+        self.assertNotIn("\r", errors)
+        self.assertNotIn("\033", errors)
 
 
 class Lost(Base):
