@@ -78,16 +78,26 @@ static size_t step_at(const qr_run *run, int64_t ns)
     return low;
 }
 
+/* The step in which a sequence was first planned: planning is a step's first part, so it began a little earlier. */
+static size_t step_of_plan(const qr_run *run, int64_t planned_ns)
+{
+    const size_t after = step_at(run, planned_ns);
+    if (after == 0) return 0;
+    const quire_step *before = &run->steps[after - 1];
+    return planned_ns <= (int64_t)(before->start_ns + before->plan_ns) ? after - 1 : after;
+}
+
 /* ---- a latency -------------------------------------------------------------------------------------------------- */
 
-/* Time waiting, by the reasons the scheduler counted for this request in all; `order` where it counted none. */
+/* Time waiting, by the reasons the scheduler counted for this request in all; `order` where it counted none. NONE is
+ * the time in which it ran. */
 static void split_queue(qr_split *split, const qr_run_request *request, int64_t ns)
 {
     int64_t left = ns;
     double  sum  = 0;
     split->ns[QR_CAUSE_QUEUE] += ns;
-    for (int i = 0; i < QUIRE_WAIT_REASONS; i++) sum += (double)request->wait_ns[i];
-    for (int i = 0; i < QUIRE_WAIT_REASONS && sum > 0; i++) {
+    for (int i = QUIRE_WAIT_ORDER; i < QUIRE_WAIT_REASONS; i++) sum += (double)request->wait_ns[i];
+    for (int i = QUIRE_WAIT_ORDER; i < QUIRE_WAIT_REASONS && sum > 0; i++) {
         const int64_t part = least(left, (int64_t)((double)ns * (double)request->wait_ns[i] / sum));
         split->queue_ns[i] += part;
         left -= part;
@@ -107,9 +117,9 @@ void qr_split_ttft(const qr_run *run, const qr_run_request *request, qr_split *s
     *split             = (qr_split){0};
     split->ns[QR_CAUSE_GENERATOR] = submit - request->due_ns;
     split_queue(split, request, planned - submit);
-    for (size_t i = step_at(run, planned); i < run->step_count && (int64_t)run->steps[i].start_ns < end; i++) {
+    for (size_t i = step_of_plan(run, planned); i < run->step_count && (int64_t)run->steps[i].start_ns < end; i++) {
         const quire_step *step  = &run->steps[i];
-        const int64_t     start = (int64_t)step->start_ns;
+        const int64_t     start = most((int64_t)step->start_ns, at);
         const int64_t     next  = i + 1 < run->step_count ? least((int64_t)step[1].start_ns, end) : end;
         const uint32_t    mine  = own < step->rows_prompt ? own : step->rows_prompt;
         split->ns[QR_CAUSE_SCHEDULER] += start - at; /* before the first step */

@@ -196,7 +196,7 @@ void qr_report_tiles(const qr_report *report, FILE *to)
     const json_t *run = first_run(report);
     if (result_count(report) > 1) return; /* the table of results compares them */
     fputs("<ul class=\"tiles\">\n", to);
-    tile_with_interval("Output throughput", qr_json_at(run, "throughput/output_tokens"), "tok/s", to);
+    tile_with_interval("Output", qr_json_at(run, "throughput/output_tokens"), "tok/s", to);
     tile_with_interval("Requests", qr_json_at(run, "throughput/requests"), "req/s", to);
     latency_tile("TTFT, median", qr_json_at(run, "latency/ttft"), to);
     latency_tile("ITL, median", qr_json_at(run, "latency/itl"), to);

@@ -17,7 +17,8 @@ static double interval_length(double length_s)
 {
     static const double steps[] = {1, 2, 5};
     for (int i = 0;; i++) {
-        const double dt = 0.01 * steps[i % 3] * pow(10, i / 3);
+        const int    decade = i / 3;
+        const double dt     = 0.01 * steps[i % 3] * pow(10, decade);
         if (dt * MOST_INTERVALS >= length_s) return dt;
     }
 }

@@ -201,7 +201,7 @@
 
   const causeNames = {
     generator: 'generator', queue: 'queue', encoder: 'encoder', own_prefill: 'own prefill', other_prefill: 'prefill of others',
-    projections: 'projections', attention: 'attention', sampling: 'logits and sampling', scheduler: 'scheduler', barrier: 'barrier',
+    projections: 'projections', attention: 'attention', rowwise: 'row-wise', sampling: 'logits and sampling', scheduler: 'scheduler', barrier: 'barrier',
     recompute: 'recompute', other: 'other',
   };
 
@@ -313,7 +313,7 @@
     });
     draw(figure, 'bar', {labels: sample.map(i => i), datasets: [
       part('queue', 'a', 's', faded(colour.c6, 0.55)), part('prefill', 's', 'f', colour.c2), part('decode', 'f', 'e', colour.c1)]},
-         {x: timeAxis(chosen), y: category('requests', Object.assign({stacked: true, ticks: {display: false}}, ALIGNED))}, {options: {indexAxis: 'y'}, marks: timeMarks(chosen), legend: true});
+         {x: timeAxis(chosen), y: category('requests', Object.assign({stacked: true, ticks: {display: false}}, ALIGNED))}, {options: {indexAxis: 'y'}, marks: {bands: timeMarks(chosen).bands.map(band => Object.assign(band, {label: ''}))}, legend: true});
   };
 
   // ---- steps and the limit ----

@@ -74,10 +74,23 @@ static void ttft_is_generator_queue_and_the_steps_of_the_prompt(void **state)
     assert_int_equal(sum_of(&s), 43 * MS);
 }
 
+/* The scheduler notes the time while it plans, a little after the step began. */
+static void a_prompt_planned_within_a_step_belongs_to_that_step(void **state)
+{
+    (void)state;
+    qr_split s;
+    request.planned_ns += 7 * US;
+    qr_split_ttft(&run, &request, &s);
+    assert_int_equal(s.ns[QR_CAUSE_QUEUE], 22 * MS + 7 * US);
+    assert_int_equal(s.ns[QR_CAUSE_OWN_PREFILL], (8 + 4 + 1) * MS * 6 / 10);
+    assert_int_equal(sum_of(&s), 43 * MS);
+}
+
 static void waiting_is_split_by_the_schedulers_reasons(void **state)
 {
     (void)state;
     qr_split s;
+    request.wait_ns[QUIRE_WAIT_NONE]   = 50 * MS; /* running */
     request.wait_ns[QUIRE_WAIT_BLOCKS] = 3 * MS;
     request.wait_ns[QUIRE_WAIT_BUDGET] = 1 * MS;
     qr_split_ttft(&run, &request, &s);
@@ -178,6 +191,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup(name, prepare)
     const struct CMUnitTest tests[] = {
         TEST(ttft_is_generator_queue_and_the_steps_of_the_prompt),
+        TEST(a_prompt_planned_within_a_step_belongs_to_that_step),
         TEST(waiting_is_split_by_the_schedulers_reasons),
         TEST(cached_tokens_are_no_prefill_of_ones_own),
         TEST(a_gap_beside_a_prompt_is_prefill_of_others),
