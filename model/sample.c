@@ -177,12 +177,12 @@ static void mask_cleared_bits(qr_sampler *sampler, const uint32_t *mask)
     }
 }
 
-/* The logits to choose from: the raw ones, or `processed`. */
-static const float *process(qr_sampler *sampler, const qr_sample_input *input)
+/* The logits to choose from, less `shift`: the raw ones if there is nothing to do, else `processed`. */
+static const float *process(qr_sampler *sampler, const qr_sample_input *input, float shift)
 {
-    if (!needs_processing(input)) return input->logits;
+    if (shift == 0 && !needs_processing(input)) return input->logits;
     const quire_request *request = input->request;
-    memcpy(sampler->processed, input->logits, sampler->vocab * sizeof(float));
+    for (uint32_t i = 0; i < sampler->vocab; i++) sampler->processed[i] = input->logits[i] - shift;
     add_bias(sampler, request);
     if (has_penalty(&request->sampling)) apply_penalties(sampler, input);
     if (request->allowed_count > 0) mask_all_but(sampler, request->allowed, request->allowed_count);
@@ -415,45 +415,72 @@ static uint32_t list_top(const float *x, uint32_t vocab, uint32_t want, int32_t 
     return count;
 }
 
-static void list_log_softmax(const qr_sampler *sampler, const float *x, float greatest, uint32_t want,
-                             qr_sample_output *output)
+/* For one row of a beam search: the best `width`, then the best others that are no ends, since of the ends only those
+ * among the best of all beams count. What nothing is left for is token 0 with -INFINITY. */
+static void list_beams(qr_sampler *sampler, const qr_sample_input *input, const float *x, uint32_t width,
+                       qr_sample_output *output)
 {
-    const double log_sum = log(sum_exp(sampler->kernels, x, sampler->vocab, greatest));
-    output->top_count    = list_top(x, sampler->vocab, want, output->top_tokens, output->top_logprobs);
+    const quire_request *request  = input->request;
+    int32_t             *tokens   = output->top_tokens;
+    float               *logprobs = output->top_logprobs;
+    uint32_t             count    = list_top(x, sampler->vocab, width, tokens, logprobs);
+    if (x != sampler->processed) memcpy(sampler->processed, x, sampler->vocab * sizeof(float));
+    mask_listed(sampler, tokens, count);
+    if (!request->ignore_eos) mask_listed(sampler, input->eos, input->eos_count);
+    mask_listed(sampler, request->stop, request->stop_count);
+    count += list_top(sampler->processed, sampler->vocab, width, tokens + count, logprobs + count);
+    for (uint32_t i = count; i < 2 * width; i++) tokens[i] = 0, logprobs[i] = -INFINITY;
+    output->top_count = count;
+}
+
+static double log_sum_exp(const qr_sampler *sampler, const float *x, float *greatest_out)
+{
+    (void)sampler->kernels->argmax(x, sampler->vocab, greatest_out);
+    return log(sum_exp(sampler->kernels, x, sampler->vocab, *greatest_out));
+}
+
+/* The candidates of one beam, by log probability. Biases, penalties and masks act on log probabilities and are not
+ * normalized again, as Hugging Face's generate() does it. */
+static void sample_beam(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
+{
+    float        greatest;
+    const double log_sum = log_sum_exp(sampler, input->logits, &greatest);
+    const float *x       = process(sampler, input, (float)((double)greatest + log_sum));
+    output->token        = (int32_t)sampler->kernels->argmax(x, sampler->vocab, &greatest);
+    output->logprob      = greatest;
+    output->failed       = !(greatest > -INFINITY && greatest < INFINITY);
+    if (!output->failed) list_beams(sampler, input, x, input->request->beam_width, output);
+}
+
+static void sample_token(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
+{
+    const quire_request *request = input->request;
+    const float         *logits  = process(sampler, input, 0);
+    float                greatest;
+    uint32_t             token = sampler->kernels->argmax(logits, sampler->vocab, &greatest);
+    output->failed             = !(greatest > -INFINITY && greatest < INFINITY);
+    if (output->failed) return;
+    if (request->sampling.temperature > 0) token = draw(sampler, logits, greatest, input);
+    const double log_sum = log_sum_exp(sampler, input->logits, &greatest);
+    output->token        = (int32_t)token;
+    output->logprob      = (float)((double)input->logits[token] - (double)greatest - log_sum);
+
+    const uint32_t want = qr_min_u32(request->logprobs, sampler->top);
+    if (want == 0) return;
+    output->top_count = list_top(input->logits, sampler->vocab, want, output->top_tokens, output->top_logprobs);
     for (uint32_t i = 0; i < output->top_count; i++)
         output->top_logprobs[i] = (float)((double)output->top_logprobs[i] - (double)greatest - log_sum);
 }
 
 void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
 {
-    const quire_request *request = input->request;
-    output->token                = -1;
-    output->logprob              = 0;
-    output->top_count            = 0;
-    output->failed               = !all_finite(input->logits, sampler->vocab);
+    output->token     = -1;
+    output->logprob   = 0;
+    output->top_count = 0;
+    output->failed    = !all_finite(input->logits, sampler->vocab);
     if (output->failed) return;
-
-    const float *logits = process(sampler, input);
-    float        greatest, raw_greatest;
-    uint32_t     token = sampler->kernels->argmax(logits, sampler->vocab, &greatest);
-    output->failed     = !(greatest > -INFINITY && greatest < INFINITY);
-    if (output->failed) return;
-
-    const bool beams = request->beam_width > 1;
-    if (!beams && request->sampling.temperature > 0) token = draw(sampler, logits, greatest, input);
-
-    raw_greatest = greatest;
-    if (logits != input->logits) (void)sampler->kernels->argmax(input->logits, sampler->vocab, &raw_greatest);
-    const double log_sum = log(sum_exp(sampler->kernels, input->logits, sampler->vocab, raw_greatest));
-    output->token        = (int32_t)token;
-    output->logprob      = (float)((double)input->logits[token] - (double)raw_greatest - log_sum);
-
-    const uint32_t want = qr_min_u32(beams ? 2 * request->beam_width : request->logprobs, sampler->top);
-    if (want == 0) return;
-    if (beams) {
-        list_log_softmax(sampler, logits, greatest, want, output);
-        for (uint32_t i = output->top_count; i < want; i++)
-            output->top_tokens[i] = 0, output->top_logprobs[i] = -INFINITY;
-    } else
-        list_log_softmax(sampler, input->logits, raw_greatest, want, output);
+    if (input->request->beam_width > 1)
+        sample_beam(sampler, input, output);
+    else
+        sample_token(sampler, input, output);
 }

@@ -1,6 +1,7 @@
-/* Beam search with the semantics of Hugging Face's BeamSearchScorer (transformers 4.x, generation/beam_search.py): of
- * all continuations of all beams by cumulative log probability, ends among the first w become finished hypotheses, and
- * the first w that are no ends go on. Beams share blocks; a beam that goes on twice is forked with copy-on-write. */
+/* Beam search with the semantics of Hugging Face's generate() (transformers 4.50 and later): of all continuations of
+ * all beams by cumulative log probability, ends among the first w become finished hypotheses, and the first w that are
+ * no ends go on; at the length limit every continuation is an end. Beams share blocks; a beam that goes on twice is
+ * forked with copy-on-write. */
 #include <math.h>
 #include <string.h>
 
@@ -33,16 +34,19 @@ static double penalised(const qr_request *r, double sum, uint32_t length)
     return sum / pow(length, (double)r->stored.length_penalty);
 }
 
-/* The worst kept; of equals the one added first. */
+/* By score; of equals the one added first. */
+static bool is_better(const qr_sequence *a, const qr_sequence *b)
+{
+    if (a->hypothesis_score != b->hypothesis_score) return a->hypothesis_score > b->hypothesis_score;
+    return a->hypothesis_serial < b->hypothesis_serial;
+}
+
+/* The worst kept; of equals the one added last. */
 static uint32_t worst_hypothesis(const qr_scheduler *s, const qr_request *r)
 {
     uint32_t worst = r->first;
-    for (uint32_t m = s->sequences[worst].sibling, i = 1; i < r->hypotheses; m = s->sequences[m].sibling, i++) {
-        const qr_sequence *a = &s->sequences[m], *b = &s->sequences[worst];
-        if (a->hypothesis_score < b->hypothesis_score ||
-            (a->hypothesis_score == b->hypothesis_score && a->hypothesis_serial < b->hypothesis_serial))
-            worst = m;
-    }
+    for (uint32_t m = s->sequences[worst].sibling, i = 1; i < r->hypotheses; m = s->sequences[m].sibling, i++)
+        if (is_better(&s->sequences[worst], &s->sequences[m])) worst = m;
     return worst;
 }
 
@@ -53,12 +57,11 @@ static uint32_t nth_record(const qr_scheduler *s, const qr_request *r, uint32_t 
     return record;
 }
 
-/* tokens: outputs of the beam; `end` follows them unless it is negative. */
-static void add_hypothesis(qr_scheduler *s, qr_request *r, uint32_t beam_record, int32_t end, float sum)
+/* The beam with one token more becomes a hypothesis, if it is better than the worst kept. */
+static void add_hypothesis(qr_scheduler *s, qr_request *r, const choice *c)
 {
-    const uint32_t prompt = r->stored.prompt_count, outputs = s->sequences[beam_record].length - prompt;
-    const uint32_t length = outputs + (end >= 0);
-    const double   score  = penalised(r, (double)sum, length);
+    const uint32_t prompt = r->stored.prompt_count, outputs = s->sequences[c->record].length - prompt;
+    const double   score = penalised(r, (double)c->score, outputs + 1);
     uint32_t       slot;
     if (r->hypotheses < r->stored.beam_width) {
         slot = nth_record(s, r, r->hypotheses++);
@@ -66,15 +69,15 @@ static void add_hypothesis(qr_scheduler *s, qr_request *r, uint32_t beam_record,
         slot = worst_hypothesis(s, r);
         if (score <= s->sequences[slot].hypothesis_score) return;
     }
-    memcpy(hypothesis(s, slot), qr_tokens(s, beam_record) + prompt, outputs * sizeof(int32_t));
-    if (end >= 0) hypothesis(s, slot)[outputs] = end;
+    memcpy(hypothesis(s, slot), qr_tokens(s, c->record) + prompt, outputs * sizeof(int32_t));
+    hypothesis(s, slot)[outputs]         = c->token;
     s->sequences[slot].hypothesis_score  = score;
-    s->sequences[slot].hypothesis_length = length;
+    s->sequences[slot].hypothesis_length = outputs + 1;
     s->sequences[slot].hypothesis_serial = r->hypothesis_serial++;
-    s->sequences[slot].hypothesis_finish = end >= 0 ? QUIRE_FINISH_STOP : QUIRE_FINISH_LENGTH;
+    s->sequences[slot].hypothesis_finish = qr_token_stops(s, r, c->token) ? QUIRE_FINISH_STOP : QUIRE_FINISH_LENGTH;
 }
 
-/* No open beam can beat the kept ones any more; `length` outputs with the best sum so far. */
+/* Hugging Face's rule for when no open beam can beat the kept ones any more: the best open one has `length` outputs. */
 static bool is_done(const qr_scheduler *s, const qr_request *r, float best_sum, uint32_t length)
 {
     if (r->hypotheses < r->stored.beam_width) return false;
@@ -117,19 +120,18 @@ static bool next_choice(const qr_scheduler *s, beam *beams, uint32_t count, uint
     return best != NULL;
 }
 
-/* Fills chosen[] with the beams that go on; returns how many. *best_out: the largest sum of all. */
-static uint32_t choose(qr_scheduler *s, qr_request *r, beam *beams, uint32_t count, choice *chosen, float *best_out)
+/* Fills chosen[] with the beams that go on; returns how many. `last`: none does. */
+static uint32_t choose(qr_scheduler *s, qr_request *r, beam *beams, uint32_t count, bool last, choice *chosen)
 {
     const uint32_t width = r->stored.beam_width;
     uint32_t       taken = 0;
     choice         c     = {0};
-    *best_out            = -INFINITY;
     for (uint32_t place = 0; taken < width && next_choice(s, beams, count, 2 * width, &c); place++) {
-        if (place == 0) *best_out = c.score;
-        if (!qr_token_stops(s, r, c.token))
+        if (last && place == width) break;
+        if (!last && !qr_token_stops(s, r, c.token))
             chosen[taken++] = c;
         else if (place < width)
-            add_hypothesis(s, r, c.record, c.token, c.score);
+            add_hypothesis(s, r, &c);
     }
     return taken;
 }
@@ -194,12 +196,6 @@ static void go_on(qr_scheduler *s, qr_request *r, const choice *chosen)
 
 /* ---- the end ---- */
 
-static bool is_better(const qr_sequence *a, const qr_sequence *b)
-{
-    if (a->hypothesis_score != b->hypothesis_score) return a->hypothesis_score > b->hypothesis_score;
-    return a->hypothesis_serial > b->hypothesis_serial;
-}
-
 static void sort_hypotheses(const qr_scheduler *s, qr_request *r)
 {
     for (uint32_t i = 0; i < r->hypotheses; i++) {
@@ -236,24 +232,20 @@ void qr_beam_commit(qr_scheduler *s, uint32_t unit, const qr_plan_entry *entry, 
     const uint32_t outputs = qr_outputs(s, &s->sequences[unit]) + 1;
     beam           beams[QR_MAX_BEAMS];
     choice         chosen[QR_MAX_BEAMS];
-    float          best;
+    const bool     last = outputs >= r->stored.max_tokens || s->sequences[unit].length + 1 >= s->options.max_model_len;
     memset(beams, 0, sizeof beams);
     if (!open_beams(s, unit, entry, results, beams)) {
         qr_fail_request(s, request);
         return;
     }
-    const uint32_t count = choose(s, r, beams, r->forked ? r->stored.beam_width : 1, chosen, &best);
-    if (count == 0 || is_done(s, r, best, outputs)) {
+    const uint32_t count = choose(s, r, beams, r->forked ? r->stored.beam_width : 1, last, chosen);
+    if (count == 0 || is_done(s, r, chosen[0].score, outputs)) {
         finish_search(s, unit);
         return;
     }
     for (uint32_t j = count; j < r->stored.beam_width; j++) /* dead beams: nothing they lead to is ever chosen */
         chosen[j] = (choice){chosen[0].record, chosen[0].token, -INFINITY};
     go_on(s, r, chosen);
-    if (outputs < r->stored.max_tokens && s->sequences[unit].length < s->options.max_model_len) return;
-    for (uint32_t rank = 0; rank < count; rank++) QR_FOR_EACH_MEMBER(s, m, unit)
-    if (s->sequences[m].beam_rank == rank) add_hypothesis(s, r, m, -1, s->sequences[m].beam_score);
-    finish_search(s, unit);
 }
 
 /* ---- delivery ---- */

@@ -114,11 +114,13 @@ typedef struct quire_plan {
 
 /* The host's answer for samples[i]. */
 typedef struct quire_sampled {
-    int32_t        token;
-    float          logprob;    /* comes back in the event */
-    int32_t        failed;     /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
-    const int32_t *candidates; /* beam search: [2 * beam_width] best tokens of the row, best first; -INFINITY: none, */
-    const float   *candidate_logprobs; /* and their log probabilities; else NULL */
+    int32_t token;
+    float   logprob; /* comes back in the event */
+    int32_t failed;  /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
+    /* Beam search, else NULL: [2 * beam_width] tokens of the row, best first, and their log probabilities: the best
+     * beam_width, then the best others that do not end the sequence. -INFINITY: none is left. */
+    const int32_t *candidates;
+    const float   *candidate_logprobs;
 } quire_sampled;
 
 /* `options`: those of an engine; [scheduler], num_kv_blocks, block_size, enable_prefix_caching, enable_cross_sharing,

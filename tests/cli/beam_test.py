@@ -3,9 +3,10 @@
 
 usage: beam_test.py QUIRE MODELS
 
-The reference is Hugging Face's beam search: of the 2 * width best continuations of all beams, those that end in an
-end-of-sequence token within the best `width` become hypotheses, the best others go on; a hypothesis scores its sum of
-log probabilities / length ^ length_penalty, the end token counted."""
+The reference is Hugging Face's beam search (transformers 4.50 and later): of the best continuations of all beams, those
+that end, in an end-of-sequence token or at the length limit, within the best `width` become hypotheses, the best others
+go on; a hypothesis scores its sum of log probabilities / length ^ length_penalty, the end token counted. Biases and
+penalties act on log probabilities."""
 import json
 import math
 import os
@@ -37,33 +38,44 @@ def is_done(hypotheses, width, best, length, penalty, early):
     return early is True or min(s for s, _ in hypotheses) >= best / length**penalty
 
 
-def naive(model, request, start, eos, width, max_tokens, penalty, early):
+def processed(logprobs, request, prompt, output):
+    """What Hugging Face's logits processors make of a row of log probabilities."""
+    row = list(logprobs)
+    for token, bias in request.get("logit_bias", {}).items():
+        row[int(token)] += bias
+    repetition = request.get("repetition_penalty", 1)
+    for token in set(prompt + output):
+        row[token] = row[token] * repetition if row[token] < 0 else row[token] / repetition
+    return row
+
+
+def naive(model, request, start, stops, width, max_tokens, penalty, early):
     """The best hypothesis: (score, tokens)."""
     beams, hypotheses = [(0.0, [])], []
+    plain = {k: v for k, v in request.items() if k in ("prompt", "encoder_input")}
     for length in range(1, max_tokens + 1):
-        asked = [dict(request, prompt=start + tokens, max_tokens=1, ignore_eos=True, logits="first") for _, tokens in beams]
+        asked = [dict(plain, prompt=start + tokens, max_tokens=1, ignore_eos=True, logits="first") for _, tokens in beams]
         candidates = []
         for (score, tokens), answer in zip(beams, generate(model, asked)):
-            candidates += [(score + p, tokens + [t]) for t, p in enumerate(log_softmax(answer["first_logits"]))]
-        candidates = sorted(candidates, key=lambda c: -c[0])[:2 * width]
+            row = processed(log_softmax(answer["first_logits"]), request, start, tokens)
+            candidates += [(score + p, tokens + [t]) for t, p in enumerate(row)]
         beams = []
-        for rank, (score, tokens) in enumerate(candidates):
-            if tokens[-1] == eos:
+        for rank, (score, tokens) in enumerate(sorted(candidates, key=lambda c: -c[0])):
+            if tokens[-1] in stops or length == max_tokens:
                 if rank < width:
                     hypotheses.append((score / length**penalty, tokens))
             elif len(beams) < width:
                 beams.append((score, tokens))
         hypotheses = sorted(hypotheses, key=lambda h: -h[0])[:width]
-        if is_done(hypotheses, width, candidates[0][0], length, penalty, early):
+        reach = max_tokens if early == "never" and penalty > 0 else length
+        if not beams or is_done(hypotheses, width, beams[0][0], reach, penalty, early):
             break
-    else:
-        hypotheses += [(score / max_tokens**penalty, tokens) for score, tokens in beams]
-    return max(hypotheses, key=lambda h: h[0])
+    return hypotheses[0]
 
 
 class Beams(unittest.TestCase):
-    def compare(self, model, request, start, eos, penalty, early, max_tokens=7):
-        expected_score, expected = naive(model, request, start, eos, 4, max_tokens, penalty, early)
+    def compare(self, model, request, start, stops, penalty, early, max_tokens=7):
+        expected_score, expected = naive(model, request, start, stops, 4, max_tokens, penalty, early)
         search = dict(request, max_tokens=max_tokens, beam_width=4, length_penalty=penalty, early_stopping=early)
         alone, = generate(model, [search])
         company = generate(model, [dict(request, max_tokens=9), search, dict(search, length_penalty=0.5)])[1]
@@ -73,11 +85,11 @@ class Beams(unittest.TestCase):
 
     def test_an_encoder_decoder_model(self):
         request = {"encoder_input": [124, 102, 17, 299, 45, 8]}
-        self.compare("t5-gated", request, [0], 1, 1.0, False)
+        self.compare("t5-gated", request, [0], {1}, 1.0, False)
 
     def test_a_decoder_model(self):
         request = {"prompt": [71, 9, 33]}
-        self.compare("llama3-gqa", request, request["prompt"], 2, 1.0, False)
+        self.compare("llama3-gqa", request, request["prompt"], {2}, 1.0, False)
 
     def test_hypotheses_that_end_early(self):
         """The likeliest second token is declared to be the end: hypotheses of several lengths compete."""
@@ -86,7 +98,22 @@ class Beams(unittest.TestCase):
         eos = answers[0]["top_logprobs"][1][1][0]
         for penalty, early in ((1.0, False), (0.0, True), (2.0, False)):
             with self.subTest(penalty=penalty, early=early):
-                self.compare("llama3-gqa", dict(request, stop_token_ids=[eos]), request["prompt"], eos, penalty, early)
+                self.compare("llama3-gqa", dict(request, stop_token_ids=[eos]), request["prompt"], {2, eos},
+                             penalty, early)
+
+    def test_more_ends_than_beams(self):
+        """With many ends, what goes on lies far behind the best 2 * width."""
+        request = {"prompt": [5, 60, 7]}
+        row = generate("llama3-gqa", [dict(request, max_tokens=1, ignore_eos=True, logits="first")])[0]["first_logits"]
+        stops = sorted(range(len(row)), key=lambda t: -row[t])[1:40]
+        for penalty, early in ((1.0, False), (2.0, "never"), (-1.0, True)):
+            with self.subTest(penalty=penalty, early=early):
+                self.compare("llama3-gqa", dict(request, stop_token_ids=stops), request["prompt"], {2, *stops}, penalty,
+                             early)
+
+    def test_biases_and_penalties_act_on_log_probabilities(self):
+        request = {"prompt": [71, 9, 33], "repetition_penalty": 1.6, "logit_bias": {"5": 2.5, "17": -3, "100": 4}}
+        self.compare("llama3-gqa", request, request["prompt"], {2}, 1.0, False)
 
 
 if __name__ == "__main__":

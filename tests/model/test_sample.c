@@ -324,12 +324,28 @@ static void beams_get_twice_their_width_of_processed_logprobs(void **state)
     qr_sample_output output  = run(sampler, &(qr_sample_input){.logits = logits, .request = &request});
     assert_int_equal(output.top_count, 8);
     assert_int_equal(output.top_tokens[0], 30);
-    assert_true(fabsf(output.top_logprobs[0]) < 1e-3f); /* of what is left */
+    assert_true(fabsf(output.top_logprobs[0] + logf(2)) < 1e-3f); /* not normalized again over what is left */
     request.banned_count = 97;
     output               = run(sampler, &(qr_sample_input){.logits = logits, .request = &request});
     assert_int_equal(output.top_count, 3);
     for (int i = 3; i < 8; i++) /* a beam search reads twice its width: what nothing is left for never wins */
         assert_true(output.top_logprobs[i] == -INFINITY);
+    qr_sampler_destroy(sampler);
+}
+
+static void of_the_ends_of_a_beam_only_the_best_are_listed(void **state)
+{
+    (void)state;
+    float logits[100];
+    for (int i = 0; i < 100; i++) logits[i] = (float)-i;
+    const int32_t          ends[]     = {1, 3, 4, 5, 6, 7, 8, 9};
+    qr_sampler            *sampler    = sampler_of(100);
+    const quire_request    request    = {.beam_width = 4, .stop = ends, .stop_count = 8};
+    const qr_sample_input  input      = {.logits = logits, .request = &request};
+    const int32_t          expected[] = {0, 1, 2, 3, 10, 11, 12, 13};
+    const qr_sample_output output     = run(sampler, &input);
+    assert_int_equal(output.top_count, 8);
+    assert_memory_equal(output.top_tokens, expected, sizeof expected);
     qr_sampler_destroy(sampler);
 }
 
@@ -439,6 +455,7 @@ int main(void)
         cmocka_unit_test(draws_follow_the_probabilities),
         cmocka_unit_test(the_list_is_sorted_and_ties_go_to_the_lower_id),
         cmocka_unit_test(beams_get_twice_their_width_of_processed_logprobs),
+        cmocka_unit_test(of_the_ends_of_a_beam_only_the_best_are_listed),
         cmocka_unit_test(a_mask_leaves_the_set_bits_alone),
         cmocka_unit_test(a_non_finite_logit_fails_the_row),
         cmocka_unit_test(a_row_whose_tokens_are_all_masked_fails),

@@ -135,7 +135,7 @@ static void expect_stream(const sim *s, sim_request *r, uint32_t index)
     }
 }
 
-/* ---- beam search, as Hugging Face's BeamSearchScorer ---- */
+/* ---- beam search, as Hugging Face's generate() ---- */
 
 typedef struct hypothesis {
     int32_t      tokens[SIM_TOKENS];
@@ -157,19 +157,19 @@ typedef struct search {
     uint32_t   open, kept_count, serial;
 } search;
 
-static void keep(search *b, const sim_request *r, const beam *from, int32_t end, float sum)
+static void keep(search *b, const sim_request *r, const beam *from, int32_t token, bool ends, float sum)
 {
-    hypothesis h = {.count = from->count + (end >= 0), .serial = b->serial};
-    h.finish     = end >= 0 ? QUIRE_FINISH_STOP : QUIRE_FINISH_LENGTH;
+    hypothesis h = {.count = from->count + 1, .serial = b->serial};
+    h.finish     = ends ? QUIRE_FINISH_STOP : QUIRE_FINISH_LENGTH;
     memcpy(h.tokens, from->tokens, sizeof h.tokens);
-    if (end >= 0) h.tokens[from->count] = end;
-    h.score       = (double)sum / pow(h.count, (double)r->request.length_penalty);
-    uint32_t slot = b->kept_count;
+    h.tokens[from->count] = token;
+    h.score               = (double)sum / pow(h.count, (double)r->request.length_penalty);
+    uint32_t slot         = b->kept_count;
     if (slot == r->request.beam_width) {
         slot = 0;
         for (uint32_t i = 1; i < b->kept_count; i++)
             if (b->kept[i].score < b->kept[slot].score ||
-                (b->kept[i].score == b->kept[slot].score && b->kept[i].serial < b->kept[slot].serial))
+                (b->kept[i].score == b->kept[slot].score && b->kept[i].serial > b->kept[slot].serial))
                 slot = i;
         if (h.score <= b->kept[slot].score) return;
     } else {
@@ -195,8 +195,10 @@ static bool search_step(const sim *s, search *b, const sim_request *r, uint32_t 
 {
     const uint32_t width = r->request.beam_width;
     int32_t        tokens[SIM_STREAMS][2 * SIM_STREAMS];
-    float          logprobs[SIM_STREAMS][2 * SIM_STREAMS], best = -INFINITY;
+    float          logprobs[SIM_STREAMS][2 * SIM_STREAMS];
     uint32_t       cursor[SIM_STREAMS] = {0}, taken = 0;
+    const bool     last =
+        outputs >= r->request.max_tokens || r->request.prompt_count + outputs >= s->config.options.max_model_len;
     for (uint32_t i = 0; i < b->open; i++)
         sim_candidates(s, r, b->beams[i].hash, outputs - 1 < r->request.min_tokens, tokens[i], logprobs[i]);
     for (uint32_t place = 0; taken < width; place++) {
@@ -207,9 +209,9 @@ static bool search_step(const sim *s, search *b, const sim_request *r, uint32_t 
                 from = i, score = b->beams[i].sum + logprobs[i][cursor[i]];
         if (from == UINT32_MAX) break;
         const int32_t token = tokens[from][cursor[from]++];
-        if (place == 0) best = score;
-        if (sim_is_stop(s, r, token)) {
-            if (place < width) keep(b, r, &b->beams[from], token, score);
+        const bool    ends  = sim_is_stop(s, r, token);
+        if (ends || last) {
+            if (place < width) keep(b, r, &b->beams[from], token, ends, score);
             continue;
         }
         beam *next                  = &b->next[taken++];
@@ -218,7 +220,7 @@ static bool search_step(const sim *s, search *b, const sim_request *r, uint32_t 
         next->hash                  = sim_extend(next->hash, token);
         next->sum                   = score;
     }
-    if (taken == 0 || search_is_done(b, r, best, outputs)) return false;
+    if (taken == 0 || search_is_done(b, r, b->next[0].sum, outputs)) return false;
     memcpy(b->beams, b->next, sizeof b->beams);
     b->open = taken;
     return true;
@@ -229,11 +231,7 @@ static void expect_beams(const sim *s, sim_request *r)
     const quire_request *q = &r->request;
     search               b = {.open = 1};
     b.beams[0].hash        = hash_prompt(r);
-    for (uint32_t outputs = 1; search_step(s, &b, r, outputs); outputs++) {
-        if (outputs < q->max_tokens && q->prompt_count + outputs < s->config.options.max_model_len) continue;
-        for (uint32_t i = 0; i < b.open; i++) keep(&b, r, &b.beams[i], -1, b.beams[i].sum);
-        break;
-    }
+    for (uint32_t outputs = 1; search_step(s, &b, r, outputs);) outputs++;
     for (uint32_t rank = 0; rank < q->n; rank++) {
         sim_stream *stream      = &r->streams[rank];
         stream->expected_finish = QUIRE_FINISH_LENGTH;
@@ -241,7 +239,7 @@ static void expect_beams(const sim *s, sim_request *r)
         uint32_t best = rank;
         for (uint32_t i = rank + 1; i < b.kept_count; i++)
             if (b.kept[i].score > b.kept[best].score ||
-                (b.kept[i].score == b.kept[best].score && b.kept[i].serial > b.kept[best].serial))
+                (b.kept[i].score == b.kept[best].score && b.kept[i].serial < b.kept[best].serial))
                 best = i;
         const hypothesis h = b.kept[best];
         b.kept[best]       = b.kept[rank];

@@ -30,27 +30,27 @@ static int by_sum(const void *a, const void *b)
     return x->order < y->order ? -1 : 1;
 }
 
-/* BeamHypotheses.add */
-static void add(search *s, const open_beam *beam, int32_t end, float sum)
+/* The beam with one token more, kept if it is among the best. */
+static void add(search *s, const open_beam *beam, int32_t token, bool ended, float sum)
 {
-    const uint32_t   length = beam->count + (end >= 0);
+    const uint32_t   length = beam->count + 1;
     beam_hypothesis *h      = &s->kept[s->kept_count];
     double           worst  = INFINITY;
     uint32_t         at     = 0;
     h->score                = (double)sum / pow(length, (double)s->p->length_penalty);
     for (uint32_t i = 0; i < s->kept_count; i++)
-        if (s->kept[i].score < worst) worst = s->kept[i].score, at = i;
+        if (s->kept[i].score <= worst) worst = s->kept[i].score, at = i;
     if (s->kept_count == s->p->beam_width && h->score <= worst) return;
     memcpy(h->tokens, beam->tokens, sizeof h->tokens);
-    if (end >= 0) h->tokens[beam->count] = end;
-    h->count = length;
-    h->ended = end >= 0;
+    h->tokens[beam->count] = token;
+    h->count               = length;
+    h->ended               = ended;
     if (s->kept_count++ < s->p->beam_width) return;
     memmove(&s->kept[at], &s->kept[at + 1], (s->kept_count - at - 1) * sizeof *h);
     s->kept_count--;
 }
 
-/* BeamHypotheses.is_done; `length` counts the token just chosen. */
+/* `best`: the greatest sum of the beams that go on; `length` counts the token just chosen. */
 static bool is_done(const search *s, float best, uint32_t length)
 {
     if (s->kept_count < s->p->beam_width) return false;
@@ -64,10 +64,10 @@ static bool is_done(const search *s, float best, uint32_t length)
 
 static uint32_t sort_kept(search *s, beam_hypothesis *out)
 {
-    for (uint32_t i = 0; i < s->kept_count; i++) { /* sorted() is stable and pop() takes from its end */
+    for (uint32_t i = 0; i < s->kept_count; i++) { /* of equals the one kept first */
         uint32_t best = 0;
         for (uint32_t j = 0; j < s->kept_count; j++)
-            if (s->kept[j].count > 0 && (s->kept[best].count == 0 || s->kept[j].score >= s->kept[best].score)) best = j;
+            if (s->kept[j].count > 0 && (s->kept[best].count == 0 || s->kept[j].score > s->kept[best].score)) best = j;
         out[i]              = s->kept[best];
         s->kept[best].count = 0;
     }
@@ -96,18 +96,18 @@ uint32_t beam_reference(const driver *d, const driver_request *r, const quire_re
         qsort(all, total, sizeof *all, by_sum);
         for (uint32_t i = 0; i < total && taken < width; i++) {
             const open_beam *from = &beams[all[i].beam];
-            if (all[i].token == stop_token) {
-                if (i < width) add(&s, from, stop_token, all[i].sum);
+            const bool       ends = all[i].token == stop_token;
+            if (ends || length == p->max_tokens) {
+                if (i < width) add(&s, from, all[i].token, ends, all[i].sum);
                 continue;
             }
             next[taken]                             = *from;
             next[taken].tokens[next[taken].count++] = all[i].token;
             next[taken++].sum                       = all[i].sum;
         }
-        if (is_done(&s, all[0].sum, length)) return sort_kept(&s, out);
+        if (taken == 0 || is_done(&s, next[0].sum, length)) break;
         memcpy(beams, next, sizeof beams);
         count = taken;
     }
-    for (uint32_t b = 0; b < count; b++) add(&s, &beams[b], -1, beams[b].sum);
     return sort_kept(&s, out);
 }
