@@ -46,7 +46,7 @@ static int version(void)
 {
     const unsigned number = quire_version();
     printf("quire %u.%u.%u\n%s\n", number / 1000000, number / 1000 % 1000, number % 1000, quire_build_info());
-    return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+    return QR_EXIT_OK;
 }
 
 static int dispatch(const struct command *command, int argc, char **argv)
@@ -67,10 +67,8 @@ static void fill_standard_descriptors(void)
             (void)open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    fill_standard_descriptors();
-    argp_err_exit_status = QR_EXIT_USAGE;
     if (argc < 2) {
         help(stderr);
         return QR_EXIT_USAGE;
@@ -84,4 +82,14 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0) return dispatch(&commands[i], argc, argv);
     qr_complain("%s: unknown command; see quire --help", argv[1]);
     return QR_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    fill_standard_descriptors();
+    argp_err_exit_status = QR_EXIT_USAGE;
+    const int status     = run(argc, argv);
+    if (!ferror(stdout) && fflush(stdout) == 0) return status;
+    qr_complain("standard output: cannot be written");
+    return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
 }

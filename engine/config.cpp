@@ -1489,7 +1489,10 @@ quire_status quire_config_create(quire_config **config_out, quire_error *error)
 
 quire_status quire_config_read(quire_config *config, const char *path, quire_error *error)
 {
-    return guarded(error, [&] { read_into(*config, path); });
+    return guarded(error, [&] {
+        if (path == nullptr) fail(QUIRE_ERR_INVALID, "quire_config_read: path is NULL");
+        read_into(*config, path);
+    });
 }
 
 quire_status quire_config_read_environment(quire_config *config, quire_error *error)

@@ -116,6 +116,7 @@ quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)
 
 quire_status quire_engine_run(quire_engine *engine)
 {
+    if (is_forked(engine)) return QUIRE_ERR_FORKED;
     while (!atomic_exchange(&engine->stop, false)) {
         quire_step step;
         QR_TRY(quire_engine_step(engine, &step));

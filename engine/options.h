@@ -3,20 +3,12 @@
 #ifndef QR_ENGINE_OPTIONS_H
 #define QR_ENGINE_OPTIONS_H
 
+#include "base/options.h"
 #include "model/model.h"
 #include "scheduler/scheduler.h"
 
 /* Of models without a limit of their own (T5's positions are relative): its n_positions. */
 enum { QR_FALLBACK_MODEL_LEN = 512, QR_LARGEST_MODEL_LEN = 1 << 20 };
-
-/* Copies a struct that begins with `size` over *to (`to_size` bytes). A smaller one comes from an older caller: its
- * missing fields are zero. A larger one comes from a newer caller and must be zero beyond what is known here, else
- * ERR_INVALID. `least` is the smallest size ever released. */
-quire_status qr_options_copy(const char *what, const void *from, size_t least, void *to, size_t to_size,
-                             quire_error *error);
-
-/* The reverse: fills a caller's struct, which begins with its size, as far as it reaches. */
-void qr_options_give(const void *from, size_t from_size, void *to);
 
 /* Replaces zeros by defaults and checks everything that does not depend on memory. ERR_INVALID names the option, its
  * value and what is allowed. *options: as copied; resolved in place. */

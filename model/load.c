@@ -4,8 +4,12 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "model/network.h"
+#include "topology/topology.h"
 
-enum { EMBEDDING_CHUNK = 64 /* rows read at a time */ };
+enum {
+    EMBEDDING_CHUNK = 64,        /* rows read at a time */
+    CODE_BYTES      = 128 << 20, /* that must be free before oneDNN generates code: it does not survive a failed mmap */
+};
 
 typedef struct packing {
     qr_network   *network;
@@ -70,6 +74,11 @@ static void pack_thread(void *context, uint32_t thread, uint32_t thread_count)
 
 static quire_status create_projections(qr_network *network, quire_error *error)
 {
+    const uint64_t left = qr_memory_limit(NULL);
+    if (left < CODE_BYTES)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY,
+                       "projections: this process can take %llu more bytes, generating their code needs %d",
+                       (unsigned long long)left, CODE_BYTES);
     const qr_projection_context_options options = {
         .kernels         = network->kernels,
         .isa_cap         = network->options.isa,

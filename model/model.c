@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "model/config_json.h"
 #include "model/presets.h"
 #include "model/tensor_list.h"
@@ -32,10 +33,7 @@ static quire_status take_options(const quire_model_options *given, quire_model_o
 {
     *options = (quire_model_options){.size = sizeof *options};
     if (given == NULL) return QUIRE_OK;
-    if (given->size < sizeof given->size)
-        return qr_fail(error, QUIRE_ERR_INVALID, "quire_model_options.size: %zu, set it to sizeof(quire_model_options)",
-                       given->size);
-    memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    QR_TRY(qr_options_copy("quire_model_options", given, sizeof given->size, options, sizeof *options, error));
     if ((unsigned)options->weight_dtype > QUIRE_DTYPE_INT8)
         return qr_fail(error, QUIRE_ERR_INVALID, "model.weight_dtype: %d is outside 0..3", (int)options->weight_dtype);
     if (options->shape_count > 0 && options->shape == NULL)

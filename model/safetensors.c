@@ -515,6 +515,11 @@ const qr_tensor *qr_safetensors_find(const qr_safetensors *files, const char *na
     return bsearch(&wanted, files->tensors, files->count, sizeof wanted, by_name);
 }
 
+const char *qr_safetensors_name(const qr_safetensors *files)
+{
+    return files->index[0] != '\0' ? files->index : files->shards[0].label;
+}
+
 const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tensor *tensor)
 {
     return files->shards[tensor->file].label;

@@ -48,7 +48,9 @@ const qr_tensor *qr_safetensors_at(const qr_safetensors *files, uint32_t index);
 /* The tensor called `name`, or NULL. */
 const qr_tensor *qr_safetensors_find(const qr_safetensors *files, const char *name);
 
-/* Its file, with the end of its folder's path: for messages. */
+/* The list of shards, or the one file there is; a tensor's own file. With the end of the folder's path: for messages.
+ */
+const char *qr_safetensors_name(const qr_safetensors *files);
 const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tensor *tensor);
 
 /* Elements [first, first + count) of a tensor of dtype F32, BF16 or F16, as f32. The range must lie inside the tensor.

@@ -124,7 +124,8 @@ static quire_status check_tensor(const qr_safetensors *files, const qr_tensor_ne
     const qr_tensor *tensor = qr_safetensors_find(files, need->name);
     *tensor_out             = tensor;
     if (tensor == NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "tensor \"%.80s\": missing, config.json asks for it", need->name);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": missing, config.json asks for it",
+                       qr_safetensors_name(files), need->name);
     const char *file = qr_safetensors_file_name(files, tensor);
     if (!shape_is(tensor, need)) {
         char            found[100], wanted[40];

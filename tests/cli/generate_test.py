@@ -361,6 +361,14 @@ class Process(unittest.TestCase):
         process.stdout.close()
         process.stderr.close()
 
+    def test_little_address_space_is_an_error_and_not_a_crash(self):
+        for kib in (80000, 150000, 250000):
+            command = f"ulimit -v {kib}; exec '{QUIRE}' generate --model '{os.path.join(MODELS, 'qwen2-bias')}' --threads 1"
+            done = subprocess.run(["bash", "-c", command], input=b"", capture_output=True, timeout=60)
+            if b"Sanitizer" in done.stderr:
+                self.skipTest("a sanitizer needs terabytes")
+            self.assertIn(done.returncode, (0, 1), done.stderr)
+
     def test_an_interrupt_while_loading_ends_at_once(self):
         for command in (["generate"], ["bench"]):
             process = subprocess.Popen([QUIRE, *command, "--model", "tinyllama-1.1b", *SMALL], stdin=subprocess.DEVNULL,
@@ -370,6 +378,13 @@ class Process(unittest.TestCase):
             out, err = process.communicate(timeout=5)
             self.assertEqual((process.returncode, out), (130, b""), err)
             self.assertIn(b"interrupted", err)
+
+    def test_a_full_disk_under_standard_output_is_said(self):
+        for command in (["--version"], ["topo"], ["config", "template"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([QUIRE, *command], stdout=full, stderr=subprocess.PIPE, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"standard output", done.stderr)
 
     def test_a_closed_standard_descriptor_is_no_other_file(self):
         base = f"'{QUIRE}' generate --model '{os.path.join(MODELS, 'qwen2-bias')}' {' '.join(SMALL)}"

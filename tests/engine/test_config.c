@@ -660,7 +660,7 @@ static void every_option_has_its_key(void **state)
            "max_num_queued_reqs = 5\nmax_num_queued_tokens = 600\nconsumer_timeout_ms = 7\ntenant_fairness = false\n"
            "max_num_tenants = 8\nnum_speculative_tokens = 3\nprompt_lookup_max = 5\nmax_num_partial_prefills = 2\n"
            "max_long_partial_prefills = 2\n"
-           "[[tenant]]\nname = \"a\"\nweight = 0.5\nmax_kv_fraction = 0.25\nmax_num_seqs = 3\nmax_num_queued_reqs = 4\n"
+           "[[tenant]]\nname = \"a\"\nweight = 2.5\nmax_kv_fraction = 0.25\nmax_num_seqs = 3\nmax_num_queued_reqs = 4\n"
            "[[tenant]]\nname = \"b\"\n"
            "[kv_cache]\nblock_size = 128\ndtype = \"int8\"\nenable_prefix_caching = false\n"
            "enable_cross_sharing = false\nextents = false\nzero_on_free = true\n"
@@ -690,7 +690,7 @@ static void every_option_has_its_key(void **state)
     assert_int_equal(o->max_long_partial_prefills, 2);
     assert_int_equal(o->tenant_count, 2);
     assert_string_equal(o->tenants[0].name, "a");
-    assert_true(o->tenants[0].weight == 0.5F && o->tenants[0].max_kv_fraction == 0.25F);
+    assert_true(o->tenants[0].weight == 2.5F && o->tenants[0].max_kv_fraction == 0.25F);
     assert_int_equal(o->tenants[0].max_num_seqs, 3);
     assert_int_equal(o->tenants[0].max_num_queued_reqs, 4);
     assert_string_equal(o->tenants[1].name, "b");
@@ -774,7 +774,7 @@ static char *without_comments(char *text)
 
 static const char rich[] =
     "[model]\npath = \"a \\\"b\\\" \\u0001 \xc3\xbc\"\n[model.shape]\nvocab_size = 99\n"
-    "[[tenant]]\nname = \"a\"\nweight = 0.5\n[[tenant]]\nname = \"b\"\n"
+    "[[tenant]]\nname = \"a\"\nweight = 2.5\n[[tenant]]\nname = \"b\"\n"
     "[kv_cache]\nsize = \"4GiB\"\n[workload]\noutput_tokens = 5\n"
     "[[workload.mix]]\nname = \"m\"\nprompt_tokens = { dist = \"uniform\", min = 1, max = 2.5 }\n"
     "[slo]\nttft = 2000\n[sweep]\n\"load.request_rate\" = [0.5, 1]\n"

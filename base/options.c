@@ -1,0 +1,36 @@
+/* See options.h. */
+#include "base/options.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+enum { LARGEST_STRUCT = 4096 };
+
+quire_status qr_options_copy(const char *what, const void *from, size_t least, void *to, size_t to_size,
+                             quire_error *error)
+{
+    size_t size = 0;
+    memcpy(&size, from, sizeof size);
+    if (size < least || size > LARGEST_STRUCT)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: size: %zu is not in %zu..%d; set it to sizeof(%s)", what, size,
+                       least, LARGEST_STRUCT, what);
+    const unsigned char *bytes = from;
+    for (size_t i = to_size; i < size; i++)
+        if (bytes[i] != 0)
+            return qr_fail(error, QUIRE_ERR_INVALID,
+                           "%s: size: %zu is larger than this library's %zu and a field beyond that is set", what, size,
+                           to_size);
+    memset(to, 0, to_size);
+    memcpy(to, from, size < to_size ? size : to_size);
+    memcpy(to, &to_size, sizeof to_size);
+    return QUIRE_OK;
+}
+
+void qr_options_give(const void *from, size_t from_size, void *to)
+{
+    size_t size;
+    memcpy(&size, to, sizeof size);
+    memcpy(to, from, size < from_size ? size : from_size);
+    memcpy(to, &size, sizeof size);
+}

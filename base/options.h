@@ -1,0 +1,18 @@
+/* Structs that begin with their size, so that programs and libraries of different versions understand each other. */
+#ifndef QR_BASE_OPTIONS_H
+#define QR_BASE_OPTIONS_H
+
+#include <stddef.h>
+
+#include "quire/status.h"
+
+/* Copies a struct that begins with `size` over *to (`to_size` bytes). A smaller one comes from an older caller: its
+ * missing fields are zero. A larger one comes from a newer caller and must be zero beyond what is known here, else
+ * ERR_INVALID. `least` is the smallest size ever released. */
+quire_status qr_options_copy(const char *what, const void *from, size_t least, void *to, size_t to_size,
+                             quire_error *error);
+
+/* The reverse: fills a caller's struct, which begins with its size, as far as it reaches. */
+void qr_options_give(const void *from, size_t from_size, void *to);
+
+#endif
