@@ -565,6 +565,12 @@ void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args 
 /* A portion's query rows are numbered (kv head, row, head of the group), the head of the group innermost. */
 static uint32_t units_of(const qr_attention_plan *plan, const portion *p) { return p->heads * p->rows * plan->group; }
 
+/* Rows are a stride apart, which no hardware prefetcher follows. */
+static void fetch_floats(const float *from, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i += 16) __builtin_prefetch(from + i);
+}
+
 static void pack_queries(const qr_attention_plan *plan, const qr_attention_args *args, const thread_scratch *scratch,
                          const portion *p)
 {
@@ -575,6 +581,7 @@ static void pack_queries(const qr_attention_plan *plan, const qr_attention_args 
             const float            *row  = args->q + (size_t)(p->sequence->row_start + r) * args->q_stride;
             const qr_attention_head head = head_of(plan, &args->prologue, args->prologue.q_norm,
                                                    p->sequence->position + r, plan->shape.scale * QR_LOG2_E);
+            if (r + 1 < p->row + p->rows) fetch_floats(row + args->q_stride + (size_t)h * group * dim, group * dim);
             for (uint32_t g = 0; g < group; g++, to += plan->padded_dim) {
                 plan->kernels->prepare(&head, row + (size_t)(h * group + g) * dim, scratch->k);
                 plan->kernels->by_dtype[plan->shape.kv.dtype].pack_q(scratch->k, plan->padded_dim, to);

@@ -241,9 +241,10 @@ VF32_INLINE float *l_of(float *state, uint32_t padded_dim)
 static __attribute__((noinline)) void raise_maximum(float *state, uint32_t padded_dim, vf32 greatest)
 {
     float      *m = m_of(state, padded_dim), *l = l_of(state, padded_dim);
-    const float top    = vf32_top(greatest);
-    const vf32  factor = vf32_exp2(vf32_set(*m - top));
-    *m                 = top;
+    const float top = vf32_top(greatest), before = *m;
+    *m = top;
+    if (before == QR_ATTENTION_EMPTY) return; /* zeros stay zeros */
+    const vf32 factor = vf32_exp2(vf32_set(before - top));
     vf32_store(l, vf32_mul(vf32_load(l), factor));
     for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) vf32_store(state + d, vf32_mul(vf32_load(state + d), factor));
 }
@@ -401,6 +402,7 @@ typedef struct attention_blocks {
     score_block *apart;               /* APART_HEADS rows with a tile each */
     value_block *wide[ROWS_MAX + 1];  /* `units` units at once; NULL: take fewer rows */
     uint32_t     units[ROWS_MAX + 1];
+    value_block *half;               /* of one row: GROUP_UNITS units */
     value_block *unit[ROWS_MAX + 1]; /* one unit, for the columns that are left */
 } attention_blocks;
 
@@ -409,6 +411,7 @@ typedef struct attention_blocks {
     QR_SCORE_BLOCK(name, dtype, 1)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 2)                                                                                     \
     QR_VALUE_BLOCK(name, dtype, 1, wide, ALONE_UNITS)                                                                  \
+    QR_VALUE_BLOCK(name, dtype, 1, half, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 1, unit, 1)                                                                            \
     QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
     QR_VALUE_BLOCK(name, dtype, 2, unit, 1)
@@ -426,6 +429,7 @@ typedef struct attention_blocks {
     QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
     static const attention_blocks blocks_##name = {                                                                    \
         .apart = score_##name##_apart,                                                                                 \
+        .half  = value_##name##_1_half,                                                                                \
         .score = {[1]  = score_##name##_1,                                                                             \
                   [2]  = score_##name##_2,                                                                             \
                   [3]  = score_##name##_3,                                                                             \
@@ -447,6 +451,7 @@ typedef struct attention_blocks {
     QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
     static const attention_blocks blocks_##name = {                                                                    \
         .apart = score_##name##_apart,                                                                                 \
+        .half  = value_##name##_1_half,                                                                                \
         .score = {[1] = score_##name##_1, [2] = score_##name##_2},                                                     \
         .wide  = {[1] = value_##name##_1_wide,                                                                         \
                   [2] = value_##name##_2_wide,                                                                         \
@@ -494,8 +499,11 @@ static void add_values(const qr_dtype dtype, const attention_blocks *blocks, uin
         const char    *fetch = r == 0 ? ahead : NULL;
         const uint32_t wide  = 16 * blocks->units[n];
         for (uint32_t d = 0, width; d < padded_dim; d += width) {
-            width = padded_dim - d >= wide ? wide : 16;
-            (width == wide ? blocks->wide : blocks->unit)[n](v + d * 4, fetch, p + r, padded_dim, o + r * state + d);
+            const uint32_t left = padded_dim - d;
+            const bool     half = n == 1 && left < wide && left >= 16 * GROUP_UNITS;
+            width               = left >= wide ? wide : half ? 16 * GROUP_UNITS : 16;
+            value_block *block  = left >= wide ? blocks->wide[n] : half ? blocks->half : blocks->unit[n];
+            block(v + d * 4, fetch, p + r, padded_dim, o + r * state + d);
             if (fetch != NULL) fetch += width * column_bytes; /* this block's share of the lines */
         }
     }
@@ -650,10 +658,10 @@ static void finish(const float *state, uint32_t dim, uint32_t padded_dim, qr_dty
     vf32 sum = vf32_zero();
     for (uint32_t i = QR_ATTENTION_STATE_TAIL - QR_ATTENTION_LANES; i < QR_ATTENTION_STATE_TAIL; i += VF32_LANES)
         sum = vf32_add(sum, vf32_load(state + padded_dim + i));
-    const float l       = vf32_sum(sum);
-    const vf32  divisor = vf32_set(l == 0.0f ? 1.0f : l);
+    const float l      = vf32_sum(sum);
+    const vf32  factor = vf32_set(l == 0.0f ? 1.0f : 1.0f / l);
     for (uint32_t d = 0; d < dim; d += VF32_LANES) {
-        const vf32 x = vf32_div(vf32_load(state + d), divisor);
+        const vf32 x = vf32_mul(vf32_load(state + d), factor);
         if (dtype == QR_F32)
             vf32_store_upto((float *)out + d, x, dim - d);
         else
