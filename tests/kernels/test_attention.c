@@ -322,8 +322,8 @@ static void random_world(world *w, uint64_t seed, qr_dtype dtype)
     *w                            = (world){.shape = {.kind = below(seed, 2, 3) == 0, .kv = {.dtype = dtype}}};
     qr_attention_shape *shape     = &w->shape;
     shape->kv.head_dim            = is_long ? small[below(seed, 3, 4)] : dims[below(seed, 3, 10)];
-    shape->kv.kv_heads            = 1 + below(seed, 4, is_long ? 2 : 3);
-    shape->heads                  = shape->kv.kv_heads * (1 + below(seed, 5, is_long ? 3 : 8));
+    shape->kv.kv_heads            = 1 + below(seed, 4, is_long ? 2 : 6);
+    shape->heads                  = shape->kv.kv_heads * (1 + below(seed, 5, is_long ? 3 : 24 / shape->kv.kv_heads));
     shape->kv.block_size          = 32 * (1 + below(seed, 6, 3));
     shape->scale                  = 1 / sqrtf((float)shape->kv.head_dim);
     if (shape->kind == QR_ATTENTION_CAUSAL && below(seed, 7, 3) == 0)
@@ -433,6 +433,10 @@ static const bit_case bit_cases[] = {
     {.kind = QR_ATTENTION_FULL, .dtype = QR_BF16, .dim = 64, .kv_heads = 1, .group = 1},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 24, .kv_heads = 2, .group = 4, .rope = true},
     {.kind = QR_ATTENTION_FULL, .dtype = QR_INT8, .dim = 64, .kv_heads = 1, .group = 1, .bias = true},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 64, .kv_heads = 5, .group = 1, .bias = true},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_F32, .dim = 16, .kv_heads = 4, .group = 1, .window = 70, .rope = true},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 80, .kv_heads = 9, .group = 1, .softcap = 9},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 128, .kv_heads = 1, .group = 24, .rope = true},
 };
 enum { BIT_CASES = sizeof bit_cases / sizeof *bit_cases };
 
