@@ -127,6 +127,14 @@ void sim_forward_garbage(sim *s)
     }
 }
 
+/* zero_on_free: what the pool lists is all that lost its content since the last step. */
+static void check_freed(sim *s, uint32_t block)
+{
+    if (!s->config.options.zero_on_free || s->step == 1) return; /* before the first step nothing has had content */
+    if (s->scheduler->cache.pool.is_freed[block]) return;
+    sim_fail(s, SIM_ORACLE_STATE, "block %u lost its content and is not listed", block);
+}
+
 void sim_poison_free(sim *s)
 {
     const qr_block_pool *pool = &s->scheduler->cache.pool;
@@ -134,7 +142,9 @@ void sim_poison_free(sim *s)
     for (uint32_t b = 0; b < pool->num_blocks; b++) {
         if (!s->dirty[b] || pool->blocks[b].state == QR_BLOCK_USED || pool->blocks[b].state == QR_BLOCK_CACHED)
             continue;
+        check_freed(s, b);
         for (uint32_t i = 0; i < bs; i++) s->slots[(size_t)b * bs + i] = POISON;
         s->dirty[b] = 0;
     }
+    qr_scheduler_freed_clear(s->scheduler);
 }

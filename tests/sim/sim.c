@@ -386,6 +386,7 @@ static void plan(sim *s)
     const bool     arm  = strikes(s, SIM_POOL_REFUSES);
     pool->fail_after    = arm ? 1 + sim_roll(s, 913, 6) : 0;
     sim_before_plan(s);
+    qr_scheduler_allow_drafts(s->scheduler, !s->config.drafts_pause || sim_roll(s, 914, 4) > 0);
     s->plan            = qr_scheduler_plan(s->scheduler, s->now_ns);
     const bool refused = arm && pool->fail_after == 0;
     pool->fail_after   = 0;

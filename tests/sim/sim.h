@@ -122,8 +122,9 @@ typedef struct sim_config {
     uint32_t             documents, overlap; /* prompts begin with a part of one of so many documents; percent */
     uint32_t             encoder_inputs;
     uint32_t             fan_percent, beam_percent, deadline_percent, stop_percent, salt_percent;
-    bool                 repetitive; /* output repeats itself, so that drafts are accepted */
-    bool                 bounded;    /* the wait bound of docs/SCHEDULER.md applies */
+    bool                 repetitive;   /* output repeats itself, so that drafts are accepted */
+    bool                 drafts_pause; /* every fourth step adds none */
+    bool                 bounded;      /* the wait bound of docs/SCHEDULER.md applies */
 } sim_config;
 
 typedef struct sim_options {

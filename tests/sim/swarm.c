@@ -63,7 +63,10 @@ static void draw_blocks(sim *s)
     o->enable_cross_sharing  = chance(s, 75);
     o->hash_bits             = PICK(s, 6, 16, 64);
     if (s->run.hash_bits) o->hash_bits = s->run.hash_bits;
-    o->hash_seed = qr_random_u64(s->run.seed, 77, s->run.hash_salt);
+    o->hash_seed           = qr_random_u64(s->run.seed, 77, s->run.hash_salt);
+    s->config.drafts_pause = chance(s, 50);
+    o->zero_on_free        = chance(s, 30);
+    o->preemption_mode     = chance(s, 25) ? QUIRE_PREEMPT_RECOMPUTE : QUIRE_PREEMPT_TAIL;
 }
 
 static void draw_tenants(sim *s)
