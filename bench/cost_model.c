@@ -105,7 +105,8 @@ static void choose_knots(double *values, size_t count, qr_cost_curve *curve_out)
     if (values[0] == most) return;
     curve_out->knots[curve_out->count++] = values[0];
     size_t before                        = count_up_to(values, count, values[0]);
-    for (double knot = next_candidate(values[0]); knot < most; knot = next_candidate(knot)) {
+    double knot                          = values[0];
+    while ((knot = next_candidate(knot)) < most) {
         const size_t upto = count_up_to(values, count, knot);
         if (upto - before < LEAST_PER_PIECE || count - upto < LEAST_PER_PIECE) continue;
         if (curve_out->count == QR_COST_MAX_KNOTS - 1) break;

@@ -52,6 +52,21 @@ static void open_table(const char *const *heads, size_t count, FILE *to)
 
 static void close_table(FILE *to) { fputs("</tbody></table></div>\n", to); }
 
+static void virtual_clock(const json_t *r, FILE *to)
+{
+    fputs(". <strong>Virtual clock: times are those of a cost model, not of this machine</strong>", to);
+    if (!json_is_object(qr_json_at(r, "cost_model"))) return;
+    fprintf(
+        to,
+        ", fitted to %.0f steps of a real run; its error is %.1f %% per step (median), %.1f %% at the 90th percentile, "
+        "%+.1f %% in total, on steps held out %.1f %%, %.1f %% and %+.1f %%",
+        qr_json_number_at(r, "cost_model/fitted_steps"), 100 * qr_json_number_at(r, "cost_model/error/median"),
+        100 * qr_json_number_at(r, "cost_model/error/p90"), 100 * qr_json_number_at(r, "cost_model/error/total"),
+        100 * qr_json_number_at(r, "cost_model/held_out_error/median"),
+        100 * qr_json_number_at(r, "cost_model/held_out_error/p90"),
+        100 * qr_json_number_at(r, "cost_model/held_out_error/total"));
+}
+
 /* A scalar as people write it; objects and arrays as JSON. */
 static void value_text(const json_t *value, FILE *to)
 {
@@ -98,8 +113,7 @@ void qr_report_subtitle(const qr_report *report, FILE *to)
     qr_html_text(qr_json_text_at(r, "context/cpu/isa"), to);
     fputs(", ", to);
     qr_html_text(qr_json_text_at(r, "context/started"), to);
-    if (strcmp(qr_json_text_at(r, "disclosure/clock"), "virtual") == 0)
-        fputs(". <strong>Virtual clock: times are those of a cost model, not of this machine</strong>", to);
+    if (strcmp(qr_json_text_at(r, "disclosure/clock"), "virtual") == 0) virtual_clock(r, to);
 }
 
 static void failed_checks(const json_t *result, FILE *to)

@@ -32,8 +32,9 @@ static quire_status number(reader *r, const json_t *object, const char *name, do
 {
     const json_t *value = json_object_get(object, name);
     char          text[80];
-    snprintf(text, sizeof text, "%s: not a number of at least 0", name);
-    if (!json_is_number(value) || !(json_number_value(value) >= 0)) return bad(r, text);
+    snprintf(text, sizeof text, "%s: not a number between 0 and 1e18", name);
+    if (!json_is_number(value) || !(json_number_value(value) >= 0 && json_number_value(value) <= 1e18))
+        return bad(r, text);
     *out = json_number_value(value);
     return QUIRE_OK;
 }

@@ -2,17 +2,17 @@
  * submitted in between, as an engine's inbox takes them while it computes. */
 #include "bench/virtual.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/rng.h"
 
 /* START_NS: details use 0 for "never". REACTION_NS: from a token until its reader can answer it with a request; the
  * engine has begun its next step by then. */
-enum { START_NS = 1000000000, REACTION_NS = 50000, NEIGHBOURS = 64 };
+enum { START_NS = 1000000000, REACTION_NS = 50000, NEIGHBOURS = 64, MOST_BLOCKS = 1 << 28 };
 
 typedef struct residual {    /* of one step of the log */
     double predicted, ratio; /* s; measured / predicted */
@@ -53,7 +53,7 @@ static quire_status size_cache(qr_virtual *machine, const quire_config *config, 
                        "simulated machine",
                        quire_config_origin(config, "run.clock"));
     if (options->num_kv_blocks == 0)
-        options->num_kv_blocks = (uint32_t)fmin((double)(options->kv_cache_bytes / bytes), 1 << 28);
+        options->num_kv_blocks = (uint32_t)qr_min_u64(options->kv_cache_bytes / bytes, MOST_BLOCKS);
     if (options->num_kv_blocks == 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "kv_cache.size: less than one block of %llu bytes",
                        (unsigned long long)bytes);
@@ -173,11 +173,11 @@ size_t qr_virtual_poll(qr_virtual *machine, quire_event *events, size_t capacity
 void qr_virtual_stats(const qr_virtual *machine, quire_stats *stats)
 {
     quire_planner_stats(machine->planner, stats);
-    stats->steps              = machine->cost.steps;
-    stats->kv_bytes_per_token = machine->facts.kv_bytes_per_token;
-    stats->kv_cache_bytes     = machine->facts.kv_cache_bytes;
-    stats->contiguous_run_bytes =
-        stats->contiguous_run_blocks * (double)(stats->block_size * stats->kv_bytes_per_token / machine->model.layers);
+    stats->steps                = machine->cost.steps;
+    stats->kv_bytes_per_token   = machine->facts.kv_bytes_per_token;
+    stats->kv_cache_bytes       = machine->facts.kv_cache_bytes;
+    const uint64_t layer_bytes  = stats->block_size * stats->kv_bytes_per_token / machine->model.layers;
+    stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)layer_bytes;
 }
 
 void qr_virtual_flush_cache(qr_virtual *machine) { quire_planner_flush_cache(machine->planner); }

@@ -6,6 +6,7 @@
 
 #include "bench/describe.h"
 #include "bench/session.h"
+#include "bench/whole_file.h"
 #include "cli/command.h"
 
 static const struct argp_option options[] = {
@@ -104,21 +105,26 @@ static bool write_json(const qr_description *description, FILE *to)
     return ok && fputc('\n', to) != EOF;
 }
 
+typedef struct output {
+    const quire_config   *config;
+    const qr_description *description; /* NULL: the trace is wanted */
+} output;
+
+static bool write_output(const void *what, FILE *to)
+{
+    const output *o     = what;
+    quire_error   error = {0};
+    return o->description != NULL ? write_json(o->description, to) : write_trace(o->config, to, &error) == QUIRE_OK;
+}
+
 static int write_file(const settings *s, const quire_config *config, const qr_description *description)
 {
-    const bool  to_stdout = strcmp(s->output, "-") == 0;
-    quire_error error     = {0};
-    FILE       *to        = to_stdout ? stdout : fopen(s->output, "w");
-    if (to == NULL) {
-        qr_complain("%s: %s", s->output, strerror(errno));
-        return QR_EXIT_FAILED;
-    }
-    bool ok = ends_with(s->output, ".json") ? write_json(description, to) : write_trace(config, to, &error) == QUIRE_OK;
-    ok &= fflush(to) == 0;
-    const int reason = errno;
-    if (!to_stdout) ok &= fclose(to) == 0;
-    if (ok) return QR_EXIT_OK;
-    qr_complain("%s: %s", s->output, error.status == QUIRE_ERR_NO_MEMORY ? error.message : strerror(reason));
+    const bool   to_stdout = strcmp(s->output, "-") == 0;
+    const output what      = {config, ends_with(s->output, ".json") ? description : NULL};
+    quire_error  error     = {0};
+    if (to_stdout && write_output(&what, stdout) && fflush(stdout) == 0) return QR_EXIT_OK;
+    if (!to_stdout && qr_file_write_whole(s->output, write_output, &what, &error) == QUIRE_OK) return QR_EXIT_OK;
+    qr_complain("%s", to_stdout ? strerror(errno) : error.message);
     return QR_EXIT_FAILED;
 }
 

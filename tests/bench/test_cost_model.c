@@ -81,7 +81,7 @@ static void noise_leaves_the_total_where_it_is(void **state)
     draw(samples, 0.3);
     samples[77].seconds *= 50; /* the machine was away */
     assert_int_equal(qr_cost_model_fit(samples, STEPS, &model, &error), QUIRE_OK);
-    assert_true(fabs(model.fitted.total) < 1e-3);
+    assert_true(fabs(model.fitted.total) < 1e-6); /* exactly 0 where the solver has converged */
     assert_true(fabs(model.held_out.total) < 0.05);
     assert_true(model.fitted.median > 0.1 && model.fitted.median < 0.2); /* half of a uniform +-30 % */
     for (unsigned i = 0; i < QR_COST_MAX_TERMS; i++) assert_true(model.seconds[i] >= 0);
@@ -174,7 +174,7 @@ static void a_bad_step_log_is_an_error_with_its_line(void **state)
     } cases[] = {{"{\"run\": 0}\n", ":1: t_ns"},
                  {"[]\n", ":1: not a JSON object"},
                  {"{\"run\": NaN}\n", ":1: invalid token"},
-                 {"\n{\"run\": 0, \"t_ns\": -1}\n", ":2: t_ns: not a number of at least 0"},
+                 {"\n{\"run\": 0, \"t_ns\": -1}\n", ":2: t_ns: not a number between 0 and 1e18"},
                  {"{\"run\": 0, \"t_ns\": 0, \"running\": 0, \"waiting\": 0, \"rows\": \"2\"}\n", ":1: rows"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_cost_sample *samples;

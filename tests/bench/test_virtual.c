@@ -186,6 +186,27 @@ static void a_full_queue_is_waited_for_and_counts(void **state)
     end(&p);
 }
 
+static void no_more_requests_are_in_flight_than_allowed(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {
+        "load.profile=constant",    "load.request_rate=1000",    "workload.num_prompts=12", "workload.prompt_tokens=8",
+        "workload.output_tokens=2", "kv_cache.num_kv_blocks=64", "load.max_concurrency=3",  NULL};
+    played p    = {0};
+    int    most = 0;
+    play(&p, settings, 16);
+    for (size_t i = 0; i < p.run.request_count; i++) {
+        int in_flight = 0;
+        for (size_t k = 0; k < p.run.request_count; k++)
+            in_flight += p.run.requests[k].submit_ns <= p.run.requests[i].submit_ns &&
+                         p.run.requests[k].end_ns > p.run.requests[i].submit_ns;
+        if (in_flight > most) most = in_flight;
+    }
+    assert_int_equal(most, 3);
+    assert_true(p.metrics.ttft.max > 60); /* the last is due after 12 ms: waiting for a place counts */
+    end(&p);
+}
+
 #define BUSY                                                                                                           \
     {                                                                                                                  \
         "load.profile=gamma", "load.burstiness=0.3", "load.request_rate=40", "workload.num_prompts=800",               \
@@ -323,6 +344,7 @@ int main(void)
         cmocka_unit_test(a_long_prompt_takes_several_steps),
         cmocka_unit_test(a_closed_loop_answers_after_a_reaction_time),
         cmocka_unit_test(a_full_queue_is_waited_for_and_counts),
+        cmocka_unit_test(no_more_requests_are_in_flight_than_allowed),
         cmocka_unit_test(the_same_run_gives_the_same_numbers),
         cmocka_unit_test(every_request_gets_its_tokens_under_preemption),
         cmocka_unit_test(a_window_ends_a_run_without_a_number_of_requests),
