@@ -73,7 +73,8 @@ static bool wants_noise(const quire_config *config)
 static int by_prediction(const void *a, const void *b)
 {
     const residual *x = a, *y = b;
-    return (x->predicted > y->predicted) - (x->predicted < y->predicted);
+    const int       order = (x->predicted > y->predicted) - (x->predicted < y->predicted);
+    return order != 0 ? order : (x->ratio > y->ratio) - (x->ratio < y->ratio); /* the same order with every qsort */
 }
 
 static quire_status keep_noise(qr_virtual *machine, const qr_cost_sample *samples, size_t count, quire_error *error)

@@ -41,14 +41,20 @@ static void draw(qr_cost_sample *samples, double noise)
     }
 }
 
+static qr_cost_model fitted(const qr_cost_sample *samples, size_t count)
+{
+    qr_cost_model model;
+    quire_error   error = {0};
+    if (qr_cost_model_fit(samples, count, &model, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return model;
+}
+
 static void a_known_cost_is_found_again(void **state)
 {
     (void)state;
     static qr_cost_sample samples[STEPS];
-    qr_cost_model         model;
-    quire_error           error;
     draw(samples, 0);
-    assert_int_equal(qr_cost_model_fit(samples, STEPS, &model, &error), QUIRE_OK);
+    const qr_cost_model model = fitted(samples, STEPS);
     assert_int_equal(model.steps, STEPS);
     assert_true(model.fitted.median < 0.002);
     assert_true(model.fitted.p90 < 0.01);
@@ -61,14 +67,12 @@ static void a_step_in_the_cost_stays_where_it_is(void **state)
 {
     (void)state;
     static qr_cost_sample samples[STEPS];
-    qr_cost_model         model;
-    quire_error           error;
     draw(samples, 0);
-    assert_int_equal(qr_cost_model_fit(samples, STEPS, &model, &error), QUIRE_OK);
-    qr_step_work w       = {.rows = 16, .sequences = 16, .rows_logits = 16, .kv_tokens = 4000, .kv_pairs = 4000};
-    const double sixteen = qr_cost_model_seconds(&model, &w);
-    w.rows               = 17;
-    const double jump    = qr_cost_model_seconds(&model, &w) - sixteen;
+    const qr_cost_model model   = fitted(samples, STEPS);
+    qr_step_work        w       = {.rows = 16, .sequences = 16, .rows_logits = 16, .kv_tokens = 4000, .kv_pairs = 4000};
+    const double        sixteen = qr_cost_model_seconds(&model, &w);
+    w.rows                      = 17;
+    const double jump           = qr_cost_model_seconds(&model, &w) - sixteen;
     assert_true(jump > 6e-3 && jump < 8e-3); /* 5 ms and one row */
 }
 
@@ -76,11 +80,9 @@ static void noise_leaves_the_total_where_it_is(void **state)
 {
     (void)state;
     static qr_cost_sample samples[STEPS];
-    qr_cost_model         model;
-    quire_error           error;
     draw(samples, 0.3);
     samples[77].seconds *= 50; /* the machine was away */
-    assert_int_equal(qr_cost_model_fit(samples, STEPS, &model, &error), QUIRE_OK);
+    const qr_cost_model model = fitted(samples, STEPS);
     assert_true(fabs(model.fitted.total) < 1e-6); /* exactly 0 where the solver has converged */
     assert_true(fabs(model.held_out.total) < 0.05);
     assert_true(model.fitted.median > 0.1 && model.fitted.median < 0.2); /* half of a uniform +-30 % */
@@ -91,10 +93,8 @@ static void equal_steps_make_a_constant(void **state)
 {
     (void)state;
     qr_cost_sample samples[40];
-    qr_cost_model  model;
-    quire_error    error;
     for (int i = 0; i < 40; i++) samples[i] = (qr_cost_sample){{.rows = 4, .sequences = 4}, 3e-3};
-    assert_int_equal(qr_cost_model_fit(samples, 40, &model, &error), QUIRE_OK);
+    const qr_cost_model model = fitted(samples, 40);
     assert_true(fabs(qr_cost_model_seconds(&model, &samples[0].work) - 3e-3) < 1e-9);
 }
 
@@ -102,11 +102,9 @@ static void what_was_never_seen_is_not_covered(void **state)
 {
     (void)state;
     static qr_cost_sample samples[STEPS];
-    qr_cost_model         model;
-    quire_error           error;
     draw(samples, 0);
-    assert_int_equal(qr_cost_model_fit(samples, STEPS, &model, &error), QUIRE_OK);
-    qr_step_work w = samples[3].work;
+    const qr_cost_model model = fitted(samples, STEPS);
+    qr_step_work        w     = samples[3].work;
     assert_true(qr_cost_model_covers(&model, &w));
     w.rows_encoder = 1;
     assert_false(qr_cost_model_covers(&model, &w));
