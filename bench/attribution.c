@@ -55,6 +55,8 @@ static void split_step(qr_split *split, const quire_step *step, uint32_t own, in
 {
     int64_t left = ns;
     take(split, QR_CAUSE_SCHEDULER, (int64_t)step->plan_ns, &left);
+    if (step->projection_ns + step->attention_ns + step->encoder_ns == 0) /* a clock that knows no stages */
+        take_by_rows(split, QR_CAUSE_PROJECTIONS, step->forward_ns, step, own, &left);
     take(split, QR_CAUSE_ENCODER, (int64_t)step->encoder_ns, &left);
     take_by_rows(split, QR_CAUSE_PROJECTIONS, step->projection_ns, step, own, &left);
     take_by_rows(split, QR_CAUSE_ATTENTION, step->attention_ns, step, own, &left);

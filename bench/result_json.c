@@ -2,6 +2,7 @@
 #include "bench/result_json.h"
 #include "bench/fairness.h"
 #include "bench/series.h"
+#include "bench/speed_of_light.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -261,14 +262,26 @@ static json_t *run(const qr_result *r, uint32_t index)
     return to;
 }
 
+static json_t *aggregate_of(double *values, uint32_t count, const char *unit)
+{
+    qr_summary s;
+    qr_summary_of(values, count, NULL, 0, &s);
+    return json_pack("{s:o, s:o, s:o, s:s}", "mean", number(s.mean), "stdev", number(s.stdev), "n", whole(s.n), "unit",
+                     unit);
+}
+
 static json_t *aggregate(const qr_result *r)
 {
-    double values[QR_MAX_REPETITIONS];
-    for (uint32_t i = 0; i < r->run_count; i++) values[i] = r->runs[i].throughput.output.value;
-    qr_summary s;
-    qr_summary_of(values, r->run_count, NULL, 0, &s);
-    return json_pack("{s:{s:{s:o, s:o, s:o, s:s}}}", "throughput", "output_tokens", "mean", number(s.mean), "stdev",
-                     number(s.stdev), "n", whole(s.n), "unit", "tok/s");
+    double   output[QR_MAX_REPETITIONS], fraction[QR_MAX_REPETITIONS];
+    uint32_t known = 0;
+    for (uint32_t i = 0; i < r->run_count; i++) {
+        qr_speed_of_light speed;
+        output[i] = r->runs[i].throughput.output.value;
+        if (qr_speed_of_light_of(r, i, &speed) && isfinite(speed.fraction)) fraction[known++] = speed.fraction;
+    }
+    return json_pack("{s:{s:o}, s:{s:o}}", "throughput", "output_tokens", aggregate_of(output, r->run_count, "tok/s"),
+                     "speed_of_light", "fraction",
+                     known > 0 ? aggregate_of(fraction, known, "of the limit") : json_null());
 }
 
 /* The files that `quire report` reads besides this one. */

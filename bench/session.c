@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
                                    quire_error *error)
@@ -182,15 +183,22 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     return status != QUIRE_OK ? status : computed;
 }
 
-/* The machine's limits as they are now; a result without them says so. */
+/* The machine's limits as they are now. Where they cannot be measured the run goes on, with a warning. */
 static void measure_limits(qr_session *session, qr_result *result)
 {
     quire_limits limits = {.size = sizeof limits};
     if (session->engine == NULL || result->limit_count == QR_MAX_LIMITS ||
         quire_config_boolean(result->config, "run.limits", 1) == 0)
         return;
-    if (quire_engine_measure_limits(session->engine, &limits, NULL) == QUIRE_OK)
+    quire_error error = {0};
+    if (quire_engine_measure_limits(session->engine, &limits, &error) == QUIRE_OK) {
         result->limits[result->limit_count++] = limits;
+        return;
+    }
+    qr_log log;
+    qr_log_init(&log, &session->logger);
+    qr_log_write(&log, QUIRE_LOG_WARN, "the machine's limits are not measured: %s", error.message);
+    qr_log_deinit(&log);
 }
 
 quire_status qr_session_repeat(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,

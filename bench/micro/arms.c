@@ -154,9 +154,10 @@ static void read_share(void *context, uint32_t thread, uint32_t thread_count)
 
 static qr_arm reading_arm(reader *r)
 {
-    qr_arm arm = {.name = "R, plain read of memory", .prepare = next_share, .run = read_share, .context = r};
-    for (uint32_t t = 0; t < r->machine->thread_count; t++)
-        arm.bytes += (double)(r->machine->memory[t].bytes / READ_SHARES);
+    qr_arm arm   = {.name = "R, plain read of memory", .prepare = next_share, .run = read_share, .context = r};
+    size_t bytes = 0;
+    for (uint32_t t = 0; t < r->machine->thread_count; t++) bytes += r->machine->memory[t].bytes / READ_SHARES;
+    arm.bytes = (double)bytes;
     return arm;
 }
 

@@ -146,6 +146,19 @@ static void of_a_preempted_request_it_is_recompute(void **state)
     assert_int_equal(sum_of(&s), 44 * MS);
 }
 
+/* As on the virtual clock. */
+static void a_step_without_stages_is_shared_by_rows(void **state)
+{
+    (void)state;
+    const qr_run_gap gap = {.end_ns = 45 * MS, .gap_ns = 20 * MS};
+    qr_split         s;
+    steps[1] = (quire_step){.start_ns = 25 * MS, .rows = 10, .rows_prompt = 8, .forward_ns = 20 * MS};
+    qr_split_gap(&run, &gap, &s);
+    assert_int_equal(s.ns[QR_CAUSE_OTHER_PREFILL], 16 * MS);
+    assert_int_equal(s.ns[QR_CAUSE_PROJECTIONS], 4 * MS);
+    assert_int_equal(sum_of(&s), 20 * MS);
+}
+
 static void any_latency_is_split_without_remainder(void **state)
 {
     (void)state;
@@ -197,6 +210,7 @@ int main(void)
         TEST(a_gap_beside_a_prompt_is_prefill_of_others),
         TEST(a_gap_over_steps_without_the_sequence_is_queue),
         TEST(of_a_preempted_request_it_is_recompute),
+        TEST(a_step_without_stages_is_shared_by_rows),
         TEST(any_latency_is_split_without_remainder),
         TEST(a_band_is_the_mean_of_the_ranks_around_a_percentile),
     };
