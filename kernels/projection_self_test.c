@@ -49,8 +49,7 @@ static bool own_rows_agree(const self_test *t)
 {
     const uint32_t columns = t->groups * QR_GROUP_COLUMNS;
     qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, 1}, t->groups, t->alone);
-    for (uint32_t count = 2; count <= QR_PRODUCT_ROWS;
-         count += count < 25 ? 1 : 13) { /* every tile height, then some */
+    for (uint32_t count = 2; count <= QR_PRODUCT_ROWS; count += count < 25 ? 1 : 13) { /* all tile heights and some */
         repeat_first_row(&t->x, count - 1);
         qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, count}, t->groups, t->own);
         if (!row_is_equal(t->own, columns, count, t->alone, columns)) return false;

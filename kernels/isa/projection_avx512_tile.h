@@ -2,8 +2,8 @@
  *
  *   T_NAME          suffix of the function's name
  *   T_VECTOR        a register of 16 accumulators; T_OPERAND: of weights and x
- *   T_STEP          k per step: a step is four registers of weights, T_WEIGHT_BYTES each, and T_PHASES units of each
- * row T_PHASES        multiply-adds per accumulator and step (2 when pairs are widened, the even element first)
+ *   T_STEP          k per step: four registers of weights, T_WEIGHT_BYTES each, and T_PHASES units of each row
+ *   T_PHASES        multiply-adds per accumulator and step (2 when pairs are widened, the even element first)
  *   T_WEIGHT(phase, p), T_X(p), T_MADD(sum, weight, x), T_ZERO(), T_LOAD(p), T_STORE(p, v)
  *   T_RESULT(v, compensation)   as floats
  *   T_EXACT         1: one chunk, sums are exact in any order
