@@ -6,6 +6,7 @@
 #define QR_BENCH_METRICS_H
 
 #include "bench/runner.h"
+#include "bench/statistics.h"
 
 enum { QR_MAX_PERCENTILES = 12, QR_CURVE_POINTS = 104 };
 
@@ -76,8 +77,5 @@ void qr_summary_of(double *samples, uint64_t n, const double *percentiles, size_
 
 /* 0, 1, ..., 99, 99.5, 99.9, 99.99, 100. */
 double qr_curve_percentile(size_t index);
-
-/* The quantile p (0..1) of sorted samples by linear interpolation. */
-double qr_quantile(const double *sorted, uint64_t n, double p);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "bench/metrics.h"
 
-enum { QR_MAX_REPETITIONS = 64, QR_MAX_LIMITS = QR_MAX_REPETITIONS + 1, QR_MAX_CHECKS = 16 };
+enum { QR_MAX_REPETITIONS = 64, QR_MAX_LIMITS = QR_MAX_REPETITIONS + 1, QR_MAX_CHECKS = 24 };
 
 typedef struct qr_check {
     const char *id;
@@ -26,6 +26,7 @@ typedef struct qr_result {
     int                 argc;
     char              **argv;
     time_t              started, finished;
+    double              loadavg[3]; /* when it began; < 0: unknown */
     uint64_t            seed;
     qr_metrics          runs[QR_MAX_REPETITIONS];
     qr_run              records[QR_MAX_REPETITIONS]; /* for the logs; owned */
@@ -42,8 +43,10 @@ typedef struct qr_result {
 } qr_result;
 
 /* Decides whether the numbers can be believed: fills checks. */
-void qr_result_validate(qr_result *result);
-bool qr_result_is_valid(const qr_result *result);
+void   qr_result_validate(qr_result *result);
+bool   qr_build_is_release(void);
+double qr_contaminated_s(const qr_run *run); /* seconds of the window that something disturbed */
+bool   qr_result_is_valid(const qr_result *result);
 
 /* At most 100 columns. */
 void qr_result_table(const qr_result *result, FILE *to);

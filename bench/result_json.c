@@ -1,6 +1,7 @@
 /* A result as JSON, `quire.result/1`. Null means not measurable; there is never a NaN. */
 #include "bench/result_json.h"
 #include "bench/fairness.h"
+#include "bench/machine.h"
 #include "bench/series.h"
 #include "bench/speed_of_light.h"
 
@@ -67,15 +68,54 @@ static json_t *time_text(time_t t)
     return json_string(text);
 }
 
+/* "quire 0.1.0, gcc 12.2.0, oneDNN 2.6.3, hwloc 2.9.0, ..." in its parts; the n-th, behind its first word. */
+static json_t *build_part(int n, bool with_name)
+{
+    const char *at = quire_build_info();
+    for (; n > 0 && at != NULL; n--) at = strstr(at, ", ") ? strstr(at, ", ") + 2 : NULL;
+    if (at == NULL) return json_null();
+    if (!with_name) at += strcspn(at, " ") + 1;
+    return json_stringn(at, strcspn(at, ","));
+}
+
+static json_t *label(const qr_result *r)
+{
+    json_t *to = json_object();
+    for (size_t i = 0; i < quire_config_count(r->config, "output.label"); i++) {
+        char name[64], text[64];
+        snprintf(name, sizeof name, "output.label[%zu].name", i);
+        snprintf(text, sizeof text, "output.label[%zu].value", i);
+        const char *value_text = quire_config_string(r->config, text);
+        if (value_text != NULL) json_object_set_new(to, quire_config_string(r->config, name), json_string(value_text));
+    }
+    return to;
+}
+
 static json_t *context(const qr_result *r)
 {
-    char    host[256] = "";
-    json_t *command   = json_array();
+    char        host[256] = "";
+    json_t     *command = json_array(), *to = qr_machine_json("");
+    const char *cap = quire_config_string(r->config, "kernels.isa");
     gethostname(host, sizeof host - 1);
     for (int i = 0; i < r->argc; i++) json_array_append_new(command, json_string(r->argv[i]));
-    return json_pack("{s:o, s:o, s:s, s:o, s:{s:s}, s:{s:s}}", "started", time_text(r->started), "finished",
-                     time_text(r->finished), "host", host, "command", command, "quire", "build", quire_build_info(),
-                     "cpu", "isa", r->engine.isa);
+    json_object_set_new(to, "started", time_text(r->started));
+    json_object_set_new(to, "finished", time_text(r->finished));
+    json_object_set_new(to, "host", json_string(host));
+    json_object_set_new(to, "command", command);
+    json_object_set_new(to, "label", label(r));
+    json_object_set_new(to, "quire",
+                        json_pack("{s:o, s:s, s:o, s:b, s:b}", "version", build_part(0, false), "build",
+                                  quire_build_info(), "compiler", build_part(1, true), "optimised",
+                                  qr_build_is_release(), "assertions", 1));
+    json_object_set_new(to, "libs",
+                        json_pack("{s:o, s:o, s:s, s:s}", "onednn", build_part(2, false), "hwloc", build_part(3, false),
+                                  "onednn_impl", r->engine.implementation, "openmp", "libgomp"));
+    json_t *cpu = json_object_get(to, "cpu");
+    json_object_set_new(cpu, "isa", json_string(r->engine.isa));
+    json_object_set_new(cpu, "isa_cap", cap != NULL && strcmp(cap, "auto") != 0 ? json_string(cap) : json_null());
+    if (r->loadavg[0] >= 0)
+        json_object_set_new(to, "loadavg", json_pack("[f, f, f]", r->loadavg[0], r->loadavg[1], r->loadavg[2]));
+    return to;
 }
 
 static json_t *model(const qr_result *r)
@@ -88,13 +128,30 @@ static json_t *model(const qr_result *r)
                      (json_int_t)r->engine.kv_bytes_per_token, "max_model_len", (json_int_t)r->engine.max_model_len);
 }
 
+static json_t *placement(const qr_thread_placement *p)
+{
+    return json_pack("{s:b, s:o, s:I}", "pinned", p->pinned, "memory_local", number(p->memory_local), "migrations",
+                     (json_int_t)p->migrations);
+}
+
 static json_t *engine(const qr_result *r)
 {
     const quire_stats *e = &r->engine;
-    return json_pack("{s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "threads", (json_int_t)e->threads, "nodes",
-                     (json_int_t)e->nodes, "block_size", (json_int_t)e->block_size, "num_blocks", (json_int_t)e->blocks,
-                     "batch_invariant", e->batch_invariant, "implementation", e->implementation, "kv_cache_bytes",
-                     (json_int_t)e->kv_cache_bytes, "scratch_bytes", (json_int_t)e->scratch_bytes);
+    json_t            *to =
+        json_pack("{s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "threads", (json_int_t)e->threads, "nodes",
+                  (json_int_t)e->nodes, "block_size", (json_int_t)e->block_size, "num_blocks", (json_int_t)e->blocks,
+                  "batch_invariant", e->batch_invariant, "implementation", e->implementation, "kv_cache_bytes",
+                  (json_int_t)e->kv_cache_bytes, "scratch_bytes", (json_int_t)e->scratch_bytes);
+    if (r->run_count == 0 || r->is_virtual) return to;
+    const qr_thread_placement *p    = &r->records[r->run_count - 1].placement;
+    json_t                    *cpus = json_array();
+    for (uint32_t i = 0; i < p->threads && i < sizeof p->cpus / sizeof *p->cpus; i++)
+        json_array_append_new(cpus, json_integer(p->cpus[i]));
+    json_object_set_new(to, "cpus", cpus);
+    json_object_set_new(to, "placement", placement(p));
+    json_object_set_new(to, "small_m", json_string(quire_config_string(r->config, "kernels.small_m")));
+    json_object_set_new(to, "prefetch", json_string(quire_config_string(r->config, "kernels.prefetch")));
+    return to;
 }
 
 static void configuration(const qr_result *r, json_t *values, json_t *origins)
@@ -171,13 +228,39 @@ static json_t *latency(const qr_metrics *m)
                      with_curve(&m->ntpot, m, "ms"), "e2el", with_curve(&m->e2el, m, "ms"));
 }
 
-static json_t *slo(const qr_metrics *m)
+static json_t *limit(double ms) { return ms > 0 ? json_real(ms) : json_null(); }
+
+/* Attainment of each class of [[workload.mix]], by its name; {} without classes or limits. */
+static json_t *by_class(const qr_result *r, uint32_t index)
 {
-    return json_pack("{s:{s:f, s:f, s:f, s:f}, s:o, s:{s:o, s:o, s:o, s:o}}", "limits_ms", "ttft", m->slo.ttft_ms,
-                     "tpot", m->slo.tpot_ms, "e2el", m->slo.e2el_ms, "itl_p99", m->slo.itl_p99_ms, "attainment",
-                     number(m->attainment), "each", "ttft", number(m->attainment_ttft), "tpot",
-                     number(m->attainment_tpot), "e2el", number(m->attainment_e2el), "itl_p99",
-                     number(m->attainment_itl));
+    const qr_run *record  = &r->records[index];
+    json_t       *to      = json_object();
+    const size_t  classes = quire_config_count(r->config, "workload.mix");
+    for (size_t c = 0; c < classes && qr_slo_is_given(&r->runs[index].slo); c++) {
+        double due = 0, met = 0;
+        char   key[64], name[32];
+        snprintf(key, sizeof key, "workload.mix[%zu].name", c);
+        snprintf(name, sizeof name, "%zu", c);
+        const char *given = quire_config_string(r->config, key);
+        for (size_t i = 0; i < record->request_count; i++) {
+            const qr_run_request *q = &record->requests[i];
+            if (q->shape.mix != c || q->due_ns < record->window_start_ns || q->due_ns > record->window_end_ns) continue;
+            due++;
+            met += qr_slo_is_met(&r->runs[index].slo, q);
+        }
+        json_object_set_new(to, given ? given : name, due > 0 ? json_real(met / due) : json_null());
+    }
+    return to;
+}
+
+static json_t *slo(const qr_result *r, uint32_t index)
+{
+    const qr_metrics *m = &r->runs[index];
+    return json_pack("{s:{s:o, s:o, s:o, s:o}, s:o, s:{s:o, s:o, s:o, s:o}, s:o}", "limits_ms", "ttft",
+                     limit(m->slo.ttft_ms), "tpot", limit(m->slo.tpot_ms), "e2el", limit(m->slo.e2el_ms), "itl_p99",
+                     limit(m->slo.itl_p99_ms), "attainment", number(m->attainment), "each", "ttft",
+                     number(m->attainment_ttft), "tpot", number(m->attainment_tpot), "e2el", number(m->attainment_e2el),
+                     "itl_p99", number(m->attainment_itl), "by_class", by_class(r, index));
 }
 
 static json_t *steps(const qr_metrics *m)
@@ -244,44 +327,97 @@ static json_t *fairness(const qr_run *run, const qr_metrics *m)
     return to;
 }
 
-static json_t *run(const qr_result *r, uint32_t index)
+static json_t *noise(const qr_run *run)
 {
-    const qr_metrics *m  = &r->runs[index];
-    json_t           *to = json_pack("{s:I, s:I, s:{s:f, s:f, s:o}}", "repetition", (json_int_t)index, "seed",
-                                     (json_int_t)r->seed, "window", "length_s", m->length_s, "warmup_s", m->warmup_s,
-                                     "saturated_s", m->saturated_s < 0 ? json_null() : number(m->saturated_s));
-    json_object_set_new(to, "requests", requests(m));
-    json_object_set_new(to, "throughput", throughput(m));
-    json_object_set_new(to, "latency", latency(m));
-    json_object_set_new(to, "slo", slo(m));
-    json_object_set_new(to, "steps", steps(m));
-    json_object_set_new(to, "speed_of_light", qr_speed_of_light_json(r, index));
-    json_object_set_new(to, "attribution", r->is_virtual ? json_null() : qr_attribution_json(&r->records[index], m));
-    json_object_set_new(to, "fairness", fairness(&r->records[index], m));
-    json_object_set_new(to, "series", qr_series_json(&r->records[index]));
+    const qr_noise n = qr_noise_between(&run->noise_first, &run->noise_last);
+    return json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:f}", "steal_share", n.steal_share, "other_share", n.other_share,
+                     "involuntary_switches", (json_int_t)n.involuntary_switches, "page_faults",
+                     (json_int_t)n.page_faults, "major_faults", (json_int_t)n.major_faults, "throttled_periods",
+                     (json_int_t)n.throttled_periods, "contaminated_s", qr_contaminated_s(run));
+}
+
+static json_t *series(const qr_run *run)
+{
+    json_t *to = qr_series_json(run), *contaminated = json_array();
+    for (size_t i = 0; i < run->contaminated_count; i++)
+        json_array_append_new(contaminated, json_integer(run->contaminated[i]));
+    json_object_set_new(to, "contaminated", contaminated);
     return to;
 }
 
-static json_t *aggregate_of(double *values, uint32_t count, const char *unit)
+static json_t *run(const qr_result *r, uint32_t index)
 {
-    qr_summary s;
-    qr_summary_of(values, count, NULL, 0, &s);
-    return json_pack("{s:o, s:o, s:o, s:s}", "mean", number(s.mean), "stdev", number(s.stdev), "n", whole(s.n), "unit",
-                     unit);
+    const qr_metrics *m      = &r->runs[index];
+    const qr_run     *record = &r->records[index];
+    const bool        vary   = quire_config_boolean(r->config, "run.vary_seed", 0) != 0;
+    json_t           *to =
+        json_pack("{s:I, s:I, s:{s:f, s:f, s:f, s:o, s:b}}", "repetition", (json_int_t)index, "seed",
+                  (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
+                  m->warmup_s, "grace_s", (double)(record->end_ns - record->window_end_ns) * 1e-9, "saturated_s",
+                  m->saturated_s < 0 ? json_null() : number(m->saturated_s), "oversaturated", record->oversaturated);
+    json_object_set_new(to, "requests", requests(m));
+    json_object_set_new(to, "throughput", throughput(m));
+    json_object_set_new(to, "latency", latency(m));
+    json_object_set_new(to, "slo", slo(r, index));
+    json_object_set_new(to, "steps", steps(m));
+    json_object_set_new(to, "speed_of_light", qr_speed_of_light_json(r, index));
+    json_object_set_new(to, "attribution", r->is_virtual ? json_null() : qr_attribution_json(record, m));
+    json_object_set_new(to, "noise", r->is_virtual ? json_null() : noise(record));
+    json_object_set_new(to, "fairness", fairness(record, m));
+    json_object_set_new(to, "series", series(record));
+    return to;
 }
 
-static json_t *aggregate(const qr_result *r)
+/* Over the repetitions: mean, stdev, and Student's interval; null without values. */
+static json_t *aggregate_of(double *values, uint32_t count, const char *unit)
 {
-    double   output[QR_MAX_REPETITIONS], fraction[QR_MAX_REPETITIONS];
+    if (count == 0) return json_null();
+    const qr_interval mean = qr_interval_of_mean(values, count);
+    qr_summary        s;
+    qr_summary_of(values, count, NULL, 0, &s);
+    return json_pack("{s:o, s:o, s:o, s:[o, o], s:s}", "mean", number(s.mean), "stdev", number(s.stdev), "n",
+                     whole(s.n), "ci95", number(mean.low), number(mean.high), "unit", unit);
+}
+
+/* `at` gives the value of one run; null where one has none. */
+static json_t *over_runs(const qr_result *r, double (*at)(const qr_metrics *m), const char *unit)
+{
+    double values[QR_MAX_REPETITIONS];
+    for (uint32_t i = 0; i < r->run_count; i++) {
+        values[i] = at(&r->runs[i]);
+        if (!isfinite(values[i])) return json_null();
+    }
+    return aggregate_of(values, r->run_count, unit);
+}
+
+static json_t *fraction_of_limit(const qr_result *r)
+{
+    double   fraction[QR_MAX_REPETITIONS];
     uint32_t known = 0;
     for (uint32_t i = 0; i < r->run_count; i++) {
         qr_speed_of_light speed;
-        output[i] = r->runs[i].throughput.output.value;
         if (qr_speed_of_light_of(r, i, &speed) && isfinite(speed.fraction)) fraction[known++] = speed.fraction;
     }
-    return json_pack("{s:{s:o}, s:{s:o}}", "throughput", "output_tokens", aggregate_of(output, r->run_count, "tok/s"),
-                     "speed_of_light", "fraction",
-                     known > 0 ? aggregate_of(fraction, known, "of the limit") : json_null());
+    return aggregate_of(fraction, known, "of the limit");
+}
+
+static double requests_of(const qr_metrics *m) { return m->throughput.requests.value; }
+static double output_of(const qr_metrics *m) { return m->throughput.output.value; }
+static double input_of(const qr_metrics *m) { return m->throughput.input.value; }
+static double goodput_of(const qr_metrics *m) { return m->throughput.goodput; }
+static double ttft_of(const qr_metrics *m) { return m->ttft.mean; }
+static double itl_of(const qr_metrics *m) { return m->itl.mean; }
+static double tpot_of(const qr_metrics *m) { return m->tpot.mean; }
+static double e2el_of(const qr_metrics *m) { return m->e2el.mean; }
+
+static json_t *aggregate(const qr_result *r)
+{
+    return json_pack("{s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o, s:o, s:o}, s:{s:o}}", "throughput", "requests",
+                     over_runs(r, requests_of, "req/s"), "output_tokens", over_runs(r, output_of, "tok/s"),
+                     "input_tokens", over_runs(r, input_of, "tok/s"), "goodput", over_runs(r, goodput_of, "req/s"),
+                     "latency", "ttft", over_runs(r, ttft_of, "ms"), "itl", over_runs(r, itl_of, "ms"), "tpot",
+                     over_runs(r, tpot_of, "ms"), "e2el", over_runs(r, e2el_of, "ms"), "speed_of_light", "fraction",
+                     fraction_of_limit(r));
 }
 
 /* The files that `quire report` reads besides this one. */
@@ -320,6 +456,12 @@ static json_t *cost_model(const qr_result *r)
                      (json_int_t)r->cost.steps, "extrapolated_steps", (json_int_t)r->cost.extrapolated, "wall_s", wall);
 }
 
+static const char *load_model(const char *profile)
+{
+    if (strcmp(profile, "throughput") == 0) return "offline";
+    return strcmp(profile, "synchronous") == 0 || strcmp(profile, "concurrent") == 0 ? "closed" : "open";
+}
+
 json_t *qr_result_json(const qr_result *r)
 {
     char    hash[32];
@@ -337,8 +479,9 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "seed", whole(r->seed));
     json_object_set_new(to, "sweep", json_null());
     json_object_set_new(to, "disclosure",
-                        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "boundary", "library", "profile", r->profile,
-                                  "clock", r->is_virtual ? "virtual" : "real", "workload",
+                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "boundary", "library", "load_model",
+                                  load_model(r->profile), "profile", r->profile, "clock",
+                                  r->is_virtual ? "virtual" : "real", "workload",
                                   quire_config_string(r->config, "workload.source"), "prefix_caching",
                                   quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", 1), "ignore_eos",
                                   quire_config_boolean(r->config, "workload.ignore_eos", 1), "percentiles", "linear"));
@@ -348,6 +491,24 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "runs", runs);
     json_object_set_new(to, "aggregate", aggregate(r));
     json_object_set_new(to, "logs", logs(r));
+    return to;
+}
+
+/* Its inter-token latencies, in order: they lie between its first token and its end. */
+static json_t *gaps_of(const qr_run *run, size_t index)
+{
+    const qr_run_request *q   = &run->requests[index];
+    json_t               *to  = json_array();
+    size_t                low = 0, high = run->gap_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (run->gaps[middle].end_ns < q->first_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < run->gap_count && (q->end_ns < 0 || run->gaps[low].end_ns <= q->end_ns); low++)
+        if (run->gaps[low].request == index) json_array_append_new(to, json_real((double)run->gaps[low].gap_ns * 1e-3));
     return to;
 }
 
@@ -377,6 +538,11 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
     json_object_set_new(to, "in_window",
                         json_boolean(q->end_ns >= record->window_start_ns && q->end_ns <= record->window_end_ns));
     json_object_set_new(to, "wait_ns", wait);
+    json_object_set_new(to, "tenant", whole(q->shape.tenant));
+    if (qr_slo_is_given(&r->runs[run_index].slo))
+        json_object_set_new(to, "slo_ok", json_boolean(qr_slo_is_met(&r->runs[run_index].slo, q)));
+    if (quire_config_boolean(r->config, "output.itl_samples", 0) != 0)
+        json_object_set_new(to, "itl_us", gaps_of(record, index));
     return to;
 }
 

@@ -1,6 +1,7 @@
 /* See runner.h. The caller's thread is generator and reader; it sleeps to absolute due times. */
 #include "bench/runner.h"
 
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,9 +12,11 @@
 #include "base/error.h"
 #include "bench/array.h"
 #include "bench/progress.h"
+#include "bench/statistics.h"
+#include "bench/watch.h"
 
 enum { STAGES_PER_STEP = QR_STAGES_PER_STEP, MOST_STAGES = 1 << 22 };
-enum { EVENTS_PER_POLL = 256, IDLE_WAIT_NS = 500000, STEADY_SECONDS = 10 };
+enum { EVENTS_PER_POLL = 256, IDLE_WAIT_NS = 500000 };
 
 typedef struct sequence_times { /* of one sequence in flight */
     int64_t  first_ns, last_ns;
@@ -37,6 +40,8 @@ typedef struct player {
     uint32_t              submitted, ended, drawn, cap;
     double                verify_fraction;
     int64_t               duration_ns, grace_ns;
+    bool                  is_open_loop, stop_oversaturated;
+    qr_watch              watch;
     qr_progress           progress;
     /* driver */
     uint64_t        stages_lost; /* beyond MOST_STAGES */
@@ -269,7 +274,6 @@ static quire_status take_token(player *p, const quire_event *event, qr_run_reque
     } else {
         const qr_run_gap gap = {.end_ns = now, .gap_ns = now - times->last_ns, .request = (uint32_t)index};
         qr_prometheus_observe(p->options->prometheus, QR_PROMETHEUS_ITL, (double)gap.gap_ns * 1e-9);
-        if ((uint64_t)gap.gap_ns > record->itl_worst_ns) record->itl_worst_ns = (uint64_t)gap.gap_ns;
         if (!QR_ARRAY_PUSH(p->run->gaps, p->run->gap_count, gap)) return QUIRE_ERR_NO_MEMORY;
     }
     times->last_ns = now;
@@ -289,6 +293,21 @@ static void tell_of_end(const player *p, const qr_run_request *record)
     if (record->tpot_ns >= 0) qr_prometheus_observe(to, QR_PROMETHEUS_TPOT, record->tpot_ns * 1e-9);
     if (record->planned_ns < 0) return;
     qr_prometheus_observe(to, QR_PROMETHEUS_QUEUE, (double)(record->planned_ns - record->due_ns) * 1e-9);
+}
+
+/* P99 of a request's own gaps. They lie between its first token and now, among those of the others. */
+static uint64_t own_itl_p99(const player *p, size_t index, const qr_run_request *record)
+{
+    const qr_run *run    = p->run;
+    double *const gaps   = calloc(record->output_tokens + 1, sizeof *gaps);
+    size_t        count  = 0;
+    double        result = 0;
+    for (size_t i = run->gap_count; gaps != NULL && i-- > 0 && run->gaps[i].end_ns >= record->first_ns;)
+        if (run->gaps[i].request == index && count < record->output_tokens) gaps[count++] = (double)run->gaps[i].gap_ns;
+    qr_sort(gaps, count);
+    if (count > 0) result = qr_quantile(gaps, count, 0.99);
+    free(gaps);
+    return (uint64_t)llround(result);
 }
 
 static void take_finish(player *p, const quire_event *event, qr_run_request *record)
@@ -313,7 +332,8 @@ static void take_finish(player *p, const quire_event *event, qr_run_request *rec
         for (int i = 0; i < QUIRE_WAIT_REASONS; i++) record->wait_ns[i] += detail->wait_ns[i];
     }
     if (event->last) {
-        record->end_ns = (int64_t)(event->time_ns - p->start);
+        record->end_ns     = (int64_t)(event->time_ns - p->start);
+        record->itl_p99_ns = own_itl_p99(p, index, record);
         p->ended++;
         tell_of_end(p, record);
     }
@@ -382,25 +402,6 @@ static void show_progress(player *p, int64_t now, bool warm)
 
 /* ---- warm-up ---- */
 
-/* Least-squares slope of tokens per second over the last ten one-second buckets, as a share of their mean. */
-static bool is_steady(const player *p, int64_t now, double slope)
-{
-    double buckets[STEADY_SECONDS] = {0}, sum = 0, sxy = 0, sxx = 0;
-    if (now < STEADY_SECONDS * INT64_C(1000000000)) return false;
-    for (size_t i = p->run->token_count; i-- > 0;) {
-        const int64_t age = (now - p->run->tokens[i]) / 1000000000;
-        if (age >= STEADY_SECONDS) break;
-        buckets[STEADY_SECONDS - 1 - age] += 1;
-    }
-    for (int i = 0; i < STEADY_SECONDS; i++) sum += buckets[i];
-    const double mean = sum / STEADY_SECONDS, middle = (STEADY_SECONDS - 1) / 2.0;
-    for (int i = 0; i < STEADY_SECONDS; i++) {
-        sxy += (i - middle) * (buckets[i] - mean);
-        sxx += (i - middle) * (i - middle);
-    }
-    return sum > 0 && sxy / sxx * STEADY_SECONDS <= slope * mean && sxy / sxx * STEADY_SECONDS >= -slope * mean;
-}
-
 /* True when the warm-up is over; sets run->steady. */
 static bool is_warm(player *p, int64_t now)
 {
@@ -412,11 +413,28 @@ static bool is_warm(player *p, int64_t now)
     if (mode != NULL && strcmp(mode, "duration") == 0) return now >= min;
     if (mode != NULL && strcmp(mode, "requests") == 0) return p->ended >= 1 && now >= min;
     if (now < min) return false;
-    p->run->steady = is_steady(p, now, quire_config_number(config, "run.warmup.slope", 0.01));
+    p->run->steady = qr_watch_is_steady(p->run, now, quire_config_number(config, "run.warmup.slope", 0.01));
     return p->run->steady || now >= max;
 }
 
 /* ---- the run ---- */
+
+/* Requests due and not ended; a closed loop keeps their number. Those that a full queue holds back are not drawn yet:
+ * how many follows from how far the generator is behind. */
+static double load_of(const player *p, int64_t now)
+{
+    if (!p->is_open_loop) return qr_workload_streams(p->options->workload);
+    const double behind = p->have_next && now > p->next_due ? (double)(now - p->next_due) : 0;
+    return p->submitted - p->ended + (now > 0 ? behind * p->drawn / (double)now : 0);
+}
+
+/* True: the run should end, because it cannot keep up. */
+static bool watch(player *p, int64_t now, bool warm)
+{
+    if (!qr_watch_second(&p->watch, p->run, now, load_of(p, now)) || !warm || !p->is_open_loop) return false;
+    p->run->oversaturated |= qr_watch_is_oversaturated(p->run, now);
+    return p->run->oversaturated && p->stop_oversaturated;
+}
 
 static bool is_stop_wanted(const player *p, int64_t now)
 {
@@ -442,19 +460,22 @@ static quire_status play(player *p)
         if (!warm && is_warm(p, now)) {
             warm                 = true;
             run->window_start_ns = p->duration_ns ? now : 0;
+            qr_watch_window_starts(&p->watch, run);
         }
         const bool over = warm && p->duration_ns > 0 && now >= run->window_start_ns + p->duration_ns;
+        if (over) qr_watch_window_ends(&p->watch, run);
         const bool late = over && now >= run->window_start_ns + p->duration_ns + p->grace_ns;
         run->interrupted |= *p->options->interrupt != 0;
         QR_TRY(submit_due(p, !over && !run->interrupted));
         QR_TRY(take_events(p));
         show_progress(p, now, warm);
         refresh_prometheus(p, now);
-        run->stopped |= warm && is_stop_wanted(p, now);
+        run->stopped |= watch(p, now, warm) || (warm && is_stop_wanted(p, now));
         if (run->status != QUIRE_OK || run->interrupted || run->stopped || late) break;
         if (p->submitted == p->ended && (over || !p->have_next)) break;
         QR_TRY(let_time_pass(p, next_moment(p, now, !over)));
     }
+    qr_watch_window_ends(&p->watch, run);
     run->end_ns        = now_of(p);
     run->window_end_ns = p->duration_ns > 0 && warm && run->end_ns > run->window_start_ns + p->duration_ns
                              ? run->window_start_ns + p->duration_ns
@@ -524,12 +545,14 @@ static quire_status prepare(player *p, quire_error *error)
     const quire_config *config = p->options->config;
     quire_request       shape;
     qr_workload_fill(p->options->workload, &(qr_workload_request){0}, &shape);
-    p->n                = shape.n > 1 ? shape.n : 1;
-    p->cap              = (uint32_t)quire_config_integer(config, "load.max_concurrency", 0);
-    p->duration_ns      = quire_config_integer(config, "run.duration", 0);
-    p->grace_ns         = quire_config_integer(config, "run.grace", INT64_C(30000000000));
-    p->verify_fraction  = quire_config_number(config, "run.verify_fraction", 0.01);
-    p->run->steady      = true;
+    p->n               = shape.n > 1 ? shape.n : 1;
+    p->cap             = (uint32_t)quire_config_integer(config, "load.max_concurrency", 0);
+    p->duration_ns     = quire_config_integer(config, "run.duration", 0);
+    p->grace_ns        = quire_config_integer(config, "run.grace", INT64_C(30000000000));
+    p->verify_fraction = quire_config_number(config, "run.verify_fraction", 0.01);
+    p->is_open_loop    = !qr_workload_is_closed(p->options->workload) && !qr_workload_is_offline(p->options->workload);
+    p->stop_oversaturated = quire_config_boolean(config, "run.stop_oversaturated", 1) != 0;
+    p->run->steady        = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);
     stats_of(p, &p->run->before);
     p->prompt  = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
@@ -543,6 +566,7 @@ static quire_status prepare(player *p, quire_error *error)
 static quire_status play_in_real_time(player *p, quire_error *error)
 {
     p->start = qr_now_ns();
+    qr_watch_start(&p->watch, false);
     if (pthread_create(&p->driver, NULL, drive, p) != 0)
         return qr_fail(error, QUIRE_ERR_THREADS, "bench: the driver thread could not be created");
     const quire_status status = play(p);
@@ -553,8 +577,9 @@ static quire_status play_in_real_time(player *p, quire_error *error)
 
 static quire_status play_in_virtual_time(player *p)
 {
-    p->start                  = qr_virtual_now_ns(p->machine);
-    p->wall_start             = qr_now_ns();
+    p->start      = qr_virtual_now_ns(p->machine);
+    p->wall_start = qr_now_ns();
+    qr_watch_start(&p->watch, true);
     const quire_status status = play(p);
     p->run->wall_s            = (double)(qr_now_ns() - p->wall_start) * 1e-9;
     return status;
@@ -596,6 +621,8 @@ void qr_run_deinit(qr_run *run)
     free(run->requests);
     free(run->tokens);
     free(run->gaps);
+    free(run->load);
+    free(run->contaminated);
     free(run->steps);
     free(run->stages);
     *run = (qr_run){0};

@@ -3,6 +3,7 @@
 #ifndef QR_BENCH_RUNNER_H
 #define QR_BENCH_RUNNER_H
 
+#include "bench/noise.h"
 #include "bench/prometheus.h"
 #include "bench/virtual.h"
 #include "bench/workload.h"
@@ -17,9 +18,9 @@ typedef struct qr_run_request {
     qr_workload_request shape;
     int64_t             due_ns, submit_ns, planned_ns, prompt_done_ns, first_ns, end_ns;
     uint32_t            output_tokens, cached_tokens, preemptions, sequences_ended;
-    uint64_t            itl_worst_ns;
-    quire_finish        finish; /* NONE: still running when the run ended */
-    quire_status        status; /* of a refused or failed request */
+    uint64_t            itl_p99_ns; /* of its own gaps, once it has ended; 0: it has none */
+    quire_finish        finish;     /* NONE: still running when the run ended */
+    quire_status        status;     /* of a refused or failed request */
     bool                encoder_shared;
     uint64_t            wait_ns[QUIRE_WAIT_REASONS];
     double              tpot_ns; /* mean over its sequences of (last - first) / (tokens - 1); < 0: one token only */
@@ -40,22 +41,28 @@ typedef struct qr_run_stage { /* what a thread of the team did in one stage of a
 } qr_run_stage;
 
 typedef struct qr_run {
-    qr_run_request *requests; /* [request_count] in order of due time */
-    int64_t        *tokens;   /* [token_count] when each output token was sampled */
-    qr_run_gap     *gaps;     /* [gap_count] */
-    quire_step     *steps;    /* [step_count]; start_ns from the start of the run */
-    qr_run_stage   *stages;   /* [stage_count] if the engine keeps them: by step, then by thread */
-    size_t          stage_count;
-    uint64_t        stages_dropped; /* for want of room */
-    size_t          request_count, token_count, gap_count, step_count;
-    quire_stats     before, after;
-    int64_t         window_start_ns, window_end_ns, end_ns;
-    uint32_t        verified, verify_failed;
-    bool            steady;      /* the warm-up ended because the run was steady; true when none was asked for */
-    bool            stopped;     /* qr_run_options.stop ended it */
-    bool            interrupted; /* SIGINT, or the engine failed: the result is partial */
-    quire_status    status;      /* of the driver */
-    double          wall_s;      /* that a virtual run took to simulate */
+    qr_run_request     *requests; /* [request_count] in order of due time */
+    int64_t            *tokens;   /* [token_count] when each output token was sampled */
+    qr_run_gap         *gaps;     /* [gap_count] */
+    quire_step         *steps;    /* [step_count]; start_ns from the start of the run */
+    qr_run_stage       *stages;   /* [stage_count] if the engine keeps them: by step, then by thread */
+    size_t              stage_count;
+    uint64_t            stages_dropped; /* for want of room */
+    size_t              request_count, token_count, gap_count, step_count;
+    quire_stats         before, after;
+    int64_t             window_start_ns, window_end_ns, end_ns;
+    uint32_t            verified, verify_failed;
+    bool                steady;        /* the warm-up ended because the run was steady; true when none was asked for */
+    bool                stopped;       /* qr_run_options.stop ended it */
+    bool                oversaturated; /* requests came faster than they were served */
+    double             *load; /* [load_count] requests due and not ended, at the end of each second of the run */
+    uint32_t           *contaminated; /* [contaminated_count] seconds of the run that something else disturbed */
+    size_t              load_count, contaminated_count;
+    qr_noise_sample     noise_first, noise_last;    /* at the window's start and end */
+    qr_thread_placement placement_first, placement; /* likewise; migrations of the latter are those between the two */
+    bool                interrupted;                /* SIGINT, or the engine failed: the result is partial */
+    quire_status        status;                     /* of the driver */
+    double              wall_s;                     /* that a virtual run took to simulate */
 } qr_run;
 
 /* Asked each time events were taken, once the window has begun; true ends the run, which is not partial for it. */

@@ -115,11 +115,12 @@ void qr_session_close(qr_session *session)
 
 void qr_session_begin(const quire_config *config, qr_result *result_out)
 {
-    result_out->config      = config;
-    result_out->source      = quire_config_model_path(config) ? "folder" : "preset";
-    result_out->profile     = "throughput";
-    result_out->seed        = (uint64_t)quire_config_integer(config, "workload.seed", 42);
-    result_out->started     = time(NULL);
+    result_out->config  = config;
+    result_out->source  = quire_config_model_path(config) ? "folder" : "preset";
+    result_out->profile = "throughput";
+    result_out->seed    = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    result_out->started = time(NULL);
+    if (getloadavg(result_out->loadavg, 3) != 3) result_out->loadavg[0] = -1;
     result_out->model.size  = sizeof result_out->model;
     result_out->engine.size = sizeof result_out->engine;
 }

@@ -5,7 +5,27 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
-#include "bench/metrics.h"
+
+/* ---- order ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void qr_sort(double *values, size_t n)
+{
+    if (n > 1) qsort(values, n, sizeof *values, ascending);
+}
+
+double qr_quantile(const double *sorted, uint64_t n, double p)
+{
+    const double   at    = p * (double)(n - 1);
+    const uint64_t below = (uint64_t)at;
+    if (below + 1 >= n) return sorted[n - 1];
+    return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
+}
 
 /* ---- Student's t ---- */
 
@@ -39,6 +59,25 @@ qr_interval qr_interval_of_share(double met, double n)
     return (qr_interval){p, fmax(0, middle - half), fmin(1, middle + half)};
 }
 
+qr_trend qr_trend_of(const double *x, const double *y, size_t n)
+{
+    double mean_x = 0, mean_y = 0, sxx = 0, sxy = 0, rest = 0;
+    for (size_t i = 0; i < n; i++) {
+        mean_x += x[i] / (double)n;
+        mean_y += y[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        sxx += (x[i] - mean_x) * (x[i] - mean_x);
+        sxy += (x[i] - mean_x) * (y[i] - mean_y);
+    }
+    const double slope = sxy / sxx;
+    for (size_t i = 0; i < n; i++) {
+        const double residual = y[i] - mean_y - slope * (x[i] - mean_x);
+        rest += residual * residual;
+    }
+    return (qr_trend){slope, qr_student_975(n - 2) * sqrt(rest / (double)(n - 2) / sxx)};
+}
+
 /* ---- ratios ---- */
 
 static double total(const double *values, size_t n)
@@ -68,12 +107,6 @@ static double resampled_ratio(const double *a, const double *b, size_t n, uint64
     return sum_b / sum_a;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Paired bootstrap (Efron and Tibshirani 1993, chapter 13), percentile interval. The percentiles are expanded as in
  * Hesterberg 2015 (The American Statistician 69:4, section on small samples): the plain ones are too narrow by the
  * factor t sqrt(n / (n - 1)) / z when n is small. */
@@ -83,7 +116,7 @@ static qr_interval bootstrap(const double *a, const double *b, size_t n)
     double *const ratios = malloc(QR_BOOTSTRAP_RESAMPLES * sizeof *ratios);
     if (ratios == NULL) return out;
     for (uint64_t r = 0; r < QR_BOOTSTRAP_RESAMPLES; r++) ratios[r] = resampled_ratio(a, b, n, r);
-    qsort(ratios, QR_BOOTSTRAP_RESAMPLES, sizeof *ratios, ascending);
+    qr_sort(ratios, QR_BOOTSTRAP_RESAMPLES);
     const double z    = qr_student_975(n - 1) * sqrt((double)n / (double)(n - 1));
     const double tail = 0.5 * erfc(z / sqrt(2));
     out.low           = qr_quantile(ratios, QR_BOOTSTRAP_RESAMPLES, tail);

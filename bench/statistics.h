@@ -6,6 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+void qr_sort(double *values, size_t n); /* ascending */
+
+/* The quantile p (0..1) of sorted samples, n >= 1, by linear interpolation (NumPy's default). */
+double qr_quantile(const double *sorted, uint64_t n, double p);
+
 /* The 97.5 % quantile of Student's t; degrees >= 1. */
 double qr_student_975(uint64_t degrees);
 
@@ -19,6 +24,13 @@ qr_interval qr_interval_of_mean(const double *values, size_t n);
 
 /* The share of `met` among `n`, with Wilson's interval (1927). */
 qr_interval qr_interval_of_share(double met, double n);
+
+/* Least-squares slope of y over x, and the half width of its 95 % t-interval; n >= 3. */
+typedef struct qr_trend {
+    double slope, half;
+} qr_trend;
+
+qr_trend qr_trend_of(const double *x, const double *y, size_t n);
 
 enum { QR_BOOTSTRAP_RESAMPLES = 10000, QR_BOOTSTRAP_MIN_PAIRS = 6 };
 

@@ -1064,6 +1064,7 @@ class checker {
         check_workload();
         check_order("run.warmup.min", "run.warmup.max");
         check_order("capacity.min_rate", "capacity.max_rate");
+        check_limits();
         if (text("numa.replicas") == "per-node")
             fail(QUIRE_ERR_UNSUPPORTED, place("numa.replicas") + ": [numa] replicas: per-node is not supported yet");
     }
@@ -1124,6 +1125,27 @@ class checker {
             refuse("workload.source", "\"trace\" needs [workload.trace] path");
         if (origin == "random" && integer("workload.num_prompts") == 0 && integer("run.duration") == 0)
             refuse("workload.num_prompts", "0 needs [run] duration, or the run never ends");
+    }
+
+    // A part of a request's time cannot be allowed more than the whole.
+    void check_limits() const
+    {
+        check_order("slo.ttft", "slo.e2el");
+        check_order("slo.tpot", "slo.e2el");
+        check_order("slo.itl_p99", "slo.e2el");
+        const value *e2el = config_.find("slo.e2el");
+        if (e2el != nullptr && preset_ttft() > e2el->number && config_.find("slo.ttft") == nullptr)
+            refuse("slo.e2el", to_text(e2el->number) + " is below the preset's ttft = " + to_text(preset_ttft()));
+        const value *share = config_.find("slo.min_attainment");
+        for (const char *key : {"slo.preset", "slo.ttft", "slo.tpot", "slo.e2el", "slo.itl_p99"})
+            if (config_.find(key) != nullptr) return;
+        if (share != nullptr && share->number > 0) refuse("slo.min_attainment", "needs a limit in [slo]");
+    }
+
+    double preset_ttft() const
+    {
+        const string preset = text("slo.preset");
+        return preset == "mlperf-llama3.1-8b-server" ? 2000 : preset == "mlperf-llama3.1-8b-interactive" ? 500 : 0;
     }
 
     void check_order(const char *low, const char *high) const

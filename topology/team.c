@@ -158,6 +158,9 @@ static void pin_thread(qr_team *team, uint32_t thread)
 {
     const qr_bind_options report = {.strict = true}; /* create() decides what a refusal means */
     team_thread          *self   = &team->threads[thread];
+    char                  name[16]; /* what top and perf show, and how a benchmark finds the team */
+    snprintf(name, sizeof name, "quire-%u", thread % 1000000);
+    pthread_setname_np(pthread_self(), name);
     if (team->placement.bind != QUIRE_BIND_NONE)
         self->pin_status = qr_bind_thread(team->placement.cpu[thread], team->placement.bind, &report, &self->pin_error);
 }

@@ -115,7 +115,7 @@ class Sweep(unittest.TestCase):
 
     def test_capacity_needs_a_rate_limits_and_a_share(self):
         self.refused(SEARCH.replace("poisson", "concurrent"), "has no request rate", "--capacity")
-        self.refused(SEARCH.replace("e2el = 1000", ""), "needs limits", "--capacity")
+        self.refused(SEARCH.replace("e2el = 1000", ""), "needs a limit", "--capacity")
         self.refused(SEARCH.replace("min_attainment = 0.9", ""), "min_attainment", "--capacity")
         self.refused(SEARCH + '[sweep]\n"load.request_rate" = [1]\n', "take it out", "--capacity")
 

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Real results against docs/result.schema.json. schema_test.py QUIRE. Status 77: python3-jsonschema is not there."""
+import copy
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+try:
+    import jsonschema
+except ImportError:  # another interpreter may come first in PATH; Debian's has the package
+    if sys.executable != "/usr/bin/python3" and os.path.exists("/usr/bin/python3"):
+        os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
+    print("python3-jsonschema is not there")
+    sys.exit(77)
+
+QUIRE = str(pathlib.Path(sys.argv.pop(1)).resolve())
+SCHEMA = json.loads((pathlib.Path(__file__).resolve().parents[2] / "docs" / "result.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def problems(result):
+    return [f"{'/'.join(map(str, e.absolute_path))}: {e.message[:200]}" for e in VALIDATOR.iter_errors(result)]
+
+
+class Results(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        jsonschema.Draft202012Validator.check_schema(SCHEMA)
+        cls.plain = cls.bench("--num-prompts", "20")
+
+    @classmethod
+    def bench(cls, *options, model="tiny"):
+        done = subprocess.run([QUIRE, "bench", "--model", model, "--set", "output.progress=none", "--set", "run.cooldown=0s",
+                               "--output-tokens", "8", "--prompt-tokens", "8", "-o", "-", *options], cwd=cls.folder.name,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def test_an_offline_run(self):
+        self.assertEqual(problems(self.plain), [])
+
+    def test_every_kind_of_run(self):
+        for options in (["--profile", "poisson", "--request-rate", "50", "--num-prompts", "30", "--repetitions", "2",
+                         "--goodput", "ttft:100,e2el:1000", "--set", "output.label.run=a"],
+                        ["--profile", "concurrent", "--num-prompts", "0", "--duration", "1s", "--set",
+                         'run.warmup={mode="none"}'],
+                        ["--num-prompts", "20", "--set", 'workload.mix=[{name="a"},{weight=2}]', "--goodput", "ttft:1",
+                         "--set", "workload.tenants={count=3}"]):
+            self.assertEqual(problems(self.bench(*options)), [], options)
+
+    def test_a_sweep(self):
+        path = pathlib.Path(self.folder.name, "s.toml")
+        path.write_text('[model]\npreset="tiny"\n[workload]\nnum_prompts=6\noutput_tokens=4\n[output]\nprogress="none"\n'
+                        '[run]\ncooldown="0s"\n[sweep]\n"scheduler.max_num_seqs"=[1,2]\n')
+        done = subprocess.run([QUIRE, "sweep", "s.toml"], cwd=self.folder.name, capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for line in path.with_suffix(".jsonl").read_text().splitlines():
+            self.assertEqual(problems(json.loads(line)), [])
+
+    def test_the_schema_refuses_what_is_wrong(self):
+        def broken(change):
+            result = copy.deepcopy(self.plain)
+            change(result)
+            return problems(result)
+        run = lambda r: r["runs"][0]
+        for change in (lambda r: r.update(schema="quire.result/2"), lambda r: r.pop("config_hash"),
+                       lambda r: run(r)["throughput"].pop("goodput"), lambda r: run(r)["requests"].update(due=-1),
+                       lambda r: run(r)["latency"]["ttft"].update(n="1"), lambda r: r["validity"].update(result="MAYBE"),
+                       lambda r: run(r)["steps"].update(busy_share=1.5), lambda r: r["context"]["cpu"].pop("model")):
+            self.assertNotEqual(broken(change), [])
+
+    def test_what_is_in_a_result_is_in_the_schema(self):
+        """Members that the schema does not know are legal for readers, and an omission of ours."""
+        def unknown(value, schema, path):
+            schema = SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
+            if "anyOf" in schema:
+                schema = next((s for s in schema["anyOf"] if s.get("type") != "null"), schema)
+            if isinstance(value, dict) and "properties" in schema:
+                for name, member in value.items():
+                    if name in schema["properties"]:
+                        yield from unknown(member, schema["properties"][name], f"{path}/{name}")
+                    elif "additionalProperties" not in schema:
+                        yield f"{path}/{name}"
+            if isinstance(value, list) and "items" in schema:
+                for member in value[:1]:
+                    yield from unknown(member, schema["items"], f"{path}[]")
+        self.assertEqual(list(unknown(self.plain, SCHEMA, "")), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
