@@ -88,14 +88,13 @@ static uint32_t batch_of(const qr_run *run, int64_t t)
     return (uint32_t)((t - run->window_start_ns) * BATCHES / length);
 }
 
-/* Student's t, 97.5 %, for BATCHES - 1 = 9 degrees of freedom. */
 static qr_rate rate_of(const double *batches, double length_s)
 {
     double sum = 0, squares = 0;
     for (int i = 0; i < BATCHES; i++) sum += batches[i];
     const double mean = sum / BATCHES, scale = length_s > 0 ? BATCHES / length_s : 0;
     for (int i = 0; i < BATCHES; i++) squares += (batches[i] - mean) * (batches[i] - mean);
-    const double half = 2.262 * sqrt(squares / (BATCHES - 1) / BATCHES);
+    const double half = qr_student_975(BATCHES - 1) * sqrt(squares / (BATCHES - 1) / BATCHES);
     return (qr_rate){mean * scale, fmax(0, mean - half) * scale, (mean + half) * scale};
 }
 
@@ -214,11 +213,14 @@ static bool compute_requests(qr_metrics *m, const qr_run *run)
 
 /* ---- tokens ---- */
 
+/* Most tokens of the window within one second; they come in ascending order. */
 static double peak_per_second(const qr_run *run)
 {
-    double peak = 0;
-    for (size_t first = 0, i = 0; i < run->token_count; i++) { /* tokens come in ascending order */
-        while (run->tokens[i] - run->tokens[first] >= 1000000000) first++;
+    double peak  = 0;
+    size_t first = 0;
+    for (size_t i = 0; i < run->token_count; i++) {
+        if (!in_window(run, run->tokens[i])) continue;
+        while (run->tokens[first] < run->window_start_ns || run->tokens[i] - run->tokens[first] >= 1000000000) first++;
         peak = fmax(peak, (double)(i - first + 1));
     }
     return peak;
