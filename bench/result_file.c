@@ -81,6 +81,7 @@ static const struct {
                {".steps.jsonl", write_steps},
                {".trace.json.gz", qr_trace_events_write_gz},
                {".trace.json", qr_trace_events_write},
+               {".vllm.json", qr_vllm_json_write},
                {".json", write_json},
                {".html", qr_result_html},
                {".prom", write_prometheus},

@@ -54,6 +54,17 @@ class Results(unittest.TestCase):
                          "--set", "workload.tenants={count=3}"]):
             self.assertEqual(problems(self.bench(*options)), [], options)
 
+    def test_vllms_names_hold_the_same_numbers(self):
+        path = pathlib.Path(self.folder.name, "r.vllm.json")
+        result = self.bench("--num-prompts", "40", "-o", str(path))
+        flat, run = json.loads(path.read_text()), result["runs"][0]
+        self.assertEqual((flat["completed"], flat["failed"], flat["request_rate"]), (40, 0, "inf"))
+        self.assertEqual((flat["total_input_tokens"], flat["total_output_tokens"]), (320, 320))
+        self.assertEqual(flat["output_throughput"], run["throughput"]["output_tokens"]["value"])
+        self.assertEqual(flat["mean_ttft_ms"], run["latency"]["ttft"]["mean"])
+        self.assertEqual(flat["median_itl_ms"], run["latency"]["itl"]["p"]["50"])
+        self.assertNotIn("p99_ttft_ms", flat)  # not measurable with 40 requests
+
     def test_a_sweep(self):
         path = pathlib.Path(self.folder.name, "s.toml")
         path.write_text('[model]\npreset="tiny"\n[workload]\nnum_prompts=6\noutput_tokens=4\n[output]\nprogress="none"\n'
