@@ -263,6 +263,14 @@ static void print_side(char name, const json_t *result, FILE *to)
             text_of(context, "host"), text_of(context, "started"), runs, runs == 1 ? "" : "s",
             is_valid(result) ? "VALID" : "INVALID",
             json_is_true(json_object_get(result, "partial")) ? " (interrupted)" : "");
+    size_t        index;
+    const json_t *check;
+    json_array_foreach(json_object_get(json_object_get(result, "validity"), "checks"), index, check)
+    {
+        if (json_is_true(json_object_get(check, "ok")) || strcmp(text_of(check, "severity"), "invalid") != 0) continue;
+        fprintf(to, "   failed: %s %.4g, needs %s\n", text_of(check, "id"),
+                json_number_value(json_object_get(check, "value")), text_of(check, "need"));
+    }
 }
 
 void qr_compare_table(const qr_comparison *c, FILE *to)
@@ -274,12 +282,12 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         fprintf(to, "   %s %.40s: %.40s -> %.40s\n", d->part, d->name, d->a, d->b);
     }
     fprintf(to, "%u pair%s; 95 %% intervals: %s\n\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
-    fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s%s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");
+    fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s %s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");
     for (size_t i = 0; i < c->metric_count; i++) {
         const qr_compared *m        = &c->metrics[i];
         char               text[32] = "-";
         if (!isnan(m->ratio.low)) snprintf(text, sizeof text, "%.3f .. %.3f", m->ratio.low, m->ratio.high);
-        fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s%s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
+        fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s %s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
                 qr_verdict_name(m->verdict));
     }
 }

@@ -165,6 +165,9 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
             json_object_set_new(values, key->name, json_string(text));
         else if (strcmp(key->type, "boolean") == 0)
             json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name, 0)));
+        else if (isfinite(x) && strcmp(key->type, "integer") == 0)
+            json_object_set_new(values, key->name,
+                                json_integer((json_int_t)quire_config_integer(r->config, key->name, 0)));
         else if (isfinite(x))
             json_object_set_new(values, key->name, json_real(x));
         if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, json_string(origin));
