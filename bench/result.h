@@ -51,7 +51,8 @@ bool   qr_result_is_valid(const qr_result *result);
 /* At most 100 columns. */
 void qr_result_table(const qr_result *result, FILE *to);
 
-#define QR_RESULT_SUFFIXES ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
+#define QR_RESULT_SUFFIXES                                                                                             \
+    ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
 
 /* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
  * suffix; ERR_IO. */
