@@ -355,8 +355,9 @@ static void plan_and_run(quire_engine *engine, quire_step *step)
     const uint64_t tokens = engine->stats.tokens_output;
     run_plan(engine, step);
     engine->steps++;
+    if (!adapts_drafts(engine)) return;
     qr_engine_take_stats(engine);
-    if (adapts_drafts(engine)) note_drafts(engine, step, engine->stats.tokens_output - tokens);
+    note_drafts(engine, step, engine->stats.tokens_output - tokens);
 }
 
 static void describe_state(const quire_engine *engine, quire_step *step)
