@@ -29,8 +29,8 @@ void qr_ledger_layout(qr_ledger *ledger, qr_arena *arena, uint32_t sequences)
 quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error)
 {
     ledger->next_id = 1;
-    ledger->live    = (qr_list){QR_NO_RECORD, QR_NO_RECORD};
-    ledger->cancels = (qr_list){QR_NO_RECORD, QR_NO_RECORD};
+    ledger->live    = (qr_record_list){QR_NO_RECORD, QR_NO_RECORD};
+    ledger->cancels = (qr_record_list){QR_NO_RECORD, QR_NO_RECORD};
     memset(ledger->buckets, 0xff, ((size_t)ledger->bucket_mask + 1) * sizeof *ledger->buckets);
     for (uint32_t i = 0; i < ledger->record_count; i++)
         ledger->records[i].chain = i + 1 < ledger->record_count ? i + 1 : QR_NO_RECORD;
@@ -82,12 +82,12 @@ qr_record *qr_ledger_find(qr_ledger *ledger, quire_request_id id)
 }
 
 /* The two lists differ in the link they use: the live list and the cancel list. */
-static qr_link *link_of(qr_ledger *ledger, const qr_list *list, uint32_t index)
+static qr_link *link_of(qr_ledger *ledger, const qr_record_list *list, uint32_t index)
 {
     return list == &ledger->live ? &ledger->records[index].live : &ledger->records[index].cancel;
 }
 
-static void append(qr_ledger *ledger, qr_list *list, uint32_t index)
+static void append(qr_ledger *ledger, qr_record_list *list, uint32_t index)
 {
     *link_of(ledger, list, index) = (qr_link){.next = QR_NO_RECORD, .previous = list->tail, .listed = true};
     if (list->tail == QR_NO_RECORD)
@@ -97,7 +97,7 @@ static void append(qr_ledger *ledger, qr_list *list, uint32_t index)
     list->tail = index;
 }
 
-static void unlink_record(qr_ledger *ledger, qr_list *list, uint32_t index)
+static void unlink_record(qr_ledger *ledger, qr_record_list *list, uint32_t index)
 {
     qr_link *link = link_of(ledger, list, index);
     if (!link->listed) return;

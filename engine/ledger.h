@@ -34,9 +34,9 @@ typedef struct qr_link {
     bool     listed;
 } qr_link;
 
-typedef struct qr_list {
+typedef struct qr_record_list {
     uint32_t head, tail;
-} qr_list;
+} qr_record_list;
 
 typedef struct qr_record {
     quire_request_id id; /* 0: free */
@@ -61,8 +61,8 @@ typedef struct qr_ledger {
     qr_record       *records;
     uint32_t        *buckets; /* [bucket_mask + 1] first record of a chain, by id & bucket_mask */
     uint32_t         record_count, bucket_mask, free_head;
-    qr_list          live;                             /* LIVE and ENDED records in the order the scheduler got them */
-    qr_list          cancels;                          /* records whose cancel the driver has not taken, in order */
+    qr_record_list   live;                             /* LIVE and ENDED records in the order the scheduler got them */
+    qr_record_list   cancels;                          /* records whose cancel the driver has not taken, in order */
     uint32_t         finish_reserved, finish_capacity; /* places for FINISHED events in the outbox */
     quire_request_id next_id;
     bool             ready;    /* mutex and wake_fd exist */

@@ -103,15 +103,23 @@ static void the_reader_reads_every_byte(void **state)
             }
 }
 
-/* Work that the compiler found a way around would show as a peak that no core has. */
+static double larger(double a, double b) { return a > b ? a : b; }
+
+/* Work that the compiler found a way around would show as a peak that no core has. The best of several measurements: a
+ * busy neighbour slows one of them, never all. */
 static void the_peaks_are_possible(void **state)
 {
     (void)state;
     if (QR_SANITIZED) skip();
-    quire_limits limits = {.size = sizeof limits};
-    assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
-    assert_true(limits.bf16_gflops > 0.5 * limits.f32_gflops && limits.bf16_gflops < 8 * limits.f32_gflops);
-    assert_true(limits.f32_gflops < 2 * 128 * 8); /* two threads, two 512-bit products of 8 GHz */
+    double f32 = 0, bf16 = 0;
+    for (int i = 0; i < 4; i++) {
+        quire_limits limits = {.size = sizeof limits};
+        assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
+        f32  = larger(f32, limits.f32_gflops);
+        bf16 = larger(bf16, limits.bf16_gflops);
+    }
+    assert_true(bf16 > 0.5 * f32 && bf16 < 8 * f32);
+    assert_true(f32 < 2 * 128 * 8); /* two threads, two 512-bit products of 8 GHz */
 }
 
 int main(void)
