@@ -303,7 +303,8 @@ static json_t *steps(const qr_metrics *m)
 /* As the workload names them: a single one has no name. */
 static void tenant_name(const qr_metrics *m, uint32_t tenant, char name_out[20])
 {
-    snprintf(name_out, 20, m->tenants > 1 ? "tenant-%u" : "", tenant);
+    name_out[0] = '\0';
+    if (m->tenants > 1) snprintf(name_out, 20, "tenant-%u", tenant);
 }
 
 /* Null where there is one tenant. */
