@@ -788,13 +788,14 @@ static const char rich[] =
 static void what_is_printed_can_be_read_and_is_the_same(void **state)
 {
     (void)state;
-    for (int as_template = 0; as_template < 2; as_template++) {
+    const quire_print forms[] = {QUIRE_PRINT_ORIGINS, QUIRE_PRINT_TEMPLATE, QUIRE_PRINT_BARE};
+    for (int i = 0; i < 3; i++) {
         accept(rich);
-        char *first = quire_config_print(config, as_template);
+        char *first = quire_config_print(config, forms[i]);
         quire_config_destroy(config);
         assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
         accept(first);
-        char *second = quire_config_print(config, as_template);
+        char *second = quire_config_print(config, forms[i]);
         assert_string_equal(without_comments(first), without_comments(second));
         free(first), free(second);
     }
