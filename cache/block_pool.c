@@ -251,15 +251,25 @@ static uint32_t take_reserved(const qr_block_pool *pool, qr_block_table *table)
     return QR_BLOCK_NONE;
 }
 
-/* All blocks FREE or CACHED by this tenant: a tenant's flood must not evict others through their shared extents. */
+/* FREE, or CACHED by the tenant that must give and released in the oldest quarter of the time since its
+ * oldest block was. */
+static bool may_go_early(const qr_block_pool *pool, const qr_pool_node *node, uint32_t id, uint32_t tenant)
+{
+    const qr_block *block = &pool->blocks[id];
+    if (block->state == QR_BLOCK_FREE) return true;
+    if (block->state != QR_BLOCK_CACHED || block->tenant != tenant) return false;
+    const uint64_t oldest = pool->blocks[node->cached_lists[tenant].head].released;
+    return block->released - oldest <= (pool->last_release - oldest) / 4;
+}
+
+/* Another tenant's blocks stay: a flood must not evict others through their shared extents. So do young ones, which
+ * cost more hits than the run is worth. */
 static bool can_evict_extent(const qr_block_pool *pool, const qr_pool_node *node, uint32_t extent, uint32_t tenant)
 {
     const uint32_t first = extent_first(node, extent);
     if (first + QR_EXTENT_BLOCKS > node->end) return false;
     for (uint32_t id = first; id < first + QR_EXTENT_BLOCKS; id++) {
-        const qr_block *block = &pool->blocks[id];
-        if (block->state == QR_BLOCK_FREE) continue;
-        if (block->state != QR_BLOCK_CACHED || block->tenant != tenant) return false;
+        if (!may_go_early(pool, node, id, tenant)) return false;
     }
     return true;
 }
@@ -295,16 +305,6 @@ static uint32_t take_extent(qr_block_pool *pool, qr_pool_node *node, qr_block_ta
     }
     table->reserved = first;
     return take_reserved(pool, table);
-}
-
-/* FREE, or CACHED by the tenant that must give and released in the older half of the time its blocks here span. */
-static bool may_go_early(const qr_block_pool *pool, const qr_pool_node *node, uint32_t id, uint32_t tenant)
-{
-    const qr_block *block = &pool->blocks[id];
-    if (block->state == QR_BLOCK_FREE) return true;
-    if (block->state != QR_BLOCK_CACHED || block->tenant != tenant) return false;
-    const uint64_t oldest = pool->blocks[node->cached_lists[tenant].head].released;
-    return block->released - oldest <= (pool->last_release - oldest) / 4;
 }
 
 static uint32_t take(qr_block_pool *pool, uint32_t id)

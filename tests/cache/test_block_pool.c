@@ -119,19 +119,35 @@ static void cache_blocks(sequence *s, int32_t first, uint32_t count, uint32_t te
     release(&cache, s);
 }
 
-static void a_whole_cached_extent_is_better_than_scattered_free_blocks(void **state)
+static void a_whole_old_extent_is_better_than_scattered_free_blocks(void **state)
+{
+    (void)state;
+    create_extents(48);
+    cache_blocks(&a, 0, 8, 0); /* the first extent, and then four younger ones */
+    cache_blocks(&d, 5000, 32, 0);
+    start(&b, 7000, 16, 0);
+    prefill(&cache, &b); /* one block of the last extent */
+    assert_blocks(&b.table, 40);
+    start(&c, 9000, 8 * 16, 0);
+    prefill(&cache, &c);
+    assert_blocks(&c.table, 0, 1, 2, 3, 4, 5, 6, 7);
+    assert_int_equal(cache.pool.extents_evicted, 1);
+    assert_int_equal(cache.pool.free, 7);
+    assert_sound(&cache, &b, &c);
+}
+
+static void a_young_extent_is_not_evicted_whole(void **state)
 {
     (void)state;
     create_extents(16);
     start(&b, 7000, 16, 0);
     cache_blocks(&a, 0, 8, 0);
     prefill(&cache, &b); /* one block of the second extent */
-    assert_blocks(&b.table, 8);
     start(&c, 9000, 8 * 16, 0);
     prefill(&cache, &c);
-    assert_blocks(&c.table, 0, 1, 2, 3, 4, 5, 6, 7);
-    assert_int_equal(cache.pool.extents_evicted, 1);
-    assert_int_equal(cache.pool.free, 7);
+    assert_int_equal(c.table.blocks[0], 9);
+    assert_int_equal(cache.pool.extents_evicted, 0);
+    assert_int_equal(cache.pool.cached, 7);
     assert_sound(&cache, &b, &c);
 }
 
@@ -245,7 +261,8 @@ int main(void)
         cmocka_unit_test_teardown(v1_to_v5_reproduce_the_order_of_release, destroy),
         cmocka_unit_test_teardown(v6_and_v7_evict_tails_before_heads, destroy),
         cmocka_unit_test_teardown(v12_to_v15_hand_out_extents, destroy),
-        cmocka_unit_test_teardown(a_whole_cached_extent_is_better_than_scattered_free_blocks, destroy),
+        cmocka_unit_test_teardown(a_whole_old_extent_is_better_than_scattered_free_blocks, destroy),
+        cmocka_unit_test_teardown(a_young_extent_is_not_evicted_whole, destroy),
         cmocka_unit_test_teardown(an_extent_cut_by_the_end_of_a_node_is_never_whole, destroy),
         cmocka_unit_test_teardown(an_extent_shared_with_another_tenant_is_not_evicted_whole, destroy),
         cmocka_unit_test_teardown(blocks_wanted_together_evict_a_run_and_growth_goes_on_in_it, destroy),
