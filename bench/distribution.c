@@ -163,8 +163,8 @@ static quire_status check(const qr_distribution *d, const char *key, const char 
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: %s needs mean and stdev above 0", key, dist);
     if (d->kind == QR_DISTRIBUTION_UNIFORM && d->max >= 1e9)
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: uniform needs max", key);
-    if (d->kind == QR_DISTRIBUTION_ZIPF && d->max > 1048576)
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: zipf needs max of at most 1048576", key);
+    if (d->kind == QR_DISTRIBUTION_ZIPF && !(d->max >= 1 && d->max <= 1048576))
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: zipf needs max in 1..1048576", key);
     return QUIRE_OK;
 }
 

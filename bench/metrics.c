@@ -125,6 +125,7 @@ bool qr_slo_is_given(const qr_slo *s)
 static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request *r)
 {
     m->requests.due += in_window(run, r->due_ns);
+    if (succeeded(r) && r->end_ns < run->window_start_ns) return; /* the warm-up's */
     m->requests.preempted += r->preemptions > 0;
     if (r->submit_ns == r->end_ns && r->finish == QUIRE_FINISH_ERROR)
         m->requests.refused++;

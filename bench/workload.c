@@ -181,13 +181,21 @@ static quire_status read_trace(qr_workload *workload, const quire_config *config
     return QUIRE_OK;
 }
 
+/* Whether somebody chose lengths of encoder inputs. The default says nothing, also where a template spells it out. */
+static bool asks_for_encoder(const quire_config *config)
+{
+    const char *dist = quire_config_string(config, "workload.encoder_tokens.dist");
+    if (strcmp(quire_config_origin(config, "workload.encoder_tokens.dist"), "built-in") == 0) return false;
+    return strcmp(dist ? dist : "", "fixed") != 0 ||
+           quire_config_number(config, "workload.encoder_tokens.value", 0) != 128;
+}
+
 static quire_status build(qr_workload *workload, const quire_config *config, quire_error *error)
 {
     const char *source       = quire_config_string(config, "workload.source");
     workload->encoder_repeat = quire_config_number(config, "workload.encoder_repeat", 0);
     read_shape(workload, config);
-    if (workload->model.encoder_layers == 0 &&
-        strcmp(quire_config_origin(config, "workload.encoder_tokens.dist"), "built-in") != 0)
+    if (workload->model.encoder_layers == 0 && asks_for_encoder(config))
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: workload.encoder_tokens: this model has no encoder",
                        quire_config_origin(config, "workload.encoder_tokens.dist"));
     QR_TRY(read_mix(workload, config, error));

@@ -26,6 +26,12 @@ static error_t parse(int option, char *value, struct argp_state *state)
         if (s->file_count == QR_REPORT_MAX_RESULTS) argp_error(state, "more than %d files", QR_REPORT_MAX_RESULTS);
         s->files[s->file_count++] = value;
         return 0;
+    case ARGP_KEY_END: {
+        const size_t length = strlen(s->output);
+        if (strcmp(s->output, "-") != 0 && (length < 5 || strcmp(s->output + length - 5, ".html") != 0))
+            argp_error(state, "-o %s: expected a name that ends in .html, or -", s->output); /* no result is lost */
+        return 0;
+    }
     case ARGP_KEY_NO_ARGS: argp_error(state, "no result files"); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

@@ -41,6 +41,8 @@ static qr_run_request requests[] = {
     /* refused at submit; failed */
     REQUEST(1600, 1600, -1, -1, 1600, .finish = QUIRE_FINISH_ERROR, .status = QUIRE_ERR_TOO_LONG, .tpot_ns = -1),
     REQUEST(1700, 1700, 1750, -1, 1800, .finish = QUIRE_FINISH_ERROR, .tpot_ns = -1),
+    /* the warm-up's alone: counts nowhere */
+    REQUEST(300, 300, 310, 400, 900, .output_tokens = 10, .tpot_ns = 1e6, .finish = QUIRE_FINISH_LENGTH),
 };
 enum { REQUESTS = sizeof requests / sizeof *requests };
 
