@@ -74,7 +74,7 @@ typedef struct quire_request {
     uint32_t                banned_count;
     uint32_t                logprobs;       /* the K most likely tokens come with each token; 0..20 */
     uint32_t                logits;         /* quire_logits_wanted bits: raw logits come with those tokens */
-    uint32_t                beam_width;     /* 0 or 1 = no beam search; excludes sampling and n > 1 */
+    uint32_t                beam_width;     /* 0 or 1 = none; excludes sampling; n of its hypotheses are returned */
     float                   length_penalty; /* beam search; score = sum of logprobs / length^penalty; used as given */
     quire_early_stopping    early_stopping;
     int32_t                 skip_reading_prefix_cache; /* nonzero: the prompt is computed, not looked up */
