@@ -2,8 +2,8 @@
 #ifndef QR_BENCH_CAPACITY_H
 #define QR_BENCH_CAPACITY_H
 
-#include "bench/metrics.h"
-#include "bench/statistics.h"
+#include "bench/common/statistics.h"
+#include "bench/result/metrics.h"
 
 /* ---- one probe: a run at a rate, watched ---- */
 

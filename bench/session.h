@@ -3,7 +3,7 @@
 #ifndef QR_BENCH_SESSION_H
 #define QR_BENCH_SESSION_H
 
-#include "bench/result.h"
+#include "bench/result/result.h"
 
 /* The model that the configuration names. ERR_INVALID: none. */
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/result.h"
+#include "bench/result/result.h"
 #include "bench/session.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "bench/capacity.h"
-#include "bench/result_json.h"
+#include "bench/result/result_json.h"
 #include "bench/session.h"
 #include "cli/sweep.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/compare.h"
-#include "bench/result_json.h"
+#include "bench/result/compare.h"
+#include "bench/result/result_json.h"
 #include "bench/turns.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"

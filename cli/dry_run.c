@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "bench/workload.h"
+#include "bench/workload/workload.h"
 #include "cli/forecast.h"
 
 typedef struct load { /* of one repetition */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/report.h"
+#include "bench/report/report.h"
 #include "cli/command.h"
 
 static const struct argp_option options[] = {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/result_json.h"
+#include "bench/result/result_json.h"
 #include "bench/turns.h"
 #include "cli/dry_run.h"
 #include "cli/forecast.h"

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "bench/result.h"
+#include "bench/result/result.h"
 #include "cli/command.h"
 
 enum { QR_MAX_AXES = 8, QR_MAX_POINTS = 4096 };

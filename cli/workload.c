@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/describe.h"
+#include "bench/common/whole_file.h"
 #include "bench/session.h"
-#include "bench/whole_file.h"
+#include "bench/workload/describe.h"
 #include "cli/command.h"
 
 static const struct argp_option options[] = {

@@ -1,5 +1,5 @@
 # Files as C arrays: cmake -DOUTPUT=FILE.c -DNAMES=a,b -DFILES=path;path -P embed.cmake
-set(text "/* Made by cmake/embed.cmake. */\n#include \"bench/report_assets.h\"\n\n")
+set(text "/* Made by cmake/embed.cmake. */\n#include \"bench/report/report_assets.h\"\n\n")
 string(REPLACE "," ";" NAMES "${NAMES}")
 foreach(name file IN ZIP_LISTS NAMES FILES)
   file(READ ${file} bytes HEX)

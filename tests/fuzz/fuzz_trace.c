@@ -1,6 +1,6 @@
 /* A trace that was accepted has ascending times and lengths that the engine was said to take. The first byte picks the
  * format. */
-#include "bench/trace.h"
+#include "bench/workload/trace.h"
 #include "fuzz/fuzz.h"
 
 enum { MAX_MODEL_LEN = 4096 };

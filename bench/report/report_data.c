@@ -1,0 +1,220 @@
+/* Reads result files and the logs that belong to them. See report.h. */
+#include "bench/report/report_data.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+#define SCHEMA_FAMILY "quire.result/"
+#define SCHEMA SCHEMA_FAMILY "1"
+
+enum { MOST_PATH = 4096 };
+
+quire_status qr_report_create(qr_report **report_out, quire_error *error)
+{
+    *report_out = calloc(1, sizeof **report_out);
+    if (*report_out != NULL && ((*report_out)->results = json_array()) != NULL) return QUIRE_OK;
+    qr_report_destroy(*report_out);
+    *report_out = NULL;
+    return qr_fail(error, QUIRE_ERR_NO_MEMORY, "report: out of memory");
+}
+
+void qr_report_destroy(qr_report *report)
+{
+    if (report != NULL) json_decref(report->results);
+    free(report);
+}
+
+/* ---- access ---- */
+
+const json_t *qr_json_at(const json_t *from, const char *path)
+{
+    char member[64];
+    while (from != NULL && *path != '\0') {
+        const size_t length = strcspn(path, "/");
+        snprintf(member, sizeof member, "%.*s", (int)length, path);
+        from = json_object_get(from, member);
+        path += length + (path[length] == '/');
+    }
+    return from;
+}
+
+double qr_json_number_at(const json_t *from, const char *path)
+{
+    const json_t *value = qr_json_at(from, path);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+const char *qr_json_text_at(const json_t *from, const char *path)
+{
+    const char *text = json_string_value(qr_json_at(from, path));
+    return text ? text : "";
+}
+
+/* ---- results ---- */
+
+static quire_status check_schema(const json_t *result, const char *place, quire_error *error)
+{
+    const char *schema = qr_json_text_at(result, "schema");
+    if (strcmp(schema, SCHEMA) == 0) return QUIRE_OK;
+    if (strncmp(schema, SCHEMA_FAMILY, strlen(SCHEMA_FAMILY)) == 0)
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: schema %.40s is not one that this version reads (" SCHEMA ")",
+                       place, schema);
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: not a result of quire: \"schema\" is not \"" SCHEMA "\"", place);
+}
+
+static quire_status check_runs(const json_t *result, const char *place, quire_error *error)
+{
+    size_t        index;
+    const json_t *run, *runs = json_object_get(result, "runs");
+    if (json_array_size(runs) == 0) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: \"runs\" holds no run", place);
+    json_array_foreach(runs, index, run) if (!json_is_object(run) ||
+                                             !json_is_object(json_object_get(
+                                                 run, "latency"))) return qr_fail(error, QUIRE_ERR_FORMAT,
+                                                                                  "%s: runs[%zu] has no \"latency\"",
+                                                                                  place, index);
+    return QUIRE_OK;
+}
+
+quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error)
+{
+    quire_status status = check_schema(result, place, error);
+    if (status == QUIRE_OK) status = check_runs(result, place, error);
+    if (status == QUIRE_OK && json_array_size(report->results) == QR_REPORT_MAX_RESULTS)
+        status = qr_fail(error, QUIRE_ERR_INVALID, "%s: more than %d results", place, QR_REPORT_MAX_RESULTS);
+    if (status == QUIRE_OK && (json_object_set_new(result, "shown_as", json_string(label)) != 0 ||
+                               json_array_append(report->results, result) != 0))
+        status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", place);
+    json_decref(result);
+    return status;
+}
+
+/* ---- logs ---- */
+
+static quire_status read_lines(qr_log *log, FILE *from, const char *path, quire_error *error)
+{
+    char  *line = NULL;
+    size_t room = 0, number = 0;
+    bool   ok = true;
+    for (ssize_t length; ok && (length = getline(&line, &room, from)) >= 0;) {
+        number++;
+        json_t *object = json_loadb(line, (size_t)length, 0, NULL);
+        ok             = object != NULL && qr_log_take(log, object);
+        json_decref(object);
+    }
+    free(line);
+    if (!ok) return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: not a line of this kind of log", path, number);
+    return ferror(from) ? qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno)) : QUIRE_OK;
+}
+
+static quire_status read_log(json_t *result, qr_log_kind kind, FILE *from, const char *path, quire_error *error)
+{
+    qr_log      *log    = qr_log_create(kind);
+    quire_status status = log ? read_lines(log, from, path, error) : QUIRE_ERR_NO_MEMORY;
+    if (status == QUIRE_OK && !qr_log_attach(log, result)) status = QUIRE_ERR_NO_MEMORY;
+    qr_log_destroy(log);
+    return status == QUIRE_ERR_NO_MEMORY ? qr_fail(error, status, "%s: out of memory", path) : status;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Results and logs are moved together, so the folder of the result goes before the path that was written down. */
+static FILE *open_log(const char *result_path, const char *named, const char *suffix, char path[MOST_PATH])
+{
+    const int folder = (int)(base_name(result_path) - result_path);
+    const int stem   = (int)(strlen(result_path) - strlen(".json"));
+    if (named[0] != '\0') {
+        snprintf(path, MOST_PATH, "%.*s%s", folder, result_path, base_name(named));
+        FILE *found = fopen(path, "r");
+        if (found != NULL) return found;
+        snprintf(path, MOST_PATH, "%s", named);
+        return fopen(path, "r");
+    }
+    snprintf(path, MOST_PATH, "%.*s%s", stem, result_path, suffix);
+    return fopen(path, "r");
+}
+
+static quire_status read_logs(json_t *result, const char *result_path, quire_error *error)
+{
+    static const char *const names[]    = {"logs/steps", "logs/requests"}; /* by qr_log_kind */
+    static const char *const suffixes[] = {".steps.jsonl", ".requests.jsonl"};
+    char                     path[MOST_PATH];
+    for (int kind = QR_LOG_STEPS; kind <= QR_LOG_REQUESTS; kind++) {
+        FILE *from = open_log(result_path, qr_json_text_at(result, names[kind]), suffixes[kind], path);
+        if (from == NULL) continue; /* the pictures that need it are left out */
+        const quire_status status = read_log(result, (qr_log_kind)kind, from, path, error);
+        fclose(from);
+        QR_TRY(status);
+    }
+    return QUIRE_OK;
+}
+
+/* ---- files ---- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t length = strlen(text), tail = strlen(end);
+    return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+static void label_of(const char *path, char label[256])
+{
+    const char *name = base_name(path);
+    const char *dot  = strrchr(name, '.');
+    snprintf(label, 256, "%.*s", (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name)), name);
+}
+
+static quire_status read_result(qr_report *report, FILE *from, const char *path, quire_error *error)
+{
+    char         label[256];
+    json_error_t where;
+    json_t      *result = json_loadf(from, JSON_REJECT_DUPLICATES, &where);
+    if (result == NULL)
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d:%d: not JSON: %s", path, where.line, where.column, where.text);
+    label_of(path, label);
+    json_incref(result);
+    quire_status status = qr_report_add(report, result, label, path, error);
+    if (status == QUIRE_OK) status = read_logs(result, path, error);
+    json_decref(result);
+    return status;
+}
+
+static quire_status read_sweep(qr_report *report, FILE *from, const char *path, quire_error *error)
+{
+    char        *line = NULL, stem[256], label[300], place[MOST_PATH];
+    size_t       room = 0, number = 0;
+    quire_status status = QUIRE_OK;
+    label_of(path, stem);
+    for (ssize_t length; status == QUIRE_OK && (length = getline(&line, &room, from)) >= 0;) {
+        json_error_t where;
+        json_t      *result = json_loadb(line, (size_t)length, 0, &where);
+        snprintf(label, sizeof label, "%s %zu", stem, ++number);
+        snprintf(place, sizeof place, "%.4000s:%zu", path, number);
+        status = result != NULL ? qr_report_add(report, result, label, place, error)
+                                : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);
+    }
+    free(line);
+    if (status == QUIRE_OK && number == 0) status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
+    return status;
+}
+
+quire_status qr_report_read(qr_report *report, const char *path, quire_error *error)
+{
+    if (ends_with(path, ".requests.jsonl") || ends_with(path, ".steps.jsonl"))
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: a log; give the .json result that it belongs to", path);
+    if (!ends_with(path, ".json") && !ends_with(path, ".jsonl"))
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: neither a .json result nor a sweep's .jsonl", path);
+    FILE *from = fopen(path, "r");
+    if (from == NULL) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    const quire_status status =
+        ends_with(path, ".jsonl") ? read_sweep(report, from, path, error) : read_result(report, from, path, error);
+    fclose(from);
+    return status;
+}

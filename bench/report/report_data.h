@@ -1,0 +1,37 @@
+/* What a report is made of: results with their labels, and their logs as thinned columns. */
+#ifndef QR_BENCH_REPORT_DATA_H
+#define QR_BENCH_REPORT_DATA_H
+
+#include <jansson.h>
+
+#include "bench/report/report.h"
+
+/* {"label", "file", the members of a result, ...}; each run has besides "log": {"steps": LOG, "requests": LOG} where
+ * there was one. LOG = {"count", "shown", "columns": {NAME: [numbers or null]}}. */
+struct qr_report {
+    json_t *results; /* array of at least one object */
+};
+
+/* Takes over `result`. ERR_FORMAT: not a quire.result/1 with runs; `place` names it. */
+quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error);
+
+typedef enum qr_log_kind { QR_LOG_STEPS, QR_LOG_REQUESTS } qr_log_kind;
+
+/* Lines of a log become columns, at most about 2,000 rows per run. */
+typedef struct qr_log qr_log;
+
+qr_log *qr_log_create(qr_log_kind kind); /* NULL: out of memory */
+void    qr_log_destroy(qr_log *log);     /* NULL is allowed */
+
+/* One line. False: not an object with the members of this kind of log, or out of memory. */
+bool qr_log_take(qr_log *log, const json_t *line);
+
+/* Gives each run of `result` its rows. */
+bool qr_log_attach(const qr_log *log, json_t *result);
+
+/* The value at "member/member/...", or NULL; the last member may hold dots. */
+const json_t *qr_json_at(const json_t *from, const char *path);
+double        qr_json_number_at(const json_t *from, const char *path); /* NAN: none */
+const char   *qr_json_text_at(const json_t *from, const char *path);   /* "": none */
+
+#endif

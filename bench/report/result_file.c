@@ -1,0 +1,135 @@
+/* Result files: the suffix chooses the format. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "bench/common/json_text.h"
+#include "bench/common/whole_file.h"
+#include "bench/report/trace_events.h"
+#include "bench/result/result_json.h"
+
+typedef bool writer(const qr_result *result, FILE *to);
+
+static bool line(json_t *object, FILE *to)
+{
+    const bool ok =
+        object != NULL && json_dumpf(object, to, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', to) != EOF;
+    json_decref(object);
+    return ok;
+}
+
+static bool write_json(const qr_result *result, FILE *to)
+{
+    json_t    *object = qr_result_json(result);
+    const bool ok     = object != NULL && qr_json_write(object, to);
+    json_decref(object);
+    return ok;
+}
+
+static bool write_requests(const qr_result *result, FILE *to)
+{
+    for (uint32_t r = 0; r < result->run_count; r++)
+        for (size_t i = 0; i < result->records[r].request_count; i++)
+            if (!line(qr_request_json(result, r, i), to)) return false;
+    return true;
+}
+
+static bool write_steps(const qr_result *result, FILE *to)
+{
+    for (uint32_t r = 0; r < result->run_count; r++)
+        for (size_t i = 0; i < result->records[r].step_count; i++)
+            if (!line(qr_result_step_json(result, r, i), to)) return false;
+    return true;
+}
+
+static bool write_csv(const qr_result *result, FILE *to)
+{
+    fprintf(to, "repetition,length_s,completed,request_throughput,output_throughput,input_throughput,mean_ttft_ms,"
+                "mean_itl_ms,mean_tpot_ms,mean_e2el_ms,preemptions\n");
+    for (uint32_t r = 0; r < result->run_count; r++) {
+        const qr_metrics *m = &result->runs[r];
+        fprintf(to, "%u,%.6g,%u,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu\n", r, m->length_s, m->requests.completed,
+                m->throughput.requests.value, m->throughput.output.value, m->throughput.input.value, m->ttft.mean,
+                m->itl.mean, m->tpot.mean, m->e2el.mean, (unsigned long long)m->steps.preemptions);
+    }
+    return !ferror(to);
+}
+
+static bool write_markdown(const qr_result *result, FILE *to)
+{
+    fprintf(to, "| model | weights | threads | load | output tok/s | input tok/s | TTFT ms | TPOT ms | verdict |\n"
+                "|---|---|---:|---|---:|---:|---:|---:|---|\n");
+    for (uint32_t r = 0; r < result->run_count; r++) {
+        const qr_metrics *m = &result->runs[r];
+        fprintf(to, "| %s | %s | %u | %s | %.2f | %.2f | %.1f | %.2f | %s |\n", result->model.name,
+                quire_dtype_name(result->model.weight_dtype), result->engine.threads, result->profile,
+                m->throughput.output.value, m->throughput.input.value, m->ttft.mean, m->tpot.mean,
+                qr_result_is_valid(result) ? "VALID" : "INVALID");
+    }
+    return !ferror(to);
+}
+
+static bool write_prometheus(const qr_result *result, FILE *to)
+{
+    return result->prometheus != NULL && qr_prometheus_write(result->prometheus, to);
+}
+
+static const struct {
+    const char *suffix;
+    writer     *write;
+} formats[] = {{".requests.jsonl", write_requests}, /* longer suffixes first */
+               {".steps.jsonl", write_steps},
+               {".trace.json.gz", qr_trace_events_write_gz},
+               {".trace.json", qr_trace_events_write},
+               {".vllm.json", qr_vllm_json_write},
+               {".json", write_json},
+               {".html", qr_result_html},
+               {".prom", write_prometheus},
+               {".csv", write_csv},
+               {".md", write_markdown}};
+
+bool qr_result_has_suffix(const char *path, const char *suffix)
+{
+    const size_t length = strlen(path), tail = strlen(suffix);
+    return length > tail && strcmp(path + length - tail, suffix) == 0;
+}
+
+bool qr_result_is_trace(const char *path)
+{
+    return qr_result_has_suffix(path, ".trace.json") || qr_result_has_suffix(path, ".trace.json.gz");
+}
+
+static writer *format_of(const char *path)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (qr_result_has_suffix(path, formats[i].suffix)) return formats[i].write;
+    return NULL;
+}
+
+bool qr_result_knows_suffix(const char *path) { return strcmp(path, "-") == 0 || format_of(path) != NULL; }
+
+typedef struct job {
+    const qr_result *result;
+    writer          *write;
+} job;
+
+static bool write_job(const void *what, FILE *to)
+{
+    const job *j = what;
+    return j->write(j->result, to);
+}
+
+quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error)
+{
+    const job to_do = {result, strcmp(path, "-") == 0 ? write_json : format_of(path)};
+    if (to_do.write == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: the suffix is none of " QR_RESULT_SUFFIXES, path);
+    if (strcmp(path, "-") != 0) return qr_file_write_whole(path, write_job, &to_do, error);
+    if (to_do.write(result, stdout) && fflush(stdout) == 0) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_IO, "stdout: %s", strerror(errno));
+}
+
+void qr_result_deinit(qr_result *result)
+{
+    for (uint32_t i = 0; i < result->run_count; i++) qr_run_deinit(&result->records[i]);
+}

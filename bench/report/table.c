@@ -1,0 +1,260 @@
+/* The report that people read: at most 100 columns, most important first. */
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "bench/result/attribution.h"
+#include "bench/result/speed_of_light.h"
+
+static const qr_metrics *first(const qr_result *result) { return &result->runs[0]; }
+
+/* A number in a column of its own width, "-" where it is not measurable. */
+static void cell(FILE *to, double value, int width, int decimals)
+{
+    if (isnan(value))
+        fprintf(to, "%*s", width, "-");
+    else
+        fprintf(to, "%*.*f", width, decimals, value);
+}
+
+enum { COLUMNS = 100, INDENT = 4 };
+
+/* A line of text, broken at spaces where it would be longer than COLUMNS; what follows is indented. */
+__attribute__((format(printf, 2, 3))) static void say(FILE *to, const char *format, ...)
+{
+    char    text[1024], *at = text;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (size_t room = COLUMNS; strlen(at) > room; room = COLUMNS - INDENT) {
+        char *cut = at + room;
+        while (cut > at && *cut != ' ') cut--;
+        if (cut == at) break; /* one long word */
+        *cut = '\0';
+        fprintf(to, "%s\n%*s", at, INDENT, "");
+        at = cut + 1;
+    }
+    fprintf(to, "%s\n", at);
+}
+
+static double mean_of(const qr_result *result, double (*of)(const qr_metrics *))
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) sum += of(&result->runs[i]);
+    return sum / result->run_count;
+}
+
+static double output_rate(const qr_metrics *m) { return m->throughput.output.value; }
+static double input_rate(const qr_metrics *m) { return m->throughput.input.value; }
+static double request_rate(const qr_metrics *m) { return m->throughput.requests.value; }
+
+static void virtual_clock(const qr_result *result, FILE *to)
+{
+    const qr_cost_model *model = &result->cost.model;
+    double               wall  = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) wall += result->records[i].wall_s;
+    fprintf(to, "cost model fitted to %zu steps of %.50s%s\n", model->steps, result->cost.path,
+            result->cost.resampled ? ", noise resampled" : "");
+    fprintf(to, "  its error per step: median %.1f %%, P90 %.1f %%, total %+.1f %%; held out: %.1f, %.1f, %+.1f %%\n",
+            100 * model->fitted.median, 100 * model->fitted.p90, 100 * model->fitted.total,
+            100 * model->held_out.median, 100 * model->held_out.p90, 100 * model->held_out.total);
+    fprintf(to, "  simulated in %.2f s; %.1f %% of %llu steps lie beyond what was fitted\n", wall,
+            result->cost.steps ? 100.0 * (double)result->cost.extrapolated / (double)result->cost.steps : 0,
+            (unsigned long long)result->cost.steps);
+}
+
+static void head(const qr_result *result, FILE *to)
+{
+    const quire_model_info *model = &result->model;
+    const quire_stats      *e     = &result->engine;
+    say(to, "%.60s  %s  %.2f G parameters, weights %s, KV %.1f GiB, %s", model->name, model->architecture,
+        (double)model->parameters * 1e-9, quire_dtype_name(model->weight_dtype),
+        (double)e->kv_cache_bytes / 1073741824.0, quire_config_string(result->config, "kv_cache.dtype"));
+    if (result->is_virtual)
+        virtual_clock(result, to);
+    else
+        say(to, "%u threads on %u node%s, %s, projections %s, batch invariant: %s", e->threads, e->nodes,
+            e->nodes == 1 ? "" : "s", e->isa, e->implementation, e->batch_invariant ? "yes" : "no");
+    say(to, "load %s, seed %llu, %u run%s of %.1f s", result->profile, (unsigned long long)result->seed,
+        result->run_count, result->run_count == 1 ? "" : "s", first(result)->length_s);
+}
+
+static void verdict(const qr_result *result, FILE *to)
+{
+    fprintf(to, "%s", qr_result_is_valid(result) ? "VALID" : "INVALID");
+    if (result->is_virtual) fprintf(to, "  SIMULATED on the virtual clock");
+    if (result->partial) fprintf(to, "  the run was interrupted");
+    fprintf(to, "\n");
+    for (uint32_t i = 0; i < result->check_count; i++) {
+        const qr_check *c = &result->checks[i];
+        if (c->ok) continue;
+        say(to, "  %-10s %.4g, needs %s: %s", c->id, c->value, c->need, c->hint);
+    }
+}
+
+static void throughput(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    fprintf(to, "\n%-28s%12s%12s%12s\n", "throughput", "mean", "95% low", "95% high");
+    fprintf(to, "%-28s%12.2f%12.2f%12.2f\n", "  output tokens/s", mean_of(result, output_rate),
+            m->throughput.output.low, m->throughput.output.high);
+    fprintf(to, "%-28s%12.2f%12.2f%12.2f\n", "  input tokens/s computed", mean_of(result, input_rate),
+            m->throughput.input.low, m->throughput.input.high);
+    fprintf(to, "%-28s%12.3f%12.3f%12.3f\n", "  requests/s", mean_of(result, request_rate), m->throughput.requests.low,
+            m->throughput.requests.high);
+    if (m->saturated_s > 0)
+        fprintf(to, "%-28s%12.2f  while requests waited (%.1f s)\n", "  output tokens/s",
+                m->throughput.saturated_output, m->saturated_s);
+    if (!isnan(m->attainment))
+        fprintf(to, "%-28s%12.3f  attainment %.1f %%\n", "  goodput requests/s", m->throughput.goodput,
+                100 * m->attainment);
+}
+
+static void latency_row(const qr_metrics *m, const char *name, const qr_summary *s, FILE *to)
+{
+    fprintf(to, "%-14s", name);
+    cell(to, s->mean, 11, 2);
+    for (size_t i = 0; i < m->percentile_count && i < 5; i++) cell(to, s->p[i], 11, 2);
+    cell(to, s->max, 11, 2);
+    fprintf(to, "%9llu\n", (unsigned long long)s->n);
+}
+
+static void latency(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    fprintf(to, "\n%-14s%11s", "latency, ms", "mean");
+    for (size_t i = 0; i < m->percentile_count && i < 5; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "P%g", m->percentiles[i]);
+        fprintf(to, "%11s", name);
+    }
+    fprintf(to, "%11s%9s\n", "max", "n");
+    latency_row(m, "  TTFT", &m->ttft, to);
+    latency_row(m, "  queue", &m->queue, to);
+    latency_row(m, "  ITL", &m->itl, to);
+    latency_row(m, "  TPOT", &m->tpot, to);
+    latency_row(m, "  E2E", &m->e2el, to);
+    say(to,
+        "TTFT: to the first token, from when a request was due; queue: of that, until its first step; ITL: from token "
+        "to token; TPOT: mean of a request after its first token; E2E: to its end. -: too few samples.");
+}
+
+static void share_row(const char *const *names, const double *seconds, size_t count, double of, const char *head,
+                      FILE *to)
+{
+    fprintf(to, "\n%-22s", head);
+    for (size_t i = 0; i < count; i++) fprintf(to, "%11s", names[i]);
+    fprintf(to, "\n%-22s", "  share of the time");
+    for (size_t i = 0; i < count; i++) fprintf(to, "%9.1f %%", of > 0 ? 100 * seconds[i] / of : 0);
+    fputc('\n', to);
+}
+
+/* Where the window went, and where the steps' part of it, `busy` seconds. */
+static void times(const qr_metrics *m, double busy, FILE *to)
+{
+    static const char *const kinds[]  = {"prefill", "decode", "encoder", "idle"};
+    static const char *const stages[] = {"projections", "attention", "logits",  "row-wise",
+                                         "sampling",    "scheduler", "barriers"};
+    const double             kind_s[] = {m->steps.prefill_s, m->steps.decode_s, m->steps.encoder_s, m->steps.idle_s};
+    const double stage_s[] = {m->steps.projection_s, m->steps.attention_s, m->steps.logits_s, m->steps.rowwise_s,
+                              m->steps.sampling_s,   m->steps.scheduler_s, m->steps.barrier_s};
+    share_row(kinds, kind_s, 4, m->length_s, "window", to);
+    if (busy > 0) share_row(stages, stage_s, 7, busy, "steps", to);
+}
+
+static void engine(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m    = first(result);
+    const double      busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s;
+    times(m, busy, to);
+    say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
+        (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
+        100 * m->steps.batch_fill, 100 * m->steps.busy_share);
+    if (busy > 0)
+        say(to, "moved %.1f GB/s (weights and KV once per step), computed %.1f GFLOP/s",
+            (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, m->steps.flops / busy * 1e-9);
+    say(to, "KV cache: %.1f %% used, at most %.1f %%; preemptions %llu, recomputed tokens %llu, prefix hits %.1f %%",
+        100 * m->steps.kv_usage_mean, 100 * m->steps.kv_usage_max, (unsigned long long)m->steps.preemptions,
+        (unsigned long long)m->steps.recomputed_tokens, 100 * m->steps.prefix_hit_share);
+    if (result->model.encoder_layers > 0)
+        say(to, "encoder runs %llu, saved by sharing %llu", (unsigned long long)m->steps.encoder_runs,
+            (unsigned long long)m->steps.encoder_runs_saved);
+    if (m->steps.drafts > 0)
+        say(to, "drafted tokens %llu, accepted %.1f %%", (unsigned long long)m->steps.drafts,
+            100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
+    say(to, "requests: %u due, %u completed, %u failed, %u refused, %u cut, %u preempted, %u verified alone",
+        m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
+        m->requests.preempted, m->requests.verified);
+    if (m->requests.shortened + m->requests.skipped > 0)
+        say(to, "beyond max_model_len %u: %u requests shortened, %u skipped", result->engine.max_model_len,
+            m->requests.shortened, m->requests.skipped);
+}
+
+/* " 83 %", or "-" where no step counts. */
+static void share(const char *name, double fraction, FILE *to)
+{
+    if (isnan(fraction))
+        fprintf(to, "%s -", name);
+    else
+        fprintf(to, "%s %.0f %%", name, 100 * fraction);
+}
+
+static void limit_lines(const qr_result *result, FILE *to)
+{
+    qr_speed_of_light speed;
+    qr_light          light;
+    if (!qr_light_of(result, &light) || !qr_speed_of_light_of(result, 0, &speed)) return;
+    share("\nof the machine's limit:", speed.fraction, to);
+    for (int i = 0; i < QR_LIGHT_PHASES; i++) {
+        fputs(i == 0 ? " (" : ", ", to);
+        share(speed.phases[i].name, speed.phases[i].fraction, to);
+    }
+    fprintf(to, ")\n  R %.1f GB/s, P %.0f GFLOP/s; by rows of a step:", light.read_gbs, light.weight_gflops);
+    static const char *const names[QR_LIGHT_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
+    for (int i = 0; i < QR_LIGHT_CLASSES; i++) share(names[i], speed.by_rows[i].fraction, to);
+    fputc('\n', to);
+    if (speed.resident_steps > 0)
+        fprintf(to, "  %llu of %llu steps may have run from the caches and do not count\n",
+                (unsigned long long)speed.resident_steps, (unsigned long long)(speed.resident_steps + speed.steps));
+}
+
+/* "P99 itl: 71 % others' prefill", for the middle and the highest percentile that has its samples. */
+static void cause_line(const qr_result *result, qr_latency latency, const char *name, const qr_summary *s, FILE *to)
+{
+    const qr_metrics *m       = first(result);
+    int               highest = -1;
+    for (size_t i = 0; i < m->percentile_count; i++)
+        if (!isnan(s->p[i]) && (highest < 0 || m->percentiles[i] > m->percentiles[highest])) highest = (int)i;
+    for (size_t i = 0; i < m->percentile_count; i++) {
+        qr_band band;
+        double  part;
+        if (isnan(s->p[i]) || ((int)i != highest && m->percentiles[i] != 50)) continue;
+        if (!qr_band_of(&result->records[0], latency, m->percentiles[i], &band)) continue;
+        const qr_cause cause = qr_band_main_cause(&band, &part);
+        fprintf(to, "P%g %s: %.0f %% %s%s", m->percentiles[i], name, 100 * part, qr_cause_text(cause),
+                (int)i == highest ? "\n" : "; ");
+    }
+}
+
+static void causes(const qr_result *result, FILE *to)
+{
+    const qr_metrics *m = first(result);
+    cause_line(result, QR_LATENCY_TTFT, "ttft", &m->ttft, to);
+    cause_line(result, QR_LATENCY_ITL, "itl", &m->itl, to);
+}
+
+void qr_result_table(const qr_result *result, FILE *to)
+{
+    if (result->run_count == 0) {
+        fprintf(to, "no run ended\n");
+        return;
+    }
+    verdict(result, to);
+    head(result, to);
+    throughput(result, to);
+    latency(result, to);
+    limit_lines(result, to);
+    if (!result->is_virtual) causes(result, to); /* stages are not simulated */
+    engine(result, to);
+}

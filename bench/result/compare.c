@@ -1,0 +1,315 @@
+/* See compare.h. Works on the JSON form, so that files and results of this process are treated alike. */
+#include "bench/result/compare.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* ---- reading ---- */
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error)
+{
+    json_error_t at;
+    errno        = 0;
+    json_t *root = json_load_file(path, 0, &at);
+    *result_out  = NULL;
+    if (root == NULL && at.line < 0) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    if (root == NULL && strcmp(at.text, "end of file expected near '{'") == 0)
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: several results in one file (a sweep): give one result", path,
+                       at.line);
+    if (root == NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: not JSON: %s", path, at.line, at.text);
+    const char *schema = text_of(root, "schema");
+    char        what[160];
+    if (strcmp(schema, "quire.result/1") != 0)
+        snprintf(what, sizeof what, "the schema is \"%.60s\", expected \"quire.result/1\"", schema);
+    else if (json_array_size(json_object_get(root, "runs")) == 0)
+        snprintf(what, sizeof what, "the result holds no runs");
+    else
+        return *result_out = root, QUIRE_OK;
+    json_decref(root);
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %s", path, what);
+}
+
+static const json_t *run_of(const json_t *result, size_t index)
+{
+    return json_array_get(json_object_get(result, "runs"), index);
+}
+
+/* ---- metrics ---- */
+
+/* Where a metric is in a run: throughput.<name>.value, latency.<name>.mean or .p.<percentile>, slo.attainment. */
+typedef struct place {
+    const char *group, *name, *percentile; /* percentile NULL: the value or the mean */
+    const char *label, *unit;
+    bool        higher;
+} place;
+
+static const json_t *member_of(const json_t *run, const place *p)
+{
+    return json_object_get(json_object_get(run, p->group), p->name);
+}
+
+static double value_at(const json_t *run, const place *p)
+{
+    const json_t *member = member_of(run, p);
+    const json_t *value  = p->percentile            ? json_object_get(json_object_get(member, "p"), p->percentile)
+                           : json_is_number(member) ? member
+                           : strcmp(p->group, "latency") == 0 ? json_object_get(member, "mean")
+                                                              : json_object_get(member, "value");
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* The interval that one run gives for its own value. */
+static qr_interval interval_within(const json_t *run, const place *p)
+{
+    const json_t *member = member_of(run, p), *ci = json_object_get(member, "ci95");
+    const double  value = value_at(run, p);
+    if (strcmp(p->group, "slo") == 0) {
+        const double due = json_number_value(json_object_get(json_object_get(run, "requests"), "due"));
+        return qr_interval_of_share(value * due, due);
+    }
+    if (p->percentile != NULL) ci = json_object_get(ci, p->percentile);
+    if (json_array_size(ci) == 2 && json_is_number(json_array_get(ci, 0)))
+        return (qr_interval){value, json_number_value(json_array_get(ci, 0)), json_number_value(json_array_get(ci, 1))};
+    const uint64_t n = (uint64_t)json_integer_value(json_object_get(member, "n"));
+    if (strcmp(p->group, "latency") != 0 || n < 2) return (qr_interval){value, NAN, NAN};
+    const double half = qr_student_975(n - 1) * json_number_value(json_object_get(member, "stdev")) / sqrt((double)n);
+    return (qr_interval){value, value - half, value + half};
+}
+
+static qr_verdict judge(const qr_compared *m)
+{
+    if (isnan(m->ratio.low) || isnan(m->ratio.high)) return QR_VERDICT_UNCLEAR;
+    if (m->ratio.low >= 0.99 && m->ratio.high <= 1.01) return QR_VERDICT_SAME;
+    if (m->ratio.low > 1) return m->higher_is_better ? QR_VERDICT_BETTER : QR_VERDICT_WORSE;
+    if (m->ratio.high < 1) return m->higher_is_better ? QR_VERDICT_WORSE : QR_VERDICT_BETTER;
+    return QR_VERDICT_UNCLEAR;
+}
+
+static void add_metric(qr_comparison *c, const place *p)
+{
+    double     *values = calloc(2 * (size_t)c->pairs, sizeof *values);
+    qr_compared m      = {.higher_is_better = p->higher};
+    bool        all    = values != NULL && c->metric_count < QR_COMPARED_MAX;
+    for (uint32_t i = 0; i < c->pairs && all; i++) {
+        values[i]            = value_at(run_of(c->a, i), p);
+        values[c->pairs + i] = value_at(run_of(c->b, i), p);
+        all                  = isfinite(values[i]) && isfinite(values[c->pairs + i]);
+    }
+    if (all) {
+        m.a = qr_interval_of_mean(values, c->pairs).value;
+        m.b = qr_interval_of_mean(values + c->pairs, c->pairs).value;
+        snprintf(m.name, sizeof m.name, "%s", p->label);
+        snprintf(m.unit, sizeof m.unit, "%s", p->unit);
+        const qr_interval a = interval_within(run_of(c->a, 0), p), b = interval_within(run_of(c->b, 0), p);
+        m.ratio   = c->pairs > 1 ? qr_interval_of_paired_ratio(values, values + c->pairs, c->pairs)
+                                 : qr_interval_of_ratio(&a, &b);
+        m.verdict = judge(&m);
+        if (m.a > 0 || m.b > 0) c->metrics[c->metric_count++] = m; /* 0 on both sides says nothing */
+    }
+    free(values);
+}
+
+static void add_latency(qr_comparison *c, const char *name, const json_t *distribution)
+{
+    char        label[48];
+    place       p = {.group = "latency", .name = name, .label = label, .unit = text_of(distribution, "unit")};
+    const char *percentile;
+    json_t     *value;
+    snprintf(label, sizeof label, "%s.mean", name);
+    add_metric(c, &p);
+    json_object_foreach(json_object_get(distribution, "p"), percentile, value)
+    {
+        snprintf(label, sizeof label, "%s.p%s", name, percentile);
+        p.percentile = percentile;
+        add_metric(c, &p);
+    }
+}
+
+static void add_metrics(qr_comparison *c)
+{
+    const json_t *first = run_of(c->a, 0);
+    const char   *name;
+    json_t       *member;
+    json_object_foreach(json_object_get(first, "throughput"), name, member)
+    {
+        add_metric(c, &(place){"throughput", name, NULL, name, text_of(member, "unit"), true});
+    }
+    add_metric(c, &(place){"slo", "attainment", NULL, "attainment", "share", true});
+    json_object_foreach(json_object_get(first, "latency"), name, member) add_latency(c, name, member);
+}
+
+/* ---- differences ---- */
+
+static void print_value(const json_t *value, char *out, size_t size)
+{
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    snprintf(out, size, "%s", text ? text : "-");
+    free(text);
+}
+
+static void add_difference(qr_comparison *c, const char *part, const char *name, const json_t *a, const json_t *b)
+{
+    if ((a == NULL && b == NULL) || (a != NULL && b != NULL && json_equal(a, b))) return;
+    if (strncmp(name, "output.", 7) == 0) return; /* changes what is written, not what is measured */
+    if (c->difference_count == QR_DIFFERENCES_MAX) return;
+    qr_difference *d = &c->differences[c->difference_count++];
+    d->part          = part;
+    snprintf(d->name, sizeof d->name, "%s", name);
+    print_value(a, d->a, sizeof d->a);
+    print_value(b, d->b, sizeof d->b);
+}
+
+/* Every member of either object. */
+static void add_differences(qr_comparison *c, const char *part, const json_t *a, const json_t *b)
+{
+    const char *name;
+    json_t     *value;
+    json_object_foreach((json_t *)a, name, value) add_difference(c, part, name, value, json_object_get(b, name));
+    json_object_foreach((json_t *)b, name, value)
+    {
+        if (json_object_get(a, name) == NULL) add_difference(c, part, name, NULL, value);
+    }
+}
+
+static void find_differences(qr_comparison *c)
+{
+    static const char *const model[] = {"name", "source", "architecture", "parameters", "weight_dtype", "kv_dtype"};
+    static const char *const cpu[]   = {"model", "isa", "packages", "cores", "smt", "l3_bytes", "hypervisor"};
+    const json_t            *a = json_object_get(c->a, "context"), *b = json_object_get(c->b, "context");
+    const json_t            *cpu_a = json_object_get(a, "cpu"), *cpu_b = json_object_get(b, "cpu");
+    add_difference(c, "machine", "host", json_object_get(a, "host"), json_object_get(b, "host"));
+    for (size_t i = 0; i < sizeof cpu / sizeof *cpu; i++)
+        add_difference(c, "machine", cpu[i], json_object_get(cpu_a, cpu[i]), json_object_get(cpu_b, cpu[i]));
+    add_differences(c, "build", json_object_get(a, "quire"), json_object_get(b, "quire"));
+    add_differences(c, "build", json_object_get(a, "libs"), json_object_get(b, "libs"));
+    for (size_t i = 0; i < sizeof model / sizeof *model; i++)
+        add_difference(c, "model", model[i], json_object_get(json_object_get(c->a, "model"), model[i]),
+                       json_object_get(json_object_get(c->b, "model"), model[i]));
+    add_differences(c, "config", json_object_get(c->a, "config"), json_object_get(c->b, "config"));
+}
+
+/* A cap of the instruction set is a setting, not another machine. */
+const qr_difference *qr_compare_machine(const qr_comparison *c)
+{
+    for (size_t i = 0; i < c->difference_count; i++)
+        if (strcmp(c->differences[i].part, "machine") == 0 && strcmp(c->differences[i].name, "isa") != 0)
+            return &c->differences[i];
+    return NULL;
+}
+
+/* ---- all ---- */
+
+void qr_compare(const json_t *a, const json_t *b, qr_comparison *out)
+{
+    const size_t runs_a = json_array_size(json_object_get(a, "runs")),
+                 runs_b = json_array_size(json_object_get(b, "runs"));
+    *out                = (qr_comparison){.a = a, .b = b, .pairs = (uint32_t)(runs_a < runs_b ? runs_a : runs_b)};
+    find_differences(out);
+    add_metrics(out);
+}
+
+const qr_compared *qr_compare_find(const qr_comparison *c, const char *name)
+{
+    for (size_t i = 0; i < c->metric_count; i++)
+        if (strcmp(c->metrics[i].name, name) == 0) return &c->metrics[i];
+    return NULL;
+}
+
+static bool is_valid(const json_t *result)
+{
+    return strcmp(text_of(json_object_get(result, "validity"), "result"), "VALID") == 0 &&
+           !json_is_true(json_object_get(result, "partial"));
+}
+
+int qr_compare_invalid(const qr_comparison *c) { return !is_valid(c->a) ? 0 : !is_valid(c->b) ? 1 : -1; }
+
+qr_interval qr_compare_regression(const qr_compared *m)
+{
+    const qr_interval r = m->ratio;
+    if (m->higher_is_better) return (qr_interval){1 - r.value, 1 - r.high, 1 - r.low};
+    return (qr_interval){r.value - 1, r.low - 1, r.high - 1};
+}
+
+const char *qr_verdict_name(qr_verdict verdict)
+{
+    static const char *const names[] = {"better", "worse", "same", "unclear"};
+    return names[verdict];
+}
+
+const char *qr_compare_method(const qr_comparison *c)
+{
+    if (c->pairs >= QR_BOOTSTRAP_MIN_PAIRS) return "paired bootstrap, 10000 resamples";
+    if (c->pairs > 1) return "paired t of the log ratio (fewer than 6 pairs)";
+    return "within one run each: what changes from run to run is not in them";
+}
+
+/* ---- output ---- */
+
+static void print_side(char name, const json_t *result, FILE *to)
+{
+    const json_t *context = json_object_get(result, "context");
+    const size_t  runs    = json_array_size(json_object_get(result, "runs"));
+    fprintf(to, "%c  %s on %s, %s, %zu run%s, %s%s\n", name, text_of(json_object_get(result, "model"), "name"),
+            text_of(context, "host"), text_of(context, "started"), runs, runs == 1 ? "" : "s",
+            is_valid(result) ? "VALID" : "INVALID",
+            json_is_true(json_object_get(result, "partial")) ? " (interrupted)" : "");
+    size_t        index;
+    const json_t *check;
+    json_array_foreach(json_object_get(json_object_get(result, "validity"), "checks"), index, check)
+    {
+        if (json_is_true(json_object_get(check, "ok")) || strcmp(text_of(check, "severity"), "invalid") != 0) continue;
+        fprintf(to, "   failed: %s %.4g, needs %s\n", text_of(check, "id"),
+                json_number_value(json_object_get(check, "value")), text_of(check, "need"));
+    }
+}
+
+void qr_compare_table(const qr_comparison *c, FILE *to)
+{
+    print_side('A', c->a, to);
+    print_side('B', c->b, to);
+    for (size_t i = 0; i < c->difference_count; i++) {
+        const qr_difference *d = &c->differences[i];
+        fprintf(to, "   %s %.40s: %.40s -> %.40s\n", d->part, d->name, d->a, d->b);
+    }
+    fprintf(to, "%u pair%s; 95 %% intervals: %s\n\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
+    fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s %s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");
+    for (size_t i = 0; i < c->metric_count; i++) {
+        const qr_compared *m        = &c->metrics[i];
+        char               text[32] = "-";
+        if (!isnan(m->ratio.low)) snprintf(text, sizeof text, "%.3f .. %.3f", m->ratio.low, m->ratio.high);
+        fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s %s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
+                qr_verdict_name(m->verdict));
+    }
+}
+
+static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+json_t *qr_compare_json(const qr_comparison *c)
+{
+    json_t *metrics = json_array(), *differences = json_array();
+    for (size_t i = 0; i < c->metric_count; i++) {
+        const qr_compared *m = &c->metrics[i];
+        json_array_append_new(metrics,
+                              json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:[o, o], s:s}", "name", m->name, "unit",
+                                        m->unit, "higher_is_better", m->higher_is_better, "a", number(m->a), "b",
+                                        number(m->b), "ratio", number(m->ratio.value), "ci95", number(m->ratio.low),
+                                        number(m->ratio.high), "verdict", qr_verdict_name(m->verdict)));
+    }
+    for (size_t i = 0; i < c->difference_count; i++) {
+        const qr_difference *d = &c->differences[i];
+        json_array_append_new(
+            differences, json_pack("{s:s, s:s, s:s, s:s}", "part", d->part, "name", d->name, "a", d->a, "b", d->b));
+    }
+    return json_pack("{s:s, s:I, s:s, s:o, s:o}", "schema", "quire.comparison/1", "pairs", (json_int_t)c->pairs,
+                     "method", qr_compare_method(c), "differences", differences, "metrics", metrics);
+}

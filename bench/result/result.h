@@ -1,0 +1,66 @@
+/* A result: context, model, engine, configuration, validity, the metrics of each repetition, their aggregate. Written
+ * as JSON `quire.result/1` (docs/result.schema.json), and as the table that people read. */
+#ifndef QR_BENCH_RESULT_H
+#define QR_BENCH_RESULT_H
+
+#include <stdio.h>
+#include <time.h>
+
+#include "bench/result/metrics.h"
+
+enum { QR_MAX_REPETITIONS = 64, QR_MAX_LIMITS = QR_MAX_REPETITIONS + 1, QR_MAX_CHECKS = 24 };
+
+typedef struct qr_check {
+    const char *id;
+    bool        ok, invalid; /* invalid: failing it makes the result INVALID; else a warning */
+    double      value;
+    char        need[48], hint[160];
+} qr_check;
+
+typedef struct qr_result {
+    const quire_config *config;
+    quire_model_info    model; /* its strings are the two below */
+    char                model_name[128], architecture[32];
+    quire_stats         engine;
+    const char         *profile, *source; /* load.profile, "preset" or "folder" */
+    int                 argc;
+    char              **argv;
+    time_t              started, finished;
+    double              loadavg[3]; /* when it began; < 0: unknown */
+    uint64_t            seed;
+    qr_metrics          runs[QR_MAX_REPETITIONS];
+    qr_run              records[QR_MAX_REPETITIONS]; /* for the logs; owned */
+    uint32_t            run_count;
+    qr_check            checks[QR_MAX_CHECKS];
+    uint32_t            check_count;
+    quire_limits        limits[QR_MAX_LIMITS]; /* before, between and after the repetitions */
+    uint32_t            limit_count;
+    bool                partial;
+    bool                is_virtual;               /* times are those of a cost model */
+    qr_cost_report      cost;                     /* virtual clock */
+    const char         *requests_log, *steps_log; /* written beside the result, or NULL */
+    qr_prometheus      *prometheus;               /* borrowed; NULL: not asked for */
+} qr_result;
+
+/* Decides whether the numbers can be believed: fills checks. */
+void   qr_result_validate(qr_result *result);
+bool   qr_build_is_release(void);
+double qr_contaminated_s(const qr_run *run); /* seconds of the window that something disturbed */
+bool   qr_result_is_valid(const qr_result *result);
+
+/* At most 100 columns. */
+void qr_result_table(const qr_result *result, FILE *to);
+
+#define QR_RESULT_SUFFIXES                                                                                             \
+    ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
+
+/* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
+ * suffix; ERR_IO. */
+quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
+bool         qr_result_knows_suffix(const char *path);
+bool         qr_result_is_trace(const char *path);
+bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */
+
+void qr_result_deinit(qr_result *result);
+
+#endif

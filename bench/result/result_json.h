@@ -1,0 +1,29 @@
+/* The JSON forms of a result, a request and a step; each returns a new reference. */
+#ifndef QR_BENCH_RESULT_JSON_H
+#define QR_BENCH_RESULT_JSON_H
+
+#include <jansson.h>
+
+#include "bench/result/result.h"
+
+/* "xxh3:0123456789abcdef" of the effective values, but for [sweep], [capacity] and [output]. False: out of memory. */
+bool qr_config_hash(const quire_config *config, char hash_out[32]);
+
+bool qr_vllm_json_write(const qr_result *result, FILE *to); /* vllm_json.c */
+
+json_t *qr_result_json(const qr_result *result);
+json_t *qr_request_json(const qr_result *result, uint32_t run, size_t index);
+/* The page of `quire report` for one result. False: out of memory, or the file does not take it. */
+bool qr_result_html(const qr_result *result, FILE *to);
+
+json_t *qr_step_json(const quire_step *step, uint32_t run);
+
+/* Members of a result, or of one of its runs (analysis_json.c). */
+json_t *qr_limits_json(const qr_result *result);                       /* {}: not measured */
+json_t *qr_speed_of_light_json(const qr_result *result, uint32_t run); /* null: the limits were not measured */
+json_t *qr_attribution_json(const qr_run *run, const qr_metrics *metrics);
+
+/* A step as a line of the step log: qr_step_json, and where limits were measured floor_us, fraction, cache_resident. */
+json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index);
+
+#endif

@@ -1,0 +1,213 @@
+/* Is this number one to believe? Each check has a value, what it needs, and what to change. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/result/result.h"
+
+static void check(qr_result *result, const char *id, bool ok, bool invalid, double value, const char *need,
+                  const char *hint)
+{
+    if (result->check_count == QR_MAX_CHECKS) return;
+    qr_check *to = &result->checks[result->check_count++];
+    *to          = (qr_check){.id = id, .ok = ok, .invalid = invalid, .value = value};
+    snprintf(to->need, sizeof to->need, "%s", need);
+    snprintf(to->hint, sizeof to->hint, "%s", hint);
+}
+
+static double median_of(const qr_summary *summary, const qr_metrics *m)
+{
+    for (size_t i = 0; i < m->percentile_count; i++)
+        if (m->percentiles[i] == 50 && isfinite(summary->p[i])) return summary->p[i];
+    return summary->mean;
+}
+
+static void check_requests(qr_result *result, bool offline)
+{
+    double least = INFINITY, length = INFINITY;
+    bool   long_enough = true;
+    for (uint32_t i = 0; i < result->run_count; i++) {
+        const qr_metrics *m = &result->runs[i];
+        least               = fmin(least, m->requests.completed);
+        length              = fmin(length, m->length_s);
+        long_enough &= offline ? m->length_s >= 10 : m->e2el.n > 0 && m->length_s * 1e3 >= 10 * median_of(&m->e2el, m);
+    }
+    check(result, "requests", least >= (offline ? 32 : 100), true, least, offline ? ">= 32 ended" : ">= 100 ended",
+          "raise workload.num_prompts or run.duration");
+    check(result, "length", long_enough, true, length, offline ? ">= 10 s" : ">= 10 x median e2el", "run longer");
+}
+
+static double generator_lag_p99_ms(const qr_run *run)
+{
+    double *lags = malloc((run->request_count + 1) * sizeof *lags), result = 0;
+    size_t  count = 0;
+    if (lags == NULL) return NAN;
+    for (size_t i = 0; i < run->request_count; i++)
+        if (run->requests[i].submit_ns >= 0)
+            lags[count++] = (double)(run->requests[i].submit_ns - run->requests[i].due_ns) * 1e-6;
+    qr_summary summary;
+    qr_summary_of(lags, count, (const double[]){99}, 1, &summary);
+    result = count == 0 ? 0 : qr_quantile(lags, count, 0.99);
+    free(lags);
+    return result;
+}
+
+static void check_generator(qr_result *result, bool offline)
+{
+    double worst = 0, allowed = 1;
+    for (uint32_t i = 0; i < result->run_count && !offline; i++) {
+        worst   = fmax(worst, generator_lag_p99_ms(&result->records[i]));
+        allowed = fmax(1, 0.01 * median_of(&result->runs[i].ttft, &result->runs[i]));
+    }
+    char need[48];
+    snprintf(need, sizeof need, "P99 lag <= %.1f ms", allowed);
+    check(result, "generator", worst <= allowed, true, worst, need,
+          "the generator was late or the queue full: raise max_num_queued_reqs, or leave it a CPU");
+}
+
+static void check_outcomes(qr_result *result)
+{
+    double   failed = 0, due = 0, cut = 0, ended = 0;
+    uint32_t verified = 0, wrong = 0;
+    bool     steady = true;
+    for (uint32_t i = 0; i < result->run_count; i++) {
+        const qr_metrics *m = &result->runs[i];
+        failed += m->requests.failed + m->requests.refused;
+        due += m->requests.due;
+        cut += m->requests.cut;
+        ended += m->requests.completed;
+        verified += m->requests.verified;
+        wrong += m->requests.verify_failed;
+        steady &= result->records[i].steady;
+    }
+    check(result, "failures", failed <= 0.001 * due, true, failed, "<= 0.1 % of due", "see status in .requests.jsonl");
+    if (!result->is_virtual)
+        check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
+              (double)verified - wrong, "all chosen requests equal when decoded alone",
+              wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
+    check(result, "steady", steady, true, steady, "steady before the window", "raise run.warmup.max");
+    check(result, "cut", cut <= 0.1 * (ended + cut), false, cut, "<= 10 % of requests", "run longer");
+}
+
+/* Virtual clock: are the steps of a kind that the cost model was fitted to? */
+static void check_cost_model(qr_result *result)
+{
+    const double steps = result->cost.steps ? (double)result->cost.steps : 1;
+    const double share = 100 * (double)result->cost.extrapolated / steps;
+    check(result, "cost_model", share <= 10, false, share, "<= 10 % of steps extrapolated",
+          "fit a log of larger batches");
+}
+
+static void check_limits(qr_result *result)
+{
+    double low = INFINITY, high = 0;
+    for (uint32_t i = 0; i < result->limit_count; i++) {
+        low  = fmin(low, result->limits[i].read_gbs);
+        high = fmax(high, result->limits[i].read_gbs);
+    }
+    if (result->limit_count < 2) return;
+    check(result, "limits", high <= 1.15 * low, false, high / low, "max / min bandwidth <= 1.15",
+          "the machine's speed moved, or others use it: fractions of the limit are rough");
+}
+
+static void check_saturation(qr_result *result)
+{
+    uint32_t over = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].oversaturated;
+    check(result, "saturation", over == 0, true, over, "requests served as fast as they come",
+          "requests and ttft kept growing: lower load.request_rate");
+}
+
+/* Threads pinned, and their memory on their nodes; with topology.bind = "none" neither was asked for. */
+static void check_placement(qr_result *result)
+{
+    const char *bind  = quire_config_string(result->config, "topology.bind");
+    double      local = 1;
+    bool        ok    = true;
+    for (uint32_t i = 0; i < result->run_count; i++) {
+        const qr_thread_placement *p = &result->records[i].placement;
+        if (isfinite(p->memory_local)) local = fmin(local, p->memory_local);
+        ok &= p->threads == 0 || p->pinned;
+    }
+    if (bind != NULL && strcmp(bind, "none") == 0) ok = true;
+    check(result, "placement", ok && local >= 0.99, true, local, "threads pinned, >= 99 % of memory local",
+          ok ? "memory is on other nodes: see [numa] strict, numactl" : "pinning was refused: see the warnings");
+}
+
+double qr_contaminated_s(const qr_run *run)
+{
+    double seconds = 0;
+    for (size_t i = 0; i < run->contaminated_count; i++) {
+        const int64_t end = (run->contaminated[i] + INT64_C(1)) * 1000000000;
+        seconds += end > run->window_start_ns && end - 1000000000 < run->window_end_ns;
+    }
+    return seconds;
+}
+
+static void check_noise(qr_result *result)
+{
+    double   worst = 0, contaminated = 0;
+    uint64_t throttled = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) {
+        const qr_run  *run   = &result->records[i];
+        const qr_noise noise = qr_noise_between(&run->noise_first, &run->noise_last);
+        worst                = fmax(worst, noise.steal_share + noise.other_share);
+        contaminated         = fmax(contaminated, qr_contaminated_s(run) / fmax(1, result->runs[i].length_s));
+        throttled += noise.throttled_periods;
+    }
+    check(result, "quota", throttled == 0, true, (double)throttled, "no throttled period of the cgroup",
+          "raise the CPU quota, or lower topology.threads");
+    check(result, "noise", worst <= QR_NOISE_LIMIT_PERCENT / 100.0 && contaminated <= 0.05, true,
+          fmax(worst, contaminated), "<= 2 % stolen or others', <= 5 % of seconds",
+          "other processes or the hypervisor took time: stop them, or repeat");
+}
+
+static void check_percentiles(qr_result *result)
+{
+    uint32_t missing = 0;
+    for (uint32_t r = 0; r < result->run_count; r++) {
+        const qr_metrics       *m    = &result->runs[r];
+        const qr_summary *const of[] = {&m->ttft, &m->itl, &m->tpot, &m->e2el};
+        for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+            for (size_t p = 0; p < m->percentile_count; p++) missing += of[i]->n > 0 && !isfinite(of[i]->p[p]);
+    }
+    check(result, "percentiles", missing == 0, false, missing, "10 / (1 - p) samples for each",
+          "too few samples for some output.percentiles: run longer");
+}
+
+bool qr_build_is_release(void)
+{
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    return true;
+#else
+    return false;
+#endif
+}
+
+void qr_result_validate(qr_result *result)
+{
+    const bool offline  = strcmp(result->profile, "throughput") == 0;
+    result->check_count = 0;
+    check_requests(result, offline);
+    check_generator(result, offline);
+    check_outcomes(result);
+    check_saturation(result);
+    check_percentiles(result);
+    check_limits(result);
+    if (result->is_virtual) { /* nothing was measured on this machine */
+        check_cost_model(result);
+        return;
+    }
+    check_placement(result);
+    check_noise(result);
+    const bool release = qr_build_is_release();
+    check(result, "build", release, true, release, "an optimised build without sanitizers", "use the release preset");
+}
+
+bool qr_result_is_valid(const qr_result *result)
+{
+    bool valid = !result->partial;
+    for (uint32_t i = 0; i < result->check_count; i++) valid &= result->checks[i].ok || !result->checks[i].invalid;
+    return valid;
+}

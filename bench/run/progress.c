@@ -1,0 +1,88 @@
+/* See progress.h. */
+#include "bench/run/progress.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const int64_t interval_ns[] = {0, 250000000, 10000000000, 1000000000}; /* by mode */
+
+void qr_progress_init(qr_progress *progress, const quire_config *config, uint32_t repetition)
+{
+    const char *mode = quire_config_string(config, "output.progress");
+    *progress        = (qr_progress){.mode = QR_PROGRESS_PLAIN, .repetition = repetition};
+    if (mode == NULL || strcmp(mode, "auto") == 0)
+        progress->mode = isatty(2) ? QR_PROGRESS_TTY : QR_PROGRESS_PLAIN;
+    else if (strcmp(mode, "tty") == 0)
+        progress->mode = QR_PROGRESS_TTY;
+    else if (strcmp(mode, "jsonl") == 0)
+        progress->mode = QR_PROGRESS_JSONL;
+    else if (strcmp(mode, "none") == 0)
+        progress->mode = QR_PROGRESS_NONE;
+}
+
+bool qr_progress_is_due(const qr_progress *progress, int64_t wall_ns)
+{
+    return progress->mode != QR_PROGRESS_NONE && wall_ns - progress->shown_wall_ns >= interval_ns[progress->mode];
+}
+
+/* Seconds of the wall's clock, from the requests still to end and the window still to pass, whichever is sooner. NAN:
+ * nothing is known. */
+static double seconds_left(const qr_progress_state *state)
+{
+    const double wall_s = (double)state->wall_ns * 1e-9, now_ns = (double)state->now_ns;
+    double       left = NAN;
+    if (state->total != UINT32_MAX && state->done > 0) left = wall_s / state->done * (state->total - state->done);
+    if (state->end_ns > state->now_ns && now_ns > 0)
+        left = fmin(left, wall_s * ((double)state->end_ns - now_ns) / now_ns);
+    return left;
+}
+
+/* A longer line would wrap, and could not be drawn over. */
+static int columns_of_terminal(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 200;
+}
+
+static void show_line(const qr_progress *progress, const quire_stats *stats, const qr_progress_state *state,
+                      const char *phase, double used)
+{
+    char         line[256], of[16] = "", left[32] = "";
+    const double left_s = seconds_left(state);
+    if (state->total != UINT32_MAX) snprintf(of, sizeof of, "/%u", state->total);
+    if (!isnan(left_s)) snprintf(left, sizeof left, "  %.0f s left", left_s);
+    snprintf(line, sizeof line, "[%u] %.0f s  %s  done %u%s  running %u  waiting %u  %.1f tok/s  KV %.0f %%%s",
+             progress->repetition + 1, (double)state->now_ns * 1e-9, phase, state->done, of, stats->running,
+             stats->waiting, progress->rate, 100 * used, left);
+    if (progress->mode == QR_PROGRESS_TTY)
+        fprintf(stderr, "\r\033[K%.*s", columns_of_terminal(), line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_progress_state *state)
+{
+    const double elapsed_s = (double)(state->now_ns - progress->shown_ns) * 1e-9;
+    const double rate      = elapsed_s > 0 ? (double)(stats->tokens_output - progress->tokens) / elapsed_s : 0;
+    const double used      = stats->blocks ? (double)stats->blocks_used / (double)stats->blocks : 0;
+    const char  *phase     = !state->warm ? "warming up" : state->is_virtual ? "simulating" : "measuring";
+    progress->rate         = progress->shown_ns == 0 ? rate : 0.7 * progress->rate + 0.3 * rate;
+    if (progress->mode == QR_PROGRESS_JSONL)
+        fprintf(stderr,
+                "{\"t_s\": %.1f, \"phase\": \"%s\", \"done\": %u, \"running\": %u, \"waiting\": %u, "
+                "\"output_tokens_per_s\": %.1f, \"kv_usage\": %.3f}\n",
+                (double)state->now_ns * 1e-9, phase, state->done, stats->running, stats->waiting, progress->rate, used);
+    else
+        show_line(progress, stats, state, phase, used);
+    progress->shown_ns      = state->now_ns;
+    progress->shown_wall_ns = state->wall_ns;
+    progress->tokens        = stats->tokens_output;
+}
+
+void qr_progress_end(qr_progress *progress)
+{
+    if (progress->mode == QR_PROGRESS_TTY && progress->shown_ns > 0) fprintf(stderr, "\r\033[K");
+}

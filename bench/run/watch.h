@@ -1,0 +1,37 @@
+/* What a run is watched for, once a second: whether load and throughput are steady, whether requests come faster than
+ * they are served, and what else the machine did. */
+#ifndef QR_BENCH_WATCH_H
+#define QR_BENCH_WATCH_H
+
+#include "bench/run/runner.h"
+
+enum { QR_STEADY_SECONDS = 10, QR_SATURATION_SECONDS = 30 };
+
+typedef struct qr_watch {
+    int64_t         next_ns;              /* when the next second ends */
+    qr_noise_sample previous;             /* at the end of the last one */
+    bool            is_virtual;           /* time is simulated: what the machine does says nothing */
+    bool            has_begun, has_ended; /* the window */
+} qr_watch;
+
+/* Begins at the start of the run. */
+void qr_watch_start(qr_watch *watch, bool is_virtual);
+
+/* True once a second, after the second's load (requests due and not ended) and noise went into the run. ERR_NO_MEMORY
+ * leaves them out. */
+bool qr_watch_second(qr_watch *watch, qr_run *run, int64_t now_ns, double load);
+
+/* The window begins or ends here; the first call of each counts. A window that never began ends as if it had been the
+ * whole run. */
+void qr_watch_window_starts(qr_watch *watch, qr_run *run);
+void qr_watch_window_ends(qr_watch *watch, qr_run *run);
+
+/* Over the last 10 s, in 1 s buckets: the least-squares slopes of output tokens per second and of the load are within
+ * +-slope of their mean per 10 s, or cannot be told from 0 (95 %). False before 10 s. */
+bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope);
+
+/* Over the last 30 to 60 s of the window: load and ttft grow, each with a slope whose 95 % interval is positive, and by
+ * at least half its mean. */
+bool qr_watch_is_oversaturated(const qr_run *run, int64_t now_ns);
+
+#endif

@@ -1,0 +1,53 @@
+/* What a benchmark asks for: arrivals, lengths and contents of requests, all a pure function of (configuration, seed,
+ * request number). Four streams - arrival, length, content, sampling - so that changing one leaves the others. */
+#ifndef QR_BENCH_WORKLOAD_H
+#define QR_BENCH_WORKLOAD_H
+
+#include "bench/workload/distribution.h"
+
+#include "quire/model.h"
+
+typedef struct qr_workload_request {
+    uint64_t        due_ns; /* from the start; 0 in closed loops */
+    uint32_t        prompt_tokens, output_tokens, encoder_tokens;
+    uint32_t        prefix_tokens;                      /* of the prompt, the first ones are those of group prefix_id */
+    uint64_t        prefix_id, encoder_id, content_key; /* equal ids, equal tokens */
+    const uint64_t *hash_ids; /* [hash_count] of a trace: equal id = equal tokens of that block; NULL: none */
+    uint32_t        hash_count;
+    uint32_t        tenant, mix; /* mix: class of [[workload.mix]] */
+    int32_t         priority;
+    uint64_t        sampling_seed;
+} qr_workload_request;
+
+enum { QR_WORKLOAD_MAX_ENCODER = 1 << 20 }; /* tokens; longer draws are clipped, far beyond what an engine takes */
+
+typedef struct qr_workload qr_workload;
+
+/* ERR_INVALID: values that contradict each other; ERR_IO / ERR_FORMAT: trace files. */
+quire_status qr_workload_create(const quire_config *config, const quire_model_info *model, uint32_t max_model_len,
+                                uint64_t seed, qr_workload **workload_out, quire_error *error);
+void         qr_workload_destroy(qr_workload *workload); /* NULL is allowed */
+
+uint32_t    qr_workload_count(const qr_workload *workload);      /* UINT32_MAX: as many as the run's duration takes */
+bool        qr_workload_is_closed(const qr_workload *workload);  /* due when a slot frees, not by the clock */
+bool        qr_workload_is_offline(const qr_workload *workload); /* profile throughput: all due at 0 */
+uint32_t    qr_workload_streams(const qr_workload *workload);    /* closed loops: requests in flight */
+uint32_t    qr_workload_shortened(const qr_workload *workload);  /* so far: lengths cut to fit max_model_len */
+uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
+uint32_t    qr_workload_hash_block(const qr_workload *workload); /* tokens behind one of hash_ids; 0: no trace */
+uint32_t    qr_workload_tenants(const qr_workload *workload);    /* how many there are; at least 1 */
+uint64_t    qr_workload_seed(const qr_workload *workload);
+const char *qr_workload_profile(const qr_workload *workload);
+const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);
+
+/* The next request, in ascending order (arrivals accumulate). */
+void qr_workload_next(qr_workload *workload, qr_workload_request *request_out);
+
+/* Its token ids: `out` holds prompt_tokens (encoder_tokens) ids. */
+void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *request, int32_t *out);
+void qr_workload_encoder(const qr_workload *workload, const qr_workload_request *request, int32_t *out);
+
+/* Fills everything of *to but prompt and encoder_input. */
+void qr_workload_fill(const qr_workload *workload, const qr_workload_request *request, quire_request *to);
+
+#endif

@@ -1,0 +1,219 @@
+/* The distance from the machine's limit, of steps whose numbers are known. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "bench/result/result_json.h"
+#include "bench/result/speed_of_light.h"
+
+#define GIGA UINT64_C(1000000000)
+
+static qr_result *result; /* too large for a stack */
+
+/* Two measurements, R 40 and 60: 50 GB/s; P 200 (f32), 400 (bf16), 800 (int8). Caches of 1 MB. */
+static int prepare(void **state)
+{
+    (void)state;
+    quire_config *config;
+    result = calloc(1, sizeof *result);
+    if (result == NULL || quire_config_create(&config, NULL) != QUIRE_OK) return -1;
+    result->config             = config;
+    result->model.weight_dtype = QUIRE_DTYPE_BF16;
+    result->run_count          = 1;
+    result->limit_count        = 2;
+    for (int i = 0; i < 2; i++)
+        result->limits[i] = (quire_limits){
+            .read_gbs = 40 + 20 * i, .f32_gflops = 200, .bf16_gflops = 400, .int8_gops = 800, .cache_bytes = 1 << 20};
+    result->records[0].window_end_ns = INT64_MAX;
+    return 0;
+}
+
+static int tidy(void **state)
+{
+    (void)state;
+    quire_config_destroy((quire_config *)(uintptr_t)result->config);
+    free(result);
+    return 0;
+}
+
+static void play(quire_step *steps, size_t count)
+{
+    result->records[0].steps      = steps;
+    result->records[0].step_count = count;
+}
+
+static qr_speed_of_light speed(void)
+{
+    qr_speed_of_light s;
+    assert_true(qr_speed_of_light_of(result, 0, &s));
+    return s;
+}
+
+static void assert_close(double value, double expected)
+{
+    if (!(fabs(value - expected) <= 1e-9 * fabs(expected) + 1e-15)) fail_msg("%.12g is not %.12g", value, expected);
+}
+
+/* 5 GB at 50 GB/s: 100 ms; 20 GFLOP at 400: 50 ms. It took 125 ms. */
+static void a_step_of_few_rows_is_bounded_by_reading(void **state)
+{
+    (void)state;
+    quire_step step = {.rows             = 1,
+                       .weight_bytes     = 4 * GIGA,
+                       .kv_bytes         = GIGA,
+                       .projection_flops = 15 * GIGA,
+                       .logits_flops     = 4 * GIGA,
+                       .attention_flops  = GIGA,
+                       .plan_ns          = 5000000,
+                       .forward_ns       = 110000000,
+                       .sample_ns        = 6000000,
+                       .commit_ns        = 4000000};
+    play(&step, 1);
+    const qr_speed_of_light s = speed();
+    assert_close(s.floor_s, 0.1);
+    assert_close(s.step_s, 0.125);
+    assert_close(s.fraction, 0.8);
+    assert_int_equal(s.by_rows[0].steps, 1);
+    assert_close(s.by_rows[0].fraction, 0.8);
+    assert_true(isnan(s.by_rows[1].fraction));
+}
+
+/* 40 GFLOP of bf16 products and 40 of int8 attention: 100 + 50 ms. */
+static void operations_are_divided_by_the_peak_of_their_dtype(void **state)
+{
+    (void)state;
+    assert_int_equal(quire_config_set((quire_config *)(uintptr_t)result->config, "kv_cache.dtype=int8", "test", NULL),
+                     QUIRE_OK);
+    quire_step step = {.rows             = 65,
+                       .weight_bytes     = GIGA,
+                       .projection_flops = 40 * GIGA,
+                       .attention_flops  = 40 * GIGA,
+                       .forward_ns       = 200000000};
+    play(&step, 1);
+    const qr_speed_of_light s = speed();
+    assert_close(s.floor_s, 0.15);
+    assert_close(s.fraction, 0.75);
+    assert_int_equal(s.by_rows[3].steps, 1);
+}
+
+static void fractions_are_of_sums_not_means_of_fractions(void **state)
+{
+    (void)state;
+    quire_step steps[] = {{.rows = 4, .weight_bytes = 5 * GIGA, .forward_ns = 100000000},  /* 1.0 */
+                          {.rows = 5, .weight_bytes = 5 * GIGA, .forward_ns = 400000000}}; /* 0.25 */
+    play(steps, 2);
+    const qr_speed_of_light s = speed();
+    assert_close(s.fraction, 0.4);
+    assert_close(s.by_rows[0].fraction, 1);
+    assert_close(s.by_rows[1].fraction, 0.25);
+}
+
+static void a_phase_has_its_own_bytes_operations_and_time(void **state)
+{
+    (void)state;
+    quire_step steps[] = {{.rows             = 2,
+                           .weight_bytes     = 5 * GIGA,
+                           .projection_bytes = 4 * GIGA,
+                           .logits_bytes     = GIGA,
+                           .kv_bytes         = GIGA,
+                           .projection_flops = 8 * GIGA,
+                           .attention_flops  = 20 * GIGA,
+                           .logits_flops     = 2 * GIGA,
+                           .projection_ns    = 100000000,
+                           .attention_ns     = 100000000,
+                           .logits_ns        = 25000000,
+                           .forward_ns       = 250000000},
+                          {.rows             = 2,
+                           .rows_encoder     = 9,
+                           .weight_bytes     = 5 * GIGA,
+                           .projection_bytes = 5 * GIGA,
+                           .projection_ns    = 1,
+                           .encoder_ns       = 100000000,
+                           .forward_ns       = 100000000}};
+    play(steps, 2);
+    const qr_speed_of_light s = speed();
+    assert_close(s.phases[0].fraction, 0.8); /* the step with an encoder is left out */
+    assert_close(s.phases[0].gbs, 40);
+    assert_close(s.phases[0].gflops, 80);
+    assert_close(s.phases[1].floor_s, 0.05); /* 20 GFLOP of bf16 */
+    assert_close(s.phases[1].fraction, 0.5);
+    assert_close(s.phases[2].fraction, 0.8);
+    assert_int_equal(s.steps, 2);
+}
+
+static void steps_that_fit_the_caches_are_marked_and_do_not_count(void **state)
+{
+    (void)state;
+    quire_step steps[] = {{.rows = 1, .weight_bytes = (8 << 20) - 1, .forward_ns = 10},
+                          {.rows = 1, .weight_bytes = 8 << 20, .forward_ns = 1000000}};
+    play(steps, 2);
+    const qr_speed_of_light s = speed();
+    assert_int_equal(s.resident_steps, 1);
+    assert_int_equal(s.steps, 1);
+    assert_close(s.step_s, 1e-3);
+    json_t *resident = qr_result_step_json(result, 0, 0), *counted = qr_result_step_json(result, 0, 1);
+    assert_true(json_is_true(json_object_get(resident, "cache_resident")));
+    assert_true(json_is_null(json_object_get(resident, "fraction")));
+    assert_true(json_is_false(json_object_get(counted, "cache_resident")));
+    assert_close(json_number_value(json_object_get(counted, "floor_us")), (8 << 20) / 50e3);
+    json_decref(resident), json_decref(counted);
+}
+
+static void steps_outside_the_window_do_not_count(void **state)
+{
+    (void)state;
+    quire_step steps[] = {{.start_ns = 5, .rows = 1, .weight_bytes = GIGA, .forward_ns = 1},
+                          {.start_ns = 15, .rows = 1, .weight_bytes = GIGA, .forward_ns = 40000000},
+                          {.start_ns = 25, .rows = 1, .weight_bytes = GIGA, .forward_ns = 1}};
+    play(steps, 3);
+    result->records[0].window_start_ns = 10;
+    result->records[0].window_end_ns   = 20;
+    assert_close(speed().fraction, 0.5);
+}
+
+static void without_limits_there_is_nothing_to_divide_by(void **state)
+{
+    (void)state;
+    qr_speed_of_light s;
+    result->limit_count = 0;
+    assert_false(qr_speed_of_light_of(result, 0, &s));
+    json_t *none = qr_speed_of_light_json(result, 0), *limits = qr_limits_json(result);
+    assert_true(json_is_null(none));
+    assert_int_equal(json_object_size(limits), 0);
+    json_decref(none), json_decref(limits);
+}
+
+static void limits_keep_all_samples_and_their_median(void **state)
+{
+    (void)state;
+    json_t       *limits = qr_limits_json(result);
+    const json_t *read   = json_object_get(limits, "read_gbs");
+    assert_close(json_number_value(json_object_get(read, "median")), 50);
+    assert_close(json_number_value(json_object_get(read, "min")), 40);
+    assert_close(json_number_value(json_object_get(read, "max")), 60);
+    assert_int_equal(json_array_size(json_object_get(read, "samples")), 2);
+    assert_int_equal(json_object_size(json_object_get(limits, "read_run_gbs")), QUIRE_LIMIT_RUNS);
+    json_decref(limits);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, prepare, tidy)
+    const struct CMUnitTest tests[] = {
+        TEST(a_step_of_few_rows_is_bounded_by_reading),
+        TEST(operations_are_divided_by_the_peak_of_their_dtype),
+        TEST(fractions_are_of_sums_not_means_of_fractions),
+        TEST(a_phase_has_its_own_bytes_operations_and_time),
+        TEST(steps_that_fit_the_caches_are_marked_and_do_not_count),
+        TEST(steps_outside_the_window_do_not_count),
+        TEST(without_limits_there_is_nothing_to_divide_by),
+        TEST(limits_keep_all_samples_and_their_median),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
