@@ -1,5 +1,6 @@
 /* quire_planner: scheduler, cache and batch builder of the engine without its model, threads, queues and clock. What
  * the engine's step does between two forward passes, the host does call by call. */
+#include <math.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -352,16 +353,43 @@ static bool in_vocabulary(const quire_planner *planner, int32_t token)
     return token >= 0 && (uint32_t)token < planner->scheduler_options.vocab_size;
 }
 
+static bool stands_before(const int32_t *tokens, uint32_t k)
+{
+    for (uint32_t i = 0; i < k; i++)
+        if (tokens[i] == tokens[k]) return true;
+    return false;
+}
+
+/* One of a beam search's candidates; those of -INFINITY are not looked at. */
+static quire_status check_candidate(const quire_planner *planner, uint32_t i, const quire_sampled *sampled, uint32_t k,
+                                    quire_error *error)
+{
+    const int32_t token   = sampled->candidates[k];
+    const float   logprob = sampled->candidate_logprobs[k];
+    if (!in_vocabulary(planner, token))
+        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates[%u]: id %d is not in 0..%u", i, k, token,
+                       planner->scheduler_options.vocab_size - 1);
+    if (isnan(logprob) || logprob == INFINITY)
+        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidate_logprobs[%u]: %g is no log probability", i, k,
+                       (double)logprob);
+    if (logprob > -INFINITY && stands_before(sampled->candidates, k))
+        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates[%u]: id %d stands there twice", i, k, token);
+    return QUIRE_OK;
+}
+
 static quire_status check_candidates(const quire_planner *planner, uint32_t i, const quire_sampled *sampled,
                                      uint32_t width, quire_error *error)
 {
-    if (sampled->candidates == NULL || sampled->candidate_logprobs == NULL)
+    const float *logprobs = sampled->candidate_logprobs;
+    if (sampled->candidates == NULL || logprobs == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates: missing, but its request is a beam search",
                        i);
-    for (uint32_t k = 0; k < 2 * width; k++)
-        if (!in_vocabulary(planner, sampled->candidates[k]))
-            return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates[%u]: id %d is not in 0..%u", i, k,
-                           sampled->candidates[k], planner->scheduler_options.vocab_size - 1);
+    for (uint32_t k = 0; k < 2 * width; k++) {
+        QR_TRY(check_candidate(planner, i, sampled, k, error));
+        if (k > 0 && logprobs[k] > logprobs[k - 1])
+            return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidate_logprobs[%u]: %g follows %g; best first",
+                           i, k, (double)logprobs[k], (double)logprobs[k - 1]);
+    }
     return QUIRE_OK;
 }
 

@@ -1,4 +1,5 @@
-/* Distributions, and intervals: Student's t, the ratio of two measurements, a proportion tested while it is observed. */
+/* Distributions, and intervals: Student's t, the ratio of two measurements, a proportion tested while it is observed.
+ */
 #ifndef QR_BENCH_STATISTICS_H
 #define QR_BENCH_STATISTICS_H
 

@@ -118,7 +118,7 @@ typedef struct quire_sampled {
     float   logprob; /* comes back in the event */
     int32_t failed;  /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
     /* Beam search, else NULL: [2 * beam_width] tokens of the row, best first, and their log probabilities: the best
-     * beam_width, then the best others that do not end the sequence. -INFINITY: none is left. */
+     * beam_width, then the best others that do not end the sequence; no token twice. -INFINITY: none is left. */
     const int32_t *candidates;
     const float   *candidate_logprobs;
 } quire_sampled;
@@ -146,8 +146,8 @@ QUIRE_API quire_status quire_planner_cancel(quire_planner *planner, quire_reques
 QUIRE_API quire_status quire_planner_pause(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 QUIRE_API quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 
-/* The next step. ERR_FULL: poll until it returns 0 first. ERR_INVALID: the last plan is not committed yet. Deadlines
- * may end requests, so poll even when there is nothing to run. */
+/* The next step. ERR_FULL: poll until it returns 0 first. ERR_INVALID: the last plan is not committed yet. On an error
+ * *plan_out is NULL. Deadlines may end requests, so poll even when there is nothing to run. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_plan(quire_planner *planner, uint64_t now_ns,
                                                           const quire_plan **plan_out, quire_error *error);
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -820,7 +821,7 @@ static void calls_out_of_order_are_refused_and_change_nothing(void **state)
     close_host(h);
 }
 
-static void a_beam_search_without_candidates_is_refused(void **state)
+static void a_beam_searchs_unusable_candidates_are_refused(void **state)
 {
     (void)state;
     const quire_engine_options options = small_options();
@@ -830,14 +831,23 @@ static void a_beam_search_without_candidates_is_refused(void **state)
     const quire_plan          *plan;
     submit(h, (quire_request){.beam_width = 2, .max_tokens = 4}, 8);
     assert_int_equal(quire_planner_plan(h->planner, 0, &plan, &error), QUIRE_OK);
-    run(h, plan);
-    h->sampled[0].candidates = NULL;
-    assert_refused(quire_planner_commit(h->planner, h->sampled, 1, 0, &error), QUIRE_ERR_INVALID, &error,
-                   "sampled[0]: candidates: missing");
-    run(h, plan);
-    h->candidates[0][3] = -1;
-    assert_refused(quire_planner_commit(h->planner, h->sampled, 1, 0, &error), QUIRE_ERR_INVALID, &error,
-                   "candidates[3]: id -1");
+#define REFUSED_WITH(change, text)                                                                                     \
+    do {                                                                                                               \
+        run(h, plan);                                                                                                  \
+        change;                                                                                                        \
+        assert_refused(quire_planner_commit(h->planner, h->sampled, 1, 0, &error), QUIRE_ERR_INVALID, &error, text);   \
+    } while (0)
+    REFUSED_WITH(h->sampled[0].candidates = NULL, "sampled[0]: candidates: missing");
+    REFUSED_WITH(h->candidates[0][3] = -1, "candidates[3]: id -1");
+    REFUSED_WITH(h->candidates[0][3] = h->candidates[0][1], "stands there twice");
+    REFUSED_WITH(h->candidate_logprobs[0][2] = NAN, "candidate_logprobs[2]: nan");
+    REFUSED_WITH(h->candidate_logprobs[0][0] = INFINITY, "candidate_logprobs[0]: inf");
+    REFUSED_WITH(h->candidate_logprobs[0][2] = -0.5f, "candidate_logprobs[2]: -0.5 follows -1.25; best first");
+#undef REFUSED_WITH
+    run(h, plan); /* none is left: tokens there do not matter */
+    h->candidates[0][3]         = h->candidates[0][2];
+    h->candidate_logprobs[0][3] = -INFINITY;
+    assert_int_equal(quire_planner_commit(h->planner, h->sampled, 1, 0, &error), QUIRE_OK);
     close_host(h);
 }
 
@@ -864,7 +874,7 @@ int main(void)
         cmocka_unit_test(a_plan_counts_what_attention_sees),
         cmocka_unit_test(a_wrong_model_or_option_is_refused_by_name),
         cmocka_unit_test(calls_out_of_order_are_refused_and_change_nothing),
-        cmocka_unit_test(a_beam_search_without_candidates_is_refused),
+        cmocka_unit_test(a_beam_searchs_unusable_candidates_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
