@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "model/sample.h"
 
 void qr_batch_builder_layout(qr_batch_builder *builder, qr_arena *arena, const qr_batch_limits *limits)
 {
@@ -14,6 +15,7 @@ void qr_batch_builder_layout(qr_batch_builder *builder, qr_arena *arena, const q
     builder->sequences     = QR_ARENA_TAKE(arena, qr_batch_sequence, limits->sequences);
     builder->views         = QR_ARENA_TAKE(arena, qr_sequence_view, limits->sequences);
     builder->logits_rows   = QR_ARENA_TAKE(arena, uint32_t, limits->samples);
+    builder->logits_kept   = QR_ARENA_TAKE(arena, bool, limits->samples);
     builder->sample_logits = QR_ARENA_TAKE(arena, uint32_t, limits->samples);
     builder->copies        = QR_ARENA_TAKE(arena, qr_batch_copy, limits->samples);
     builder->encoders      = QR_ARENA_TAKE(arena, qr_batch_encoder, limits->sequences);
@@ -21,6 +23,7 @@ void qr_batch_builder_layout(qr_batch_builder *builder, qr_arena *arena, const q
                                         .positions   = builder->positions,
                                         .sequences   = builder->sequences,
                                         .logits_rows = builder->logits_rows,
+                                        .logits_kept = builder->logits_kept,
                                         .copies      = builder->copies,
                                         .encoders    = builder->encoders};
 }
@@ -56,12 +59,15 @@ static uint32_t build_logits(qr_batch_builder *builder, const qr_plan *plan)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < plan->sample_count; i++) {
-        const uint32_t row = plan->samples[i].row;
-        if (count == 0 || builder->logits_rows[count - 1] != row) {
-            qr_assert(count == 0 || builder->logits_rows[count - 1] < row);
-            builder->logits_rows[count++] = row;
+        const qr_plan_sample *sample = &plan->samples[i];
+        if (count == 0 || builder->logits_rows[count - 1] != sample->row) {
+            qr_assert(count == 0 || builder->logits_rows[count - 1] < sample->row);
+            builder->logits_kept[count]   = false;
+            builder->logits_rows[count++] = sample->row;
         }
         builder->sample_logits[i] = count - 1;
+        builder->logits_kept[count - 1] |=
+            qr_sample_reads_logits(builder->views[sample->entry].request, sample->mask_stops);
     }
     return count;
 }

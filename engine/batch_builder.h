@@ -17,6 +17,7 @@ typedef struct qr_batch_builder {
     qr_batch_sequence *sequences;     /* [sequences] */
     qr_sequence_view  *views;         /* [sequences] of each entry, for sampling */
     uint32_t          *logits_rows;   /* [samples] ascending, each row once */
+    bool              *logits_kept;   /* [samples] of logits_rows: some sample or reader needs the row itself */
     uint32_t          *sample_logits; /* [samples] index into logits_rows */
     qr_batch_copy     *copies;        /* [samples] */
     qr_batch_encoder  *encoders;      /* [sequences] */

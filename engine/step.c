@@ -192,9 +192,11 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
     const qr_sequence_view *view     = &engine->builder.views[sample->entry];
     qr_sampling            *sampling = &engine->sampling;
     const size_t            vocab    = engine->facts.vocab_size;
-    const float            *logits   = engine->logits + engine->builder.sample_logits[i] * vocab;
+    const uint32_t          row      = engine->builder.sample_logits[i];
+    const float            *logits   = engine->builder.logits_kept[row] ? engine->logits + row * vocab : NULL;
     const qr_sample_input   input    = {
              .logits         = logits,
+             .digests        = qr_digests_at(qr_network_digests(engine->network), row, 0),
              .request        = view->request,
              .tokens         = view->tokens,
              .token_count    = sample->position,
@@ -264,6 +266,7 @@ static void copy_report(const qr_forward_report *report, quire_step *step)
     step->logits_ns        = report->logits_ns;
     step->encoder_ns       = report->encoder_ns;
     step->rowwise_ns       = report->rowwise_ns;
+    step->sample_ns        = report->sampling_ns;
     step->barrier_ns       = report->barrier_ns;
     step->weight_bytes     = report->weight_bytes;
     step->kv_bytes         = report->kv_bytes;
@@ -281,8 +284,8 @@ static quire_status forward(quire_engine *engine, quire_step *step)
     qr_forward_report  report = {0};
     const uint64_t     start  = qr_now_ns();
     const quire_status status = qr_network_forward(engine->network, &engine->builder.batch, &engine->logits, &report);
-    step->forward_ns          = qr_now_ns() - start;
     copy_report(&report, step);
+    step->forward_ns = qr_now_ns() - start - step->sample_ns;
     if (status != QUIRE_OK)
         qr_log_write(&engine->log, QUIRE_LOG_ERROR, "step %llu: the forward pass failed: %s",
                      (unsigned long long)engine->plan->number, quire_status_text(status));
@@ -294,12 +297,9 @@ static void run_plan(quire_engine *engine, quire_step *step)
 {
     pthread_mutex_unlock(&engine->scheduler_mutex);
     const quire_status status = forward(engine, step);
-    uint64_t           start  = qr_now_ns();
-    if (status == QUIRE_OK && engine->plan->sample_count > 0) qr_team_run(engine->team, sample_rows, engine);
-    step->sample_ns = qr_now_ns() - start;
     pthread_mutex_lock(&engine->scheduler_mutex);
 
-    start = qr_now_ns();
+    const uint64_t start = qr_now_ns();
     if (status == QUIRE_OK)
         qr_scheduler_commit(engine->scheduler, engine->sampling.results, start);
     else
@@ -349,6 +349,8 @@ static void plan_and_run(quire_engine *engine, quire_step *step)
     qr_scheduler_debug_check(engine->scheduler);
     zero_freed(engine);
     qr_batch_build(&engine->builder, engine->plan, engine->scheduler);
+    engine->builder.batch.finish         = sample_rows;
+    engine->builder.batch.finish_context = engine;
     qr_engine_take_stats(engine); /* plan may have put sequences back into the queue that submit judges by */
     step->plan_ns = qr_now_ns() - start;
     describe_plan(engine, step);

@@ -22,6 +22,24 @@ typedef struct qr_rows {
     float   *scales;      /* [rows] int8 only: value = code * scale */
 } qr_rows;
 
+enum { QR_DIGEST_COLUMNS = 64 };
+
+/* Of a row of logits, by groups of 64 columns: what its best column and the sum of its exponentials need, made while
+ * the group is in cache. Groups are absolute, so that the bits do not depend on who computed which. [rows][groups] */
+typedef struct qr_digests {
+    float    *greatest; /* of the group; NaN where one of its columns is not finite */
+    float    *sum_exp;  /* exp(x - greatest), over the group */
+    uint32_t *best;     /* lowest column that holds it */
+    uint32_t  groups;   /* ceil(columns / 64) */
+} qr_digests;
+
+/* Those of one row and the ones after it, from `group` on. */
+static inline qr_digests qr_digests_at(const qr_digests *digests, uint32_t row, uint32_t group)
+{
+    const size_t at = (size_t)row * digests->groups + group;
+    return (qr_digests){digests->greatest + at, digests->sum_exp + at, digests->best + at, digests->groups};
+}
+
 typedef struct qr_kernels {
     const char *isa; /* "avx2": as printed in logs and reports */
 
@@ -40,6 +58,12 @@ typedef struct qr_kernels {
 
     /* Sum of exp(x[i] - top) over x[count]; count <= 4096 (callers add segments in ascending order). */
     float (*sum_exp)(const float *x, uint32_t count, float top);
+
+    /* The digest of columns [first, first + count) of a row, count <= 64, to the first place of `out`. */
+    void (*digest)(const qr_digests *out, const float *x, uint32_t first, uint32_t count);
+
+    /* Sum over a row's groups of sum_exp * exp(greatest - top); count <= 4096 (callers add segments). */
+    float (*merge_exp)(const qr_digests *digests, uint32_t count, float top);
 
     /* out[i] += in[i] * scale. */
     void (*axpy)(float *out, const float *in, float scale, uint32_t count);

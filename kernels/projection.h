@@ -88,6 +88,11 @@ typedef struct qr_projection_out {
     bool         add;      /* f32 only: to += result (the residual) */
     const float *bias;     /* [columns] or NULL; added before the activation */
     float        multiply; /* 0 = 1; applied last (T5's scaled logits) */
+
+    /* Of the results, made while they are in cache; f32 only, not with `add`. NULL: none. Then `to` needs to be written
+     * in the rows that are `kept` only. */
+    const qr_digests *digests;
+    const bool       *kept; /* [rows], with digests; NULL: all */
 } qr_projection_out;
 
 /* The thread's columns for all rows. Runs on that thread inside the team; allocates nothing. */

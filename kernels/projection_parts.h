@@ -128,6 +128,6 @@ uint32_t qr_projection_block_rows(const qr_projection *p);
 void qr_projection_own_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block, uint32_t groups,
                             float *sums);
 /* The whole shard by oneDNN: [count][packed columns], in the thread's scratch until the next call. */
-const float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block);
+float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block);
 
 #endif

@@ -4,8 +4,25 @@
 #include "base/assert.h"
 #include "kernels/projection_parts.h"
 
+_Static_assert((int)QR_DIGEST_COLUMNS == (int)QR_GROUP_COLUMNS, "a thread digests whole groups");
+
+/* The group's results replaced its sums: digests them, and copies the rows that somebody will read. */
+static void digest_group(const qr_projection *p, const qr_epilogue *done, uint32_t column, uint32_t first_row,
+                         const qr_projection_out *out)
+{
+    for (uint32_t i = 0; i < done->rows; i++) {
+        const uint32_t   row     = first_row + i;
+        const float     *results = (const float *)done->out + i * done->out_stride;
+        const qr_digests digests = qr_digests_at(out->digests, row, column / QR_GROUP_COLUMNS);
+        p->context->kernels->digest(&digests, results, column, done->columns);
+        if (out->kept == NULL || out->kept[row])
+            memcpy((float *)out->to.data + (size_t)row * out->to.stride + column, results,
+                   done->columns * sizeof *results);
+    }
+}
+
 static void finish_group(const qr_projection *p, const qr_projection_share *s, uint32_t group,
-                         const qr_row_block *block, const float *sums, size_t sums_stride, const qr_projection_out *out)
+                         const qr_row_block *block, float *sums, size_t sums_stride, const qr_projection_out *out)
 {
     const uint32_t column   = (s->first_group + group) * QR_GROUP_COLUMNS;
     const size_t   to       = ((size_t)block->row * out->to.stride + column) * qr_dtype_bytes(out->to.dtype);
@@ -26,7 +43,12 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
         epilogue.column_scales = qr_column_scales_of(p, s) + group * p->halves * QR_GROUP_COLUMNS;
         epilogue.up_scales     = epilogue.column_scales + QR_GROUP_COLUMNS;
     }
+    if (out->digests != NULL) {
+        epilogue.out        = sums; /* in place */
+        epilogue.out_stride = sums_stride;
+    }
     p->context->kernels->projection->epilogue(&epilogue);
+    if (out->digests != NULL) digest_group(p, &epilogue, column, block->row, out);
 }
 
 /* The block's rows in the own kernel's form; *stride in bytes. */
@@ -82,7 +104,7 @@ static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block 
 }
 
 /* The shard's bare product by oneDNN; rows are copied where they must be padded. */
-const float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block)
+float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block)
 {
     const qr_projection_share *s       = &p->shards[thread];
     char                      *scratch = p->context->scratch[thread].memory;
@@ -105,7 +127,7 @@ const float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, 
 static void run_onednn(const qr_projection *p, uint32_t thread, const qr_row_block *block, const qr_projection_out *out)
 {
     const qr_projection_share *s      = &p->shards[thread];
-    const float               *sums   = qr_projection_onednn_sums(p, thread, block);
+    float                     *sums   = qr_projection_onednn_sums(p, thread, block);
     const size_t               stride = qr_packed_columns(p, s);
     for (uint32_t group = 0; group < s->group_count; group++)
         finish_group(p, s, group, block, sums + (size_t)group * p->halves * QR_GROUP_COLUMNS, stride, out);
@@ -116,6 +138,7 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
 {
     qr_assert(x->dtype == p->shape.dtype && x->dim == p->shape.k && x->stride >= p->k);
     qr_assert(row_count <= p->context->options.max_rows && (!out->add || out->to.dtype == QR_F32));
+    qr_assert(out->digests == NULL || (out->to.dtype == QR_F32 && !out->add));
     if (p->shards[thread].group_count == 0) return;
     for (uint32_t row = 0; row < row_count;) {
         const uint32_t rest  = row_count - row;

@@ -108,6 +108,46 @@ static float sum_exp(const float *x, uint32_t count, float top)
     return sum_of_chains(chain);
 }
 
+/* One pass over registers, without a branch on the values. */
+static void digest(const qr_digests *out, const float *x, uint32_t first, uint32_t count)
+{
+    enum { VECTORS = QR_DIGEST_COLUMNS / VF32_LANES };
+    vf32     v[VECTORS], top = vf32_set(-INFINITY), sum = vf32_zero();
+    uint64_t finite = 0, equal = 0;
+    for (uint32_t i = 0; i < VECTORS; i++) {
+        const uint32_t left = elements_left(count, i * VF32_LANES);
+        v[i]                = vf32_load_upto(x + i * VF32_LANES, left);
+        finite |= (uint64_t)vmask_bits(vmask_less(vf32_abs(v[i]), vf32_set(INFINITY))) << i * VF32_LANES;
+        if (left < VF32_LANES) v[i] = vf32_select(vmask_range(0, (int32_t)left), v[i], vf32_set(-INFINITY));
+        top = vf32_max(v[i], top); /* NaN: keeps top */
+    }
+    const float greatest = vf32_top(top);
+    for (uint32_t i = 0; i < VECTORS; i++) {
+        equal |= (uint64_t)vmask_bits(vmask_equal(v[i], vf32_set(greatest))) << i * VF32_LANES;
+        const vf32 below = vf32_mul(vf32_sub(v[i], vf32_set(greatest)), vf32_set(1.44269504f));
+        sum              = vf32_add(sum, vf32_exp2(below)); /* beyond the count 2^-126, lost beside the greatest's 1 */
+    }
+    const uint32_t best = equal != 0 ? (uint32_t)__builtin_ctzll(equal) : 0;
+    *out->best          = first + best;
+    *out->greatest      = finite == UINT64_MAX ? x[best] : NAN;
+    *out->sum_exp       = vf32_sum(sum);
+}
+
+static float merge_exp(const qr_digests *digests, uint32_t count, float top)
+{
+    vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
+    for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
+        for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
+            const uint32_t at = i + c * VF32_LANES, left = elements_left(count, at);
+            if (left == 0) break;
+            const vf32 e     = vf32_exp(vf32_sub(vf32_load_upto(digests->greatest + at, left), vf32_set(top)));
+            const bool whole = left >= VF32_LANES;
+            chain[c]         = vf32_fma(whole ? e : vf32_select(vmask_range(0, (int32_t)left), e, vf32_zero()),
+                                vf32_load_upto(digests->sum_exp + at, left), chain[c]);
+        }
+    return sum_of_chains(chain);
+}
+
 static void axpy(float *out, const float *in, float scale, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i += VF32_LANES) {

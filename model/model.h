@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cache/kv_memory.h"
+#include "kernels/kernels.h"
 #include "kernels/kv_tile.h"
 #include "model/batch.h"
 #include "topology/team.h"
@@ -63,16 +64,20 @@ qr_kv_shape qr_network_kv_shape(const qr_network *network);
 quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error);
 
 typedef struct qr_forward_report {
-    uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, barrier_ns; /* thread 0 */
+    uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, sampling_ns, barrier_ns; /* thread 0 */
     uint64_t weight_bytes, kv_bytes, flops;
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
     float    imbalance;
 } qr_forward_report;
 
-/* Runs copies, encoder items, then rows, on the team. logits_out: [logits_count][vocab_size] f32, the network's own
- * buffer, valid until the next forward. ERR_EXECUTION if something failed. Thread: the driver. */
+/* Runs copies, encoder items, rows, then the batch's `finish`, on the team. logits_out (set before):
+ * [logits_count][vocab_size] f32, the network's own buffer, valid until the next forward; rows that the batch does not
+ * keep are undefined. ERR_EXECUTION if something failed. Thread: the driver. */
 quire_status qr_network_forward(qr_network *network, const qr_batch *batch, const float **logits_out,
                                 qr_forward_report *report_out);
+
+/* Of each logits row of the last forward, kept or not; valid until the next one. */
+const qr_digests *qr_network_digests(const qr_network *network);
 
 /* The stages of `thread` in the last forward, [returned] in order; *stages_out is NULL when none are kept. Until the
  * next forward. Thread: the driver. */

@@ -77,17 +77,29 @@ void qr_sampler_destroy(qr_sampler *sampler)
     qr_deallocate(&allocator, sampler, sizeof *sampler);
 }
 
-/* ---- sums and tests over a row ---- */
+/* ---- what the digests of a row say, sums over a row ---- */
 
-static bool all_finite(const float *x, uint32_t count)
+/* The raw logits: log softmax of x is x - greatest - log_sum. */
+typedef struct raw_row {
+    uint32_t best; /* the lowest of equals */
+    float    greatest;
+    double   log_sum;
+} raw_row;
+
+/* False: not all of them are finite. */
+static bool look_at(const qr_kernels *kernels, const qr_digests *digests, raw_row *raw)
 {
-    uint32_t bad = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    const uint32_t group = kernels->argmax(digests->greatest, digests->groups, &raw->greatest);
+    for (uint32_t i = 0; i < digests->groups; i++)
+        if (isnan(digests->greatest[i])) return false;
+    double sum = 0;
+    for (uint32_t i = 0; i < digests->groups; i += SEGMENT) {
+        const qr_digests rest = qr_digests_at(digests, 0, i);
+        sum += (double)kernels->merge_exp(&rest, qr_min_u32(SEGMENT, digests->groups - i), raw->greatest);
     }
-    return bad == 0;
+    raw->best    = digests->best[group];
+    raw->log_sum = log(sum);
+    return true;
 }
 
 static double sum_exp(const qr_kernels *kernels, const float *x, uint32_t count, float top)
@@ -106,11 +118,17 @@ static bool has_penalty(const quire_sampling *sampling)
            sampling->presence_penalty != 0 || sampling->frequency_penalty != 0;
 }
 
-static bool needs_processing(const qr_sample_input *input)
+/* But for a mask of the host's. */
+static bool changes_logits(const quire_request *request, bool mask_stops)
 {
-    const quire_request *request = input->request;
     return has_penalty(&request->sampling) || request->logit_bias_count > 0 || request->allowed_count > 0 ||
-           request->banned_count > 0 || input->mask_stops || input->mask != NULL;
+           request->banned_count > 0 || mask_stops;
+}
+
+bool qr_sample_reads_logits(const quire_request *request, bool mask_stops)
+{
+    return request->sampling.temperature > 0 || request->logprobs > 0 || request->beam_width > 1 ||
+           request->logits != QUIRE_LOGITS_NONE || request->masked || changes_logits(request, mask_stops);
 }
 
 static bool in_vocabulary(const qr_sampler *sampler, int32_t token)
@@ -180,8 +198,8 @@ static void mask_cleared_bits(qr_sampler *sampler, const uint32_t *mask)
 /* The logits to choose from, less `shift`: the raw ones if there is nothing to do, else `processed`. */
 static const float *process(qr_sampler *sampler, const qr_sample_input *input, float shift)
 {
-    if (shift == 0 && !needs_processing(input)) return input->logits;
     const quire_request *request = input->request;
+    if (shift == 0 && !changes_logits(request, input->mask_stops) && input->mask == NULL) return input->logits;
     for (uint32_t i = 0; i < sampler->vocab; i++) sampler->processed[i] = input->logits[i] - shift;
     add_bias(sampler, request);
     if (has_penalty(&request->sampling)) apply_penalties(sampler, input);
@@ -433,54 +451,50 @@ static void list_beams(qr_sampler *sampler, const qr_sample_input *input, const 
     output->top_count = count;
 }
 
-static double log_sum_exp(const qr_sampler *sampler, const float *x, float *greatest_out)
-{
-    (void)sampler->kernels->argmax(x, sampler->vocab, greatest_out);
-    return log(sum_exp(sampler->kernels, x, sampler->vocab, *greatest_out));
-}
-
 /* The candidates of one beam, by log probability. Biases, penalties and masks act on log probabilities and are not
  * normalized again, as Hugging Face's generate() does it. */
-static void sample_beam(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
+static void sample_beam(qr_sampler *sampler, const qr_sample_input *input, const raw_row *raw, qr_sample_output *output)
 {
     float        greatest;
-    const double log_sum = log_sum_exp(sampler, input->logits, &greatest);
-    const float *x       = process(sampler, input, (float)((double)greatest + log_sum));
-    output->token        = (int32_t)sampler->kernels->argmax(x, sampler->vocab, &greatest);
-    output->logprob      = greatest;
-    output->failed       = !(greatest > -INFINITY && greatest < INFINITY);
+    const float *x  = process(sampler, input, (float)((double)raw->greatest + raw->log_sum));
+    output->token   = (int32_t)sampler->kernels->argmax(x, sampler->vocab, &greatest);
+    output->logprob = greatest;
+    output->failed  = !(greatest > -INFINITY && greatest < INFINITY);
     if (!output->failed) list_beams(sampler, input, x, input->request->beam_width, output);
 }
 
-static void sample_token(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
+static void sample_token(qr_sampler *sampler, const qr_sample_input *input, const raw_row *raw,
+                         qr_sample_output *output)
 {
-    const quire_request *request = input->request;
-    const float         *logits  = process(sampler, input, 0);
-    float                greatest;
-    uint32_t             token = sampler->kernels->argmax(logits, sampler->vocab, &greatest);
-    output->failed             = !(greatest > -INFINITY && greatest < INFINITY);
+    const quire_request *request  = input->request;
+    const float         *logits   = process(sampler, input, 0);
+    float                greatest = raw->greatest;
+    uint32_t             token    = raw->best;
+    if (logits != input->logits) token = sampler->kernels->argmax(logits, sampler->vocab, &greatest);
+    output->failed = !(greatest > -INFINITY && greatest < INFINITY);
     if (output->failed) return;
     if (request->sampling.temperature > 0) token = draw(sampler, logits, greatest, input);
-    const double log_sum = log_sum_exp(sampler, input->logits, &greatest);
-    output->token        = (int32_t)token;
-    output->logprob      = (float)((double)input->logits[token] - (double)greatest - log_sum);
+    const float value = token == raw->best ? raw->greatest : input->logits[token];
+    output->token     = (int32_t)token;
+    output->logprob   = (float)((double)value - (double)raw->greatest - raw->log_sum);
 
     const uint32_t want = qr_min_u32(request->logprobs, sampler->top);
     if (want == 0) return;
     output->top_count = list_top(input->logits, sampler->vocab, want, output->top_tokens, output->top_logprobs);
     for (uint32_t i = 0; i < output->top_count; i++)
-        output->top_logprobs[i] = (float)((double)output->top_logprobs[i] - (double)greatest - log_sum);
+        output->top_logprobs[i] = (float)((double)output->top_logprobs[i] - (double)raw->greatest - raw->log_sum);
 }
 
 void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
 {
+    raw_row raw;
     output->token     = -1;
     output->logprob   = 0;
     output->top_count = 0;
-    output->failed    = !all_finite(input->logits, sampler->vocab);
+    output->failed    = !look_at(sampler->kernels, &input->digests, &raw);
     if (output->failed) return;
     if (input->request->beam_width > 1)
-        sample_beam(sampler, input, output);
+        sample_beam(sampler, input, &raw, output);
     else
-        sample_token(sampler, input, output);
+        sample_token(sampler, input, &raw, output);
 }

@@ -9,7 +9,8 @@
 #include "quire/request.h"
 
 typedef struct qr_sample_input {
-    const float         *logits;  /* [vocab] raw */
+    const float         *logits;  /* [vocab] raw; NULL where qr_sample_reads_logits() is false */
+    qr_digests           digests; /* of them */
     const quire_request *request; /* sampling, bias, masks, logprobs, beam_width, stop ids */
     const int32_t       *tokens;  /* [token_count] prompt and output so far, for penalties */
     uint32_t             token_count, prompt_count;
@@ -37,7 +38,11 @@ quire_status              qr_sampler_create(const qr_kernels *kernels, uint32_t 
                                             const quire_allocator *allocator, qr_sampler **sampler_out, quire_error *error);
 void                      qr_sampler_destroy(qr_sampler *sampler);
 
-/* output->top_* point to caller memory. Greedy with nothing to mask is one argmax. Thread: the sampler's. */
+/* Whether the row itself is needed, by sampling or by who asked for it: what is greedy with nothing to mask and no list
+ * follows from the digests alone. */
+bool qr_sample_reads_logits(const quire_request *request, bool mask_stops);
+
+/* output->top_* point to caller memory. Thread: the sampler's. */
 void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output);
 
 #endif

@@ -10,6 +10,7 @@ static quire_stage_kind kind_of(const qr_forward_report *report, const uint64_t 
 {
     if (bucket == &report->attention_ns) return QUIRE_STAGE_ATTENTION;
     if (bucket == &report->logits_ns) return QUIRE_STAGE_LOGITS;
+    if (bucket == &report->sampling_ns) return QUIRE_STAGE_SAMPLING;
     return bucket == &report->rowwise_ns ? QUIRE_STAGE_ROWWISE : QUIRE_STAGE_PROJECTION;
 }
 
@@ -170,8 +171,11 @@ void qr_stage_logits(qr_pass *pass)
                                    f32_row(&network->buffers.hidden, batch->logits_rows[i]), network->decoder_norm,
                                    network->architecture->norm_epsilon);
     qr_stage_end(pass, &network->report.rowwise_ns);
-    const float scale = network->architecture->logits_scale;
-    qr_projection_run(network->head->projection, pass->thread, &network->buffers.selected, batch->logits_count,
-                      &(qr_projection_out){.to = network->buffers.logits, .multiply = scale == 1 ? 0 : scale});
+    const float             scale = network->architecture->logits_scale;
+    const qr_projection_out out   = {.to       = network->buffers.logits,
+                                     .multiply = scale == 1 ? 0 : scale,
+                                     .digests  = &network->buffers.digests,
+                                     .kept     = batch->logits_kept};
+    qr_projection_run(network->head->projection, pass->thread, &network->buffers.selected, batch->logits_count, &out);
     qr_stage_end(pass, &network->report.logits_ns);
 }

@@ -111,6 +111,9 @@ static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
     else
         qr_llama_forward(&pass);
     qr_stage_logits(&pass);
+    if (pass.batch->finish == NULL || pass.batch->logits_count == 0) return;
+    pass.batch->finish(pass.batch->finish_context, thread, thread_count);
+    qr_stage_end(&pass, &network->report.sampling_ns);
 }
 
 /* Bytes of one token's keys and values in one layer, as they must move. */

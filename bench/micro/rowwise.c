@@ -88,6 +88,17 @@ static void sum_exp(const bench *b, thread_rows *t, uint32_t row)
         t->sink += b->machine->kernels->sum_exp(in_row(b, t, row) + i, qr_min_u32(SEGMENT, b->dim - i), 1);
 }
 
+static void digest(const bench *b, thread_rows *t, uint32_t row)
+{
+    float      greatest, sum;
+    uint32_t   best;
+    qr_digests digests = {&greatest, &sum, &best, 1};
+    for (uint32_t i = 0; i < b->dim; i += QR_DIGEST_COLUMNS) {
+        b->machine->kernels->digest(&digests, in_row(b, t, row) + i, i, qr_min_u32(QR_DIGEST_COLUMNS, b->dim - i));
+        t->sink += sum;
+    }
+}
+
 static void axpy(const bench *b, thread_rows *t, uint32_t row)
 {
     b->machine->kernels->axpy(t->sum, in_row(b, t, row), 0.5f, b->dim);
@@ -138,6 +149,7 @@ static void create_arms(bench *b)
     add(b, "convert to int8", convert_int8, 4 + 1);
     add(b, "argmax", argmax, 4);
     add(b, "sum_exp", sum_exp, 4);
+    add(b, "digest of logits", digest, 4);
     add(b, "axpy", axpy, 4);
 }
 

@@ -120,7 +120,7 @@ typedef struct quire_step {
     uint32_t running, waiting; /* after the step */
     uint32_t preempted;        /* sequences put back by this step */
     uint32_t blocks_used, blocks_cached;
-    uint64_t plan_ns, forward_ns, sample_ns, commit_ns;
+    uint64_t plan_ns, forward_ns, sample_ns, commit_ns;                                  /* one after the other */
     uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, barrier_ns; /* within forward_ns */
     uint64_t weight_bytes, kv_bytes;                                                     /* that must move once */
     uint64_t flops; /* projections, attention, logits */
@@ -137,6 +137,7 @@ typedef enum quire_stage_kind {
     QUIRE_STAGE_ATTENTION  = 1,
     QUIRE_STAGE_LOGITS     = 2,
     QUIRE_STAGE_ROWWISE    = 3,
+    QUIRE_STAGE_SAMPLING   = 4,
 } quire_stage_kind;
 
 typedef struct quire_stage {

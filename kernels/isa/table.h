@@ -18,12 +18,14 @@
 extern const qr_kernels QR_TABLE_NAME(QR_ISA_NAME);
 
 const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
-    .isa      = QR_STRING(QR_ISA_NAME),
-    .rms_norm = rms_norm,
-    .convert  = convert,
-    .argmax   = argmax,
-    .sum_exp  = sum_exp,
-    .axpy     = axpy,
+    .isa       = QR_STRING(QR_ISA_NAME),
+    .rms_norm  = rms_norm,
+    .convert   = convert,
+    .argmax    = argmax,
+    .sum_exp   = sum_exp,
+    .digest    = digest,
+    .merge_exp = merge_exp,
+    .axpy      = axpy,
 #ifdef QR_HAS_PROJECTION_KERNELS
     .projection = &projection_kernels,
 #endif

@@ -50,7 +50,7 @@ static void stages_follow_each_other_and_add_up_to_the_step(void **state)
     const uint64_t   after  = qr_now_ns();
     for (uint32_t thread = 0; thread < THREADS; thread++) {
         quire_stage  stages[ROOM];
-        uint64_t     sums[QUIRE_STAGE_ROWWISE + 1] = {0}, waited = 0, dropped = 1, at = step.start_ns;
+        uint64_t     sums[QUIRE_STAGE_SAMPLING + 1] = {0}, waited = 0, dropped = 1, at = step.start_ns;
         const size_t count = quire_engine_stages(engine, thread, stages, ROOM, &dropped);
         assert_in_range(count, 8, ROOM - 1);
         assert_int_equal(dropped, 0);
@@ -66,6 +66,8 @@ static void stages_follow_each_other_and_add_up_to_the_step(void **state)
         assert_int_equal(sums[QUIRE_STAGE_ATTENTION], step.attention_ns);
         assert_int_equal(sums[QUIRE_STAGE_LOGITS], step.logits_ns);
         assert_int_equal(sums[QUIRE_STAGE_ROWWISE], step.rowwise_ns);
+        assert_int_equal(sums[QUIRE_STAGE_SAMPLING], step.sample_ns);
+        assert_true(step.sample_ns > 0);
         assert_int_equal(waited, step.barrier_ns);
     }
     quire_engine_destroy(engine);

@@ -326,6 +326,66 @@ static void every_epilogue_matches_the_reference(void **state)
                 }
 }
 
+typedef struct digested {
+    float    greatest[MAX_ROWS * 5], sum_exp[MAX_ROWS * 5];
+    uint32_t best[MAX_ROWS * 5];
+} digested;
+
+/* The digests of all rows as a second pass over the written results would give them. */
+static void digest_again(const qr_kernels *kernels, const qr_rows *results, uint32_t rows, digested *d)
+{
+    const uint32_t   groups  = qr_ceil_div_u32(results->dim, 64);
+    const qr_digests digests = {d->greatest, d->sum_exp, d->best, groups};
+    for (uint32_t row = 0; row < rows; row++)
+        for (uint32_t group = 0; group < groups; group++) {
+            const qr_digests at = qr_digests_at(&digests, row, group);
+            const float     *x  = (const float *)results->data + (size_t)row * results->stride + 64 * group;
+            kernels->digest(&at, x, 64 * group, qr_min_u32(64, results->dim - 64 * group));
+        }
+}
+
+static void check_digests(const subject *s, const qr_kernels *kernels, uint32_t rows)
+{
+    static digested want, got;
+    const uint32_t  columns = s->shape.columns, groups = qr_ceil_div_u32(columns, 64);
+    qr_rows         plain = rows_create(QR_F32, columns, MAX_ROWS), some = rows_create(QR_F32, columns, MAX_ROWS);
+    bool            kept[MAX_ROWS];
+    for (uint32_t row = 0; row < rows; row++) kept[row] = random_value(77, row) > 0;
+    const qr_digests digests = {got.greatest, got.sum_exp, got.best, groups};
+    run(s, &s->x, rows, &(qr_projection_out){.to = plain, .multiply = 0.5f});
+    digest_again(kernels, &plain, rows, &want);
+    memset(&got, 0xff, sizeof got);
+    run(s, &s->x, rows, &(qr_projection_out){.to = some, .multiply = 0.5f, .digests = &digests, .kept = kept});
+    const size_t count = (size_t)rows * groups;
+    assert_memory_equal(got.greatest, want.greatest, count * sizeof(float));
+    assert_memory_equal(got.sum_exp, want.sum_exp, count * sizeof(float));
+    assert_memory_equal(got.best, want.best, count * sizeof(uint32_t));
+    for (uint32_t row = 0; row < rows; row++) {
+        const float *is  = (const float *)some.data + (size_t)row * some.stride;
+        const float *was = (const float *)plain.data + (size_t)row * plain.stride;
+        for (uint32_t c = 0; c < columns; c++)
+            assert_int_equal(qr_bits_of_f32(is[c]), kept[row] ? qr_bits_of_f32(was[c]) : 0);
+    }
+    rows_destroy(&plain), rows_destroy(&some);
+}
+
+/* By the own kernel (up to 64 rows) and by oneDNN (above, and where it is asked for), on one to three threads. */
+static void digests_are_those_of_the_results_and_only_kept_rows_are_written(void **state)
+{
+    (void)state;
+    static const uint32_t rows[] = {1, 5, 64, 65, 139};
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
+            for (uint32_t i = 0; i < 5; i++) {
+                const qr_projection_shape shape = {.k = 72, .columns = 257 - 40 * i, .dtype = (qr_dtype)dtype};
+                const variant             o     = {.small_m = i % 2 ? QUIRE_SMALL_M_ONEDNN : QUIRE_SMALL_M_AUTO};
+                subject                  *s     = subject_create(tables[t], 1 + i % 3, shape, o);
+                check_digests(s, tables[t], rows[i]);
+                check_digests(s, tables[t], rows[(i + 2) % 5]);
+                subject_destroy(s);
+            }
+}
+
 static void columns_beyond_the_last_are_not_written(void **state)
 {
     (void)state;
@@ -591,6 +651,7 @@ int main(void)
         cmocka_unit_test(products_match_the_reference_over_ragged_shapes),
         cmocka_unit_test(several_sources_stand_one_after_the_other),
         cmocka_unit_test(every_epilogue_matches_the_reference),
+        cmocka_unit_test(digests_are_those_of_the_results_and_only_kept_rows_are_written),
         cmocka_unit_test(columns_beyond_the_last_are_not_written),
         cmocka_unit_test(a_nan_reaches_the_outputs_of_its_row_and_no_other),
         cmocka_unit_test(the_bits_of_a_row_depend_on_neither_batch_nor_threads),

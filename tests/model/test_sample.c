@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/rng.h"
 #include "model/sample.h"
 
@@ -18,8 +19,11 @@ static uint64_t random_calls;
 static double   random_number(void) { return qr_random_uniform(2026, 7, random_calls++); }
 static uint32_t random_below(uint32_t limit) { return (uint32_t)(random_number() * limit); }
 
+static uint32_t vocab_in_use; /* of the samplers of the test at hand */
+
 static qr_sampler *sampler_of(uint32_t vocab)
 {
+    vocab_in_use        = vocab;
     qr_sampler *sampler = NULL;
     quire_error error;
     assert_int_equal(qr_sampler_create(qr_kernels_select(NULL), vocab, TOP, NULL, &sampler, &error), QUIRE_OK);
@@ -114,12 +118,30 @@ static int32_t reference_draw(const double *probability, double uniform)
     return -1;
 }
 
-static qr_sample_output run(qr_sampler *sampler, const qr_sample_input *input)
+/* As the projection to the vocabulary leaves them; until the next call. */
+static qr_digests digests_of(const float *logits)
+{
+    const uint32_t vocab = vocab_in_use;
+    enum { GROUPS = (VOCAB + QR_DIGEST_COLUMNS - 1) / QR_DIGEST_COLUMNS };
+    static float    greatest[GROUPS], sum_exp[GROUPS];
+    static uint32_t best[GROUPS];
+    qr_digests      digests = {greatest, sum_exp, best, (vocab + QR_DIGEST_COLUMNS - 1) / QR_DIGEST_COLUMNS};
+    for (uint32_t first = 0; first < vocab; first += QR_DIGEST_COLUMNS) {
+        const qr_digests at = qr_digests_at(&digests, 0, first / QR_DIGEST_COLUMNS);
+        qr_kernels_select(NULL)->digest(&at, logits + first, first, qr_min_u32(QR_DIGEST_COLUMNS, vocab - first));
+    }
+    return digests;
+}
+
+static qr_sample_output run(qr_sampler *sampler, const qr_sample_input *all)
 {
     static int32_t   tokens[TOP];
     static float     logprobs[TOP];
     qr_sample_output output = {.top_tokens = tokens, .top_logprobs = logprobs};
-    qr_sample(sampler, input, &output);
+    qr_sample_input  input  = *all;
+    input.digests           = digests_of(input.logits);
+    if (!qr_sample_reads_logits(input.request, input.mask_stops) && input.mask == NULL) input.logits = NULL;
+    qr_sample(sampler, &input, &output);
     return output;
 }
 
@@ -140,6 +162,57 @@ static void greedy_takes_the_greatest_and_the_lowest_of_equals(void **state)
     for (int i = 0; i < 300; i++) sum += exp((double)logits[i]);
     assert_true(fabs((double)output.logprob - (9 - log(sum))) < 1e-5);
     qr_sampler_destroy(sampler);
+}
+
+/* Greedy from the digests alone, against one pass over the row; few values, so that most rows have ties. */
+static void greedy_needs_the_digests_only_and_agrees_with_a_pass_over_the_row(void **state)
+{
+    (void)state;
+    static float logits[VOCAB];
+    for (uint32_t i = 0; i < 400; i++) {
+        const uint32_t      vocab   = 1 + random_below(i % 2 ? 200 : VOCAB);
+        qr_sampler         *sampler = sampler_of(vocab);
+        const quire_request request = {0};
+        const float         shift   = (float)random_below(3) * 1000 - 1000;
+        double              sum     = 0;
+        uint32_t            best    = 0;
+        for (uint32_t t = 0; t < vocab; t++) logits[t] = (float)random_below(i % 4 ? 40 : 3) / 4 + shift;
+        for (uint32_t t = 1; t < vocab; t++)
+            if (logits[t] > logits[best]) best = t;
+        for (uint32_t t = 0; t < vocab; t++) sum += exp((double)logits[t] - (double)logits[best]);
+        assert_false(qr_sample_reads_logits(&request, false));
+        const qr_sample_output output = run(sampler, &(qr_sample_input){.logits = logits, .request = &request});
+        assert_false(output.failed);
+        assert_int_equal(output.token, best);
+        assert_true(fabs((double)output.logprob + log(sum)) < 2e-6 * (1 + log(sum)));
+        qr_sampler_destroy(sampler);
+    }
+}
+
+static void the_row_is_read_for_whatever_is_not_plainly_greedy(void **state)
+{
+    (void)state;
+    const quire_logit_bias bias      = {.token = 1, .bias = 1};
+    const int32_t          token     = 1;
+    const quire_request    reading[] = {{.sampling = {.temperature = 0.5f}},
+                                        {.sampling = {.repetition_penalty = 1.1f}},
+                                        {.sampling = {.presence_penalty = 0.1f}},
+                                        {.sampling = {.frequency_penalty = 0.1f}},
+                                        {.logit_bias = &bias, .logit_bias_count = 1},
+                                        {.allowed = &token, .allowed_count = 1},
+                                        {.banned = &token, .banned_count = 1},
+                                        {.logprobs = 1},
+                                        {.beam_width = 2},
+                                        {.logits = QUIRE_LOGITS_LAST},
+                                        {.masked = 1}};
+    const quire_request    plain     = {.sampling   = {.repetition_penalty = 1, .top_k = 40, .top_p = 0.5f, .seed = 3},
+                                        .beam_width = 1,
+                                        .stop       = &token,
+                                        .stop_count = 1};
+    for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
+        assert_true(qr_sample_reads_logits(&reading[i], false));
+    assert_true(qr_sample_reads_logits(&plain, true));
+    assert_false(qr_sample_reads_logits(&plain, false));
 }
 
 static void every_filter_draws_what_a_full_sort_would(void **state)
@@ -461,6 +534,8 @@ int main(void)
         cmocka_unit_test(a_row_whose_tokens_are_all_masked_fails),
         cmocka_unit_test(a_filter_that_reaches_into_the_tail_draws_from_it),
         cmocka_unit_test(extreme_temperatures_stay_in_range),
+        cmocka_unit_test(greedy_needs_the_digests_only_and_agrees_with_a_pass_over_the_row),
+        cmocka_unit_test(the_row_is_read_for_whatever_is_not_plainly_greedy),
     };
     return cmocka_run_group_tests_name("model/sample", tests, NULL, NULL);
 }
