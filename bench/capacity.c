@@ -44,6 +44,7 @@ bool qr_slo_watch_passes(qr_slo_watch *watch, const qr_run *run)
         watch->test.met += met;
         watch->test.missed += !met;
     }
+    watch->test.missed += run->held_back;
     const double judged = (double)(watch->test.met + watch->test.missed);
     return judged > 0 && (double)watch->test.met >= watch->test.target * judged;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "bench/common/input_file.h"
 
 #define SCHEMA_FAMILY "quire.result/"
 #define SCHEMA SCHEMA_FAMILY "1"
@@ -132,13 +133,13 @@ static FILE *open_log(const char *result_path, const char *named, const char *su
     const int stem   = (int)(strlen(result_path) - strlen(".json"));
     if (named[0] != '\0') {
         snprintf(path, MOST_PATH, "%.*s%s", folder, result_path, base_name(named));
-        FILE *found = fopen(path, "r");
+        FILE *found = qr_input_open(path, QR_MOST_LINES_BYTES, NULL);
         if (found != NULL) return found;
         snprintf(path, MOST_PATH, "%s", named);
-        return fopen(path, "r");
+        return qr_input_open(path, QR_MOST_LINES_BYTES, NULL);
     }
     snprintf(path, MOST_PATH, "%.*s%s", stem, result_path, suffix);
-    return fopen(path, "r");
+    return qr_input_open(path, QR_MOST_LINES_BYTES, NULL);
 }
 
 static quire_status read_logs(json_t *result, const char *result_path, quire_error *error)
@@ -211,10 +212,11 @@ quire_status qr_report_read(qr_report *report, const char *path, quire_error *er
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: a log; give the .json result that it belongs to", path);
     if (!ends_with(path, ".json") && !ends_with(path, ".jsonl"))
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: neither a .json result nor a sweep's .jsonl", path);
-    FILE *from = fopen(path, "r");
-    if (from == NULL) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    const bool is_sweep = ends_with(path, ".jsonl");
+    FILE      *from     = qr_input_open(path, is_sweep ? QR_MOST_ROWS_BYTES : QR_MOST_RESULT_BYTES, error);
+    if (from == NULL) return QUIRE_ERR_IO;
     const quire_status status =
-        ends_with(path, ".jsonl") ? read_sweep(report, from, path, error) : read_result(report, from, path, error);
+        is_sweep ? read_sweep(report, from, path, error) : read_result(report, from, path, error);
     fclose(from);
     return status;
 }

@@ -1,12 +1,12 @@
 /* See compare.h. Works on the JSON form, so that files and results of this process are treated alike. */
 #include "bench/result/compare.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "bench/common/input_file.h"
 
 /* ---- reading ---- */
 
@@ -19,10 +19,11 @@ static const char *text_of(const json_t *object, const char *key)
 quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error)
 {
     json_error_t at;
-    errno        = 0;
-    json_t *root = json_load_file(path, 0, &at);
-    *result_out  = NULL;
-    if (root == NULL && at.line < 0) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    FILE        *from = qr_input_open(path, QR_MOST_RESULT_BYTES, error);
+    *result_out       = NULL;
+    if (from == NULL) return QUIRE_ERR_IO;
+    json_t *root = json_loadf(from, 0, &at);
+    fclose(from);
     if (root == NULL && strcmp(at.text, "end of file expected near '{'") == 0)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: several results in one file (a sweep): give one result", path,
                        at.line);

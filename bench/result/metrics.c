@@ -147,6 +147,8 @@ static bool compute_requests(qr_metrics *m, const qr_run *run)
         take_latencies(&s, run, &run->requests[i]);
         take_slo(&s, m, run, &run->requests[i]);
     }
+    m->requests.due += run->held_back;
+    m->requests.cut += run->held_back;
     samples *const    from[] = {&s.ttft, &s.ttft_service, &s.queue, &s.tpot, &s.ntpot, &s.e2el};
     qr_summary *const to[]   = {&m->ttft, &m->ttft_service, &m->queue, &m->tpot, &m->ntpot, &m->e2el};
     bool              ok     = true;

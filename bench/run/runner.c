@@ -240,11 +240,18 @@ static quire_status submit_next(player *p, int64_t due)
     return QUIRE_OK;
 }
 
-static quire_status submit_due(player *p, bool accepting)
+/* After the window (`over`) an open loop still submits what was due in it and held back; others are done. */
+static bool is_accepting(const player *p, bool over)
+{
+    if (!p->have_next || p->run->interrupted) return false;
+    return !over || (p->is_open_loop && p->next_due <= p->run->window_start_ns + p->duration_ns);
+}
+
+static quire_status submit_due(player *p, bool over)
 {
     const bool closed = qr_workload_is_closed(p->options->workload);
     bool       any    = false;
-    while (accepting && p->have_next) {
+    while (is_accepting(p, over)) {
         const uint32_t in_flight = p->submitted - p->ended;
         const int64_t  now       = now_of(p);
         if (closed ? in_flight >= qr_workload_streams(p->options->workload) : p->next_due > now) break;
@@ -366,10 +373,11 @@ static void wait_for_events(const player *p, int64_t until_ns)
 
 /* When there is something to do without an event: the next request is due, or (full queue, no free slot) worth another
  * try. On the virtual clock only a step frees a place, and it wakes the reader. */
-static int64_t next_moment(const player *p, int64_t now, bool accepting)
+static int64_t next_moment(const player *p, int64_t now, bool over)
 {
-    if (accepting && p->have_next && p->next_due > now) return p->next_due;
-    return now + (p->machine ? 1000000000 : accepting && p->have_next ? 1000000 : 20000000);
+    const bool accepting = is_accepting(p, over);
+    if (accepting && p->next_due > now) return p->next_due;
+    return now + (p->machine ? 1000000000 : accepting ? 1000000 : 20000000);
 }
 
 static quire_status let_time_pass(player *p, int64_t until_ns)
@@ -450,6 +458,13 @@ static void refresh_prometheus(const player *p, int64_t now)
     qr_prometheus_refresh(p->options->prometheus, &stats, now);
 }
 
+/* Requests due in the window that a full queue or load.max_concurrency kept out to the end. */
+static void count_held_back(player *p)
+{
+    for (; p->is_open_loop && p->have_next && p->next_due <= p->run->window_end_ns; draw_next(p))
+        p->run->held_back += p->next_due >= p->run->window_start_ns;
+}
+
 static quire_status play(player *p)
 {
     qr_run *run  = p->run;
@@ -466,20 +481,21 @@ static quire_status play(player *p)
         if (over) qr_watch_window_ends(&p->watch, run);
         const bool late = over && now >= run->window_start_ns + p->duration_ns + p->grace_ns;
         run->interrupted |= *p->options->interrupt != 0;
-        QR_TRY(submit_due(p, !over && !run->interrupted));
+        QR_TRY(submit_due(p, over));
         QR_TRY(take_events(p));
         show_progress(p, now, warm);
         refresh_prometheus(p, now);
         run->stopped |= watch(p, now, warm) || (warm && is_stop_wanted(p, now));
         if (run->status != QUIRE_OK || run->interrupted || run->stopped || late) break;
-        if (p->submitted == p->ended && (over || !p->have_next)) break;
-        QR_TRY(let_time_pass(p, next_moment(p, now, !over)));
+        if (p->submitted == p->ended && !is_accepting(p, over)) break;
+        QR_TRY(let_time_pass(p, next_moment(p, now, over)));
     }
     qr_watch_window_ends(&p->watch, run);
     run->end_ns        = now_of(p);
     run->window_end_ns = p->duration_ns > 0 && warm && run->end_ns > run->window_start_ns + p->duration_ns
                              ? run->window_start_ns + p->duration_ns
                              : run->end_ns;
+    count_held_back(p);
     return QUIRE_OK;
 }
 
@@ -532,12 +548,13 @@ static quire_status drain(player *p)
     quire_step  step;
     for (size_t i = 0; i < p->run->request_count; i++)
         if (p->run->requests[i].id != 0 && p->run->requests[i].end_ns < 0) cancel_in(p, p->run->requests[i].id);
-    for (uint32_t ended = p->ended; ended < p->submitted;) {
+    for (uint32_t ended = p->ended;;) {
+        size_t count; /* first what the cancels left: a planner takes no step before it is read */
+        while ((count = poll_from(p, events)) > 0)
+            for (size_t i = 0; i < count; i++) ended += events[i].kind == QUIRE_EVENT_FINISHED && events[i].last;
+        if (ended >= p->submitted) return QUIRE_OK;
         QR_TRY(p->machine ? qr_virtual_advance(p->machine, UINT64_MAX, &step) : quire_engine_step(p->engine, &step));
-        const size_t count = poll_from(p, events);
-        for (size_t i = 0; i < count; i++) ended += events[i].kind == QUIRE_EVENT_FINISHED && events[i].last;
     }
-    return QUIRE_OK;
 }
 
 static quire_status prepare(player *p, quire_error *error)
@@ -595,6 +612,8 @@ static quire_status execute(player *p, quire_error *error)
     if (status == QUIRE_OK) status = p->run->status;
     if (status == QUIRE_OK) status = drain(p);
     if (status == QUIRE_OK && p->machine == NULL) status = verify(p);
+    if (status == QUIRE_ERR_TOO_LONG && p->machine)
+        return qr_fail(error, status, "bench: the run stopped: it goes on for more than a year of simulated time");
     if (status != QUIRE_OK) return qr_fail(error, status, "bench: the run stopped: %s", quire_status_text(status));
     return QUIRE_OK;
 }

@@ -51,6 +51,7 @@ typedef struct qr_run {
     size_t              request_count, token_count, gap_count, step_count;
     quire_stats         before, after;
     int64_t             window_start_ns, window_end_ns, end_ns;
+    uint32_t            held_back; /* requests due in the window and never submitted: the queue was full to the end */
     uint32_t            verified, verify_failed;
     bool                steady;        /* the warm-up ended because the run was steady; true when none was asked for */
     bool                stopped;       /* qr_run_options.stop ended it */

@@ -8,9 +8,11 @@
 
 #include "base/error.h"
 #include "bench/common/array.h"
+#include "bench/common/input_file.h"
 #include "bench/run/cost_model.h"
 
-enum { MAX_LINE = 16 * 1024 };
+/* MOST_STEP_S: a step beyond it is a clock that jumped or a slip of units, and would end no simulation. */
+enum { MAX_LINE = 16 * 1024, MOST_STEP_S = 1000 };
 
 typedef struct reader {
     const char     *path;
@@ -59,13 +61,15 @@ static quire_status read_work(reader *r, const json_t *object, qr_step_work *wor
 
 static quire_status read_seconds(reader *r, const json_t *object, double *out)
 {
+    enum { FORWARD = 1 };
     static const char *const phases[] = {"plan_us", "forward_us", "sample_us", "commit_us"};
     double                   sum = 0, us = 0;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
         QR_TRY(number(r, object, phases[i], &us));
+        if (i == FORWARD && us <= 0) return bad(r, "forward_us: not above 0");
         sum += us;
     }
-    if (sum <= 0) return bad(r, "plan_us + forward_us + sample_us + commit_us: not above 0");
+    if (sum > MOST_STEP_S * 1e6) return bad(r, "plan_us + forward_us + sample_us + commit_us: above 1000 s");
     *out = sum * 1e-6;
     return QUIRE_OK;
 }
@@ -83,6 +87,7 @@ static quire_status read_step(reader *r, const json_t *object)
     if (r->count > 0 && r->busy && run == r->run) {
         const double until_next = (start_ns - r->start_ns) * 1e-9;
         if (until_next < 0) return bad(r, "t_ns: before that of the step above");
+        if (until_next > MOST_STEP_S) return bad(r, "t_ns: more than 1000 s after the step above, which left work");
         if (until_next > r->samples[r->count - 1].seconds) r->samples[r->count - 1].seconds = until_next;
     }
     r->busy     = running + waiting > 0;
@@ -119,8 +124,8 @@ quire_status qr_step_log_read(const char *path, qr_cost_sample **samples_out, si
     reader r     = {.path = path, .error = error};
     *samples_out = NULL;
     *count_out   = 0;
-    FILE *file   = fopen(path, "r");
-    if (file == NULL) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    FILE *file   = qr_input_open(path, QR_MOST_LINES_BYTES, error);
+    if (file == NULL) return QUIRE_ERR_IO;
     const quire_status status = read_lines(&r, file);
     fclose(file);
     if (status != QUIRE_OK) {

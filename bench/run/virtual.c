@@ -11,7 +11,8 @@
 #include "base/rng.h"
 
 /* START_NS: details use 0 for "never". REACTION_NS: from a token until its reader can answer it with a request; the
- * engine has begun its next step by then. */
+ * engine has begun its next step by then. MOST_NS: a year; a run keeps something for each of its seconds. */
+#define MOST_NS (UINT64_C(366) * 24 * 3600 * 1000000000)
 enum { START_NS = 1000000000, REACTION_NS = 50000, NEIGHBOURS = 64, MOST_BLOCKS = 1 << 28 };
 
 typedef struct residual {    /* of one step of the log */
@@ -304,6 +305,7 @@ quire_status qr_virtual_advance(qr_virtual *machine, uint64_t until_ns, quire_st
     uint64_t to = until_ns > machine->now_ns ? until_ns : machine->now_ns;
     if (machine->reader_ns > 0 && machine->reader_ns < to) to = machine->reader_ns;
     if (machine->plan != NULL && machine->end_ns < to) to = machine->end_ns;
+    if (to > MOST_NS) return QUIRE_ERR_TOO_LONG;
     machine->now_ns = to;
     if (machine->reader_ns <= to) machine->reader_ns = 0;
     return machine->plan != NULL && machine->end_ns <= to ? end_step(machine, step_out) : QUIRE_OK;

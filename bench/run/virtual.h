@@ -41,7 +41,7 @@ void         qr_virtual_flush_cache(qr_virtual *machine);
 
 /* Lets time pass until `until_ns`, the end of the step under way, or the moment at which a reader would have seen the
  * events of the last one, whichever comes first; begins a step when there is work and none is under way. *step_out has
- * rows when a step ended. The events must have been polled. */
+ * rows when a step ended. The events must have been polled. ERR_TOO_LONG: a year is over. */
 quire_status qr_virtual_advance(qr_virtual *machine, uint64_t until_ns, quire_step *step_out);
 
 const qr_cost_report *qr_virtual_cost(const qr_virtual *machine);

@@ -1,7 +1,6 @@
 /* See distribution.h. libm is used for log, exp, pow and sqrt only. */
 #include "bench/workload/distribution.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "bench/common/input_file.h"
 
 double qr_stream_uniform(qr_stream *stream)
 {
@@ -134,8 +134,8 @@ static quire_status read_rows(FILE *file, const char *path, const char *column, 
 
 static quire_status read_column(const char *path, const char *column, qr_distribution *to, quire_error *error)
 {
-    FILE *file = fopen(path, "r");
-    if (file == NULL) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    FILE *file = qr_input_open(path, QR_MOST_LINES_BYTES, error);
+    if (file == NULL) return QUIRE_ERR_IO;
     const quire_status status = read_rows(file, path, column, to, error);
     fclose(file);
     return status;

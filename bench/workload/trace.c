@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "bench/common/array.h"
+#include "bench/common/input_file.h"
 #include "bench/workload/trace_reader.h"
 #include "bench/workload/trace_servegen.h"
 
@@ -197,8 +198,8 @@ static quire_status read_lines(qr_trace_reader *r, FILE *file)
 
 static quire_status read_file(qr_trace_reader *r)
 {
-    FILE *file = fopen(r->path, "r");
-    if (file == NULL) return qr_fail(r->error, QUIRE_ERR_IO, "%s: %s", r->path, strerror(errno));
+    FILE *file = qr_input_open(r->path, QR_MOST_LINES_BYTES, r->error);
+    if (file == NULL) return QUIRE_ERR_IO;
     const quire_status status = read_lines(r, file);
     fclose(file);
     return status;

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "bench/common/array.h"
+#include "bench/common/input_file.h"
 #include "bench/workload/distribution.h"
 
 enum { WINDOW_S = 600, DATASET_WINDOW_S = 6 * 3600, MAX_REQUESTS = 50000000 };
@@ -145,12 +146,15 @@ static quire_status read_client(const char *folder, const char *file_name, unsig
     json_error_t parse_error;
     client       c = {.name = path, .loaded = -1, .stream = {seed, number, 0}, .error = error};
     snprintf(path, sizeof path, "%s/chunk-%u-dataset.json", folder, number);
-    c.dataset = json_load_file(path, 0, &parse_error);
+    FILE *from = qr_input_open(path, QR_MOST_ROWS_BYTES, error);
+    if (from == NULL) return QUIRE_ERR_IO;
+    c.dataset = json_loadf(from, 0, &parse_error);
+    fclose(from);
     if (c.dataset == NULL)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: %.100s", path, parse_error.line, parse_error.text);
     snprintf(path, sizeof path, "%s/%s", folder, file_name);
-    FILE        *file   = fopen(path, "r");
-    quire_status status = file ? load_window(&c, start) : qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    FILE        *file   = qr_input_open(path, QR_MOST_ROWS_BYTES, error);
+    quire_status status = file ? load_window(&c, start) : QUIRE_ERR_IO;
     if (status == QUIRE_OK) status = read_windows(&c, file, start, end, out);
     if (file) fclose(file);
     histogram_deinit(&c.input);

@@ -108,6 +108,18 @@ static void what_is_open_at_the_end_has_missed(void **state)
     assert_int_equal(watch.test.missed, 20);
 }
 
+static void what_never_got_into_the_queue_has_missed(void **state)
+{
+    (void)state;
+    qr_run       run   = play(5, 10);
+    qr_slo_watch watch = watch_for(20, false);
+    run.window_end_ns  = 1000 * MS;
+    run.held_back      = 12;
+    assert_false(qr_slo_watch_passes(&watch, &run));
+    assert_int_equal(watch.test.met, REQUESTS);
+    assert_int_equal(watch.test.missed, 12);
+}
+
 /* ---- the search ---- */
 
 typedef struct machine {
@@ -182,6 +194,7 @@ int main(void)
         cmocka_unit_test(requests_before_the_window_are_not_judged),
         cmocka_unit_test(nothing_is_decided_before_the_span),
         cmocka_unit_test(what_is_open_at_the_end_has_missed),
+        cmocka_unit_test(what_never_got_into_the_queue_has_missed),
         cmocka_unit_test(the_edge_is_found_within_the_precision),
         cmocka_unit_test(an_early_pass_beyond_the_edge_is_taken_back),
         cmocka_unit_test(the_ends_of_the_range_are_said),

@@ -130,6 +130,12 @@ static void too_few_steps_are_refused(void **state)
 
 /* ---- step logs ---- */
 
+#define TIMED_STEP(plan, forward)                                                                                      \
+    "{\"run\": 0, \"t_ns\": 0, \"running\": 1, \"waiting\": 0, \"rows\": 2, \"rows_encoder\": 0, "                     \
+    "\"rows_logits\": 2, \"sequences\": 2, \"kv_tokens\": 10, \"kv_pairs\": 11, \"cross_tokens\": 0, "                 \
+    "\"cross_pairs\": 0, \"encoder_pairs\": 0, \"plan_us\": " plan ", \"forward_us\": " forward                        \
+    ", \"sample_us\": 2, \"commit_us\": 1}\n"
+
 #define STEP_LINE                                                                                                      \
     "{\"run\": %d, \"t_ns\": %d, \"running\": %d, \"waiting\": 0, \"rows\": 2, \"rows_encoder\": 0, "                  \
     "\"rows_logits\": 2, \"sequences\": 2, \"kv_tokens\": 10, \"kv_pairs\": 11, \"cross_tokens\": 0, "                 \
@@ -173,7 +179,15 @@ static void a_bad_step_log_is_an_error_with_its_line(void **state)
                  {"[]\n", ":1: not a JSON object"},
                  {"{\"run\": NaN}\n", ":1: invalid token"},
                  {"\n{\"run\": 0, \"t_ns\": -1}\n", ":2: t_ns: not a number between 0 and 1e18"},
-                 {"{\"run\": 0, \"t_ns\": 0, \"running\": 0, \"waiting\": 0, \"rows\": \"2\"}\n", ":1: rows"}};
+                 {"{\"run\": 0, \"t_ns\": 0, \"running\": 0, \"waiting\": 0, \"rows\": \"2\"}\n", ":1: rows"},
+                 {TIMED_STEP("1", "0"), ":1: forward_us: not above 0"},
+                 {TIMED_STEP("1", "1e15"), ":1: plan_us + forward_us + sample_us + commit_us: above 1000 s"},
+                 {TIMED_STEP("1e17", "1"), "above 1000 s"},
+                 {TIMED_STEP("1", "1") "{\"run\": 0, \"t_ns\": 1e15, \"running\": 0, \"waiting\": 0, \"rows\": 2, "
+                                       "\"rows_encoder\": 0, \"rows_logits\": 0, \"sequences\": 1, \"kv_tokens\": 1, "
+                                       "\"kv_pairs\": 1, \"cross_tokens\": 0, \"cross_pairs\": 0, \"encoder_pairs\": "
+                                       "0, \"plan_us\": 1, \"forward_us\": 1, \"sample_us\": 1, \"commit_us\": 1}\n",
+                  ":2: t_ns: more than 1000 s after"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_cost_sample *samples;
         size_t          count;
@@ -185,6 +199,7 @@ static void a_bad_step_log_is_an_error_with_its_line(void **state)
     size_t          count;
     quire_error     error;
     assert_int_equal(qr_step_log_read("/nonexistent/steps.jsonl", &samples, &count, &error), QUIRE_ERR_IO);
+    assert_int_equal(qr_step_log_read("/dev/zero", &samples, &count, &error), QUIRE_ERR_IO);
 }
 
 int main(void)

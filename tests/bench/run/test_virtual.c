@@ -308,6 +308,109 @@ static void resampled_noise_has_the_deviations_of_the_log(void **state)
     end(&b);
 }
 
+static bool wants_to_stop(void *context, const qr_run *run, int64_t now_ns)
+{
+    (void)context;
+    (void)now_ns;
+    return run->token_count > 0;
+}
+
+/* As a probe that is decided early: requests run and wait, and no step is under way. */
+static void a_run_that_is_stopped_leaves_an_empty_machine(void **state)
+{
+    (void)state;
+    volatile int      interrupt = 0;
+    char              log[64];
+    quire_error       error      = {0};
+    const char *const settings[] = {"workload.num_prompts=20", "scheduler.max_num_seqs=2",
+                                    "scheduler.max_num_partial_prefills=2", "kv_cache.num_kv_blocks=64", NULL};
+    const qr_run_stop stop       = {wants_to_stop, NULL};
+    played            p          = {0};
+    write_log(8, log);
+    p.config = configuration(settings, log);
+    assert_int_equal(qr_virtual_create(p.config, &model, &p.machine, &error), QUIRE_OK);
+    for (int probe = 0; probe < 2; probe++) {
+        qr_workload *workload;
+        qr_run       run;
+        quire_stats  stats = {.size = sizeof stats};
+        assert_int_equal(qr_workload_create(p.config, &model, 4096, 42, &workload, &error), QUIRE_OK);
+        const qr_run_options options = {
+            .machine = p.machine, .workload = workload, .config = p.config, .interrupt = &interrupt, .stop = &stop};
+        if (qr_run_execute(&options, &run, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        assert_true(run.stopped);
+        assert_int_equal(run.request_count, 20);
+        qr_virtual_stats(p.machine, &stats);
+        assert_int_equal(stats.running + stats.waiting, 0);
+        qr_run_deinit(&run);
+        qr_workload_destroy(workload);
+    }
+    unlink(log);
+    end(&p);
+}
+
+/* One request a second is served, four come; those that the queue never took were due all the same. */
+static void requests_held_back_to_the_end_were_due(void **state)
+{
+    (void)state;
+    played p = {0};
+    play(&p,
+         (const char *[]){"workload.num_prompts=0", "load.profile=constant", "load.request_rate=4", "run.duration=2s",
+                          "run.warmup={mode=\"none\"}", "run.grace=0s", "scheduler.max_num_seqs=1",
+                          "scheduler.max_num_queued_reqs=1", "workload.prompt_tokens=4", "workload.output_tokens=100",
+                          "kv_cache.num_kv_blocks=64", "slo.e2el=1100", NULL},
+         8);
+    assert_int_equal(p.metrics.requests.due, 8);
+    assert_int_equal(p.metrics.requests.completed, 1);
+    assert_int_equal(p.metrics.requests.cut, 7);
+    assert_true(p.run.held_back > 0);
+    assert_close(p.metrics.attainment, 1 / 8.0);
+    end(&p);
+}
+
+/* In the grace an open loop still takes what was due in the window, and nothing else. */
+static void what_was_due_in_the_window_is_served_after_it(void **state)
+{
+    (void)state;
+    played p = {0};
+    play(&p,
+         (const char *[]){"workload.num_prompts=0", "load.profile=constant", "load.request_rate=4", "run.duration=2s",
+                          "run.warmup={mode=\"none\"}", "run.grace=30s", "scheduler.max_num_seqs=1",
+                          "scheduler.max_num_queued_reqs=1", "workload.prompt_tokens=4", "workload.output_tokens=100",
+                          "kv_cache.num_kv_blocks=64", NULL},
+         8);
+    assert_int_equal(p.metrics.requests.due, 8);
+    assert_int_equal(p.run.held_back, 0);
+    assert_int_equal(p.run.request_count, 8);
+    for (size_t i = 0; i < p.run.request_count; i++) assert_int_equal(p.run.requests[i].finish, QUIRE_FINISH_LENGTH);
+    end(&p);
+}
+
+static void a_run_of_more_than_a_year_is_stopped(void **state)
+{
+    (void)state;
+    static char  text[LOG_STEPS * 400];
+    volatile int interrupt = 0;
+    char         log[64];
+    quire_error  error  = {0};
+    int          length = 0;
+    played       p      = {0};
+    for (unsigned i = 0; i < LOG_STEPS; i++)
+        length += snprintf(text + length, sizeof text - (size_t)length, LOG_LINE, 0, 1, 1, 1, 0, 900000000);
+    scratch_file_write(text, log);
+    p.config = configuration((const char *[]){"kv_cache.num_kv_blocks=4096", "workload.num_prompts=40",
+                                              "workload.output_tokens=1000", "scheduler.max_num_seqs=1",
+                                              "workload.prompt_tokens=1", NULL},
+                             log);
+    assert_int_equal(qr_virtual_create(p.config, &model, &p.machine, &error), QUIRE_OK);
+    assert_int_equal(qr_workload_create(p.config, &model, 4096, 42, &p.workload, &error), QUIRE_OK);
+    const qr_run_options options = {
+        .machine = p.machine, .workload = p.workload, .config = p.config, .interrupt = &interrupt};
+    assert_int_equal(qr_run_execute(&options, &p.run, &error), QUIRE_ERR_TOO_LONG);
+    assert_non_null(strstr(error.message, "a year of simulated time"));
+    unlink(log);
+    end(&p);
+}
+
 static void what_cannot_be_simulated_is_refused(void **state)
 {
     (void)state;
@@ -348,8 +451,12 @@ int main(void)
         cmocka_unit_test(the_same_run_gives_the_same_numbers),
         cmocka_unit_test(every_request_gets_its_tokens_under_preemption),
         cmocka_unit_test(a_window_ends_a_run_without_a_number_of_requests),
+        cmocka_unit_test(a_run_that_is_stopped_leaves_an_empty_machine),
+        cmocka_unit_test(requests_held_back_to_the_end_were_due),
+        cmocka_unit_test(what_was_due_in_the_window_is_served_after_it),
         cmocka_unit_test(steps_beyond_the_fit_are_counted),
         cmocka_unit_test(resampled_noise_has_the_deviations_of_the_log),
+        cmocka_unit_test(a_run_of_more_than_a_year_is_stopped),
         cmocka_unit_test(what_cannot_be_simulated_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
