@@ -6,18 +6,38 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bench/result/machine.h"
 #include "cli/command.h"
 #include "cli/keys.h"
+#include "cli/text.h"
 
 enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG, OPTION_KEY = 0x10000, OPTION_NO_KEY = 0x20000 };
+
+/* A message may quote what a file holds, and that must not steer the terminal. */
+static void say(const char *kind, const char *format, va_list arguments)
+{
+    char   *message = NULL;
+    qr_text plain   = {0};
+    if (vasprintf(&message, format, arguments) < 0) message = NULL;
+    if (message != NULL) qr_text_append_plain(&plain, message);
+    fprintf(stderr, "quire: %s: %.*s\n", kind, (int)plain.length, plain.data ? plain.data : "");
+    qr_text_deinit(&plain);
+    free(message);
+}
 
 void qr_complain(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fputs("quire: error: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    say("error", format, arguments);
+    va_end(arguments);
+}
+
+void qr_warn(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say("warning", format, arguments);
     va_end(arguments);
 }
 
@@ -372,6 +392,16 @@ int qr_arguments_run(qr_arguments *arguments, qr_body *body, void *context)
     quire_config_destroy(config);
     qr_arguments_deinit(arguments);
     return status;
+}
+
+void qr_warn_of_machine(const quire_config *config)
+{
+    json_t       *machine = qr_machine_json("");
+    const json_t *text;
+    size_t        index;
+    if (qr_logger_of(config).level >= QUIRE_LOG_WARN)
+        json_array_foreach(json_object_get(machine, "warnings"), index, text) qr_warn("%s", json_string_value(text));
+    json_decref(machine);
 }
 
 quire_logger qr_logger_of(const quire_config *config)

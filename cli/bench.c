@@ -1,16 +1,16 @@
 /* quire bench: one workload against one engine, a table, and result files. */
-#include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/result/result.h"
 #include "bench/session.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 
 enum { MAX_FILES = 16 };
 
@@ -97,6 +97,17 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
     return QR_EXIT_FAILED;
 }
 
+static bool is_writable(const settings *s, const quire_config *config, size_t index)
+{
+    const char *path = file_at(s, config, index);
+    if (!qr_result_knows_suffix(path))
+        return qr_complain("output.files: %s: the suffix is none of " QR_RESULT_SUFFIXES, path), false;
+    for (size_t i = 0; i < index; i++)
+        if (qr_output_is_same(path, file_at(s, config, i)))
+            return qr_complain("output.files: %s: given twice", path), false;
+    return qr_output_is_possible("output.files", path);
+}
+
 /* What can be known to fail is refused before any work: file names, and keys that only do something in later versions.
  */
 static bool is_runnable(const settings *s, const quire_config *config)
@@ -104,8 +115,7 @@ static bool is_runnable(const settings *s, const quire_config *config)
     static const struct {
         const char *key, *value; /* value NULL: any */
     } unsupported[] = {{"workload.source", "file"}};
-    bool        ok  = true;
-    const char *path;
+    bool ok         = true;
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
         const char *value = quire_config_string(config, unsupported[i].key);
         if (value == NULL || (unsupported[i].value != NULL && strcmp(value, unsupported[i].value) != 0)) continue;
@@ -113,18 +123,7 @@ static bool is_runnable(const settings *s, const quire_config *config)
                     unsupported[i].key, value);
         ok = false;
     }
-    for (size_t i = 0; (path = file_at(s, config, i)) != NULL; i++) {
-        char        folder[4096];
-        const char *slash = strrchr(path, '/');
-        snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-        if (!qr_result_knows_suffix(path))
-            qr_complain("output.files: %s: the suffix is none of " QR_RESULT_SUFFIXES, path);
-        else if (strcmp(path, "-") != 0 && access(folder, W_OK) != 0)
-            qr_complain("output.files: %s: %s", path, strerror(errno));
-        else
-            continue;
-        ok = false;
-    }
+    for (size_t i = 0; file_at(s, config, i) != NULL; i++) ok &= is_writable(s, config, i);
     return ok;
 }
 
@@ -141,6 +140,16 @@ static int judge(const quire_config *config, const qr_result *result, int status
     return fails && !qr_result_is_valid(result) ? QR_EXIT_INVALID : QR_EXIT_OK;
 }
 
+/* Written and not what it is anyway: a template spells out all defaults. */
+static bool is_changed(const quire_config *config, const char *name)
+{
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++)
+        if (strcmp(key->name, name) == 0) break;
+    const double fallback = key != NULL && key->fallback != NULL ? strtod(key->fallback, NULL) : NAN;
+    return quire_config_number(config, name, fallback) != fallback;
+}
+
 /* Keys that another command reads. */
 static void warn_of_ignored(const quire_config *config)
 {
@@ -149,13 +158,13 @@ static void warn_of_ignored(const quire_config *config)
     for (size_t i = 0; i < quire_config_count(config, "sweep"); i++) {
         char key[32];
         snprintf(key, sizeof key, "sweep[%zu].key", i);
-        fprintf(stderr, "quire: warning: %s: [sweep] \"%s\" is an axis of `quire sweep`; bench runs one point\n",
+        qr_warn("%s: [sweep] \"%s\" is an axis of `quire sweep`; bench runs one point",
                 quire_config_origin(config, key), quire_config_string(config, key));
     }
     for (size_t i = 0; i < sizeof capacity / sizeof *capacity; i++)
-        if (strcmp(quire_config_origin(config, capacity[i]), "built-in") != 0)
-            fprintf(stderr, "quire: warning: %s: %s is read by `quire sweep --capacity` only\n",
-                    quire_config_origin(config, capacity[i]), capacity[i]);
+        if (is_changed(config, capacity[i]))
+            qr_warn("%s: %s is read by `quire sweep --capacity` only", quire_config_origin(config, capacity[i]),
+                    capacity[i]);
 }
 
 static int run(const settings *s, const quire_config *config, qr_result *result)
@@ -166,6 +175,7 @@ static int run(const settings *s, const quire_config *config, qr_result *result)
     int                status    = QR_EXIT_OK;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    if (!qr_session_is_virtual(config)) qr_warn_of_machine(config);
     if (qr_session_run(config, &logger, interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
     if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;
     note_logs(s, config, result);

@@ -105,6 +105,11 @@ int         qr_arguments_run(qr_arguments *arguments, qr_body *body, void *conte
 
 /* "quire: error: ..." on stderr. */
 void qr_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void qr_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* likewise, "quire: warning: " */
+
+/* What is known to disturb a measurement (governor, variables that contradict [topology]), unless output.log_level is
+ * error; results have it as context.warnings. */
+void qr_warn_of_machine(const quire_config *config);
 
 /* Prints the error of a library call and gives the exit status that it means. */
 int qr_report_error(const quire_error *error);

@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/whole_file.h"
 #include "bench/result/compare.h"
 #include "bench/result/result_json.h"
 #include "bench/turns.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 
 enum { OPTION_RUN = 0x3001, OPTION_METRIC, OPTION_MAX_REGRESSION, OPTION_STRICT, MAX_METRICS = 16 };
 
@@ -44,6 +46,7 @@ static int measure(settings *s, quire_config *const configs[2], json_t *sides[2]
     int                status     = QR_EXIT_OK;
     qr_result         *results[2] = {calloc(1, sizeof(qr_result)), calloc(1, sizeof(qr_result))};
     signal(SIGPIPE, SIG_IGN);
+    qr_warn_of_machine(configs[0]);
     if (results[0] == NULL || results[1] == NULL) status = QR_EXIT_FAILED;
     for (int i = 0; i < 2 && status == QR_EXIT_OK; i++) {
         results[i]->config = configs[i];
@@ -148,16 +151,22 @@ static int gate(const settings *s, const qr_comparison *c, FILE *to)
 
 /* ---- output ---- */
 
+static bool write_json(const void *what, FILE *to)
+{
+    return json_dumpf(what, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', to) != EOF;
+}
+
 static bool write_comparison(const char *path, const qr_comparison *c)
 {
-    json_t    *json = qr_compare_json(c);
-    FILE      *to   = strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
-    bool       ok   = json != NULL && to != NULL && json_dumpf(json, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
-    const bool file = to != NULL && to != stdout;
-    ok              = ok && fputc('\n', to) != EOF && fflush(to) == 0;
-    if (file && fclose(to) != 0) ok = false;
+    quire_error error = {0};
+    json_t     *json  = qr_compare_json(c);
+    bool        ok    = json != NULL;
+    if (ok && strcmp(path, "-") != 0)
+        ok = qr_file_write_whole(path, write_json, json, &error) == QUIRE_OK;
+    else if (ok)
+        ok = write_json(json, stdout) && fflush(stdout) == 0;
     json_decref(json);
-    if (!ok) qr_complain("%s: %s", path, strerror(errno));
+    if (!ok) qr_complain("%s", error.message[0] ? error.message : strerror(errno));
     return ok;
 }
 
@@ -245,7 +254,9 @@ int qr_command_compare(int argc, char **argv)
     settings s = {.max_regression = NAN, .argc = argc, .argv = argv};
     qr_parse(&argp, argc, argv, &s);
     json_t *sides[2] = {NULL, NULL};
-    int     status   = s.run ? run_both(&s, sides) : read_both(&s, sides);
+    int     status   = QR_EXIT_USAGE;
+    if (s.output == NULL || qr_output_is_possible("--output", s.output))
+        status = s.run ? run_both(&s, sides) : read_both(&s, sides);
     if (status == QR_EXIT_OK && sides[1] != NULL) status = compare(&s, sides);
     json_decref(sides[0]);
     json_decref(sides[1]);

@@ -25,7 +25,7 @@ static quire_status place(qr_forecast *p, quire_error *error)
         status = qr_placement_plan(&topology, &p->options, placement, warning, error);
         qr_topology_destroy(&topology);
     }
-    if (warning[0] != '\0') fprintf(stderr, "quire: warning: %s\n", warning);
+    if (warning[0] != '\0') qr_warn("%s", warning);
     if (status == QUIRE_OK) {
         p->threads = placement->thread_count;
         p->nodes   = placement->node_count;

@@ -339,6 +339,7 @@ static int run(settings *s)
     if (s->results == NULL || s->rows == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
     if (s->resume) read_done(s);
     if (!open_file(s)) return QR_EXIT_USAGE;
+    qr_warn_of_machine(s->sweep.base);
     s->sweep.interrupt = qr_interrupt_install();
     signal(SIGPIPE, SIG_IGN);
     if (s->capacity) return qr_sweep_capacity(&s->sweep);

@@ -8,6 +8,7 @@
 #include "bench/session.h"
 #include "bench/workload/describe.h"
 #include "cli/command.h"
+#include "cli/output.h"
 
 static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0,
@@ -133,6 +134,7 @@ static int workload(void *context, const quire_config *config)
     const settings *s     = context;
     quire_error     error = {0};
     qr_description  description;
+    if (s->output != NULL && !qr_output_is_possible("--output", s->output)) return QR_EXIT_USAGE;
     if (describe(config, &description, &error) != QUIRE_OK) return qr_report_error(&error);
     const int status = s->output != NULL ? write_file(s, config, &description) : QR_EXIT_OK;
     FILE     *to     = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : stdout;

@@ -102,11 +102,17 @@ const value *find(const store &values, const string &key)
     return at == values.end() ? nullptr : &at->second;
 }
 
+// 100000 and 1e9, not 1e+05 and 1e+09: as the ranges of the keys are written.
 string to_text(double x)
 {
     char buffer[64]; // to_chars: independent of the locale
-    auto end = std::to_chars(buffer, buffer + sizeof buffer, x).ptr;
-    return string(buffer, end);
+    if (std::fabs(x) < 1e7 && x == std::trunc(x))
+        return string(buffer, std::to_chars(buffer, buffer + sizeof buffer, x, std::chars_format::fixed).ptr);
+    string       text(buffer, std::to_chars(buffer, buffer + sizeof buffer, x).ptr);
+    const size_t e = text.find('e');
+    if (e == string::npos) return text;
+    const size_t sign = e + (text[e + 1] == '-' ? 2 : 1), digits = text.find_first_not_of("+0", sign);
+    return text.erase(sign, digits - sign);
 }
 
 // ---- the key table ----
@@ -1136,23 +1142,29 @@ class checker {
         const value *e2el = config_.find("slo.e2el");
         if (e2el != nullptr && preset_ttft() > e2el->number && config_.find("slo.ttft") == nullptr)
             refuse("slo.e2el", to_text(e2el->number) + " is below the preset's ttft = " + to_text(preset_ttft()));
+        if (e2el != nullptr && preset_tpot() > e2el->number && config_.find("slo.tpot") == nullptr)
+            refuse("slo.e2el", to_text(e2el->number) + " is below the preset's tpot = " + to_text(preset_tpot()));
         const value *share = config_.find("slo.min_attainment");
         for (const char *key : {"slo.preset", "slo.ttft", "slo.tpot", "slo.e2el", "slo.itl_p99"})
             if (config_.find(key) != nullptr) return;
         if (share != nullptr && share->number > 0) refuse("slo.min_attainment", "needs a limit in [slo]");
     }
 
-    double preset_ttft() const
-    {
-        const string preset = text("slo.preset");
-        return preset == "mlperf-llama3.1-8b-server" ? 2000 : preset == "mlperf-llama3.1-8b-interactive" ? 500 : 0;
-    }
+    double preset_ttft() const { return is_preset("server") ? 2000 : is_preset("interactive") ? 500 : 0; }
+    double preset_tpot() const { return is_preset("server") ? 100 : is_preset("interactive") ? 30 : 0; }
+    bool   is_preset(const char *kind) const { return text("slo.preset") == string("mlperf-llama3.1-8b-") + kind; }
 
+    // `low` <= `high`; the one that somebody wrote is named.
     void check_order(const char *low, const char *high) const
     {
         const value *a = config_.find(low), *b = config_.find(high);
-        if (a != nullptr && b != nullptr && a->number > b->number) refuse(low, "is above " + shown(high));
+        if (a == nullptr || b == nullptr || a->number <= b->number) return;
+        const string x = written(*a), y = written(*b);
+        if (place(low) == "built-in") refuse(high, y + " is below " + shown(low) + " = " + x);
+        refuse(low, x + " is above " + shown(high) + " = " + y);
     }
+
+    static string written(const value &v) { return v.type == kind::text ? v.text : to_text(v.number); }
 
     const quire_config &config_;
 };

@@ -82,13 +82,20 @@ static quire_status parse_length(const qr_trace_reader *r, const char *name, con
 }
 
 typedef struct columns {
-    int time, prompt, output;
+    int time, prompt, output, count;
 } columns;
 
 static char *next_field(char **rest)
 {
     char *field = strsep(rest, ",");
     return field;
+}
+
+static int count_columns(const char *header)
+{
+    int count = 1;
+    for (const char *at = header; (at = strchr(at, ',')) != NULL; at++) count++;
+    return count;
 }
 
 static int column_named(const char *header, const char *name)
@@ -103,18 +110,25 @@ static int column_named(const char *header, const char *name)
     }
 }
 
+/* False: no such day or time of day. Second 60 is a leap second. */
+static bool date_to_seconds(struct tm date, double second, double *out)
+{
+    struct tm normal = date;
+    *out             = (double)timegm(&normal) + second;
+    return normal.tm_mon == date.tm_mon && normal.tm_mday == date.tm_mday && normal.tm_hour == date.tm_hour &&
+           normal.tm_min == date.tm_min && second >= 0 && second < 61;
+}
+
 /* "2023-11-16 18:15:46.6805900" or seconds. */
 static quire_status parse_time(qr_trace_reader *r, const char *text, double *out)
 {
     int    year, month, day, hour, minute;
     double second;
     char   rest;
-    if (text == NULL) return qr_trace_bad(r, "the time is missing", "");
     if (sscanf(text, "%4d-%2d-%2d %2d:%2d:%lf%c", &year, &month, &day, &hour, &minute, &second, &rest) == 6) {
-        struct tm date = {
+        const struct tm date = {
             .tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour, .tm_min = minute};
-        *out = (double)timegm(&date) + second;
-        return isfinite(second) ? QUIRE_OK : qr_trace_bad(r, "the time is not a number", text);
+        return date_to_seconds(date, second, out) ? QUIRE_OK : qr_trace_bad(r, "no such date or time of day", text);
     }
     char *end;
     *out = strtod(text, &end);
@@ -123,11 +137,13 @@ static quire_status parse_time(qr_trace_reader *r, const char *text, double *out
                : qr_trace_bad(r, "the time is neither a date nor seconds", text);
 }
 
-static quire_status bad_row(const qr_trace_reader *r, int fields)
+static quire_status bad_row(const qr_trace_reader *r, int fields, int expected)
 {
-    char found[32];
-    snprintf(found, sizeof found, "%d of them", fields);
-    return qr_trace_bad(r, "the row has fewer columns than the header", found);
+    char what[60], found[32];
+    snprintf(what, sizeof what, "the row has %s columns than the header's %d", fields < expected ? "fewer" : "more",
+             expected);
+    snprintf(found, sizeof found, "%d", fields);
+    return qr_trace_bad(r, what, found);
 }
 
 static quire_status read_csv_row(qr_trace_reader *r, char *line, const columns *where, double *first)
@@ -135,17 +151,16 @@ static quire_status read_csv_row(qr_trace_reader *r, char *line, const columns *
     qr_trace_row value = {.tenant = UINT32_MAX, .encoder_id = UINT64_MAX};
     char        *rest  = line;
     char        *field;
-    int          seen = 0, fields = 0;
+    int          fields = 0;
     for (int i = 0; (field = next_field(&rest)) != NULL; i++) {
         if (i == where->time) QR_TRY(parse_time(r, field, &value.time_s));
         if (i == where->prompt)
             QR_TRY(parse_length(r, "prompt tokens: not a whole number up to 1e9", field, &value.prompt));
         if (i == where->output)
             QR_TRY(parse_length(r, "output tokens: not a whole number up to 1e9", field, &value.output));
-        seen += i == where->time || i == where->prompt || i == where->output;
         fields++;
     }
-    if (seen != 3) return bad_row(r, fields);
+    if (fields != where->count) return bad_row(r, fields, where->count);
     if (isnan(*first)) *first = value.time_s;
     value.time_s -= *first;
     return qr_trace_push(r, &value);
@@ -157,7 +172,7 @@ static quire_status find_columns(qr_trace_reader *r, const char *header, columns
                                            {"Timestamp", "Request tokens", "Response tokens"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *out = (columns){column_named(header, names[i][0]), column_named(header, names[i][1]),
-                         column_named(header, names[i][2])};
+                         column_named(header, names[i][2]), count_columns(header)};
         if (out->time >= 0 && out->prompt >= 0 && out->output >= 0)
             return qr_trace_is(r, i == 0 ? QR_TRACE_AZURE : QR_TRACE_BURSTGPT);
     }
@@ -168,9 +183,10 @@ static quire_status find_columns(qr_trace_reader *r, const char *header, columns
         header);
 }
 
+/* The first line that is not empty is the header. */
 static quire_status read_csv(qr_trace_reader *r, char *line, double *first, columns *where)
 {
-    return r->line == 1 ? find_columns(r, line, where) : read_csv_row(r, line, where, first);
+    return where->count == 0 ? find_columns(r, line, where) : read_csv_row(r, line, where, first);
 }
 
 /* ---- files ---- */
@@ -179,8 +195,8 @@ static quire_status read_lines(qr_trace_reader *r, FILE *file)
 {
     char    line[MAX_LINE];
     double  first = NAN;
-    columns where = {-1, -1, -1};
-    bool    csv   = false;
+    columns where = {-1, -1, -1, 0};
+    bool    csv = false, begun = false;
     while (fgets(line, sizeof line, file) != NULL) {
         r->line++;
         size_t length = strlen(line);
@@ -189,8 +205,11 @@ static quire_status read_lines(qr_trace_reader *r, FILE *file)
         while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r')) line[--length] = '\0';
         char *text = line;
         if (r->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0) text += 3; /* byte order mark */
+        if (r->line == 1 && strncmp(text, "\x1f\x8b", 2) == 0)
+            return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: compressed with gzip: unpack it first", r->path);
         if (*text == '\0') continue;
-        if (r->line == 1) csv = *text != '{';
+        if (!begun) csv = *text != '{';
+        begun = true;
         QR_TRY(csv ? read_csv(r, text, &first, &where) : qr_trace_read_json(r, text));
     }
     return ferror(file) ? qr_fail(r->error, QUIRE_ERR_IO, "%s: %s", r->path, strerror(errno)) : QUIRE_OK;
@@ -263,7 +282,10 @@ static quire_status select_rows(qr_trace *trace, const selection *by, const char
 static quire_status read_folder(qr_trace_reader *r, const quire_config *config, const selection *by)
 {
     const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
-    QR_TRY(qr_trace_is(r, QR_TRACE_SERVEGEN));
+    if (r->format != QR_TRACE_AUTO && r->format != QR_TRACE_SERVEGEN)
+        return qr_fail(r->error, QUIRE_ERR_INVALID, "%s: a folder, but a trace of format \"%s\" is a file", r->path,
+                       format_names[r->format]);
+    r->format = QR_TRACE_SERVEGEN;
     return qr_servegen_read(r->path, by->start_s, by->duration_s, seed, add_servegen, r, r->error);
 }
 

@@ -1,6 +1,8 @@
 /* Traces as JSON Lines: Mooncake's and quire's own. */
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <jansson.h>
 
@@ -16,10 +18,19 @@ typedef struct field {
     bool        needed;
 } field;
 
+/* The message says what was found, as JSON. */
+static quire_status bad_value(const qr_trace_reader *r, const char *what, const json_t *value)
+{
+    char              *found  = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    const quire_status status = qr_trace_bad(r, what, found ? found : "nothing");
+    free(found);
+    return status;
+}
+
 static quire_status whole(const qr_trace_reader *r, const json_t *object, const field *f, json_int_t *out)
 {
     const json_t *value = json_object_get(object, f->name);
-    char          text[120], found[60];
+    char          text[120];
     if (value == NULL && !f->needed) return QUIRE_OK;
     if (json_is_integer(value) && json_integer_value(value) >= f->least && json_integer_value(value) <= f->most) {
         *out = json_integer_value(value);
@@ -27,11 +38,18 @@ static quire_status whole(const qr_trace_reader *r, const json_t *object, const 
     }
     snprintf(text, sizeof text, "%s: not a whole number between %lld and %lld", f->name, (long long)f->least,
              (long long)f->most);
-    if (json_is_number(value))
-        snprintf(found, sizeof found, "%.17g", json_number_value(value));
-    else
-        snprintf(found, sizeof found, "%s", value ? "something else" : "nothing");
-    return qr_trace_bad(r, text, found);
+    return bad_value(r, text, value);
+}
+
+static quire_status check_hash_count(const qr_trace_reader *r, const qr_trace_row *row)
+{
+    const uint32_t needed = (row->prompt + r->hash_block - 1) / r->hash_block;
+    char           what[120], found[32];
+    if (row->hash_count == 0 || row->hash_count == needed) return QUIRE_OK;
+    snprintf(what, sizeof what, "hash_ids: %u prompt tokens in blocks of %u need %u ids", row->prompt, r->hash_block,
+             needed);
+    snprintf(found, sizeof found, "%u", row->hash_count);
+    return qr_trace_bad(r, what, found);
 }
 
 static quire_status read_hashes(qr_trace_reader *r, const json_t *object, qr_trace_row *row)
@@ -41,22 +59,24 @@ static quire_status read_hashes(qr_trace_reader *r, const json_t *object, qr_tra
     size_t        index;
     json_t       *id;
     QR_TRY(whole(r, object, &(field){"hash_block_size", 1, 1048576, false}, &block));
-    if (r->hash_count > 0 && block != r->hash_block)
-        return qr_trace_bad(r, "hash_block_size: not that of the rows above", "another number");
+    if (r->hash_count > 0 && block != r->hash_block) {
+        char what[80], found[32];
+        snprintf(what, sizeof what, "hash_block_size: the rows above have %u", r->hash_block);
+        snprintf(found, sizeof found, "%lld", (long long)block);
+        return qr_trace_bad(r, what, found);
+    }
     if (ids == NULL) return QUIRE_OK;
-    if (!json_is_array(ids)) return qr_trace_bad(r, "hash_ids: not a list", "something else");
+    if (!json_is_array(ids)) return bad_value(r, "hash_ids: not a list", ids);
     r->hash_block   = (uint32_t)block;
     row->hash_start = r->hash_count;
     row->hash_count = (uint32_t)json_array_size(ids);
     json_array_foreach(ids, index, id)
     {
-        if (!json_is_integer(id)) return qr_trace_bad(r, "hash_ids: not whole numbers", "something else");
+        if (!json_is_integer(id)) return bad_value(r, "hash_ids: not whole numbers", id);
         if (!QR_ARRAY_PUSH(r->hashes, r->hash_count, (uint64_t)json_integer_value(id)))
             return qr_fail(r->error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", r->path);
     }
-    if (row->hash_count > 0 && row->hash_count != (row->prompt + r->hash_block - 1) / r->hash_block)
-        return qr_trace_bad(r, "hash_ids: not one for each block of prompt tokens", "another count");
-    return QUIRE_OK;
+    return check_hash_count(r, row);
 }
 
 static quire_status read_time(const qr_trace_reader *r, const json_t *object, const char *name, qr_trace_row *row)
@@ -64,17 +84,36 @@ static quire_status read_time(const qr_trace_reader *r, const json_t *object, co
     const json_t *time = json_object_get(object, name);
     char          text[60];
     snprintf(text, sizeof text, "%s: not a number of milliseconds", name);
-    if (!json_is_number(time)) return qr_trace_bad(r, text, time ? "something else" : "nothing");
+    if (!json_is_number(time)) return bad_value(r, text, time);
     row->time_s = json_number_value(time) * 1e-3;
     return QUIRE_OK;
 }
 
-static quire_status read_object(qr_trace_reader *r, const json_t *object)
+/* Published traces have columns of their own; in ours an unknown one is a slip that would change what is played. */
+static quire_status check_names(const qr_trace_reader *r, json_t *object)
+{
+    static const char *const known[] = {"arrival_ms",      "prompt_tokens", "output_tokens", "hash_ids",
+                                        "hash_block_size", "prefix_tokens", "prefix_id",     "encoder_tokens",
+                                        "encoder_id",      "tenant",        "class",         "priority"};
+    const char              *name;
+    json_t                  *value;
+    json_object_foreach(object, name, value)
+    {
+        bool found = false;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++) found |= strcmp(name, known[i]) == 0;
+        if (!found) return qr_trace_bad(r, "unknown field", name);
+    }
+    return QUIRE_OK;
+}
+
+static quire_status read_object(qr_trace_reader *r, json_t *object)
 {
     if (r->count == 0)
         QR_TRY(qr_trace_is(r, json_object_get(object, "timestamp") != NULL ? QR_TRACE_MOONCAKE : QR_TRACE_QUIRE));
-    const bool   mooncake = r->format == QR_TRACE_MOONCAKE;
-    qr_trace_row row      = {.tenant = UINT32_MAX, .encoder_id = UINT64_MAX};
+    const bool       mooncake = r->format == QR_TRACE_MOONCAKE;
+    const json_int_t least    = mooncake ? 0 : 1;
+    if (!mooncake) QR_TRY(check_names(r, object));
+    qr_trace_row row = {.tenant = UINT32_MAX, .encoder_id = UINT64_MAX};
     QR_TRY(read_time(r, object, mooncake ? "timestamp" : "arrival_ms", &row));
     json_int_t prompt = 0, output = 0, encoder = 0, prefix = 0, prefix_id = 0, encoder_id = -1, tenant = -1, mix = 0,
                priority     = 0;
@@ -82,8 +121,8 @@ static quire_status read_object(qr_trace_reader *r, const json_t *object)
     const struct {
         field       is;
         json_int_t *to;
-    } fields[] = {{{mooncake ? "input_length" : "prompt_tokens", 0, length, true}, &prompt},
-                  {{mooncake ? "output_length" : "output_tokens", 0, length, true}, &output},
+    } fields[] = {{{mooncake ? "input_length" : "prompt_tokens", least, length, true}, &prompt},
+                  {{mooncake ? "output_length" : "output_tokens", least, length, true}, &output},
                   {{"encoder_tokens", 0, QR_WORKLOAD_MAX_ENCODER, false}, &encoder},
                   {{"encoder_id", 0, INT64_MAX, false}, &encoder_id},
                   {{"prefix_tokens", 0, length, false}, &prefix},

@@ -173,14 +173,21 @@ static quire_status read_folder(DIR *directory, const char *folder, double start
                                 arrivals *out, quire_error *error)
 {
     const struct dirent *entry;
+    unsigned             clients = 0;
     while ((entry = readdir(directory)) != NULL) {
         unsigned number;
         int      used = 0;
         if (sscanf(entry->d_name, "chunk-%u-trace.csv%n", &number, &used) != 1 || used == 0) continue;
         QR_TRY(read_client(folder, entry->d_name, number, start, end, seed, out, error));
+        clients++;
     }
+    if (clients == 0)
+        return qr_fail(error, QUIRE_ERR_FORMAT,
+                       "%s: a folder without chunk-N-trace.csv; a trace is a file, or (servegen) a folder of those",
+                       folder);
     if (out->count == 0)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: no chunk-N-trace.csv with requests in this time", folder);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: the %u clients have no requests between %g and %g s", folder,
+                       clients, start, end);
     qsort(out->items, out->count, sizeof *out->items, by_time);
     return QUIRE_OK;
 }

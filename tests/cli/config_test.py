@@ -112,6 +112,13 @@ class Config(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("kv_cache", done.stderr)
 
+    def test_a_template_is_no_wish_for_anything(self):
+        template = self.file("t.toml", run("config", "template").stdout)
+        done = run("bench", template, "--model", "tiny", "--dry-run")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        done = run("bench", template, "--model", "tiny", "--dry-run", "--max-rate", "63")
+        self.assertIn("--max-rate: capacity.max_rate is read by `quire sweep --capacity` only", done.stderr)
+
     def test_a_dry_run_of_a_sweep_and_of_a_comparison(self):
         text = '[model]\npreset = "tiny"\n[sweep]\n"load.streams" = [1, 2]\n'
         a = self.file("a.toml", text)

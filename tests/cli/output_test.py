@@ -128,6 +128,22 @@ class Lost(Base):
         status, table, errors = self.run_tool(*SHORT, "-o", "missing/r.json")
         self.assertEqual((status, table), (2, ""))
         self.assertIn("missing/r.json", errors)
+        (self.path / "folder.json").mkdir()
+        status, table, errors = self.run_tool(*SHORT, "-o", "folder.json")
+        self.assertEqual((status, table), (2, ""))
+        self.assertIn("folder.json: a folder", errors)
+
+    def test_a_file_that_is_given_twice_is_refused(self):
+        for files in (["-o", "-", "-o", "-"], ["-o", "r.json", "-o", "./r.json"],
+                      ["-o", "r.json", "--set", f'output.files=["{self.path}/r.json"]']):
+            status, table, errors = self.run_tool(*SHORT, *files)
+            self.assertEqual((status, table), (2, ""), files)
+            self.assertIn("given twice", errors)
+
+    def test_variables_that_contradict_the_placement_are_warned_of(self):
+        status, _, errors = self.run_tool(*SHORT, env={**os.environ, "OMP_NUM_THREADS": "7"})
+        self.assertEqual(status, 0)
+        self.assertIn("warning: OMP_NUM_THREADS is set; [topology] decides", errors)
 
 
 class Interrupted(Base):

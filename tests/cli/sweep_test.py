@@ -133,6 +133,21 @@ class Sweep(unittest.TestCase):
         self.assertIn("capacity below 20", done.stdout)
         self.assertTrue(self.lines("low.jsonl")[0]["sweep"]["probe"]["early"])
 
+    def test_an_overloaded_probe_on_the_virtual_clock_fails_and_the_search_goes_on(self):
+        step = {key: 1 for key in ("run", "running", "waiting", "rows", "rows_encoder", "rows_logits", "sequences",
+                                   "kv_tokens", "kv_pairs", "cross_tokens", "cross_pairs", "encoder_pairs", "plan_us",
+                                   "sample_us", "commit_us")}
+        (self.folder / "log.steps.jsonl").write_text("".join(
+            json.dumps(step | {"t_ns": 10000000 * i, "forward_us": 10000}) + "\n" for i in range(40)))
+        text = SEARCH.replace("max_rate = 200", "max_rate = 5000").replace(
+            'cooldown = "0s"', 'cooldown = "0s"\nclock = "virtual"\ncost_model = "log.steps.jsonl"')
+        done = self.sweep(text + "[kv_cache]\nnum_kv_blocks = 256\n", "--capacity")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        answer = self.lines()[-1]
+        self.assertEqual(answer["outcome"], "found")
+        self.assertTrue(answer["rate"] < 800 < answer["high"], answer)  # 64 at once, of 8 steps of 10 ms
+        self.assertGreater(answer["probes"], 4)
+
     def test_an_interrupt_keeps_what_was_measured(self):
         (self.folder / "grid.toml").write_text(GRID.replace("num_prompts = 6", "num_prompts = 0"))
         running = subprocess.Popen([QUIRE, "sweep", "grid.toml", "--duration", "1s", "--set", 'run.warmup={mode="none"}'],

@@ -76,6 +76,13 @@ class Workload(unittest.TestCase):
             self.assertNotEqual(status, 0)
             self.assertIn(says, errors)
 
+    def test_bytes_of_a_file_do_not_reach_the_terminal(self):
+        path = self.path("bad.csv")
+        with open(path, "wb") as file:
+            file.write(b"\x1b[2J\x07\x9b31m\xff\xc3\xa9,x\n")
+        done = subprocess.run([QUIRE, "workload", "--trace", path], capture_output=True, timeout=60)
+        self.assertIn(b'found "\\x1b[2J\\x07\\x9b31m\\xff\xc3\xa9,x"', done.stderr)
+
     def test_usage_errors_exit_with_2(self):
         for arguments, says in ((["-o", "x.csv"], "neither .jsonl nor .json"), (["--num-prompts", "0"], "num_prompts"),
                                 (["--trace", self.path("t.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n1,1,1\n"),
@@ -84,11 +91,12 @@ class Workload(unittest.TestCase):
             self.assertEqual(status, 2, errors)
             self.assertIn(says, errors)
 
-    def test_a_full_disk_is_said(self):
+    def test_a_file_that_cannot_be_written_is_said_before_the_work(self):
         out, status, errors = workload("--num-prompts", "3", "-o", "/nonexistent/x.jsonl")
-        self.assertEqual(status, 1)
+        self.assertEqual((out, status), ("", 2))
         self.assertIn("/nonexistent/x.jsonl: No such file", errors)
-        self.assertIn("3 requests", out)
+        out, status, errors = workload("--num-prompts", "3", "-o", self.folder.name + "/x.json/../")
+        self.assertEqual((out, status), ("", 2))
 
 
 class VirtualClock(unittest.TestCase):

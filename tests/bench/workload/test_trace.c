@@ -155,6 +155,24 @@ static void bad_input_is_one_error_with_its_place(void **state)
         const char *text, *says;
     } cases[] = {
         {"", "no requests"},
+        {"\x1f\x8b\x08", "compressed with gzip"},
+        {AZURE "2023-13-16 18:15:46,1,1\n", ":2: no such date or time of day: found \"2023-13-16 18:15:46\""},
+        {AZURE "2023-02-29 18:15:46,1,1\n", ":2: no such date"},
+        {AZURE "2023-11-16 28:15:46,1,1\n", ":2: no such date"},
+        {AZURE "2023-11-16 18:95:46,1,1\n", ":2: no such date"},
+        {AZURE "2023-11-16 18:15:nan,1,1\n", ":2: no such date"},
+        {AZURE "2023-11-16 18:15:61,1,1\n", ":2: no such date"},
+        {AZURE "1,1,1\n2,1,1,7,8\n", ":3: the row has more columns than the header's 3: found \"5\""},
+        {BURST "1,GPT-4,3\n", ":2: the row has fewer columns than the header's 6: found \"3\""},
+        {"{\"arrival_ms\": 0, \"prompt_tokens\": 4, \"output_tokens\": 3, \"priorty\": 1}\n",
+         ":1: unknown field: found \"priorty\""},
+        {"{\"arrival_ms\": 0, \"prompt_tokens\": 0, \"output_tokens\": 3}\n",
+         ":1: prompt_tokens: not a whole number between 1 and 1000000000: found \"0\""},
+        {"{\"arrival_ms\": 0, \"prompt_tokens\": 3, \"output_tokens\": 0}\n", ":1: output_tokens"},
+        {"{\"arrival_ms\": 0, \"prompt_tokens\": 8, \"output_tokens\": 3, \"hash_ids\": [1, 2], \"hash_block_size\": "
+         "4}\n"
+         "{\"arrival_ms\": 0, \"prompt_tokens\": 8, \"output_tokens\": 3, \"hash_ids\": [1], \"hash_block_size\": 8}\n",
+         ":2: hash_block_size: the rows above have 4: found \"8\""},
         {AZURE, "no requests"},
         {"TIMESTAMP,ContextTokens\n1,2\n", ":1: the header has neither"},
         {"hello\n", ":1: the header has neither"},
@@ -186,11 +204,11 @@ static void bad_input_is_one_error_with_its_place(void **state)
          "{\"arrival_ms\": 1, \"prompt_tokens\": 1, \"output_tokens\": 2}\n",
          ":2: the time is before"},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1]}\n",
-         ":1: hash_ids: not one for each block"},
+         ":1: hash_ids: 600 prompt tokens in blocks of 512 need 2 ids: found \"1\""},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1, \"2\"]}\n",
-         ":1: hash_ids: not whole numbers"},
+         ":1: hash_ids: not whole numbers: found \"\"2\"\""},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": 7}\n",
-         ":1: hash_ids: not a list"},
+         ":1: hash_ids: not a list: found \"7\""},
         {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1}\nnonsense\n", ":2: "},
         {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1}\n{\"arrival_ms\": 3}\n",
          ":2: timestamp: not a number"},
@@ -202,6 +220,36 @@ static void bad_input_is_one_error_with_its_place(void **state)
         if (status != QUIRE_ERR_FORMAT || trace != NULL) fail_msg("case %zu: status %d", i, status);
         if (strstr(error.message, cases[i].says) == NULL) fail_msg("case %zu: %s", i, error.message);
     }
+}
+
+static void blank_lines_marks_and_crlf_are_no_rows(void **state)
+{
+    (void)state;
+    qr_trace *trace = read_good("\xef\xbb\xbf\r\n" AZURE "\r\n2016-12-31 23:59:60.5,3,4\r\n\r\n", NULL, 100);
+    assert_int_equal(qr_trace_describe(trace).count, 1);
+    qr_trace_destroy(trace);
+    trace = read_good("\n{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 0, \"turn\": 2}\n", NULL, 100);
+    assert_int_equal(at(trace, 0).output_tokens, 1); /* published traces may say 0, and more than we read */
+    qr_trace_destroy(trace);
+}
+
+static void a_folder_is_servegens_or_refused(void **state)
+{
+    (void)state;
+    static const char *const azure[] = {"workload.trace.format=azure", NULL};
+    qr_trace                *trace;
+    quire_error              error;
+    char                     folder[] = "/tmp/quire-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    quire_config *config = configuration(folder, NULL);
+    assert_int_equal(qr_trace_read(config, 100, &trace, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, "a folder without chunk-N-trace.csv"));
+    quire_config_destroy(config);
+    config = configuration(folder, azure);
+    assert_int_equal(qr_trace_read(config, 100, &trace, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "a folder, but a trace of format \"azure\" is a file"));
+    quire_config_destroy(config);
+    rmdir(folder);
 }
 
 static void another_format_than_asked_for_is_refused(void **state)
@@ -236,6 +284,8 @@ int main(void)
         cmocka_unit_test(overlong_rows_are_skipped_and_counted_or_an_error),
         cmocka_unit_test(a_part_of_a_trace_starts_at_zero),
         cmocka_unit_test(bad_input_is_one_error_with_its_place),
+        cmocka_unit_test(blank_lines_marks_and_crlf_are_no_rows),
+        cmocka_unit_test(a_folder_is_servegens_or_refused),
         cmocka_unit_test(another_format_than_asked_for_is_refused),
         cmocka_unit_test(nothing_left_after_the_selection_is_an_error),
     };

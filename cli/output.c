@@ -1,0 +1,43 @@
+#include "cli/output.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+
+enum { MOST_PATH = 4096 };
+
+/* Returns the name of the file in it. */
+static const char *split(const char *path, char folder[MOST_PATH])
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, MOST_PATH, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    return slash ? slash + 1 : path;
+}
+
+bool qr_output_is_possible(const char *what, const char *path)
+{
+    char        folder[MOST_PATH];
+    struct stat info;
+    if (strcmp(path, "-") == 0) return true;
+    (void)split(path, folder);
+    if (access(folder, W_OK | X_OK) != 0)
+        qr_complain("%s: %s: %s", what, path, strerror(errno));
+    else if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        qr_complain("%s: %s: a folder, expected the name of a file", what, path);
+    else
+        return true;
+    return false;
+}
+
+bool qr_output_is_same(const char *a, const char *b)
+{
+    char        folders[2][MOST_PATH];
+    struct stat x, y;
+    if (strcmp(a, "-") == 0 || strcmp(b, "-") == 0) return strcmp(a, b) == 0;
+    if (strcmp(split(a, folders[0]), split(b, folders[1])) != 0) return false;
+    return stat(folders[0], &x) == 0 && stat(folders[1], &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}

@@ -1,0 +1,14 @@
+/* What can be known about a file that is going to be written, before the work whose result it is to hold. */
+#ifndef QR_OUTPUT_H
+#define QR_OUTPUT_H
+
+#include <stdbool.h>
+
+/* False, and a complaint that begins with `what`: the folder is not there or cannot be written, or `path` is a folder.
+ * "-" (stdout) can always be written. */
+bool qr_output_is_possible(const char *what, const char *path);
+
+/* The same file, also by different names of its folder. */
+bool qr_output_is_same(const char *a, const char *b);
+
+#endif
