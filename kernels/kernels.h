@@ -56,14 +56,18 @@ typedef struct qr_kernels {
      */
     uint32_t (*argmax)(const float *x, uint32_t count, float *value_out);
 
-    /* Sum of exp(x[i] - top) over x[count]; count <= 4096 (callers add segments in ascending order). */
-    float (*sum_exp)(const float *x, uint32_t count, float top);
-
     /* The digest of columns [first, first + count) of a row, count <= 64, to the first place of `out`. */
     void (*digest)(const qr_digests *out, const float *x, uint32_t first, uint32_t count);
 
     /* Sum over a row's groups of sum_exp * exp(greatest - top); count <= 4096 (callers add segments). */
     float (*merge_exp)(const qr_digests *digests, uint32_t count, float top);
+
+    /* scaled[i] = (x[i] - top) / temperature and weights[i] = exp(scaled[i]), 0 below -87; returns the sum of the
+     * weights. top is the greatest of x, temperature > 0, count <= 4096 (callers add segments in ascending order). */
+    float (*exp_scaled)(float *scaled, float *weights, const float *x, uint32_t count, float top, float temperature);
+
+    /* Sum of weights[i] over those i < count with x[i] >= floor; 0 <= count <= 4096. */
+    float (*sum_from)(const float *x, const float *weights, uint32_t count, float floor);
 
     /* out[i] += in[i] * scale. */
     void (*axpy)(float *out, const float *in, float scale, uint32_t count);

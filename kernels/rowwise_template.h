@@ -94,16 +94,35 @@ static uint32_t argmax(const float *x, uint32_t count, float *value_out)
     return i;
 }
 
-static float sum_exp(const float *x, uint32_t count, float top)
+static inline vf32 first_lanes_of(vf32 x, uint32_t count) /* the others zero */
+{
+    return count >= VF32_LANES ? x : vf32_select(vmask_range(0, (int32_t)count), x, vf32_zero());
+}
+
+static float exp_scaled(float *scaled, float *weights, const float *x, uint32_t count, float top, float temperature)
 {
     vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
     for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
         for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
-            const uint32_t left = elements_left(count, i + c * VF32_LANES);
+            const uint32_t at = i + c * VF32_LANES, left = elements_left(count, at);
             if (left == 0) break;
-            const vf32 e     = vf32_exp(vf32_sub(vf32_load_upto(x + i + c * VF32_LANES, left), vf32_set(top)));
-            const bool whole = left >= VF32_LANES;
-            chain[c] = vf32_add(chain[c], whole ? e : vf32_select(vmask_range(0, (int32_t)left), e, vf32_zero()));
+            const vf32 v = vf32_div(vf32_sub(vf32_load_upto(x + at, left), vf32_set(top)), vf32_set(temperature));
+            const vf32 e = vf32_select(vmask_less(v, vf32_set(-87.0f)), vf32_zero(), vf32_exp(v));
+            vf32_store_upto(scaled + at, v, left);
+            vf32_store_upto(weights + at, e, left);
+            chain[c] = vf32_add(chain[c], first_lanes_of(e, left));
+        }
+    return sum_of_chains(chain);
+}
+
+static float sum_from(const float *x, const float *weights, uint32_t count, float floor)
+{
+    vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
+    for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
+        for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
+            const uint32_t at = i + c * VF32_LANES, left = elements_left(count, at);
+            const vmask    below = vmask_less(vf32_load_upto(x + at, left), vf32_set(floor));
+            chain[c] = vf32_add(chain[c], vf32_select(below, vf32_zero(), vf32_load_upto(weights + at, left)));
         }
     return sum_of_chains(chain);
 }

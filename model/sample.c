@@ -3,9 +3,11 @@
  *   raw logits, + logit bias, repetition penalty, presence and frequency penalty, masks (allowed, banned, stops),
  *   temperature, top-k, top-p (of the mass that top-k left), min-p (relative to the likeliest), draw
  *
- * "Order" is value descending, index ascending, so top-k keeps exactly k tokens. The three filters keep a prefix of
- * that order; its end is found by a radix selection, so nothing is sorted. The draw walks the kept tokens by index. All
- * sums run over fixed segments in ascending order. Nothing allocates after create. */
+ * "Order" is value descending, index ascending, so top-k keeps exactly k tokens. Each of the three filters keeps a
+ * prefix of that order, and all together the shortest. Where a prefix ends is found by buckets of values first, whose
+ * counts and masses one pass adds up, then by a radix selection in the one bucket where the end lies: nothing is
+ * sorted, and no pass but the vector ones and that one touches the whole vocabulary. The draw walks the kept tokens by
+ * index. All sums run over fixed segments in ascending order. Nothing allocates after create. */
 #include "model/sample.h"
 
 #include <math.h>
@@ -16,24 +18,40 @@
 #include "base/memory.h"
 #include "base/rng.h"
 
-enum { SEGMENT = 4096, RADIX_BITS = 11, RADIX_SIZE = 1 << RADIX_BITS };
+enum {
+    SEGMENT          = 4096, /* tokens; that exp_scaled() and its like take at once */
+    BUCKETS          = 2048,
+    BUCKETS_PER_UNIT = 64, /* of the scaled value: finer than 2 %, down to 1e-14 of the greatest */
+    GATHER_BLOCK     = 16,
+    RADIX_BITS       = 11,
+    RADIX_SIZE       = 1 << RADIX_BITS,
+};
 
 /* A prompt token that was not generated yet; the other bits count how often a token was. */
 #define SEEN_IN_PROMPT 0x80000000u
 
 typedef struct candidate {
-    uint32_t key;    /* order_key of its value */
+    uint32_t key;    /* order_key of its scaled value */
     uint32_t index;  /* token */
-    float    weight; /* exp of its value below the greatest */
+    float    weight; /* exp of that value */
 } candidate;
+
+typedef struct bucket {
+    double   mass;
+    uint32_t count;
+} bucket;
 
 struct qr_sampler {
     const qr_kernels *kernels;
-    uint32_t          vocab, top;
+    uint32_t          vocab, segment_count, top;
     float            *processed;  /* [vocab] logits with bias, penalties and masks */
     float            *scaled;     /* [vocab] (processed - greatest) / temperature */
+    float            *weights;    /* [vocab] exp(scaled) */
+    double           *segments;   /* [segment_count] sums of the weights that are kept */
     uint32_t         *counts;     /* [vocab] zero between calls */
-    candidate        *candidates; /* [vocab] by index */
+    bucket           *buckets;    /* [BUCKETS] by scaled value, the greatest first */
+    uint16_t         *bucket_of;  /* [vocab, whole blocks] */
+    candidate        *candidates; /* [vocab] of one bucket, by index */
     double           *histogram;  /* [RADIX_SIZE] */
     qr_arena          arena;
     quire_allocator   allocator;
@@ -43,7 +61,11 @@ static void lay_out(qr_sampler *sampler, qr_arena *arena)
 {
     sampler->processed  = QR_ARENA_TAKE(arena, float, sampler->vocab);
     sampler->scaled     = QR_ARENA_TAKE(arena, float, sampler->vocab);
+    sampler->weights    = QR_ARENA_TAKE(arena, float, sampler->vocab);
+    sampler->segments   = QR_ARENA_TAKE(arena, double, sampler->segment_count);
     sampler->counts     = QR_ARENA_TAKE(arena, uint32_t, sampler->vocab);
+    sampler->buckets    = QR_ARENA_TAKE(arena, bucket, BUCKETS);
+    sampler->bucket_of  = QR_ARENA_TAKE(arena, uint16_t, sampler->vocab + GATHER_BLOCK);
     sampler->candidates = QR_ARENA_TAKE(arena, candidate, sampler->vocab);
     sampler->histogram  = QR_ARENA_TAKE(arena, double, RADIX_SIZE);
 }
@@ -54,10 +76,11 @@ quire_status qr_sampler_create(const qr_kernels *kernels, uint32_t vocab, uint32
     *sampler_out        = NULL;
     qr_sampler *sampler = qr_allocate(allocator, sizeof *sampler, _Alignof(qr_sampler));
     if (sampler == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "sampler: no memory");
-    sampler->kernels   = kernels;
-    sampler->vocab     = vocab;
-    sampler->top       = qr_min_u32(top, vocab);
-    sampler->allocator = allocator ? *allocator : (quire_allocator){0};
+    sampler->kernels       = kernels;
+    sampler->vocab         = vocab;
+    sampler->segment_count = qr_ceil_div_u32(vocab, SEGMENT);
+    sampler->top           = qr_min_u32(top, vocab);
+    sampler->allocator     = allocator ? *allocator : (quire_allocator){0};
     lay_out(sampler, &sampler->arena);
     const quire_status status = qr_arena_create(&sampler->arena, allocator, "sampler", error);
     if (status != QUIRE_OK) {
@@ -77,7 +100,7 @@ void qr_sampler_destroy(qr_sampler *sampler)
     qr_deallocate(&allocator, sampler, sizeof *sampler);
 }
 
-/* ---- what the digests of a row say, sums over a row ---- */
+/* ---- what the digests of a row say ---- */
 
 /* The raw logits: log softmax of x is x - greatest - log_sum. */
 typedef struct raw_row {
@@ -100,14 +123,6 @@ static bool look_at(const qr_kernels *kernels, const qr_digests *digests, raw_ro
     raw->best    = digests->best[group];
     raw->log_sum = log(sum);
     return true;
-}
-
-static double sum_exp(const qr_kernels *kernels, const float *x, uint32_t count, float top)
-{
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i += SEGMENT)
-        sum += (double)kernels->sum_exp(x + i, qr_min_u32(SEGMENT, count - i), top);
-    return sum;
 }
 
 /* ---- bias, penalties, masks ---- */
@@ -213,7 +228,81 @@ static const float *process(qr_sampler *sampler, const qr_sample_input *input, f
     return sampler->processed;
 }
 
-/* ---- filters and the draw ---- */
+/* ---- weights ---- */
+
+static uint32_t segment_length(const qr_sampler *sampler, uint32_t segment)
+{
+    return qr_min_u32(SEGMENT, sampler->vocab - segment * SEGMENT);
+}
+
+static void weigh(qr_sampler *sampler, const float *logits, float greatest, float temperature)
+{
+    for (uint32_t s = 0; s < sampler->segment_count; s++) {
+        const uint32_t at = s * SEGMENT;
+        sampler->segments[s] =
+            (double)sampler->kernels->exp_scaled(sampler->scaled + at, sampler->weights + at, logits + at,
+                                                 segment_length(sampler, s), greatest, temperature);
+    }
+}
+
+static double mass_of_segments(const qr_sampler *sampler)
+{
+    double mass = 0;
+    for (uint32_t s = 0; s < sampler->segment_count; s++) mass += sampler->segments[s];
+    return mass;
+}
+
+/* ---- prefixes of the order ---- */
+
+/* Tokens with a scaled value above `floor`, and those equal to it whose index is below `tie_end`. */
+typedef struct prefix {
+    float    floor;
+    uint32_t tie_end;
+} prefix;
+
+static const prefix everything = {-INFINITY, UINT32_MAX};
+
+static prefix shorter(prefix a, prefix b)
+{
+    if (a.floor != b.floor) return a.floor > b.floor ? a : b;
+    return a.tie_end < b.tie_end ? a : b;
+}
+
+static bool is_kept(const qr_sampler *sampler, prefix kept, uint32_t i)
+{
+    return sampler->scaled[i] > kept.floor || (sampler->scaled[i] == kept.floor && i < kept.tie_end);
+}
+
+/* The mass of the prefix; leaves that of its segments in `segments`. */
+static double measure(qr_sampler *sampler, prefix kept)
+{
+    const float above = nextafterf(kept.floor, INFINITY);
+    for (uint32_t s = 0; s < sampler->segment_count; s++) {
+        const uint32_t at = s * SEGMENT, length = segment_length(sampler, s);
+        const uint32_t ties = kept.tie_end > at ? qr_min_u32(kept.tie_end - at, length) : 0;
+        const float   *x = sampler->scaled + at, *weights = sampler->weights + at;
+        sampler->segments[s] = (double)sampler->kernels->sum_from(x, weights, ties, kept.floor) +
+                               (double)sampler->kernels->sum_from(x + ties, weights + ties, length - ties, above);
+    }
+    return mass_of_segments(sampler);
+}
+
+static uint32_t bucket_number(float scaled)
+{
+    const float at = scaled * -BUCKETS_PER_UNIT;
+    return (uint32_t)(int32_t)(at < BUCKETS - 1 ? at : BUCKETS - 1); /* a signed conversion is one instruction */
+}
+
+static void fill_buckets(qr_sampler *sampler)
+{
+    memset(sampler->buckets, 0, BUCKETS * sizeof *sampler->buckets);
+    for (uint32_t i = 0; i < sampler->vocab; i++) {
+        const uint32_t index  = bucket_number(sampler->scaled[i]);
+        sampler->bucket_of[i] = (uint16_t)index;
+        sampler->buckets[index].mass += (double)sampler->weights[i];
+        sampler->buckets[index].count++;
+    }
+}
 
 /* Ascending integers in the order of the floats; -0 and 0 are equal. */
 static uint32_t order_key(float x)
@@ -222,196 +311,122 @@ static uint32_t order_key(float x)
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/* Candidates with a scaled value of at least `floor`, by index; not weighed yet. */
-static uint32_t gather(qr_sampler *sampler, float floor)
+static bool holds(const uint16_t *numbers, uint16_t wanted) /* [GATHER_BLOCK]; a loop that compilers vectorize */
+{
+    uint16_t found = 0;
+    for (int i = 0; i < GATHER_BLOCK; i++) found |= numbers[i] == wanted;
+    return found != 0;
+}
+
+/* The bucket's tokens become the candidates; returns how many. */
+static uint32_t gather(qr_sampler *sampler, uint32_t index)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < sampler->vocab; i++) {
-        const float x = sampler->scaled[i];
-        if (x >= floor && x > -INFINITY) sampler->candidates[count++] = (candidate){.key = order_key(x), .index = i};
+    for (uint32_t start = 0; start < sampler->vocab; start += GATHER_BLOCK) {
+        if (!holds(sampler->bucket_of + start, (uint16_t)index)) continue;
+        for (uint32_t i = start; i < qr_min_u32(start + GATHER_BLOCK, sampler->vocab); i++)
+            if (sampler->bucket_of[i] == index)
+                sampler->candidates[count++] = (candidate){order_key(sampler->scaled[i]), i, sampler->weights[i]};
     }
     return count;
 }
 
-static void weigh(qr_sampler *sampler, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        sampler->candidates[i].weight = expf(sampler->scaled[sampler->candidates[i].index]);
-}
+/* How much of a target one token, or one bucket, is. */
+typedef enum measure_by { BY_COUNT, BY_MASS } measure_by;
 
-static double mass_of(const qr_sampler *sampler, uint32_t count)
-{
-    double mass = 0;
-    for (uint32_t i = 0; i < count; i++) mass += (double)sampler->candidates[i].weight;
-    return mass;
-}
+static double candidate_size(const candidate *c, measure_by by) { return by == BY_MASS ? (double)c->weight : 1; }
 
-typedef struct cut {
-    uint32_t key;  /* candidates above are kept */
-    double   ties; /* and this many (by_mass: this mass) of those equal to it, lowest index first */
-} cut;
+static double bucket_size(const bucket *b, measure_by by) { return by == BY_MASS ? b->mass : (double)b->count; }
 
-/* Where the shortest prefix of the order ends whose count (or mass) reaches `target`: three passes of a radix
- * selection from the most significant bits down. */
-static cut find_cut(qr_sampler *sampler, uint32_t count, double target, bool by_mass)
+/* The key at which the shortest prefix of candidates[count] ends whose size reaches `target`, in three passes of a
+ * radix selection from the most significant bits down. *ties_out: what those equal to the key must still add. */
+static uint32_t find_key(qr_sampler *sampler, uint32_t count, double target, measure_by by, double *ties_out)
 {
     static const uint32_t shifts[] = {21, 10, 0}, widths[] = {11, 11, 10};
-    uint32_t              prefix = 0, mask = 0;
+    uint32_t              key = 0, mask = 0;
     double                above = 0;
     for (int pass = 0; pass < 3; pass++) {
         const uint32_t digit_mask = (1u << widths[pass]) - 1;
         memset(sampler->histogram, 0, RADIX_SIZE * sizeof(double));
         for (uint32_t i = 0; i < count; i++) {
             const candidate *c = &sampler->candidates[i];
-            if ((c->key & mask) == prefix)
-                sampler->histogram[c->key >> shifts[pass] & digit_mask] += by_mass ? (double)c->weight : 1;
+            if ((c->key & mask) == key)
+                sampler->histogram[c->key >> shifts[pass] & digit_mask] += candidate_size(c, by);
         }
         uint32_t digit = digit_mask;
         while (digit > 0 && above + sampler->histogram[digit] < target) above += sampler->histogram[digit--];
-        prefix |= digit << shifts[pass];
+        key |= digit << shifts[pass];
         mask |= digit_mask << shifts[pass];
     }
-    return (cut){prefix, target - above};
+    *ties_out = target - above;
+    return key;
 }
 
-/* Keeps what the cut says, in place; returns the new count. */
-static uint32_t keep_prefix(qr_sampler *sampler, uint32_t count, cut end, bool by_mass)
+/* The shortest prefix of the order whose size reaches `target`; at least one token. Buckets are filled. */
+static prefix prefix_of(qr_sampler *sampler, double target, measure_by by)
 {
-    uint32_t kept = 0;
-    double   ties = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const candidate c = sampler->candidates[i];
-        if (c.key < end.key) continue;
-        if (c.key == end.key) {
-            if (ties >= end.ties && ties > 0) continue;
-            ties += by_mass ? (double)c.weight : 1;
-        }
-        sampler->candidates[kept++] = c;
-    }
-    return kept;
-}
-
-static uint32_t keep_top_k(qr_sampler *sampler, uint32_t count, uint32_t k)
-{
-    if (k == 0 || k >= count) return count;
-    return keep_prefix(sampler, count, find_cut(sampler, count, k, false), false);
-}
-
-static uint32_t keep_top_p(qr_sampler *sampler, uint32_t count, double mass)
-{
-    return keep_prefix(sampler, count, find_cut(sampler, count, mass, true), true);
-}
-
-static uint32_t keep_min_p(qr_sampler *sampler, uint32_t count, float min_p)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (sampler->candidates[i].weight >= min_p) sampler->candidates[kept++] = sampler->candidates[i];
-    return kept;
-}
-
-/* Tokens this far below the greatest are looked at only when the likely ones do not fill the filter. */
-static const float LIKELY = -16.0f;
-
-/* Each of the three leaves the weighed tokens of its filter in `candidates`, by index. */
-static uint32_t start_with_top_k(qr_sampler *sampler, uint32_t k)
-{
-    uint32_t count = gather(sampler, LIKELY);
-    if (count < k) count = gather(sampler, -INFINITY);
-    count = keep_top_k(sampler, count, k);
-    weigh(sampler, count);
-    return count;
-}
-
-static uint32_t start_with_top_p(qr_sampler *sampler, float top_p)
-{
-    double   mass  = sum_exp(sampler->kernels, sampler->scaled, sampler->vocab, 0);
-    uint32_t count = gather(sampler, LIKELY);
-    weigh(sampler, count);
-    if (mass_of(sampler, count) < (double)top_p * mass) {
-        count = gather(sampler, -INFINITY);
-        weigh(sampler, count);
-        mass = mass_of(sampler, count);
-    }
-    return keep_top_p(sampler, count, (double)top_p * mass);
-}
-
-static uint32_t start_with_min_p(qr_sampler *sampler, float min_p)
-{
-    const uint32_t count = gather(sampler, logf(min_p) - 0.01f); /* a little more; keep_min_p decides */
-    weigh(sampler, count);
-    return count;
-}
-
-/* Leaves the tokens that survive the filters in `candidates`, by index. At least one filter is on. */
-static uint32_t filter(qr_sampler *sampler, const quire_sampling *sampling)
-{
-    const bool top_p = sampling->top_p > 0 && sampling->top_p < 1;
-    uint32_t   count;
-    if (sampling->top_k > 0) {
-        count = start_with_top_k(sampler, sampling->top_k);
-        if (top_p) count = keep_top_p(sampler, count, (double)sampling->top_p * mass_of(sampler, count));
-    } else {
-        count = top_p ? start_with_top_p(sampler, sampling->top_p) : start_with_min_p(sampler, sampling->min_p);
-    }
-    return sampling->min_p > 0 ? keep_min_p(sampler, count, sampling->min_p) : count;
-}
-
-static uint32_t draw_candidate(const qr_sampler *sampler, uint32_t count, double uniform)
-{
-    const double target = uniform * mass_of(sampler, count);
-    double       sum    = 0;
-    uint32_t     last   = 0;
+    uint32_t at    = 0;
+    double   above = 0;
+    while (at < BUCKETS - 1 && above + bucket_size(&sampler->buckets[at], by) < target)
+        above += bucket_size(&sampler->buckets[at++], by);
+    const uint32_t count = gather(sampler, at);
+    double         ties;
+    const uint32_t key = find_key(sampler, count, target - above, by, &ties);
+    prefix         end = everything; /* rounding led past the last token */
+    double         sum = 0;
     for (uint32_t i = 0; i < count; i++) {
         const candidate *c = &sampler->candidates[i];
-        if (c->weight > 0) last = i;
-        sum += (double)c->weight;
-        if (sum > target) break;
+        if (c->key != key) continue;
+        end = (prefix){sampler->scaled[c->index], c->index + 1};
+        sum += candidate_size(c, by);
+        if (sum >= ties) break;
     }
-    return sampler->candidates[last].index;
+    return end;
 }
 
-/* From the whole vocabulary: the segment by the segments' sums, then the token within. */
-static uint32_t draw_any(const qr_sampler *sampler, double uniform)
+/* ---- the draw ---- */
+
+/* What top-k, top-p and min-p leave. */
+static prefix filter(qr_sampler *sampler, const quire_sampling *sampling)
 {
-    const float *scaled = sampler->scaled;
-    const double target = uniform * sum_exp(sampler->kernels, scaled, sampler->vocab, 0);
-    double       sum    = 0;
-    uint32_t     start  = 0;
-    for (; start + SEGMENT < sampler->vocab; start += SEGMENT) {
-        const double segment = (double)sampler->kernels->sum_exp(scaled + start, SEGMENT, 0);
-        if (sum + segment > target) break;
-        sum += segment;
+    const bool top_k = sampling->top_k > 0 && sampling->top_k < sampler->vocab;
+    const bool top_p = sampling->top_p > 0 && sampling->top_p < 1;
+    prefix     kept  = everything;
+    if (top_k || top_p) fill_buckets(sampler);
+    if (top_k) kept = prefix_of(sampler, sampling->top_k, BY_COUNT);
+    if (top_p) {
+        const double mass = top_k ? measure(sampler, kept) : mass_of_segments(sampler);
+        kept              = shorter(kept, prefix_of(sampler, (double)sampling->top_p * mass, BY_MASS));
     }
-    uint32_t last = UINT32_MAX;
-    for (uint32_t i = start; i < sampler->vocab; i++) {
-        const float weight = expf(scaled[i]);
-        if (weight > 0) last = i;
-        sum += (double)weight;
-        if (sum > target && last != UINT32_MAX) return last;
-    }
-    if (last != UINT32_MAX) return last;
-    float greatest; /* rounding led past the last possible token */
-    return sampler->kernels->argmax(scaled, sampler->vocab, &greatest);
+    if (sampling->min_p > 0) kept = shorter(kept, (prefix){logf(sampling->min_p), UINT32_MAX});
+    if (top_k || top_p || sampling->min_p > 0) (void)measure(sampler, kept);
+    return kept;
 }
 
-/* (x - greatest) / temperature: never overflows upwards, however small the temperature. */
-static void scale(qr_sampler *sampler, const float *x, float greatest, float temperature)
+/* The token at `uniform` of the kept mass, by index: the segment by the segments' masses, then the token within. The
+ * sums of both differ by rounding, so the last possible token of the segment is taken where none is reached. */
+static uint32_t draw_kept(const qr_sampler *sampler, prefix kept, double uniform)
 {
-    for (uint32_t i = 0; i < sampler->vocab; i++) {
-        const float below  = x[i] - greatest;
-        sampler->scaled[i] = below == 0 ? 0 : below / temperature;
+    const double target = uniform * mass_of_segments(sampler);
+    double       before = 0, sum = 0; /* the mass before the segment `at`, and before the segment s */
+    uint32_t     at = 0;
+    for (uint32_t s = 0; s < sampler->segment_count && sum <= target; sum += sampler->segments[s++])
+        if (sampler->segments[s] > 0) at = s, before = sum;
+    uint32_t last = at * SEGMENT;
+    for (uint32_t i = at * SEGMENT, end = i + segment_length(sampler, at); i < end && before <= target; i++) {
+        if (sampler->weights[i] <= 0 || !is_kept(sampler, kept, i)) continue;
+        last = i;
+        before += (double)sampler->weights[i];
     }
+    return last;
 }
 
 static uint32_t draw(qr_sampler *sampler, const float *logits, float greatest, const qr_sample_input *input)
 {
     const quire_sampling *sampling = &input->request->sampling;
-    const double          uniform  = qr_random_uniform(sampling->seed, input->sequence_index, input->position);
-    scale(sampler, logits, greatest, sampling->temperature);
-    const bool filtered = (sampling->top_k > 0 && sampling->top_k < sampler->vocab) ||
-                          (sampling->top_p > 0 && sampling->top_p < 1) || sampling->min_p > 0;
-    return filtered ? draw_candidate(sampler, filter(sampler, sampling), uniform) : draw_any(sampler, uniform);
+    weigh(sampler, logits, greatest, sampling->temperature);
+    return draw_kept(sampler, filter(sampler, sampling),
+                     qr_random_uniform(sampling->seed, input->sequence_index, input->position));
 }
 
 /* ---- the list of the most likely ---- */

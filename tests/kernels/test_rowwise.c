@@ -186,23 +186,6 @@ static void argmax_takes_the_lowest_of_equals_and_never_nan(void **state)
     }
 }
 
-static void sum_exp_agrees_with_double_precision(void **state)
-{
-    (void)state;
-    static float x[LONG];
-    for (uint32_t round = 0; round < DIM_MAX + 2; round++) {
-        const uint32_t count = round < DIM_MAX ? round + 1 : LONG - (round - DIM_MAX);
-        double         want = 0, top = -1e30;
-        for (uint32_t i = 0; i < count; i++) x[i] = 18.0f * sample(round, i);
-        for (uint32_t i = 0; i < count; i++) top = fmax(top, (double)x[i]);
-        for (uint32_t i = 0; i < count; i++) want += exp((double)x[i] - top);
-        for (uint32_t k = 0; k < table_count; k++) {
-            const double got = (double)tables[k]->sum_exp(x, count, (float)top);
-            if (fabs(got - want) > 1e-6 * want) fail_msg("%s: %.9g instead of %.9g", tables[k]->isa, got, want);
-        }
-    }
-}
-
 /* Up to 64 columns with ties, infinities and NaN against a plain pass; *nothing* else of the arrays is written. */
 static void a_digest_names_the_lowest_of_the_greatest_and_what_is_not_finite(void **state)
 {
@@ -263,8 +246,49 @@ static void one_exponential_has_a_relative_error_below_2e_minus_7(void **state)
     (void)state;
     for (uint32_t k = 0; k < table_count; k++)
         for (float x = -87.0f; x <= 0.0f; x += 0.00737f) {
-            const double want = exp((double)x), got = (double)tables[k]->sum_exp(&x, 1, 0.0f);
+            float        scaled, weight;
+            const double want = exp((double)x), got = (double)tables[k]->exp_scaled(&scaled, &weight, &x, 1, 0, 1);
             if (fabs(got - want) > 2e-7 * want) fail_msg("%s: exp(%g) = %.9g", tables[k]->isa, (double)x, got);
+        }
+}
+
+static void exp_scaled_weighs_below_the_greatest_and_touches_nothing_else(void **state)
+{
+    (void)state;
+    float x[DIM_MAX], scaled[DIM_MAX + 1], weights[DIM_MAX + 1];
+    for (uint32_t count = 1; count <= DIM_MAX; count++)
+        for (uint32_t k = 0; k < table_count; k++) {
+            for (uint32_t i = 0; i < count; i++) x[i] = 40.0f * sample(count, i);
+            x[count / 2] = 50, x[count / 3] = count > 5 ? -INFINITY : 50;
+            scaled[count] = weights[count] = 7;
+            const double got               = (double)tables[k]->exp_scaled(scaled, weights, x, count, 50, 0.8f);
+            double       sum               = 0;
+            for (uint32_t i = 0; i < count; i++) {
+                const double value = ((double)x[i] - 50) / (double)0.8f, want = value < -87 ? 0 : exp(value);
+                assert_true(x[i] == -INFINITY ? scaled[i] == -INFINITY : fabs((double)scaled[i] - value) < 1e-4);
+                assert_true(fabs((double)weights[i] - want) <= 2e-5 * want);
+                sum += (double)weights[i];
+            }
+            assert_true(weights[count / 2] == 1);
+            assert_true(fabs(got - sum) <= 1e-6 * sum);
+            assert_true(scaled[count] == 7 && weights[count] == 7);
+        }
+}
+
+static void sum_from_adds_the_weights_of_values_that_reach_the_floor(void **state)
+{
+    (void)state;
+    float x[DIM_MAX], weights[DIM_MAX];
+    fill(weights, DIM_MAX, 9);
+    for (uint32_t count = 0; count <= DIM_MAX; count++)
+        for (int floor = -3; floor <= 3; floor++) {
+            double want = 0;
+            for (uint32_t i = 0; i < count; i++) x[i] = rintf(3 * sample(count, i));
+            for (uint32_t i = 0; i < count; i++) want += x[i] >= (float)floor ? (double)weights[i] : 0;
+            for (uint32_t k = 0; k < table_count; k++) {
+                const double got = (double)tables[k]->sum_from(x, weights, count, (float)floor);
+                if (fabs(got - want) > 1e-5) fail_msg("%s: %.9g instead of %.9g", tables[k]->isa, got, want);
+            }
         }
 }
 
@@ -312,10 +336,11 @@ int main(void)
         cmocka_unit_test(conversion_to_bf16_and_int8_has_the_same_bits_everywhere),
         cmocka_unit_test(a_row_of_zeros_has_int8_codes_of_zero),
         cmocka_unit_test(argmax_takes_the_lowest_of_equals_and_never_nan),
-        cmocka_unit_test(sum_exp_agrees_with_double_precision),
         cmocka_unit_test(a_digest_names_the_lowest_of_the_greatest_and_what_is_not_finite),
         cmocka_unit_test(merged_digests_are_the_sum_over_the_whole_row),
         cmocka_unit_test(one_exponential_has_a_relative_error_below_2e_minus_7),
+        cmocka_unit_test(exp_scaled_weighs_below_the_greatest_and_touches_nothing_else),
+        cmocka_unit_test(sum_from_adds_the_weights_of_values_that_reach_the_floor),
         cmocka_unit_test(axpy_adds_the_scaled_row_and_touches_nothing_else),
         cmocka_unit_test(selection_obeys_both_caps),
     };
