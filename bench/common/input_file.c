@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,4 +46,29 @@ FILE *qr_input_open(const char *path, uint64_t most_bytes, quire_error *error)
     }
     if (file == NULL) close(descriptor);
     return file;
+}
+
+static bool make_room(char **line, size_t *room, size_t needed)
+{
+    if (needed <= *room) return true;
+    const size_t larger = needed < 4096 ? 4096 : 2 * needed;
+    char        *grown  = realloc(*line, larger);
+    if (grown == NULL) return false;
+    *line = grown;
+    *room = larger;
+    return true;
+}
+
+ssize_t qr_input_line(FILE *from, char **line, size_t *room, size_t most)
+{
+    size_t length = 0;
+    int    c;
+    if (!make_room(line, room, 1)) return QR_LINE_NO_MEMORY;
+    while ((c = getc_unlocked(from)) != EOF && c != '\n') {
+        if (length == most) return QR_LINE_TOO_LONG;
+        if (!make_room(line, room, length + 2)) return QR_LINE_NO_MEMORY;
+        (*line)[length++] = (char)c;
+    }
+    (*line)[length] = '\0';
+    return c == EOF && length == 0 ? QR_LINE_END : (ssize_t)length;
 }

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "quire/status.h"
 
@@ -17,5 +18,11 @@
 /* A file to read from its start; the caller closes it. NULL: ERR_IO (it cannot be opened, is no regular file, or is
  * longer than `most_bytes`; the message says which). */
 FILE *qr_input_open(const char *path, uint64_t most_bytes, quire_error *error);
+
+enum { QR_LINE_END = -1, QR_LINE_TOO_LONG = -2, QR_LINE_NO_MEMORY = -3 };
+
+/* The next line without its newline, as getline(3), but of at most `most` bytes: its length, or one of the above. *line
+ * grows and is freed by the caller. */
+ssize_t qr_input_line(FILE *from, char **line, size_t *room, size_t most);
 
 #endif

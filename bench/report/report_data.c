@@ -5,14 +5,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "bench/common/input_file.h"
+#include "bench/result/result_check.h"
 
-#define SCHEMA_FAMILY "quire.result/"
-#define SCHEMA SCHEMA_FAMILY "1"
-
-enum { MOST_PATH = 4096 };
+enum { MOST_PATH = 4096, MOST_LINE = 64 << 20 };
 
 quire_status qr_report_create(qr_report **report_out, quire_error *error)
 {
@@ -57,33 +56,9 @@ const char *qr_json_text_at(const json_t *from, const char *path)
 
 /* ---- results ---- */
 
-static quire_status check_schema(const json_t *result, const char *place, quire_error *error)
-{
-    const char *schema = qr_json_text_at(result, "schema");
-    if (strcmp(schema, SCHEMA) == 0) return QUIRE_OK;
-    if (strncmp(schema, SCHEMA_FAMILY, strlen(SCHEMA_FAMILY)) == 0)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: schema %.40s is not one that this version reads (" SCHEMA ")",
-                       place, schema);
-    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: not a result of quire: \"schema\" is not \"" SCHEMA "\"", place);
-}
-
-static quire_status check_runs(const json_t *result, const char *place, quire_error *error)
-{
-    size_t        index;
-    const json_t *run, *runs = json_object_get(result, "runs");
-    if (json_array_size(runs) == 0) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: \"runs\" holds no run", place);
-    json_array_foreach(runs, index, run) if (!json_is_object(run) ||
-                                             !json_is_object(json_object_get(
-                                                 run, "latency"))) return qr_fail(error, QUIRE_ERR_FORMAT,
-                                                                                  "%s: runs[%zu] has no \"latency\"",
-                                                                                  place, index);
-    return QUIRE_OK;
-}
-
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error)
 {
-    quire_status status = check_schema(result, place, error);
-    if (status == QUIRE_OK) status = check_runs(result, place, error);
+    quire_status status = qr_result_check(result, place, error);
     if (status == QUIRE_OK && json_array_size(report->results) == QR_REPORT_MAX_RESULTS)
         status = qr_fail(error, QUIRE_ERR_INVALID, "%s: more than %d results", place, QR_REPORT_MAX_RESULTS);
     if (status == QUIRE_OK && (json_object_set_new(result, "shown_as", json_string(label)) != 0 ||
@@ -95,12 +70,21 @@ quire_status qr_report_add(qr_report *report, json_t *result, const char *label,
 
 /* ---- logs ---- */
 
+/* What is wrong with a line that could not be read; NULL: nothing. */
+static const char *line_problem(ssize_t length)
+{
+    return length == QR_LINE_TOO_LONG    ? "a line longer than 64 MiB"
+           : length == QR_LINE_NO_MEMORY ? "out of memory"
+                                         : NULL;
+}
+
 static quire_status read_lines(qr_log *log, FILE *from, const char *path, quire_error *error)
 {
-    char  *line = NULL;
-    size_t room = 0, number = 0;
-    bool   ok = true;
-    for (ssize_t length; ok && (length = getline(&line, &room, from)) >= 0;) {
+    char   *line = NULL;
+    size_t  room = 0, number = 0;
+    ssize_t length;
+    bool    ok = true;
+    while (ok && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
         number++;
         json_t *object = json_loadb(line, (size_t)length, 0, NULL);
         ok             = object != NULL && qr_log_take(log, object);
@@ -108,6 +92,8 @@ static quire_status read_lines(qr_log *log, FILE *from, const char *path, quire_
     }
     free(line);
     if (!ok) return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: not a line of this kind of log", path, number);
+    if (line_problem(length) != NULL)
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: %s", path, number + 1, line_problem(length));
     return ferror(from) ? qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno)) : QUIRE_OK;
 }
 
@@ -126,20 +112,26 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+static bool is_there(const char *path) { return access(path, F_OK) == 0; }
+
 /* Results and logs are moved together, so the folder of the result goes before the path that was written down. */
-static FILE *open_log(const char *result_path, const char *named, const char *suffix, char path[MOST_PATH])
+static void find_log(const char *result_path, const char *named, const char *suffix, char path_out[MOST_PATH])
 {
     const int folder = (int)(base_name(result_path) - result_path);
     const int stem   = (int)(strlen(result_path) - strlen(".json"));
-    if (named[0] != '\0') {
-        snprintf(path, MOST_PATH, "%.*s%s", folder, result_path, base_name(named));
-        FILE *found = qr_input_open(path, QR_MOST_LINES_BYTES, NULL);
-        if (found != NULL) return found;
-        snprintf(path, MOST_PATH, "%s", named);
-        return qr_input_open(path, QR_MOST_LINES_BYTES, NULL);
-    }
-    snprintf(path, MOST_PATH, "%.*s%s", stem, result_path, suffix);
-    return qr_input_open(path, QR_MOST_LINES_BYTES, NULL);
+    if (named[0] == '\0')
+        snprintf(path_out, MOST_PATH, "%.*s%s", stem, result_path, suffix);
+    else
+        snprintf(path_out, MOST_PATH, "%.*s%s", folder, result_path, base_name(named));
+    if (named[0] != '\0' && !is_there(path_out)) snprintf(path_out, MOST_PATH, "%s", named);
+}
+
+/* "r.json: logs/steps: /dev/zero: a character device, ..." */
+static quire_status log_failed(const char *result_path, const char *name, quire_error *error)
+{
+    char why[sizeof error->message];
+    snprintf(why, sizeof why, "%s", error != NULL ? error->message : "");
+    return qr_fail(error, QUIRE_ERR_IO, "%.100s: %s: %s", result_path, name, why);
 }
 
 static quire_status read_logs(json_t *result, const char *result_path, quire_error *error)
@@ -148,8 +140,10 @@ static quire_status read_logs(json_t *result, const char *result_path, quire_err
     static const char *const suffixes[] = {".steps.jsonl", ".requests.jsonl"};
     char                     path[MOST_PATH];
     for (int kind = QR_LOG_STEPS; kind <= QR_LOG_REQUESTS; kind++) {
-        FILE *from = open_log(result_path, qr_json_text_at(result, names[kind]), suffixes[kind], path);
-        if (from == NULL) continue; /* the pictures that need it are left out */
+        find_log(result_path, qr_json_text_at(result, names[kind]), suffixes[kind], path);
+        if (!is_there(path)) continue; /* the pictures that need it are left out */
+        FILE *from = qr_input_open(path, QR_MOST_LINES_BYTES, error);
+        if (from == NULL) return log_failed(result_path, names[kind], error);
         const quire_status status = read_log(result, (qr_log_kind)kind, from, path, error);
         fclose(from);
         QR_TRY(status);
@@ -191,9 +185,10 @@ static quire_status read_sweep(qr_report *report, FILE *from, const char *path, 
 {
     char        *line = NULL, stem[256], label[300], place[MOST_PATH];
     size_t       room = 0, number = 0;
+    ssize_t      length;
     quire_status status = QUIRE_OK;
     label_of(path, stem);
-    for (ssize_t length; status == QUIRE_OK && (length = getline(&line, &room, from)) >= 0;) {
+    while (status == QUIRE_OK && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
         json_error_t where;
         json_t      *result = json_loadb(line, (size_t)length, 0, &where);
         snprintf(label, sizeof label, "%s %zu", stem, ++number);
@@ -202,8 +197,10 @@ static quire_status read_sweep(qr_report *report, FILE *from, const char *path, 
                                 : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);
     }
     free(line);
-    if (status == QUIRE_OK && number == 0) status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
-    return status;
+    QR_TRY(status);
+    if (line_problem(length) != NULL)
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: %s", path, number + 1, line_problem(length));
+    return number > 0 ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
 }
 
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error)

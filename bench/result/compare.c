@@ -1,12 +1,15 @@
 /* See compare.h. Works on the JSON form, so that files and results of this process are treated alike. */
 #include "bench/result/compare.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "bench/common/input_file.h"
+#include "bench/result/result_check.h"
 
 /* ---- reading ---- */
 
@@ -16,28 +19,38 @@ static const char *text_of(const json_t *object, const char *key)
     return text ? text : "";
 }
 
+/* Also from a pipe: `quire compare <(jq ...) b.json`. */
+static quire_status open_result(const char *path, FILE **from_out, quire_error *error)
+{
+    struct stat facts;
+    *from_out = NULL;
+    if (stat(path, &facts) != 0) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISFIFO(facts.st_mode)) {
+        *from_out = qr_input_open(path, QR_MOST_RESULT_BYTES, error);
+        return *from_out != NULL ? QUIRE_OK : QUIRE_ERR_IO;
+    }
+    *from_out = fopen(path, "r");
+    return *from_out != NULL ? QUIRE_OK : qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
 quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error)
 {
     json_error_t at;
-    FILE        *from = qr_input_open(path, QR_MOST_RESULT_BYTES, error);
-    *result_out       = NULL;
-    if (from == NULL) return QUIRE_ERR_IO;
+    FILE        *from;
+    *result_out = NULL;
+    QR_TRY(open_result(path, &from, error));
     json_t *root = json_loadf(from, 0, &at);
     fclose(from);
     if (root == NULL && strcmp(at.text, "end of file expected near '{'") == 0)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: several results in one file (a sweep): give one result", path,
                        at.line);
     if (root == NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: not JSON: %s", path, at.line, at.text);
-    const char *schema = text_of(root, "schema");
-    char        what[160];
-    if (strcmp(schema, "quire.result/1") != 0)
-        snprintf(what, sizeof what, "the schema is \"%.60s\", expected \"quire.result/1\"", schema);
-    else if (json_array_size(json_object_get(root, "runs")) == 0)
-        snprintf(what, sizeof what, "the result holds no runs");
+    const quire_status status = qr_result_check(root, path, error);
+    if (status == QUIRE_OK)
+        *result_out = root;
     else
-        return *result_out = root, QUIRE_OK;
-    json_decref(root);
-    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %s", path, what);
+        json_decref(root);
+    return status;
 }
 
 static const json_t *run_of(const json_t *result, size_t index)
@@ -153,6 +166,11 @@ static void add_metrics(qr_comparison *c)
 
 static void print_value(const json_t *value, char *out, size_t size)
 {
+    const double number = json_number_value(value);
+    if (json_is_number(value) && number == rint(number) && fabs(number) < 1e15) { /* 64, not 64.0 */
+        snprintf(out, size, "%.0f", number);
+        return;
+    }
     char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     snprintf(out, size, "%s", text ? text : "-");
     free(text);

@@ -35,8 +35,8 @@ typedef struct qr_comparison {
     size_t        difference_count;
 } qr_comparison;
 
-/* A result file; *result_out is the caller's reference, NULL on failure. ERR_IO; ERR_FORMAT: not JSON, another schema,
- * or no runs. */
+/* A result file; *result_out is the caller's reference, NULL on failure. ERR_IO: cannot be read, or a folder;
+ * ERR_FORMAT: not JSON, or refused by qr_result_check(). */
 quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error);
 
 /* Borrows both. `metrics` are those that both sides measured in every repetition. */

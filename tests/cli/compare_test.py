@@ -118,9 +118,10 @@ class Compare(unittest.TestCase):
     def test_what_is_no_result_is_refused(self):
         foreign, empty = {"schema": "other/2"}, copy.deepcopy(result())
         empty["runs"] = []
-        for bad, word in ((foreign, 'the schema is "other/2"'), ({}, 'the schema is ""'), (empty, "no runs"),
-                          ("{", "not JSON"), ("[1]", "the schema"), (json.dumps(result()) + "\n" + json.dumps(result()),
-                                                                     "several results")):
+        for bad, word in ((foreign, "not a result of quire"), ({}, "not a result of quire"), (empty, "holds no run"),
+                          ({"schema": "quire.result/2"}, "quire.result/2 is not one that this version reads"),
+                          ("{", "not JSON"), ("[1]", "not a result of quire"),
+                          (json.dumps(result()) + "\n" + json.dumps(result()), "several results")):
             done = self.compare(result(), bad)
             self.assertEqual(done.returncode, 2, bad)
             self.assertIn(word, done.stderr)
@@ -128,6 +129,37 @@ class Compare(unittest.TestCase):
         gone = subprocess.run([QUIRE, "compare", "/nonexistent.json", "/nonexistent.json"], capture_output=True, text=True)
         self.assertEqual(gone.returncode, 2)
         self.assertIn("No such file", gone.stderr)
+
+    def test_a_number_that_is_none_is_named(self):
+        def with_latency(value):
+            made = result()
+            made["runs"][1]["latency"] = value
+            return made
+        for latency, word in ((None, "runs[1].latency is null, expected an object"),
+                              ("fast", "runs[1].latency is a string"),
+                              ({"ttft": None}, "runs[1].latency.ttft is null, expected an object"),
+                              ({"ttft": dict(summary(1), mean="1")}, "runs[1].latency.ttft.mean is a string, expected a number"),
+                              ({"ttft": dict(summary(1), p={"50": []})}, "runs[1].latency.ttft.p.50 is an array")):
+            done = self.compare(result(), with_latency(latency))
+            self.assertEqual((done.returncode, done.stderr.count("\n"), done.stdout), (2, 1, ""), done.stderr)
+            self.assertIn("b.json: " + word, done.stderr)
+        odd = result()
+        odd["runs"][0]["throughput"]["output_tokens"]["value"] = True
+        self.assertIn("throughput.output_tokens.value is true or false", self.compare(odd, result()).stderr)
+
+    def test_a_folder_is_called_one(self):
+        done = subprocess.run([QUIRE, "compare", self.folder.name, self.folder.name], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("a folder, expected a regular file", done.stderr)
+
+    def test_a_pipe_is_read(self):
+        a = self.path("a.json", result())
+        done = subprocess.run(["bash", "-c", f"'{QUIRE}' compare <(cat {a}) {a}"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_whole_numbers_are_written_as_such(self):
+        self.assertIn("config load.request_rate: 2 -> 2.5", self.compare(
+            result(**{"load.request_rate": 2.0}), result(**{"load.request_rate": 2.5})).stdout)
 
     def test_wrong_options_are_usage(self):
         for options in (["--max-regression", "x"], ["--metric", "ttft.mean"], ["--max-num-seqs", "4"],

@@ -4,6 +4,7 @@ where there is one: no complaint on the console, no request, figures drawn, and 
 
 usage: report_test.py QUIRE [unittest options]"""
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -131,7 +132,7 @@ class Report(Base):
         self.assertIn("not a result of quire", self.refused(self.write("list.json", [1, 2])))
         self.assertIn("quire.result/2", self.refused(self.write("newer.json", {"schema": "quire.result/2"})))
         self.assertIn("holds no run", self.refused(self.write("empty.json", {"schema": "quire.result/1", "runs": []})))
-        self.assertIn("runs[0]", self.refused(self.write("odd.json", {"schema": "quire.result/1", "runs": [7]})))
+        self.assertIn("runs[0] is a number", self.refused(self.write("odd.json", {"schema": "quire.result/1", "runs": [7]})))
         self.assertIn("cut.json:", self.refused(self.write("cut.json", json.dumps(self.result)[:200])))
         self.assertIn("r.steps.jsonl: a log", self.refused("r.steps.jsonl"))
         self.assertIn("r.csv", self.refused(self.write("r.csv", "a,b")))
@@ -145,6 +146,20 @@ class Report(Base):
         lines = (self.path / "r.steps.jsonl").read_text().splitlines(True)
         self.write("b.steps.jsonl", lines[0] + '{"rows": "many"}\n')
         self.assertIn("b.steps.jsonl:2:", self.refused("b.json"))
+
+    def test_what_never_ends_is_not_read(self):
+        os.mkfifo(self.path / "pipe.json")
+        (self.path / "folder.json").mkdir(exist_ok=True)
+        self.assertIn("pipe.json: a FIFO", self.refused("pipe.json"))
+        self.assertIn("folder.json: a folder", self.refused("folder.json"))
+        for named, kind in (("/dev/zero", "a character device"), ("pipe.json", "a FIFO")):
+            self.write("endless.json", dict(self.result, logs={"steps": named}))
+            self.assertIn(f"endless.json: logs/steps: {named}: {kind}, expected a regular file", self.refused("endless.json"))
+        for name, size, word in (("long", 65 << 20, "sparse.steps.jsonl:1: a line longer than 64 MiB"),
+                                 ("large", 9 << 30, "sparse.steps.jsonl: 9216 MiB, the most that is read is 4096 MiB")):
+            with open(self.path / "sparse.steps.jsonl", "w") as sparse:
+                sparse.truncate(size)
+            self.assertIn(word, self.refused(self.write("sparse.json", dict(self.result, logs={}))), name)
 
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "w") as full:
