@@ -273,10 +273,22 @@ static bool is_flag_of(const quire_config_key *key, const char *word)
            (qr_flag_name(key, false, flag, sizeof flag) && strcmp(flag, word) == 0);
 }
 
-/* What may follow the flag `word`: the choices of its key. */
+/* Flags that stand for several keys, or none. */
+static const struct choices {
+    const char *flag, *words;
+} choices[] = {{"--goodput", "ttft:\ntpot:\ne2el:\nitl_p99:\n"},
+               {"--metric", "output_tokens\ninput_tokens\ntotal_tokens\nrequests\ngoodput\nattainment\n"
+                            "ttft.mean\nttft.p50\nttft.p90\nttft.p95\nttft.p99\n"
+                            "itl.mean\nitl.p50\nitl.p90\nitl.p95\nitl.p99\n"
+                            "tpot.mean\ntpot.p50\ntpot.p90\ntpot.p95\ntpot.p99\n"
+                            "e2el.mean\ne2el.p50\ne2el.p90\ne2el.p95\ne2el.p99\n"}};
+
+/* What may follow the flag `word`: its own words, or the choices of its key. */
 static void print_choices(const char *word)
 {
     const quire_config_key *key;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; ++i)
+        if (strcmp(word, choices[i].flag) == 0) fputs(choices[i].words, stdout);
     for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
         if (strcmp(word, "--set") == 0 && strpbrk(key->name, "[*") == NULL) printf("%s=\n", key->name);
         if (key->range == NULL || !is_flag_of(key, word) || strchr(key->range, '|') == NULL) continue;
@@ -286,7 +298,7 @@ static void print_choices(const char *word)
     }
 }
 
-static void complete(const struct argp *argp)
+void qr_complete(const struct argp *argp)
 {
     const char *word = getenv("QUIRE_COMPLETE");
     if (word == NULL) return;
@@ -323,7 +335,7 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     whole.children  = children;
     if (whole.parser == NULL) whole.parser = qr_parse_common;
     answer_help(argc, argv);
-    complete(&whole);
+    qr_complete(&whole);
     argp_parse(&whole, argc, argv, 0, NULL, input);
     free(aliases.options);
     free(aliases.names);

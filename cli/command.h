@@ -62,6 +62,10 @@ extern const struct argp qr_workload_argp;
 /* The flag that is the alias of a key, "--max-num-seqs": `brief` has the last word alone, where that names one key. */
 bool qr_flag_name(const quire_config_key *key, bool brief, char *name_out, size_t size);
 
+/* Answers the shell when it asks (QUIRE_COMPLETE) for the flags of this command or the words that may follow one, and
+ * ends the process; else does nothing. qr_parse() does this. */
+void qr_complete(const struct argp *argp);
+
 /* A value for a key that nobody set, when no model is named. */
 typedef struct qr_default {
     const char *key, *value;

@@ -195,6 +195,7 @@ int qr_command_kernel(int argc, char **argv)
                     "A LIST makes an arm of every value. All arms take turns in every round; medians are printed.",
     };
     settings s = {.steps = 2000};
+    qr_complete(&argp);
     argp_parse(&argp, argc, argv, 0, NULL, &s);
     return run(&s);
 }

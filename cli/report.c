@@ -55,6 +55,7 @@ static int report_on(const settings *s, qr_report *report)
             qr_report_error(&error);
             return error.status == QUIRE_ERR_NO_MEMORY ? QR_EXIT_FAILED : QR_EXIT_USAGE;
         }
+    qr_report_arrange(report);
     return publish(report, s->output, &error) == QUIRE_OK ? QR_EXIT_OK : qr_report_error(&error);
 }
 
@@ -74,6 +75,7 @@ int qr_command_report(int argc, char **argv)
     settings    s      = {.output = "report.html"};
     qr_report  *report = NULL;
     quire_error error  = {0};
+    qr_complete(&argp);
     argp_parse(&argp, argc, argv, 0, NULL, &s);
     const int status = qr_report_create(&report, &error) == QUIRE_OK ? report_on(&s, report) : qr_report_error(&error);
     qr_report_destroy(report);

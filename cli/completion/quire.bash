@@ -17,6 +17,6 @@ _quire() {
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
     [ ${#COMPREPLY[@]} -gt 0 ] || mapfile -t COMPREPLY < <(compgen -f -- "$current")
-    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    [[ ${COMPREPLY[0]} == *[=:] ]] && compopt -o nospace
 }
 complete -o filenames -F _quire quire

@@ -86,6 +86,17 @@ class Config(unittest.TestCase):
             self.assertIn(flag, flags)
         self.assertEqual(run("bench", QUIRE_COMPLETE="--policy").stdout.split(), ["fcfs", "priority"])
         self.assertIn("load.streams=", run("bench", QUIRE_COMPLETE="--set").stdout.split())
+        self.assertEqual(run("bench", QUIRE_COMPLETE="--goodput").stdout.split(), ["ttft:", "tpot:", "e2el:", "itl_p99:"])
+        self.assertIn("ttft.p99", run("compare", QUIRE_COMPLETE="--metric").stdout.split())
+        for command, flag in (("report", "--output"), ("kernel", "--head-dim"), ("topo", "--cpus"), ("generate", "--input")):
+            done = run(command, QUIRE_COMPLETE="")
+            self.assertEqual((done.returncode, done.stderr), (0, ""), command)
+            self.assertIn(flag, done.stdout.split())
+
+    def test_the_presets_that_exist_are_offered(self):
+        refusal = run("check", "--model", "nothing").stderr
+        self.assertEqual(run("bench", QUIRE_COMPLETE="--model").stdout.split(),
+                         refusal.strip().split(" is not one of ")[1].split(", "))
 
     def test_bash_completes(self):
         script = f"""
@@ -93,11 +104,15 @@ class Config(unittest.TestCase):
             compopt() {{ :; }}
             COMP_WORDS=({QUIRE} bench --profile po); COMP_CWORD=3
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
+            COMP_WORDS=({QUIRE} bench --model tinyl); COMP_CWORD=3
+            _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
+            COMP_WORDS=({QUIRE} report --); COMP_CWORD=2
+            _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
             COMP_WORDS=({QUIRE} comp); COMP_CWORD=1
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
         """
         done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.stdout.split(), ["poisson", "compare"], done.stderr)
+        self.assertEqual(done.stdout.split(), ["poisson", "tinyllama-1.1b", "--output", "compare"], done.stderr)
 
     def test_a_dry_run_plans_memory_and_time(self):
         done = run("bench", "--dry-run", "--model", "tiny", "--num-prompts", "10", "--prompt-tokens", "5",
