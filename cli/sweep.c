@@ -302,10 +302,33 @@ static void print_number(double value, int width, int decimals)
         printf("%*s", width, "-");
 }
 
+static const char *axis_name(const settings *s, size_t axis)
+{
+    const char *dot = strrchr(s->sweep.axes[axis], '.');
+    return dot ? dot + 1 : s->sweep.axes[axis];
+}
+
+/* As wide as the longest of its name and values, at most 20 and two spaces. */
+static int axis_width(const settings *s, size_t axis)
+{
+    size_t width = strlen(axis_name(s, axis));
+    for (size_t i = 0; i < s->sweep.point_count; i++) {
+        const size_t length = strlen(qr_point_value(&s->sweep.points[i], axis));
+        if (length > width) width = length;
+    }
+    return (int)(width < 20 ? width : 20) + 2;
+}
+
+static void print_axis(const settings *s, size_t axis, const char *text)
+{
+    const int width = axis_width(s, axis);
+    printf("%-*.*s", width, width - 2, text);
+}
+
 static void print_row(const settings *s, size_t index)
 {
     const row *r = &s->rows[index];
-    for (size_t a = 0; a < s->sweep.axis_count; a++) printf("%-14.13s", qr_point_value(&s->sweep.points[index], a));
+    for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, qr_point_value(&s->sweep.points[index], a));
     if (!r->is_done) {
         printf("not done\n");
         return;
@@ -321,11 +344,11 @@ static void print_row(const settings *s, size_t index)
 
 static bool print_table(const settings *s)
 {
-    for (size_t a = 0; a < s->sweep.axis_count; a++) {
-        const char *dot = strrchr(s->sweep.axes[a], '.');
-        printf("%-14.13s", dot ? dot + 1 : s->sweep.axes[a]);
-    }
-    printf("%10s%9s%9s%8s%10s%9s\n", "out tok/s", "req/s", "goodput", "SLO %", "TTFT ms", "TPOT ms");
+    int axes = 0;
+    for (size_t a = 0; a < s->sweep.axis_count; a++) axes += axis_width(s, a);
+    printf("%*s%10s%9s%9s%8s%10s%9s\n", axes, "", "output", "", "goodput", "SLO", "mean", "mean");
+    for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, axis_name(s, a));
+    printf("%10s%9s%9s%8s%10s%9s\n", "tok/s", "req/s", "req/s", "met %", "TTFT ms", "TPOT ms");
     for (size_t i = 0; i < s->sweep.point_count; i++) print_row(s, i);
     return fflush(stdout) == 0;
 }

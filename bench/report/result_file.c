@@ -57,8 +57,10 @@ static bool write_csv(const qr_result *result, FILE *to)
 
 static bool write_markdown(const qr_result *result, FILE *to)
 {
-    fprintf(to, "| model | weights | threads | load | output tok/s | input tok/s | TTFT ms | TPOT ms | verdict |\n"
-                "|---|---|---:|---|---:|---:|---:|---:|---|\n");
+    fprintf(
+        to,
+        "| model | weights | threads | load | output tok/s | input tok/s | mean TTFT ms | mean TPOT ms | verdict |\n"
+        "|---|---|---:|---|---:|---:|---:|---:|---|\n");
     for (uint32_t r = 0; r < result->run_count; r++) {
         const qr_metrics *m = &result->runs[r];
         fprintf(to, "| %s | %s | %u | %s | %.2f | %.2f | %.1f | %.2f | %s |\n", result->model.name,

@@ -140,34 +140,55 @@ static void latency(const qr_result *result, FILE *to)
         "to token; TPOT: mean of a request after its first token; E2E: to its end. -: too few samples.");
 }
 
-static void share_row(const char *const *names, const double *seconds, size_t count, double of, const char *head,
-                      FILE *to)
+typedef struct time_part {
+    const char *name;
+    double      seconds;
+} time_part;
+
+static int width_of(const time_part *p)
 {
-    fprintf(to, "\n%-22s", head);
-    for (size_t i = 0; i < count; i++) fprintf(to, "%11s", names[i]);
-    fprintf(to, "\n%-22s", "  share of the time");
-    for (size_t i = 0; i < count; i++) fprintf(to, "%9.1f %%", of > 0 ? 100 * seconds[i] / of : 0);
+    const int length = (int)strlen(p->name) + 2;
+    return length > 8 ? length : 8; /* "100.0 %" */
+}
+
+/* Two lines; the parts are all of the time `of`. One that a model does not have is left out. */
+static void share_rows(const char *head, const time_part *parts, size_t count, double of, bool encoder, FILE *to)
+{
+    fprintf(to, "\n%-8s", head);
+    for (size_t i = 0; i < count; i++)
+        if (encoder || strcmp(parts[i].name, "encoder") != 0) fprintf(to, "%*s", width_of(&parts[i]), parts[i].name);
+    fprintf(to, "\n%-8s", "  share");
+    for (size_t i = 0; i < count; i++)
+        if (encoder || strcmp(parts[i].name, "encoder") != 0)
+            fprintf(to, "%*.1f %%", width_of(&parts[i]) - 2, of > 0 ? 100 * parts[i].seconds / of : 0);
     fputc('\n', to);
 }
 
 /* Where the window went, and where the steps' part of it, `busy` seconds. */
-static void times(const qr_metrics *m, double busy, FILE *to)
+static void times(const qr_metrics *m, double busy, bool encoder, FILE *to)
 {
-    static const char *const kinds[]  = {"prefill", "decode", "encoder", "idle"};
-    static const char *const stages[] = {"projections", "attention", "logits",  "row-wise",
-                                         "sampling",    "scheduler", "barriers"};
-    const double             kind_s[] = {m->steps.prefill_s, m->steps.decode_s, m->steps.encoder_s, m->steps.idle_s};
-    const double stage_s[] = {m->steps.projection_s, m->steps.attention_s, m->steps.logits_s, m->steps.rowwise_s,
-                              m->steps.sampling_s,   m->steps.scheduler_s, m->steps.barrier_s};
-    share_row(kinds, kind_s, 4, m->length_s, "window", to);
-    if (busy > 0) share_row(stages, stage_s, 7, busy, "steps", to);
+    const time_part kinds[]  = {{"prefill", m->steps.prefill_s},
+                                {"decode", m->steps.decode_s},
+                                {"encoder", m->steps.encoder_s},
+                                {"idle", m->steps.idle_s}};
+    const time_part stages[] = {{"projections", m->steps.projection_s},
+                                {"attention", m->steps.attention_s},
+                                {"logits", m->steps.logits_s},
+                                {"row-wise", m->steps.rowwise_s},
+                                {"encoder", m->steps.encoder_stage_s},
+                                {"sampling", m->steps.sampling_s},
+                                {"scheduler", m->steps.scheduler_s},
+                                {"barriers", m->steps.barrier_s},
+                                {"other", m->steps.other_s}};
+    share_rows("window", kinds, 4, m->length_s, encoder, to);
+    if (busy > 0) share_rows("steps", stages, 9, busy, encoder, to);
 }
 
 static void engine(const qr_result *result, FILE *to)
 {
     const qr_metrics *m    = first(result);
     const double      busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s;
-    times(m, busy, to);
+    times(m, busy, result->model.encoder_layers > 0, to);
     say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
         (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
         100 * m->steps.batch_fill, 100 * m->steps.busy_share);

@@ -210,12 +210,20 @@ static void add_stage_times(qr_metrics *m, const quire_step *step)
     m->steps.attention_s += (double)step->attention_ns * 1e-9;
     m->steps.logits_s += (double)step->logits_ns * 1e-9;
     m->steps.rowwise_s += (double)step->rowwise_ns * 1e-9;
+    m->steps.encoder_stage_s += (double)step->encoder_ns * 1e-9;
     m->steps.barrier_s += (double)step->barrier_ns * 1e-9;
     m->steps.sampling_s += (double)step->sample_ns * 1e-9;
     m->steps.scheduler_s += (double)(step->plan_ns + step->commit_ns) * 1e-9;
     m->steps.weight_bytes += (double)step->weight_bytes;
     m->steps.kv_bytes += (double)step->kv_bytes;
     m->steps.flops += (double)step->flops;
+}
+
+/* `busy` is the time of all steps. */
+static double unnamed_time(const qr_metrics *m, double busy)
+{
+    return fmax(0, busy - m->steps.projection_s - m->steps.attention_s - m->steps.logits_s - m->steps.rowwise_s -
+                       m->steps.encoder_stage_s - m->steps.sampling_s - m->steps.scheduler_s - m->steps.barrier_s);
 }
 
 static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *config)
@@ -250,6 +258,7 @@ static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *
     m->throughput.input    = rate_of(batches, m->length_s);
     m->steps.busy_share    = m->length_s > 0 ? fmin(1, busy / m->length_s) : 0;
     m->steps.idle_s        = fmax(0, m->length_s - busy);
+    m->steps.other_s       = unnamed_time(m, busy);
     m->steps.kv_usage_mean = busy > 0 ? kv / busy : 0;
     m->steps.batch_fill    = busy > 0 ? fill / busy : 0;
     m->steps.imbalance     = busy > 0 ? imbalance / busy : 0;

@@ -44,8 +44,11 @@ typedef struct qr_metrics {
         double   encoder_s, prefill_s, decode_s, idle_s; /* a step's time is shared by its rows of each kind */
         qr_summary rows, sequences, time_ms;
         double     wait_s[QUIRE_WAIT_REASONS];
-        double projection_s, attention_s, logits_s, rowwise_s, sampling_s, scheduler_s, barrier_s; /* within steps */
-        double weight_bytes, kv_bytes, flops;                                                      /* sums over steps */
+        /* what steps were spent on, adding up to their time; encoder_stage_s: all work of the encoder's layers;
+         * other_s: what no stage names */
+        double projection_s, attention_s, logits_s, rowwise_s, encoder_stage_s, sampling_s, scheduler_s, barrier_s,
+            other_s;
+        double weight_bytes, kv_bytes, flops; /* sums over steps */
     } steps;
 } qr_metrics;
 

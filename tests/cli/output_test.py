@@ -54,6 +54,24 @@ class Table(Base):
             self.assertNotIn("nan", table)
 
 
+    def test_the_shares_of_the_time_add_up(self):
+        for arguments in (SHORT, ["bench", "--model", "t5-small", "--set", "kv_cache.num_kv_blocks=256", "--num-prompts", "8",
+                                  "--encoder-tokens", "64", "--output-tokens", "4"]):
+            _, table, errors = self.run_tool(*arguments, "-o", "r.json")
+            lines = table.splitlines()
+            heads = [lines[i - 1].split() for i, line in enumerate(lines) if line.startswith("  share")]
+            shares = [[float(x) for x in line.split()[1::2]] for line in lines if line.startswith("  share")]
+            self.assertEqual([head[0] for head in heads], ["window", "steps"], errors)
+            for head, row in zip(heads, shares):
+                self.assertEqual(len(head) - 1, len(row))
+                self.assertAlmostEqual(sum(row), 100, delta=0.05 * len(row) + 0.01)
+                self.assertEqual("encoder" in head, "t5-small" in arguments)
+            steps = json.loads((self.path / "r.json").read_text())["runs"][0]["steps"]
+            busy = sum(steps["time_s"][kind] for kind in ("encoder", "prefill", "decode"))
+            self.assertAlmostEqual(sum(steps["stage_s"].values()), busy, delta=1e-6 * busy)
+            self.assertEqual(steps["stage_s"]["encoder"] > 0, "t5-small" in arguments)
+
+
 class Progress(Base):
     def in_terminal(self, width):
         """What a terminal of this width gets on stderr, redrawn lines apart."""
@@ -86,6 +104,16 @@ class Progress(Base):
         _, _, errors = self.run_tool(*SHORT)
         self.assertNotIn("\r", errors)
         self.assertNotIn("\033", errors)
+
+
+class Markdown(Base):
+    def test_the_columns_say_what_is_averaged(self):
+        self.run_tool(*SHORT, "-o", "r.md", "-o", "r.json")
+        head, _, row = (self.path / "r.md").read_text().splitlines()
+        cells = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | ")))
+        mean = json.loads((self.path / "r.json").read_text())["runs"][0]["latency"]["ttft"]["mean"]
+        self.assertAlmostEqual(float(cells["mean TTFT ms"]), mean, delta=0.06)
+        self.assertIn("mean TPOT ms", cells)
 
 
 class Lost(Base):
