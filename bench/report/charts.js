@@ -5,8 +5,10 @@
   const entries = results.flatMap(result => result.runs.map((run, i) => ({
     result, run, label: result.shown_as + (result.runs.length > 1 ? ' #' + (i + 1) : ''),
   })));
-  const MOST_OVERLAID = 8;
-  const overlaid = entries.slice(0, MOST_OVERLAID);
+  const MOST_OVERLAID = 24, MOST_SHOWN = 8; // a legend has them all; those beyond MOST_SHOWN are drawn when clicked
+  const evenly = (all, count) => all.length <= count ? all : Array.from({length: count}, (_, i) => all[Math.round(i * (all.length - 1) / (count - 1))]);
+  const overlaid = evenly(entries, MOST_OVERLAID);
+  const shown = new Set(evenly(overlaid, MOST_SHOWN));
   let chosen = entries[0];
   let charts = [];
   let colour = {};
@@ -35,7 +37,9 @@
       colour[name] = style.getPropertyValue('--' + name).trim();
   }
 
+  /* Eight colours, then the same dashed, then dotted. */
   const series = i => colour['c' + (i % 8 + 1)];
+  const dashes = i => [[], [7, 3], [2, 2]][Math.floor(i / 8) % 3];
   const faded = (hex, alpha) => hex + Math.round(alpha * 255).toString(16).padStart(2, '0');
 
   // ---- marks: shaded stretches and labelled lines ----
@@ -53,7 +57,7 @@
         ctx.fillRect(from, area.top, to - from, area.height);
         ctx.fillStyle = colour.soft;
         ctx.font = '11px ' + Chart.defaults.font.family;
-        if (band.label && to - from > ctx.measureText(band.label).width + 8) ctx.fillText(band.label, from + 4, area.top + 12);
+        if (band.label && to - from > ctx.measureText(band.label).width + 8) ctx.fillText(band.label, from + 4, band.low ? area.bottom - 5 : area.top + 12);
       }
       ctx.restore();
     },
@@ -133,11 +137,34 @@
     }, more);
   }
 
+  /* Rows of a legend, as Chart.js lays them out. */
+  function legendRows(labels, width) {
+    const pen = document.createElement('canvas').getContext('2d');
+    pen.font = Chart.defaults.font.size + 'px ' + Chart.defaults.font.family;
+    let rows = 1, used = 0;
+    for (const label of labels) {
+      const wide = pen.measureText(label).width + 30;
+      if (used > 0 && used + wide > width) { rows++; used = 0; }
+      used += wide;
+    }
+    return rows;
+  }
+
+  /* A long legend, and bars for many runs, make a figure taller; they do not squeeze the picture. */
+  function makeRoom(figure, wanted, data) {
+    const place = figure.querySelector('div');
+    place.style.height = '';
+    const rows = wanted.legend ? legendRows(data.datasets.map(d => d.label), place.clientWidth - 20) : 1;
+    const bars = wanted.bars ? Math.max(0, wanted.bars * 26 + 90 - place.clientHeight) : 0;
+    if (rows > 1 || bars > 0) place.style.height = place.clientHeight + bars + (rows - 1) * 21 + 'px';
+  }
+
   function draw(figure, type, data, scales, more) {
     const wanted = Object.assign({legend: data.datasets.length > 1, marks: {}}, more);
     figure.hidden = false;
+    makeRoom(figure, wanted, data);
     charts.push(new Chart(figure.querySelector('canvas'), {
-      type, data, plugins: [marks],
+      type, data, plugins: wanted.plugin ? [marks, wanted.plugin] : [marks],
       options: Object.assign({
         animation: false, responsive: true, maintainAspectRatio: false, normalized: false, scales,
         interaction: {mode: 'nearest', intersect: false, axis: 'xy'},
@@ -171,7 +198,7 @@
   function curves(metric) {
     return overlaid.map((entry, i) => {
       const curve = at(entry.run, 'latency/' + metric + '/curve');
-      return curve && curve.p && curve.p.length ? {label: entry.label, p: curve.p, value: curve.value, color: series(i)} : null;
+      return curve && curve.p && curve.p.length ? {label: entry.label, p: curve.p, value: curve.value, color: series(i), more: {borderDash: dashes(i), hidden: !shown.has(entry)}} : null;
     }).filter(Boolean);
   }
 
@@ -181,7 +208,7 @@
     const metric = figure.dataset.metric, all = curves(metric), lines = sloLine(metric);
     if (!all.length) return;
     const x = valueAxis('ms', all.flatMap(c => c.value).concat(lines.map(l => l.at)));
-    draw(figure, 'line', {datasets: all.map(c => line(c.label, c.value.map((v, i) => ({x: v, y: c.p[i]})), c.color))},
+    draw(figure, 'line', {datasets: all.map(c => line(c.label, c.value.map((v, i) => ({x: v, y: c.p[i]})), c.color, c.more))},
          {x, y: axis('% of samples', {min: 0, max: 100})}, {marks: {vertical: lines}});
   };
 
@@ -195,7 +222,7 @@
     x.afterBuildTicks = scale => { scale.ticks = named.filter(p => p <= last).map(p => ({value: place(p)})); };
     x.ticks.callback = value => 'P' + Number((100 * (1 - 10 ** -value)).toFixed(2));
     const y = valueAxis('ms', all.flatMap(c => c.value).concat(lines.map(l => l.at)));
-    draw(figure, 'line', {datasets: all.map(c => line(c.label, c.p.map((p, i) => ({x: place(p), y: c.value[i]})).filter(q => finite(q.x)), c.color))},
+    draw(figure, 'line', {datasets: all.map(c => line(c.label, c.p.map((p, i) => ({x: place(p), y: c.value[i]})).filter(q => finite(q.x)), c.color, c.more))},
          {x, y}, {marks: {horizontal: lines}});
   };
 
@@ -205,6 +232,13 @@
     recompute: 'recompute', other: 'other',
   };
 
+  /* The same cause has the same colour everywhere; what others' prompts or a preemption cost is paler. */
+  const causeColours = {
+    generator: ['c6', 0.4], queue: ['c6', 1], encoder: ['c4', 0.5], own_prefill: ['c5', 1], other_prefill: ['c5', 0.5], projections: ['c1', 1],
+    attention: ['c2', 1], rowwise: ['c4', 1], sampling: ['c3', 1], scheduler: ['c7', 1], barrier: ['c8', 1], recompute: ['c2', 0.5],
+  };
+  const causeColour = cause => { const [name, alpha] = causeColours[cause] || ['c6', 0.2]; return faded(colour[name], alpha); };
+
   /* {"50": {cause: ms, ...}, "99": ...} as one bar per percentile. */
   kinds.attribution = figure => {
     const bands = at(chosen.run, 'attribution/' + figure.dataset.metric);
@@ -212,9 +246,9 @@
     const names = Object.keys(bands).filter(p => bands[p] && typeof bands[p] === 'object' && Object.values(bands[p]).some(v => finite(v) && v > 0));
     const causes = [...new Set(names.flatMap(p => Object.keys(bands[p])))].filter(c => names.some(p => finite(bands[p][c]) && bands[p][c] > 0));
     if (!names.length || !causes.length) return;
-    const datasets = causes.map((cause, i) => ({
+    const datasets = causes.map(cause => ({
       label: causeNames[cause] || cause.replace(/_/g, ' '), data: names.map(p => bands[p][cause] || 0),
-      backgroundColor: i < 8 ? series(i) : faded(series(i), 0.5), barPercentage: 0.7,
+      backgroundColor: causeColour(cause), barPercentage: 0.7,
     }));
     draw(figure, 'bar', {labels: names.map(p => /^[\d.]+$/.test(p) ? 'P' + p : p), datasets},
          {x: axis(at(chosen.run, 'attribution/unit') || 'ms', {stacked: true}), y: category('', {stacked: true})},
@@ -227,7 +261,7 @@
     made.title.display = title !== '';
     made.grid = {display: false, borderColor: colour.line};
     delete made.ticks.callback;
-    made.ticks.autoSkip = true;
+    made.ticks.autoSkip = false;
     return made;
   }
 
@@ -249,13 +283,25 @@
     return made;
   }
 
+  /* Seconds that follow each other as one. */
+  function stretches(seconds) {
+    const all = [];
+    for (const second of seconds) {
+      const last = all[all.length - 1];
+      if (last && last.to === second) last.to = second + 1;
+      else all.push({from: second, to: second + 1});
+    }
+    return all;
+  }
+
   function timeMarks(entry) {
     const bands = [], s = timeline(entry), start = warmup(entry);
     const length = at(entry.run, 'window/length_s');
     if (start > 0) bands.push({from: -start, to: 0, label: 'warm-up'});
     if (s && finite(length) && s.running.length * s.dt_s - start > length + s.dt_s)
       bands.push({from: length, to: s.running.length * s.dt_s - start, label: 'after the window'});
-    for (const second of (s && s.contaminated) || []) bands.push({from: second - start, to: second + 1 - start, label: ''});
+    for (const band of stretches((s && s.contaminated) || []))
+      bands.push({from: band.from - start, to: Math.min(band.to, s.running.length * s.dt_s) - start, label: 'disturbed', low: true});
     return {bands};
   }
 
@@ -290,12 +336,37 @@
          {x: timeAxis(chosen), y: axis('rows', Object.assign({stacked: true, beginAtZero: true}, ALIGNED))}, {marks: timeMarks(chosen), legend: true});
   };
 
+  /* When steps of how many rows ran: cells of time by rows, the deeper the more of that time. */
+  kinds.heat = figure => {
+    const steps = log(chosen, 'steps'), s = timeline(chosen);
+    if (!steps || !s) return;
+    const start = warmup(chosen), length = s.running.length * s.dt_s, COLUMNS = 120;
+    const rows = rowsOf(steps), times = stepTimes(steps), bin = r => Math.floor(2 * Math.log2(Math.max(r, 1)));
+    const cells = new Map(), total = new Array(COLUMNS).fill(0);
+    rows.forEach((r, i) => {
+      const column = Math.min(COLUMNS - 1, Math.floor(steps.t_ns[i] * 1e-9 / length * COLUMNS)), key = column + ' ' + bin(r);
+      cells.set(key, (cells.get(key) || 0) + times[i]);
+      total[column] += times[i];
+    });
+    const high = 2 ** ((bin(most(rows)) + 1) / 2), width = length / COLUMNS;
+    const paint = {id: 'heat', beforeDatasetsDraw({ctx, chartArea: area, scales: {x, y}}) {
+      for (const [key, ms] of cells) {
+        const [column, row] = key.split(' ').map(Number), left = x.getPixelForValue(column * width - start), top = y.getPixelForValue(2 ** ((row + 1) / 2));
+        ctx.fillStyle = faded(colour.c1, 0.12 + 0.83 * ms / total[column]);
+        ctx.fillRect(left, top, Math.min(x.getPixelForValue((column + 1) * width - start), area.right) - left + 0.5, y.getPixelForValue(2 ** (row / 2)) - top + 0.5);
+      }
+    }};
+    draw(figure, 'scatter', {datasets: [{label: 'rows', data: []}]}, {x: timeAxis(chosen), y: Object.assign(logAxis('rows of a step', 1, high), ALIGNED)},
+         {marks: timeMarks(chosen), plugin: paint});
+  };
+
   kinds.arrivals = figure => {
     const requests = log(chosen, 'requests');
     if (!requests) return;
     const start = warmup(chosen);
     const data = points(requests.a.map(a => a * 1e-9 - start), requests.f.map((f, i) => f >= 0 ? (f - requests.a[i]) * 1e-6 : NaN));
-    if (data.length) draw(figure, 'scatter', {datasets: [dots('request', data, colour.c1)]},
+    const span = most(data.map(p => p.x)) - least(data.map(p => p.x)); // offline all are due at once
+    if (span > 0.1) draw(figure, 'scatter', {datasets: [dots('request', data, colour.c1)]},
                           {x: timeAxis(chosen), y: Object.assign(valueAxis('ms', data.map(p => p.y)), ALIGNED)}, {marks: timeMarks(chosen)});
   };
 
@@ -390,8 +461,8 @@
          {x: logAxis('FLOP per byte that must move', minX, maxX), y: logAxis('GFLOP/s', minY, maxY)}, {legend: true});
   };
 
-  const stageColours = {projections: 'c1', attention: 'c2', logits: 'c3', rowwise: 'c4', sampling: 'c5', scheduler: 'c7', barrier: 'c8'};
-  const stageNames = {projections: 'projections', attention: 'attention', logits: 'logits', rowwise: 'row-wise', sampling: 'sampling', scheduler: 'scheduler', barrier: 'barriers'};
+  const stageColours = {projections: 'c1', attention: 'c2', logits: 'c3', rowwise: 'c4', encoder: 'c6', sampling: 'c5', scheduler: 'c7', barrier: 'c8'};
+  const stageNames = {projections: 'projections', attention: 'attention', logits: 'logits', rowwise: 'row-wise', encoder: 'encoder', sampling: 'sampling', scheduler: 'scheduler', barrier: 'barriers'};
 
   kinds.stages = figure => {
     const rows = overlaid.filter(e => at(e.run, 'steps/stage_s') && at(e.run, 'steps/time_s'));
@@ -401,9 +472,9 @@
     const names = Object.keys(stageNames).filter(name => rows.some(e => share(e, name) > 0.05));
     const datasets = names.map(name => ({label: stageNames[name], data: rows.map(e => share(e, name)), backgroundColor: colour[stageColours[name]], barPercentage: 0.65, maxBarThickness: 34}));
     const rest = rows.map(e => Math.max(0, 100 - names.reduce((sum, name) => sum + share(e, name), 0)));
-    datasets.push({label: 'other', data: rest, backgroundColor: faded(colour.c6, 0.4), barPercentage: 0.65, maxBarThickness: 34});
+    datasets.push({label: 'other', data: rest, backgroundColor: colour.line, barPercentage: 0.65, maxBarThickness: 34});
     draw(figure, 'bar', {labels: rows.map(e => e.label), datasets},
-         {x: axis('% of the time of all steps', {stacked: true, min: 0, max: 100}), y: category('', {stacked: true})}, {options: {indexAxis: 'y'}, legend: true});
+         {x: axis('% of the time of all steps', {stacked: true, min: 0, max: 100}), y: category('', {stacked: true})}, {options: {indexAxis: 'y'}, legend: true, bars: rows.length});
   };
 
   // ---- workload ----
@@ -426,38 +497,57 @@
          {x: axis(whole ? 'tokens' : 's', {min: data[0].x - pad, max: data[data.length - 1].x + pad, offset: false, ticks: Object.assign(axis('').ticks, {includeBounds: false})}), y: axis('requests', {beginAtZero: true, ticks: Object.assign(axis('').ticks, {precision: 0})})});
   };
 
-  // ---- sweep ----
+  // ---- sweep: a curve for each combination of the other axes, its points means over the repetitions ----
 
-  function loadOf(result) {
-    const profile = at(result, 'disclosure/profile');
-    if (profile === 'concurrent') return {x: at(result, 'config/load.streams'), unit: 'streams'};
-    if (profile === 'throughput' || profile === 'replay') return null;
-    return {x: at(result, 'config/load.request_rate'), unit: 'requests due per second'};
+  function mean(result, path) {
+    const values = result.runs.map(run => at(run, path)).filter(finite);
+    return values.length === result.runs.length ? values.reduce((a, b) => a + b, 0) / values.length : NaN;
   }
 
-  function swept(path, scale) {
-    return entries.map(e => ({load: loadOf(e.result), y: (scale || 1) * at(e.run, path)})).filter(p => p.load && finite(p.load.x) && finite(p.y))
-      .map(p => ({x: p.load.x, y: p.y})).sort((a, b) => a.x - b.x);
+  const hasSlo = result => Object.values(at(result, 'runs/0/slo/limits_ms') || {}).some(finite);
+
+  /* [{label, points}] in the order of the results, which is that of the axis. */
+  function sweptCurves(x, y) {
+    const curves = new Map();
+    for (const result of results) {
+      const point = {x: x(result), y: y(result)};
+      if (!curves.has(result.curve_number)) curves.set(result.curve_number, {label: result.curve || 'all', points: []});
+      if (finite(point.x) && finite(point.y)) curves.get(result.curve_number).points.push(point);
+    }
+    return [...curves.values()];
   }
 
-  function sweepChart(figure, title, columns) {
-    const datasets = columns.map(c => line(c.label, swept(c.path), c.color, {pointRadius: 3})).filter(set => set.data.length);
+  function sweptLines(curves, more) {
+    return curves.map((curve, i) => line(curve.label, curve.points, series(i), Object.assign({pointRadius: 3, borderDash: dashes(i)}, more)))
+      .filter(set => set.data.length);
+  }
+
+  function sweepChart(figure, title, datasets, lines) {
     if (!datasets.length) return;
-    const unit = (entries.map(e => loadOf(e.result)).find(Boolean) || {}).unit;
-    draw(figure, 'line', {datasets}, {x: axis(unit, {beginAtZero: true}), y: valueAxis(title, datasets.flatMap(d => d.data.map(p => p.y)))}, {legend: true});
+    const ys = datasets.flatMap(d => d.data.map(p => p.y)), xs = datasets.flatMap(d => d.data.map(p => p.x));
+    draw(figure, 'line', {datasets}, {x: sweepAxis(figure.closest('section').dataset.axis, xs), y: valueAxis(title, ys.concat((lines || []).map(l => l.at)))},
+         {marks: {horizontal: lines}});
   }
 
-  kinds['sweep-throughput'] = figure => sweepChart(figure, 'tok/s', [
-    {label: 'output', path: 'throughput/output_tokens/value', color: colour.c1}, {label: 'input, computed', path: 'throughput/input_tokens/value', color: colour.c2}]);
-  kinds['sweep-latency'] = figure => sweepChart(figure, 'ms', [
-    {label: 'TTFT P50', path: 'latency/ttft/p/50', color: colour.c1}, {label: 'ITL P50', path: 'latency/itl/p/50', color: colour.c2}, {label: 'TPOT P50', path: 'latency/tpot/p/50', color: colour.c3}]);
-  kinds['sweep-goodput'] = figure => sweepChart(figure, 'requests/s', [
-    {label: 'goodput', path: 'throughput/goodput/value', color: colour.c3}, {label: 'all that ended', path: 'throughput/requests/value', color: colour.c6}]);
+  /* 1, 2, 4, ... 64 stand evenly on a logarithmic axis. */
+  function sweepAxis(title, xs) {
+    const low = least(xs), high = most(xs);
+    if (!(low > 0 && high / low >= 8)) return axis(title, {beginAtZero: low >= 0});
+    const made = logAxis(title, low / 1.15, high * 1.15), values = [...new Set(xs)].sort((a, b) => a - b);
+    if (values.length <= 12) made.afterBuildTicks = scale => { scale.ticks = values.map(value => ({value})); };
+    return made;
+  }
+
+  const along = result => finite(result.x) ? result.x : NaN;
+
+  kinds['sweep-throughput'] = figure => sweepChart(figure, 'tok/s', sweptLines(sweptCurves(along, r => mean(r, 'throughput/output_tokens/value'))));
+  kinds['sweep-latency'] = figure => sweepChart(figure, 'ms', sweptLines(sweptCurves(along, r => mean(r, 'latency/' + figure.dataset.metric + '/p/50'))), sloLine(figure.dataset.metric));
+  kinds['sweep-goodput'] = figure => {
+    if (results.every(hasSlo)) sweepChart(figure, 'requests/s', sweptLines(sweptCurves(along, r => mean(r, 'throughput/goodput/value'))));
+  };
   kinds['sweep-pareto'] = figure => {
-    const data = entries.map(e => ({x: at(e.run, 'throughput/output_tokens_per_user/value'), y: at(e.run, 'throughput/output_tokens/value')}))
-      .filter(p => finite(p.x) && finite(p.y)).sort((a, b) => a.x - b.x);
-    if (data.length) draw(figure, 'line', {datasets: [line('results', data, colour.c1, {pointRadius: 3})]},
-                          {x: axis('tok/s for one user (1 / mean TPOT)', {beginAtZero: true}), y: axis('output tok/s, all users', {beginAtZero: true})});
+    const datasets = sweptLines(sweptCurves(r => mean(r, 'throughput/output_tokens_per_user/value'), r => mean(r, 'throughput/output_tokens/value')));
+    if (datasets.length) draw(figure, 'line', {datasets}, {x: axis('tok/s for one user (1 / mean TPOT)', {beginAtZero: true}), y: axis('output tok/s, all users', {beginAtZero: true})});
   };
 
   // ---- the page ----
@@ -471,6 +561,11 @@
     for (const figure of document.querySelectorAll('figure[data-chart]')) {
       figure.hidden = true;
       kinds[figure.dataset.chart](figure);
+    }
+    const note = document.querySelector('.overlaid');
+    if (note && entries.length > MOST_SHOWN) {
+      note.textContent = shown.size + ' of ' + entries.length + ' runs are drawn; a click on a name in a legend draws or hides its curve.';
+      note.hidden = false;
     }
     for (const group of document.querySelectorAll('.charts'))
       group.hidden = !group.querySelector('figure:not([hidden])');

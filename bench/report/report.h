@@ -21,6 +21,10 @@ void         qr_report_destroy(qr_report *report); /* NULL is allowed */
  * quire.result/1, or a broken log; the message names file and line. ERR_INVALID: too many results. */
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error);
 
+/* Once all are there, and once only: names the points of a sweep by their values, brings them into the order of their
+ * curves, and tells equal names apart. */
+void qr_report_arrange(qr_report *report);
+
 /* False: out of memory, or the file does not take it (errno). */
 bool qr_report_write(const qr_report *report, FILE *to);
 

@@ -16,7 +16,9 @@ enum { MOST_PATH = 4096, MOST_LINE = 64 << 20 };
 quire_status qr_report_create(qr_report **report_out, quire_error *error)
 {
     *report_out = calloc(1, sizeof **report_out);
-    if (*report_out != NULL && ((*report_out)->results = json_array()) != NULL) return QUIRE_OK;
+    if (*report_out != NULL && ((*report_out)->results = json_array()) != NULL &&
+        ((*report_out)->answers = json_array()) != NULL)
+        return QUIRE_OK;
     qr_report_destroy(*report_out);
     *report_out = NULL;
     return qr_fail(error, QUIRE_ERR_NO_MEMORY, "report: out of memory");
@@ -24,7 +26,10 @@ quire_status qr_report_create(qr_report **report_out, quire_error *error)
 
 void qr_report_destroy(qr_report *report)
 {
-    if (report != NULL) json_decref(report->results);
+    if (report != NULL) {
+        json_decref(report->results);
+        json_decref(report->answers);
+    }
     free(report);
 }
 
@@ -181,26 +186,37 @@ static quire_status read_result(qr_report *report, FILE *from, const char *path,
     return status;
 }
 
+/* A point of a sweep, or what a search for the capacity found. */
+static quire_status take_line(qr_report *report, json_t *line, const char *stem, const char *place, quire_error *error)
+{
+    if (strcmp(qr_json_text_at(line, "schema"), "quire.capacity/1") == 0)
+        return json_array_append_new(report->answers, line) == 0
+                   ? QUIRE_OK
+                   : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", place);
+    if (json_is_object(line)) json_object_set_new(line, "file", json_string(stem));
+    return qr_report_add(report, line, stem, place, error);
+}
+
 static quire_status read_sweep(qr_report *report, FILE *from, const char *path, quire_error *error)
 {
-    char        *line = NULL, stem[256], label[300], place[MOST_PATH];
+    char        *line = NULL, stem[256], place[MOST_PATH];
     size_t       room = 0, number = 0;
     ssize_t      length;
     quire_status status = QUIRE_OK;
+    const size_t before = json_array_size(report->results);
     label_of(path, stem);
     while (status == QUIRE_OK && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
         json_error_t where;
         json_t      *result = json_loadb(line, (size_t)length, 0, &where);
-        snprintf(label, sizeof label, "%s %zu", stem, ++number);
-        snprintf(place, sizeof place, "%.4000s:%zu", path, number);
-        status = result != NULL ? qr_report_add(report, result, label, place, error)
+        snprintf(place, sizeof place, "%.4000s:%zu", path, ++number);
+        status = result != NULL ? take_line(report, result, stem, place, error)
                                 : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);
     }
     free(line);
     QR_TRY(status);
     if (line_problem(length) != NULL)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: %s", path, number + 1, line_problem(length));
-    return number > 0 ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
+    return json_array_size(report->results) > before ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
 }
 
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error)

@@ -6,14 +6,22 @@
 
 #include "bench/report/report.h"
 
-/* {"label", "file", the members of a result, ...}; each run has besides "log": {"steps": LOG, "requests": LOG} where
- * there was one. LOG = {"count", "shown", "columns": {NAME: [numbers or null]}}. */
+/* The members of a result and besides: "shown_as", what people call it; "file", of a point of a sweep; and of
+ * qr_report_arrange(): "x", its place on the axis, "curve" and "curve_number", which of a sweep's curves it is on. Each
+ * run has "log": {"steps": LOG, "requests": LOG} where there was one. LOG = {"count", "shown", "columns": {NAME:
+ * [numbers or null]}}. */
 struct qr_report {
     json_t *results; /* array of at least one object */
+    json_t *answers; /* array of quire.capacity/1: what searches found */
 };
 
 /* Takes over `result`. ERR_FORMAT: not a quire.result/1 with runs; `place` names it. */
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error);
+
+/* The key along which a sweep's curves lie: a load where there is one. NULL: no sweep, which is at least three results
+ * at several loads. And what the axis is called. */
+const char *qr_report_axis(const qr_report *report);
+const char *qr_report_axis_title(const char *axis);
 
 typedef enum qr_log_kind { QR_LOG_STEPS, QR_LOG_REQUESTS } qr_log_kind;
 

@@ -2,6 +2,7 @@
 #include "bench/report/report_html.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 void qr_html_text(const char *text, FILE *to)
@@ -59,6 +60,117 @@ void qr_html_json(const json_t *value, FILE *to)
     json_dump_callback(value, without_less_than, to, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
 }
 
+/* ---- cells ---- */
+
+void qr_html_text_cell(const char *text, FILE *to)
+{
+    fputs("<td class=\"text\">", to);
+    qr_html_text(text, to);
+    fputs("</td>", to);
+}
+
+void qr_html_figure_cell(double value, FILE *to)
+{
+    fputs("<td>", to);
+    qr_html_figure(value, to);
+    fputs("</td>", to);
+}
+
+/* "|" before the text: of a column of text, aligned to the left. */
+static void head_cell(const char *text, FILE *to)
+{
+    fputs(text[0] == '|' ? "<th class=\"text\">" : "<th>", to);
+    qr_html_text(text[0] == '|' ? text + 1 : text, to);
+    fputs("</th>", to);
+}
+
+void qr_html_row_label(const char *text, FILE *to)
+{
+    fputs("<th scope=\"row\">", to);
+    qr_html_text(text, to);
+    fputs("</th>", to);
+}
+
+void qr_html_open_table(const char *const *heads, size_t count, FILE *to)
+{
+    fputs("<div class=\"scroll\"><table><thead><tr>", to);
+    for (size_t i = 0; i < count; i++) head_cell(heads[i], to);
+    fputs("</tr></thead><tbody>\n", to);
+}
+
+void qr_html_close_table(FILE *to) { fputs("</tbody></table></div>\n", to); }
+
+static void scalar(const json_t *value, FILE *to)
+{
+    if (json_is_string(value))
+        qr_html_text(json_string_value(value), to);
+    else if (json_is_boolean(value))
+        fputs(json_is_true(value) ? "yes" : "no", to);
+    else if (json_is_number(value) && json_number_value(value) == floor(json_number_value(value)))
+        fprintf(to, "%.0f", json_number_value(value));
+    else if (json_is_number(value))
+        fprintf(to, "%.6g", json_number_value(value));
+    else if (value != NULL && !json_is_null(value)) { /* what is nested deeper */
+        char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        qr_html_text(text != NULL ? text : "", to);
+        free(text);
+    } else
+        fputs("\xe2\x80\x93", to); /* en dash */
+}
+
+void qr_html_value(const json_t *value, FILE *to)
+{
+    const char *name, *before = "";
+    json_t     *member;
+    size_t      index;
+    if (json_array_size(value) + json_object_size(value) == 0) {
+        if (json_is_array(value) || json_is_object(value))
+            fputs("none", to);
+        else
+            scalar(value, to);
+        return;
+    }
+    json_array_foreach(value, index, member)
+    {
+        fputs(index > 0 ? ", " : "", to);
+        scalar(member, to);
+    }
+    json_object_foreach((json_t *)value, name, member)
+    {
+        fputs(before, to);
+        qr_html_text(name, to);
+        fputc(' ', to);
+        scalar(member, to);
+        before = ", ";
+    }
+}
+
+void qr_html_range(double low, double high, FILE *to)
+{
+    qr_html_figure(low, to);
+    fputs(" to ", to);
+    qr_html_figure(high, to);
+}
+
+bool qr_html_interval(const json_t *ci, FILE *to)
+{
+    const json_t *low = json_array_get(ci, 0), *high = json_array_get(ci, 1);
+    if (!json_is_number(low) || !json_is_number(high)) return false;
+    qr_html_range(json_number_value(low), json_number_value(high), to);
+    return true;
+}
+
+/* ---- results and runs ---- */
+
+const json_t *qr_report_first(const qr_report *report) { return json_array_get(report->results, 0); }
+
+const json_t *qr_report_first_run(const qr_report *report)
+{
+    return json_array_get(json_object_get(qr_report_first(report), "runs"), 0);
+}
+
+size_t qr_report_count(const qr_report *report) { return json_array_size(report->results); }
+
 bool qr_report_next(qr_report_entry *e)
 {
     if (e->result != NULL && ++e->run_index >= json_array_size(json_object_get(e->result, "runs"))) {
@@ -76,35 +188,4 @@ bool qr_report_next(qr_report_entry *e)
     else
         snprintf(e->label, sizeof e->label, "%s", name);
     return true;
-}
-
-/* What the load of a result is: its request rate, or its streams. */
-static double load_of(const json_t *result)
-{
-    const char *profile = qr_json_text_at(result, "disclosure/profile");
-    if (strcmp(profile, "concurrent") == 0) return qr_json_number_at(result, "config/load.streams");
-    if (strcmp(profile, "throughput") == 0 || strcmp(profile, "replay") == 0) return NAN;
-    return qr_json_number_at(result, "config/load.request_rate");
-}
-
-bool qr_report_is_sweep(const qr_report *report)
-{
-    double        seen[3];
-    size_t        count = 0, index;
-    const json_t *result;
-    json_array_foreach(report->results, index, result)
-    {
-        const double load = load_of(result);
-        bool         old  = !isfinite(load);
-        for (size_t i = 0; i < count; i++) old |= seen[i] == load;
-        if (!old && count < 3) seen[count++] = load;
-    }
-    return count == 3;
-}
-
-bool qr_report_is_comparison(const qr_report *report)
-{
-    qr_report_entry e = {.report = report};
-    while (qr_report_next(&e)) continue;
-    return e.count >= 2 && e.count <= 8 && !qr_report_is_sweep(report);
 }

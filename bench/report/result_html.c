@@ -38,7 +38,8 @@ bool qr_result_html(const qr_result *result, FILE *to)
     bool       ok     = object != NULL && qr_report_create(&report, NULL) == QUIRE_OK;
     ok                = ok && attach(result, QR_LOG_STEPS, object) && attach(result, QR_LOG_REQUESTS, object);
     ok                = ok && qr_report_add(report, json_incref(object), "this run", "result", NULL) == QUIRE_OK;
-    ok                = ok && qr_report_write(report, to);
+    if (ok) qr_report_arrange(report);
+    ok = ok && qr_report_write(report, to);
     qr_report_destroy(report);
     json_decref(object);
     return ok;

@@ -61,6 +61,20 @@ class Base(unittest.TestCase):
         self.assertFalse((self.path / "none.html").exists())
         return message
 
+    def grid(self, **changes):
+        """A sweep of streams and of the KV cache's type, in the order in which its points might end."""
+        lines = []
+        for streams, dtype in ((2, "f32"), (1, "f32"), (4, "f32"), (4, "bf16"), (2, "bf16"), (1, "bf16")):
+            point = json.loads(json.dumps(self.result))
+            axes = {"load.streams": streams, "kv_cache.dtype": dtype}
+            point["config"].update(axes)
+            point["sweep"] = {"axes": axes}
+            for run in point["runs"]:
+                run["throughput"]["output_tokens"]["value"] = 1000.0 * streams + (500 if dtype == "f32" else 0)
+                run["slo"]["limits_ms"] = changes.get("limits", run["slo"]["limits_ms"])
+            lines.append(json.dumps(point) + "\n")
+        return self.write("grid.jsonl", "".join(lines))
+
 
 class Report(Base):
     def test_the_tables_hold_the_numbers_of_the_result(self):
@@ -122,6 +136,54 @@ class Report(Base):
         self.assertIn('<section id="comparison"', page)
         self.assertIn("load.streams", page)
         self.assertNotIn('<section id="comparison"', self.page("r.json"))
+
+    def test_points_of_a_sweep_are_named_by_their_values_and_in_the_order_of_their_curves(self):
+        data = data_of(self.page(self.grid()))
+        self.assertEqual([(r["shown_as"], r["x"], r["curve"], r["curve_number"]) for r in data],
+                         [(f"{s} stream{'s' if s > 1 else ''}, dtype={d}", s, f"dtype={d}", n)
+                          for n, d in enumerate(("f32", "bf16")) for s in (1, 2, 4)])
+
+    def test_the_grid_of_a_sweep_has_every_point(self):
+        page = self.page(self.grid())
+        rows = re.findall(r'<th scope="row">(dtype=\w+)</th>((?:<td class="heat"[^>]*>[^<]*</td>)+)', page)
+        cells = {name: re.findall(r">([^<]+)</td>", row) for name, row in rows[:2]}
+        self.assertEqual({n: [float(c.replace("\u202f", "")) for c in row] for n, row in cells.items()},
+                         {"dtype=f32": [1500, 2500, 4500], "dtype=bf16": [1000, 2000, 4000]})
+
+    def test_several_sweeps_are_told_apart_and_equal_points_numbered(self):
+        self.grid()
+        (self.path / "again.jsonl").write_text((self.path / "grid.jsonl").read_text().splitlines(True)[0] * 2)
+        names = [r["shown_as"] for r in data_of(self.page("grid.jsonl", "again.jsonl"))]
+        self.assertIn("grid: 1 stream, dtype=f32", names)
+        self.assertEqual([n for n in names if "again" in n],
+                         ["again: 2 streams, dtype=f32", "again: 2 streams, dtype=f32 (2)"])
+
+    def test_what_a_search_found_is_said(self):
+        answer = {"schema": "quire.capacity/1", "outcome": "found", "rate": 3.25, "low": 3.0, "high": 3.5,
+                  "min_attainment": 0.95, "probes": 9, "requests": 400, "seconds": 120.4}
+        probe = dict(self.result, sweep={"axes": {}, "probe": {"rate": 3}})
+        page = self.page(self.write("search.jsonl", json.dumps(probe) + "\n" + json.dumps(answer) + "\n"))
+        self.assertIn("3.25 requests/s (3 to 3.50): 95 % of the requests meet the SLOs; 9 probes, 400 requests, 120 s", page)
+        self.assertIn("empty", self.refused(self.write("answer.jsonl", json.dumps(answer))))
+
+    def test_a_comparison_has_intervals_and_verdicts(self):
+        def at(rate, name):
+            result = json.loads(json.dumps(self.result))
+            for run in result["runs"]:
+                run["throughput"]["output_tokens"] = {"value": rate, "unit": "tok/s", "ci95": [rate * 0.98, rate * 1.02]}
+            return self.write(name, result)
+        page = self.page(at(1000, "base.json"), at(500, "slower.json"), at(1200, "faster.json"))
+        row = re.search(r'<th scope="row">Output tok/s</th>(.*?)</tr>', page[page.index('id="comparison"'):], re.S)[1]
+        self.assertRegex(row, "\u00d7 0.500<br><small>0.48\\d to 0.51\\d</small></td><td class=\"text fail\">worse</td>")
+        self.assertRegex(row, "\u00d7 1.200<br><small>1.1\\d+ to 1.2\\d+</small></td><td class=\"text pass\">better</td>")
+
+    def test_facts_have_names_and_units(self):
+        page = self.page("r.json")
+        for name in ("l3_bytes", "read_bytes", "num_blocks", "isa_cap", "read_gbs", "kv_bytes_per_token"):
+            self.assertNotIn(name, page[:page.index('id="data"')])
+        self.assertRegex(page, r'<th scope="row">KV cache</th><td class="text">[0-9.]+ [KMG]iB</td>')
+        self.assertRegex(page, r"Reading goes over [0-9.]+ [KMG]iB")
+        self.assertRegex(page, r"<h4>Node 0</h4>.*\n<li><span>thread 0 <small>CPU \d+</small></span>")
 
     def test_a_result_with_nothing_in_it_gives_dashes(self):
         page = self.page(self.write("bare.json", {"schema": "quire.result/1", "runs": [{"latency": {}}]}))
@@ -187,6 +249,32 @@ class InTheBrowser(Base):
             self.assertEqual([url for url in requests if not url.startswith("data:")],
                              [(self.path / "page.html").resolve().as_uri()])
             self.assertGreaterEqual(shown, 18)
+
+    def datasets(self, selector):
+        with browser.Browser() as window:
+            window.open(self.path / "page.html")
+            self.assertEqual(window.complaints, [])
+            return window.evaluate(f"(() => {{ const chart = Chart.getChart(document.querySelector('{selector} canvas'));"
+                                   " return chart ? chart.data.datasets.map(d => [d.label, d.data, !!d.hidden]) : null })()")
+
+    def test_a_sweep_has_a_curve_for_each_value_of_its_second_axis(self):
+        self.page(self.grid())
+        curves = {label: [(p["x"], p["y"]) for p in data] for label, data, _ in self.datasets("[data-chart=sweep-throughput]")}
+        self.assertEqual(curves, {"dtype=f32": [(1, 1500), (2, 2500), (4, 4500)], "dtype=bf16": [(1, 1000), (2, 2000), (4, 4000)]})
+
+    def test_goodput_is_drawn_where_there_are_slos(self):
+        self.page(self.grid())
+        self.assertEqual(len(self.datasets("[data-chart=sweep-goodput]")), 2)
+        self.page(self.grid(limits={"ttft": None}))
+        self.assertIsNone(self.datasets("[data-chart=sweep-goodput]"))
+
+    def test_a_legend_names_every_run(self):
+        self.grid()
+        lines = (self.path / "grid.jsonl").read_text()
+        self.page(self.write("twice.jsonl", lines + lines))
+        curves = self.datasets("[data-chart=cdf][data-metric=ttft]")
+        self.assertEqual(len({label for label, _, _ in curves}), 12)
+        self.assertEqual(sum(not hidden for _, _, hidden in curves), 8)
 
     def test_hostile_text_stays_text(self):
         hostile = json.loads(json.dumps(self.result))
