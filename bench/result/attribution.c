@@ -80,13 +80,11 @@ static size_t step_at(const qr_run *run, int64_t ns)
     return low;
 }
 
-/* The step in which a sequence was first planned: planning is a step's first part, so it began a little earlier. */
+/* The step in which a sequence was first planned: a step begins with what has come in since the last, then plans. */
 static size_t step_of_plan(const qr_run *run, int64_t planned_ns)
 {
-    const size_t after = step_at(run, planned_ns);
-    if (after == 0) return 0;
-    const quire_step *before = &run->steps[after - 1];
-    return planned_ns <= (int64_t)(before->start_ns + before->plan_ns) ? after - 1 : after;
+    const size_t after = step_at(run, planned_ns + 1);
+    return after > 0 ? after - 1 : 0;
 }
 
 /* ---- a latency -------------------------------------------------------------------------------------------------- */
