@@ -26,6 +26,7 @@ enum {
     OPTION_BLOCK_SIZE,
     OPTION_K,
     OPTION_COLUMNS,
+    OPTION_MODEL,
 };
 
 typedef struct settings {
@@ -110,6 +111,7 @@ static error_t parse_kernel(int option, const char *value, struct argp_state *st
     case OPTION_RUN_LENGTH: list(state, "--run-length", value, true, &m->run_bytes); return 0;
     case OPTION_BLOCK_SIZE: m->block_size = whole(state, "--block-size", value, 32, 256); return 0;
     case OPTION_K: m->k = whole(state, "--k", value, 1, 65536); return 0;
+    case OPTION_MODEL: m->model = value; return 0;
     case OPTION_COLUMNS: m->columns = whole(state, "--n", value, 1, 1u << 20); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -141,15 +143,12 @@ static int run(const settings *s)
     static const struct {
         const char *name;
         int (*run)(const qr_micro_options *options, FILE *out);
-    } kernels[] = {{"attention", qr_micro_attention},
-                   {"barrier", qr_micro_barrier},
-                   {"limits", qr_micro_limits},
-                   {"projection", qr_micro_projection},
-                   {"rowwise", qr_micro_rowwise}};
+    } kernels[] = {{"attention", qr_micro_attention},   {"barrier", qr_micro_barrier}, {"limits", qr_micro_limits},
+                   {"projection", qr_micro_projection}, {"rowwise", qr_micro_rowwise}, {"step", qr_micro_step}};
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
         if (strcmp(s->what, kernels[i].name) == 0) return kernels[i].run(&s->micro, stdout);
     if (strcmp(s->what, "scheduler") == 0) return qr_micro_scheduler(&s->micro, s->steps, stdout);
-    qr_complain("kernel %s: expected attention, barrier, limits, projection, rowwise or scheduler", s->what);
+    qr_complain("kernel %s: expected attention, barrier, limits, projection, rowwise, scheduler or step", s->what);
     return QR_EXIT_USAGE;
 }
 
@@ -161,14 +160,18 @@ int qr_command_kernel(int argc, char **argv)
         {"threads", OPTION_THREADS, "N", 0, "threads, as topology.threads", 1},
         {"rounds", OPTION_ROUNDS, "N", 0, "rounds in which every arm has one turn (default 15)", 1},
         {"json", OPTION_JSON, NULL, 0, "print JSON (quire.kernel/1)", 1},
-        {"dtype", OPTION_DTYPE, "LIST", 0, "f32, bf16, int8: of the weights, or of keys and values", 2},
+        {"dtype", OPTION_DTYPE, "LIST", 0, "f32, bf16, int8: of the weights, or of keys and values; step: of both", 2},
         {"kv-dtype", OPTION_DTYPE, NULL, OPTION_ALIAS, NULL, 2},
-        {"rows", OPTION_ROWS, "LIST", 0, "rows; attention: query rows of each sequence (default 1)", 2},
+        {"rows", OPTION_ROWS, "LIST", 0,
+         "rows; attention: query rows of each sequence (default 1); step: sequences (default 1, 4, 16, 64)", 2},
         {"m", OPTION_ROWS, NULL, OPTION_ALIAS, NULL, 2},
         {"q-heads", OPTION_Q_HEADS, "LIST", 0, "attention: query heads (default 1, 4 and 8 for each kv head)", 3},
         {"kv-heads", OPTION_KV_HEADS, "N", 0, "attention: kv heads (default 8)", 3},
         {"head-dim", OPTION_HEAD_DIM, "N", 0, "attention: elements of a head (default 128)", 3},
-        {"context", OPTION_CONTEXT, "N", 0, "attention: keys of each sequence (default 4096, or the rows)", 3},
+        {"context", OPTION_CONTEXT, "N", 0,
+         "attention: keys of each sequence (default 4096, or the rows); step: the same, of an encoder-decoder model "
+         "its encoder's tokens (default 512)",
+         3},
         {"sequences", OPTION_SEQUENCES, "N", 0,
          "attention: sequences (default: as many as hold eight times the last-level cache; 1 for more than 8 rows)", 3},
         {"lengths", OPTION_LENGTHS, "SHORTEST:LONGEST", 0,
@@ -178,20 +181,22 @@ int qr_command_kernel(int argc, char **argv)
         {"block-size", OPTION_BLOCK_SIZE, "N", 0, "attention: tokens of a block, as kv_cache.block_size", 3},
         {"k", OPTION_K, "N", 0, "projection, rowwise: input features (default 2048)", 4},
         {"n", OPTION_COLUMNS, "N", 0, "projection: output features (default 2816 for each thread)", 4},
+        {"model", OPTION_MODEL, "MODEL", 0, "step: folder or preset, as bench takes it (default tinyllama-1.1b)", 4},
         {"steps", OPTION_STEPS, "N", 0, "scheduler: steps of each load (default 2000)", 5},
         {0},
     };
     static const struct argp argp = {
         .options  = options,
         .parser   = parse,
-        .args_doc = "attention\nbarrier\nlimits\nprojection\nrowwise\nscheduler",
+        .args_doc = "attention\nbarrier\nlimits\nprojection\nrowwise\nscheduler\nstep",
         .doc      = "Measure one part alone, against the limits of this machine in the same run.\v"
                     "attention   paged attention, against a plain read, the same kernel in cache, a register loop\n"
                     "barrier     threads meeting, and taking over a function\n"
                     "limits      reading in order and in runs, multiplication in registers, the barrier\n"
                     "projection  rows times packed weights, against a plain read, a register loop and oneDNN\n"
                     "rowwise     norms, conversions, argmax and sums of rows in cache, against a plain read there\n"
-                    "scheduler   plan, commit and submit with a model that takes no time\n\n"
+                    "scheduler   plan, commit and submit with a model that takes no time\n"
+                    "step        whole decode steps of a model, every sequence with its own keys and values\n\n"
                     "A LIST makes an arm of every value. All arms take turns in every round; medians are printed.",
     };
     settings s = {.steps = 2000};

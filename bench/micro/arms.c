@@ -125,7 +125,13 @@ static double time_pass(const qr_arms *arms, qr_arm *arm, uint32_t round)
 {
     pass p = {.team = arms->machine->team, .arm = arm};
     if (arm->prepare != NULL) arm->prepare(arm->context, round);
-    qr_team_run(p.team, run_pass, &p);
+    if (arm->drive == NULL) {
+        qr_team_run(p.team, run_pass, &p);
+    } else {
+        const uint64_t start = qr_now_ns();
+        arm->drive(arm->context);
+        p.ns = qr_now_ns() - start;
+    }
     return (double)p.ns * 1e-9;
 }
 
@@ -212,6 +218,28 @@ static void summarize(qr_arm *arm, double read_bytes, const turn *turns, const s
     arm->read_gbs      = ratio > 0 ? arm->gbs / ratio : 0;
 }
 
+/* The two limits of one and the same round: R around the arm's turn, P of the multiplying arm's. */
+static double floor_fraction(const qr_arm *arm, double read_bytes, const turn *turns, const turn *peaks,
+                             const samples *s)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->rounds; i++) {
+        if (arm->turns < s->rounds && !agrees(&turns[i])) continue;
+        const double reading     = arm->bytes * (turns[i].before + turns[i].after) / (2 * read_bytes);
+        const double multiplying = arm->flops * peaks[i].seconds / arm->peak->flops;
+        s->values[count++]       = (reading > multiplying ? reading : multiplying) / turns[i].seconds;
+    }
+    return qr_median(s->values, count);
+}
+
+static void summarize_floor(qr_arms *arms, qr_arm *arm, const samples *s)
+{
+    const turn *turns = s->turns + (size_t)(arm - arms->arm) * s->rounds;
+    if (arm->peak == NULL) return;
+    arm->floor_fraction =
+        floor_fraction(arm, arms->read.bytes, turns, s->turns + (size_t)(arm->peak - arms->arm) * s->rounds, s);
+}
+
 static void summarize_reading(qr_arms *arms, const samples *s)
 {
     qr_arm *read = &arms->read;
@@ -248,6 +276,7 @@ quire_status qr_arms_run(qr_arms *arms, uint32_t rounds, quire_error *error)
     for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++) run_round(arms, round, &s);
     for (uint32_t i = 0; i < arms->count; i++)
         summarize(&arms->arm[i], arms->read.bytes, s.turns + (size_t)i * rounds, &s);
+    for (uint32_t i = 0; i < arms->count; i++) summarize_floor(arms, &arms->arm[i], &s);
     summarize_reading(arms, &s);
     free(s.turns), free(s.values);
     return QUIRE_OK;

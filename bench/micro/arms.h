@@ -37,22 +37,26 @@ typedef struct qr_arm {
     void (*prepare)(void *context, uint32_t round);
     /* One pass, on every thread. Ends when the work of all threads is done or the next barrier will see to it. */
     void (*run)(void *context, uint32_t thread, uint32_t thread_count);
-    void  *context;
-    double bytes, flops; /* of one pass of all threads */
+    /* Instead of run: one pass by the driver, which hands its work to the team itself. */
+    void (*drive)(void *context);
+    void                *context;
+    double               bytes, flops; /* of one pass of all threads */
+    const struct qr_arm *peak; /* an arm of the same run that only multiplies: P of floor_fraction; NULL: not wanted */
 
     double   seconds; /* median of a pass; set by qr_arms_run */
     double   gbs, gflops;
-    double   read_gbs; /* R at its turns: gbs / read_gbs is the median of the ratios turn by turn */
-    uint32_t turns;    /* that count */
+    double   read_gbs;       /* R at its turns: gbs / read_gbs is the median of the ratios turn by turn */
+    uint32_t turns;          /* that count */
+    double   floor_fraction; /* max(bytes / R, flops / P) over the time, turn by turn; only with a `peak` */
 
     /* What it is measured against, set by the benchmark after the run: a rate in GB/s, or in GFLOP/s where
      * `limit_of` is QR_LIMIT_PEAK; 0 = nothing. */
     double      limit;
     const char *limit_name; /* "R", "P", "1/(1/R + 1/C)", "oneDNN" */
     bool        limit_is_peak;
-    double      fraction; /* reached / limit; set by qr_arm_limit */
-    json_t     *more;     /* owned; further fields of the JSON; NULL: none */
-    char        note[64]; /* printed behind the line */
+    double      fraction;  /* reached / limit; set by qr_arm_limit */
+    json_t     *more;      /* owned; further fields of the JSON; NULL: none */
+    char        note[128]; /* printed behind the line */
 } qr_arm;
 
 typedef struct qr_arms {

@@ -99,6 +99,34 @@ class Json(unittest.TestCase):
         self.assertTrue(all(a["limit_name"] == "C" for a in rowwise[2:]))
 
 
+    def test_step_counts_every_sequences_own_keys_and_its_shares_add_up(self):
+        def bytes_of(context):
+            found = arms("step", "--model", "tiny", "--rows", "1,3", "--context", str(context), "--dtype", "bf16,int8")
+            for arm in found:
+                self.check(arm)
+            steps = [a for a in found if "rows" in a["params"]]
+            self.assertEqual([a["params"]["rows"] for a in steps], [1, 3, 1, 3])
+            for arm in steps:
+                shares = [value for key, value in arm.items() if key.endswith("_share")]
+                self.assertEqual(len(shares), 7)
+                self.assertAlmostEqual(sum(shares), 1, places=9)
+            return [a["bytes"] for a in steps]
+
+        grown = [b - a for a, b in zip(bytes_of(64), bytes_of(192))]
+        self.assertGreater(grown[0], 0)
+        self.assertEqual(grown[1], 3 * grown[0])
+        self.assertEqual(grown[3], 3 * grown[2])
+        self.assertLess(grown[2], grown[0])
+
+    def test_step_of_an_encoder_decoder_model_reads_its_encoders_keys(self):
+        few, many = (first_step("--model", "t5-small", "--rows", "2", "--context", str(c)) for c in (32, 64))
+        self.assertEqual(many["bytes"] - few["bytes"], 2 * 32 * 2 * 8 * 64 * 2 * 6)  # sequences, tokens, K and V, ...
+
+
+def first_step(*arguments):
+    return next(a for a in arms("step", *arguments) if "rows" in a["params"])
+
+
 class Refusals(unittest.TestCase):
     def refused(self, message, *arguments):
         done = kernel(*arguments)
@@ -117,6 +145,9 @@ class Refusals(unittest.TestCase):
         self.refused("--rows 9", "attention", "--rows", "9", "--context", "4")
         self.refused("head_dim", "attention", "--head-dim", "12", "--context", "64")
         self.refused("is not one of", "limits", "--isa", "neon")
+        self.refused("gpt-5", "step", "--model", "gpt-5")
+        self.refused("--context 3000", "step", "--context", "3000")
+        self.refused("--block-size 48", "step", "--model", "tiny", "--block-size", "48")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,350 @@
+/* Whole decode steps of a model at a given context, without computing every sequence's prompt first: one sequence is
+ * computed, and its keys and values are copied for the others. Every sequence then has blocks of its own, whose bytes
+ * move as those of any other would; nothing is shared. A pass is the forward pass of one row per sequence and its
+ * greedy choice; the row takes the same position in every pass. Planning and commit are `quire kernel scheduler`'s. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "bench/micro/arms.h"
+#include "model/model.h"
+#include "model/sample.h"
+
+enum {
+    DTYPES      = 3,
+    ROUNDS      = 15,
+    WARM_PASSES = 2,  /* as many as arms.c does not count */
+    OWN_TOKENS  = 32, /* decoder tokens of an encoder-decoder model's sequence */
+    STAGES      = 7,
+    PASSES_MAX  = QR_ROUNDS_MAX + WARM_PASSES,
+};
+
+static const char *const stage_names[STAGES] = {"projections", "logits",   "attention", "row-wise",
+                                                "sampling",    "barriers", "other"};
+
+/* A model in one dtype, with the keys and values of all sequences. */
+typedef struct subject {
+    const qr_machine  *machine;
+    quire_model       *model;
+    qr_network        *network;
+    qr_model_facts     facts;
+    qr_kv_memory       kv;
+    qr_dtype           dtype;
+    uint32_t           context; /* tokens that a row sees: itself included, or its encoder's */
+    uint32_t           most_rows, own_blocks, cross_blocks, block_size;
+    uint32_t          *blocks;              /* [most_rows][own_blocks + cross_blocks] */
+    qr_sampler       **samplers;            /* [threads] */
+    int32_t           *tokens;              /* [max(most_rows, prompt)] */
+    uint32_t          *positions, *numbers; /* likewise; numbers: 0, 1, 2, ... */
+    qr_batch_sequence *sequences;           /* [most_rows] */
+    bool              *kept;                /* [most_rows] false */
+    qr_multiplier      multiplier;
+} subject;
+
+typedef struct step_arm {
+    subject          *s;
+    uint32_t          rows, passes;
+    uint64_t          stage_ns[STAGES]; /* of the passes that count */
+    qr_forward_report report;           /* of the last pass */
+    quire_status      status;
+} step_arm;
+
+typedef struct bench {
+    qr_machine machine;
+    subject    subjects[DTYPES];
+    uint32_t   subject_count, arm_count;
+    qr_arm     arms[DTYPES * (QR_MICRO_LIST_MAX + 1)];
+    step_arm   steps[DTYPES * (QR_MICRO_LIST_MAX + 1)];
+} bench;
+
+/* ---- one pass --------------------------------------------------------------------------------------------------- */
+
+/* A row's greedy token is the next pass's input. */
+static void choose(void *context, uint32_t thread, uint32_t thread_count)
+{
+    const step_arm     *arm     = context;
+    subject            *s       = arm->s;
+    const quire_request request = {0};
+    for (uint32_t i = thread; i < arm->rows; i += thread_count) {
+        const qr_sample_input input  = {.digests = qr_digests_at(qr_network_digests(s->network), i, 0),
+                                        .request = &request};
+        qr_sample_output      output = {0};
+        qr_sample(s->samplers[thread], &input, &output);
+        s->tokens[i] = output.failed ? 0 : output.token;
+    }
+}
+
+static uint32_t own_tokens(const subject *s) { return s->facts.encoder_decoder ? OWN_TOKENS : s->context; }
+
+static qr_batch_sequence sequence(const subject *s, uint32_t i, uint32_t position, uint32_t rows)
+{
+    const uint32_t *blocks = s->blocks + (size_t)i * (s->own_blocks + s->cross_blocks);
+    return (qr_batch_sequence){.row_start    = i,
+                               .row_count    = rows,
+                               .position     = position,
+                               .blocks       = blocks,
+                               .cross_blocks = s->facts.encoder_decoder ? blocks + s->own_blocks : NULL,
+                               .cross_length = s->facts.encoder_decoder ? s->context : 0,
+                               .node         = i % qr_team_placement(s->machine->team)->node_count};
+}
+
+static void count_stages(step_arm *arm, uint64_t all_ns)
+{
+    const qr_forward_report *r             = &arm->report;
+    const uint64_t           parts[STAGES] = {r->projection_ns, r->logits_ns,   r->attention_ns,
+                                              r->rowwise_ns,    r->sampling_ns, r->barrier_ns};
+    uint64_t                 rest          = all_ns;
+    for (int i = 0; i + 1 < STAGES; i++) {
+        arm->stage_ns[i] += parts[i];
+        rest -= qr_min_u64(rest, parts[i]);
+    }
+    arm->stage_ns[STAGES - 1] += rest;
+}
+
+static void decode(void *context)
+{
+    step_arm      *arm   = context;
+    subject       *s     = arm->s;
+    const uint64_t start = qr_now_ns();
+    for (uint32_t i = 0; i < arm->rows; i++) {
+        s->positions[i] = own_tokens(s) - 1;
+        s->sequences[i] = sequence(s, i, own_tokens(s) - 1, 1);
+    }
+    const qr_batch     batch  = {.row_count      = arm->rows,
+                                 .sequence_count = arm->rows,
+                                 .logits_count   = arm->rows,
+                                 .tokens         = s->tokens,
+                                 .positions      = s->positions,
+                                 .sequences      = s->sequences,
+                                 .logits_rows    = s->numbers,
+                                 .logits_kept    = s->kept,
+                                 .finish         = choose,
+                                 .finish_context = arm};
+    const quire_status status = qr_network_forward(s->network, &batch, NULL, &arm->report);
+    if (status != QUIRE_OK) arm->status = status;
+    if (++arm->passes > WARM_PASSES) count_stages(arm, qr_now_ns() - start);
+}
+
+/* ---- keys and values -------------------------------------------------------------------------------------------- */
+
+/* The encoder's input, if the model has one, then all tokens but the last of sequence 0. */
+static quire_status compute_prompt(subject *s, quire_error *error)
+{
+    const uint32_t         count = own_tokens(s);
+    qr_forward_report      report;
+    const qr_batch_encoder encoder = {
+        .tokens = s->tokens, .token_count = s->context, .blocks = s->blocks + s->own_blocks};
+    const qr_batch_sequence first = sequence(s, 0, 0, count);
+    const qr_batch          batch = {.row_count      = count,
+                                     .sequence_count = 1,
+                                     .encoder_count  = s->facts.encoder_decoder,
+                                     .tokens         = s->tokens,
+                                     .positions      = s->numbers,
+                                     .sequences      = &first,
+                                     .encoders       = &encoder};
+    if (qr_network_forward(s->network, &batch, NULL, &report) == QUIRE_OK) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_EXECUTION, "the prompt of %u tokens cannot be computed", count);
+}
+
+static void copy_keys_and_values(subject *s)
+{
+    const uint32_t each = s->own_blocks + s->cross_blocks;
+    for (uint32_t layer = 0; layer < s->kv.layers; layer++)
+        for (uint32_t i = each; i < s->most_rows * each; i++) {
+            char *plane = qr_kv_memory_plane(&s->kv, layer);
+            memcpy(plane + s->blocks[i] * s->kv.block_bytes, plane + s->blocks[i % each] * s->kv.block_bytes,
+                   s->kv.block_bytes);
+        }
+}
+
+/* Sequences go to the nodes in turn; those of a node have adjacent blocks. */
+static quire_status create_cache(subject *s, quire_error *error)
+{
+    const qr_placement *placement = qr_team_placement(s->machine->team);
+    const uint32_t      nodes = placement->node_count, each = s->own_blocks + s->cross_blocks;
+    const uint32_t      of_node = qr_ceil_div_u32(s->most_rows, nodes) * each;
+    uint32_t            first_block[QR_MAX_NODES + 1];
+    for (uint32_t n = 0; n <= nodes; n++) first_block[n] = n * of_node;
+    for (uint32_t i = 0; i < s->most_rows * each; i++)
+        s->blocks[i] = first_block[i / each % nodes] + i / each / nodes * each + i % each;
+    const qr_kv_shape          shape   = qr_network_kv_shape(s->network);
+    const qr_kv_memory_options options = {.layers      = s->facts.decoder_layers,
+                                          .num_blocks  = nodes * of_node,
+                                          .block_bytes = qr_kv_block_bytes(&shape),
+                                          .first_block = first_block,
+                                          .node_os     = placement->node_os,
+                                          .node_count  = nodes,
+                                          .bind        = s->machine->bind};
+    QR_TRY(qr_kv_memory_create(&options, &s->kv, error));
+    return qr_network_attach_kv(s->network, &s->kv, error);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static quire_status open_model(const qr_micro_options *options, subject *s, quire_error *error)
+{
+    static const quire_dtype dtypes[DTYPES] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
+    const char              *name           = options->model ? options->model : "tinyllama-1.1b";
+    quire_model_options      model          = {.size = sizeof model, .weight_dtype = dtypes[s->dtype]};
+    struct stat              entry;
+    if (stat(name, &entry) == 0) return quire_model_load(name, &model, &s->model, error);
+    return quire_model_synthetic(name, &model, &s->model, error);
+}
+
+static quire_status check_context(const subject *s, quire_error *error)
+{
+    const uint32_t most = s->facts.max_position_embeddings;
+    if (most == 0 || s->context <= most) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "--context %u: the model has at most %u positions", s->context, most);
+}
+
+static quire_status create_arrays(subject *s, quire_error *error)
+{
+    const uint32_t rows = s->most_rows, tokens = qr_max_u32(rows, s->context + OWN_TOKENS);
+    s->blocks    = calloc((size_t)rows * (s->own_blocks + s->cross_blocks), sizeof *s->blocks);
+    s->tokens    = calloc(tokens, sizeof *s->tokens);
+    s->positions = calloc(tokens, sizeof *s->positions);
+    s->numbers   = calloc(tokens, sizeof *s->numbers);
+    s->sequences = calloc(rows, sizeof *s->sequences);
+    s->kept      = calloc(rows, sizeof *s->kept);
+    s->samplers  = calloc(s->machine->thread_count, sizeof(qr_sampler *));
+    if (!s->blocks || !s->tokens || !s->positions || !s->numbers || !s->sequences || !s->kept || !s->samplers)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u sequences of %u tokens", rows, s->context);
+    for (uint32_t i = 0; i < tokens; i++) {
+        s->numbers[i] = i;
+        s->tokens[i]  = (int32_t)qr_random_below(1, 1, i, s->facts.vocab_size);
+    }
+    for (uint32_t t = 0; t < s->machine->thread_count; t++)
+        QR_TRY(qr_sampler_create(s->machine->kernels, s->facts.vocab_size, 1, NULL, &s->samplers[t], error));
+    return QUIRE_OK;
+}
+
+static quire_status create_subject(const qr_micro_options *options, subject *s, quire_error *error)
+{
+    QR_TRY(open_model(options, s, error));
+    qr_model_facts_of(s->model, &s->facts);
+    QR_TRY(check_context(s, error));
+    s->own_blocks   = qr_ceil_div_u32(own_tokens(s), s->block_size);
+    s->cross_blocks = s->facts.encoder_decoder ? qr_ceil_div_u32(s->context, s->block_size) : 0;
+    QR_TRY(create_arrays(s, error));
+    const qr_network_options network = {.team               = s->machine->team,
+                                        .isa                = options->isa,
+                                        .kv_dtype           = s->dtype,
+                                        .block_size         = s->block_size,
+                                        .max_rows           = qr_max_u32(s->most_rows, own_tokens(s)),
+                                        .max_sequences      = s->most_rows,
+                                        .max_logits_rows    = s->most_rows,
+                                        .max_encoder_tokens = s->facts.encoder_decoder ? s->context : 0,
+                                        .max_model_len      = own_tokens(s),
+                                        .batch_invariant    = true,
+                                        .bind               = s->machine->bind};
+    QR_TRY(qr_network_create(s->model, &network, &s->network, error));
+    QR_TRY(create_cache(s, error));
+    QR_TRY(compute_prompt(s, error));
+    copy_keys_and_values(s);
+    return QUIRE_OK;
+}
+
+static void destroy_subject(subject *s)
+{
+    for (uint32_t t = 0; s->samplers != NULL && t < s->machine->thread_count; t++) qr_sampler_destroy(s->samplers[t]);
+    qr_network_destroy(s->network);
+    qr_kv_memory_destroy(&s->kv);
+    quire_model_destroy(s->model);
+    free(s->blocks), free(s->tokens), free(s->positions), free(s->numbers);
+    free(s->sequences), free(s->kept), free(s->samplers);
+}
+
+/* ---- arms and report -------------------------------------------------------------------------------------------- */
+
+/* Bytes and operations come from a pass that does not count. */
+static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_arm *peak, quire_error *error)
+{
+    step_arm *step = &b->steps[b->arm_count];
+    qr_arm   *arm  = &b->arms[b->arm_count++];
+    *step          = (step_arm){.s = s, .rows = rows};
+    decode(step);
+    step->passes = 0;
+    if (step->status != QUIRE_OK) return qr_fail(error, step->status, "a step of %u rows cannot be computed", rows);
+    *arm        = (qr_arm){.drive   = decode,
+                           .context = step,
+                           .bytes   = (double)(step->report.weight_bytes + step->report.kv_bytes),
+                           .flops   = (double)step->report.flops,
+                           .peak    = peak};
+    arm->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_dtype_name(s->dtype), "rows", (json_int_t)rows, "context",
+                            (json_int_t)s->context);
+    snprintf(arm->name, sizeof arm->name, "%s, %u sequences, context %u", qr_dtype_name(s->dtype), rows, s->context);
+    return QUIRE_OK;
+}
+
+static quire_status add_subject(bench *b, const qr_micro_options *options, const qr_micro_list *rows, qr_dtype dtype,
+                                quire_error *error)
+{
+    subject *s = &b->subjects[b->subject_count++];
+    *s         = (subject){.machine    = &b->machine,
+                           .dtype      = dtype,
+                           .context    = options->context ? options->context : 512,
+                           .block_size = options->block_size ? options->block_size : 32};
+    for (uint32_t i = 0; i < rows->count; i++) s->most_rows = qr_max_u32(s->most_rows, (uint32_t)rows->values[i]);
+    if (s->block_size % 32 != 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "--block-size %u: not a multiple of 32", s->block_size);
+    QR_TRY(create_subject(options, s, error));
+    char name[64];
+    snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
+    qr_arm *peak = &b->arms[b->arm_count++];
+    qr_arm_multiply(peak, name, &s->multiplier, &b->machine, dtype);
+    for (uint32_t i = 0; i < rows->count; i++) QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, error));
+    return QUIRE_OK;
+}
+
+static void judge(qr_arm *arm, const step_arm *step)
+{
+    uint64_t all = 0;
+    size_t   at  = 0;
+    if (arm->peak == NULL) return;
+    qr_arm_limit(arm, arm->gbs / arm->floor_fraction, "max(bytes/R, flops/P)", false);
+    for (int i = 0; i < STAGES; i++) all += step->stage_ns[i];
+    for (int i = 0; i < STAGES; i++) {
+        char         key[32];
+        const double share = (double)step->stage_ns[i] / (double)all;
+        snprintf(key, sizeof key, "%s_share", stage_names[i]);
+        qr_arm_note(arm, key, share);
+        at += (size_t)snprintf(arm->note + at, sizeof arm->note - at, "%s%s %.1f %%", i ? ", " : "", stage_names[i],
+                               100 * share);
+    }
+}
+
+static quire_status run(bench *b, const qr_micro_options *options, FILE *out, quire_error *error)
+{
+    const qr_micro_list dtypes = options->dtypes.count ? options->dtypes : (qr_micro_list){1, {QR_BF16}};
+    const qr_micro_list rows   = options->rows.count ? options->rows : (qr_micro_list){4, {1, 4, 16, 64}};
+    for (uint32_t i = 0; i < dtypes.count; i++)
+        QR_TRY(add_subject(b, options, &rows, (qr_dtype)dtypes.values[i], error));
+    qr_arms all = {.machine = &b->machine, .arm = b->arms, .count = b->arm_count};
+    QR_TRY(qr_arms_run(&all, options->rounds ? options->rounds : ROUNDS, error));
+    for (uint32_t i = 0; i < b->arm_count; i++) {
+        if (b->steps[i].status != QUIRE_OK) return qr_fail(error, b->steps[i].status, "a step could not be computed");
+        judge(&b->arms[i], &b->steps[i]);
+    }
+    return qr_arms_report(&all, "step", options->json, out, error);
+}
+
+int qr_micro_step(const qr_micro_options *options, FILE *out)
+{
+    quire_error  error  = {0};
+    bench       *b      = calloc(1, sizeof *b);
+    quire_status status = b ? qr_machine_create(options, &b->machine, &error)
+                            : qr_fail(&error, QUIRE_ERR_NO_MEMORY, "the benchmark's state");
+    if (status == QUIRE_OK) {
+        status = run(b, options, out, &error);
+        for (uint32_t i = 0; i < b->subject_count; i++) destroy_subject(&b->subjects[i]);
+        qr_machine_destroy(&b->machine);
+    }
+    free(b);
+    return qr_micro_status(status, &error);
+}
