@@ -165,6 +165,12 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     describe(session, result);
     QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
                               result->seed + (vary ? repetition : 0), &workload, error));
+    if (session->machine != NULL && qr_workload_has_beams(workload)) {
+        qr_workload_destroy(workload);
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "[run] clock: virtual has no model that could score hypotheses; %s asks for beam search",
+                       quire_config_string(config, "workload.path"));
+    }
     const qr_run_options options = {.engine     = session->engine,
                                     .machine    = session->machine,
                                     .workload   = workload,

@@ -108,21 +108,10 @@ static bool is_writable(const settings *s, const quire_config *config, size_t in
     return qr_output_is_possible("output.files", path);
 }
 
-/* What can be known to fail is refused before any work: file names, and keys that only do something in later versions.
- */
+/* What can be known to fail is refused before any work. */
 static bool is_runnable(const settings *s, const quire_config *config)
 {
-    static const struct {
-        const char *key, *value; /* value NULL: any */
-    } unsupported[] = {{"workload.source", "file"}};
-    bool ok         = true;
-    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
-        const char *value = quire_config_string(config, unsupported[i].key);
-        if (value == NULL || (unsupported[i].value != NULL && strcmp(value, unsupported[i].value) != 0)) continue;
-        qr_complain("%s: %s: \"%s\" is not supported by this version", quire_config_origin(config, unsupported[i].key),
-                    unsupported[i].key, value);
-        ok = false;
-    }
+    bool ok = true;
     for (size_t i = 0; file_at(s, config, i) != NULL; i++) ok &= is_writable(s, config, i);
     return ok;
 }

@@ -27,7 +27,7 @@ typedef struct generator {
     quire_model        *model;
     quire_engine       *engine;
     quire_model_info    info;
-    qr_job_defaults     defaults;
+    qr_request_defaults defaults;
     qr_lines            input;
     int                 output;
     const char         *output_name;
@@ -83,7 +83,7 @@ static void flush(generator *g)
     g->text.failed = false;
 }
 
-static void answer_bad(generator *g, const json_t *id, uint64_t line, const qr_job_error *error)
+static void answer_bad(generator *g, const json_t *id, uint64_t line, const qr_line_error *error)
 {
     qr_job_answer_error(id, line, error, &g->text);
     ++g->bad;
@@ -114,7 +114,8 @@ static void unlink_job(generator *g, qr_job *job)
 /* The library cannot tell an empty encoder_input from none. */
 static bool check_encoder(const generator *g, const qr_job *job, quire_error *error)
 {
-    if (g->info.encoder_layers > 0 || job->request.encoder_input == NULL || job->request.encoder_count > 0) return true;
+    if (g->info.encoder_layers > 0 || job->from.request.encoder_input == NULL || job->from.request.encoder_count > 0)
+        return true;
     snprintf(error->message, sizeof error->message, "encoder_input: given, but this model has no encoder");
     return false;
 }
@@ -124,45 +125,45 @@ static bool submit(generator *g, qr_job *job)
 {
     quire_error        error  = {0};
     const quire_status status = check_encoder(g, job, &error)
-                                    ? quire_engine_submit(g->engine, &job->request, &job->handle, &error)
+                                    ? quire_engine_submit(g->engine, &job->from.request, &job->handle, &error)
                                     : QUIRE_ERR_INVALID;
     if (status == QUIRE_ERR_FULL && g->active_count > 0) return false;
     if (status == QUIRE_OK) {
-        qr_job_drop_request(job);
+        qr_request_line_drop_lists(&job->from);
         link_job(g, job);
         return true;
     }
-    qr_job_error bad;
+    qr_line_error bad;
     error.status = status;
     qr_job_error_of(&error, &bad);
-    answer_bad(g, job->id, job->line, &bad);
+    answer_bad(g, job->from.id, job->from.line, &bad);
     qr_job_destroy(job);
     return true;
 }
 
 static uint64_t due_ns(const generator *g, const qr_job *job)
 {
-    return g->by_arrival ? g->start_ns + (uint64_t)(job->arrival_ms * 1e6) : 0;
+    return g->by_arrival ? g->start_ns + (uint64_t)(job->from.arrival_ms * 1e6) : 0;
 }
 
 /* A parsed job, NULL for a line that was answered or is blank. */
 static qr_job *parse_line(generator *g, const char *line, size_t length)
 {
-    qr_job_error error;
+    qr_line_error error;
     if (strspn(line, " \t") >= length) return NULL;
     qr_job *job = qr_job_parse(line, length, g->input.number, &g->defaults, &error);
     if (job == NULL) {
-        error = (qr_job_error){.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the request"};
-    } else if (error.status == QUIRE_OK && job->arrival_ms < g->last_arrival_ms) {
-        error = (qr_job_error){.status = QUIRE_ERR_INVALID, .field = "arrival_ms"};
-        snprintf(error.message, sizeof error.message, "%.9g is below %.9g of an earlier line", job->arrival_ms,
+        error = (qr_line_error){.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the request"};
+    } else if (error.status == QUIRE_OK && job->from.arrival_ms < g->last_arrival_ms) {
+        error = (qr_line_error){.status = QUIRE_ERR_INVALID, .field = "arrival_ms"};
+        snprintf(error.message, sizeof error.message, "%.9g is below %.9g of an earlier line", job->from.arrival_ms,
                  g->last_arrival_ms);
     }
     if (job != NULL && error.status == QUIRE_OK) {
-        g->last_arrival_ms = job->arrival_ms;
+        g->last_arrival_ms = job->from.arrival_ms;
         return job;
     }
-    answer_bad(g, job ? job->id : NULL, g->input.number, &error);
+    answer_bad(g, job ? job->from.id : NULL, g->input.number, &error);
     qr_job_destroy(job);
     return NULL;
 }
@@ -175,7 +176,7 @@ static bool read_one(generator *g, int timeout_ms)
     switch (qr_lines_next(&g->input, timeout_ms, &line, &length)) {
     case QR_LINE_READY: g->held = length > 0 ? parse_line(g, line, length) : NULL; return true;
     case QR_LINE_TOO_LONG: {
-        qr_job_error error = {.status = QUIRE_ERR_INVALID};
+        qr_line_error error = {.status = QUIRE_ERR_INVALID};
         snprintf(error.message, sizeof error.message, "the line is longer than %d bytes", QR_MAX_LINE_BYTES);
         answer_bad(g, NULL, g->input.number, &error);
         return true;
@@ -313,7 +314,7 @@ static quire_status open_engine(generator *g, quire_error *error)
     quire_engine_options options = *quire_config_engine(g->config);
     options.logger               = qr_logger_of(g->config);
     g->info.size                 = sizeof g->info;
-    quire_status status          = qr_job_defaults_of(g->config, &g->defaults, error);
+    quire_status status          = qr_request_defaults_of(g->config, &g->defaults, error);
     if (status == QUIRE_OK) status = qr_session_open_model(g->config, &options.logger, &g->model, error);
     if (status != QUIRE_OK) return status;
     quire_model_describe(g->model, &g->info);

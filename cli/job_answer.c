@@ -63,7 +63,7 @@ static bool keep(float **to, const float *logits, uint32_t vocab_size)
 
 static void take_logits(const qr_job *job, qr_job_sequence *s, uint32_t index, const float *logits, uint32_t vocab_size)
 {
-    const uint32_t wanted = job->request.logits;
+    const uint32_t wanted = job->from.request.logits;
     bool           kept   = true;
     if ((wanted & QUIRE_LOGITS_FIRST) && index == 0) kept &= keep(&s->first_logits, logits, vocab_size);
     if (wanted & QUIRE_LOGITS_LAST) kept &= keep(&s->last_logits, logits, vocab_size);
@@ -83,7 +83,7 @@ static void take_token(qr_job *job, qr_job_sequence *s, const quire_event *event
     }
     s->tokens[s->count]     = event->token;
     s->logprobs[s->count++] = event->logprob;
-    if (job->logprobs && job->request.logprobs > 0) append_tops(&s->tops, detail);
+    if (job->from.logprobs && job->from.request.logprobs > 0) append_tops(&s->tops, detail);
     if (detail != NULL && detail->logits != NULL) take_logits(job, s, event->index, detail->logits, vocab_size);
 }
 
@@ -105,7 +105,6 @@ void qr_job_take(qr_job *job, const quire_event *event, uint32_t vocab_size)
 void qr_job_destroy(qr_job *job)
 {
     if (job == NULL) return;
-    qr_job_drop_request(job);
     for (uint32_t i = 0; job->sequences != NULL && i < job->sequence_count; ++i) {
         qr_job_sequence *s = &job->sequences[i];
         free(s->tokens);
@@ -116,7 +115,7 @@ void qr_job_destroy(qr_job *job)
         qr_text_deinit(&s->logits);
     }
     free(job->sequences);
-    json_decref(job->id);
+    qr_request_line_deinit(&job->from);
     free(job);
 }
 
@@ -140,7 +139,7 @@ static void append_id(qr_text *out, const json_t *id)
         QR_TEXT_LITERAL(out, "null");
 }
 
-static void append_error(qr_text *out, const qr_job_error *error)
+static void append_error(qr_text *out, const qr_line_error *error)
 {
     qr_text_format(out, "\"error\": {\"status\": \"%s\", ", qr_status_name(error->status));
     if (error->field[0] != '\0') {
@@ -153,7 +152,7 @@ static void append_error(qr_text *out, const qr_job_error *error)
     QR_TEXT_LITERAL(out, "}");
 }
 
-void qr_job_answer_error(const json_t *id, uint64_t line, const qr_job_error *error, qr_text *out)
+void qr_job_answer_error(const json_t *id, uint64_t line, const qr_line_error *error, qr_text *out)
 {
     append_id(out, id);
     qr_text_format(out, ", \"line\": %llu, \"finish_reason\": \"error\", ", (unsigned long long)line);
@@ -175,7 +174,7 @@ static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequen
     for (uint32_t i = 0; i < s->count; ++i) qr_text_format(out, "%s%d", i ? ", " : "", s->tokens[i]);
     qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : finish_name(s->finish));
     if (s->failed || s->finish == QUIRE_FINISH_ERROR) {
-        qr_job_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
+        qr_line_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
         /* a request fails alone, in a step that went well, only by its logits */
         const char *why = error.status == QUIRE_ERR_EXECUTION ? "the logits of this request are not finite"
                                                               : quire_status_text(error.status);
@@ -183,20 +182,20 @@ static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequen
         QR_TEXT_LITERAL(out, ", ");
         append_error(out, &error);
     }
-    if (job->request.beam_width > 1) {
+    if (job->from.request.beam_width > 1) {
         QR_TEXT_LITERAL(out, ", \"score\": ");
         append_float(out, s->detail.score);
     }
     append_named(out, "first_logits", s->first_logits, vocab_size);
     append_named(out, "last_logits", s->last_logits, vocab_size);
-    if (job->request.logits & QUIRE_LOGITS_ALL) {
+    if (job->from.request.logits & QUIRE_LOGITS_ALL) {
         QR_TEXT_LITERAL(out, ", \"logits\": [");
         qr_text_append(out, s->logits.data, s->logits.length);
         QR_TEXT_LITERAL(out, "]");
     }
-    if (!job->logprobs) return;
+    if (!job->from.logprobs) return;
     append_named(out, "logprobs", s->logprobs ? s->logprobs : (const float[]){0}, s->count);
-    if (job->request.logprobs == 0) return;
+    if (job->from.request.logprobs == 0) return;
     QR_TEXT_LITERAL(out, ", \"top_logprobs\": [");
     qr_text_append(out, s->tops.data, s->tops.length);
     QR_TEXT_LITERAL(out, "]");
@@ -224,9 +223,9 @@ static void append_totals(qr_text *out, const qr_job *job, bool encoder_decoder)
 
 bool qr_job_answer(const qr_job *job, uint32_t vocab_size, bool encoder_decoder, qr_text *out)
 {
-    append_id(out, job->id);
+    append_id(out, job->from.id);
     if (job->sequences == NULL) {
-        const qr_job_error error = {.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the answer"};
+        const qr_line_error error = {.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the answer"};
         QR_TEXT_LITERAL(out, ", \"finish_reason\": \"error\", ");
         append_error(out, &error);
         QR_TEXT_LITERAL(out, "}\n");

@@ -129,12 +129,25 @@ static int write_file(const settings *s, const quire_config *config, const qr_de
     return QR_EXIT_FAILED;
 }
 
+/* A trace holds lengths, not ids: written as one, requests with ids would become others. */
+static bool is_writable(const settings *s, const quire_config *config)
+{
+    const char *source = quire_config_string(config, "workload.source");
+    if (s->output == NULL) return true;
+    if (source != NULL && strcmp(source, "file") == 0 && !ends_with(s->output, ".json")) {
+        qr_complain("--output %s: requests with token ids cannot be written as a trace; *.json writes the description",
+                    s->output);
+        return false;
+    }
+    return qr_output_is_possible("--output", s->output);
+}
+
 static int workload(void *context, const quire_config *config)
 {
     const settings *s     = context;
     quire_error     error = {0};
     qr_description  description;
-    if (s->output != NULL && !qr_output_is_possible("--output", s->output)) return QR_EXIT_USAGE;
+    if (!is_writable(s, config)) return QR_EXIT_USAGE;
     if (describe(config, &description, &error) != QUIRE_OK) return qr_report_error(&error);
     const int status = s->output != NULL ? write_file(s, config, &description) : QR_EXIT_OK;
     FILE     *to     = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : stdout;

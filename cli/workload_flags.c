@@ -16,6 +16,7 @@ enum {
     OPTION_DURATION,
     OPTION_SEED,
     OPTION_TRACE,
+    OPTION_REQUESTS,
     OPTION_THREADS,
     OPTION_GOODPUT,
     OPTION_REPETITIONS,
@@ -31,6 +32,7 @@ static const struct argp_option options[] = {
     {"output-tokens", OPTION_OUTPUT_TOKENS, "LENGTH", 0, "the same [workload.output_tokens]", 2},
     {"encoder-tokens", OPTION_ENCODER_TOKENS, "LENGTH", 0, "encoder-decoder models [workload.encoder_tokens]", 2},
     {"trace", OPTION_TRACE, "FILE", 0, "replay a recorded workload [workload.trace.path]", 2},
+    {"requests", OPTION_REQUESTS, "FILE", 0, "play requests of `quire generate` [workload.path]", 2},
     {"seed", OPTION_SEED, "N", 0, "of arrivals, lengths, contents [workload.seed]", 2},
     {"profile", OPTION_PROFILE, "NAME", 0,
      "throughput, synchronous, concurrent, constant, poisson, gamma, weibull, replay [load.profile]", 3},
@@ -108,6 +110,10 @@ static error_t parse(int option, char *value, struct argp_state *state)
         qr_arguments_set(arguments, "--trace", "workload.source", "trace", true);
         qr_arguments_set(arguments, "--trace", "workload.trace.path", value, true);
         qr_arguments_set(arguments, "--trace", "load.profile", "replay", true);
+        return 0;
+    case OPTION_REQUESTS:
+        qr_arguments_set(arguments, "--requests", "workload.source", "file", true);
+        qr_arguments_set(arguments, "--requests", "workload.path", value, true);
         return 0;
     default:
         return qr_arguments_take(arguments, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;

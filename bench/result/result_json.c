@@ -467,6 +467,14 @@ static const char *load_model(const char *profile)
     return strcmp(profile, "synchronous") == 0 || strcmp(profile, "concurrent") == 0 ? "closed" : "open";
 }
 
+/* Requests of a file say it each for themselves. */
+static json_t *ignores_eos(const quire_config *config)
+{
+    const char *source = quire_config_string(config, "workload.source");
+    if (source != NULL && strcmp(source, "file") == 0) return json_null();
+    return json_boolean(quire_config_boolean(config, "workload.ignore_eos", 1));
+}
+
 json_t *qr_result_json(const qr_result *r)
 {
     char    hash[32];
@@ -484,12 +492,12 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "seed", whole(r->seed));
     json_object_set_new(to, "sweep", json_null());
     json_object_set_new(to, "disclosure",
-                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s}", "boundary", "library", "load_model",
+                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:s}", "boundary", "library", "load_model",
                                   load_model(r->profile), "profile", r->profile, "clock",
                                   r->is_virtual ? "virtual" : "real", "workload",
                                   quire_config_string(r->config, "workload.source"), "prefix_caching",
                                   quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", 1), "ignore_eos",
-                                  quire_config_boolean(r->config, "workload.ignore_eos", 1), "percentiles", "linear"));
+                                  ignores_eos(r->config), "percentiles", "linear"));
     json_object_set_new(to, "cost_model", cost_model(r));
     json_object_set_new(to, "validity", validity(r));
     json_object_set_new(to, "limits", qr_limits_json(r));

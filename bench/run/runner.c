@@ -528,12 +528,17 @@ static quire_status decode_alone(player *p, const qr_run_request *record, bool *
     }
 }
 
+static bool has_ended_well(const qr_run_request *record)
+{
+    return record->finish == QUIRE_FINISH_LENGTH || record->finish == QUIRE_FINISH_STOP;
+}
+
 static quire_status verify(player *p)
 {
     for (size_t i = 0; i < p->run->request_count; i++) {
         const qr_run_request *record = &p->run->requests[i];
         bool                  equal  = false;
-        if (record->kept == NULL || record->finish != QUIRE_FINISH_LENGTH || *p->options->interrupt) continue;
+        if (record->kept == NULL || !has_ended_well(record) || *p->options->interrupt) continue;
         QR_TRY(decode_alone(p, record, &equal));
         p->run->verified++;
         p->run->verify_failed += !equal;
@@ -560,14 +565,12 @@ static quire_status drain(player *p)
 static quire_status prepare(player *p, quire_error *error)
 {
     const quire_config *config = p->options->config;
-    quire_request       shape;
-    qr_workload_fill(p->options->workload, &(qr_workload_request){0}, &shape);
-    p->n               = shape.n > 1 ? shape.n : 1;
-    p->cap             = (uint32_t)quire_config_integer(config, "load.max_concurrency", 0);
-    p->duration_ns     = quire_config_integer(config, "run.duration", 0);
-    p->grace_ns        = quire_config_integer(config, "run.grace", INT64_C(30000000000));
-    p->verify_fraction = quire_config_number(config, "run.verify_fraction", 0.01);
-    p->is_open_loop    = !qr_workload_is_closed(p->options->workload) && !qr_workload_is_offline(p->options->workload);
+    p->n                       = qr_workload_sequences(p->options->workload);
+    p->cap                     = (uint32_t)quire_config_integer(config, "load.max_concurrency", 0);
+    p->duration_ns             = quire_config_integer(config, "run.duration", 0);
+    p->grace_ns                = quire_config_integer(config, "run.grace", INT64_C(30000000000));
+    p->verify_fraction         = quire_config_number(config, "run.verify_fraction", 0.01);
+    p->is_open_loop = !qr_workload_is_closed(p->options->workload) && !qr_workload_is_offline(p->options->workload);
     p->stop_oversaturated = quire_config_boolean(config, "run.stop_oversaturated", 1) != 0;
     p->run->steady        = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);

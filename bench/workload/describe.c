@@ -368,6 +368,9 @@ static void write_request(const qr_workload *workload, const qr_workload_request
 quire_status qr_workload_write(qr_workload *workload, uint64_t until_ns, FILE *to, quire_error *error)
 {
     qr_workload_request request;
+    if (qr_workload_is_file(workload))
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "workload.source is \"file\": a trace has no token ids, and would be another workload");
     QR_TRY(check_end(workload, until_ns, error));
     for (uint32_t i = 0; next(workload, i, until_ns, &request) && !ferror(to); i++)
         write_request(workload, &request, to);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "bench/workload/request_file.h"
 #include "bench/workload/trace.h"
 
 enum { STREAM_ARRIVAL = 1, STREAM_LENGTH = 2, STREAM_CONTENT = 3, STREAM_SAMPLING = 4 };
@@ -41,9 +42,10 @@ struct qr_workload {
     uint32_t         tenant_count;
     double          *tenant_table; /* [tenant_count] cumulative */
     char (*tenant_names)[20];
-    quire_request  shape; /* n, sampling, ignore_eos */
-    qr_trace      *trace;
-    qr_trace_facts trace_facts;
+    quire_request    shape; /* n, sampling, ignore_eos */
+    qr_trace        *trace;
+    qr_trace_facts   trace_facts;
+    qr_request_file *file; /* source = file */
 };
 
 static qr_stream stream_of(const qr_workload *workload, uint64_t stream, uint64_t index)
@@ -118,6 +120,7 @@ static quire_status read_tables(qr_workload *workload, const quire_config *confi
     workload->prefix_tokens = (uint32_t)quire_config_integer(config, "workload.prefix.tokens", 0);
     workload->tenant_count  = (uint32_t)quire_config_integer(config, "workload.tenants.count", 1);
     if (workload->trace_facts.tenants > workload->tenant_count) workload->tenant_count = workload->trace_facts.tenants;
+    if (workload->file != NULL) workload->tenant_count = qr_request_file_tenants(workload->file);
     if (workload->tenant_count == 0 || workload->tenant_count > MAX_TENANTS)
         return qr_fail(error, QUIRE_ERR_INVALID, "workload.tenants.count: %u is not between 1 and %d",
                        workload->tenant_count, MAX_TENANTS);
@@ -147,8 +150,8 @@ static quire_status read_load(qr_workload *workload, const quire_config *config,
     workload->rampup_s   = (double)quire_config_integer(config, "load.rampup", 0) * 1e-9;
     workload->streams    = (uint32_t)quire_config_integer(config, "load.streams", 16);
     if (workload->profile == SYNCHRONOUS) workload->streams = 1;
-    if (workload->profile == REPLAY && workload->trace == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "load.profile: replay needs workload.source = \"trace\"");
+    if (workload->profile == REPLAY && workload->trace == NULL && workload->file == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "load.profile: replay needs workload.source = \"trace\" or \"file\"");
     if (!(workload->rate > 0))
         return qr_fail(error, QUIRE_ERR_INVALID, "load.request_rate: %g is not above 0", workload->rate);
     workload->arrival_scale = 1;
@@ -181,6 +184,13 @@ static quire_status read_trace(qr_workload *workload, const quire_config *config
     return QUIRE_OK;
 }
 
+static quire_status read_requests(qr_workload *workload, const quire_config *config, quire_error *error)
+{
+    QR_TRY(qr_request_file_read(config, &workload->model, workload->max_model_len, &workload->file, error));
+    workload->count = qr_request_file_count(workload->file);
+    return QUIRE_OK;
+}
+
 /* Whether somebody chose lengths of encoder inputs. The default says nothing, also where a template spells it out. */
 static bool asks_for_encoder(const quire_config *config)
 {
@@ -201,6 +211,8 @@ static quire_status build(qr_workload *workload, const quire_config *config, qui
     QR_TRY(read_mix(workload, config, error));
     if (source != NULL && strcmp(source, "trace") == 0) {
         QR_TRY(read_trace(workload, config, error));
+    } else if (source != NULL && strcmp(source, "file") == 0) {
+        QR_TRY(read_requests(workload, config, error));
     } else {
         workload->count = (uint32_t)quire_config_integer(config, "workload.num_prompts", 64);
         if (workload->count == 0 && quire_config_integer(config, "run.duration", 0) == 0)
@@ -240,6 +252,7 @@ void qr_workload_destroy(qr_workload *workload)
     free(workload->tenant_table);
     free(workload->tenant_names);
     qr_trace_destroy(workload->trace);
+    qr_request_file_destroy(workload->file);
     free(workload);
 }
 
@@ -333,16 +346,18 @@ static void draw_random(const qr_workload *workload, uint32_t index, qr_workload
 void qr_workload_next(qr_workload *workload, qr_workload_request *request_out)
 {
     const uint32_t index = workload->next++;
-    *request_out         = (qr_workload_request){0};
-    if (workload->trace != NULL) {
+    *request_out         = (qr_workload_request){.number        = index,
+                                                 .content_key   = qr_mix64(~(uint64_t)index),
+                                                 .sampling_seed = qr_random_u64(workload->seed, STREAM_SAMPLING, index)};
+    if (workload->file != NULL) {
+        qr_request_file_shape(workload->file, index, request_out);
+    } else if (workload->trace != NULL) {
         qr_trace_request(workload->trace, index, request_out);
         complete_trace(workload, index, request_out);
     } else {
         draw_random(workload, index, request_out);
     }
-    fit(workload, request_out);
-    request_out->content_key   = qr_mix64(~(uint64_t)index);
-    request_out->sampling_seed = qr_random_u64(workload->seed, STREAM_SAMPLING, index);
+    if (workload->file == NULL) fit(workload, request_out); /* what a file asks for is not bent */
     if (workload->profile == REPLAY) return;
     workload->arrival_s += gap(workload, index) * workload->arrival_scale;
     request_out->due_ns = (uint64_t)(ramped(workload, workload->arrival_s) * 1e9);
@@ -355,6 +370,11 @@ static int32_t token_of(const qr_workload *workload, uint64_t key, uint32_t posi
 
 void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *request, int32_t *out)
 {
+    const quire_request *own = workload->file ? qr_request_file_at(workload->file, request->number) : NULL;
+    if (own != NULL && own->prompt_count > 0) {
+        memcpy(out, own->prompt, own->prompt_count * sizeof *out);
+        return;
+    }
     const uint32_t block = request->hash_ids ? workload->trace_facts.hash_block : 1;
     for (uint32_t i = 0; i < request->prompt_tokens; i++) {
         if (i == 0 && workload->model.encoder_layers > 0)
@@ -371,12 +391,17 @@ void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *
 void qr_workload_encoder(const qr_workload *workload, const qr_workload_request *request, int32_t *out)
 {
     const uint64_t key = qr_mix64(request->encoder_id + 1);
+    if (workload->file != NULL && request->encoder_tokens > 0) {
+        memcpy(out, qr_request_file_at(workload->file, request->number)->encoder_input,
+               request->encoder_tokens * sizeof *out);
+        return;
+    }
     for (uint32_t i = 0; i < request->encoder_tokens; i++) out[i] = token_of(workload, key, i);
 }
 
 void qr_workload_fill(const qr_workload *workload, const qr_workload_request *request, quire_request *to)
 {
-    *to               = workload->shape;
+    *to               = workload->file ? *qr_request_file_at(workload->file, request->number) : workload->shape;
     to->size          = sizeof *to;
     to->prompt_count  = request->prompt_tokens;
     to->encoder_count = request->encoder_tokens;
@@ -388,7 +413,14 @@ void qr_workload_fill(const qr_workload *workload, const qr_workload_request *re
 
 const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant)
 {
+    if (workload->file != NULL) return qr_request_file_tenant(workload->file, tenant);
     return workload->tenant_names[tenant % workload->tenant_count];
+}
+
+uint32_t qr_workload_sequences(const qr_workload *workload)
+{
+    if (workload->file != NULL) return qr_request_file_sequences(workload->file);
+    return workload->shape.n > 1 ? workload->shape.n : 1;
 }
 
 uint32_t    qr_workload_count(const qr_workload *workload) { return workload->count; }
@@ -399,7 +431,13 @@ uint32_t    qr_workload_hash_block(const qr_workload *workload) { return workloa
 uint32_t    qr_workload_tenants(const qr_workload *workload) { return workload->tenant_count; }
 uint64_t    qr_workload_seed(const qr_workload *workload) { return workload->seed; }
 const char *qr_workload_profile(const qr_workload *workload) { return profile_names[workload->profile]; }
-bool        qr_workload_is_offline(const qr_workload *workload) { return workload->profile == THROUGHPUT; }
+bool        qr_workload_has_beams(const qr_workload *workload)
+{
+    return workload->file != NULL && qr_request_file_has_beams(workload->file);
+}
+
+bool qr_workload_is_file(const qr_workload *workload) { return workload->file != NULL; }
+bool qr_workload_is_offline(const qr_workload *workload) { return workload->profile == THROUGHPUT; }
 
 bool qr_workload_is_closed(const qr_workload *workload)
 {

@@ -8,6 +8,7 @@
 #include "quire/model.h"
 
 typedef struct qr_workload_request {
+    uint32_t        number; /* its place in the workload, from 0 */
     uint64_t        due_ns; /* from the start; 0 in closed loops */
     uint32_t        prompt_tokens, output_tokens, encoder_tokens;
     uint32_t        prefix_tokens;                      /* of the prompt, the first ones are those of group prefix_id */
@@ -23,7 +24,7 @@ enum { QR_WORKLOAD_MAX_ENCODER = 1 << 20 }; /* tokens; longer draws are clipped,
 
 typedef struct qr_workload qr_workload;
 
-/* ERR_INVALID: values that contradict each other; ERR_IO / ERR_FORMAT: trace files. */
+/* ERR_INVALID: values that contradict each other; ERR_IO / ERR_FORMAT: traces and request files. */
 quire_status qr_workload_create(const quire_config *config, const quire_model_info *model, uint32_t max_model_len,
                                 uint64_t seed, qr_workload **workload_out, quire_error *error);
 void         qr_workload_destroy(qr_workload *workload); /* NULL is allowed */
@@ -31,8 +32,11 @@ void         qr_workload_destroy(qr_workload *workload); /* NULL is allowed */
 uint32_t    qr_workload_count(const qr_workload *workload);      /* UINT32_MAX: as many as the run's duration takes */
 bool        qr_workload_is_closed(const qr_workload *workload);  /* due when a slot frees, not by the clock */
 bool        qr_workload_is_offline(const qr_workload *workload); /* profile throughput: all due at 0 */
+bool        qr_workload_has_beams(const qr_workload *workload);  /* some request is a beam search */
+bool        qr_workload_is_file(const qr_workload *workload);    /* requests with ids of their own */
 uint32_t    qr_workload_streams(const qr_workload *workload);    /* closed loops: requests in flight */
 uint32_t    qr_workload_shortened(const qr_workload *workload);  /* so far: lengths cut to fit max_model_len */
+uint32_t    qr_workload_sequences(const qr_workload *workload);  /* the most of one request */
 uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
 uint32_t    qr_workload_hash_block(const qr_workload *workload); /* tokens behind one of hash_ids; 0: no trace */
 uint32_t    qr_workload_tenants(const qr_workload *workload);    /* how many there are; at least 1 */

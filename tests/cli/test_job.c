@@ -10,10 +10,10 @@
 
 #include "cli/job.h"
 
-static const qr_job_defaults DEFAULTS = {
+static const qr_request_defaults DEFAULTS = {
     .max_tokens = 128, .seed = 1000, .sampling = {.top_p = 1, .repetition_penalty = 1}};
 
-static qr_job *parse(const char *line, qr_job_error *error)
+static qr_job *parse(const char *line, qr_line_error *error)
 {
     qr_job *job = qr_job_parse(line, strlen(line), 7, &DEFAULTS, error);
     assert_non_null(job);
@@ -23,11 +23,11 @@ static qr_job *parse(const char *line, qr_job_error *error)
 static void a_bare_prompt_gets_the_defaults(void **state)
 {
     (void)state;
-    qr_job_error         error;
+    qr_line_error        error;
     qr_job              *job = parse("{\"prompt\": [1, 2147483647, 0]}", &error);
-    const quire_request *r   = &job->request;
+    const quire_request *r   = &job->from.request;
     assert_int_equal(error.status, QUIRE_OK);
-    assert_string_equal(json_string_value(job->id), "7"); /* the line */
+    assert_string_equal(json_string_value(job->from.id), "7"); /* the line */
     assert_true(r->prompt_count == 3 && r->prompt[1] == 2147483647 && r->encoder_input == NULL);
     assert_true(r->max_tokens == 128 && r->n == 0 && r->sampling.seed == 1007 && r->sampling.top_p == 1);
     assert_true(r->length_penalty == 1 && r->user_data == job && r->size == sizeof *r);
@@ -38,8 +38,8 @@ static void a_bare_prompt_gets_the_defaults(void **state)
 static void every_field_arrives(void **state)
 {
     (void)state;
-    qr_job_error error;
-    qr_job      *job =
+    qr_line_error error;
+    qr_job       *job =
         parse("{\"id\": \"x\", \"prompt\": [5], \"encoder_input\": [6, 7], \"max_tokens\": 9, \"min_tokens\": 2, "
               "\"ignore_eos\": true, \"stop_token_ids\": [3], \"temperature\": 0.5, \"top_k\": 4, \"top_p\": 0.9, "
               "\"min_p\": 0.1, "
@@ -49,9 +49,9 @@ static void every_field_arrives(void **state)
               "\"never\", "
               "\"arrival_ms\": 12.5, \"deadline_ms\": 0.5, \"logits\": true, \"logprobs\": 5, \"beam_width\": 1}",
               &error);
-    const quire_request *r = &job->request;
+    const quire_request *r = &job->from.request;
     if (error.status != QUIRE_OK) fail_msg("%s: %s", error.field, error.message);
-    assert_string_equal(json_string_value(job->id), "x");
+    assert_string_equal(json_string_value(job->from.id), "x");
     assert_true(r->encoder_count == 2 && r->encoder_input[1] == 7 && r->max_tokens == 9 && r->min_tokens == 2);
     assert_true(r->ignore_eos == 1 && r->stop_count == 1 && r->stop[0] == 3 && r->sampling.temperature == 0.5f);
     assert_true(r->sampling.top_k == 4 && r->sampling.top_p == 0.9f && r->sampling.min_p == 0.1f);
@@ -61,8 +61,8 @@ static void every_field_arrives(void **state)
     assert_true(r->sampling.frequency_penalty == 2 && r->logit_bias_count == 2 && r->logit_bias[1].bias == 1.5f);
     assert_true(r->allowed_count == 2 && r->banned_count == 0 && r->length_penalty == 0);
     assert_true(r->early_stopping == QUIRE_EARLY_STOPPING_NEVER && r->deadline_ns == 500000);
-    assert_true(job->arrival_ms == 12.5 && r->logits == (QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST));
-    assert_true(job->logprobs && r->logprobs == 5 && job->sequence_count == 3);
+    assert_true(job->from.arrival_ms == 12.5 && r->logits == (QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST));
+    assert_true(job->from.logprobs && r->logprobs == 5 && job->sequence_count == 3);
     qr_job_destroy(job);
 }
 
@@ -128,13 +128,13 @@ static void bad_lines_name_the_field(void **state)
         {"{\"id\": \"a\", \"deadline_ms\": \"1s\"}", "deadline_ms", "a string", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
-        qr_job_error error;
-        qr_job      *job = parse(cases[i].line, &error);
+        qr_line_error error;
+        qr_job       *job = parse(cases[i].line, &error);
         if (error.status != QUIRE_ERR_INVALID || strcmp(error.field, cases[i].field) != 0 ||
-            strstr(error.message, cases[i].words) == NULL || (job->id != NULL) != cases[i].id)
+            strstr(error.message, cases[i].words) == NULL || (job->from.id != NULL) != cases[i].id)
             fail_msg("%s: %d, \"%s\": %s", cases[i].line, error.status, error.field, error.message);
         qr_text text = {0};
-        qr_job_answer_error(job->id, job->line, &error, &text);
+        qr_job_answer_error(job->from.id, job->from.line, &error, &text);
         json_t *answer = json_loadb(text.data, text.length, 0, NULL); /* one line of JSON, whatever was quoted */
         assert_non_null(answer);
         assert_int_equal(json_integer_value(json_object_get(answer, "line")), 7);
@@ -150,7 +150,7 @@ static void a_line_with_a_nul_byte_is_refused(void **state)
 {
     (void)state;
     static const char line[] = "{\"id\": \"a\"\0, \"prompt\": [1]}";
-    qr_job_error      error;
+    qr_line_error     error;
     qr_job           *job = qr_job_parse(line, sizeof line - 1, 1, &DEFAULTS, &error);
     assert_int_equal(error.status, QUIRE_ERR_INVALID);
     qr_job_destroy(job);
@@ -163,8 +163,8 @@ static void too_many_ids_are_refused(void **state)
         char line[1000] = "{\"prompt\": [1], \"stop_token_ids\": [0";
         for (unsigned i = 1; i < count; ++i) snprintf(line + strlen(line), 16, ",%u", i);
         strcat(line, "]}");
-        qr_job_error error;
-        qr_job      *job = parse(line, &error);
+        qr_line_error error;
+        qr_job       *job = parse(line, &error);
         assert_int_equal(error.status, count > QUIRE_MAX_STOP_IDS ? QUIRE_ERR_INVALID : QUIRE_OK);
         qr_job_destroy(job);
     }
@@ -224,7 +224,7 @@ static void expect_json(const json_t *object, const char *key, const char *expec
 static void an_answer_has_tokens_logits_and_times(void **state)
 {
     (void)state;
-    qr_job_error             error;
+    qr_line_error            error;
     qr_job                  *job = parse("{\"id\": 12, \"prompt\": [1], \"logits\": true, \"logprobs\": 2}", &error);
     const float              first[3] = {0.5f, -1, 2}, last[3] = {4, 5, 6}, best[2] = {-0.5f, -1.5f};
     const int32_t            ids[2] = {2, 0};
@@ -252,7 +252,7 @@ static void an_answer_has_tokens_logits_and_times(void **state)
 static void all_logits_come_with_nine_digits(void **state)
 {
     (void)state;
-    qr_job_error             error;
+    qr_line_error            error;
     qr_job                  *job  = parse("{\"prompt\": [1], \"logits\": \"all\"}", &error);
     const float              x[3] = {1.0f / 3, -16777215, 1e-30f};
     const quire_token_detail one  = {.logits = x};
@@ -272,8 +272,8 @@ static void all_logits_come_with_nine_digits(void **state)
 static void several_sequences_come_as_outputs(void **state)
 {
     (void)state;
-    qr_job_error error;
-    qr_job      *job = parse("{\"prompt\": [1], \"n\": 2}", &error);
+    qr_line_error error;
+    qr_job       *job = parse("{\"prompt\": [1], \"n\": 2}", &error);
     token(job, 1, 0, 9, NULL);
     token(job, 0, 0, 8, NULL);
     finish(job, 1, QUIRE_FINISH_STOP, QUIRE_OK);
@@ -294,7 +294,7 @@ static void several_sequences_come_as_outputs(void **state)
 static void the_engines_message_is_split_into_field_and_sentence(void **state)
 {
     (void)state;
-    qr_job_error found;
+    qr_line_error found;
     qr_job_error_of(&(quire_error){QUIRE_ERR_INVALID, "top_k: 9 is above the maximum 8"}, &found);
     assert_string_equal(found.field, "top_k");
     assert_string_equal(found.message, "9 is above the maximum 8");

@@ -99,6 +99,44 @@ class Workload(unittest.TestCase):
         self.assertEqual((out, status), ("", 2))
 
 
+class Requests(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def test_requests_of_generate_are_played_with_their_ids(self):
+        path, out = os.path.join(self.folder.name, "r.jsonl"), os.path.join(self.folder.name, "o.json")
+        with open(path, "w") as file:
+            for i in range(40):
+                file.write(json.dumps({"prompt": [i + 1] * (3 + i), "max_tokens": 5, "n": 1 + i % 2, "arrival_ms": i}) + "\n")
+        _, status, errors = bench("--model", "tiny", "--requests", path, "--set", "load.profile=replay", "--set",
+                                  "run.limits=false", "--set", "run.verify_fraction=1", "--set",
+                                  "kv_cache.num_kv_blocks=256", "-o", out)
+        self.assertEqual(status, 0, errors)
+        with open(out) as file:
+            result = json.load(file)
+        self.assertEqual(result["disclosure"]["workload"], "file")
+        requests = result["runs"][0]["requests"]
+        self.assertEqual((requests["completed"], requests["verified"]), (40, 40))
+        check = [c for c in result["validity"]["checks"] if c["id"] == "verified"][0]
+        self.assertTrue(check["ok"])
+        _, status, errors = workload("--requests", path, "-o", "-")
+        self.assertEqual(status, 2, errors)
+        self.assertIn("cannot be written as a trace", errors)
+        with open(path, "a") as file:
+            file.write('{"prompt": [1], "beam_width": 2, "arrival_ms": 99}\n')
+        log = os.path.join(self.folder.name, "x.steps.jsonl")
+        with open(log, "w") as file:
+            file.write(40 * (json.dumps({key: 1 for key in (
+                "run", "running", "waiting", "rows", "rows_encoder", "rows_logits", "sequences", "kv_tokens", "kv_pairs",
+                "cross_tokens", "cross_pairs", "encoder_pairs", "plan_us", "forward_us", "sample_us", "commit_us", "t_ns")})
+                + "\n"))
+        _, status, errors = bench("--model", "tiny", "--requests", path, "--set", "run.clock=virtual", "--set",
+                                  "run.cost_model=" + log, "--set", "kv_cache.num_kv_blocks=64")
+        self.assertEqual(status, 2, errors)
+        self.assertIn("beam search", errors)
+
+
 class VirtualClock(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()

@@ -1,0 +1,363 @@
+/* See request_line.h. Types and signs are checked here, because only here the JSON value is at hand; what depends on
+ * model or engine is checked by quire_engine_submit(). */
+#include "bench/workload/request_line.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static bool reject(qr_line_error *error, const char *field, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Always false: "this field could not be read". */
+static bool reject(qr_line_error *error, const char *field, const char *format, ...)
+{
+    va_list arguments;
+    error->status = QUIRE_ERR_INVALID;
+    snprintf(error->field, sizeof error->field, "%s", field);
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static const char *type_name(const json_t *value)
+{
+    static const char *const names[] = {"an object", "an array", "a string", "an integer",
+                                        "a number",  "true",     "false",    "null"};
+    return names[json_typeof(value)];
+}
+
+/* ---- plain values
+ * -------------------------------------------------------------------------------------------------------- */
+
+typedef enum field_kind { FIELD_COUNT, FIELD_SIGNED, FIELD_REAL, FIELD_FLAG } field_kind;
+
+typedef struct field {
+    const char *name;
+    size_t      offset; /* in quire_request */
+    field_kind  kind;
+    double      low, high;
+} field;
+
+#define AT(member) offsetof(quire_request, member)
+static const double ABOVE_ZERO = 1e-12;
+
+static const field fields[] = {
+    {"max_tokens", AT(max_tokens), FIELD_COUNT, 1, UINT32_MAX},
+    {"min_tokens", AT(min_tokens), FIELD_COUNT, 0, UINT32_MAX},
+    {"ignore_eos", AT(ignore_eos), FIELD_FLAG, 0, 1},
+    {"temperature", AT(sampling.temperature), FIELD_REAL, 0, 100},
+    {"top_k", AT(sampling.top_k), FIELD_COUNT, 0, UINT32_MAX},
+    {"top_p", AT(sampling.top_p), FIELD_REAL, ABOVE_ZERO, 1},
+    {"min_p", AT(sampling.min_p), FIELD_REAL, 0, 1},
+    {"repetition_penalty", AT(sampling.repetition_penalty), FIELD_REAL, 0.01, 100},
+    {"presence_penalty", AT(sampling.presence_penalty), FIELD_REAL, -2, 2},
+    {"frequency_penalty", AT(sampling.frequency_penalty), FIELD_REAL, -2, 2},
+    {"n", AT(n), FIELD_COUNT, 1, UINT32_MAX},
+    {"priority", AT(priority), FIELD_SIGNED, -1000, 1000},
+    {"beam_width", AT(beam_width), FIELD_COUNT, 1, UINT32_MAX},
+    {"length_penalty", AT(length_penalty), FIELD_REAL, -FLT_MAX, FLT_MAX},
+    {"logprobs", AT(logprobs), FIELD_COUNT, 0, QUIRE_MAX_LOGPROBS},
+};
+
+static bool in_range(const field *f, double value, qr_line_error *error)
+{
+    if (value >= f->low && value <= f->high) return true;
+    if (value > f->high) return reject(error, f->name, "%.9g is above the maximum %.10g", value, f->high);
+    if (f->low == ABOVE_ZERO) return reject(error, f->name, "%.9g is not above 0", value);
+    return reject(error, f->name, "%.9g is below the minimum %.10g", value, f->low);
+}
+
+static bool read_plain(const field *f, const json_t *value, quire_request *request, qr_line_error *error)
+{
+    void *to = (char *)request + f->offset;
+    if (f->kind == FIELD_FLAG) {
+        if (!json_is_boolean(value))
+            return reject(error, f->name, "expected true or false, found %s", type_name(value));
+        *(int32_t *)to = json_is_true(value);
+        return true;
+    }
+    if (f->kind == FIELD_REAL ? !json_is_number(value) : !json_is_integer(value))
+        return reject(error, f->name, "expected %s, found %s", f->kind == FIELD_REAL ? "a number" : "an integer",
+                      type_name(value));
+    const double number = json_number_value(value);
+    if (!in_range(f, number, error)) return false;
+    if (f->kind == FIELD_REAL)
+        *(float *)to = (float)number;
+    else if (f->kind == FIELD_SIGNED)
+        *(int32_t *)to = (int32_t)json_integer_value(value);
+    else
+        *(uint32_t *)to = (uint32_t)json_integer_value(value);
+    return true;
+}
+
+/* ---- arrays of ids
+ * ------------------------------------------------------------------------------------------------------- */
+
+static const struct list {
+    const char *name;
+    size_t      array, count; /* offsets in quire_request */
+    size_t      limit;        /* 0: the model's and the engine's */
+} lists[] = {
+    {"prompt", AT(prompt), AT(prompt_count), 0},
+    {"encoder_input", AT(encoder_input), AT(encoder_count), 0},
+    {"stop_token_ids", AT(stop), AT(stop_count), QUIRE_MAX_STOP_IDS},
+    {"allowed_token_ids", AT(allowed), AT(allowed_count), QUIRE_MAX_LISTED_IDS},
+    {"banned_token_ids", AT(banned), AT(banned_count), QUIRE_MAX_LISTED_IDS},
+};
+enum { LIST_COUNT = sizeof lists / sizeof *lists };
+
+static bool read_ids(const struct list *list, const json_t *value, int32_t *to, qr_line_error *error)
+{
+    size_t        i;
+    const json_t *element;
+    json_array_foreach(value, i, element)
+    {
+        if (!json_is_integer(element))
+            return reject(error, list->name, "[%zu]: expected a token id, found %s", i, type_name(element));
+        const json_int_t id = json_integer_value(element);
+        if (id < 0 || id > INT32_MAX) return reject(error, list->name, "[%zu]: %lld is no token id", i, (long long)id);
+        to[i] = (int32_t)id;
+    }
+    return true;
+}
+
+static bool read_list(uint32_t number, const json_t *value, qr_request_line *line, qr_line_error *error)
+{
+    const struct list *list = &lists[number];
+    if (!json_is_array(value))
+        return reject(error, list->name, "expected an array of token ids, found %s", type_name(value));
+    const size_t count = json_array_size(value);
+    if (list->limit > 0 && count > list->limit)
+        return reject(error, list->name, "%zu ids are above the maximum %zu", count, list->limit);
+    if (count == 0 && strcmp(list->name, "allowed_token_ids") == 0)
+        return reject(error, list->name, "empty: no token could be chosen");
+    int32_t *ids = malloc((count + 1) * sizeof *ids);
+    if (ids == NULL) return reject(error, list->name, "no memory for %zu ids", count);
+    line->ids[number]                                                 = ids;
+    *(const int32_t **)(void *)((char *)&line->request + list->array) = ids;
+    *(uint32_t *)(void *)((char *)&line->request + list->count)       = (uint32_t)count;
+    return read_ids(list, value, ids, error);
+}
+
+/* ---- the others
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static bool read_bias(const json_t *value, qr_request_line *line, qr_line_error *error)
+{
+    static const char name[] = "logit_bias";
+    if (!json_is_object(value)) return reject(error, name, "expected {\"id\": bias}, found %s", type_name(value));
+    if (json_object_size(value) > QUIRE_MAX_LOGIT_BIAS)
+        return reject(error, name, "%zu entries are above the maximum %d", json_object_size(value),
+                      QUIRE_MAX_LOGIT_BIAS);
+    quire_logit_bias *bias = calloc(json_object_size(value) + 1, sizeof *bias);
+    if (bias == NULL) return reject(error, name, "no memory");
+    line->bias               = bias;
+    line->request.logit_bias = bias;
+    for (void *i = json_object_iter((json_t *)(uintptr_t)value); i != NULL;
+         i       = json_object_iter_next((json_t *)(uintptr_t)value, i)) {
+        const char   *key    = json_object_iter_key(i);
+        const json_t *number = json_object_iter_value(i);
+        char         *end;
+        errno         = 0;
+        const long id = strtol(key, &end, 10);
+        if (key[0] < '0' || key[0] > '9' || *end != '\0' || errno != 0 || id > INT32_MAX)
+            return reject(error, name, "\"%.40s\" is no token id", key);
+        if (!json_is_number(number))
+            return reject(error, name, "%ld: expected a number, found %s", id, type_name(number));
+        if (!(fabs(json_number_value(number)) <= 100))
+            return reject(error, name, "%ld: %.9g is outside -100..100", id, json_number_value(number));
+        bias[line->request.logit_bias_count++] =
+            (quire_logit_bias){.token = (int32_t)id, .bias = (float)json_number_value(number)};
+    }
+    return true;
+}
+
+static bool logits_of(const char *text, uint32_t *logits_out)
+{
+    static const struct {
+        const char *text;
+        uint32_t    bits;
+    } known[] = {{"none", QUIRE_LOGITS_NONE},
+                 {"first", QUIRE_LOGITS_FIRST},
+                 {"last", QUIRE_LOGITS_LAST},
+                 {"first,last", QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST},
+                 {"all", QUIRE_LOGITS_ALL}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; ++i)
+        if (strcmp(text, known[i].text) == 0) {
+            *logits_out = known[i].bits;
+            return true;
+        }
+    return false;
+}
+
+static bool read_logits(const json_t *value, quire_request *request, qr_line_error *error)
+{
+    if (json_is_true(value)) return logits_of("first,last", &request->logits);
+    if (json_is_false(value)) return logits_of("none", &request->logits);
+    if (json_is_string(value) && logits_of(json_string_value(value), &request->logits)) return true;
+    return reject(error, "logits", "expected \"first\", \"last\", \"first,last\", \"all\" or true");
+}
+
+static bool read_early_stopping(const json_t *value, quire_request *request, qr_line_error *error)
+{
+    if (json_is_boolean(value)) {
+        request->early_stopping = json_is_true(value) ? QUIRE_EARLY_STOPPING_TRUE : QUIRE_EARLY_STOPPING_FALSE;
+        return true;
+    }
+    request->early_stopping = QUIRE_EARLY_STOPPING_NEVER;
+    if (json_is_string(value) && strcmp(json_string_value(value), "never") == 0) return true;
+    return reject(error, "early_stopping", "expected true, false or \"never\"");
+}
+
+static bool read_milliseconds(const char *name, const json_t *value, double *to, qr_line_error *error)
+{
+    if (!json_is_number(value)) return reject(error, name, "expected a number, found %s", type_name(value));
+    *to = json_number_value(value);
+    if (*to >= 0 && *to <= 1e12) return true;
+    return reject(error, name, "%.9g is outside 0..1e12", *to);
+}
+
+static bool read_tenant(const json_t *value, quire_request *request, qr_line_error *error)
+{
+    if (!json_is_string(value)) return reject(error, "tenant", "expected a string, found %s", type_name(value));
+    if (json_string_length(value) > QUIRE_MAX_TENANT_NAME)
+        return reject(error, "tenant", "%zu bytes are above the maximum %d", json_string_length(value),
+                      QUIRE_MAX_TENANT_NAME);
+    request->tenant = strdup(json_string_value(value));
+    return request->tenant != NULL || reject(error, "tenant", "no memory");
+}
+
+static bool read_special(const char *name, const json_t *value, qr_request_line *line, qr_line_error *error)
+{
+    double ms = 0;
+    if (strcmp(name, "logits") == 0) return read_logits(value, &line->request, error);
+    if (strcmp(name, "logit_bias") == 0) return read_bias(value, line, error);
+    if (strcmp(name, "early_stopping") == 0) return read_early_stopping(value, &line->request, error);
+    if (strcmp(name, "tenant") == 0) return read_tenant(value, &line->request, error);
+    if (strcmp(name, "arrival_ms") == 0) return read_milliseconds(name, value, &line->arrival_ms, error);
+    if (strcmp(name, "deadline_ms") == 0) {
+        if (!read_milliseconds(name, value, &ms, error)) return false;
+        line->request.deadline_ns = (uint64_t)(ms * 1e6);
+        return line->request.deadline_ns > 0 || reject(error, name, "%.9g is not above 0", ms);
+    }
+    if (strcmp(name, "seed") == 0) {
+        if (!json_is_integer(value)) return reject(error, name, "expected an integer, found %s", type_name(value));
+        if (json_integer_value(value) < 0)
+            return reject(error, name, "%lld is below the minimum 0", (long long)json_integer_value(value));
+        line->request.sampling.seed = (uint64_t)json_integer_value(value);
+        return true;
+    }
+    return reject(error, name, "unknown field");
+}
+
+static bool read_field(const char *name, const json_t *value, qr_request_line *line, qr_line_error *error)
+{
+    if (json_is_null(value) || strcmp(name, "id") == 0) return true; /* null: as if left out */
+    if (strcmp(name, "logprobs") == 0) line->logprobs = true;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i)
+        if (strcmp(name, fields[i].name) == 0) return read_plain(&fields[i], value, &line->request, error);
+    for (uint32_t i = 0; i < LIST_COUNT; ++i)
+        if (strcmp(name, lists[i].name) == 0) return read_list(i, value, line, error);
+    return read_special(name, value, line, error);
+}
+
+/* ---- the line
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static bool read_id(const json_t *root, qr_request_line *line, qr_line_error *error)
+{
+    json_t *id = json_object_get(root, "id");
+    if (id == NULL || json_is_null(id)) {
+        char number[24];
+        snprintf(number, sizeof number, "%llu", (unsigned long long)line->line);
+        line->id = json_string(number);
+        return true;
+    }
+    if (!json_is_string(id) && !json_is_integer(id))
+        return reject(error, "id", "expected a string, found %s", type_name(id));
+    line->id = json_incref(id);
+    return true;
+}
+
+static bool read_all(json_t *root, qr_request_line *line, qr_line_error *error)
+{
+    if (!json_is_object(root)) return reject(error, "", "expected an object, found %s", type_name(root));
+    if (!read_id(root, line, error)) return false;
+    const char *name;
+    json_t     *value;
+    json_object_foreach(root, name, value)
+    {
+        if (!read_field(name, value, line, error)) return false;
+    }
+    return true;
+}
+
+void qr_request_line_read(const char *text, size_t length, uint64_t number, const qr_request_defaults *defaults,
+                          qr_request_line *line_out, qr_line_error *error_out)
+{
+    *error_out                      = (qr_line_error){.status = QUIRE_OK};
+    *line_out                       = (qr_request_line){.line    = number,
+                                                        .request = {.size           = sizeof line_out->request,
+                                                                    .max_tokens     = defaults->max_tokens,
+                                                                    .sampling       = defaults->sampling,
+                                                                    .logits         = defaults->logits,
+                                                                    .length_penalty = 1}};
+    line_out->request.sampling.seed = defaults->seed + number;
+    json_error_t where;
+    json_t      *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+    if (root != NULL)
+        (void)read_all(root, line_out, error_out);
+    else
+        reject(error_out, "", "not JSON at byte %d: %.150s", where.position, where.text);
+    json_decref(root);
+}
+
+quire_status qr_request_defaults_of(const quire_config *config, qr_request_defaults *defaults_out, quire_error *error)
+{
+#define REAL(key, fallback) ((float)quire_config_number(config, "generate." key, fallback))
+    *defaults_out = (qr_request_defaults){
+        .max_tokens = (uint32_t)quire_config_integer(config, "generate.max_tokens", 128),
+        .seed       = (uint64_t)quire_config_integer(config, "generate.seed", 0),
+        .sampling   = {.temperature        = REAL("temperature", 0),
+                       .top_p              = REAL("top_p", 1),
+                       .min_p              = REAL("min_p", 0),
+                       .top_k              = (uint32_t)quire_config_integer(config, "generate.top_k", 0),
+                       .repetition_penalty = REAL("repetition_penalty", 1),
+                       .presence_penalty   = REAL("presence_penalty", 0),
+                       .frequency_penalty  = REAL("frequency_penalty", 0)},
+    };
+#undef REAL
+    const char *logits = quire_config_string(config, "generate.logits");
+    if (logits == NULL || logits_of(logits, &defaults_out->logits)) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "generate.logits: \"%.40s\" is not none, first, last, first,last, all",
+                   logits);
+}
+
+void qr_request_line_drop_lists(qr_request_line *line)
+{
+    quire_request *r = &line->request;
+    for (uint32_t i = 0; i < LIST_COUNT; ++i) free(line->ids[i]);
+    memset(line->ids, 0, sizeof line->ids);
+    free(line->bias);
+    free((void *)(uintptr_t)r->tenant);
+    line->bias = NULL;
+    r->tenant  = NULL;
+    r->prompt = r->encoder_input = r->stop = r->allowed = r->banned = NULL;
+    r->logit_bias                                                   = NULL;
+}
+
+void qr_request_line_deinit(qr_request_line *line)
+{
+    qr_request_line_drop_lists(line);
+    json_decref(line->id);
+    line->id = NULL;
+}

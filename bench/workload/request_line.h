@@ -1,0 +1,44 @@
+/* A line of JSON as `quire generate` reads it (docs/GENERATE.md) becomes a quire_request. */
+#ifndef QR_BENCH_REQUEST_LINE_H
+#define QR_BENCH_REQUEST_LINE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "quire/quire.h"
+
+typedef struct qr_request_line {
+    uint64_t      line;
+    json_t       *id; /* a string or an integer; NULL: none could be read */
+    quire_request request;
+    int32_t      *ids[5]; /* the request's arrays */
+    void         *bias;
+    double        arrival_ms;
+    bool          logprobs; /* asked for */
+} qr_request_line;
+
+/* Values for fields that a line leaves out: [generate] of the configuration. */
+typedef struct qr_request_defaults {
+    uint32_t       max_tokens, logits;
+    quire_sampling sampling;
+    uint64_t       seed; /* of line 0; each line has its number added */
+} qr_request_defaults;
+
+/* Why a line is no request. */
+typedef struct qr_line_error {
+    quire_status status;
+    char         field[48]; /* "" = the whole line */
+    char         message[256];
+} qr_line_error;
+
+quire_status qr_request_defaults_of(const quire_config *config, qr_request_defaults *defaults_out, quire_error *error);
+
+/* error_out->status != OK: the line is bad; line_out still has its number and, where one could be read, its id. Deinit
+ * in any case. */
+void qr_request_line_read(const char *text, size_t length, uint64_t number, const qr_request_defaults *defaults,
+                          qr_request_line *line_out, qr_line_error *error_out);
+/* Frees what only submit needs. */
+void qr_request_line_drop_lists(qr_request_line *line);
+void qr_request_line_deinit(qr_request_line *line);
+
+#endif
