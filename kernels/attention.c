@@ -440,6 +440,7 @@ typedef struct portion {
     uint32_t                     row, rows;
     uint32_t                     head, heads; /* kv heads */
     uint32_t                     split, split_end;
+    const char                  *after; /* the tile that the thread reads next, or NULL */
 } portion;
 
 static qr_attention_head head_of(const qr_attention_plan *plan, const qr_attention_prologue *prologue,
@@ -482,6 +483,16 @@ static void append_row(const qr_attention_plan *plan, const qr_attention_args *a
     }
 }
 
+/* A slot's key lies in as many lines as it has pairs of elements: written one by one, each would be waited for. */
+static void fetch_tiles(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p,
+                        uint32_t position)
+{
+    const char  *tiles = tile_at(plan, args, p->sequence, position / QR_TILE_TOKENS, p->head);
+    const size_t bytes = qr_kv_tile_bytes(&plan->shape.kv) * p->heads;
+    if (plan->limits.tuning.prefetch == QR_PREFETCH_NONE || position % QR_TILE_TOKENS == 0) return;
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(tiles + i, 0, 2);
+}
+
 /* Rows whose positions lie in the portion's splits. */
 static void append_portion(const qr_attention_plan *plan, const qr_attention_args *args, const thread_scratch *scratch,
                            const portion *p)
@@ -489,6 +500,7 @@ static void append_portion(const qr_attention_plan *plan, const qr_attention_arg
     const uint32_t position = p->sequence->position, rows = p->sequence->row_count;
     const uint32_t from = qr_max_u32(position, p->split * QR_SPLIT_TOKENS);
     const uint32_t to   = qr_min_u32(position + rows, p->split_end * QR_SPLIT_TOKENS);
+    if (from < to) fetch_tiles(plan, args, p, from);
     for (uint32_t at = from; at < to; at++) append_row(plan, args, scratch, p, at - position);
 }
 
@@ -514,15 +526,30 @@ static void visit_by_head(const qr_attention_plan *plan, const qr_attention_args
     }
 }
 
+/* Where the thread begins its share of planned sequence k; NULL: it has none that is cut by splits. */
+static const char *first_read(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, uint32_t k)
+{
+    uint32_t from, to;
+    if (k >= last_planned(plan, thread) || !share_of(plan, thread, k, &from, &to)) return NULL;
+    const planned_sequence      *planned  = &plan->planned[k];
+    const qr_attention_sequence *sequence = &plan->sequences[planned->index];
+    const uint32_t               first =
+        qr_max_u32((planned->first_split + from) * QR_SPLIT_TOKENS, visible_begin(plan, sequence, 0));
+    if (planned->kind != BY_SPLIT || first >= sequence->kv_length) return NULL;
+    return tile_at(plan, args, sequence, first / QR_TILE_TOKENS, 0);
+}
+
 static void visit_by_split(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
                            const planned_sequence *planned, uint32_t from, uint32_t to, portion_visitor *visit)
 {
+    const uint32_t               next     = (uint32_t)(planned - plan->planned) + 1;
     const qr_attention_sequence *sequence = &plan->sequences[planned->index];
     const portion                p        = {.sequence  = sequence,
                                              .rows      = sequence->row_count,
                                              .heads     = plan->shape.kv.kv_heads,
                                              .split     = planned->first_split + from,
-                                             .split_end = planned->first_split + to};
+                                             .split_end = planned->first_split + to,
+                                             .after     = first_read(plan, args, thread, next)};
     visit(plan, args, thread, planned, &p);
 }
 
@@ -545,19 +572,23 @@ static void append_heads(const qr_attention_plan *plan, const qr_attention_args 
     if (p.heads > 0) append_portion(plan, args, &plan->scratch[thread], &p);
 }
 
+static void append_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, uint32_t k)
+{
+    const planned_sequence *planned = &plan->planned[k];
+    uint32_t                from, to;
+    if (!share_of(plan, thread, k, &from, &to)) return;
+    if (planned->kind == BY_TILE)
+        append_heads(plan, args, thread, planned, from, to);
+    else if (planned->kind == BY_HEAD)
+        visit_by_head(plan, args, thread, planned, from, to, append_visit);
+    else
+        visit_by_split(plan, args, thread, planned, from, to, append_visit);
+}
+
 void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)
 {
-    uint32_t from, to;
-    for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++) {
-        const planned_sequence *planned = &plan->planned[k];
-        if (!share_of(plan, thread, k, &from, &to)) continue;
-        if (planned->kind == BY_TILE)
-            append_heads(plan, args, thread, planned, from, to);
-        else if (planned->kind == BY_HEAD)
-            visit_by_head(plan, args, thread, planned, from, to, append_visit);
-        else
-            visit_by_split(plan, args, thread, planned, from, to, append_visit);
-    }
+    for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++)
+        append_share(plan, args, thread, k);
 }
 
 /* ---- run ---- */
@@ -681,26 +712,26 @@ static uint32_t end_tile(const qr_attention_plan *plan, const portion *p)
     return qr_ceil_div_u32(visible_end(plan, p->sequence, p->row + p->rows - 1), QR_TILE_TOKENS);
 }
 
-/* What to fetch while `tile` is at work, for the first of the portion's kv heads; NULL: nothing. */
+/* What to fetch while `tile` is at work, for the first of the portion's kv heads; NULL: nothing. `last_tile`: where the
+ * portion ends. */
 static const char *tile_ahead(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p,
-                              uint32_t tile)
+                              uint32_t tile, uint32_t last_tile)
 {
     const qr_attention_prefetch prefetch = plan->limits.tuning.prefetch;
     if (prefetch == QR_PREFETCH_NONE) return NULL;
     const char  *here = tile_at(plan, args, p->sequence, tile, p->head);
-    const char  *next = tile_at(plan, args, p->sequence, tile + 1, p->head);
+    const char  *next = tile + 1 < last_tile ? tile_at(plan, args, p->sequence, tile + 1, p->head) : p->after;
     const size_t run  = qr_kv_tile_bytes(&plan->shape.kv) * plan->shape.kv.kv_heads;
     return prefetch == QR_PREFETCH_ALL || next != here + run ? next : NULL;
 }
 
-/* Takes the keys of one split into `states`, heads inside tiles: that is their order in memory. `last_tile`: where
- * prefetching stops. */
+/* Takes the keys of one split into `states`, heads inside tiles: that is their order in memory. */
 static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t split,
                          uint32_t last_tile, const float *q, float *states)
 {
     const uint32_t end = qr_min_u32(end_tile(plan, p), (split + 1) * SPLIT_TILES);
     for (uint32_t tile = qr_max_u32(first_tile(plan, p), split * SPLIT_TILES); tile < end; tile++) {
-        const char *next = tile + 1 < last_tile ? tile_ahead(plan, args, p, tile) : NULL;
+        const char *next = tile_ahead(plan, args, p, tile, last_tile);
         attend_tile(plan, args, p, tile, next, q, states);
     }
 }
@@ -758,19 +789,34 @@ static void run_tiles(const qr_attention_plan *plan, const qr_attention_args *ar
     }
 }
 
+static void run_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, uint32_t k)
+{
+    const planned_sequence *planned = &plan->planned[k];
+    uint32_t                from, to;
+    if (!share_of(plan, thread, k, &from, &to)) return;
+    if (planned->kind == BY_TILE)
+        run_tiles(plan, args, thread, planned, from, to);
+    else if (planned->kind == BY_HEAD)
+        visit_by_head(plan, args, thread, planned, from, to, run_visit);
+    else
+        visit_by_split(plan, args, thread, planned, from, to, run_visit);
+}
+
 void qr_attention_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)
 {
     const uint64_t start = qr_now_ns();
-    uint32_t       from, to;
+    for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++)
+        run_share(plan, args, thread, k);
+    plan->scratch[thread].busy_ns += qr_now_ns() - start;
+}
+
+void qr_attention_append_and_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)
+{
+    const uint64_t start = qr_now_ns();
+    qr_assert(!plan->append_barrier);
     for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++) {
-        const planned_sequence *planned = &plan->planned[k];
-        if (!share_of(plan, thread, k, &from, &to)) continue;
-        if (planned->kind == BY_TILE)
-            run_tiles(plan, args, thread, planned, from, to);
-        else if (planned->kind == BY_HEAD)
-            visit_by_head(plan, args, thread, planned, from, to, run_visit);
-        else
-            visit_by_split(plan, args, thread, planned, from, to, run_visit);
+        append_share(plan, args, thread, k);
+        run_share(plan, args, thread, k);
     }
     plan->scratch[thread].busy_ns += qr_now_ns() - start;
 }

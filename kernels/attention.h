@@ -113,6 +113,10 @@ void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args 
 /* Scores, softmax, values for the thread's share; results that lie in one thread are finished into args->out. */
 void qr_attention_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
 
+/* Both, sequence after sequence, so that run finds in the cache what append wrote. Only where the plan needs no barrier
+ * between them. */
+void qr_attention_append_and_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
+
 /* Merges sequences that were cut between threads. */
 void qr_attention_merge(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
 

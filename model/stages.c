@@ -130,10 +130,13 @@ void qr_stage_append(qr_pass *pass, const qr_attention_plan *plan, const qr_atte
 
 void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append)
 {
-    uint64_t *bucket = &pass->network->report.attention_ns;
-    if (append) qr_attention_append(plan, args, pass->thread);
-    if (append && qr_attention_needs_append_barrier(plan)) qr_stage_end(pass, bucket);
-    qr_attention_run(plan, args, pass->thread);
+    uint64_t  *bucket   = &pass->network->report.attention_ns;
+    const bool together = append && !qr_attention_needs_append_barrier(plan);
+    if (append && !together) {
+        qr_attention_append(plan, args, pass->thread);
+        qr_stage_end(pass, bucket);
+    }
+    (together ? qr_attention_append_and_run : qr_attention_run)(plan, args, pass->thread);
     if (qr_attention_needs_merge(plan)) {
         qr_stage_end(pass, bucket);
         qr_attention_merge(plan, args, pass->thread);

@@ -212,8 +212,7 @@ static void call_threads(qr_attention_plan *plan, const qr_attention_args *args,
         qr_attention_append(plan, args, o->backwards ? o->threads - 1 - i : i);
     for (uint32_t i = 0; o->run && i < o->threads; i++) {
         const uint32_t t = o->backwards ? o->threads - 1 - i : i;
-        if (o->append && !barrier) qr_attention_append(plan, args, t);
-        qr_attention_run(plan, args, t);
+        (o->append && !barrier ? qr_attention_append_and_run : qr_attention_run)(plan, args, t);
     }
     for (uint32_t t = 0; o->run && qr_attention_needs_merge(plan) && t < o->threads; t++)
         qr_attention_merge(plan, args, t);
