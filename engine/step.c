@@ -261,22 +261,26 @@ static void zero_freed(quire_engine *engine)
 
 static void copy_report(const qr_forward_report *report, quire_step *step)
 {
-    step->projection_ns    = report->projection_ns;
-    step->attention_ns     = report->attention_ns;
-    step->logits_ns        = report->logits_ns;
-    step->encoder_ns       = report->encoder_ns;
-    step->rowwise_ns       = report->rowwise_ns;
-    step->sample_ns        = report->sampling_ns;
-    step->barrier_ns       = report->barrier_ns;
-    step->weight_bytes     = report->weight_bytes;
-    step->kv_bytes         = report->kv_bytes;
-    step->flops            = report->flops;
-    step->projection_bytes = report->projection_bytes;
-    step->projection_flops = report->projection_flops;
-    step->attention_flops  = report->attention_flops;
-    step->logits_bytes     = report->logits_bytes;
-    step->logits_flops     = report->logits_flops;
-    step->imbalance        = report->imbalance;
+    step->projection_ns            = report->projection_ns;
+    step->attention_ns             = report->attention_ns;
+    step->logits_ns                = report->logits_ns;
+    step->encoder_ns               = report->encoder_ns;
+    step->rowwise_ns               = report->rowwise_ns;
+    step->sample_ns                = report->sampling_ns;
+    step->barrier_ns               = report->barrier_ns;
+    step->weight_bytes             = report->weight_bytes;
+    step->kv_bytes                 = report->kv_bytes;
+    step->flops                    = report->flops;
+    step->projection_bytes         = report->projection_bytes;
+    step->projection_flops         = report->projection_flops;
+    step->attention_flops          = report->attention_flops;
+    step->logits_bytes             = report->logits_bytes;
+    step->logits_flops             = report->logits_flops;
+    step->imbalance                = report->imbalance;
+    step->encoder_weight_bytes     = report->encoder_weight_bytes;
+    step->encoder_kv_bytes         = report->encoder_kv_bytes;
+    step->encoder_projection_flops = report->encoder_projection_flops;
+    step->encoder_attention_flops  = report->encoder_attention_flops;
 }
 
 static quire_status forward(quire_engine *engine, quire_step *step)

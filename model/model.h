@@ -67,6 +67,7 @@ typedef struct qr_forward_report {
     uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, sampling_ns, barrier_ns; /* thread 0 */
     uint64_t weight_bytes, kv_bytes, flops;
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
+    uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
     float    imbalance;
 } qr_forward_report;
 

@@ -172,30 +172,51 @@ static void count_projections(qr_forward_report *report, const qr_work *work, ui
     report->projection_flops += work->flops * rows;
 }
 
+static uint64_t embedding_row_bytes(const qr_network *network)
+{
+    return network->architecture->hidden_size * qr_dtype_bytes(network->embedding_dtype);
+}
+
+/* The encoder's layers, and the cross blocks that they end in: apart, and in the sums. */
+static void count_encoder(const qr_network *network, qr_forward_report *report)
+{
+    const qr_architecture *a    = network->architecture;
+    const uint64_t         rows = network->encoder_rows;
+    qr_forward_report      own  = {0};
+    count_projections(&own, &network->encoder_work, rows);
+    count_projections(&own, &network->cross_work, rows);
+    count_attention(&own, network->encoder_plan, a->encoder_layers);
+    own.kv_bytes += rows * token_bytes(&network->encoder_kv_shape) * a->encoder_layers;
+    own.kv_bytes += rows * token_bytes(&network->kv_shape) * a->layers;
+    report->encoder_weight_bytes     = own.projection_bytes + rows * embedding_row_bytes(network);
+    report->encoder_kv_bytes         = own.kv_bytes;
+    report->encoder_projection_flops = own.projection_flops;
+    report->encoder_attention_flops  = own.attention_flops;
+    report->projection_bytes += report->encoder_weight_bytes;
+    report->kv_bytes += report->encoder_kv_bytes;
+    report->projection_flops += report->encoder_projection_flops;
+    report->attention_flops += report->encoder_attention_flops;
+}
+
 /* What the step must move and compute at least, from the plans and shapes. */
 static void count_step(qr_network *network)
 {
     const qr_batch        *batch  = network->batch;
     const qr_architecture *a      = network->architecture;
     qr_forward_report     *report = &network->report;
-    const uint64_t         rows = batch->row_count, encoder_rows = network->encoder_rows;
-    const uint64_t         token = token_bytes(&network->kv_shape);
+    const uint64_t         rows   = batch->row_count;
+    const uint64_t         token  = token_bytes(&network->kv_shape);
     if (rows > 0) {
         count_projections(report, &network->decoder_work, rows);
         count_attention(report, network->self_plan, a->layers);
         if (qr_network_has_encoder(network)) count_attention(report, network->cross_plan, a->layers);
         count_shared_blocks_once(network);
     }
-    if (encoder_rows > 0) {
-        count_projections(report, &network->encoder_work, encoder_rows);
-        count_projections(report, &network->cross_work, encoder_rows);
-        count_attention(report, network->encoder_plan, a->encoder_layers);
-        report->kv_bytes += encoder_rows * token_bytes(&network->encoder_kv_shape) * a->encoder_layers;
-    }
-    report->kv_bytes += (rows + encoder_rows) * token * a->layers;
+    if (network->encoder_rows > 0) count_encoder(network, report);
+    report->kv_bytes += rows * token * a->layers;
     for (uint32_t i = 0; i < batch->copy_count; i++)
         report->kv_bytes += 2 * (uint64_t)batch->copies[i].slots * token * a->layers;
-    report->projection_bytes += (rows + encoder_rows) * a->hidden_size * qr_dtype_bytes(network->embedding_dtype);
+    report->projection_bytes += rows * embedding_row_bytes(network);
     if (batch->logits_count > 0) {
         report->logits_bytes = network->head_work.bytes;
         report->logits_flops = network->head_work.flops * batch->logits_count;

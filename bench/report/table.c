@@ -187,7 +187,7 @@ static void times(const qr_metrics *m, double busy, bool encoder, FILE *to)
 static void engine(const qr_result *result, FILE *to)
 {
     const qr_metrics *m    = first(result);
-    const double      busy = result->is_virtual ? 0 : m->length_s - m->steps.idle_s;
+    const double      busy = result->is_virtual ? 0 : m->steps.busy_s;
     times(m, busy, result->model.encoder_layers > 0, to);
     say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
         (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
@@ -228,6 +228,7 @@ static void limit_lines(const qr_result *result, FILE *to)
     if (!qr_light_of(result, &light) || !qr_speed_of_light_of(result, 0, &speed)) return;
     share("\nof the machine's limit:", speed.fraction, to);
     for (int i = 0; i < QR_LIGHT_PHASES; i++) {
+        if (i > 0 && !(speed.phases[i].measured_s > 0)) continue;
         fputs(i == 0 ? " (" : ", ", to);
         share(speed.phases[i].name, speed.phases[i].fraction, to);
     }

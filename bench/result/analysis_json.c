@@ -85,10 +85,10 @@ json_t *qr_speed_of_light_json(const qr_result *result, uint32_t run)
 {
     qr_speed_of_light speed;
     if (!qr_speed_of_light_of(result, run, &speed)) return json_null();
-    return json_pack("{s:o, s:f, s:f, s:I, s:I, s:b, s:o, s:o}", "fraction", number(speed.fraction), "floor_s",
-                     speed.floor_s, "step_s", speed.step_s, "steps", (json_int_t)speed.steps, "cache_resident_steps",
-                     (json_int_t)speed.resident_steps, "cache_resident", speed.resident_steps > speed.steps, "phases",
-                     phases(&speed), "by_rows", by_rows(&speed));
+    return json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:b, s:o, s:o}", "fraction", number(speed.fraction), "floor_s",
+                     speed.floor_s, "step_s", speed.step_s, "rest_s", speed.rest_s, "steps", (json_int_t)speed.steps,
+                     "cache_resident_steps", (json_int_t)speed.resident_steps, "cache_resident",
+                     speed.resident_steps > speed.steps, "phases", phases(&speed), "by_rows", by_rows(&speed));
 }
 
 static void add_light(json_t *to, const qr_light *light, const quire_step *step)

@@ -226,12 +226,19 @@ static double unnamed_time(const qr_metrics *m, double busy)
                        m->steps.encoder_stage_s - m->steps.sampling_s - m->steps.scheduler_s - m->steps.barrier_s);
 }
 
+/* Seconds of the step that lie within the window: an interrupt ends it in the middle of one. */
+static double seconds_within(const qr_run *run, const quire_step *step, double seconds)
+{
+    return fmin(seconds, (double)(run->window_end_ns - (int64_t)step->start_ns) * 1e-9);
+}
+
 static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *config)
 {
-    samples      rows = {0}, sequences = {0}, times = {0};
-    double       batches[BATCHES] = {0}, busy = 0, kv = 0, imbalance = 0, fill = 0, saturated = 0, saturated_tokens = 0;
-    const double blocks = run->after.blocks ? (double)run->after.blocks : 1;
-    const double budget = (double)quire_config_integer(config, "scheduler.max_num_batched_tokens", 512);
+    samples rows = {0}, sequences = {0}, times = {0};
+    double  batches[BATCHES] = {0}, busy = 0, within = 0, kv = 0, imbalance = 0, fill = 0, saturated = 0,
+           saturated_tokens = 0;
+    const double blocks     = run->after.blocks ? (double)run->after.blocks : 1;
+    const double budget     = (double)quire_config_integer(config, "scheduler.max_num_batched_tokens", 512);
     for (size_t i = 0; i < run->step_count; i++) {
         const quire_step *step  = &run->steps[i];
         const int64_t     start = (int64_t)step->start_ns;
@@ -242,10 +249,11 @@ static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *
         add(&rows, step->rows);
         add(&sequences, step->sequences);
         add(&times, seconds * 1e3);
-        share_time(m, step, seconds);
+        share_time(m, step, seconds_within(run, step, seconds));
         add_stage_times(m, step);
         batches[batch_of(run, start)] += step->rows_prompt + step->rows_encoder;
         busy += seconds;
+        within += seconds_within(run, step, seconds);
         kv += usage * seconds;
         fill += step->rows / budget * seconds;
         imbalance += (double)step->imbalance * seconds;
@@ -256,8 +264,9 @@ static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *
     finish_summary(&sequences, m, &m->steps.sequences);
     finish_summary(&times, m, &m->steps.time_ms);
     m->throughput.input    = rate_of(batches, m->length_s);
-    m->steps.busy_share    = m->length_s > 0 ? fmin(1, busy / m->length_s) : 0;
-    m->steps.idle_s        = fmax(0, m->length_s - busy);
+    m->steps.busy_share    = m->length_s > 0 ? fmin(1, within / m->length_s) : 0;
+    m->steps.idle_s        = fmax(0, m->length_s - within);
+    m->steps.busy_s        = busy;
     m->steps.other_s       = unnamed_time(m, busy);
     m->steps.kv_usage_mean = busy > 0 ? kv / busy : 0;
     m->steps.batch_fill    = busy > 0 ? fill / busy : 0;

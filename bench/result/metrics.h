@@ -41,7 +41,9 @@ typedef struct qr_metrics {
         uint64_t count;
         double   busy_share, kv_usage_mean, kv_usage_max, batch_fill, prefix_hit_share, contiguous_run_bytes, imbalance;
         uint64_t preemptions, recomputed_tokens, encoder_runs, encoder_runs_saved, drafts, drafts_accepted;
-        double   encoder_s, prefill_s, decode_s, idle_s; /* a step's time is shared by its rows of each kind */
+        double   encoder_s, prefill_s, decode_s, idle_s; /* a step's time is shared by its rows of each kind; they add
+                                                          * up to the window, where a step may end beyond it */
+        double     busy_s;                               /* of the steps, whole */
         qr_summary rows, sequences, time_ms;
         double     wait_s[QUIRE_WAIT_REASONS];
         /* what steps were spent on, adding up to their time; encoder_stage_s: all work of the encoder's layers;

@@ -73,10 +73,13 @@ static void add_phases(const qr_light *light, const quire_step *step, qr_speed_o
         double bytes, weight_flops, kv_flops;
         double ns;
     } parts[QR_LIGHT_PHASES] = {
-        {(double)step->projection_bytes, (double)step->projection_flops, 0, (double)step->projection_ns},
-        {(double)step->kv_bytes, 0, (double)step->attention_flops, (double)step->attention_ns},
-        {(double)step->logits_bytes, (double)step->logits_flops, 0, (double)step->logits_ns}};
-    if (step->rows_encoder > 0) return;
+        {(double)(step->projection_bytes - step->encoder_weight_bytes),
+         (double)(step->projection_flops - step->encoder_projection_flops), 0, (double)step->projection_ns},
+        {(double)(step->kv_bytes - step->encoder_kv_bytes), 0,
+         (double)(step->attention_flops - step->encoder_attention_flops), (double)step->attention_ns},
+        {(double)step->logits_bytes, (double)step->logits_flops, 0, (double)step->logits_ns},
+        {(double)(step->encoder_weight_bytes + step->encoder_kv_bytes), (double)step->encoder_projection_flops,
+         (double)step->encoder_attention_flops, (double)step->encoder_ns}};
     for (int i = 0; i < QR_LIGHT_PHASES; i++) {
         speed->phases[i].bytes += parts[i].bytes;
         speed->phases[i].flops += parts[i].weight_flops + parts[i].kv_flops;
@@ -114,10 +117,12 @@ static double ratio(double part, double whole) { return whole > 0 ? part / whole
 static void divide(qr_speed_of_light *speed)
 {
     speed->fraction = ratio(speed->floor_s, speed->step_s);
+    speed->rest_s   = speed->step_s;
     for (int i = 0; i < QR_LIGHT_PHASES; i++) {
         speed->phases[i].fraction = ratio(speed->phases[i].floor_s, speed->phases[i].measured_s);
-        speed->phases[i].gbs      = ratio(speed->phases[i].bytes, speed->phases[i].measured_s) * 1e-9;
-        speed->phases[i].gflops   = ratio(speed->phases[i].flops, speed->phases[i].measured_s) * 1e-9;
+        speed->rest_s -= speed->phases[i].measured_s;
+        speed->phases[i].gbs    = ratio(speed->phases[i].bytes, speed->phases[i].measured_s) * 1e-9;
+        speed->phases[i].gflops = ratio(speed->phases[i].flops, speed->phases[i].measured_s) * 1e-9;
     }
     for (int i = 0; i < QR_LIGHT_CLASSES; i++)
         speed->by_rows[i].fraction = ratio(speed->by_rows[i].floor_s, speed->by_rows[i].step_s);
@@ -128,7 +133,7 @@ bool qr_speed_of_light_of(const qr_result *result, uint32_t run, qr_speed_of_lig
     const qr_run *record = &result->records[run];
     qr_light      light;
     *speed_out = (qr_speed_of_light){
-        .phases  = {{.name = "projections"}, {.name = "attention"}, {.name = "logits"}},
+        .phases  = {{.name = "projections"}, {.name = "attention"}, {.name = "logits"}, {.name = "encoder"}},
         .by_rows = {{.first = 1, .last = 4}, {.first = 5, .last = 16}, {.first = 17, .last = 64}, {.first = 65}}};
     if (!qr_light_of(result, &light)) return false;
     for (size_t i = 0; i < record->step_count; i++) {

@@ -26,15 +26,16 @@ double qr_light_floor(const qr_light *light, const quire_step *step);
 double qr_light_step_seconds(const quire_step *step);
 bool   qr_light_is_resident(const qr_light *light, const quire_step *step);
 
-enum { QR_LIGHT_PHASES = 3, QR_LIGHT_CLASSES = 4 };
+enum { QR_LIGHT_PHASES = 4, QR_LIGHT_CLASSES = 4 };
 
 typedef struct qr_speed_of_light {
     double   floor_s, step_s, fraction; /* fraction NAN: no step counts */
     uint64_t steps, resident_steps;     /* that count; left out */
     struct {
-        const char *name; /* "projections", "attention", "logits" */
+        const char *name; /* "projections", "attention", "logits", "encoder" */
         double      bytes, flops, floor_s, measured_s, fraction, gbs, gflops;
-    } phases[QR_LIGHT_PHASES]; /* steps without encoder rows: an encoder's time is not split by phase */
+    } phases[QR_LIGHT_PHASES]; /* the encoder's layers and cross blocks are a phase of their own, not in the others */
+    double rest_s;             /* of step_s: row-wise work, sampling, planning, barriers */
     struct {
         uint32_t first, last; /* rows, encoder rows included; last 0: no end */
         uint64_t steps;

@@ -125,6 +125,8 @@ typedef struct quire_step {
     uint64_t weight_bytes, kv_bytes;                                                     /* that must move once */
     uint64_t flops; /* projections, attention, logits */
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
+    /* of these, what is done in encoder_ns: the encoder's layers and writing the cross blocks */
+    uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
     float    imbalance; /* slowest thread's attention time over the mean */
     /* what attention reads: tokens whose keys and values move once per sequence, (row, token) pairs; of the encoder:
      * the squares of its inputs' lengths */

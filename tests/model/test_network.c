@@ -695,6 +695,12 @@ static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
     /* read: encoder 3 x 4, cross 2 x 4, self 2 x 1; written: 3 x 4, 2 x 4, 2 x 1 tokens of 5 heads, f32 */
     assert_int_equal(report.kv_bytes, 2 * (12 + 8 + 2) * 5 * 2 * 32 * 4);
     assert_in_range(report.projection_bytes, weights * 4, weights * 4 * 2);
+    /* the encoder's own: its layers, and the cross blocks' projections and writing */
+    assert_int_equal(report.encoder_projection_flops, 2 * (4 * 3 * (attention + feed) + 4 * 2 * 80 * 320));
+    assert_int_equal(report.encoder_attention_flops, 4 * 32 * 5 * 3 * 16);
+    assert_int_equal(report.encoder_kv_bytes, (12 + 12 + 8) * 5 * 2 * 32 * 4);
+    assert_in_range(report.encoder_weight_bytes, (3 * (attention + feed) + 2 * 80 * 320) * 4,
+                    report.projection_bytes - 2 * (attention + cross + feed) * 4);
     assert_int_equal(report.logits_bytes, 0);
     assert_true(report.encoder_ns > 0 && report.projection_ns > 0 && report.logits_ns == 0);
     close_machine(&m);

@@ -259,6 +259,26 @@ static void steps_are_weighted_by_their_time(void **state)
     assert_close(m.steps.flops, 6000);
 }
 
+/* An interrupt ends the window 100 ms into the step of 300. */
+static void shares_of_the_window_add_up_where_a_step_ends_beyond_it(void **state)
+{
+    (void)state;
+    qr_run      cut = run;
+    qr_metrics  part;
+    quire_error error;
+    cut.window_end_ns = 2100 * MS;
+    assert_int_equal(qr_metrics_compute(&cut, config, workload, &part, &error), QUIRE_OK);
+    assert_close(part.length_s, 1.1);
+    assert_close(part.steps.decode_s, 0.1 * 8 / 40 + 0.1);
+    assert_close(part.steps.encoder_s + part.steps.prefill_s + part.steps.decode_s + part.steps.idle_s, 1.1);
+    assert_close(part.steps.busy_share, 0.2 / 1.1);
+    assert_close(part.steps.busy_s, 0.4);
+    assert_close(part.steps.projection_s + part.steps.attention_s + part.steps.logits_s + part.steps.rowwise_s +
+                     part.steps.encoder_stage_s + part.steps.sampling_s + part.steps.scheduler_s +
+                     part.steps.barrier_s + part.steps.other_s,
+                 0.4);
+}
+
 static void counters_are_differences_over_the_run(void **state)
 {
     (void)state;
@@ -283,6 +303,7 @@ int main(void)
         cmocka_unit_test(the_interval_of_a_rate_comes_from_ten_batches),
         cmocka_unit_test(goodput_needs_every_limit),
         cmocka_unit_test(steps_are_weighted_by_their_time),
+        cmocka_unit_test(shares_of_the_window_add_up_where_a_step_ends_beyond_it),
         cmocka_unit_test(counters_are_differences_over_the_run),
     };
     return cmocka_run_group_tests(tests, compute, release);

@@ -129,21 +129,35 @@ static void a_phase_has_its_own_bytes_operations_and_time(void **state)
                            .attention_ns     = 100000000,
                            .logits_ns        = 25000000,
                            .forward_ns       = 250000000},
-                          {.rows             = 2,
-                           .rows_encoder     = 9,
-                           .weight_bytes     = 5 * GIGA,
-                           .projection_bytes = 5 * GIGA,
-                           .projection_ns    = 1,
-                           .encoder_ns       = 100000000,
-                           .forward_ns       = 100000000}};
+                          {.rows                     = 2,
+                           .rows_encoder             = 9,
+                           .weight_bytes             = 5 * GIGA,
+                           .projection_bytes         = 5 * GIGA,
+                           .kv_bytes                 = GIGA,
+                           .projection_flops         = 20 * GIGA,
+                           .attention_flops          = 10 * GIGA,
+                           .encoder_weight_bytes     = 4 * GIGA,
+                           .encoder_kv_bytes         = GIGA,
+                           .encoder_projection_flops = 20 * GIGA,
+                           .encoder_attention_flops  = 10 * GIGA,
+                           .projection_ns            = 25000000,
+                           .encoder_ns               = 125000000,
+                           .forward_ns               = 160000000}};
     play(steps, 2);
     const qr_speed_of_light s = speed();
-    assert_close(s.phases[0].fraction, 0.8); /* the step with an encoder is left out */
+    assert_close(s.phases[0].fraction, 0.8); /* what the encoder moves is not in it */
     assert_close(s.phases[0].gbs, 40);
-    assert_close(s.phases[0].gflops, 80);
+    assert_close(s.phases[0].gflops, 64);
     assert_close(s.phases[1].floor_s, 0.05); /* 20 GFLOP of bf16 */
     assert_close(s.phases[1].fraction, 0.5);
     assert_close(s.phases[2].fraction, 0.8);
+    assert_close(s.phases[3].bytes, 5e9);
+    assert_close(s.phases[3].flops, 30e9);
+    assert_close(s.phases[3].fraction, 0.8);
+    double named = 0;
+    for (int i = 0; i < QR_LIGHT_PHASES; i++) named += s.phases[i].measured_s;
+    assert_close(s.rest_s, 0.035);
+    assert_close(named + s.rest_s, s.step_s);
     assert_int_equal(s.steps, 2);
 }
 
