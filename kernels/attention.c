@@ -10,6 +10,7 @@
  * other is merged as it goes, in the same order. Where the line is cut therefore never shows in the bits. */
 #include "kernels/attention.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "base/assert.h"
@@ -50,7 +51,14 @@ typedef struct thread_scratch {
     float   *running; /* [unit_capacity] states of the splits before it */
     float   *k, *v;   /* [padded dim] a head's row, prepared */
     uint64_t busy_ns;
+    uint32_t runs; /* since build */
 } thread_scratch;
+
+/* What nobody has begun of a thread's share: planned sequences [low half, high half). The owner takes the first, and
+ * who has nothing left the last. Two, for this run and the next. */
+typedef struct thread_claims {
+    _Alignas(64) _Atomic uint64_t left[2];
+} thread_claims;
 
 struct qr_attention_plan {
     qr_arena                    arena;
@@ -65,6 +73,7 @@ struct qr_attention_plan {
     planned_sequence            *planned; /* [max_sequences] in node order */
     line_position               *begin;   /* [thread_count + 1] first item of each thread */
     thread_scratch              *scratch; /* [thread_count] */
+    thread_claims               *claims;  /* [thread_count] */
     uint32_t                    *thread_node;
     float                       *slots; /* [slot_capacity][heads] states */
 
@@ -127,6 +136,7 @@ static void lay_out(qr_attention_plan *plan, qr_arena *arena)
     plan->planned           = QR_ARENA_TAKE(arena, planned_sequence, plan->limits.max_sequences);
     plan->begin             = QR_ARENA_TAKE(arena, line_position, threads + 1);
     plan->thread_node       = QR_ARENA_TAKE(arena, uint32_t, threads);
+    plan->claims            = QR_ARENA_TAKE(arena, thread_claims, threads);
     plan->slots             = QR_ARENA_TAKE(arena, float, plan->slot_capacity * plan->shape.heads * plan->state_floats);
     thread_scratch *scratch = QR_ARENA_TAKE(arena, thread_scratch, threads);
     for (uint32_t t = 0; t < threads; t++) {
@@ -397,6 +407,18 @@ static void assign_slots(qr_attention_plan *plan)
     }
 }
 
+static uint32_t last_planned(const qr_attention_plan *plan, uint32_t thread) /* exclusive */
+{
+    const line_position end = plan->begin[thread + 1];
+    return end.item == 0 ? end.planned : end.planned + 1;
+}
+
+static void offer_share(const qr_attention_plan *plan, uint32_t thread, uint32_t turn)
+{
+    const uint64_t first = plan->begin[thread].planned, end = last_planned(plan, thread);
+    atomic_store_explicit(&plan->claims[thread].left[turn], first | end << 32, memory_order_relaxed);
+}
+
 void qr_attention_plan_build(qr_attention_plan *plan, const qr_attention_sequence *sequences, uint32_t count)
 {
     qr_assert(count <= plan->limits.max_sequences);
@@ -408,7 +430,11 @@ void qr_attention_plan_build(qr_attention_plan *plan, const qr_attention_sequenc
     plan->begin[plan->limits.thread_count] = (line_position){plan->planned_count, 0};
     assign_slots(plan);
     for (uint32_t k = 0; k < plan->planned_count; k++) count_work(plan, &sequences[plan->planned[k].index]);
-    for (uint32_t t = 0; t < plan->limits.thread_count; t++) plan->scratch[t].busy_ns = 0;
+    for (uint32_t t = 0; t < plan->limits.thread_count; t++) {
+        plan->scratch[t].busy_ns = plan->scratch[t].runs = 0;
+        offer_share(plan, t, 0);
+        offer_share(plan, t, 1);
+    }
 }
 
 bool     qr_attention_needs_append_barrier(const qr_attention_plan *plan) { return plan->append_barrier; }
@@ -428,10 +454,19 @@ static bool share_of(const qr_attention_plan *plan, uint32_t thread, uint32_t k,
     return *from < *to;
 }
 
-static uint32_t last_planned(const qr_attention_plan *plan, uint32_t thread) /* exclusive */
+/* Takes the first or the last planned sequence that is left of the owner's share. Who works hands nothing over by it:
+ * results meet at the barrier. */
+static bool claim(const qr_attention_plan *plan, uint32_t owner, uint32_t turn, bool first, uint32_t *k_out)
 {
-    const line_position end = plan->begin[thread + 1];
-    return end.item == 0 ? end.planned : end.planned + 1;
+    _Atomic uint64_t *left = &plan->claims[owner].left[turn];
+    uint64_t          seen = atomic_load_explicit(left, memory_order_relaxed), after;
+    do {
+        const uint32_t begin = (uint32_t)seen, end = (uint32_t)(seen >> 32);
+        if (begin >= end) return false;
+        *k_out = first ? begin : end - 1;
+        after  = first ? seen + 1 : seen - (UINT64_C(1) << 32);
+    } while (!atomic_compare_exchange_weak_explicit(left, &seen, after, memory_order_relaxed, memory_order_relaxed));
+    return true;
 }
 
 /* Some rows of a sequence, some kv heads, some splits. */
@@ -526,7 +561,7 @@ static void visit_by_head(const qr_attention_plan *plan, const qr_attention_args
     }
 }
 
-/* Where the thread begins its share of planned sequence k; NULL: it has none that is cut by splits. */
+/* Where the thread's share of planned sequence k begins; NULL: it has none that is cut by splits. */
 static const char *first_read(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, uint32_t k)
 {
     uint32_t from, to;
@@ -540,16 +575,16 @@ static const char *first_read(const qr_attention_plan *plan, const qr_attention_
 }
 
 static void visit_by_split(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
-                           const planned_sequence *planned, uint32_t from, uint32_t to, portion_visitor *visit)
+                           const planned_sequence *planned, uint32_t from, uint32_t to, const char *after,
+                           portion_visitor *visit)
 {
-    const uint32_t               next     = (uint32_t)(planned - plan->planned) + 1;
     const qr_attention_sequence *sequence = &plan->sequences[planned->index];
     const portion                p        = {.sequence  = sequence,
                                              .rows      = sequence->row_count,
                                              .heads     = plan->shape.kv.kv_heads,
                                              .split     = planned->first_split + from,
                                              .split_end = planned->first_split + to,
-                                             .after     = first_read(plan, args, thread, next)};
+                                             .after     = after};
     visit(plan, args, thread, planned, &p);
 }
 
@@ -572,23 +607,25 @@ static void append_heads(const qr_attention_plan *plan, const qr_attention_args 
     if (p.heads > 0) append_portion(plan, args, &plan->scratch[thread], &p);
 }
 
-static void append_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, uint32_t k)
+/* What of the owner's share lies in planned sequence k, by whichever thread. */
+static void append_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t owner, uint32_t k,
+                         uint32_t thread)
 {
     const planned_sequence *planned = &plan->planned[k];
     uint32_t                from, to;
-    if (!share_of(plan, thread, k, &from, &to)) return;
+    if (!share_of(plan, owner, k, &from, &to)) return;
     if (planned->kind == BY_TILE)
         append_heads(plan, args, thread, planned, from, to);
     else if (planned->kind == BY_HEAD)
         visit_by_head(plan, args, thread, planned, from, to, append_visit);
     else
-        visit_by_split(plan, args, thread, planned, from, to, append_visit);
+        visit_by_split(plan, args, thread, planned, from, to, NULL, append_visit);
 }
 
 void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)
 {
     for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++)
-        append_share(plan, args, thread, k);
+        append_share(plan, args, thread, k, thread);
 }
 
 /* ---- run ---- */
@@ -789,36 +826,49 @@ static void run_tiles(const qr_attention_plan *plan, const qr_attention_args *ar
     }
 }
 
-static void run_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, uint32_t k)
+static void run_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t owner, uint32_t k,
+                      uint32_t thread)
 {
     const planned_sequence *planned = &plan->planned[k];
     uint32_t                from, to;
-    if (!share_of(plan, thread, k, &from, &to)) return;
+    if (!share_of(plan, owner, k, &from, &to)) return;
     if (planned->kind == BY_TILE)
         run_tiles(plan, args, thread, planned, from, to);
     else if (planned->kind == BY_HEAD)
         visit_by_head(plan, args, thread, planned, from, to, run_visit);
     else
-        visit_by_split(plan, args, thread, planned, from, to, run_visit);
+        visit_by_split(plan, args, thread, planned, from, to,
+                       owner == thread ? first_read(plan, args, thread, k + 1) : NULL, run_visit);
+}
+
+/* The thread's own share, then what the others of its node have not begun: a core that others use, or whose memory is
+ * slower, would keep all waiting. Bits do not depend on who works. Nobody can still want what is offered here for the
+ * next run: that of the last run lies behind a barrier. */
+static void run_shares(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, bool append)
+{
+    const uint64_t start = qr_now_ns();
+    const uint32_t turn = plan->scratch[thread].runs++ % 2, threads = plan->limits.thread_count;
+    offer_share(plan, thread, 1 - turn);
+    for (uint32_t i = 0, k; i < threads; i++) {
+        const uint32_t owner = (thread + i) % threads;
+        if (plan->thread_node[owner] != plan->thread_node[thread]) continue;
+        while (claim(plan, owner, turn, owner == thread, &k)) {
+            if (append) append_share(plan, args, owner, k, thread);
+            run_share(plan, args, owner, k, thread);
+        }
+    }
+    plan->scratch[thread].busy_ns += qr_now_ns() - start;
 }
 
 void qr_attention_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)
 {
-    const uint64_t start = qr_now_ns();
-    for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++)
-        run_share(plan, args, thread, k);
-    plan->scratch[thread].busy_ns += qr_now_ns() - start;
+    run_shares(plan, args, thread, false);
 }
 
 void qr_attention_append_and_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)
 {
-    const uint64_t start = qr_now_ns();
     qr_assert(!plan->append_barrier);
-    for (uint32_t k = plan->begin[thread].planned; k < last_planned(plan, thread); k++) {
-        append_share(plan, args, thread, k);
-        run_share(plan, args, thread, k);
-    }
-    plan->scratch[thread].busy_ns += qr_now_ns() - start;
+    run_shares(plan, args, thread, true);
 }
 
 /* ---- merge ---- */

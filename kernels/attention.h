@@ -110,7 +110,9 @@ typedef struct qr_attention_args {
  * is written. Rows are dealt to threads as the plan says. */
 void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
 
-/* Scores, softmax, values for the thread's share; results that lie in one thread are finished into args->out. */
+/* Scores, softmax, values for the thread's share, then for what other threads of its node have not begun of theirs;
+ * results that lie in one thread are finished into args->out. Every thread calls it once per run, with a barrier
+ * between two runs of a plan. */
 void qr_attention_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
 
 /* Both, sequence after sequence, so that run finds in the cache what append wrote. Only where the plan needs no barrier
