@@ -186,6 +186,7 @@ static int bench(void *context, const quire_config *config)
     }
     result->argc           = s->argc;
     result->argv           = s->argv;
+    result->git            = qr_tool_revision;
     const char    *path    = prometheus_path(s, config);
     qr_prometheus *metrics = path ? qr_prometheus_create(path) : NULL;
     result->prometheus     = metrics;

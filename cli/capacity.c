@@ -87,6 +87,7 @@ static quire_status play(search *s, const quire_config *config, const qr_run_sto
 {
     result->argc = s->sweep->argc;
     result->argv = s->sweep->argv;
+    result->git  = qr_tool_revision;
     qr_session_begin(config, result);
     if (s->session != NULL)
         qr_session_cool(s->session, config, s->sweep->interrupt);

@@ -20,6 +20,9 @@ enum {
     QR_EXIT_INTERRUPTED = 130,
 };
 
+/* The commit that the tool was built from, "-dirty" behind it where sources differed, or "unknown". */
+extern const char *const qr_tool_revision;
+
 /* argv[0] is "quire NAME". Each returns an exit status. */
 int qr_command_bench(int argc, char **argv);
 int qr_command_compare(int argc, char **argv);

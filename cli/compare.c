@@ -52,6 +52,7 @@ static int measure(settings *s, quire_config *const configs[2], json_t *sides[2]
         results[i]->config = configs[i];
         results[i]->argc   = s->argc;
         results[i]->argv   = s->argv;
+        results[i]->git    = qr_tool_revision;
     }
     const qr_turns turns = {.results   = results,
                             .count     = 2,

@@ -45,7 +45,8 @@ static void help(FILE *to)
 static int version(void)
 {
     const unsigned number = quire_version();
-    printf("quire %u.%u.%u\n%s\n", number / 1000000, number / 1000 % 1000, number % 1000, quire_build_info());
+    printf("quire %u.%u.%u, git %s\n%s\n", number / 1000000, number / 1000 % 1000, number % 1000, qr_tool_revision,
+           quire_build_info());
     return QR_EXIT_OK;
 }
 

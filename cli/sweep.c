@@ -247,6 +247,7 @@ static int run_grid(settings *s)
         s->results[i]->config = s->sweep.points[i].config;
         s->results[i]->argc   = s->sweep.argc;
         s->results[i]->argv   = s->sweep.argv;
+        s->results[i]->git    = qr_tool_revision;
     }
     const qr_turns turns = {.results    = s->results,
                             .count      = s->sweep.point_count,

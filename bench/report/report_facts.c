@@ -23,6 +23,7 @@ static const fact machine[] = {{"host", "context/host", ""},
                                {"hypervisor", "context/cpu/hypervisor", ""},
                                {"memory available", "context/memory/available_bytes", "B"},
                                {"transparent huge pages", "context/memory/huge_pages", ""},
+                               {"memory in huge pages", "context/memory/huge_bytes", "B"},
                                {"automatic NUMA balancing", "context/memory/numa_balancing", ""},
                                {"control groups, version", "context/cgroup/version", ""},
                                {"CPU quota of the group", "context/cgroup/quota_cpus", "CPUs"},
@@ -33,9 +34,10 @@ static const fact machine[] = {{"host", "context/host", ""},
                                {"started", "context/started", ""},
                                {"finished", "context/finished", ""}};
 
-static const fact build[] = {{"quire", "context/quire/version", ""},       {"compiler", "context/quire/compiler", ""},
-                             {"optimised", "context/quire/optimised", ""}, {"oneDNN", "context/libs/onednn", ""},
-                             {"hwloc", "context/libs/hwloc", ""},          {"OpenMP", "context/libs/openmp", ""}};
+static const fact build[] = {{"quire", "context/quire/version", ""},     {"git", "context/quire/git", ""},
+                             {"compiler", "context/quire/compiler", ""}, {"optimised", "context/quire/optimised", ""},
+                             {"oneDNN", "context/libs/onednn", ""},      {"hwloc", "context/libs/hwloc", ""},
+                             {"OpenMP", "context/libs/openmp", ""}};
 
 static const fact model[] = {{"model", "model/name", ""},
                              {"from", "model/source", ""},

@@ -25,6 +25,7 @@ typedef struct qr_result {
     const char         *profile, *source; /* load.profile, "preset" or "folder" */
     int                 argc;
     char              **argv;
+    const char         *git; /* revision of the tool; NULL: unknown */
     time_t              started, finished;
     double              loadavg[3]; /* when it began; < 0: unknown */
     uint64_t            seed;

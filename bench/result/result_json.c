@@ -91,6 +91,13 @@ static json_t *label(const qr_result *r)
     return to;
 }
 
+/* At the end of the last window, when the engine still stood. */
+static json_t *huge_bytes(const qr_result *r)
+{
+    if (r->is_virtual || r->run_count == 0) return json_null();
+    return json_integer((json_int_t)r->records[r->run_count - 1].placement.huge_bytes);
+}
+
 static json_t *context(const qr_result *r)
 {
     char        host[256] = "";
@@ -104,12 +111,13 @@ static json_t *context(const qr_result *r)
     json_object_set_new(to, "command", command);
     json_object_set_new(to, "label", label(r));
     json_object_set_new(to, "quire",
-                        json_pack("{s:o, s:s, s:o, s:b, s:b}", "version", build_part(0, false), "build",
-                                  quire_build_info(), "compiler", build_part(1, true), "optimised",
-                                  qr_build_is_release(), "assertions", 1));
+                        json_pack("{s:o, s:s, s:s, s:o, s:b, s:b}", "version", build_part(0, false), "git",
+                                  r->git ? r->git : "unknown", "build", quire_build_info(), "compiler",
+                                  build_part(1, true), "optimised", qr_build_is_release(), "assertions", 1));
     json_object_set_new(to, "libs",
                         json_pack("{s:o, s:o, s:s, s:s}", "onednn", build_part(2, false), "hwloc", build_part(3, false),
                                   "onednn_impl", r->engine.implementation, "openmp", "libgomp"));
+    json_object_set_new(json_object_get(to, "memory"), "huge_bytes", huge_bytes(r));
     json_t *cpu = json_object_get(to, "cpu");
     json_object_set_new(cpu, "isa", json_string(r->engine.isa));
     json_object_set_new(cpu, "isa_cap", cap != NULL && strcmp(cap, "auto") != 0 ? json_string(cap) : json_null());

@@ -219,6 +219,20 @@ static double share_on_nodes_of(const cpu_set_t *team)
     return all > 0 ? local / all : NAN;
 }
 
+static uint64_t huge_bytes(void)
+{
+    static const char *const kinds[] = {
+        "AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:", "Shared_Hugetlb:", "Private_Hugetlb:"};
+    FILE    *from = fopen("/proc/self/smaps_rollup", "re");
+    char     line[256];
+    uint64_t kib = 0;
+    while (from != NULL && fgets(line, sizeof line, from) != NULL)
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+            if (strncmp(line, kinds[i], strlen(kinds[i])) == 0) kib += strtoull(line + strlen(kinds[i]), NULL, 10);
+    if (from != NULL) fclose(from);
+    return kib * 1024;
+}
+
 void qr_thread_placement_read(qr_thread_placement *to)
 {
     cpu_set_t own, team;
@@ -231,4 +245,5 @@ void qr_thread_placement_read(qr_thread_placement *to)
     if (tasks != NULL) closedir(tasks);
     if (to->threads > 0) to->memory_local = share_on_nodes_of(&team);
     to->pinned &= to->threads > 0;
+    to->huge_bytes = huge_bytes();
 }

@@ -37,6 +37,7 @@ typedef struct qr_thread_placement {
     uint32_t cpus[64]; /* where the first 64 are now */
     bool     pinned;   /* each to a part of what this process may use; with one CPU alone: true */
     uint64_t migrations;
+    uint64_t huge_bytes;   /* of this process's memory, in huge pages (transparent and hugetlbfs) */
     double   memory_local; /* share of this process's memory on the nodes of its threads; NAN: cannot be read */
 } qr_thread_placement;
 
