@@ -237,7 +237,7 @@ static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *
     samples rows = {0}, sequences = {0}, times = {0};
     double  batches[BATCHES] = {0}, busy = 0, within = 0, kv = 0, imbalance = 0, fill = 0, saturated = 0,
            saturated_tokens = 0;
-    const double blocks     = run->after.blocks ? (double)run->after.blocks : 1;
+    const double blocks     = run->stats_last.blocks ? (double)run->stats_last.blocks : 1;
     const double budget     = (double)quire_config_integer(config, "scheduler.max_num_batched_tokens", 512);
     for (size_t i = 0; i < run->step_count; i++) {
         const quire_step *step  = &run->steps[i];
@@ -282,7 +282,7 @@ static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *
 
 static void compute_counters(qr_metrics *m, const qr_run *run)
 {
-    const quire_stats *a = &run->before, *b = &run->after;
+    const quire_stats *a = &run->stats_first, *b = &run->stats_last;
     const double       queries    = (double)(b->prefix_queries - a->prefix_queries);
     m->steps.preemptions          = b->preemptions - a->preemptions;
     m->steps.recomputed_tokens    = b->tokens_recomputed - a->tokens_recomputed;

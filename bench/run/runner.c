@@ -41,6 +41,7 @@ typedef struct player {
     double                verify_fraction;
     int64_t               duration_ns, grace_ns;
     bool                  is_open_loop, stop_oversaturated;
+    bool                  closed; /* the window */
     qr_watch              watch;
     qr_progress           progress;
     /* driver */
@@ -458,6 +459,20 @@ static void refresh_prometheus(const player *p, int64_t now)
     qr_prometheus_refresh(p->options->prometheus, &stats, now);
 }
 
+static void open_window(player *p)
+{
+    qr_watch_window_starts(&p->watch, p->run);
+    stats_of(p, &p->run->stats_first);
+}
+
+static void close_window(player *p)
+{
+    if (p->closed) return;
+    p->closed = true;
+    qr_watch_window_ends(&p->watch, p->run);
+    stats_of(p, &p->run->stats_last);
+}
+
 /* Requests due in the window that a full queue or load.max_concurrency kept out to the end. */
 static void count_held_back(player *p)
 {
@@ -475,10 +490,10 @@ static quire_status play(player *p)
         if (!warm && is_warm(p, now)) {
             warm                 = true;
             run->window_start_ns = p->duration_ns ? now : 0;
-            qr_watch_window_starts(&p->watch, run);
+            open_window(p);
         }
         const bool over = warm && p->duration_ns > 0 && now >= run->window_start_ns + p->duration_ns;
-        if (over) qr_watch_window_ends(&p->watch, run);
+        if (over) close_window(p);
         const bool late = over && now >= run->window_start_ns + p->duration_ns + p->grace_ns;
         run->interrupted |= *p->options->interrupt != 0;
         QR_TRY(submit_due(p, over));
@@ -490,7 +505,7 @@ static quire_status play(player *p)
         if (p->submitted == p->ended && !is_accepting(p, over)) break;
         QR_TRY(let_time_pass(p, next_moment(p, now, over)));
     }
-    qr_watch_window_ends(&p->watch, run);
+    close_window(p);
     run->end_ns        = now_of(p);
     run->window_end_ns = p->duration_ns > 0 && warm && run->end_ns > run->window_start_ns + p->duration_ns
                              ? run->window_start_ns + p->duration_ns
@@ -575,8 +590,9 @@ static quire_status prepare(player *p, quire_error *error)
     p->run->steady        = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);
     stats_of(p, &p->run->before);
-    p->prompt  = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
-    p->encoder = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *p->encoder);
+    p->run->stats_first = p->run->stats_last = p->run->before;
+    p->prompt                                = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
+    p->encoder                               = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *p->encoder);
     if (!p->prompt || !p->encoder) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     qr_progress_init(&p->progress, config, p->options->repetition);
     return QUIRE_OK;

@@ -49,7 +49,8 @@ typedef struct qr_run {
     size_t              stage_count;
     uint64_t            stages_dropped; /* for want of room */
     size_t              request_count, token_count, gap_count, step_count;
-    quire_stats         before, after;
+    quire_stats         before, after;           /* at the start and the end of the run */
+    quire_stats         stats_first, stats_last; /* at the window's start and end */
     int64_t             window_start_ns, window_end_ns, end_ns;
     uint32_t            held_back; /* requests due in the window and never submitted: the queue was full to the end */
     uint32_t            verified, verify_failed;

@@ -114,31 +114,31 @@ static int compute(void **state)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if (quire_config_set(config, settings[i], "test", &error) != QUIRE_OK) return -1;
     if (qr_workload_create(config, &model, 256, 1, &workload, &error) != QUIRE_OK) return -1;
-    run        = (qr_run){.requests        = requests,
-                          .request_count   = REQUESTS,
-                          .tokens          = tokens,
-                          .token_count     = TOKENS,
-                          .gaps            = gaps,
-                          .gap_count       = sizeof gaps / sizeof *gaps,
-                          .steps           = steps,
-                          .step_count      = 3,
-                          .window_start_ns = 1000 * MS,
-                          .window_end_ns   = 3000 * MS,
-                          .end_ns          = 3300 * MS,
-                          .verified        = 2,
-                          .verify_failed   = 1};
-    run.before = (quire_stats){.blocks = 100, .preemptions = 1, .prefix_queries = 100, .wait_ns = {0, 5 * MS}};
-    run.after  = (quire_stats){.blocks               = 100,
-                               .preemptions          = 3,
-                               .tokens_recomputed    = 40,
-                               .encoder_runs         = 7,
-                               .encoder_runs_saved   = 2,
-                               .drafts               = 20,
-                               .drafts_accepted      = 15,
-                               .prefix_queries       = 300,
-                               .prefix_hits          = 50,
-                               .contiguous_run_bytes = 4096,
-                               .wait_ns              = {0, 105 * MS}};
+    run             = (qr_run){.requests        = requests,
+                               .request_count   = REQUESTS,
+                               .tokens          = tokens,
+                               .token_count     = TOKENS,
+                               .gaps            = gaps,
+                               .gap_count       = sizeof gaps / sizeof *gaps,
+                               .steps           = steps,
+                               .step_count      = 3,
+                               .window_start_ns = 1000 * MS,
+                               .window_end_ns   = 3000 * MS,
+                               .end_ns          = 3300 * MS,
+                               .verified        = 2,
+                               .verify_failed   = 1};
+    run.stats_first = (quire_stats){.blocks = 100, .preemptions = 1, .prefix_queries = 100, .wait_ns = {0, 5 * MS}};
+    run.stats_last  = (quire_stats){.blocks               = 100,
+                                    .preemptions          = 3,
+                                    .tokens_recomputed    = 40,
+                                    .encoder_runs         = 7,
+                                    .encoder_runs_saved   = 2,
+                                    .drafts               = 20,
+                                    .drafts_accepted      = 15,
+                                    .prefix_queries       = 300,
+                                    .prefix_hits          = 50,
+                                    .contiguous_run_bytes = 4096,
+                                    .wait_ns              = {0, 105 * MS}};
     return qr_metrics_compute(&run, config, workload, &m, &error) == QUIRE_OK ? 0 : -1;
 }
 

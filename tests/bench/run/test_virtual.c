@@ -266,6 +266,25 @@ static void a_window_ends_a_run_without_a_number_of_requests(void **state)
     end(&p);
 }
 
+/* The first requests find no prefix; they are the warm-up's, and none of its counters may show. */
+static void counters_are_those_of_the_window(void **state)
+{
+    (void)state;
+    played p = {0};
+    play(&p,
+         (const char *[]){"load.profile=concurrent", "load.streams=4", "workload.num_prompts=0",
+                          "workload.prompt_tokens=64", "workload.prefix={groups=1,tokens=32}",
+                          "workload.output_tokens=10", "run.warmup={mode=\"duration\",min=\"1s\"}", "run.duration=2s",
+                          "kv_cache.num_kv_blocks=256", NULL},
+         16);
+    assert_true(p.run.stats_first.prefix_queries > p.run.before.prefix_queries);
+    assert_true(p.metrics.steps.prefix_hit_share == 0.5);
+    assert_true((double)(p.run.after.prefix_hits - p.run.before.prefix_hits) /
+                    (double)(p.run.after.prefix_queries - p.run.before.prefix_queries) <
+                0.5);
+    end(&p);
+}
+
 static void steps_beyond_the_fit_are_counted(void **state)
 {
     (void)state;
@@ -454,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_run_that_is_stopped_leaves_an_empty_machine),
         cmocka_unit_test(requests_held_back_to_the_end_were_due),
         cmocka_unit_test(what_was_due_in_the_window_is_served_after_it),
+        cmocka_unit_test(counters_are_those_of_the_window),
         cmocka_unit_test(steps_beyond_the_fit_are_counted),
         cmocka_unit_test(resampled_noise_has_the_deviations_of_the_log),
         cmocka_unit_test(a_run_of_more_than_a_year_is_stopped),
