@@ -62,6 +62,21 @@ bool qr_sweep_is_searchable(const qr_sweep *sweep)
     return true;
 }
 
+/* Both ends of the range, then halves of its logarithm, and one of full length for a rate that passed early. */
+void qr_sweep_plan_capacity(const qr_sweep *sweep)
+{
+    for (size_t i = 0; i < sweep->point_count; i++) {
+        const quire_config *config    = sweep->points[i].config;
+        const double        low       = quire_config_number(config, "capacity.min_rate", 0.05);
+        const double        high      = quire_config_number(config, "capacity.max_rate", 64);
+        const double        precision = quire_config_number(config, "capacity.precision", 0.05);
+        const double        asked     = (double)quire_config_integer(config, "run.duration", 0) * 1e-9;
+        const double        halvings  = high > low ? ceil(log2(fmax(1, log(high / low) / log1p(precision)))) : 0;
+        printf("capacity   %g to %g requests/s: some %.0f probes of at most %g s each\n", low, high, halvings + 3,
+               asked > 0 ? asked : 60);
+    }
+}
+
 /* ---- a probe ---- */
 
 /* Behind the point's own values: the rate, one repetition, and where nothing is said a minute after five seconds of

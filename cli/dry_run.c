@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "bench/session.h"
 #include "bench/workload/workload.h"
 #include "cli/forecast.h"
 
@@ -20,13 +21,13 @@ typedef struct load { /* of one repetition */
 
 enum { MAX_DRAWN = 1000000 };
 
-static quire_status draw(const quire_config *config, const qr_forecast *forecast, load *l, quire_error *error)
+static quire_status draw(const quire_config *config, const quire_model_info *info, uint32_t max_model_len, load *l,
+                         quire_error *error)
 {
     qr_workload       *workload;
-    const uint64_t     seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
-    const quire_status status =
-        qr_workload_create(config, &forecast->info, forecast->scheduler.max_model_len, seed, &workload, error);
-    *l = (load){0};
+    const uint64_t     seed   = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    const quire_status status = qr_workload_create(config, info, max_model_len, seed, &workload, error);
+    *l                        = (load){0};
     if (status != QUIRE_OK) return status;
     const uint32_t count = qr_workload_count(workload);
     l->profile           = qr_workload_profile(workload);
@@ -107,14 +108,16 @@ static void print_span(const char *what, double low, double high)
 }
 
 /* Windows by the clock: warm-up, window, and the time that requests in flight may take to end. */
-static void print_windows(const quire_config *config, double repetitions, double pauses, double *total)
+static void print_windows(const quire_config *config, double repetitions, double pauses, const char *what,
+                          double *total)
 {
     const char  *mode = quire_config_string(config, "run.warmup.mode");
     const bool   none = mode != NULL && strcmp(mode, "none") == 0, steady = mode == NULL || strcmp(mode, "steady") == 0;
     const double min      = none ? 0 : seconds(config, "run.warmup.min", 5);
     const double max      = steady ? fmax(min, seconds(config, "run.warmup.max", 60)) : min;
     const double duration = seconds(config, "run.duration", 0), grace = seconds(config, "run.grace", 30);
-    print_span("time       warm-up ", min, max);
+    printf("%-11s", what);
+    print_span("warm-up ", min, max);
     printf(", window %.0f s, at most %.0f s for requests in flight; ", duration, grace);
     print_span("all ", repetitions * (min + duration) + pauses, repetitions * (max + duration + grace) + pauses);
     printf("\n");
@@ -134,6 +137,76 @@ static void print_requests(const qr_forecast *f, const load *l, const quire_limi
     *total += repetitions * least + pauses;
 }
 
+static double repetitions_of(const quire_config *config)
+{
+    return (double)quire_config_integer(config, "run.repetitions", 1);
+}
+
+static void print_runs(const quire_config *config, const load *l, bool cools)
+{
+    const double repetitions = repetitions_of(config);
+    printf("runs       %.0f, profile %s", repetitions, l->profile);
+    if (repetitions > 1 && cools) printf(", %.0f s between them", seconds(config, "run.cooldown", 2));
+    printf("\n");
+}
+
+/* ---- on the virtual clock ---- */
+
+/* Seconds below which a run that ends with its requests cannot come: no step is cheaper than one of one row, and none
+ * holds more than max_num_seqs decoding rows. */
+static double simulated_floor_s(const quire_config *config, const load *l, const qr_cost_model *model)
+{
+    const double       most     = (double)quire_config_integer(config, "scheduler.max_num_seqs", 64);
+    const double       together = fmax(1, fmin(fmin(most, l->streams), l->requests));
+    const double       steps    = fmax(l->output_tokens / together, l->longest);
+    const qr_step_work least    = {.rows = 1, .rows_logits = 1, .sequences = 1};
+    return fmax(steps * qr_cost_model_seconds(model, &least), l->closed || l->offline ? 0 : l->last_due_s);
+}
+
+static void print_simulation(const quire_config *config, const load *l, const qr_cost_report *cost)
+{
+    const double repetitions = repetitions_of(config);
+    printf("memory     of this machine: no more than the log and the requests take; no model is loaded\n");
+    printf("cost model %zu steps of %s, error per step: median %.1f %%, P90 %.1f %%\n", cost->model.steps, cost->path,
+           100 * cost->model.fitted.median, 100 * cost->model.fitted.p90);
+    print_runs(config, l, false);
+    if (l->by_requests)
+        printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens\n"
+               "simulated  at least %.1f s each, all at least %.1f s\n",
+               l->requests, l->prompt_tokens, l->output_tokens, simulated_floor_s(config, l, &cost->model),
+               repetitions * simulated_floor_s(config, l, &cost->model));
+    else
+        print_windows(config, repetitions, 0, "simulated", &(double){0});
+}
+
+/* What the machine needs is checked by making one. */
+static quire_status plan_virtual(const quire_config *config, quire_error *error)
+{
+    const quire_logger logger  = qr_logger_of(config);
+    quire_model       *model   = NULL;
+    qr_virtual        *machine = NULL;
+    quire_model_info   info    = {.size = sizeof info};
+    quire_stats        stats   = {.size = sizeof stats};
+    load               l;
+    quire_status       status = qr_session_open_model(config, &logger, &model, error);
+    if (status != QUIRE_OK) return status;
+    quire_model_describe(model, &info);
+    status = qr_virtual_create(config, &info, &machine, error);
+    if (status == QUIRE_OK) {
+        qr_virtual_stats(machine, &stats);
+        status = draw(config, &info, stats.max_model_len, &l, error);
+    }
+    if (status == QUIRE_OK) {
+        printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
+        printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB on the simulated machine\n",
+               (unsigned long long)stats.blocks, stats.block_size, (double)stats.kv_cache_bytes / (1 << 20));
+        print_simulation(config, &l, qr_virtual_cost(machine));
+    }
+    qr_virtual_destroy(machine);
+    quire_model_destroy(model);
+    return status;
+}
+
 /* Prints one plan. */
 static quire_status plan(const quire_config *config, const quire_limits *limits, double *total, bool *fits,
                          quire_error *error)
@@ -141,18 +214,15 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
     qr_forecast  f;
     load         l;
     quire_status status = qr_forecast_make(config, &f, error);
-    if (status == QUIRE_OK) status = draw(config, &f, &l, error);
+    if (status == QUIRE_OK) status = draw(config, &f.info, f.scheduler.max_model_len, &l, error);
     if (status != QUIRE_OK) return status;
-    const double repetitions = (double)quire_config_integer(config, "run.repetitions", 1);
-    const double pauses      = (repetitions - 1) * seconds(config, "run.cooldown", 2);
+    const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown", 2);
     qr_forecast_print(&f, stdout);
-    printf("runs       %.0f, profile %s", repetitions, l.profile);
-    if (repetitions > 1) printf(", %.0f s between them", seconds(config, "run.cooldown", 2));
-    printf("\n");
+    print_runs(config, &l, true);
     if (l.by_requests)
         print_requests(&f, &l, limits, repetitions, pauses, total);
     else
-        print_windows(config, repetitions, pauses, total);
+        print_windows(config, repetitions, pauses, "time", total);
     const char *obstacle = qr_forecast_obstacle(&f);
     *fits                = obstacle == NULL;
     fflush(stdout);
@@ -162,17 +232,25 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
 
 int qr_dry_run(const quire_config *const *configs, size_t count)
 {
-    quire_error  error = {0};
-    quire_limits limits;
-    double       total  = 0;
-    bool         fits   = true;
-    quire_status status = measure(configs[0], &limits, &error);
+    quire_error  error    = {0};
+    quire_limits limits   = {0};
+    double       total    = 0;
+    bool         fits     = true;
+    quire_status status   = QUIRE_OK;
+    size_t       measured = 0; /* configurations on the real clock */
     for (size_t i = 0; i < count && status == QUIRE_OK && fits; i++) {
         if (count > 1) printf("%s---- %zu of %zu\n", i ? "\n" : "", i + 1, count);
-        status = plan(configs[i], &limits, &total, &fits, &error);
+        if (qr_session_is_virtual(configs[i])) {
+            status = plan_virtual(configs[i], &error);
+            continue;
+        }
+        if (measured++ == 0) status = measure(configs[i], &limits, &error);
+        if (status == QUIRE_OK) status = plan(configs[i], &limits, &total, &fits, &error);
     }
+    if (fflush(stdout) != 0 && status == QUIRE_OK) return QR_EXIT_FAILED;
     if (status != QUIRE_OK) return qr_report_error(&error);
-    if (fits && count > 1) printf("\n%zu points: some %.0f s\n", count, total);
+    if (fits && count > 1 && measured > 0) printf("\n%zu points: some %.0f s\n", count, total);
+    if (fits && count > 1 && measured == 0) printf("\n%zu points, all simulated\n", count);
     if (fits) printf("dry run: no request was run\n");
     if (fflush(stdout) != 0) return QR_EXIT_FAILED;
     return fits ? QR_EXIT_OK : QR_EXIT_USAGE;

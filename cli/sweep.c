@@ -372,12 +372,13 @@ static int run(settings *s)
     return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
 }
 
-static int plan_all(const qr_sweep *s)
+static int plan_all(const qr_sweep *s, bool capacity)
 {
     const quire_config **configs = calloc(s->point_count, sizeof *configs);
     if (configs == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
     for (size_t i = 0; i < s->point_count; i++) configs[i] = s->points[i].config;
     const int status = qr_dry_run(configs, s->point_count);
+    if (status == QR_EXIT_OK && capacity) qr_sweep_plan_capacity(s);
     free(configs);
     return status;
 }
@@ -392,9 +393,11 @@ static int sweep(void *context, const quire_config *config)
     int status = QR_EXIT_USAGE;
     if (quire_config_count(config, "sweep") == 0 && !s->capacity)
         qr_complain("no axes: [sweep] names none; e.g. \"load.request_rate\" = [0.5, 1, 2]");
+    else if (!make_points(&s->sweep) || (s->capacity && !qr_sweep_is_searchable(&s->sweep)))
+        status = QR_EXIT_USAGE;
     else if (s->common.dry_run)
-        status = make_points(&s->sweep) ? plan_all(&s->sweep) : QR_EXIT_USAGE;
-    else if (make_points(&s->sweep) && (!s->capacity || qr_sweep_is_searchable(&s->sweep)) && all_points_fit(&s->sweep))
+        status = plan_all(&s->sweep, s->capacity);
+    else if (all_points_fit(&s->sweep))
         status = run(s);
     if (s->sweep.file != NULL && fclose(s->sweep.file) != 0) status = QR_EXIT_FAILED;
     for (size_t i = 0; i < s->sweep.point_count && s->results != NULL; i++) free(s->results[i]);

@@ -38,8 +38,10 @@ json_t *qr_point_axes(const qr_sweep *sweep, const qr_point *point);
 /* One more line, flushed; takes the reference. False: said on stderr. */
 bool qr_sweep_write(const qr_sweep *sweep, json_t *line);
 
-/* --capacity: a search at every point. The first says on stderr why a configuration cannot be searched. */
+/* --capacity: a search at every point. The first says on stderr why a configuration cannot be searched, the second
+ * prints for --dry-run how many probes a point takes, and how long they are. */
 bool qr_sweep_is_searchable(const qr_sweep *sweep);
+void qr_sweep_plan_capacity(const qr_sweep *sweep);
 int  qr_sweep_capacity(qr_sweep *sweep);
 
 #endif

@@ -120,9 +120,10 @@ static quire_status build(qr_virtual *machine, const quire_config *config, quire
                                        .encoder_decoder        = m->encoder_layers > 0,
                                        .decoder_start_token_id = m->decoder_start_token_id};
     if (options.num_speculative_tokens > 0)
-        return qr_fail(
-            error, QUIRE_ERR_INVALID,
-            "[run] clock: virtual has no model whose drafts could be accepted; set num_speculative_tokens = 0");
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "%s: [scheduler] num_speculative_tokens: drafts come from what a text repeats and count where "
+                       "the model agrees; run.clock = \"virtual\" has neither, set 0",
+                       quire_config_origin(config, "scheduler.num_speculative_tokens"));
     QR_TRY(fit_cost(machine, config, error));
     QR_TRY(size_cache(machine, config, &options, error));
     return quire_planner_create(&options, &model, &machine->planner, error);

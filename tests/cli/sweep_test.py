@@ -119,6 +119,12 @@ class Sweep(unittest.TestCase):
         self.refused(SEARCH.replace("min_attainment = 0.9", ""), "min_attainment", "--capacity")
         self.refused(SEARCH + '[sweep]\n"load.request_rate" = [1]\n', "take it out", "--capacity")
 
+    def test_a_dry_run_says_what_a_search_takes(self):
+        done = self.sweep(SEARCH, "--capacity", "--dry-run")
+        self.assertIn("capacity   20 to 200 requests/s: some 5 probes of at most 60 s each", done.stdout)
+        done = self.sweep(SEARCH.replace("poisson", "concurrent"), "--capacity", "--dry-run")
+        self.assertEqual(done.returncode, 2)
+
     def test_capacity_says_when_the_range_is_too_low_or_too_high(self):
         options = ["--capacity", "--duration", "3s", "--set", "run.warmup={mode=\"none\"}"]
         done = self.sweep(SEARCH, *options)

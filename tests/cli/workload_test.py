@@ -157,6 +157,10 @@ class VirtualClock(unittest.TestCase):
             with open(self.path(name)) as file:
                 results.append(json.load(file))
         self.assertIn("SIMULATED on the virtual clock", out)
+        plan, status, errors = bench(*virtual, "--dry-run")
+        self.assertEqual(status, 0, errors)
+        for words in ("64 KV blocks of 32 tokens", "no model is loaded", "simulated  at least", "60 requests"):
+            self.assertIn(words, plan)
         self.assertIn("its error per step: median", out)
         self.assertLessEqual(max(map(len, out.splitlines())), 100)
         first, second = results

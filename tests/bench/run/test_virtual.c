@@ -446,7 +446,9 @@ static void what_cannot_be_simulated_is_refused(void **state)
          "test: [run] clock: virtual needs run.cost_model"},
         {log, {"run.clock=virtual", NULL}, "needs kv_cache.size or kv_cache.num_kv_blocks"},
         {short_log, {"kv_cache.num_kv_blocks=64", NULL}, "0 steps are too few"},
-        {log, {"kv_cache.num_kv_blocks=64", "scheduler.num_speculative_tokens=3", NULL}, "num_speculative_tokens"},
+        {log,
+         {"kv_cache.num_kv_blocks=64", "scheduler.num_speculative_tokens=3", NULL},
+         "test: [scheduler] num_speculative_tokens: drafts come from what a text repeats"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         quire_config *config = configuration(cases[i].settings, cases[i].log);
