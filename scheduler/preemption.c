@@ -84,6 +84,7 @@ void qr_unit_preempt(qr_scheduler *s, uint32_t unit, quire_wait_reason reason)
     }
     qr_unit_move(s, unit, QR_SEQUENCE_PREEMPTED);
     qr_wait(s, unit, reason, 0);
+    if (u->preemptions < QUIRE_KEPT_ABSENCES) u->absences[u->preemptions].from_ns = s->now_ns;
     u->preemptions++;
     s->plan.preempted += u->places;
     s->stats.preemptions += u->places;

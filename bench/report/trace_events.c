@@ -164,6 +164,21 @@ static void span(writer *w, const char *name, size_t request, int64_t from, int6
     fputc('}', w->to);
 }
 
+/* A part of a life that was planned, with the preemptions in it. */
+static void phase(writer *w, const char *name, size_t request, int64_t from, int64_t to)
+{
+    const qr_run_absence *absences = w->run->requests[request].absences;
+    async(w, "b", name, request, from);
+    fputc('}', w->to);
+    for (size_t i = 0; i < QUIRE_KEPT_ABSENCES && absences[i].to_ns > 0; i++) {
+        const int64_t start = absences[i].from_ns > from ? absences[i].from_ns : from;
+        const int64_t end   = absences[i].to_ns < to ? absences[i].to_ns : to;
+        if (start < end) span(w, "preempted", request, start, end);
+    }
+    async(w, "e", name, request, to);
+    fputc('}', w->to);
+}
+
 static int64_t end_of(const writer *w, const qr_run_request *r) { return r->end_ns >= 0 ? r->end_ns : w->run->end_ns; }
 
 /* A phase lasts until the next that happened, or the end. */
@@ -182,8 +197,9 @@ static void life(writer *w, size_t i)
     fputc('}', w->to);
     json_decref(args);
     span(w, "queue", i, r->due_ns, planned);
-    if (r->planned_ns >= 0) span(w, r->shape.encoder_tokens > 0 ? "encoder and prefill" : "prefill", i, planned, first);
-    if (r->first_ns >= 0) span(w, "decode", i, first, end);
+    if (r->planned_ns >= 0)
+        phase(w, r->shape.encoder_tokens > 0 ? "encoder and prefill" : "prefill", i, planned, first);
+    if (r->first_ns >= 0) phase(w, "decode", i, first, end);
     async(w, "e", name, i, end);
     fputc('}', w->to);
 }

@@ -533,6 +533,16 @@ static json_t *gaps_of(const qr_run *run, size_t index)
     return to;
 }
 
+/* [[from, to], ...] of the first preemptions. */
+static json_t *absences(const qr_run_request *q)
+{
+    json_t *to = json_array();
+    for (size_t i = 0; i < QUIRE_KEPT_ABSENCES && q->absences[i].to_ns > 0; i++)
+        json_array_append_new(
+            to, json_pack("[I, I]", (json_int_t)q->absences[i].from_ns, (json_int_t)q->absences[i].to_ns));
+    return to;
+}
+
 json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
 {
     const qr_run         *record = &r->records[run_index];
@@ -555,6 +565,7 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
     json_object_set_new(to, "tenant", json_string(tenant));
     json_object_set_new(to, "num_preemptions", whole(q->preemptions));
     json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
+    if (q->absences[0].to_ns > 0) json_object_set_new(to, "preempted_ns", absences(q));
     if (q->status != QUIRE_OK) json_object_set_new(to, "status", json_string(quire_status_text(q->status)));
     json_object_set_new(to, "in_window",
                         json_boolean(q->end_ns >= record->window_start_ns && q->end_ns <= record->window_end_ns));

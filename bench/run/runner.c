@@ -318,6 +318,14 @@ static uint64_t own_itl_p99(const player *p, size_t index, const qr_run_request 
     return (uint64_t)llround(result);
 }
 
+static void take_absences(const player *p, const quire_finish_detail *detail, qr_run_request *record)
+{
+    if (record->preemptions > 0) return; /* another sequence's are there */
+    for (uint32_t i = 0; i < QUIRE_KEPT_ABSENCES && i < detail->preemptions; i++)
+        record->absences[i] =
+            (qr_run_absence){since_start(p, detail->absences[i].from_ns), since_start(p, detail->absences[i].to_ns)};
+}
+
 static void take_finish(player *p, const quire_event *event, qr_run_request *record)
 {
     const quire_finish_detail *detail = event->detail;
@@ -336,6 +344,7 @@ static void take_finish(player *p, const quire_event *event, qr_run_request *rec
         record->prompt_done_ns = since_start(p, detail->prompt_done_ns);
         record->cached_tokens  = detail->cached_tokens;
         record->encoder_shared = detail->encoder_shared != 0;
+        take_absences(p, detail, record);
         record->preemptions += detail->preemptions;
         for (int i = 0; i < QUIRE_WAIT_REASONS; i++) record->wait_ns[i] += detail->wait_ns[i];
     }

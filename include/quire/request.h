@@ -13,6 +13,7 @@ enum {
     QUIRE_MAX_TENANT_NAME = 64,
     QUIRE_MAX_CACHE_SALT  = 16,
     QUIRE_MAX_LOGPROBS    = 20,
+    QUIRE_KEPT_ABSENCES   = 4, /* preemptions of a sequence whose times are kept */
 };
 
 /* Zero in every field is greedy decoding with no penalty. A token depends on (seed, sequence index, position) and the
@@ -134,6 +135,11 @@ typedef struct quire_token_detail {
     const float   *top_logprobs; /* [top_count] */
 } quire_token_detail;
 
+/* From a preemption until the sequence was planned again, or ended. Monotonic clock. */
+typedef struct quire_absence {
+    uint64_t from_ns, to_ns;
+} quire_absence;
+
 /* Of one sequence, at its end. */
 typedef struct quire_finish_detail {
     uint32_t prompt_tokens, encoder_tokens;
@@ -143,9 +149,10 @@ typedef struct quire_finish_detail {
     uint32_t encoder_shared; /* 1: the cross-attention blocks were another request's */
     float    score;          /* beam search: the hypothesis' score */
     uint64_t submit_ns, first_planned_ns, prompt_done_ns, first_token_ns, finish_ns; /* monotonic clock; 0 = never */
-    uint64_t wait_ns[16];             /* by quire_wait_reason; sums to finish_ns - submit_ns */
-    uint32_t recomputed_tokens;       /* rows that preemption made compute again */
-    uint32_t drafts, drafts_accepted; /* speculative decoding, tokens */
+    uint64_t wait_ns[16];                        /* by quire_wait_reason; sums to finish_ns - submit_ns */
+    uint32_t recomputed_tokens;                  /* rows that preemption made compute again */
+    uint32_t drafts, drafts_accepted;            /* speculative decoding, tokens */
+    quire_absence absences[QUIRE_KEPT_ABSENCES]; /* the first of `preemptions` */
 } quire_finish_detail;
 
 /* Elements of the array given to quire_engine_poll(): 64 bytes, frozen. */

@@ -153,6 +153,39 @@ class Trace(unittest.TestCase):
         self.assertEqual(len({e["id"] for e in events if e["ph"] == "b"}), REQUESTS // 4)
         self.assertEqual(len({e["id"] for e in events if e["ph"] == "s"}), REQUESTS // 4)
 
+    def test_a_preempted_request_is_seen_to_be_away(self):
+        bench(self.path, "--set", "kv_cache.num_kv_blocks=12", "--max-num-seqs", "8", "--output-tokens", "60", "--set",
+              "scheduler.watermark=0", "-o", "p.trace.json", "-o", "p.requests.jsonl", "-o", "p.steps.jsonl")
+        requests = {line["id"]: line for line in map(json.loads, (self.path / "p.requests.jsonl").read_text().splitlines())}
+        steps = [json.loads(line) for line in (self.path / "p.steps.jsonl").read_text().splitlines()]
+        away = {i: line["preempted_ns"] for i, line in requests.items() if "preempted_ns" in line}
+        self.assertEqual({i: len(all) for i, all in away.items()},
+                         {i: min(4, line["num_preemptions"]) for i, line in requests.items() if line["num_preemptions"]})
+        self.assertGreater(len(away), 0)
+        for all in away.values():  # it left, and came back, in the plan of a step
+            for left, back in all:
+                self.assertTrue(any(s["preempted"] and abs(s["t_ns"] - left) < s["plan_us"] * 1e3 + 1e5 for s in steps))
+                self.assertTrue(any(abs(s["t_ns"] - back) < s["plan_us"] * 1e3 + 1e5 for s in steps))
+        lives = collections.defaultdict(list)
+        for event in json.loads((self.path / "p.trace.json").read_text())["traceEvents"]:
+            if event["ph"] in "be":
+                lives[event["id"]].append(event)
+        seen = {}
+        for events in lives.values():
+            stack = []
+            for event in events:
+                if event["ph"] == "e":
+                    self.assertEqual(stack.pop(), event["name"])
+                    continue
+                if event["name"] == "preempted":
+                    self.assertIn(stack[-1], ("prefill", "decode"))
+                    seen.setdefault(events[0]["args"]["id"], []).append(event["ts"])
+                stack.append(event["name"])
+        self.assertEqual(seen.keys(), away.keys())
+        for i, times in seen.items():
+            for ts, (left, _) in zip(times, away[i]):
+                self.assertAlmostEqual(ts, left * 1e-3, delta=0.002)
+
     def test_perfetto_can_follow_a_request(self):
         shell = shutil.which("trace_processor_shell")  # never downloaded by a test
         if shell is None or importlib.util.find_spec("perfetto") is None:

@@ -46,15 +46,21 @@ static void v8_a_tail_block_is_taken_from_the_junior_and_v9_it_comes_back(void *
     assert_int_equal(driver_view(&d, b, 0).state, QR_SEQUENCE_PREEMPTED);
     assert_int_equal(driver_view(&d, b, 0).computed, 8);
     assert_int_equal(driver_reason(&d, b), QUIRE_WAIT_BLOCKS);
+    const uint64_t preempted_ns = d.now_ns;
     driver_commit(&d);
     assert_int_equal(qr_scheduler_cancel(d.scheduler, a, d.now_ns), QUIRE_OK);
     driver_plan(&d);
+    const uint64_t planned_ns = d.now_ns;
     assert_int_equal(driver_entry(&d, b, 0)->rows, 2);
     ASSERT_TABLE(&d, b, 0, 3, 4, 5);
     driver_commit(&d);
     driver_run(&d, 100);
     assert_int_equal(driver_find(&d, b)->streams[0].count, 10);
-    assert_int_equal(driver_find(&d, b)->streams[0].detail.preemptions, 1);
+    const quire_finish_detail *detail = &driver_find(&d, b)->streams[0].detail;
+    assert_int_equal(detail->preemptions, 1);
+    assert_int_equal(detail->absences[0].from_ns, preempted_ns);
+    assert_int_equal(detail->absences[0].to_ns, planned_ns);
+    assert_int_equal(detail->absences[1].from_ns, 0);
     driver_stop(&d);
 }
 

@@ -388,6 +388,15 @@ static void check_detail(sim *s, const sim_request *r, const sim_stream *stream,
         d->encoder_tokens != r->request.encoder_count)
         sim_fail(s, SIM_ORACLE_STREAM, "I21: request %llu: its end counts %u tokens of %u", (unsigned long long)r->id,
                  d->output_tokens, stream->delivered);
+    const uint32_t kept = d->preemptions < QUIRE_KEPT_ABSENCES ? d->preemptions : QUIRE_KEPT_ABSENCES;
+    for (uint32_t i = 0; i < kept; i++)
+        if (d->absences[i].from_ns < (i > 0 ? d->absences[i - 1].to_ns : d->submit_ns) ||
+            d->absences[i].to_ns < d->absences[i].from_ns || d->absences[i].to_ns > d->finish_ns)
+            sim_fail(s, SIM_ORACLE_STREAM,
+                     "I24: request %llu: absence %u of %u is not within its life: %llu to %llu of %llu to %llu",
+                     (unsigned long long)r->id, i, d->preemptions, (unsigned long long)d->absences[i].from_ns,
+                     (unsigned long long)d->absences[i].to_ns, (unsigned long long)d->submit_ns,
+                     (unsigned long long)d->finish_ns);
 }
 
 static sim_operation operation_of(const sim_request *r, quire_finish finish)
