@@ -1,6 +1,7 @@
 /* See session.h. */
 #include "bench/session.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "bench/result/speed_of_light.h"
 
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
                                    quire_error *error)
@@ -27,6 +29,7 @@ struct qr_session {
     quire_model  *model;
     quire_engine *engine;
     qr_virtual   *machine; /* run.clock = virtual: in place of the engine */
+    qr_light      light;   /* the limits that live metrics compare steps with */
     char         *asked;   /* the part of the configuration that model and engine read */
 };
 
@@ -155,6 +158,19 @@ static void describe(const qr_session *session, qr_result *result)
     result->model.architecture = result->architecture;
 }
 
+static double floor_s(const void *context, const quire_step *step)
+{
+    const qr_light *light = context;
+    return qr_light_is_resident(light, step) ? NAN : qr_light_floor(light, step);
+}
+
+/* Where the limits were measured before the run, its live metrics compare steps with them. */
+static void show_limit(qr_session *session, const qr_result *result)
+{
+    const qr_prometheus_limit limit = {floor_s, &session->light};
+    if (qr_light_of(result, &session->light)) qr_prometheus_compare(result->prometheus, &limit);
+}
+
 static quire_status play(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
                          quire_error *error)
 {
@@ -179,9 +195,10 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
                                     .interrupt  = interrupt,
                                     .stop       = stop,
                                     .prometheus = result->prometheus};
-    qr_run              *run     = &result->records[repetition];
-    quire_status         status  = qr_run_execute(&options, run, error);
-    result->profile              = qr_workload_profile(workload);
+    show_limit(session, result);
+    qr_run      *run    = &result->records[repetition];
+    quire_status status = qr_run_execute(&options, run, error);
+    result->profile     = qr_workload_profile(workload);
     result->partial |= run->interrupted;
     result->run_count           = repetition + 1;
     const quire_status computed = qr_metrics_compute(run, config, workload, &result->runs[repetition], error);

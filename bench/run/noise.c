@@ -65,10 +65,11 @@ static void read_own_usage(qr_noise_sample *s)
 }
 
 /* nr_throttled of this process's group: version 2 ("0::/path"), else version 1 ("3:cpu,cpuacct:/path"). */
-static void read_throttling(const char *root, qr_noise_sample *s)
+uint64_t qr_throttled_periods(const char *root)
 {
-    FILE *groups = open_file(root, "/proc/self/cgroup");
-    char  line[512];
+    uint64_t periods = 0;
+    FILE    *groups  = open_file(root, "/proc/self/cgroup");
+    char     line[512];
     while (groups != NULL && fgets(line, sizeof line, groups) != NULL) {
         char  path[768], field[64];
         char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
@@ -81,10 +82,11 @@ static void read_throttling(const char *root, qr_noise_sample *s)
         FILE              *stat = open_file(root, path);
         unsigned long long value;
         while (stat != NULL && fscanf(stat, "%63s %llu", field, &value) == 2)
-            if (strcmp(field, "nr_throttled") == 0) s->throttled_periods += value;
+            if (strcmp(field, "nr_throttled") == 0) periods += value;
         if (stat != NULL) fclose(stat);
     }
     if (groups != NULL) fclose(groups);
+    return periods;
 }
 
 void qr_noise_sample_take(const char *root, qr_noise_sample *sample_out)
@@ -92,7 +94,7 @@ void qr_noise_sample_take(const char *root, qr_noise_sample *sample_out)
     *sample_out = (qr_noise_sample){.time_ns = (int64_t)qr_now_ns()};
     read_cpu_times(root, sample_out);
     read_own_usage(sample_out);
-    read_throttling(root, sample_out);
+    sample_out->throttled_periods = qr_throttled_periods(root);
 }
 
 qr_noise qr_noise_between(const qr_noise_sample *a, const qr_noise_sample *b)

@@ -23,6 +23,7 @@ typedef struct qr_noise {                       /* between two samples */
 
 enum { QR_NOISE_LIMIT_PERCENT = 2, QR_NOISE_MAX_SECONDS = 4096 };
 
+uint64_t qr_throttled_periods(const char *root); /* of this process's control group, since it was made */
 void     qr_noise_sample_take(const char *root, qr_noise_sample *sample_out);
 qr_noise qr_noise_between(const qr_noise_sample *first, const qr_noise_sample *last);
 

@@ -1,9 +1,12 @@
 /* See prometheus.h. */
 #include "bench/run/prometheus.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "bench/run/noise.h"
 
 enum { MOST_BOUNDS = 24, STATUSES = 16 };
 
@@ -47,6 +50,10 @@ struct qr_prometheus {
     uint64_t        finished[QUIRE_FINISH_DEADLINE + 1], refused[STATUSES];
     quire_stats     stats;
     int64_t         written_ns;
+    uint64_t        throttled_before; /* periods of the control group before the first run */
+
+    qr_prometheus_limit limit;
+    double              floor_s, compared_s; /* of the steps that were compared */
 };
 
 qr_prometheus *qr_prometheus_create(const char *path)
@@ -55,6 +62,7 @@ qr_prometheus *qr_prometheus_create(const char *path)
     if (metrics == NULL) return NULL;
     metrics->path = path;
     pthread_mutex_init(&metrics->mutex, NULL);
+    metrics->throttled_before = qr_throttled_periods("");
     snprintf(metrics->temporary, sizeof metrics->temporary, "%s.partial", path);
     return metrics;
 }
@@ -87,11 +95,26 @@ void qr_prometheus_observe(qr_prometheus *metrics, qr_prometheus_histogram which
     pthread_mutex_unlock(&metrics->mutex);
 }
 
+void qr_prometheus_compare(qr_prometheus *metrics, const qr_prometheus_limit *limit)
+{
+    if (metrics != NULL) metrics->limit = *limit;
+}
+
+/* Sums, so that the gauge is that of all steps until now. */
+static void compare(qr_prometheus *metrics, const quire_step *step, double time_s)
+{
+    const double floor_s = metrics->limit.floor_s ? metrics->limit.floor_s(metrics->limit.context, step) : NAN;
+    if (isnan(floor_s)) return;
+    metrics->floor_s += floor_s;
+    metrics->compared_s += time_s;
+}
+
 void qr_prometheus_step(qr_prometheus *metrics, const quire_step *step)
 {
     if (metrics == NULL) return;
     const double time_s = (double)(step->plan_ns + step->forward_ns + step->sample_ns + step->commit_ns) * 1e-9;
     pthread_mutex_lock(&metrics->mutex);
+    compare(metrics, step, time_s);
     observe(metrics, QR_PROMETHEUS_STEP, time_s);
     observe(metrics, QR_PROMETHEUS_ROWS, step->rows + step->rows_encoder);
     pthread_mutex_unlock(&metrics->mutex);
@@ -190,6 +213,8 @@ static void write_counters(const qr_prometheus *metrics, FILE *to)
                 (unsigned long long)metrics->refused[-(value)]);
     QUIRE_STATUS_MAP(WRITE_REFUSED)
 #undef WRITE_REFUSED
+    counter(to, "quire_cpu_throttled_periods_total", "Periods in which the control group's CPU quota ran out.",
+            qr_throttled_periods("") - metrics->throttled_before);
     head(to, "quire_request_wait_seconds_total", "counter", "Time that sequences were not in a plan, by reason.");
     for (int i = QUIRE_WAIT_ORDER; i < QUIRE_WAIT_REASONS; i++)
         fprintf(to, "quire_request_wait_seconds_total{reason=\"%s\"} %.9g\n",
@@ -213,8 +238,12 @@ bool qr_prometheus_write(qr_prometheus *metrics, FILE *to)
     histogram copies[QR_PROMETHEUS_HISTOGRAMS];
     pthread_mutex_lock(&metrics->mutex);
     memcpy(copies, metrics->histograms, sizeof copies);
+    const double fraction = metrics->compared_s > 0 ? metrics->floor_s / metrics->compared_s : NAN;
     pthread_mutex_unlock(&metrics->mutex);
     write_gauges(&metrics->stats, to);
+    if (!isnan(fraction))
+        gauge(to, "quire_limit_fraction", "Least time that the machine's limits allow the steps, over their time.",
+              fraction);
     write_counters(metrics, to);
     for (int i = 0; i < QR_PROMETHEUS_HISTOGRAMS; i++) write_histogram(&descriptions[i], &copies[i], to);
     return fflush(to) == 0 && !ferror(to);

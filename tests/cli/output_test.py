@@ -243,6 +243,21 @@ class Prometheus(Base):
         self.assertAlmostEqual(families["quire_time_to_first_token_seconds"][1]["quire_time_to_first_token_seconds_sum", ""],
                                8 * mean * 1e-3, delta=1e-6)
 
+    def test_steps_are_compared_with_the_limit(self):
+        big = ["bench", "--model", "qwen3-0.6b", "--set", "model.shape.num_hidden_layers=1", "--set", "kv_cache.num_kv_blocks=64"]
+        for arguments, limits in ((big, True), (SHORT, True), (big, False)):
+            _, _, errors = self.run_tool(*arguments, "--num-prompts", "4", "--prompt-tokens", "16", "--output-tokens", "4", "--set",
+                                         f"run.limits={str(limits).lower()}", "-o", "r.prom", "-o", "r.json")
+            families = parse_exposition((self.path / "r.prom").read_text())
+            speed = json.loads((self.path / "r.json").read_text())["runs"][0]["speed_of_light"]
+            if speed is None or speed["fraction"] is None:  # not measured, or every step may have run from the caches
+                self.assertNotIn("quire_limit_fraction", families, errors)
+                continue
+            fraction = families["quire_limit_fraction"][1]["quire_limit_fraction", ""]
+            self.assertGreater(fraction, 0)
+            self.assertLess(abs(fraction / speed["fraction"] - 1), 1)  # the result has the limits after the run as well
+        self.assertIn("quire_cpu_throttled_periods_total", families)
+
     def test_buckets_are_cumulative_and_end_with_the_count(self):
         self.run_tool(*SHORT, "-o", "r.prom")
         for name, (kind, samples) in parse_exposition((self.path / "r.prom").read_text()).items():
