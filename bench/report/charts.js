@@ -294,14 +294,14 @@
     return all;
   }
 
-  function timeMarks(entry) {
+  function timeMarks(entry, named) {
     const bands = [], s = timeline(entry), start = warmup(entry);
     const length = at(entry.run, 'window/length_s');
     if (start > 0) bands.push({from: -start, to: 0, label: 'warm-up'});
     if (s && finite(length) && s.running.length * s.dt_s - start > length + s.dt_s)
       bands.push({from: length, to: s.running.length * s.dt_s - start, label: 'after the window'});
     for (const band of stretches((s && s.contaminated) || []))
-      bands.push({from: band.from - start, to: Math.min(band.to, s.running.length * s.dt_s) - start, label: 'disturbed', low: true});
+      bands.push({from: band.from - start, to: Math.min(band.to, s.running.length * s.dt_s) - start, label: named ? 'disturbed' : '', low: true});
     return {bands};
   }
 
@@ -311,7 +311,7 @@
     const start = warmup(chosen);
     const datasets = columns.filter(c => s[c.name]).map(c => line(
       c.label, points(s[c.name].map((_, i) => (i + 0.5) * s.dt_s - start), s[c.name].map(v => v * (c.scale || 1))), c.color, c.more));
-    draw(figure, 'line', {datasets}, {x: timeAxis(chosen), y: axis(title, Object.assign({beginAtZero: true}, ALIGNED, yMore))}, {marks: timeMarks(chosen)});
+    draw(figure, 'line', {datasets}, {x: timeAxis(chosen), y: axis(title, Object.assign({beginAtZero: true}, ALIGNED, yMore))}, {marks: timeMarks(chosen, figure.dataset.chart === 'output')});
   }
 
   kinds.output = figure => overTime(figure, 'tok/s', [{name: 'output_tokens', label: 'output', color: colour.c1}]);
@@ -494,7 +494,7 @@
     const data = counts.map((y, i) => ({x: low + (i + 0.5) * width - (whole ? 0.5 : 0), y}));
     const pad = data.length < 3 ? Math.max(width, high * 0.2) : width / 2;
     draw(figure, 'bar', {datasets: [{label: 'requests', data, backgroundColor: colour.c1, barPercentage: 1, categoryPercentage: 0.92, maxBarThickness: 40}]},
-         {x: axis(whole ? 'tokens' : 's', {min: data[0].x - pad, max: data[data.length - 1].x + pad, offset: false, ticks: Object.assign(axis('').ticks, {includeBounds: false})}), y: axis('requests', {beginAtZero: true, ticks: Object.assign(axis('').ticks, {precision: 0})})});
+         {x: axis(whole ? 'tokens' : 's', {min: data[0].x - pad, max: data[data.length - 1].x + pad, offset: false, grid: Object.assign(axis('').grid, {offset: false}), ticks: Object.assign(axis('').ticks, {includeBounds: false})}), y: axis('requests', {beginAtZero: true, ticks: Object.assign(axis('').ticks, {precision: 0})})});
   };
 
   // ---- sweep: a curve for each combination of the other axes, its points means over the repetitions ----

@@ -31,6 +31,8 @@ static const struct place {
     {"axis", qr_report_axis_name},
     {"grid", qr_report_grid},
     {"latency", qr_report_latency},
+    {"static latency", qr_report_static_latency},
+    {"static time", qr_report_static_time},
     {"steps", qr_report_steps},
     {"limits", qr_report_limits},
     {"workload", qr_report_workload},

@@ -59,6 +59,8 @@ void qr_report_differences(const qr_report *report, FILE *to);
 void qr_report_axis_name(const qr_report *report, FILE *to);
 void qr_report_grid(const qr_report *report, FILE *to);
 void qr_report_latency(const qr_report *report, FILE *to);
+void qr_report_static_latency(const qr_report *report, FILE *to);
+void qr_report_static_time(const qr_report *report, FILE *to);
 void qr_report_steps(const qr_report *report, FILE *to);
 void qr_report_limits(const qr_report *report, FILE *to);
 void qr_report_workload(const qr_report *report, FILE *to);

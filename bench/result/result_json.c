@@ -358,6 +358,32 @@ static json_t *series(const qr_run *run)
     return to;
 }
 
+/* What each thread did within the steps of the window; null unless its stages were kept, for a trace, all of them. */
+static json_t *threads(const qr_run *run)
+{
+    static const char *const names[] = {"projections_s", "attention_s", "logits_s", "rowwise_s", "sampling_s"};
+    enum { KINDS = sizeof names / sizeof *names, MOST = sizeof run->placement.cpus / sizeof *run->placement.cpus };
+    double work[MOST][KINDS] = {{0}}, busy[MOST] = {0}, barrier[MOST] = {0};
+    if (run->stage_count == 0 || run->stages_dropped > 0 || run->placement.threads > MOST) return json_null();
+    for (size_t i = 0; i < run->stage_count; i++) {
+        const qr_run_stage *s = &run->stages[i];
+        if (s->start_ns < run->window_start_ns || s->start_ns > run->window_end_ns || s->thread >= MOST ||
+            s->kind >= KINDS)
+            continue;
+        work[s->thread][s->kind] += s->busy_ns * 1e-9;
+        busy[s->thread] += s->busy_ns * 1e-9;
+        barrier[s->thread] += s->wait_ns * 1e-9;
+    }
+    json_t *to = json_array();
+    for (uint32_t t = 0; t < run->placement.threads; t++) {
+        json_t *thread = json_pack("{s:I, s:I, s:f, s:f}", "thread", (json_int_t)t, "cpu",
+                                   (json_int_t)run->placement.cpus[t], "busy_s", busy[t], "barrier_s", barrier[t]);
+        for (size_t k = 0; k < KINDS; k++) json_object_set_new(thread, names[k], json_real(work[t][k]));
+        json_array_append_new(to, thread);
+    }
+    return to;
+}
+
 static json_t *run(const qr_result *r, uint32_t index)
 {
     const qr_metrics *m      = &r->runs[index];
@@ -377,6 +403,7 @@ static json_t *run(const qr_result *r, uint32_t index)
     json_object_set_new(to, "attribution", r->is_virtual ? json_null() : qr_attribution_json(record, m));
     json_object_set_new(to, "noise", r->is_virtual ? json_null() : noise(record));
     json_object_set_new(to, "fairness", fairness(record, m));
+    json_object_set_new(to, "threads", threads(record));
     json_object_set_new(to, "series", series(record));
     return to;
 }

@@ -177,6 +177,12 @@ class Report(Base):
         self.assertRegex(row, "\u00d7 0.500<br><small>0.48\\d to 0.51\\d</small></td><td class=\"text fail\">worse</td>")
         self.assertRegex(row, "\u00d7 1.200<br><small>1.1\\d+ to 1.2\\d+</small></td><td class=\"text pass\">better</td>")
 
+    def test_how_busy_each_thread_was_is_on_the_map(self):
+        traced = json.loads(json.dumps(self.result))
+        traced["runs"][0]["threads"] = [{"thread": 0, "cpu": 0, "busy_s": 3, "barrier_s": 1}]
+        self.assertIn("75.0 % busy", self.page(self.write("traced.json", traced)))
+        self.assertNotIn("% busy", self.page("r.json"))
+
     def test_facts_have_names_and_units(self):
         page = self.page("r.json")
         for name in ("l3_bytes", "read_bytes", "num_blocks", "isa_cap", "read_gbs", "kv_bytes_per_token"):
@@ -295,6 +301,17 @@ class InTheBrowser(Base):
             window.open(self.path / "page.html")
             height = window.call("Page.getLayoutMetrics")["cssContentSize"]["height"]
             self.assertEqual(window.complaints, [])
+            window.picture(self.path / "static.png")
+        page = (self.path / "page.html").read_text()
+        drawn = re.findall(r'<svg viewBox.*?aria-label="([^"]+)">(.*?)</svg>', page, re.S)
+        self.assertEqual([title.split(" (")[0] for title, _ in drawn],
+                         ["Time to first token", "Inter-token latency", "Tokens per second", "Sequences running and waiting",
+                          "KV cache in use"])
+        series = self.result["runs"][0]["series"]
+        points = re.findall(r'[ML]([\d.-]+) ([\d.-]+)', re.findall(r'class="line s1" d="([^"]*)"', drawn[2][1])[0])
+        self.assertEqual(len(points), sum(v > 0 or min(series["output_tokens"]) == 0 for v in series["output_tokens"]))
+        heights = [float(y) for _, y in points]
+        self.assertEqual(heights.index(min(heights)), series["output_tokens"].index(max(series["output_tokens"])))
         with browser.Browser() as window:
             window.open(self.path / "page.html")
             self.assertGreater(window.call("Page.getLayoutMetrics")["cssContentSize"]["height"], height + 2000)

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ class Results(unittest.TestCase):
     def test_every_kind_of_run(self):
         for options in (["--profile", "poisson", "--request-rate", "50", "--num-prompts", "30", "--repetitions", "2",
                          "--goodput", "ttft:100,e2el:1000", "--set", "output.label.run=a"],
+                        ["--num-prompts", "20", "-o", "x.trace.json"],
                         ["--profile", "concurrent", "--num-prompts", "0", "--duration", "1s", "--set",
                          'run.warmup={mode="none"}'],
                         ["--num-prompts", "20", "--set", 'workload.mix=[{name="a"},{weight=2}]', "--goodput", "ttft:1",
@@ -64,6 +66,39 @@ class Results(unittest.TestCase):
         self.assertEqual(flat["mean_ttft_ms"], run["latency"]["ttft"]["mean"])
         self.assertEqual(flat["median_itl_ms"], run["latency"]["itl"]["p"]["50"])
         self.assertNotIn("p99_ttft_ms", flat)  # not measurable with 40 requests
+
+    def test_an_encoder_decoder_model(self):
+        result = self.bench("--num-prompts", "8", "--encoder-tokens", "16", "--set", "kv_cache.num_kv_blocks=256", model="t5-small")
+        self.assertEqual(problems(result), [])
+        self.assertGreater(result["runs"][0]["steps"]["stage_s"]["encoder"], 0)
+
+    def test_a_simulated_run(self):
+        self.bench("--num-prompts", "20", "--max-num-seqs", "2", "-o", "fit.steps.jsonl")
+        result = self.bench("--num-prompts", "20", "--set", "run.clock=virtual", "--set", "run.cost_model=fit.steps.jsonl",
+                            "--set", "kv_cache.num_kv_blocks=256")
+        self.assertEqual((problems(result), result["disclosure"]["clock"]), ([], "virtual"))
+
+    def test_an_interrupted_run(self):
+        tool = subprocess.Popen([QUIRE, "bench", "--model", "tiny", "--profile", "concurrent", "--streams", "4", "--num-prompts", "0",
+                                 "--duration", "1h", "--set", 'run.warmup={mode="none"}', "--set", "output.progress=jsonl", "-o",
+                                 "cut.json"], cwd=self.folder.name, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for line in tool.stderr:
+            if line.startswith(b"{") and json.loads(line)["done"] >= 8:
+                break
+        tool.send_signal(signal.SIGINT)
+        tool.communicate(timeout=60)
+        result = json.loads(pathlib.Path(self.folder.name, "cut.json").read_text())
+        self.assertEqual((problems(result), result["partial"]), ([], True))
+
+    def test_each_thread_has_its_times_when_a_trace_was_asked_for(self):
+        run = self.bench("--num-prompts", "20", "-o", "y.trace.json")["runs"][0]
+        steps = sum(run["steps"]["time_s"][kind] for kind in ("prefill", "decode"))
+        self.assertGreaterEqual(len(run["threads"]), 1)
+        for thread in run["threads"]:
+            parts = sum(thread[name] for name in thread if name.endswith("_s") and name not in ("busy_s", "barrier_s"))
+            self.assertAlmostEqual(parts, thread["busy_s"], delta=1e-9)
+            self.assertTrue(0 < thread["busy_s"] + thread["barrier_s"] < steps * 1.05, (thread, steps))
+        self.assertIsNone(self.plain["runs"][0]["threads"])
 
     def test_a_sweep(self):
         path = pathlib.Path(self.folder.name, "s.toml")
