@@ -16,6 +16,7 @@ test: build
 
 bench: build
 	@build/release/quire bench
+	@echo "What the words mean: docs/BENCHMARKING.md. A page with pictures: build/release/quire bench -o bench.html"
 
 setup:
 	@mkdir -p build

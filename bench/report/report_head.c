@@ -51,6 +51,19 @@ void qr_report_subtitle(const qr_report *report, FILE *to)
     if (strcmp(qr_json_text_at(r, "disclosure/clock"), "virtual") == 0) virtual_clock(r, to);
 }
 
+void qr_html_check_value(const json_t *check, FILE *to)
+{
+    const char  *unit  = qr_json_text_at(check, "unit");
+    const double value = qr_json_number_at(check, "value");
+    if (json_object_get(check, "unit") != NULL && unit[0] == '\0') {
+        fputs(value > 0 ? "yes" : "no", to);
+        return;
+    }
+    qr_html_figure(value, to);
+    if (unit[0] != '\0') fputc(' ', to);
+    qr_html_text(unit, to);
+}
+
 static void failed_checks(const json_t *result, FILE *to)
 {
     size_t        index;
@@ -61,10 +74,10 @@ static void failed_checks(const json_t *result, FILE *to)
         if (json_is_true(json_object_get(check, "ok"))) continue;
         if (!any) fputs("<ul>", to);
         any = true;
-        fputs("<li>", to);
+        fputs(strcmp(qr_json_text_at(check, "severity"), "warn") == 0 ? "<li>a warning: " : "<li>", to);
         qr_html_text(qr_json_text_at(check, "id"), to);
         fputs(": ", to);
-        qr_html_figure(qr_json_number_at(check, "value"), to);
+        qr_html_check_value(check, to);
         fputs(", needs ", to);
         qr_html_text(qr_json_text_at(check, "need"), to);
         fputs(". To change: ", to);

@@ -10,12 +10,13 @@ void qr_html_json(const json_t *value, FILE *to); /* inside <script type="applic
 
 /* A scalar as people write it, or one level of an array or object. */
 void qr_html_value(const json_t *value, FILE *to);
-void qr_html_range(double low, double high, FILE *to); /* "12.3 to 14.5" */
-bool qr_html_interval(const json_t *ci, FILE *to);     /* the same of [low, high]; false: there is none */
-void qr_html_bytes(double bytes, FILE *to);            /* "32 MiB" */
-void qr_html_text_cell(const char *text, FILE *to);    /* <td>, left */
-void qr_html_figure_cell(double value, FILE *to);      /* <td>, right */
-void qr_html_row_label(const char *text, FILE *to);    /* <th> */
+void qr_html_range(double low, double high, FILE *to);   /* "12.3 to 14.5" */
+bool qr_html_interval(const json_t *ci, FILE *to);       /* the same of [low, high]; false: there is none */
+void qr_html_bytes(double bytes, FILE *to);              /* "32 MiB" */
+void qr_html_check_value(const json_t *check, FILE *to); /* "11.7 %", "yes" */
+void qr_html_text_cell(const char *text, FILE *to);      /* <td>, left */
+void qr_html_figure_cell(double value, FILE *to);        /* <td>, right */
+void qr_html_row_label(const char *text, FILE *to);      /* <th> */
 
 /* A head with "|" before it is one of a column of text, aligned to the left. */
 void qr_html_open_table(const char *const *heads, size_t count, FILE *to);

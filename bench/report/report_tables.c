@@ -240,7 +240,9 @@ void qr_report_checks(const qr_report *report, FILE *to)
             fputs("<tr>", to);
             qr_html_row_label(qr_json_text_at(check, "id"), to);
             fprintf(to, "<td class=\"text %s\">%s</td>", ok ? "pass" : "fail", ok ? "passes" : "fails");
-            qr_html_figure_cell(qr_json_number_at(check, "value"), to);
+            fputs("<td>", to);
+            qr_html_check_value(check, to);
+            fputs("</td>", to);
             qr_html_text_cell(qr_json_text_at(check, "need"), to);
             fprintf(to, "<td class=\"text whole\">%s</td>", warn ? "a warning" : "INVALID");
             qr_html_text_cell(ok ? "" : qr_json_text_at(check, "hint"), to);

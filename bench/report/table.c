@@ -80,17 +80,28 @@ static void head(const qr_result *result, FILE *to)
         result->run_count, result->run_count == 1 ? "" : "s", first(result)->length_s);
 }
 
+/* "noise: 11.7 %, needs <= 2 % ...: what to change" */
+static void failed_check(const qr_check *c, const char *before, FILE *to)
+{
+    char value[48];
+    snprintf(value, sizeof value, "%.4g %s", c->value, c->unit);
+    say(to, "  %s%s: %s, needs %s: %s", before, c->id,
+        c->unit[0]     ? value
+        : c->value > 0 ? "yes"
+                       : "no",
+        c->need, c->hint);
+}
+
 static void verdict(const qr_result *result, FILE *to)
 {
     fprintf(to, "%s", qr_result_is_valid(result) ? "VALID" : "INVALID");
     if (result->is_virtual) fprintf(to, "  SIMULATED on the virtual clock");
     if (result->partial) fprintf(to, "  the run was interrupted");
     fprintf(to, "\n");
-    for (uint32_t i = 0; i < result->check_count; i++) {
-        const qr_check *c = &result->checks[i];
-        if (c->ok) continue;
-        say(to, "  %-10s %.4g, needs %s: %s", c->id, c->value, c->need, c->hint);
-    }
+    for (uint32_t i = 0; i < result->check_count; i++)
+        if (!result->checks[i].ok && result->checks[i].invalid) failed_check(&result->checks[i], "", to);
+    for (uint32_t i = 0; i < result->check_count; i++)
+        if (!result->checks[i].ok && !result->checks[i].invalid) failed_check(&result->checks[i], "warning: ", to);
 }
 
 static void throughput(const qr_result *result, FILE *to)
@@ -104,7 +115,7 @@ static void throughput(const qr_result *result, FILE *to)
     fprintf(to, "%-28s%12.3f%12.3f%12.3f\n", "  requests/s", mean_of(result, request_rate), m->throughput.requests.low,
             m->throughput.requests.high);
     if (m->saturated_s > 0)
-        fprintf(to, "%-28s%12.2f  while requests waited (%.1f s)\n", "  output tokens/s",
+        fprintf(to, "%-28s%12.2f  output tokens/s, in %.1f s\n", "  while requests waited",
                 m->throughput.saturated_output, m->saturated_s);
     if (!isnan(m->attainment))
         fprintf(to, "%-28s%12.3f  attainment %.1f %%\n", "  goodput requests/s", m->throughput.goodput,
@@ -221,31 +232,48 @@ static void share(const char *name, double fraction, FILE *to)
         fprintf(to, "%s %.0f %%", name, 100 * fraction);
 }
 
+/* A fraction above 1 says that the machine was not measured at its best. */
+static bool any_above_one(const qr_speed_of_light *speed)
+{
+    bool any = speed->fraction > 1;
+    for (int i = 0; i < QR_LIGHT_PHASES; i++) any |= speed->phases[i].fraction > 1;
+    for (int i = 0; i < QR_LIGHT_CLASSES; i++) any |= speed->by_rows[i].fraction > 1;
+    return any;
+}
+
 static void limit_lines(const qr_result *result, FILE *to)
 {
-    qr_speed_of_light speed;
-    qr_light          light;
+    static const char *const names[QR_LIGHT_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
+    qr_speed_of_light        speed;
+    qr_light                 light;
     if (!qr_light_of(result, &light) || !qr_speed_of_light_of(result, 0, &speed)) return;
+    if (speed.steps == 0) {
+        fprintf(to, "\nof the machine's limit: unknown, every step may have run from the caches\n");
+        return;
+    }
     share("\nof the machine's limit:", speed.fraction, to);
     for (int i = 0; i < QR_LIGHT_PHASES; i++) {
         if (i > 0 && !(speed.phases[i].measured_s > 0)) continue;
         fputs(i == 0 ? " (" : ", ", to);
         share(speed.phases[i].name, speed.phases[i].fraction, to);
     }
-    fprintf(to, ")\n  R %.1f GB/s, P %.0f GFLOP/s; by rows of a step:", light.read_gbs, light.weight_gflops);
-    static const char *const names[QR_LIGHT_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
+    fputs(")\n  by rows of a step:", to);
     for (int i = 0; i < QR_LIGHT_CLASSES; i++) share(names[i], speed.by_rows[i].fraction, to);
     fputc('\n', to);
+    say(to, "  limits measured here: reading memory %.1f GB/s, products of the weights' type %.0f GFLOP/s%s",
+        light.read_gbs, light.weight_gflops,
+        any_above_one(&speed) ? "; above 100 %: the machine was faster in the run than then" : "");
     if (speed.resident_steps > 0)
         fprintf(to, "  %llu of %llu steps may have run from the caches and do not count\n",
                 (unsigned long long)speed.resident_steps, (unsigned long long)(speed.resident_steps + speed.steps));
 }
 
-/* "P99 itl: 71 % others' prefill", for the middle and the highest percentile that has its samples. */
+/* ", P99 90 % others' prefill" after "most of an ITL:", for the middle and the highest percentile with its samples. */
 static void cause_line(const qr_result *result, qr_latency latency, const char *name, const qr_summary *s, FILE *to)
 {
     const qr_metrics *m       = first(result);
     int               highest = -1;
+    bool              any     = false;
     for (size_t i = 0; i < m->percentile_count; i++)
         if (!isnan(s->p[i]) && (highest < 0 || m->percentiles[i] > m->percentiles[highest])) highest = (int)i;
     for (size_t i = 0; i < m->percentile_count; i++) {
@@ -254,16 +282,18 @@ static void cause_line(const qr_result *result, qr_latency latency, const char *
         if (isnan(s->p[i]) || ((int)i != highest && m->percentiles[i] != 50)) continue;
         if (!qr_band_of(&result->records[0], latency, m->percentiles[i], &band)) continue;
         const qr_cause cause = qr_band_main_cause(&band, &part);
-        fprintf(to, "P%g %s: %.0f %% %s%s", m->percentiles[i], name, 100 * part, qr_cause_text(cause),
-                (int)i == highest ? "\n" : "; ");
+        fprintf(to, any ? "; " : "most of %s ", name);
+        fprintf(to, "P%g: %s %.0f %%", m->percentiles[i], qr_cause_text(cause), 100 * part);
+        any = true;
     }
+    if (any) fputc('\n', to);
 }
 
 static void causes(const qr_result *result, FILE *to)
 {
     const qr_metrics *m = first(result);
-    cause_line(result, QR_LATENCY_TTFT, "ttft", &m->ttft, to);
-    cause_line(result, QR_LATENCY_ITL, "itl", &m->itl, to);
+    cause_line(result, QR_LATENCY_TTFT, "TTFT", &m->ttft, to);
+    cause_line(result, QR_LATENCY_ITL, "ITL", &m->itl, to);
 }
 
 void qr_result_table(const qr_result *result, FILE *to)

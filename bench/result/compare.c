@@ -287,8 +287,8 @@ static void print_side(char name, const json_t *result, FILE *to)
     json_array_foreach(json_object_get(json_object_get(result, "validity"), "checks"), index, check)
     {
         if (json_is_true(json_object_get(check, "ok")) || strcmp(text_of(check, "severity"), "invalid") != 0) continue;
-        fprintf(to, "   failed: %s %.4g, needs %s\n", text_of(check, "id"),
-                json_number_value(json_object_get(check, "value")), text_of(check, "need"));
+        fprintf(to, "   failed: %s %.4g %s, needs %s\n", text_of(check, "id"),
+                json_number_value(json_object_get(check, "value")), text_of(check, "unit"), text_of(check, "need"));
     }
 }
 

@@ -14,6 +14,7 @@ typedef struct qr_check {
     const char *id;
     bool        ok, invalid; /* invalid: failing it makes the result INVALID; else a warning */
     double      value;
+    const char *unit; /* of the value: "%", "ms", "requests", ...; "" for yes (1) and no (0) */
     char        need[48], hint[160];
 } qr_check;
 

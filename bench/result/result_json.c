@@ -187,9 +187,9 @@ static json_t *validity(const qr_result *r)
     json_t *checks = json_array();
     for (uint32_t i = 0; i < r->check_count; i++) {
         const qr_check *c = &r->checks[i];
-        json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:o, s:s, s:s}", "id", c->id, "ok", c->ok, "severity",
-                                                c->invalid ? "invalid" : "warn", "value", number(c->value), "need",
-                                                c->need, "hint", c->ok ? "" : c->hint));
+        json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:o, s:s, s:s, s:s}", "id", c->id, "ok", c->ok,
+                                                "severity", c->invalid ? "invalid" : "warn", "value", number(c->value),
+                                                "unit", c->unit, "need", c->need, "hint", c->ok ? "" : c->hint));
     }
     return json_pack("{s:s, s:o}", "result", qr_result_is_valid(r) ? "VALID" : "INVALID", "checks", checks);
 }

@@ -6,15 +6,17 @@
 
 #include "bench/result/result.h"
 
-static void check(qr_result *result, const char *id, bool ok, bool invalid, double value, const char *need,
-                  const char *hint)
+static void check(qr_result *result, const char *id, bool ok, bool invalid, double value, const char *unit,
+                  const char *need, const char *hint)
 {
     if (result->check_count == QR_MAX_CHECKS) return;
     qr_check *to = &result->checks[result->check_count++];
-    *to          = (qr_check){.id = id, .ok = ok, .invalid = invalid, .value = value};
+    *to          = (qr_check){.id = id, .ok = ok, .invalid = invalid, .value = value, .unit = unit};
     snprintf(to->need, sizeof to->need, "%s", need);
     snprintf(to->hint, sizeof to->hint, "%s", hint);
 }
+
+static double percent(double part, double of) { return of > 0 ? 100 * part / of : 0; }
 
 static double median_of(const qr_summary *summary, const qr_metrics *m)
 {
@@ -33,9 +35,9 @@ static void check_requests(qr_result *result, bool offline)
         length              = fmin(length, m->length_s);
         long_enough &= offline ? m->length_s >= 10 : m->e2el.n > 0 && m->length_s * 1e3 >= 10 * median_of(&m->e2el, m);
     }
-    check(result, "requests", least >= (offline ? 32 : 100), true, least, offline ? ">= 32 ended" : ">= 100 ended",
-          "raise workload.num_prompts or run.duration");
-    check(result, "length", long_enough, true, length, offline ? ">= 10 s" : ">= 10 x median e2el", "run longer");
+    check(result, "requests", least >= (offline ? 32 : 100), true, least, "requests",
+          offline ? ">= 32 ended" : ">= 100 ended", "raise workload.num_prompts or run.duration");
+    check(result, "length", long_enough, true, length, "s", offline ? ">= 10 s" : ">= 10 x median e2el", "run longer");
 }
 
 static double generator_lag_p99_ms(const qr_run *run)
@@ -62,7 +64,7 @@ static void check_generator(qr_result *result, bool offline)
     }
     char need[48];
     snprintf(need, sizeof need, "P99 lag <= %.1f ms", allowed);
-    check(result, "generator", worst <= allowed, true, worst, need,
+    check(result, "generator", worst <= allowed, true, worst, "ms", need,
           "the generator was late or the queue full: raise max_num_queued_reqs, or leave it a CPU");
 }
 
@@ -81,13 +83,15 @@ static void check_outcomes(qr_result *result)
         wrong += m->requests.verify_failed;
         steady &= result->records[i].steady;
     }
-    check(result, "failures", failed <= 0.001 * due, true, failed, "<= 0.1 % of due", "see status in .requests.jsonl");
+    check(result, "failures", failed <= 0.001 * due, true, percent(failed, due), "%", "<= 0.1 % of due",
+          "see status in .requests.jsonl");
     if (!result->is_virtual)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
-              (double)verified - wrong, "all chosen requests equal when decoded alone",
+              (double)verified - wrong, "requests", "all chosen requests equal when decoded alone",
               wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
-    check(result, "steady", steady, true, steady, "steady before the window", "raise run.warmup.max");
-    check(result, "cut", cut <= 0.1 * (ended + cut), false, cut, "<= 10 % of requests", "run longer");
+    check(result, "steady", steady, true, steady, "", "steady before the window", "raise run.warmup.max");
+    check(result, "cut", cut <= 0.1 * (ended + cut), false, percent(cut, ended + cut), "%", "<= 10 % of requests",
+          "run longer");
 }
 
 /* Virtual clock: are the steps of a kind that the cost model was fitted to? */
@@ -95,7 +99,7 @@ static void check_cost_model(qr_result *result)
 {
     const double steps = result->cost.steps ? (double)result->cost.steps : 1;
     const double share = 100 * (double)result->cost.extrapolated / steps;
-    check(result, "cost_model", share <= 10, false, share, "<= 10 % of steps extrapolated",
+    check(result, "cost_model", share <= 10, false, share, "%", "<= 10 % of steps extrapolated",
           "fit a log of larger batches");
 }
 
@@ -107,7 +111,7 @@ static void check_limits(qr_result *result)
         high = fmax(high, result->limits[i].read_gbs);
     }
     if (result->limit_count < 2) return;
-    check(result, "limits", high <= 1.15 * low, false, high / low, "max / min bandwidth <= 1.15",
+    check(result, "limits", high <= 1.15 * low, false, high / low, "times", "max / min bandwidth <= 1.15",
           "the machine's speed moved, or others use it: fractions of the limit are rough");
 }
 
@@ -115,7 +119,7 @@ static void check_saturation(qr_result *result)
 {
     uint32_t over = 0;
     for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].oversaturated;
-    check(result, "saturation", over == 0, true, over, "requests served as fast as they come",
+    check(result, "saturation", over == 0, true, over, "runs grew", "requests served as fast as they come",
           "requests and ttft kept growing: lower load.request_rate");
 }
 
@@ -131,7 +135,7 @@ static void check_placement(qr_result *result)
         ok &= p->threads == 0 || p->pinned;
     }
     if (bind != NULL && strcmp(bind, "none") == 0) ok = true;
-    check(result, "placement", ok && local >= 0.99, true, local, "threads pinned, >= 99 % of memory local",
+    check(result, "placement", ok && local >= 0.99, true, 100 * local, "%", "threads pinned, >= 99 % of memory local",
           ok ? "memory is on other nodes: see [numa] strict, numactl" : "pinning was refused: see the warnings");
 }
 
@@ -156,10 +160,10 @@ static void check_noise(qr_result *result)
         contaminated         = fmax(contaminated, qr_contaminated_s(run) / fmax(1, result->runs[i].length_s));
         throttled += noise.throttled_periods;
     }
-    check(result, "quota", throttled == 0, true, (double)throttled, "no throttled period of the cgroup",
+    check(result, "quota", throttled == 0, true, (double)throttled, "periods", "no throttled period of the cgroup",
           "raise the CPU quota, or lower topology.threads");
     check(result, "noise", worst <= QR_NOISE_LIMIT_PERCENT / 100.0 && contaminated <= 0.05, true,
-          fmax(worst, contaminated), "<= 2 % stolen or others', <= 5 % of seconds",
+          100 * fmax(worst, contaminated), "%", "<= 2 % stolen or others', <= 5 % of seconds",
           "other processes or the hypervisor took time: stop them, or repeat");
 }
 
@@ -172,7 +176,7 @@ static void check_percentiles(qr_result *result)
         for (size_t i = 0; i < sizeof of / sizeof *of; i++)
             for (size_t p = 0; p < m->percentile_count; p++) missing += of[i]->n > 0 && !isfinite(of[i]->p[p]);
     }
-    check(result, "percentiles", missing == 0, false, missing, "10 / (1 - p) samples for each",
+    check(result, "percentiles", missing == 0, false, missing, "missing", "10 / (1 - p) samples for each",
           "too few samples for some output.percentiles: run longer");
 }
 
@@ -202,7 +206,8 @@ void qr_result_validate(qr_result *result)
     check_placement(result);
     check_noise(result);
     const bool release = qr_build_is_release();
-    check(result, "build", release, true, release, "an optimised build without sanitizers", "use the release preset");
+    check(result, "build", release, true, release, "", "an optimised build without sanitizers",
+          "use the release preset");
 }
 
 bool qr_result_is_valid(const qr_result *result)

@@ -45,6 +45,8 @@ class Table(Base):
     def test_no_line_is_longer_than_100_columns(self):
         for arguments in ([*SHORT, "--set", "output.percentiles=[1,50,90,95,99]"],
                           [*SHORT, "--set", "slo.ttft=1", "--set", "slo.tpot=1"],
+                          ["bench", "--model", "qwen3-0.6b", "--set", "model.shape.num_hidden_layers=1", "--set",
+                           "kv_cache.num_kv_blocks=64", "--num-prompts", "4", "--output-tokens", "4"],
                           ["bench", "--model", "t5-small", "--set", "kv_cache.num_kv_blocks=256", "--num-prompts", "4",
                            "--encoder-tokens", "16", "--output-tokens", "4"]):
             status, table, errors = self.run_tool(*arguments)
