@@ -42,6 +42,8 @@ static inline int32_t nearest(float x)
     return bits - 0x4b400000;
 }
 
+enum { PACK_RUN = 64 }; /* k at a time, so that the lines of a panel are written while in L1 */
+
 /* Elements [from, to) of one column of W into its panel; from is a multiple of the step. */
 static void pack_run(const qr_projection *p, void *group, uint32_t column, const float *w, uint32_t from, uint32_t to,
                      float to_code)
@@ -57,6 +59,43 @@ static void pack_run(const qr_projection *p, void *group, uint32_t column, const
             }
 }
 
+enum { PAIR_BYTES = 2 * sizeof(qr_bf16) };
+
+/* The same of a column that is bf16 already, where a step is one pair: whole pairs are moved. `to` is the column's
+ * place in its panel. */
+static void pack_pairs(const qr_projection *p, char *to, const char *column, uint32_t from, uint32_t end)
+{
+    const size_t stride = (size_t)p->format->panel_columns * PAIR_BYTES;
+    for (uint32_t pair = from / 2; pair < end / 2; pair++)
+        memcpy(to + pair * stride, column + (size_t)pair * PAIR_BYTES, PAIR_BYTES);
+}
+
+static bool packs_pairs(const qr_projection *p)
+{
+    return p->shape.dtype == QR_BF16 && !p->plain && p->format->step == 2 && p->shape.k % 2 == 0;
+}
+
+/* Each column in its own place: bf16 takes half of it, and writing stays behind reading. */
+static void narrow_columns(const qr_projection *p, float *rows, uint32_t columns)
+{
+    const uint32_t k = p->shape.k;
+    for (uint32_t c = 0; c < columns; c++) {
+        float *const  row = rows + (size_t)c * k;
+        const qr_rows out = {.data = row, .dtype = QR_BF16, .dim = k, .stride = k};
+        p->context->kernels->convert(&out, 0, row);
+    }
+}
+
+static void pack_group_of_pairs(const qr_projection *p, char *to, float *rows, uint32_t columns)
+{
+    const uint32_t k = p->shape.k;
+    narrow_columns(p, rows, columns);
+    for (uint32_t from = 0; from < k; from += PACK_RUN)
+        for (uint32_t c = 0; c < columns; c++)
+            pack_pairs(p, to + panel_offset(p, c) * sizeof(qr_bf16), (const char *)(rows + (size_t)c * k), from,
+                       qr_min_u32(from + PACK_RUN, k));
+}
+
 /* Symmetric int8 of one column: its scale, 127 / its greatest magnitude, and -128 * the sum of its codes. */
 static float quantize_column(const float *w, uint32_t k, float *scale, int32_t *compensation)
 {
@@ -70,14 +109,16 @@ static float quantize_column(const float *w, uint32_t k, float *scale, int32_t *
     return to_code;
 }
 
-enum { PACK_RUN = 64 }; /* k at a time, so that the lines of a panel are written while in L1 */
-
-static void pack_group(const qr_projection *p, const qr_projection_share *s, uint32_t group, const float *rows,
+static void pack_group(const qr_projection *p, const qr_projection_share *s, uint32_t group, float *rows,
                        uint32_t columns)
 {
     float to_code[QR_GROUP_COLUMNS] = {0};
     char *to                        = s->memory + group * qr_group_bytes(p);
     memset(to, 0, qr_group_bytes(p));
+    if (packs_pairs(p)) {
+        pack_group_of_pairs(p, to, rows, columns);
+        return;
+    }
     if (p->shape.dtype == QR_INT8) {
         int32_t *compensation = qr_compensation_of(p, s) + group * QR_GROUP_COLUMNS;
         float   *scales       = qr_column_scales_of(p, s) + group * QR_GROUP_COLUMNS;

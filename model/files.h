@@ -22,6 +22,9 @@ void         qr_file_close(qr_file *file);
 quire_status qr_file_read(const qr_file *file, const char *label, uint64_t offset, void *out, uint64_t length,
                           quire_error *error);
 
+/* Lets the system read ahead what is wanted soon; returns at once. */
+void qr_file_expect(const qr_file *file, uint64_t offset, uint64_t length);
+
 /* Whether size and time of change are those of the opening. */
 bool qr_file_unchanged(const qr_file *file);
 

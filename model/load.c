@@ -17,12 +17,23 @@ typedef struct packing {
     quire_error  *errors;   /* [thread_count] */
 } packing;
 
+/* Columns are dealt in equal parts, so that the thread's are about these. */
+static void expect_linear(const qr_network *network, uint32_t i, uint32_t thread)
+{
+    if (i >= network->linear_count) return;
+    const qr_linear *linear = &network->linears[i];
+    for (uint32_t m = 0; m < linear->matrix_count; m++)
+        qr_matrix_expect(&linear->matrices[m], thread, network->thread_count);
+}
+
 static quire_status pack_linears(qr_network *network, uint32_t thread, quire_error *error)
 {
     char *memory = network->regions[thread].base;
+    expect_linear(network, 0, thread);
     for (uint32_t i = 0; i < network->linear_count; i++) {
         const qr_linear *linear = &network->linears[i];
         const size_t     bytes  = qr_projection_shard_bytes(linear->projection, thread);
+        expect_linear(network, i + 1, thread);
         if (bytes == 0) continue;
         qr_weight_source sources[3];
         for (uint32_t m = 0; m < linear->matrix_count; m++) sources[m] = qr_matrix_source(&linear->matrices[m]);

@@ -580,3 +580,10 @@ quire_status qr_safetensors_read(const qr_safetensors *files, const qr_tensor *t
     return qr_fail(error, QUIRE_ERR_IO, "%s at byte %llu: the file was changed while it was read", label,
                    (unsigned long long)offset);
 }
+
+void qr_safetensors_expect(const qr_safetensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts)
+{
+    const uint64_t bytes = tensor->end - tensor->begin, from = bytes / parts * part;
+    const uint64_t end = part + 1 == parts ? bytes : bytes / parts * (part + 1);
+    qr_file_expect(&files->shards[tensor->file].file, tensor->begin + from, end - from);
+}

@@ -58,6 +58,9 @@ const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tenso
 quire_status qr_safetensors_read(const qr_safetensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                                  float *out, quire_error *error);
 
+/* Part number `part` of `parts` of the tensor is wanted soon. */
+void qr_safetensors_expect(const qr_safetensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts);
+
 /* Whether qr_safetensors_read can convert it. */
 bool qr_safetensors_readable(const qr_tensor *tensor);
 

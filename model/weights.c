@@ -186,6 +186,11 @@ quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t co
     return QUIRE_OK;
 }
 
+void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts)
+{
+    if (matrix->weights->files != NULL) qr_safetensors_expect(matrix->weights->files, matrix->tensor, part, parts);
+}
+
 static quire_status read_rows(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
     return qr_matrix_read(context, first, count, out, error);

@@ -36,6 +36,9 @@ quire_status qr_weights_find(const qr_weights *weights, uint32_t rows, uint32_t 
  * opened. Thread: any, concurrently. */
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error);
 
+/* Part number `part` of `parts` of its rows is read soon: where it lies in a file, the system reads ahead. */
+void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts);
+
 /* The matrix as the source of a projection; borrowed while the source is in use. */
 qr_weight_source qr_matrix_source(const qr_matrix *matrix);
 
