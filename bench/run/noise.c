@@ -111,13 +111,17 @@ qr_noise qr_noise_between(const qr_noise_sample *a, const qr_noise_sample *b)
     return n;
 }
 
+double qr_noise_share(const qr_noise *n)
+{
+    const double tick_s = 0.01; /* of each CPU, over the seconds of each */
+    return n->seconds > 0 ? fmax(0, n->steal_share + n->other_share - tick_s / n->seconds) : 0;
+}
+
 bool qr_noise_is_contaminated(const qr_noise_sample *a, const qr_noise_sample *b)
 {
     const qr_noise n = qr_noise_between(a, b);
-    /* a tick of the kernel's clock may be counted on the wrong side of a second */
-    const double ticks = b->cpus > 0 && n.seconds > 0 ? 0.01 / n.seconds : 0;
-    return n.steal_share + n.other_share > QR_NOISE_LIMIT_PERCENT / 100.0 + ticks || n.major_faults > 0 ||
-           n.throttled_periods > 0 || (double)b->frequency_khz < 0.9 * (double)a->frequency_khz;
+    return qr_noise_share(&n) > QR_NOISE_LIMIT_PERCENT / 100.0 || n.major_faults > 0 || n.throttled_periods > 0 ||
+           (double)b->frequency_khz < 0.9 * (double)a->frequency_khz;
 }
 
 /* ---- the engine's threads ---- */

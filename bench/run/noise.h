@@ -21,11 +21,15 @@ typedef struct qr_noise {                       /* between two samples */
     uint64_t involuntary_switches, page_faults, major_faults, throttled_periods;
 } qr_noise;
 
-enum { QR_NOISE_LIMIT_PERCENT = 2, QR_NOISE_MAX_SECONDS = 4096 };
+/* Of the time: above the first a second is contaminated and a run is warned of, above the second a run is INVALID. */
+enum { QR_NOISE_LIMIT_PERCENT = 2, QR_NOISE_INVALID_PERCENT = 5, QR_NOISE_MAX_SECONDS = 4096 };
 
 uint64_t qr_throttled_periods(const char *root); /* of this process's control group, since it was made */
 void     qr_noise_sample_take(const char *root, qr_noise_sample *sample_out);
 qr_noise qr_noise_between(const qr_noise_sample *first, const qr_noise_sample *last);
+
+/* Share of the time that went elsewhere, less what may be a tick of the kernel's clock on the wrong side of an end. */
+double qr_noise_share(const qr_noise *noise);
 
 /* True when more than QR_NOISE_LIMIT_PERCENT of the time went elsewhere, pages were read from disk, the cgroup was
  * throttled, or the clock fell by more than a tenth. */

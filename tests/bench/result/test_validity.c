@@ -1,0 +1,148 @@
+/* The checks of a result: what makes it INVALID, what is only a warning, and what the first line says of it. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bench/result/result.h"
+
+#define SECOND INT64_C(1000000000)
+
+static qr_result *result;
+
+static int create(void **state)
+{
+    (void)state;
+    quire_config *config;
+    quire_error   error;
+    result = calloc(1, sizeof *result);
+    if (result == NULL || quire_config_create(&config, &error) != QUIRE_OK) return -1;
+    result->config            = config;
+    result->profile           = "poisson";
+    result->run_count         = 1;
+    result->records[0].steady = true;
+    return 0;
+}
+
+static int destroy(void **state)
+{
+    (void)state;
+    quire_config_destroy((quire_config *)(uintptr_t)result->config);
+    free(result);
+    return 0;
+}
+
+static const qr_check *check_of(const char *id)
+{
+    qr_result_validate(result);
+    for (uint32_t i = 0; i < result->check_count; i++)
+        if (strcmp(result->checks[i].id, id) == 0) return &result->checks[i];
+    fail_msg("no check %s", id);
+    return NULL;
+}
+
+/* A run of `seconds` on two CPUs, during which others took `others_s` CPU seconds; `contaminated` seconds of it. */
+static void disturb(double seconds, double others_s, uint32_t contaminated)
+{
+    static uint32_t which[64];
+    qr_run         *run     = &result->records[0];
+    run->noise_first        = (qr_noise_sample){.cpus = 2};
+    run->noise_last         = (qr_noise_sample){.time_ns = (int64_t)(seconds * (double)SECOND),
+                                                .cpus    = 2,
+                                                .busy_s  = 2 * seconds,
+                                                .own_s   = 2 * seconds - others_s};
+    run->window_end_ns      = run->noise_last.time_ns;
+    run->contaminated       = which;
+    run->contaminated_count = contaminated;
+    for (uint32_t i = 0; i < contaminated; i++) which[i] = i;
+    result->runs[0].length_s = seconds;
+}
+
+static void assert_noise(double seconds, double others_s, uint32_t contaminated, bool noise_ok, bool disturbance_ok)
+{
+    disturb(seconds, others_s, contaminated);
+    const qr_check *noise = check_of("noise"), *disturbance = check_of("disturbance");
+    if (noise->ok != noise_ok || disturbance->ok != disturbance_ok)
+        fail_msg("%g s, %g: noise %d (%g), disturbance %d (%g)", seconds, others_s, noise->ok, noise->value,
+                 disturbance->ok, disturbance->value);
+    assert_true(noise->invalid && !disturbance->invalid);
+}
+
+static void a_twentieth_of_the_time_elsewhere_makes_a_run_invalid(void **state)
+{
+    (void)state;
+    assert_noise(100, 0, 0, true, true);
+    assert_noise(100, 3, 0, true, true);    /* 1.5 % */
+    assert_noise(100, 6, 0, true, false);   /* 3 %: a warning */
+    assert_noise(100, 9.8, 0, true, false); /* 4.9 % */
+    assert_noise(100, 10.5, 0, false, false);
+}
+
+static void one_bad_second_of_a_short_run_is_a_warning(void **state)
+{
+    (void)state;
+    assert_noise(10, 0.1, 1, true, false); /* a tenth of the seconds, and 0.5 % of the time */
+    assert_noise(60, 0.1, 1, true, true);
+    assert_noise(60, 0.1, 4, true, false);
+    assert_true(check_of("disturbance")->value > 6);
+}
+
+static void a_tick_of_the_clock_is_no_noise(void **state)
+{
+    (void)state;
+    assert_noise(0.1, 0.02, 0, true, true); /* one tick of each CPU: 10 % of the time as it is counted */
+    assert_noise(0.1, 0.05, 0, false, false);
+}
+
+static void the_repetition_that_was_disturbed_most_decides(void **state)
+{
+    (void)state;
+    disturb(100, 20, 0);
+    result->records[1]        = (qr_run){.steady = true, .noise_last = {.time_ns = 100 * SECOND, .cpus = 2}};
+    result->runs[1].length_s  = 100;
+    result->run_count         = 2;
+    const qr_check *noise     = check_of("noise");
+    const double    tenth_pct = 100 * (20 / 200.0 - 0.01 / 100);
+    assert_false(noise->ok);
+    assert_true(fabs(noise->value - tenth_pct) < 1e-9);
+}
+
+static void an_unsteady_window_makes_a_run_invalid(void **state)
+{
+    (void)state;
+    assert_true(check_of("steady")->ok);
+    result->records[0].steady = false;
+    assert_false(check_of("steady")->ok);
+    assert_true(check_of("steady")->invalid);
+}
+
+static void shares_are_given_in_percent(void **state)
+{
+    (void)state;
+    result->runs[0].requests.due       = 200;
+    result->runs[0].requests.failed    = 1;
+    result->runs[0].requests.completed = 150;
+    result->runs[0].requests.cut       = 50;
+    assert_true(check_of("failures")->value == 0.5);
+    assert_false(check_of("failures")->ok);
+    assert_true(check_of("cut")->value == 25);
+    assert_string_equal(check_of("cut")->unit, "%");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_twentieth_of_the_time_elsewhere_makes_a_run_invalid, create, destroy),
+        cmocka_unit_test_setup_teardown(one_bad_second_of_a_short_run_is_a_warning, create, destroy),
+        cmocka_unit_test_setup_teardown(a_tick_of_the_clock_is_no_noise, create, destroy),
+        cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
+        cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
+        cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
