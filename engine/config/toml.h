@@ -1,0 +1,48 @@
+// toml++ as it is used here, and text that becomes a table.
+#ifndef QR_CONFIG_TOML_H
+#define QR_CONFIG_TOML_H
+
+#include "engine/config/store.h"
+
+// toml++ 3.3 asserts, or with NDEBUG assumes, what a malformed file can break ("[ #"): here it throws instead. Whoever
+// includes toml++ includes this, so that all see the same.
+namespace qr::config {
+struct malformed {};
+[[noreturn]] inline void throw_malformed() { throw malformed{}; }
+} // namespace qr::config
+#undef NDEBUG
+#define TOML_ASSERT(condition) ((condition) ? static_cast<void>(0) : qr::config::throw_malformed())
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+namespace qr::config {
+
+constexpr size_t max_file_bytes = 1 << 20;
+
+// ---- where text came from ----
+
+struct source {
+    string name; // path, "--set", "QUIRE__MODEL__PATH", "built-in"
+    bool   has_lines = false;
+
+    string origin(const toml::source_region &at) const
+    {
+        return has_lines ? name + ":" + std::to_string(at.begin.line) : name;
+    }
+    string place(const toml::source_region &at) const
+    {
+        return has_lines ? origin(at) + ":" + std::to_string(at.begin.column) : name;
+    }
+};
+
+// ERR_FORMAT, with the place: no TOML, or tables and arrays nested deeper than 16.
+toml::table parse(string_view text, const source &from);
+
+// Text from outside a file for the key `path`: TOML where it can be, else a string. The value is called "v".
+toml::table parse_value(const string &path, const string &text, const source &from);
+
+string found(const toml::node &node); // "integer 3"
+
+} // namespace qr::config
+
+#endif
