@@ -22,6 +22,7 @@ enum {
     DISTINCT_BLOCKS = 8, /* that are filled; the others are copies */
     CACHES          = 8, /* times the last-level cache is the least that "beyond the caches" means */
     DTYPES          = 3,
+    HEADS_MAX       = 16384,
 };
 
 /* One combination of the options, in memory or in cache. */
@@ -119,6 +120,19 @@ static void set_defaults(bench *b)
     b->sequence_count = o->sequences;
 }
 
+/* Query rows and their results. */
+static quire_status check_row_bytes(const bench *b, quire_error *error)
+{
+    const uint64_t rows = (uint64_t)b->sequence_count * b->most_rows, heads = b->most_heads;
+    const uint64_t bytes = 2 * rows * heads * b->options.head_dim * sizeof(float), left = qr_memory_limit(NULL);
+    if (bytes <= left / 10 * 9) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "--rows %u of --sequences %u with --q-heads %u of --head-dim %u: query rows and results take %llu "
+                   "bytes, %llu bytes of memory are left",
+                   b->most_rows, b->sequence_count, b->most_heads, b->options.head_dim, (unsigned long long)bytes,
+                   (unsigned long long)left);
+}
+
 static quire_status check(const bench *b, quire_error *error)
 {
     const qr_micro_options *o = &b->options;
@@ -130,13 +144,13 @@ static quire_status check(const bench *b, quire_error *error)
         return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u: a sequence of %u tokens has no more rows than that",
                        b->most_rows, shortest);
     for (uint32_t i = 0; i < o->q_heads.count; i++)
-        if (o->q_heads.values[i] % o->kv_heads != 0)
-            return qr_fail(error, QUIRE_ERR_INVALID, "--q-heads %llu: not a multiple of --kv-heads %u",
-                           (unsigned long long)o->q_heads.values[i], o->kv_heads);
+        if (o->q_heads.values[i] % o->kv_heads != 0 || o->q_heads.values[i] > HEADS_MAX)
+            return qr_fail(error, QUIRE_ERR_INVALID, "--q-heads %llu: not a multiple of --kv-heads %u up to %d",
+                           (unsigned long long)o->q_heads.values[i], o->kv_heads, HEADS_MAX);
     if ((uint64_t)b->sequence_count * b->most_rows > 65536)
         return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u of --sequences %u: more than 65536 rows", b->most_rows,
                        b->sequence_count);
-    return QUIRE_OK;
+    return check_row_bytes(b, error);
 }
 
 /* Zipf's law with exponent 1 over [shortest, longest]: the logarithm of the length is uniform. */
@@ -276,7 +290,7 @@ static quire_status create_memory(bench *b, quire_error *error)
                                 .stride = qr_round_up_u32((uint32_t)q_row, 64),
                                 .data   = qr_allocate(NULL, rows * qr_round_up(q_row, 64) * sizeof(float), 64)};
     if (b->q == NULL || b->kv_rows == NULL || b->out.data == NULL)
-        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "query rows");
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%zu query rows of %zu floats", rows, q_row);
     fill_random(b->q, rows * q_row, 0);
     fill_random(b->kv_rows, kv, 1);
     for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
@@ -507,6 +521,8 @@ static void destroy(bench *b)
 
 static quire_status create(bench *b, quire_error *error)
 {
+    if (b->options.longest > 0 && b->options.context > 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "--context and --lengths: one of them says how many keys there are");
     set_defaults(b);
     QR_TRY(check(b, error));
     QR_TRY(draw_sequences(b, error));

@@ -148,6 +148,36 @@ class Refusals(unittest.TestCase):
         self.refused("gpt-5", "step", "--model", "gpt-5")
         self.refused("--context 3000", "step", "--context", "3000")
         self.refused("--block-size 48", "step", "--model", "tiny", "--block-size", "48")
+        self.refused("--kv-dtype fp8", "attention", "--kv-dtype", "fp8")
+        self.refused("--m: 0", "projection", "--m", "0")
+        self.refused("--context and --lengths", "attention", "--context", "64", "--lengths", "32:64")
+
+    def test_more_than_memory_is_refused_with_the_options_that_ask_for_it(self):
+        self.refused("--q-heads 32768", "attention", "--q-heads", "32768")
+        self.refused("--rows 16 of --sequences 4096 with --q-heads 16384", "attention", "--rows", "16", "--sequences",
+                     "4096", "--q-heads", "16384", "--head-dim", "256", "--context", "32")
+
+    def test_options_of_other_kernels_are_refused_by_name(self):
+        for what, option, value, owners in (
+                ("limits", "--rows", "4", "attention, projection, step"), ("projection", "--kv-heads", "4", "attention"),
+                ("rowwise", "--dtype", "f32", "attention, projection, step"), ("barrier", "--k", "64", "projection, rowwise"),
+                ("attention", "--m", "4", "projection"), ("step", "--steps", "4", "scheduler"),
+                ("scheduler", "--threads", "1", "attention, barrier, limits, projection, rowwise, step")):
+            self.refused(f"kernel {what}: {option} is not for it, but for: {owners}\n", what, option, value)
+
+    def test_help_of_one_kernel_shows_its_own_options(self):
+        def helped(*arguments):
+            done = kernel(*arguments)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        self.assertIn("--q-heads", helped("--help"))
+        for arguments in (("projection", "--help"), ("--help", "projection")):
+            text = helped(*arguments)
+            self.assertIn("--m=", text)
+            self.assertIn("against a plain read, a register loop and oneDNN", text.replace("\n", " "))
+            self.assertNotIn("--q-heads", text)
+            self.assertNotIn("scheduler", text)
 
 
 if __name__ == "__main__":
