@@ -34,6 +34,32 @@ int qr_micro_status(quire_status status, const quire_error *error)
     return status == QUIRE_ERR_INVALID || status == QUIRE_ERR_UNSUPPORTED ? 2 : 1;
 }
 
+int qr_micro_on_machine(const qr_micro_options *options, qr_micro_run *run, FILE *out)
+{
+    quire_error  error = {0};
+    qr_machine   machine;
+    quire_status status = qr_machine_create(options, &machine, &error);
+    if (status == QUIRE_OK) {
+        status = run(&machine, options, out, &error);
+        qr_machine_destroy(&machine);
+    }
+    return qr_micro_status(status, &error);
+}
+
+uint64_t qr_list_greatest(const qr_micro_list *list)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < list->count; i++) most = qr_max_u64(most, list->values[i]);
+    return most;
+}
+
+void qr_list_default(qr_micro_list *list, uint32_t count, const uint64_t *values)
+{
+    if (list->count > 0) return;
+    list->count = count;
+    memcpy(list->values, values, count * sizeof *values);
+}
+
 /* ---- the machine ------------------------------------------------------------------------------------------------ */
 
 static quire_status create_team(const qr_micro_options *options, const qr_topology *topology, qr_machine *machine,

@@ -97,6 +97,14 @@ void qr_arm_multiply(qr_arm *arm, const char *name, qr_multiplier *multiplier, c
 /* What a benchmark returns to its caller, after a message on stderr if it failed. */
 int qr_micro_status(quire_status status, const quire_error *error);
 
+/* Makes the machine that the options ask for, runs a benchmark on it and returns what that says. */
+typedef quire_status qr_micro_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error);
+int                  qr_micro_on_machine(const qr_micro_options *options, qr_micro_run *run, FILE *out);
+
+/* The list's greatest value; what an empty list is to hold. */
+uint64_t qr_list_greatest(const qr_micro_list *list);
+void     qr_list_default(qr_micro_list *list, uint32_t count, const uint64_t *values);
+
 const char *qr_dtype_name(qr_dtype dtype); /* "bf16" */
 
 #endif

@@ -75,20 +75,6 @@ static bool measures(const bench *b, qr_dtype dtype)
     return false;
 }
 
-static uint64_t greatest(const qr_micro_list *list)
-{
-    uint64_t most = 0;
-    for (uint32_t i = 0; i < list->count; i++) most = qr_max_u64(most, list->values[i]);
-    return most;
-}
-
-static void default_list(qr_micro_list *list, uint32_t count, const uint64_t *values)
-{
-    if (list->count > 0) return;
-    list->count = count;
-    memcpy(list->values, values, count * sizeof *values);
-}
-
 /* As many as it takes to be beyond the caches in every dtype. */
 static uint32_t enough_sequences(const bench *b)
 {
@@ -108,12 +94,12 @@ static void set_defaults(bench *b)
     if (o->kv_heads == 0) o->kv_heads = 8;
     if (o->block_size == 0) o->block_size = 32;
     if (o->rounds == 0) o->rounds = 15;
-    default_list(&o->dtypes, 2, (uint64_t[]){QR_BF16, QR_INT8});
-    default_list(&o->rows, 1, (uint64_t[]){1});
-    default_list(&o->run_bytes, 1, (uint64_t[]){0});
-    default_list(&o->q_heads, 3, (uint64_t[]){o->kv_heads, 4 * o->kv_heads, 8 * o->kv_heads});
-    b->most_heads = (uint32_t)greatest(&o->q_heads);
-    b->most_rows  = (uint32_t)greatest(&o->rows);
+    qr_list_default(&o->dtypes, 2, (uint64_t[]){QR_BF16, QR_INT8});
+    qr_list_default(&o->rows, 1, (uint64_t[]){1});
+    qr_list_default(&o->run_bytes, 1, (uint64_t[]){0});
+    qr_list_default(&o->q_heads, 3, (uint64_t[]){o->kv_heads, 4 * o->kv_heads, 8 * o->kv_heads});
+    b->most_heads = (uint32_t)qr_list_greatest(&o->q_heads);
+    b->most_rows  = (uint32_t)qr_list_greatest(&o->rows);
     if (o->context == 0) o->context = b->most_rows > FEW_ROWS ? b->most_rows : o->longest > 0 ? o->longest : 4096;
     if (o->longest > 0 && o->sequences == 0) o->sequences = 32;
     if (o->sequences == 0) o->sequences = b->most_rows > FEW_ROWS ? 1 : enough_sequences(b);
@@ -544,16 +530,15 @@ static quire_status run(bench *b, FILE *out, quire_error *error)
     return qr_arms_report(&arms, "attention", b->options.json, out, error);
 }
 
+static quire_status create_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
+{
+    bench              b      = {.machine = machine, .options = *options};
+    const quire_status status = run(&b, out, error);
+    destroy(&b);
+    return status;
+}
+
 int qr_micro_attention(const qr_micro_options *options, FILE *out)
 {
-    quire_error  error = {0};
-    qr_machine   machine;
-    quire_status status = qr_machine_create(options, &machine, &error);
-    if (status == QUIRE_OK) {
-        bench b = {.machine = &machine, .options = *options};
-        status  = run(&b, out, &error);
-        destroy(&b);
-        qr_machine_destroy(&machine);
-    }
-    return qr_micro_status(status, &error);
+    return qr_micro_on_machine(options, create_and_run, out);
 }

@@ -43,14 +43,4 @@ static quire_status run(qr_machine *machine, const qr_micro_options *options, FI
     return qr_arms_report(&all, "barrier", options->json, out, error);
 }
 
-int qr_micro_barrier(const qr_micro_options *options, FILE *out)
-{
-    quire_error  error = {0};
-    qr_machine   machine;
-    quire_status status = qr_machine_create(options, &machine, &error);
-    if (status == QUIRE_OK) {
-        status = run(&machine, options, out, &error);
-        qr_machine_destroy(&machine);
-    }
-    return qr_micro_status(status, &error);
-}
+int qr_micro_barrier(const qr_micro_options *options, FILE *out) { return qr_micro_on_machine(options, run, out); }

@@ -289,22 +289,15 @@ static void compare_with_onednn(bench *b, uint32_t index)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-static void default_list(qr_micro_list *list, uint32_t count, const uint64_t *values)
-{
-    if (list->count > 0) return;
-    list->count = count;
-    memcpy(list->values, values, count * sizeof *values);
-}
-
 static quire_status set_defaults(bench *b, quire_error *error)
 {
     qr_micro_options *o = &b->options;
     if (o->k == 0) o->k = 2048;
     if (o->columns == 0) o->columns = 2816 * b->machine->thread_count;
     if (o->rounds == 0) o->rounds = 15;
-    default_list(&o->dtypes, 3, (uint64_t[]){QR_BF16, QR_INT8, QR_F32});
-    default_list(&o->rows, 9, (uint64_t[]){1, 2, 4, 6, 8, 12, 16, 64, 512});
-    for (uint32_t i = 0; i < o->rows.count; i++) b->most_rows = qr_max_u32(b->most_rows, (uint32_t)o->rows.values[i]);
+    qr_list_default(&o->dtypes, 3, (uint64_t[]){QR_BF16, QR_INT8, QR_F32});
+    qr_list_default(&o->rows, 9, (uint64_t[]){1, 2, 4, 6, 8, 12, 16, 64, 512});
+    b->most_rows = (uint32_t)qr_list_greatest(&o->rows);
     if (b->most_rows > 65536) return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u: more than 65536", b->most_rows);
     return QUIRE_OK;
 }
@@ -343,16 +336,15 @@ static quire_status run(bench *b, FILE *out, quire_error *error)
     return qr_arms_report(&arms, "projection", b->options.json, out, error);
 }
 
+static quire_status create_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
+{
+    bench              b      = {.machine = machine, .options = *options};
+    const quire_status status = run(&b, out, error);
+    destroy(&b);
+    return status;
+}
+
 int qr_micro_projection(const qr_micro_options *options, FILE *out)
 {
-    quire_error  error = {0};
-    qr_machine   machine;
-    quire_status status = qr_machine_create(options, &machine, &error);
-    if (status == QUIRE_OK) {
-        bench b = {.machine = &machine, .options = *options};
-        status  = run(&b, out, &error);
-        destroy(&b);
-        qr_machine_destroy(&machine);
-    }
-    return qr_micro_status(status, &error);
+    return qr_micro_on_machine(options, create_and_run, out);
 }

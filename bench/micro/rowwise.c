@@ -201,8 +201,7 @@ static quire_status run(bench *b, const qr_micro_options *options, FILE *out, qu
     return qr_arms_report(&arms, "rowwise", options->json, out, error);
 }
 
-static quire_status prepare_and_run(const qr_machine *machine, const qr_micro_options *options, FILE *out,
-                                    quire_error *error)
+static quire_status prepare_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
 {
     bench    b     = {.machine = machine, .dim = options->k ? options->k : 2048};
     qr_arena arena = {0};
@@ -218,12 +217,5 @@ static quire_status prepare_and_run(const qr_machine *machine, const qr_micro_op
 
 int qr_micro_rowwise(const qr_micro_options *options, FILE *out)
 {
-    quire_error  error = {0};
-    qr_machine   machine;
-    quire_status status = qr_machine_create(options, &machine, &error);
-    if (status == QUIRE_OK) {
-        status = prepare_and_run(&machine, options, out, &error);
-        qr_machine_destroy(&machine);
-    }
-    return qr_micro_status(status, &error);
+    return qr_micro_on_machine(options, prepare_and_run, out);
 }
