@@ -46,7 +46,7 @@ bool qr_slo_watch_passes(qr_slo_watch *watch, const qr_run *run)
     }
     watch->test.missed += run->held_back;
     const double judged = (double)(watch->test.met + watch->test.missed);
-    return judged > 0 && (double)watch->test.met >= watch->test.target * judged;
+    return (double)watch->test.met >= watch->test.target * judged;
 }
 
 /* ---- the search ---- */

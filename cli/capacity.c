@@ -46,6 +46,11 @@ static bool is_searchable(const qr_sweep *sweep, const quire_config *config)
                            "weibull",
                            quire_config_origin(config, "load.profile"), profile),
                false;
+    const int64_t duration_ns = quire_config_integer(config, "run.duration", 0);
+    if (duration_ns > 0 && duration_ns < MIN_SPAN_NS)
+        return qr_complain("%s: run.duration: --capacity decides nothing in the first 2 s of a probe",
+                           quire_config_origin(config, "run.duration")),
+               false;
     if (!qr_slo_is_given(&slo))
         return qr_complain("--capacity needs limits: [slo], or --goodput ttft:2000,tpot:100"), false;
     if (!(target > 0 && target < 1))

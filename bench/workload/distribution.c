@@ -108,11 +108,20 @@ static char *field_of(char *line, size_t field)
     return text;
 }
 
+static size_t count_fields(const char *line)
+{
+    size_t count = 1;
+    for (; *line != '\0'; line++) count += *line == ',';
+    return count;
+}
+
 static quire_status read_rows(FILE *file, const char *path, const char *column, qr_distribution *to, quire_error *error)
 {
     char   line[65536];
     size_t wanted = 0, capacity = 0;
     if (fgets(line, sizeof line, file) == NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
+    if (strncmp(line, "\xef\xbb\xbf", 3) == 0) memmove(line, line + 3, strlen(line + 3) + 1); /* byte order mark */
+    const size_t columns = count_fields(line);
     for (char header[sizeof line], *name;; wanted++) {
         memcpy(header, line, sizeof header);
         name = field_of(header, wanted);
@@ -121,6 +130,9 @@ static quire_status read_rows(FILE *file, const char *path, const char *column, 
     }
     for (unsigned long number = 2; fgets(line, sizeof line, file) != NULL; number++) {
         if (line[strspn(line, "\r\n")] == '\0') continue;
+        if (count_fields(line) != columns)
+            return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%lu: %zu columns, the header has %zu", path, number,
+                           count_fields(line), columns);
         const char  *text  = field_of(line, wanted);
         char        *end   = NULL;
         const double value = text ? strtod(text, &end) : 0;

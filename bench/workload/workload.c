@@ -12,6 +12,7 @@
 #include "bench/workload/trace.h"
 
 enum { STREAM_ARRIVAL = 1, STREAM_LENGTH = 2, STREAM_CONTENT = 3, STREAM_SAMPLING = 4 };
+#define MAX_SPAN_S 315360000.0 /* ten years */
 enum { MAX_MIX = 16, MAX_TENANTS = 1024, DRAWS_PER_REQUEST = 1 << 12 };
 
 typedef enum profile { THROUGHPUT, SYNCHRONOUS, CONCURRENT, CONSTANT, POISSON, GAMMA, WEIBULL, REPLAY } profile;
@@ -156,6 +157,10 @@ static quire_status read_load(qr_workload *workload, const quire_config *config,
         return qr_fail(error, QUIRE_ERR_INVALID, "load.request_rate: %g is not above 0", workload->rate);
     workload->arrival_scale = 1;
     const double last       = workload->count == UINT32_MAX ? 0 : last_arrival(workload);
+    if (!(ramped(workload, last) <= MAX_SPAN_S))
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "%s: load.request_rate: %g requests/s: the last of %u is due after more than ten years",
+                       quire_config_origin(config, "load.request_rate"), workload->rate, workload->count);
     if (quire_config_boolean(config, "load.normalize_arrivals", 0) && last > 0)
         workload->arrival_scale = workload->count / workload->rate / last;
     return QUIRE_OK;
@@ -360,7 +365,7 @@ void qr_workload_next(qr_workload *workload, qr_workload_request *request_out)
     if (workload->file == NULL) fit(workload, request_out); /* what a file asks for is not bent */
     if (workload->profile == REPLAY) return;
     workload->arrival_s += gap(workload, index) * workload->arrival_scale;
-    request_out->due_ns = (uint64_t)(ramped(workload, workload->arrival_s) * 1e9);
+    request_out->due_ns = (uint64_t)(fmin(ramped(workload, workload->arrival_s), MAX_SPAN_S) * 1e9);
 }
 
 static int32_t token_of(const qr_workload *workload, uint64_t key, uint32_t position)

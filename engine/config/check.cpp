@@ -83,6 +83,7 @@ class checker {
         check_order("run.warmup.min", "run.warmup.max");
         check_order("capacity.min_rate", "capacity.max_rate");
         check_limits();
+        check_percentiles();
         if (text("numa.replicas") == "per-node")
             fail(QUIRE_ERR_UNSUPPORTED, place("numa.replicas") + ": [numa] replicas: per-node is not supported yet");
     }
@@ -160,6 +161,22 @@ class checker {
         for (const char *key : {"slo.preset", "slo.ttft", "slo.tpot", "slo.e2el", "slo.itl_p99"})
             if (config_.find(key) != nullptr) return;
         if (share != nullptr && share->number > 0) refuse("slo.min_attainment", "needs a limit in [slo]");
+    }
+
+    void check_percentiles() const
+    {
+        constexpr size_t most  = 12; // as a summary holds
+        const size_t     count = config_.find("output.percentiles")->count;
+        if (count == 0) refuse("output.percentiles", "empty; name at least one");
+        if (count > most)
+            refuse("output.percentiles",
+                   std::to_string(count) + " of them are above the maximum " + std::to_string(most));
+        std::map<double, bool> seen;
+        for (size_t i = 0; i < count; i++) {
+            const string path = "output.percentiles[" + std::to_string(i) + "]";
+            const double p    = config_.find(path)->number;
+            if (!seen.emplace(p, true).second) refuse(path.c_str(), to_text(p) + " is there twice");
+        }
     }
 
     double preset_ttft() const { return is_preset("server") ? 2000 : is_preset("interactive") ? 500 : 0; }

@@ -1,6 +1,7 @@
 // Numbers with units, ranges, choices, and the axes of sweeps.
 #include "engine/config/values.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -220,6 +221,10 @@ std::vector<string> axis_values(const target &t, const toml::node &node)
         t.expected("a list or a range", node);
     }
     if (values.empty() || values.size() > max_axis) t.fail("an axis has 1 to 1000 values");
+    for (size_t i = 0; i < values.size(); i++)
+        if (std::find(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i), values[i]) !=
+            values.begin() + static_cast<std::ptrdiff_t>(i))
+            t.fail(quoted(values[i]) + " is there twice");
     return values;
 }
 

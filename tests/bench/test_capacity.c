@@ -120,6 +120,17 @@ static void what_never_got_into_the_queue_has_missed(void **state)
     assert_int_equal(watch.test.missed, 12);
 }
 
+static void a_window_without_requests_passes(void **state)
+{
+    (void)state;
+    qr_run       run    = play(5, 10);
+    qr_slo_watch watch  = watch_for(20, false);
+    run.window_start_ns = 900 * MS;
+    run.window_end_ns   = 1000 * MS;
+    assert_true(qr_slo_watch_passes(&watch, &run)); /* a rate so low that none came */
+    assert_int_equal(watch.test.met + watch.test.missed, 0);
+}
+
 /* ---- the search ---- */
 
 typedef struct machine {
@@ -195,6 +206,7 @@ int main(void)
         cmocka_unit_test(nothing_is_decided_before_the_span),
         cmocka_unit_test(what_is_open_at_the_end_has_missed),
         cmocka_unit_test(what_never_got_into_the_queue_has_missed),
+        cmocka_unit_test(a_window_without_requests_passes),
         cmocka_unit_test(the_edge_is_found_within_the_precision),
         cmocka_unit_test(an_early_pass_beyond_the_edge_is_taken_back),
         cmocka_unit_test(the_ends_of_the_range_are_said),

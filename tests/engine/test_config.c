@@ -583,6 +583,10 @@ static void contradictions_between_keys_are_refused(void **state)
         {"slo={preset='mlperf-llama3.1-8b-server',ttft=40}", "slo.e2el=50",
          "--set: [slo] e2el: 50 is below the preset's tpot = 100"},
         {"slo.min_attainment=0.9", NULL, "--set: [slo] min_attainment: needs a limit in [slo]"},
+        {"output.percentiles=[]", NULL, "--set: [output] percentiles: empty; name at least one"},
+        {"output.percentiles=[1,2,3,4,5,6,7,8,9,10,11,12,13]", NULL,
+         "--set: [output] percentiles: 13 of them are above the maximum 12"},
+        {"output.percentiles=[50,99,50]", NULL, "--set: [output] percentiles[2]: 50 is there twice"},
         {"capacity.max_rate=0.01", NULL, "--set: [capacity] max_rate: 0.01 is below [capacity] min_rate = 0.05"},
         {"tenant=[{weight=2}]", NULL, "--set: tenant: element 0 has no name"},
         {"tenant=[{name='a'},{name='a'}]", NULL, "--set: [tenant[1]] name: \"a\" is there twice"},
@@ -749,6 +753,7 @@ static void axes_are_expanded_and_checked(void **state)
     refuse("[sweep]\n\"load.streams\" = \"1-9999999\"\n", bad,
            ":2:18: [sweep] load.streams: \"1-9999999\" has more than 1000 values");
     refuse("[sweep]\n\"load.streams\" = []\n", bad, ":2:18: [sweep] load.streams: an axis has 1 to 1000 values");
+    refuse("[sweep]\n\"load.streams\" = [4, 1, 4]\n", bad, ":2:18: [sweep] load.streams: \"4\" is there twice");
     refuse("[sweep]\nload.streams = [1]\n", bad,
            ":2:1: [sweep] load: an axis is a dotted key in quotes: \"load.request_rate\" = [1, 2]");
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "bench/workload/distribution.h"
+#include "support/scratch_file.h"
 
 enum { DRAWS = 200000 };
 
@@ -87,6 +88,58 @@ static void a_stream_is_a_function_of_its_counter(void **state)
     assert_true(qr_stream_uniform(&a) != qr_stream_uniform(&other));
 }
 
+/* ---- empirical: a column of a file ---- */
+
+static quire_status read_column(const char *text, qr_distribution *d, quire_error *error)
+{
+    quire_config *config;
+    char          path[64], assignment[160];
+    scratch_file_write(text, path);
+    snprintf(assignment, sizeof assignment,
+             "workload.prompt_tokens={dist=\"empirical\", file=\"%s\", column=\"tokens\"}", path);
+    assert_int_equal(quire_config_create(&config, error), QUIRE_OK);
+    assert_int_equal(quire_config_set(config, assignment, "test", error), QUIRE_OK);
+    const quire_status status = qr_distribution_read(config, "workload.prompt_tokens", 1, d, error);
+    quire_config_destroy(config);
+    unlink(path);
+    return status;
+}
+
+static void a_column_is_read_behind_a_mark_and_with_crlf(void **state)
+{
+    (void)state;
+    qr_distribution d;
+    quire_error     error = {0};
+    if (read_column("\xef\xbb\xbftokens,x\r\n12,1\r\n\r\n30,2", &d, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    assert_int_equal(d.table_count, 2);
+    assert_true(d.table[0] == 12 && d.table[1] == 30);
+    qr_distribution_deinit(&d);
+}
+
+static void a_bad_column_is_an_error_with_its_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"", ": empty"},
+        {"x,y\n1,2\n", ":1: no column named \"tokens\""},
+        {"tokens\n", ": no rows"},
+        {"tokens\n1\nnan\n", ":3: tokens: \"nan\" is not a length"},
+        {"tokens\n1e300\n", ":2: tokens: \"1e300\" is not a length"},
+        {"tokens\n-1\n", ":2: tokens"},
+        {"x,tokens\n1\n", ":2: 1 columns, the header has 2"},
+        {"x,tokens\n1,2,3\n", ":2: 3 columns, the header has 2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_distribution d;
+        quire_error     error = {0};
+        assert_int_equal(read_column(cases[i].text, &d, &error), QUIRE_ERR_FORMAT);
+        if (strstr(error.message, cases[i].says) == NULL) fail_msg("%s: %s", cases[i].says, error.message);
+        qr_distribution_deinit(&d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +147,8 @@ int main(void)
         cmocka_unit_test(a_lognormal_has_the_mean_and_deviation_asked_for),
         cmocka_unit_test(draws_are_clipped),
         cmocka_unit_test(zipf_ranks_fall_as_a_power),
+        cmocka_unit_test(a_column_is_read_behind_a_mark_and_with_crlf),
+        cmocka_unit_test(a_bad_column_is_an_error_with_its_line),
         cmocka_unit_test(a_stream_is_a_function_of_its_counter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

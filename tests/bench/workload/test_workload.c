@@ -280,9 +280,24 @@ static void an_endless_closed_loop_is_not_described(void **state)
     quire_config_destroy(config);
 }
 
+static void arrivals_beyond_ten_years_are_refused(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {"load.profile=poisson", "load.request_rate=1e-300", "workload.num_prompts=2",
+                                           NULL};
+    const quire_model_info   model      = {.size = sizeof model, .vocab_size = 10, .decoder_start_token_id = -1};
+    quire_config            *config     = configuration(settings);
+    qr_workload             *workload;
+    quire_error              error = {0};
+    assert_int_equal(qr_workload_create(config, &model, 4096, 42, &workload, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "the last of 2 is due after more than ten years"));
+    quire_config_destroy(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arrivals_beyond_ten_years_are_refused),
         cmocka_unit_test(arrivals_have_the_rate_and_burstiness_asked_for),
         cmocka_unit_test(normalized_arrivals_end_at_count_over_rate),
         cmocka_unit_test(a_ramp_grows_linearly_to_the_rate),
