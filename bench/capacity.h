@@ -21,7 +21,8 @@ typedef struct qr_slo_watch {
 /* For qr_run_stop.is_wanted; the context is the watch. */
 bool qr_slo_watch_decides(void *watch, const qr_run *run, int64_t now_ns);
 
-/* After the run: what is still open has missed. True when the share is at least the target, and when nothing was due. */
+/* After the run: what is still open has missed. True when the share is at least the target, and when nothing was due.
+ */
 bool qr_slo_watch_passes(qr_slo_watch *watch, const qr_run *run);
 
 /* ---- the search ---- */

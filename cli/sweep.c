@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/common/input_file.h"
 #include "bench/result/result_json.h"
 #include "bench/turns.h"
 #include "cli/dry_run.h"
@@ -187,7 +188,7 @@ static void take_line(settings *s, const char *text)
 
 static void read_done(settings *s)
 {
-    FILE  *from = fopen(s->sweep.path, "r");
+    FILE  *from = qr_input_open(s->sweep.path, QR_MOST_ROWS_BYTES, NULL);
     char  *text = NULL;
     size_t size = 0, done = 0;
     if (from == NULL) return; /* nothing is done yet */

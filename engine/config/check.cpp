@@ -84,6 +84,8 @@ class checker {
         check_order("capacity.min_rate", "capacity.max_rate");
         check_limits();
         check_percentiles();
+        if (text("load.cpu") != "auto")
+            fail(QUIRE_ERR_UNSUPPORTED, place("load.cpu") + ": [load] cpu: only auto is supported yet");
         if (text("numa.replicas") == "per-node")
             fail(QUIRE_ERR_UNSUPPORTED, place("numa.replicas") + ": [numa] replicas: per-node is not supported yet");
     }
@@ -137,6 +139,7 @@ class checker {
 
     void check_workload() const
     {
+        at_least("scheduler.max_num_seqs", "workload.n");
         const string origin = text("workload.source");
         if (origin == "file" && text("workload.path").empty())
             refuse("workload.source", "\"file\" needs [workload] path");

@@ -572,6 +572,7 @@ static void contradictions_between_keys_are_refused(void **state)
          "--set: [scheduler] max_num_queued_tokens: 100 is below [model] max_model_len = 101"},
         {"workload.source=file", NULL, "--set: [workload] source: \"file\" needs [workload] path"},
         {"workload.source=trace", NULL, "--set: [workload] source: \"trace\" needs [workload.trace] path"},
+        {"workload.n=65", NULL, "--set: [workload] n: 65 is above [scheduler] max_num_seqs = 64"},
         {"workload.num_prompts=0", NULL,
          "--set: [workload] num_prompts: 0 needs [run] duration, or the run never ends"},
         {"run.warmup.min=61s", NULL, "--set: [run.warmup] min: 61s is above [run.warmup] max = 60s"},
@@ -612,6 +613,9 @@ static void what_is_allowed_together_passes(void **state)
     set("workload.num_prompts=0");
     set("run.duration=1s");
     assert_int_equal(quire_config_check(config, &error), QUIRE_OK);
+    set("load.cpu=3");
+    assert_int_equal(quire_config_check(config, &error), QUIRE_ERR_UNSUPPORTED);
+    set("load.cpu=auto");
     set("numa.replicas=per-node");
     assert_int_equal(quire_config_check(config, &error), QUIRE_ERR_UNSUPPORTED);
 }
