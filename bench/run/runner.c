@@ -13,6 +13,7 @@
 #include "bench/common/array.h"
 #include "bench/common/statistics.h"
 #include "bench/run/progress.h"
+#include "bench/run/punctual.h"
 #include "bench/run/watch.h"
 
 enum { STAGES_PER_STEP = QR_STAGES_PER_STEP, MOST_STAGES = 1 << 22 };
@@ -614,7 +615,9 @@ static quire_status play_in_real_time(player *p, quire_error *error)
     qr_watch_start(&p->watch, false);
     if (pthread_create(&p->driver, NULL, drive, p) != 0)
         return qr_fail(error, QUIRE_ERR_THREADS, "bench: the driver thread could not be created");
+    qr_punctual(true); /* after the driver was created, which would inherit it */
     const quire_status status = play(p);
+    qr_punctual(false);
     signal_driver(p, true);
     pthread_join(p->driver, NULL);
     return status;
