@@ -27,7 +27,7 @@ typedef struct reader {
     qr_request_file        *file;
     const char             *path;
     const quire_model_info *model;
-    uint32_t                max_model_len;
+    uint32_t                max_model_len, max_num_seqs;
     qr_request_defaults     defaults;
     unsigned long           line;
     quire_error            *error;
@@ -78,6 +78,14 @@ static quire_status check_lengths(const reader *r, const quire_request *q)
     return bad(r, "", message);
 }
 
+static quire_status check_width(const reader *r, const char *field, uint32_t width)
+{
+    char message[80];
+    if (width <= r->max_num_seqs) return QUIRE_OK;
+    snprintf(message, sizeof message, "%u is above max_num_seqs = %u", width, r->max_num_seqs);
+    return bad(r, field, message);
+}
+
 static quire_status check_arrival(const reader *r, const qr_request_line *line)
 {
     const size_t count = r->file->count;
@@ -90,6 +98,8 @@ static quire_status check(const reader *r, const qr_request_line *line)
 {
     if (line->request.logits != QUIRE_LOGITS_NONE) return bad(r, "logits", "a benchmark takes no raw logits");
     QR_TRY(check_arrival(r, line));
+    QR_TRY(check_width(r, "n", line->request.n));
+    QR_TRY(check_width(r, "beam_width", line->request.beam_width));
     QR_TRY(check_model(r, &line->request));
     return check_lengths(r, &line->request);
 }
@@ -159,6 +169,7 @@ quire_status qr_request_file_read(const quire_config *config, const quire_model_
     FILE *from = qr_input_open(r.path, QR_MOST_ROWS_BYTES, error);
     if (from == NULL) return QUIRE_ERR_IO;
     r.max_model_len     = max_model_len;
+    r.max_num_seqs      = (uint32_t)quire_config_integer(config, "scheduler.max_num_seqs", 64);
     r.file              = calloc(1, sizeof *r.file);
     quire_status status = r.file ? read_lines(&r, from) : no_memory(&r);
     fclose(from);

@@ -109,13 +109,15 @@ class Requests(unittest.TestCase):
         with open(path, "w") as file:
             for i in range(40):
                 file.write(json.dumps({"prompt": [i + 1] * (3 + i), "max_tokens": 5, "n": 1 + i % 2, "arrival_ms": i}) + "\n")
-        _, status, errors = bench("--model", "tiny", "--requests", path, "--set", "load.profile=replay", "--set",
+        _, status, errors = bench("--model", "tiny", "--requests", path, "--num-prompts", "3", "--set",
+                                  "load.profile=replay", "--set",
                                   "run.limits=false", "--set", "run.verify_fraction=1", "--set",
                                   "kv_cache.num_kv_blocks=256", "-o", out)
         self.assertEqual(status, 0, errors)
         with open(out) as file:
             result = json.load(file)
         self.assertEqual(result["disclosure"]["workload"], "file")
+        self.assertIn("--num-prompts: workload.num_prompts is of random workloads", errors)
         requests = result["runs"][0]["requests"]
         self.assertEqual((requests["completed"], requests["verified"]), (40, 40))
         check = [c for c in result["validity"]["checks"] if c["id"] == "verified"][0]

@@ -148,6 +148,8 @@ static void what_cannot_be_played_is_one_error_with_its_line(void **state)
          ":2: arrival_ms: below that of an earlier line"},
         {&decoder, "{\"prompt\": [1], \"max_tokens\": 2, \"arrival_ms\": 1e12}\n",
          ":1: arrival_ms: more than ten years"},
+        {&decoder, "{\"prompt\": [1], \"max_tokens\": 2, \"n\": 65}\n", ":1: n: 65 is above max_num_seqs = 64"},
+        {&decoder, "{\"prompt\": [1], \"max_tokens\": 2, \"beam_width\": 65}\n", ":1: beam_width: 65 is above"},
         {&seq2seq, "{\"prompt\": [1], \"max_tokens\": 2}\n", ":1: encoder_input: missing"},
         {&seq2seq, "{\"encoder_input\": [1, 1, 500], \"max_tokens\": 2}\n", ":1: encoder_input: [2]: 500"},
     };
