@@ -113,7 +113,8 @@ static quire_status read_lines(reader *r, FILE *file)
     char line[MAX_LINE];
     while (fgets(line, sizeof line, file) != NULL) {
         r->line++;
-        if (strlen(line) == sizeof line - 1) return bad(r, "longer than a line of a step log can be");
+        const size_t length = strlen(line);
+        if (length == 0 || length == sizeof line - 1) return bad(r, "longer than a line can be, or holds NUL");
         if (line[strspn(line, " \r\n")] != '\0') QR_TRY(read_line(r, line));
     }
     return ferror(file) ? qr_fail(r->error, QUIRE_ERR_IO, "%s: %s", r->path, strerror(errno)) : QUIRE_OK;

@@ -74,8 +74,8 @@ static quire_status parse_length(const qr_trace_reader *r, const char *name, con
 {
     char        *end   = NULL;
     const double value = text ? strtod(text, &end) : NAN;
-    if (text == NULL || end == text || *end != '\0' || !(value >= 0 && value <= QR_TRACE_MAX_LENGTH) ||
-        value != floor(value))
+    if (text == NULL || end == text || text[strspn(text, "0123456789.")] != '\0' ||
+        !(value >= 0 && value <= QR_TRACE_MAX_LENGTH) || value != floor(value))
         return qr_trace_bad(r, name, text ? text : "nothing");
     *out = (uint32_t)value;
     return QUIRE_OK;
@@ -132,7 +132,7 @@ static quire_status parse_time(qr_trace_reader *r, const char *text, double *out
     }
     char *end;
     *out = strtod(text, &end);
-    return end != text && *end == '\0' && isfinite(*out)
+    return end != text && *end == '\0' && isfinite(*out) && text[strspn(text, "+-.0123456789eE")] == '\0'
                ? QUIRE_OK
                : qr_trace_bad(r, "the time is neither a date nor seconds", text);
 }
@@ -200,7 +200,7 @@ static quire_status read_lines(qr_trace_reader *r, FILE *file)
     while (fgets(line, sizeof line, file) != NULL) {
         r->line++;
         size_t length = strlen(line);
-        if (length == sizeof line - 1 && line[length - 1] != '\n')
+        if (length == 0 || (line[length - 1] != '\n' && !feof(file))) /* fgets() stops at neither of both */
             return qr_trace_bad(r, "longer than 65535 bytes, or holds NUL", "");
         while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r')) line[--length] = '\0';
         char *text = line;

@@ -72,7 +72,8 @@ static quire_status read_hashes(qr_trace_reader *r, const json_t *object, qr_tra
     row->hash_count = (uint32_t)json_array_size(ids);
     json_array_foreach(ids, index, id)
     {
-        if (!json_is_integer(id)) return bad_value(r, "hash_ids: not whole numbers", id);
+        if (!json_is_integer(id) || json_integer_value(id) < 0)
+            return bad_value(r, "hash_ids: not whole numbers of at least 0", id);
         if (!QR_ARRAY_PUSH(r->hashes, r->hash_count, (uint64_t)json_integer_value(id)))
             return qr_fail(r->error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", r->path);
     }

@@ -186,7 +186,7 @@ static quire_status read_folder(DIR *directory, const char *folder, double start
                        "%s: a folder without chunk-N-trace.csv; a trace is a file, or (servegen) a folder of those",
                        folder);
     if (out->count == 0)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: the %u clients have no requests between %g and %g s", folder,
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: no client (of %u) has requests between %g and %g s", folder,
                        clients, start, end);
     qsort(out->items, out->count, sizeof *out->items, by_time);
     return QUIRE_OK;

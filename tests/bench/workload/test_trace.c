@@ -155,6 +155,11 @@ static void bad_input_is_one_error_with_its_place(void **state)
         const char *text, *says;
     } cases[] = {
         {"", "no requests"},
+        {AZURE "1,0x10,1\n", ":2: prompt tokens: not a whole number up to 1e9: found \"0x10\""},
+        {AZURE "1, 5,1\n", ":2: prompt tokens"},
+        {AZURE "0x1,5,1\n", ":2: the time is neither a date nor seconds"},
+        {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [-7]}\n",
+         ":1: hash_ids: not whole numbers of at least 0: found \"-7\""},
         {"\x1f\x8b\x08", "compressed with gzip"},
         {AZURE "2023-13-16 18:15:46,1,1\n", ":2: no such date or time of day: found \"2023-13-16 18:15:46\""},
         {AZURE "2023-02-29 18:15:46,1,1\n", ":2: no such date"},
@@ -206,7 +211,7 @@ static void bad_input_is_one_error_with_its_place(void **state)
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1]}\n",
          ":1: hash_ids: 600 prompt tokens in blocks of 512 need 2 ids: found \"1\""},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1, \"2\"]}\n",
-         ":1: hash_ids: not whole numbers: found \"\"2\"\""},
+         ":1: hash_ids: not whole numbers of at least 0: found \"\"2\"\""},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": 7}\n",
          ":1: hash_ids: not a list: found \"7\""},
         {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1}\nnonsense\n", ":2: "},
@@ -231,6 +236,24 @@ static void blank_lines_marks_and_crlf_are_no_rows(void **state)
     trace = read_good("\n{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 0, \"turn\": 2}\n", NULL, 100);
     assert_int_equal(at(trace, 0).output_tokens, 1); /* published traces may say 0, and more than we read */
     qr_trace_destroy(trace);
+}
+
+static void bytes_of_nothing_are_no_blank_line(void **state)
+{
+    (void)state;
+    static const char text[] = AZURE "1,1,1\n\0\0\n2,1,1\n";
+    char              path[64];
+    quire_error       error = {0};
+    qr_trace         *trace;
+    scratch_file_write("", path);
+    FILE *file = fopen(path, "w");
+    assert_int_equal(fwrite(text, 1, sizeof text - 1, file), sizeof text - 1);
+    fclose(file);
+    quire_config *config = configuration(path, NULL);
+    assert_int_equal(qr_trace_read(config, 100, &trace, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, ":3: longer than 65535 bytes, or holds NUL"));
+    quire_config_destroy(config);
+    unlink(path);
 }
 
 static void a_folder_is_servegens_or_refused(void **state)
@@ -285,6 +308,7 @@ int main(void)
         cmocka_unit_test(a_part_of_a_trace_starts_at_zero),
         cmocka_unit_test(bad_input_is_one_error_with_its_place),
         cmocka_unit_test(blank_lines_marks_and_crlf_are_no_rows),
+        cmocka_unit_test(bytes_of_nothing_are_no_blank_line),
         cmocka_unit_test(a_folder_is_servegens_or_refused),
         cmocka_unit_test(another_format_than_asked_for_is_refused),
         cmocka_unit_test(nothing_left_after_the_selection_is_an_error),
