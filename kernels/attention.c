@@ -37,8 +37,9 @@ typedef struct planned_sequence {
     uint32_t first_split, split_count;
     uint32_t tile_rows; /* BY_TILE: rows of a full item */
     uint32_t items;
-    bool     cut;  /* its states go to slots */
-    uint64_t slot; /* first slot, when cut */
+    uint32_t first_unit; /* units of the sequences before it */
+    bool     cut;        /* its states go to slots */
+    uint64_t slot;       /* first slot, when cut */
 } planned_sequence;
 
 typedef struct line_position { /* an item on the line */
@@ -54,8 +55,9 @@ typedef struct thread_scratch {
     uint32_t runs; /* since build */
 } thread_scratch;
 
-/* What nobody has begun of a thread's share: planned sequences [low half, high half). The owner takes the first, and
- * who has nothing left the last. Two, for this run and the next. */
+/* What nobody has begun of a thread's share: units [low half, high half). A unit is an item of many rows, or the whole
+ * share of another sequence. The owner takes the first, and who has nothing left the last. Two, for this run and the
+ * next. */
 typedef struct thread_claims {
     _Alignas(64) _Atomic uint64_t left[2];
 } thread_claims;
@@ -77,7 +79,7 @@ struct qr_attention_plan {
     uint32_t                    *thread_node;
     float                       *slots; /* [slot_capacity][heads] states */
 
-    uint32_t planned_count;
+    uint32_t planned_count, unit_count;
     bool     append_barrier, merge_needed;
     uint64_t bytes, flops;
 };
@@ -391,10 +393,7 @@ static void assign_slots(qr_attention_plan *plan)
         const uint32_t k = plan->begin[t].planned;
         if (k >= plan->planned_count || plan->planned[k].cut || !is_cut_inside_a_head(plan, k)) continue;
         planned_sequence *planned = &plan->planned[k];
-        if (planned->kind == BY_TILE) {
-            plan->append_barrier = true;
-            continue;
-        }
+        if (planned->kind == BY_TILE) continue; /* its items are merged where they are computed */
         const uint64_t slots = (uint64_t)planned->split_count * plan->sequences[planned->index].row_count;
         if (used + slots > plan->slot_capacity) {
             give_to_one_thread(plan, k);
@@ -413,9 +412,27 @@ static uint32_t last_planned(const qr_attention_plan *plan, uint32_t thread) /* 
     return end.item == 0 ? end.planned : end.planned + 1;
 }
 
+static void number_units(qr_attention_plan *plan)
+{
+    plan->unit_count = 0;
+    for (uint32_t k = 0; k < plan->planned_count; k++) {
+        plan->planned[k].first_unit = plan->unit_count;
+        plan->unit_count += plan->planned[k].kind == BY_TILE ? plan->planned[k].items : 1;
+    }
+}
+
+/* The first unit at or behind a place on the line; `end`: of a sequence that is cut there, the one behind it. */
+static uint32_t unit_at(const qr_attention_plan *plan, line_position at, bool end)
+{
+    if (at.planned == plan->planned_count) return plan->unit_count;
+    const planned_sequence *planned = &plan->planned[at.planned];
+    return planned->first_unit + (planned->kind == BY_TILE ? at.item : end && at.item > 0);
+}
+
 static void offer_share(const qr_attention_plan *plan, uint32_t thread, uint32_t turn)
 {
-    const uint64_t first = plan->begin[thread].planned, end = last_planned(plan, thread);
+    const uint64_t first = unit_at(plan, plan->begin[thread], false);
+    const uint64_t end   = unit_at(plan, plan->begin[thread + 1], true);
     atomic_store_explicit(&plan->claims[thread].left[turn], first | end << 32, memory_order_relaxed);
 }
 
@@ -429,7 +446,12 @@ void qr_attention_plan_build(qr_attention_plan *plan, const qr_attention_sequenc
     if (deal_by_node(plan, count) > SPREAD_PERCENT) deal_over_nodes(plan);
     plan->begin[plan->limits.thread_count] = (line_position){plan->planned_count, 0};
     assign_slots(plan);
-    for (uint32_t k = 0; k < plan->planned_count; k++) count_work(plan, &sequences[plan->planned[k].index]);
+    number_units(plan);
+    for (uint32_t k = 0; k < plan->planned_count; k++) {
+        count_work(plan, &sequences[plan->planned[k].index]);
+        plan->append_barrier |=
+            plan->planned[k].kind == BY_TILE; /* one thread writes a head's keys, any may read them */
+    }
     for (uint32_t t = 0; t < plan->limits.thread_count; t++) {
         plan->scratch[t].busy_ns = plan->scratch[t].runs = 0;
         offer_share(plan, t, 0);
@@ -454,17 +476,17 @@ static bool share_of(const qr_attention_plan *plan, uint32_t thread, uint32_t k,
     return *from < *to;
 }
 
-/* Takes the first or the last planned sequence that is left of the owner's share. Who works hands nothing over by it:
- * results meet at the barrier. */
-static bool claim(const qr_attention_plan *plan, uint32_t owner, uint32_t turn, bool first, uint32_t *k_out)
+/* Takes the first or the last unit that is left of the owner's share. Who works hands nothing over by it: results meet
+ * at the barrier. */
+static bool claim(const qr_attention_plan *plan, uint32_t owner, uint32_t turn, bool first, uint32_t *unit_out)
 {
     _Atomic uint64_t *left = &plan->claims[owner].left[turn];
     uint64_t          seen = atomic_load_explicit(left, memory_order_relaxed), after;
     do {
         const uint32_t begin = (uint32_t)seen, end = (uint32_t)(seen >> 32);
         if (begin >= end) return false;
-        *k_out = first ? begin : end - 1;
-        after  = first ? seen + 1 : seen - (UINT64_C(1) << 32);
+        *unit_out = first ? begin : end - 1;
+        after     = first ? seen + 1 : seen - (UINT64_C(1) << 32);
     } while (!atomic_compare_exchange_weak_explicit(left, &seen, after, memory_order_relaxed, memory_order_relaxed));
     return true;
 }
@@ -811,29 +833,43 @@ static void run_visit(const qr_attention_plan *plan, const qr_attention_args *ar
     run_portion(plan, args, &plan->scratch[thread], p, slots, units * plan->state_floats);
 }
 
-static void run_tiles(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
-                      const planned_sequence *planned, uint32_t from, uint32_t to)
+static void run_tile(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
+                     const planned_sequence *planned, uint32_t item)
 {
     const qr_attention_sequence *sequence = &plan->sequences[planned->index];
     const uint32_t               tiles    = tiles_of_rows(planned, sequence);
-    for (uint32_t item = from; item < to; item++) {
-        portion p   = {.sequence = sequence, .head = item / tiles, .heads = 1};
-        p.row       = item % tiles * planned->tile_rows;
-        p.rows      = qr_min_u32(planned->tile_rows, sequence->row_count - p.row);
-        p.split     = visible_begin(plan, sequence, p.row) / QR_SPLIT_TOKENS;
-        p.split_end = qr_ceil_div_u32(visible_end(plan, sequence, p.row + p.rows - 1), QR_SPLIT_TOKENS);
-        run_portion(plan, args, &plan->scratch[thread], &p, NULL, 0);
-    }
+    portion                      p        = {.sequence = sequence, .head = item / tiles, .heads = 1};
+    p.row                                 = item % tiles * planned->tile_rows;
+    p.rows                                = qr_min_u32(planned->tile_rows, sequence->row_count - p.row);
+    p.split                               = visible_begin(plan, sequence, p.row) / QR_SPLIT_TOKENS;
+    p.split_end = qr_ceil_div_u32(visible_end(plan, sequence, p.row + p.rows - 1), QR_SPLIT_TOKENS);
+    run_portion(plan, args, &plan->scratch[thread], &p, NULL, 0);
 }
 
-static void run_share(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t owner, uint32_t k,
-                      uint32_t thread)
+/* The planned sequence of a unit. */
+static uint32_t planned_of(const qr_attention_plan *plan, uint32_t unit)
 {
+    uint32_t k = 0, end = plan->planned_count;
+    while (end - k > 1) {
+        const uint32_t middle = k + (end - k) / 2;
+        if (plan->planned[middle].first_unit <= unit)
+            k = middle;
+        else
+            end = middle;
+    }
+    return k;
+}
+
+static void run_unit(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t owner, uint32_t unit,
+                     uint32_t thread, bool append)
+{
+    const uint32_t          k       = planned_of(plan, unit);
     const planned_sequence *planned = &plan->planned[k];
     uint32_t                from, to;
     if (!share_of(plan, owner, k, &from, &to)) return;
+    if (append) append_share(plan, args, owner, k, thread);
     if (planned->kind == BY_TILE)
-        run_tiles(plan, args, thread, planned, from, to);
+        run_tile(plan, args, thread, planned, unit - planned->first_unit);
     else if (planned->kind == BY_HEAD)
         visit_by_head(plan, args, thread, planned, from, to, run_visit);
     else
@@ -849,13 +885,10 @@ static void run_shares(qr_attention_plan *plan, const qr_attention_args *args, u
     const uint64_t start = qr_now_ns();
     const uint32_t turn = plan->scratch[thread].runs++ % 2, threads = plan->limits.thread_count;
     offer_share(plan, thread, 1 - turn);
-    for (uint32_t i = 0, k; i < threads; i++) {
+    for (uint32_t i = 0, unit; i < threads; i++) {
         const uint32_t owner = (thread + i) % threads;
         if (plan->thread_node[owner] != plan->thread_node[thread]) continue;
-        while (claim(plan, owner, turn, owner == thread, &k)) {
-            if (append) append_share(plan, args, owner, k, thread);
-            run_share(plan, args, owner, k, thread);
-        }
+        while (claim(plan, owner, turn, owner == thread, &unit)) run_unit(plan, args, owner, unit, thread, append);
     }
     plan->scratch[thread].busy_ns += qr_now_ns() - start;
 }
