@@ -310,7 +310,7 @@ static const char *axis_name(const settings *s, size_t axis)
     return dot ? dot + 1 : s->sweep.axes[axis];
 }
 
-/* As wide as the longest of its name and values, at most 20 and two spaces. */
+/* As wide as the longest of its name and values, at most 22 and two spaces. */
 static int axis_width(const settings *s, size_t axis)
 {
     size_t width = strlen(axis_name(s, axis));
@@ -318,7 +318,7 @@ static int axis_width(const settings *s, size_t axis)
         const size_t length = strlen(qr_point_value(&s->sweep.points[i], axis));
         if (length > width) width = length;
     }
-    return (int)(width < 20 ? width : 20) + 2;
+    return (int)(width < 22 ? width : 22) + 2;
 }
 
 static void print_axis(const settings *s, size_t axis, const char *text)
@@ -335,10 +335,10 @@ static void print_row(const settings *s, size_t index)
         printf("not done\n");
         return;
     }
-    print_number(r->output, 10, 1);
-    print_number(r->requests, 9, 2);
-    print_number(r->goodput, 9, 2);
-    print_number(100 * r->attainment, 8, 1);
+    print_number(r->output, 9, 1);
+    print_number(r->requests, 8, 2);
+    print_number(r->goodput, 8, 2);
+    print_number(100 * r->attainment, 7, 1);
     print_number(r->ttft, 10, 1);
     print_number(r->tpot, 9, 2);
     printf("  %s%s\n", r->is_valid ? "VALID" : "INVALID", is_knee(s, index) ? "  knee" : "");
@@ -348,10 +348,11 @@ static bool print_table(const settings *s)
 {
     int axes = 0;
     for (size_t a = 0; a < s->sweep.axis_count; a++) axes += axis_width(s, a);
-    printf("%*s%10s%9s%9s%8s%10s%9s\n", axes, "", "output", "", "goodput", "SLO", "mean", "mean");
+    printf("%*s%9s%8s%8s%7s%10s%9s\n", axes, "", "output", "", "goodput", "SLO", "mean", "mean");
     for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, axis_name(s, a));
-    printf("%10s%9s%9s%8s%10s%9s\n", "tok/s", "req/s", "req/s", "met %", "TTFT ms", "TPOT ms");
+    printf("%9s%8s%8s%7s%10s%9s\n", "tok/s", "req/s", "req/s", "met %", "TTFT ms", "TPOT ms");
     for (size_t i = 0; i < s->sweep.point_count; i++) print_row(s, i);
+    if (qr_session_is_virtual(s->sweep.base)) printf("simulated on the virtual clock\n");
     return fflush(stdout) == 0;
 }
 

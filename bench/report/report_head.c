@@ -44,9 +44,12 @@ void qr_report_subtitle(const qr_report *report, FILE *to)
     qr_html_text(qr_json_text_at(r, "model/weight_dtype"), to);
     fputs(", keys and values ", to);
     qr_html_text(qr_json_text_at(r, "model/kv_dtype"), to);
-    fprintf(to, ". %.0f thread%s, ", isfinite(threads) ? threads : 0, threads == 1 ? "" : "s");
-    qr_html_text(qr_json_text_at(r, "context/cpu/isa"), to);
-    fputs(", ", to);
+    fputs(". ", to);
+    if (threads > 0) { /* a virtual clock has none */
+        fprintf(to, "%.0f thread%s, ", threads, threads == 1 ? "" : "s");
+        qr_html_text(qr_json_text_at(r, "context/cpu/isa"), to);
+        fputs(", ", to);
+    }
     qr_html_text(qr_json_text_at(r, "context/started"), to);
     if (strcmp(qr_json_text_at(r, "disclosure/clock"), "virtual") == 0) virtual_clock(r, to);
 }

@@ -305,7 +305,9 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
     for (size_t i = 0; i < c->metric_count; i++) {
         const qr_compared *m        = &c->metrics[i];
         char               text[32] = "-";
-        if (!isnan(m->ratio.low)) snprintf(text, sizeof text, "%.3f .. %.3f", m->ratio.low, m->ratio.high);
+        if (!isnan(m->ratio.low))
+            snprintf(text, sizeof text, m->ratio.high < 1000 ? "%.3f .. %.3f" : "%.3g .. %.2g", m->ratio.low,
+                     m->ratio.high);
         fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s %s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
                 qr_verdict_name(m->verdict));
     }

@@ -119,7 +119,7 @@ static void check_saturation(qr_result *result)
 {
     uint32_t over = 0;
     for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].oversaturated;
-    check(result, "saturation", over == 0, true, over, "runs grew", "requests served as fast as they come",
+    check(result, "saturation", over == 0, true, over, "runs", "requests served as fast as they come",
           "requests and ttft kept growing: lower load.request_rate");
 }
 

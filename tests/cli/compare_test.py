@@ -157,6 +157,15 @@ class Compare(unittest.TestCase):
         done = subprocess.run(["bash", "-c", f"'{QUIRE}' compare <(cat {a}) {a}"], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_no_line_is_longer_than_100_columns(self):
+        a, b = result(runs=2), result(runs=2)
+        for made, values in ((a, (0.01, 900.0)), (b, (3.0, 0.02))):
+            for run, value in zip(made["runs"], values):
+                run["latency"]["ttft_service"] = summary(value)
+        lines = self.compare(a, b).stdout.splitlines()
+        self.assertTrue(any("ttft_service" in line for line in lines))
+        self.assertEqual([line for line in lines if len(line) > 100], [])
+
     def test_whole_numbers_are_written_as_such(self):
         self.assertIn("config load.request_rate: 2 -> 2.5", self.compare(
             result(**{"load.request_rate": 2.0}), result(**{"load.request_rate": 2.5})).stdout)

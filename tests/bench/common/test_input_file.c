@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -58,12 +59,35 @@ static void devices_fifos_and_folders_are_refused_by_name(void **state)
     unlink(path);
 }
 
+static void lines_come_one_by_one_up_to_their_limit(void **state)
+{
+    (void)state;
+    char   path[64], *line = NULL;
+    size_t room = 0;
+    scratch_file_write("one\n\nfour\nlonger\nx", path);
+    FILE *from = qr_input_open(path, 100, NULL);
+    assert_int_equal(qr_input_line(from, &line, &room, 4), 3);
+    assert_string_equal(line, "one");
+    assert_int_equal(qr_input_line(from, &line, &room, 4), 0);
+    assert_string_equal(line, "");
+    assert_int_equal(qr_input_line(from, &line, &room, 4), 4);
+    assert_int_equal(qr_input_line(from, &line, &room, 4), QR_LINE_TOO_LONG);
+    rewind(from);
+    for (int i = 0; i < 4; i++) assert_true(qr_input_line(from, &line, &room, 6) >= 0);
+    assert_int_equal(qr_input_line(from, &line, &room, 6), 1); /* the last has no newline */
+    assert_int_equal(qr_input_line(from, &line, &room, 6), QR_LINE_END);
+    fclose(from);
+    free(line);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_regular_file_is_read_from_its_start),
         cmocka_unit_test(a_sparse_giant_is_refused_with_its_size_and_the_limit),
         cmocka_unit_test(devices_fifos_and_folders_are_refused_by_name),
+        cmocka_unit_test(lines_come_one_by_one_up_to_their_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
