@@ -43,9 +43,9 @@ static double tick_length(double span)
 static void linear_ticks(axis *a)
 {
     const double length = tick_length(a->high - a->low);
-    for (double at = ceil(a->low / length - 1e-9) * length; at <= a->high + 1e-9 * length && a->tick_count < MOST_TICKS;
-         at += length)
-        a->ticks[a->tick_count++] = fabs(at) < 1e-9 * length ? 0 : at;
+    const double first = ceil(a->low / length - 1e-9), last = floor(a->high / length + 1e-9);
+    for (; a->tick_count < MOST_TICKS && first + (double)a->tick_count <= last; a->tick_count++)
+        a->ticks[a->tick_count] = (first + (double)a->tick_count) * length;
 }
 
 /* 1 and 3 of each decade; 1 alone where there are many. */
