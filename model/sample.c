@@ -410,8 +410,10 @@ static uint32_t draw_kept(const qr_sampler *sampler, prefix kept, double uniform
     const double target = uniform * mass_of_segments(sampler);
     double       before = 0, sum = 0; /* the mass before the segment `at`, and before the segment s */
     uint32_t     at = 0;
-    for (uint32_t s = 0; s < sampler->segment_count && sum <= target; sum += sampler->segments[s++])
+    for (uint32_t s = 0; s < sampler->segment_count && sum <= target; s++) {
         if (sampler->segments[s] > 0) at = s, before = sum;
+        sum += sampler->segments[s];
+    }
     uint32_t last = at * SEGMENT;
     for (uint32_t i = at * SEGMENT, end = i + segment_length(sampler, at); i < end && before <= target; i++) {
         if (sampler->weights[i] <= 0 || !is_kept(sampler, kept, i)) continue;

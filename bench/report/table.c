@@ -1,7 +1,9 @@
 /* The report that people read: at most 100 columns, most important first. */
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/result/attribution.h"
 #include "bench/result/speed_of_light.h"
@@ -92,9 +94,23 @@ static void failed_check(const qr_check *c, const char *before, FILE *to)
         c->need, c->hint);
 }
 
+/* output.color; "auto" is on a terminal, where NO_COLOR (no-color.org) is not set. */
+static bool is_coloured(const qr_result *result, FILE *to)
+{
+    const char *mode = quire_config_string(result->config, "output.color");
+    if (strcmp(mode, "auto") != 0) return strcmp(mode, "always") == 0;
+    const char *no_color = getenv("NO_COLOR");
+    return isatty(fileno(to)) && (no_color == NULL || no_color[0] == '\0');
+}
+
 static void verdict(const qr_result *result, FILE *to)
 {
-    fprintf(to, "%s", qr_result_is_valid(result) ? "VALID" : "INVALID");
+    const bool valid = qr_result_is_valid(result), coloured = is_coloured(result, to);
+    fprintf(to, "%s%s%s",
+            !coloured ? ""
+            : valid   ? "\033[1;32m"
+                      : "\033[1;31m",
+            valid ? "VALID" : "INVALID", coloured ? "\033[0m" : "");
     if (result->is_virtual) fprintf(to, "  SIMULATED on the virtual clock");
     if (result->partial) fprintf(to, "  the run was interrupted");
     fprintf(to, "\n");

@@ -179,7 +179,8 @@ class Lost(Base):
 class Interrupted(Base):
     def test_an_interrupt_leaves_a_valid_partial_result(self):
         tool = subprocess.Popen([QUIRE, *ENDLESS, "--set", "output.progress=jsonl", "-o", "r.json", "-o",
-                                 "r.requests.jsonl", "-o", "r.steps.jsonl", "-o", "r.html"], cwd=self.path,
+                                 "r.requests.jsonl", "-o", "r.steps.jsonl", "-o", "r.html", "--set",
+                                 "output.color=always"], cwd=self.path,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for line in tool.stderr:
             if line.startswith(b"{") and json.loads(line)["done"] >= 8:
@@ -187,7 +188,7 @@ class Interrupted(Base):
         tool.send_signal(signal.SIGINT)
         table, errors = tool.communicate(timeout=60)
         self.assertEqual(tool.returncode, 130, errors)
-        self.assertIn("interrupted", table.decode())
+        self.assertIn("\033[1;31mINVALID\033[0m  the run was interrupted", table.decode())
         result = json.loads((self.path / "r.json").read_text())
         self.assertIs(result["partial"], True)
         self.assertEqual(result["validity"]["result"], "INVALID")
