@@ -451,7 +451,7 @@ static double load_of(const player *p, int64_t now)
 static bool watch(player *p, int64_t now, bool warm)
 {
     if (!qr_watch_second(&p->watch, p->run, now, load_of(p, now)) || !warm || !p->is_open_loop) return false;
-    p->run->oversaturated |= qr_watch_is_oversaturated(p->run, now);
+    p->run->oversaturated |= qr_watch_is_oversaturated(&p->watch, p->run, now);
     return p->run->oversaturated && p->stop_oversaturated;
 }
 

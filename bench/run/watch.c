@@ -10,7 +10,7 @@
 
 void qr_watch_start(qr_watch *watch, bool is_virtual)
 {
-    *watch = (qr_watch){.next_ns = SECOND, .is_virtual = is_virtual};
+    *watch = (qr_watch){.next_ns = SECOND, .look_s = QR_SATURATION_SECONDS, .is_virtual = is_virtual};
     if (!is_virtual) qr_noise_sample_take("", &watch->previous);
 }
 
@@ -76,47 +76,58 @@ bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope)
 
 /* ---- over-saturation ---- */
 
-enum { MOST = 2 * QR_SATURATION_SECONDS };
+enum { PARTS = 30 };
 
-static bool grows(const double *x, const double *y, size_t n)
+typedef struct parts {
+    double sum[PARTS], count[PARTS];
+} parts;
+
+static void add(parts *to, double at, double of, double value)
 {
-    double sum = 0;
-    if (n < QR_SATURATION_SECONDS / 2) return false;
-    for (size_t i = 0; i < n; i++) sum += y[i];
+    const int part = (int)fmin(at / of * PARTS, PARTS - 1);
+    to->sum[part] += value;
+    to->count[part]++;
+}
+
+/* By at least half its mean over the parts that have values, at least every second one. */
+static bool grows(const parts *p)
+{
+    double x[PARTS], y[PARTS], sum = 0;
+    size_t n = 0;
+    for (int i = 0; i < PARTS; i++) {
+        if (p->count[i] == 0) continue;
+        x[n]          = i;
+        sum += y[n++] = p->sum[i] / p->count[i];
+    }
+    if (n < PARTS / 2) return false;
     const qr_trend trend = qr_trend_of(x, y, n);
     return trend.slope > trend.half && trend.slope * (x[n - 1] - x[0]) >= 0.5 * sum / (double)n;
 }
 
-/* Mean ttft of the first tokens in each of the last `seconds`; those without any are left out. */
-static size_t mean_ttft(const qr_run *run, int64_t now_ns, size_t seconds, double *x, double *y)
+static bool load_grows(const qr_run *run, size_t seconds)
 {
-    double sums[MOST] = {0}, counts[MOST] = {0};
-    size_t n = 0;
-    for (size_t i = 0; i < run->request_count; i++) {
-        const qr_run_request *r = &run->requests[i];
-        if (r->first_ns < 0 || r->due_ns < run->window_start_ns) continue;
-        const int64_t age = (now_ns - r->first_ns) / SECOND;
-        if (age < 0 || (size_t)age >= seconds) continue;
-        sums[seconds - 1 - (size_t)age] += (double)(r->first_ns - r->due_ns);
-        counts[seconds - 1 - (size_t)age] += 1;
-    }
-    for (size_t i = 0; i < seconds; i++) {
-        if (counts[i] == 0) continue;
-        x[n]   = (double)i;
-        y[n++] = sums[i] / counts[i];
-    }
-    return n;
+    parts p = {0};
+    for (size_t i = 0; i < seconds; i++) add(&p, (double)i, (double)seconds, run->load[run->load_count - seconds + i]);
+    return grows(&p);
 }
 
-bool qr_watch_is_oversaturated(const qr_run *run, int64_t now_ns)
+static bool ttft_grows(const qr_run *run, int64_t now_ns)
 {
-    double       x[MOST], y[MOST];
-    const size_t window = (size_t)((now_ns - run->window_start_ns) / SECOND);
-    size_t       n      = window < MOST ? window : MOST;
-    if (n > run->load_count) n = run->load_count;
-    if (n < QR_SATURATION_SECONDS) return false;
-    for (size_t i = 0; i < n; i++) x[i] = (double)i;
-    if (!grows(x, run->load + run->load_count - n, n)) return false;
-    const size_t points = mean_ttft(run, now_ns, n, x, y);
-    return grows(x, y, points);
+    const int64_t start = run->window_start_ns;
+    parts         p     = {0};
+    for (size_t i = 0; i < run->request_count; i++) {
+        const qr_run_request *r = &run->requests[i];
+        if (r->first_ns < 0 || r->first_ns > now_ns || r->due_ns < start) continue;
+        add(&p, (double)(r->first_ns - start), (double)(now_ns - start), (double)(r->first_ns - r->due_ns));
+    }
+    return grows(&p);
+}
+
+bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns)
+{
+    const int64_t seconds = (now_ns - run->window_start_ns) / SECOND;
+    if (seconds < watch->look_s || run->load_count < QR_SATURATION_SECONDS) return false;
+    watch->look_s = seconds * 3 / 2;
+    return load_grows(run, (uint64_t)seconds < run->load_count ? (size_t)seconds : run->load_count) &&
+           ttft_grows(run, now_ns);
 }

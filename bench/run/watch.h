@@ -10,6 +10,7 @@ enum { QR_STEADY_SECONDS = 10, QR_SATURATION_SECONDS = 30 };
 typedef struct qr_watch {
     int64_t         next_ns;              /* when the next second ends */
     qr_noise_sample previous;             /* at the end of the last one */
+    int64_t         look_s;               /* the length of the window at which over-saturation is looked for next */
     bool            is_virtual;           /* time is simulated: what the machine does says nothing */
     bool            has_begun, has_ended; /* the window */
 } qr_watch;
@@ -30,8 +31,9 @@ void qr_watch_window_ends(qr_watch *watch, qr_run *run);
  * +-slope of their mean per 10 s, or cannot be told from 0 (95 %). False before 10 s. */
 bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope);
 
-/* Over the last 30 to 60 s of the window: load and ttft grow, each with a slope whose 95 % interval is positive, and by
- * at least half its mean. */
-bool qr_watch_is_oversaturated(const qr_run *run, int64_t now_ns);
+/* Over the window so far, in 30 parts: load and ttft grow, each with a slope whose 95 % interval is positive, and by at
+ * least half its mean. Looked at when the window is 30, 45, 67, 100 ... s long: over a few seconds every queue grows
+ * now and then, and who looks each second finds one that does. False in between. */
+bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns);
 
 #endif

@@ -68,12 +68,19 @@ static void a_growing_load_or_rate_is_not_steady(void **state)
     assert_false(qr_watch_is_steady(&run, SECONDS * SECOND, 0.01));
 }
 
+static bool looked_at(const qr_run *run, int64_t now_ns)
+{
+    qr_watch watch;
+    qr_watch_start(&watch, true);
+    return qr_watch_is_oversaturated(&watch, run, now_ns);
+}
+
 static void load_and_ttft_that_both_grow_are_over_saturation(void **state)
 {
     (void)state;
     const qr_run run = play(10, 2);
-    assert_true(qr_watch_is_oversaturated(&run, SECONDS * SECOND));
-    assert_false(qr_watch_is_oversaturated(&run, 20 * SECOND)); /* less than 30 s */
+    assert_true(looked_at(&run, SECONDS * SECOND));
+    assert_false(looked_at(&run, 20 * SECOND)); /* less than 30 s */
 }
 
 static void one_of_the_two_is_not_enough(void **state)
@@ -81,17 +88,38 @@ static void one_of_the_two_is_not_enough(void **state)
     (void)state;
     qr_run run = play(10, 2);
     for (int i = 0; i < SECONDS; i++) requests[i].due_ns = requests[i].first_ns - SECOND / 10;
-    assert_false(qr_watch_is_oversaturated(&run, SECONDS * SECOND));
+    assert_false(looked_at(&run, SECONDS * SECOND));
     run = play(10, 2);
     for (int i = 0; i < SECONDS; i++) load[i] = 30 + jitter(1, i);
-    assert_false(qr_watch_is_oversaturated(&run, SECONDS * SECOND));
+    assert_false(looked_at(&run, SECONDS * SECOND));
 }
 
 static void a_level_load_is_no_over_saturation(void **state)
 {
     (void)state;
     const qr_run run = play(20, 0);
-    assert_false(qr_watch_is_oversaturated(&run, SECONDS * SECOND));
+    assert_false(looked_at(&run, SECONDS * SECOND));
+}
+
+/* A queue that swings for minutes, as every queue near its limit does, and ends on a rise. */
+static void a_load_that_swings_is_no_over_saturation(void **state)
+{
+    (void)state;
+    enum { LONG = 900 };
+    static double         swing[LONG];
+    static qr_run_request swung[LONG];
+    qr_run                run = {.load = swing, .requests = swung};
+    qr_watch              watch;
+    qr_watch_start(&watch, true);
+    for (int i = 0; i < LONG; i++) {
+        swing[i] = 20 + 18 * cos(i * 0.0628) + jitter(1, i); /* 100 s long */
+        swung[i] =
+            (qr_run_request){.first_ns = i * SECOND, .due_ns = i * SECOND - (int64_t)(swing[i] * 1e7), .end_ns = -1};
+        swung[i].due_ns = swung[i].due_ns > 0 ? swung[i].due_ns : 0;
+        run.load_count = run.request_count = (size_t)i + 1;
+        assert_false(qr_watch_is_oversaturated(&watch, &run, (i + 1) * SECOND));
+    }
+    assert_true(watch.look_s > LONG);
 }
 
 /* ---- noise ---- */
@@ -190,6 +218,7 @@ int main(void)
         cmocka_unit_test(load_and_ttft_that_both_grow_are_over_saturation),
         cmocka_unit_test(one_of_the_two_is_not_enough),
         cmocka_unit_test(a_level_load_is_no_over_saturation),
+        cmocka_unit_test(a_load_that_swings_is_no_over_saturation),
         cmocka_unit_test(steal_and_throttling_are_read),
         cmocka_unit_test(what_others_take_is_what_this_process_did_not),
         cmocka_unit_test(a_second_is_contaminated_by_any_of_them),
