@@ -78,6 +78,9 @@ bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope)
 
 enum { PARTS = 30 };
 
+/* Of the requests that came: so many more than were served. A trace that merely becomes busier leaves few. */
+static const double UNSERVED = 0.1;
+
 typedef struct parts {
     double sum[PARTS], count[PARTS];
 } parts;
@@ -89,8 +92,9 @@ static void add(parts *to, double at, double of, double value)
     to->count[part]++;
 }
 
-/* By at least half its mean over the parts that have values, at least every second one. */
-static bool grows(const parts *p)
+/* What the values grow by over the window, if by at least half their mean, at least every second part has some and a
+ * 95 % interval of the slope is positive; else 0. */
+static double growth(const parts *p)
 {
     double x[PARTS], y[PARTS], sum = 0;
     size_t n = 0;
@@ -99,35 +103,40 @@ static bool grows(const parts *p)
         x[n]          = i;
         sum += y[n++] = p->sum[i] / p->count[i];
     }
-    if (n < PARTS / 2) return false;
+    if (n < PARTS / 2) return 0;
     const qr_trend trend = qr_trend_of(x, y, n);
-    return trend.slope > trend.half && trend.slope * (x[n - 1] - x[0]) >= 0.5 * sum / (double)n;
+    const double   grown = trend.slope * PARTS;
+    return trend.slope > trend.half && grown >= 0.5 * sum / (double)n ? grown : 0;
 }
 
-static bool load_grows(const qr_run *run, size_t seconds)
+static double growth_of_load(const qr_run *run, size_t seconds)
 {
     parts p = {0};
     for (size_t i = 0; i < seconds; i++) add(&p, (double)i, (double)seconds, run->load[run->load_count - seconds + i]);
-    return grows(&p);
+    return growth(&p);
 }
 
-static bool ttft_grows(const qr_run *run, int64_t now_ns)
+static double growth_of_ttft(const qr_run *run, int64_t now_ns, double *due_out)
 {
     const int64_t start = run->window_start_ns;
     parts         p     = {0};
+    *due_out            = 0;
     for (size_t i = 0; i < run->request_count; i++) {
         const qr_run_request *r = &run->requests[i];
-        if (r->first_ns < 0 || r->first_ns > now_ns || r->due_ns < start) continue;
+        if (r->due_ns < start || r->due_ns > now_ns) continue;
+        *due_out += 1;
+        if (r->first_ns < 0 || r->first_ns > now_ns) continue;
         add(&p, (double)(r->first_ns - start), (double)(now_ns - start), (double)(r->first_ns - r->due_ns));
     }
-    return grows(&p);
+    return growth(&p);
 }
 
 bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns)
 {
     const int64_t seconds = (now_ns - run->window_start_ns) / SECOND;
+    double        due;
     if (seconds < watch->look_s || run->load_count < QR_SATURATION_SECONDS) return false;
-    watch->look_s = seconds * 3 / 2;
-    return load_grows(run, (uint64_t)seconds < run->load_count ? (size_t)seconds : run->load_count) &&
-           ttft_grows(run, now_ns);
+    watch->look_s     = seconds * 3 / 2;
+    const double load = growth_of_load(run, (uint64_t)seconds < run->load_count ? (size_t)seconds : run->load_count);
+    return load > 0 && growth_of_ttft(run, now_ns, &due) > 0 && load >= UNSERVED * due;
 }

@@ -32,8 +32,9 @@ void qr_watch_window_ends(qr_watch *watch, qr_run *run);
 bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope);
 
 /* Over the window so far, in 30 parts: load and ttft grow, each with a slope whose 95 % interval is positive, and by at
- * least half its mean. Looked at when the window is 30, 45, 67, 100 ... s long: over a few seconds every queue grows
- * now and then, and who looks each second finds one that does. False in between. */
+ * least half its mean; and the load by at least a tenth of the requests that came. Looked at when the window is 30, 45,
+ * 67, 100 ... s long: over a few seconds every queue grows now and then, and who looks each second finds one that does.
+ * False in between. */
 bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns);
 
 #endif

@@ -94,6 +94,16 @@ static void one_of_the_two_is_not_enough(void **state)
     assert_false(looked_at(&run, SECONDS * SECOND));
 }
 
+static void a_load_that_grows_because_more_comes_is_no_over_saturation(void **state)
+{
+    (void)state;
+    qr_run run = play(2, 0.07); /* from 2 to 5 requests at once, of 40 that came */
+    for (int i = 0; i < SECONDS; i++) load[i] = 2 + 0.07 * i;
+    assert_false(looked_at(&run, SECONDS * SECOND));
+    for (int i = 0; i < SECONDS; i++) load[i] = 2 + 0.14 * i;
+    assert_true(looked_at(&run, SECONDS * SECOND));
+}
+
 static void a_level_load_is_no_over_saturation(void **state)
 {
     (void)state;
@@ -217,6 +227,7 @@ int main(void)
         cmocka_unit_test(a_growing_load_or_rate_is_not_steady),
         cmocka_unit_test(load_and_ttft_that_both_grow_are_over_saturation),
         cmocka_unit_test(one_of_the_two_is_not_enough),
+        cmocka_unit_test(a_load_that_grows_because_more_comes_is_no_over_saturation),
         cmocka_unit_test(a_level_load_is_no_over_saturation),
         cmocka_unit_test(a_load_that_swings_is_no_over_saturation),
         cmocka_unit_test(steal_and_throttling_are_read),
