@@ -131,12 +131,19 @@ static double growth_of_ttft(const qr_run *run, int64_t now_ns, double *due_out)
     return growth(&p);
 }
 
+static bool is_falling_behind(const qr_run *run, int64_t now_ns, size_t seconds)
+{
+    const double load = growth_of_load(run, seconds < run->load_count ? seconds : run->load_count);
+    double       due;
+    return load > 0 && growth_of_ttft(run, now_ns, &due) > 0 && load >= UNSERVED * due;
+}
+
 bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns)
 {
     const int64_t seconds = (now_ns - run->window_start_ns) / SECOND;
-    double        due;
     if (seconds < watch->look_s || run->load_count < QR_SATURATION_SECONDS) return false;
-    watch->look_s     = seconds * 3 / 2;
-    const double load = growth_of_load(run, (uint64_t)seconds < run->load_count ? (size_t)seconds : run->load_count);
-    return load > 0 && growth_of_ttft(run, now_ns, &due) > 0 && load >= UNSERVED * due;
+    const bool suspected = watch->falls_behind;
+    watch->look_s        = seconds * 3 / 2;
+    watch->falls_behind  = is_falling_behind(run, now_ns, (size_t)seconds);
+    return watch->falls_behind && suspected;
 }

@@ -68,10 +68,13 @@ static void a_growing_load_or_rate_is_not_steady(void **state)
     assert_false(qr_watch_is_steady(&run, SECONDS * SECOND, 0.01));
 }
 
+/* Looks at the series twice. */
 static bool looked_at(const qr_run *run, int64_t now_ns)
 {
     qr_watch watch;
     qr_watch_start(&watch, true);
+    assert_false(qr_watch_is_oversaturated(&watch, run, now_ns));
+    watch.look_s = QR_SATURATION_SECONDS;
     return qr_watch_is_oversaturated(&watch, run, now_ns);
 }
 
