@@ -32,6 +32,7 @@ double qr_quantile(const double *sorted, uint64_t n, double p)
 /* The interval between the order statistics whose ranks are 1.96 binomial deviations around n p. */
 static void percentile_interval(const double *sorted, uint64_t n, double p, double *low, double *high)
 {
+    if (pow(p, (double)n) + pow(1 - p, (double)n) > 0.05) return; /* not even the whole range holds it with 95 % */
     const double   spread = 1.96 * sqrt((double)n * p * (1 - p)), rank = (double)n * p;
     const double   first = floor(rank - spread), last = ceil(rank + spread);
     const uint64_t l = first < 0 ? 0 : (uint64_t)first, h = last >= (double)n ? n - 1 : (uint64_t)last;

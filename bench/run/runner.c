@@ -39,6 +39,8 @@ typedef struct player {
     int64_t               next_due;
     bool                  have_next;
     uint32_t              submitted, ended, drawn, cap;
+    int64_t              *free_since; /* closed loop: [streams] a ring: when the streams that are free now became so */
+    uint32_t              streams, first_free, free_count;
     double                verify_fraction;
     int64_t               duration_ns, grace_ns;
     bool                  is_open_loop, stop_oversaturated;
@@ -249,18 +251,37 @@ static bool is_accepting(const player *p, bool over)
     return !over || (p->is_open_loop && p->next_due <= p->run->window_start_ns + p->duration_ns);
 }
 
+/* A closed loop's next request is due when the request before it on its stream ended, not when that was noticed. */
+static void free_stream(player *p, int64_t ns)
+{
+    if (p->free_count < p->streams) p->free_since[(p->first_free + p->free_count++) % p->streams] = ns;
+}
+
+static int64_t free_stream_since(const player *p, int64_t now)
+{
+    return p->free_count > 0 ? p->free_since[p->first_free] : now; /* at the start all are */
+}
+
+static void occupy_stream(player *p)
+{
+    if (p->free_count == 0) return;
+    p->first_free = (p->first_free + 1) % p->streams;
+    p->free_count--;
+}
+
 static quire_status submit_due(player *p, bool over)
 {
-    const bool closed = qr_workload_is_closed(p->options->workload);
+    const bool closed = p->streams > 0;
     bool       any    = false;
     while (is_accepting(p, over)) {
         const uint32_t in_flight = p->submitted - p->ended;
         const int64_t  now       = now_of(p);
-        if (closed ? in_flight >= qr_workload_streams(p->options->workload) : p->next_due > now) break;
+        if (closed ? in_flight >= p->streams : p->next_due > now) break;
         if (p->cap > 0 && in_flight >= p->cap) break;
-        const quire_status status = submit_next(p, closed ? now : p->next_due);
+        const quire_status status = submit_next(p, closed ? free_stream_since(p, now) : p->next_due);
         if (status == QUIRE_ERR_FULL) break;
         QR_TRY(status);
+        occupy_stream(p);
         any = true;
     }
     if (any) signal_driver(p, false);
@@ -353,6 +374,7 @@ static void take_finish(player *p, const quire_event *event, qr_run_request *rec
         record->end_ns     = (int64_t)(event->time_ns - p->start);
         record->itl_p99_ns = own_itl_p99(p, index, record);
         p->ended++;
+        free_stream(p, record->end_ns);
         tell_of_end(p, record);
     }
 }
@@ -506,8 +528,8 @@ static quire_status play(player *p)
         if (over) close_window(p);
         const bool late = over && now >= run->window_start_ns + p->duration_ns + p->grace_ns;
         run->interrupted |= *p->options->interrupt != 0;
+        QR_TRY(take_events(p)); /* first: what ended makes room for what is due */
         QR_TRY(submit_due(p, over));
-        QR_TRY(take_events(p));
         show_progress(p, now, warm);
         refresh_prometheus(p, now);
         run->stopped |= watch(p, now, warm) || (warm && is_stop_wanted(p, now));
@@ -603,7 +625,9 @@ static quire_status prepare(player *p, quire_error *error)
     p->run->stats_first = p->run->stats_last = p->run->before;
     p->prompt                                = calloc(p->run->before.max_model_len + 1u, sizeof *p->prompt);
     p->encoder                               = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *p->encoder);
-    if (!p->prompt || !p->encoder) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
+    p->streams    = qr_workload_is_closed(p->options->workload) ? qr_workload_streams(p->options->workload) : 0;
+    p->free_since = calloc(p->streams + 1u, sizeof *p->free_since);
+    if (!p->prompt || !p->encoder || !p->free_since) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     qr_progress_init(&p->progress, config, p->options->repetition);
     return QUIRE_OK;
 }
@@ -659,6 +683,7 @@ quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quir
     run_out->interrupted |= status != QUIRE_OK;
     free(p.prompt);
     free(p.encoder);
+    free(p.free_since);
     free(p.sequences);
     pthread_cond_destroy(&p.work);
     pthread_mutex_destroy(&p.mutex);

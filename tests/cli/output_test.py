@@ -195,6 +195,8 @@ class Interrupted(Base):
         self.assertGreaterEqual(result["runs"][0]["requests"]["completed"], 8)
         requests = [json.loads(line) for line in (self.path / "r.requests.jsonl").read_text().splitlines()]
         self.assertGreaterEqual(sum(line["finish_reason"] == "length" for line in requests), 8)
+        ends = {line["e"] for line in requests}  # a closed loop: a request is due when one before it ended
+        self.assertEqual([line["id"] for line in requests[4:] if line["a"] not in ends], [])
         self.assertIn("Interrupted: a partial result", (self.path / "r.html").read_text())
         self.assertEqual([path.name for path in self.path.iterdir() if path.name.endswith(".partial")], [])
 

@@ -193,6 +193,10 @@ static void percentiles_are_those_of_linear_interpolation(void **state)
     assert_true(isnan(s.p[3]));       /* needs 10,000 samples */
     assert_close(s.low[0], 469, 1.5); /* ranks 500 -+ 1.96 sqrt(250) */
     assert_close(s.high[0], 532, 1.5);
+    qr_summary_of(values, 5, asked, 1, &s); /* all five lie on one side of the median in 1 case of 16 */
+    assert_true(!isnan(s.p[0]) && isnan(s.low[0]) && isnan(s.high[0]));
+    qr_summary_of(values, 6, asked, 1, &s);
+    assert_true(s.low[0] == values[0] && s.high[0] == values[5]);
 }
 
 int main(void)

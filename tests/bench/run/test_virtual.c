@@ -166,7 +166,8 @@ static void a_closed_loop_answers_after_a_reaction_time(void **state)
     played                   p          = {0};
     play(&p, settings, 16);
     assert_int_equal(p.run.requests[0].end_ns, 20 * MS);
-    assert_int_equal(p.run.requests[1].due_ns, 20 * MS + 50000);
+    assert_int_equal(p.run.requests[1].due_ns, 20 * MS);
+    assert_int_equal(p.run.requests[1].submit_ns, 20 * MS + 50000);
     assert_int_equal(p.run.requests[2].end_ns, 60 * MS + 100000);
     end(&p);
 }
