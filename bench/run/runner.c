@@ -406,6 +406,18 @@ static void wait_for_events(const player *p, int64_t until_ns)
 
 /* When there is something to do without an event: the next request is due, or (full queue, no free slot) worth another
  * try. On the virtual clock only a step frees a place, and it wakes the reader. */
+/* What ended makes room for what is due. On the virtual clock its reader answers after a reaction time, in a later
+ * round: as on a real machine, the next step does not wait for it. */
+static quire_status take_and_submit(player *p, bool over)
+{
+    if (p->machine == NULL) {
+        QR_TRY(take_events(p));
+        return submit_due(p, over);
+    }
+    QR_TRY(submit_due(p, over));
+    return take_events(p);
+}
+
 static int64_t next_moment(const player *p, int64_t now, bool over)
 {
     const bool accepting = is_accepting(p, over);
@@ -528,8 +540,7 @@ static quire_status play(player *p)
         if (over) close_window(p);
         const bool late = over && now >= run->window_start_ns + p->duration_ns + p->grace_ns;
         run->interrupted |= *p->options->interrupt != 0;
-        QR_TRY(take_events(p)); /* first: what ended makes room for what is due */
-        QR_TRY(submit_due(p, over));
+        QR_TRY(take_and_submit(p, over));
         show_progress(p, now, warm);
         refresh_prometheus(p, now);
         run->stopped |= watch(p, now, warm) || (warm && is_stop_wanted(p, now));
