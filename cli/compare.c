@@ -114,25 +114,46 @@ static bool is_comparable(const settings *s, const qr_comparison *c, int *status
     if (machine != NULL)
         qr_complain("no gate across machines: %s is %s in A and %s in B", machine->name, machine->a, machine->b);
     if (machine != NULL) return false;
+    const bool simulated[2] = {qr_compare_is_simulated(c, 0), qr_compare_is_simulated(c, 1)};
+    if (simulated[0] != simulated[1])
+        qr_complain("no gate between a simulated and a measured result: %s is on the virtual clock",
+                    s->sides[simulated[0] ? 0 : 1]);
+    if (simulated[0] != simulated[1]) return false;
     *status_out = QR_EXIT_INVALID;
     if (invalid >= 0) qr_complain("no gate on an INVALID result: %s", s->sides[invalid]);
     return invalid < 0;
+}
+
+/* "-3.10 % (-4.00 .. -2.20)" */
+static void print_regression(const qr_compared *m, const qr_interval *r, FILE *to)
+{
+    if (isinf(r->value)) {
+        fputs("no regression to give, A is 0", to);
+        return;
+    }
+    fprintf(to, "regression %.2f %%", 100 * r->value);
+    if (qr_compare_is_loss(m))
+        fputs(" (nothing is left)", to);
+    else if (isnan(r->low) || isnan(r->high))
+        fputs(" (no interval)", to);
+    else
+        fprintf(to, " (%.2f .. %.2f)", 100 * r->low, 100 * r->high);
 }
 
 static int gate_one(const settings *s, const qr_comparison *c, const char *name, FILE *to)
 {
     const qr_compared *m = qr_compare_find(c, name);
     if (m == NULL) {
-        qr_complain("--metric %s: not measured on both sides; the table has the names", name);
+        qr_complain("--metric %s: not measured on both sides, or 0 on both; the table has the names", name);
         return QR_EXIT_USAGE;
     }
-    const qr_interval r      = qr_compare_regression(m);
-    const bool        beyond = r.low > s->max_regression, within = r.high <= s->max_regression;
-    fprintf(to, "%s %s: regression %.2f %% (%.2f .. %.2f), limit %.2f %%\n",
-            beyond   ? "FAILED"
-            : within ? "passed"
-                     : "unclear",
-            name, 100 * r.value, 100 * r.low, 100 * r.high, 100 * s->max_regression);
+    const qr_interval r       = qr_compare_regression(m);
+    const bool        is_gain = isinf(r.value) && m->verdict == QR_VERDICT_BETTER;
+    const bool        beyond  = qr_compare_is_loss(m) ? s->max_regression < 1 : r.low > s->max_regression;
+    const bool        within  = qr_compare_is_loss(m) ? !beyond : is_gain || r.high <= s->max_regression;
+    fprintf(to, "%s %s: ", beyond ? "FAILED" : within ? "passed" : "unclear", name);
+    print_regression(m, &r, to);
+    fprintf(to, ", limit %.2f %%\n", 100 * s->max_regression);
     return beyond || (s->strict && !within) ? QR_EXIT_MISSED : QR_EXIT_OK;
 }
 
@@ -215,6 +236,9 @@ static error_t parse(int option, char *value, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (s->side_count != 2) argp_error(state, "expected two sides, A and B");
+        for (unsigned i = 0; i < s->side_count && s->output != NULL; i++)
+            if (qr_output_is_same(s->output, s->sides[i]))
+                argp_error(state, "--output %s: is side %c itself, which it would overwrite", s->output, 'A' + (int)i);
         if (!s->run && s->common.dry_run) argp_error(state, "--dry-run: needs --run");
         if (!s->run && s->common.assignment_count > 0)
             argp_error(state, "%s: changes a run, and needs --run", s->common.assignments[0].origin);
@@ -246,7 +270,8 @@ int qr_command_compare(int argc, char **argv)
                     .args_doc = "A.json B.json\n--run A.toml B.toml",
                     .doc      = "Compare two results: the ratio B / A of every metric, with its interval.\v"
                                             "Repetitions are paired by their number. better and worse: the interval leaves out 1; same: it lies "
-                                            "within 1 %; else unclear. Results of different machines are compared, but not gated.\n\n"
+                                            "within 1 %; else unclear. Results of different machines, or a simulated and a measured one, are "
+                                            "compared, but not gated.\n\n"
                                             "  quire compare before.json after.json --metric output_tokens --max-regression 3%\n"
                                             "  quire compare --run a.toml b.toml --repetitions 8\n\n"
                                             "Exit status: 0 done, 1 a run or a file failed, 2 usage, another schema or another machine, 3 a "

@@ -100,8 +100,12 @@ static qr_interval interval_within(const json_t *run, const place *p)
     return (qr_interval){value, value - half, value + half};
 }
 
+bool qr_compare_is_loss(const qr_compared *m) { return m->higher_is_better && m->a > 0 && !(m->b > 0); }
+
 static qr_verdict judge(const qr_compared *m)
 {
+    if (qr_compare_is_loss(m)) return QR_VERDICT_WORSE;
+    if (m->higher_is_better && !(m->a > 0) && m->b > 0) return QR_VERDICT_BETTER;
     if (isnan(m->ratio.low) || isnan(m->ratio.high)) return QR_VERDICT_UNCLEAR;
     if (m->ratio.low >= 0.99 && m->ratio.high <= 1.01) return QR_VERDICT_SAME;
     if (m->ratio.low > 1) return m->higher_is_better ? QR_VERDICT_BETTER : QR_VERDICT_WORSE;
@@ -217,6 +221,13 @@ static void find_differences(qr_comparison *c)
     add_differences(c, "config", json_object_get(c->a, "config"), json_object_get(c->b, "config"));
 }
 
+static bool is_simulated(const json_t *result)
+{
+    return strcmp(text_of(json_object_get(result, "disclosure"), "clock"), "virtual") == 0;
+}
+
+bool qr_compare_is_simulated(const qr_comparison *c, int side) { return is_simulated(side == 0 ? c->a : c->b); }
+
 /* A cap of the instruction set is a setting, not another machine. */
 const qr_difference *qr_compare_machine(const qr_comparison *c)
 {
@@ -228,11 +239,26 @@ const qr_difference *qr_compare_machine(const qr_comparison *c)
 
 /* ---- all ---- */
 
+/* On the virtual clock the same seed gives the same run: its repetitions say nothing of what changes between runs. */
+static bool is_copies(const json_t *result, size_t runs)
+{
+    static const char *const parts[] = {"seed", "throughput", "latency"};
+    if (!is_simulated(result)) return false;
+    for (size_t i = 1; i < runs; i++)
+        for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
+            if (!json_equal(json_object_get(run_of(result, 0), parts[part]),
+                            json_object_get(run_of(result, i), parts[part])))
+                return false;
+    return runs > 1;
+}
+
 void qr_compare(const json_t *a, const json_t *b, qr_comparison *out)
 {
     const size_t runs_a = json_array_size(json_object_get(a, "runs")),
                  runs_b = json_array_size(json_object_get(b, "runs"));
     *out                = (qr_comparison){.a = a, .b = b, .pairs = (uint32_t)(runs_a < runs_b ? runs_a : runs_b)};
+    out->copies         = is_copies(a, out->pairs) || is_copies(b, out->pairs);
+    if (out->copies) out->pairs = 1;
     find_differences(out);
     add_metrics(out);
 }
@@ -278,9 +304,9 @@ static void print_side(char name, const json_t *result, FILE *to)
 {
     const json_t *context = json_object_get(result, "context");
     const size_t  runs    = json_array_size(json_object_get(result, "runs"));
-    fprintf(to, "%c  %s on %s, %s, %zu run%s, %s%s\n", name, text_of(json_object_get(result, "model"), "name"),
+    fprintf(to, "%c  %s on %s, %s, %zu run%s, %s%s%s\n", name, text_of(json_object_get(result, "model"), "name"),
             text_of(context, "host"), text_of(context, "started"), runs, runs == 1 ? "" : "s",
-            is_valid(result) ? "VALID" : "INVALID",
+            is_valid(result) ? "VALID" : "INVALID", is_simulated(result) ? ", SIMULATED" : "",
             json_is_true(json_object_get(result, "partial")) ? " (interrupted)" : "");
     size_t        index;
     const json_t *check;
@@ -300,12 +326,17 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         const qr_difference *d = &c->differences[i];
         fprintf(to, "   %s %.40s: %.40s -> %.40s\n", d->part, d->name, d->a, d->b);
     }
+    if (is_simulated(c->a) != is_simulated(c->b))
+        fputs("   clock: one side is simulated, the other measured; a ratio holds the error of the cost model\n", to);
+    if (c->copies) fputs("   equal repetitions on the virtual clock (same seed) are copies and count as one\n", to);
     fprintf(to, "%u pair%s; 95 %% intervals: %s\n\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
     fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s %s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");
     for (size_t i = 0; i < c->metric_count; i++) {
         const qr_compared *m        = &c->metrics[i];
         char               text[32] = "-";
-        if (!isnan(m->ratio.low))
+        if (isinf(m->ratio.value))
+            snprintf(text, sizeof text, "A is 0");
+        else if (!isnan(m->ratio.low))
             snprintf(text, sizeof text, m->ratio.high < 1000 ? "%.3f .. %.3f" : "%.3g .. %.2g", m->ratio.low,
                      m->ratio.high);
         fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s %s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
@@ -331,6 +362,7 @@ json_t *qr_compare_json(const qr_comparison *c)
         json_array_append_new(
             differences, json_pack("{s:s, s:s, s:s, s:s}", "part", d->part, "name", d->name, "a", d->a, "b", d->b));
     }
-    return json_pack("{s:s, s:I, s:s, s:o, s:o}", "schema", "quire.comparison/1", "pairs", (json_int_t)c->pairs,
+    return json_pack("{s:s, s:I, s:b, s:[b, b], s:s, s:o, s:o}", "schema", "quire.comparison/1", "pairs",
+                     (json_int_t)c->pairs, "copies", c->copies, "simulated", is_simulated(c->a), is_simulated(c->b),
                      "method", qr_compare_method(c), "differences", differences, "metrics", metrics);
 }

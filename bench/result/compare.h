@@ -15,7 +15,7 @@ typedef struct qr_compared { /* one metric */
     char        name[48], unit[12];
     bool        higher_is_better;
     double      a, b;  /* means over the repetitions */
-    qr_interval ratio; /* b / a; bounds NAN: no interval can be given */
+    qr_interval ratio; /* b / a; bounds NAN: no interval can be given; INFINITY: a is 0 */
     qr_verdict  verdict;
 } qr_compared;
 
@@ -28,7 +28,8 @@ typedef struct qr_difference {
 
 typedef struct qr_comparison {
     const json_t *a, *b;
-    uint32_t      pairs; /* repetitions of each side that were used; 1: intervals within the runs */
+    uint32_t      pairs;  /* repetitions of each side that were used; 1: intervals within the runs */
+    bool          copies; /* a simulated side's repetitions are all the same, and count once */
     qr_compared   metrics[QR_COMPARED_MAX];
     size_t        metric_count;
     qr_difference differences[QR_DIFFERENCES_MAX];
@@ -49,11 +50,17 @@ const qr_compared *qr_compare_find(const qr_comparison *comparison, const char *
 int                  qr_compare_invalid(const qr_comparison *comparison);
 const qr_difference *qr_compare_machine(const qr_comparison *comparison);
 
+/* Are the times of this side (0 or 1) those of a cost model? */
+bool qr_compare_is_simulated(const qr_comparison *comparison, int side);
+
 /* By how much b is worse, as a share: 0.03 = 3 %; negative = better. Bounds NAN as in the ratio. */
 qr_interval qr_compare_regression(const qr_compared *metric);
 
 const char *qr_verdict_name(qr_verdict verdict);
 const char *qr_compare_method(const qr_comparison *comparison); /* of the intervals, a phrase */
+
+/* A rate of which nothing is left: worse, with any number of pairs. */
+bool qr_compare_is_loss(const qr_compared *metric);
 
 void    qr_compare_table(const qr_comparison *comparison, FILE *to); /* at most 100 columns */
 json_t *qr_compare_json(const qr_comparison *comparison);            /* a new reference; NULL: out of memory */

@@ -23,7 +23,7 @@ def result(tokens=1000.0, ttft=50.0, runs=8, spread=1.0, **config):
     for i in range(runs):
         drift, own = 1 + 0.1 * i, 1 + spread * JITTER[(i + int(tokens)) % 8]
         rate = tokens * drift * own
-        made.append({"repetition": i, "requests": {"due": 400},
+        made.append({"repetition": i, "seed": 7, "requests": {"due": 400},
                      "throughput": {"output_tokens": {"value": rate, "unit": "tok/s", "ci95": [rate * .99, rate * 1.01]},
                                     "goodput": {"value": None, "unit": "req/s"}},
                      "latency": {"ttft": summary(ttft * own)}, "slo": {"attainment": 0.9}})
@@ -107,6 +107,73 @@ class Compare(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("no gate across machines", done.stderr)
         self.assertEqual(self.compare(result(), b).returncode, 0)
+
+    @staticmethod
+    def with_goodput(made, values):
+        for run, value in zip(made["runs"], values):
+            run["throughput"]["goodput"]["value"] = value
+        return made
+
+    def test_a_total_loss_fails_the_gate(self):
+        for runs in (1, 3, 8):
+            a = self.with_goodput(result(runs=runs), [2.0] * 8)
+            b = self.with_goodput(result(runs=runs), [0] * 8)
+            gate = ("--metric", "goodput", "--max-regression", "3%")
+            done = self.compare(a, b, *gate)
+            self.assertEqual(done.returncode, 3, done.stdout)
+            self.assertIn("FAILED goodput: regression 100.00 % (nothing is left)", done.stdout)
+            self.assertEqual(self.verdicts(a, b)["goodput"]["verdict"], "worse")
+            gain = self.compare(b, a, *gate, "--strict")
+            self.assertEqual(gain.returncode, 0, gain.stdout)
+            self.assertIn("A is 0", gain.stdout)
+            self.assertEqual(self.verdicts(b, a)["goodput"]["verdict"], "better")
+            self.assertNotIn("nan", done.stdout + gain.stdout)
+        partly = self.compare(a, self.with_goodput(result(runs=3), [2.0, 0, 2.0]), *gate)
+        self.assertIn("unclear goodput: regression 33.33 % (no interval)", partly.stdout)
+
+    @staticmethod
+    def simulated(made):
+        made["disclosure"] = {"clock": "virtual"}
+        return made
+
+    def test_a_simulated_result_is_called_so_and_not_gated_with_a_measured_one(self):
+        real, virtual = result(), self.simulated(result())
+        both = self.compare(virtual, virtual, "--max-regression", "3%")
+        self.assertEqual(both.returncode, 0, both.stderr)
+        self.assertEqual(both.stdout.count("SIMULATED"), 2)
+        for a, b, name in ((real, virtual, "b.json"), (virtual, real, "a.json")):
+            mixed = self.compare(a, b, "--max-regression", "3%")
+            self.assertEqual(mixed.returncode, 2, mixed.stdout)
+            self.assertIn("no gate between a simulated and a measured result", mixed.stderr)
+            self.assertIn(name + " is on the virtual clock", mixed.stderr)
+            self.assertEqual(mixed.stdout.count("SIMULATED"), 1)
+            self.assertEqual(self.compare(a, b).returncode, 0)
+        self.assertNotIn("imulated", self.compare(real, real).stdout)
+
+    def test_copies_of_a_simulated_run_count_as_one(self):
+        def copies(tokens):
+            made = self.simulated(result(tokens))
+            made["runs"] = [dict(copy.deepcopy(made["runs"][0]), repetition=i) for i in range(8)]
+            return made
+        done = self.compare(copies(1000), copies(996))
+        self.assertIn("are copies and count as one\n1 pair;", done.stdout)
+        self.assertIn("8 runs", done.stdout)
+        self.assertEqual(self.verdicts(copies(1000), copies(996))["output_tokens"]["verdict"], "unclear")
+        varied = self.compare(self.simulated(result(1000)), self.simulated(result(996)))
+        self.assertIn("8 pairs;", varied.stdout)
+
+    def test_a_side_is_not_overwritten(self):
+        a, b = result(1000), result(950)
+        for name in ("a.json", "b.json"):
+            at = pathlib.Path(self.folder.name, name)
+            done = self.compare(a, b, "-o", str(at))
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("would overwrite", done.stderr)
+            self.assertEqual(json.loads(at.read_text())["schema"], "quire.result/1")
+        config = self.path("c.toml", "[model]\npreset = 'tiny'\n")
+        done = subprocess.run([QUIRE, "compare", "--run", config, config, "-o", config], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("would overwrite", done.stderr)
 
     def test_no_gate_on_an_invalid_side(self):
         b = result()
