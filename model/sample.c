@@ -353,8 +353,9 @@ static uint32_t find_key(qr_sampler *sampler, uint32_t count, double target, mea
             if ((c->key & mask) == key)
                 sampler->histogram[c->key >> shifts[pass] & digit_mask] += candidate_size(c, by);
         }
-        uint32_t digit = digit_mask;
-        while (digit > 0 && above + sampler->histogram[digit] < target) above += sampler->histogram[digit--];
+        uint32_t digit = digit_mask, least = 0; /* rounding of sums may leave the target out of reach */
+        while (least < digit_mask && sampler->histogram[least] == 0) least++;
+        while (digit > least && above + sampler->histogram[digit] < target) above += sampler->histogram[digit--];
         key |= digit << shifts[pass];
         mask |= digit_mask << shifts[pass];
     }

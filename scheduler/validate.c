@@ -21,6 +21,7 @@ static uint32_t self_blocks(const qr_scheduler_options *o, uint32_t positions, u
     return (uint32_t)qr_min_u64(self, qr_ceil_div_u64(span, o->block_size) + 1);
 }
 
+/* Beams are counted as if they shared nothing: after a preemption each may come back with blocks of its own. */
 uint32_t qr_blocks_least(const qr_scheduler_options *o, uint32_t positions, uint32_t width, uint32_t encoder)
 {
     return width * self_blocks(o, positions, 1) + qr_ceil_div_u32(encoder, o->block_size);

@@ -225,9 +225,9 @@ static bool agrees(const turn *t)
 
 static void summarize(qr_arm *arm, double read_bytes, const turn *turns, const samples *s)
 {
-    uint32_t agreeing = 0;
-    for (uint32_t i = 0; i < s->rounds; i++) agreeing += agrees(&turns[i]);
-    const bool all    = agreeing < TURNS_LEAST;
+    arm->agreeing = 0;
+    for (uint32_t i = 0; i < s->rounds; i++) arm->agreeing += agrees(&turns[i]);
+    const bool all    = arm->agreeing < TURNS_LEAST;
     double    *ratios = s->values + s->rounds;
     arm->turns        = 0;
     for (uint32_t i = 0; i < s->rounds; i++) {
@@ -269,7 +269,7 @@ static void summarize_floor(qr_arms *arms, qr_arm *arm, const samples *s)
 static void summarize_reading(qr_arms *arms, const samples *s)
 {
     qr_arm *read = &arms->read;
-    read->turns  = arms->count * s->rounds;
+    read->turns = read->agreeing = arms->count * s->rounds;
     for (uint32_t i = 0; i < read->turns; i++) s->values[i] = s->turns[i].before;
     read->seconds  = qr_median(s->values, read->turns);
     read->read_gbs = read->gbs = read->bytes / read->seconds * 1e-9;
@@ -329,12 +329,14 @@ static json_t *number(double value, bool known) { return known ? json_real(value
 static json_t *arm_json(qr_arm *arm)
 {
     const char *unit = arm->limit_name == NULL ? NULL : arm->limit_is_peak ? "GFLOP/s" : "GB/s";
-    json_t     *json = json_pack(
-            "{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o, s:o, s:i}", "name", arm->name, "params",
-        arm->params ? arm->params : json_object(), "seconds", arm->seconds, "bytes", arm->bytes, "flops", arm->flops,
-            "gbs", arm->gbs, "gflops", number(arm->gflops, arm->flops > 0), "limit", number(arm->limit, arm->limit > 0),
-            "limit_name", arm->limit_name, "limit_unit", unit, "fraction", number(arm->fraction, arm->limit > 0),
-            "read_gbs", number(arm->read_gbs, arm->read_gbs > 0), "turns", (int)arm->turns);
+    json_t     *json =
+        json_pack("{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o, s:o, s:o, s:o}", "name", arm->name,
+                  "params", arm->params ? arm->params : json_object(), "seconds", arm->seconds, "bytes", arm->bytes,
+                  "flops", arm->flops, "gbs", arm->gbs, "gflops", number(arm->gflops, arm->flops > 0), "limit",
+                  number(arm->limit, arm->limit > 0), "limit_name", arm->limit_name, "limit_unit", unit, "fraction",
+                  number(arm->fraction, arm->limit > 0), "read_gbs", number(arm->read_gbs, arm->read_gbs > 0), "turns",
+                  arm->turns > 0 ? json_integer(arm->turns) : json_null(), "turns_agreeing",
+                  arm->turns > 0 ? json_integer(arm->agreeing) : json_null());
     if (arm->more != NULL) json_object_update(json, arm->more);
     json_decref(arm->more);
     arm->params = arm->more = NULL;

@@ -46,7 +46,8 @@ typedef struct qr_arm {
     double   seconds; /* median of a pass; set by qr_arms_run */
     double   gbs, gflops;
     double   read_gbs;       /* R at its turns: gbs / read_gbs is the median of the ratios turn by turn */
-    uint32_t turns;          /* that count */
+    uint32_t turns;          /* that count; 0: the limits measure in their own way */
+    uint32_t agreeing;       /* between two R that agree; fewer than three: all count */
     double   floor_fraction; /* max(bytes / R, flops / P) over the time, turn by turn; only with a `peak` */
 
     /* What it is measured against, set by the benchmark after the run: a rate in GB/s, or in GFLOP/s where
