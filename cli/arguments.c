@@ -309,11 +309,28 @@ void qr_complete(const struct argp *argp)
     exit(fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED);
 }
 
-/* --help=WORD searches the keys, because every key is a flag. */
-static void answer_help(int argc, char **argv)
+static bool show_flags(const struct argp_option *o, const char *word)
 {
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i)
-        if (strncmp(argv[i], "--help=", 7) == 0) exit(qr_keys_show(argv[i] + 7));
+    bool found = false;
+    for (; o != NULL && o->name != NULL; ++o) {
+        if ((o->flags & OPTION_HIDDEN) || o->doc == NULL || !(strcasestr(o->name, word) || strcasestr(o->doc, word)))
+            continue;
+        printf("--%s%s%s\n    %s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->doc);
+        found = true;
+    }
+    return found;
+}
+
+/* --help=WORD searches the command's own flags, then the keys, because every key is a flag. */
+static void answer_help(const struct argp *argp, int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i) {
+        if (strncmp(argv[i], "--help=", 7) != 0) continue;
+        bool found = show_flags(argp->options, argv[i] + 7);
+        for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; ++c)
+            found |= show_flags(c->argp->options, argv[i] + 7);
+        exit(qr_keys_show(argv[i] + 7, found));
+    }
 }
 
 enum { MAX_CHILDREN = 4 };
@@ -334,7 +351,7 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     children[count] = (struct argp_child){&common, 0, "Configuration", 9};
     whole.children  = children;
     if (whole.parser == NULL) whole.parser = qr_parse_common;
-    answer_help(argc, argv);
+    answer_help(&whole, argc, argv);
     qr_complete(&whole);
     argp_parse(&whole, argc, argv, 0, NULL, input);
     free(aliases.options);

@@ -183,7 +183,7 @@ static int bench(void *context, const quire_config *config)
     const settings *s = context;
     if (!is_runnable(s, config)) return QR_EXIT_USAGE;
     warn_of_ignored(config);
-    if (s->common.dry_run) return qr_dry_run(&config, 1);
+    if (s->common.dry_run) return qr_dry_run(&config, 1, true);
     qr_result *result = calloc(1, sizeof *result);
     if (result == NULL) {
         qr_complain("out of memory");
@@ -212,7 +212,8 @@ int qr_command_bench(int argc, char **argv)
                     .args_doc = "[CONFIG]",
                     .doc      = "Play a workload against an engine and report what came out, and whether to believe it.\v"
                                             "Without a model, a short run on synthetic qwen3-0.6b weights.\n\n"
-                                            "  quire bench --model tinyllama-1.1b --profile concurrent --streams 16\n"
+                                            "  quire bench --model tinyllama-1.1b --profile concurrent --streams 16 --num-prompts 0 \\\n"
+                                            "      --duration 120s --prompt-tokens 64 --output-tokens 32\n"
                                             "  quire bench chat.toml --request-rate 0.5 --duration 120s -o result.json\n"
                                             "  quire bench --model t5-base --encoder-tokens '{dist=\"uniform\",min=16,max=512}'\n"
                                             "  quire bench --model tinyllama-1.1b --trace conv.csv --set workload.trace.duration=10s\n\n"

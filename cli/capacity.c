@@ -19,6 +19,7 @@ typedef struct search {
     quire_logger    logger;
     qr_session     *session;
     uint32_t        probes;
+    qr_probe        last;   /* that ended */
     int             status; /* exit status of a probe that failed */
 } search;
 
@@ -156,6 +157,7 @@ static bool run_probe(search *s, const quire_config *config, bool may_pass_early
     probe->missed  = watch.test.missed;
     probe->seconds = (double)run->end_ns * 1e-9;
     s->probes++;
+    s->last = *probe;
     say_probe(s, probe);
     if (write_probe(s, result, probe)) return true;
     s->status = QR_EXIT_FAILED;
@@ -191,7 +193,12 @@ static bool publish(const search *s, const qr_capacity *c)
     else
         printf("capacity %.4g requests/s, between %.4g and %.4g%s", c->rate, c->low, c->high,
                c->outcome == QR_CAPACITY_STOPPED ? " so far" : "");
-    printf(": %g %% meet the SLOs; %u probes, %llu requests, %.0f s\n", 100 * s->target, c->probes,
+    if (c->outcome == QR_CAPACITY_BELOW_MIN) /* the last probe was of min_rate */
+        printf(": %llu of %llu met, %g %% are needed", (unsigned long long)s->last.met,
+               (unsigned long long)(s->last.met + s->last.missed), 100 * s->target);
+    else
+        printf(": %g %% meet the SLOs", 100 * s->target);
+    printf("; %u probe%s, %llu requests, %.0f s\n", c->probes, c->probes == 1 ? "" : "s",
            (unsigned long long)c->requests, c->seconds);
     return qr_sweep_write(s->sweep, json_pack("{s:s, s:s, s:o, s:f, s:f, s:o, s:f, s:f, s:I, s:I, s:f}", "schema",
                                               "quire.capacity/1", "outcome", qr_capacity_outcome_name(c->outcome),

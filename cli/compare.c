@@ -84,7 +84,7 @@ static int run_both(settings *s, json_t *sides[2])
             qr_complain("run.repetitions differs: %s and %s must be measured equally often; --repetitions sets both",
                         s->sides[0], s->sides[1]);
         else if (s->common.dry_run)
-            status = qr_dry_run((const quire_config *const *)configs, 2);
+            status = qr_dry_run((const quire_config *const *)configs, 2, true);
         else
             status = measure(s, configs, sides);
     }

@@ -116,7 +116,7 @@ static int run(settings *s)
     const char *argument = s->count > 0 ? s->arguments[0] : NULL;
     if (strcmp(s->what, "print") == 0) return show(s, QUIRE_PRINT_ORIGINS);
     if (strcmp(s->what, "template") == 0) return show(s, QUIRE_PRINT_TEMPLATE);
-    if (strcmp(s->what, "keys") == 0) return qr_keys_show(argument);
+    if (strcmp(s->what, "keys") == 0) return qr_keys_show(argument, false);
     if (strcmp(s->what, "schema") == 0) return qr_keys_schema();
     if (strcmp(s->what, "scdoc") == 0) return qr_keys_scdoc(); /* quire.toml(5) is made of it */
     if (strcmp(s->what, "diff") == 0) return diff(s);

@@ -163,12 +163,13 @@ static double simulated_floor_s(const quire_config *config, const load *l, const
     return fmax(steps * qr_cost_model_seconds(model, &least), l->closed || l->offline ? 0 : l->last_due_s);
 }
 
-static void print_simulation(const quire_config *config, const load *l, const qr_cost_report *cost)
+static void print_simulation(const quire_config *config, const load *l, const qr_cost_report *cost, bool times)
 {
     const double repetitions = repetitions_of(config);
     printf("memory     of this machine: no more than the log and the requests take; no model is loaded\n");
     printf("cost model %zu steps of %s, error per step: median %.1f %%, P90 %.1f %%\n", cost->model.steps, cost->path,
            100 * cost->model.fitted.median, 100 * cost->model.fitted.p90);
+    if (!times) return;
     print_runs(config, l, false);
     if (l->by_requests)
         printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens\n"
@@ -180,7 +181,7 @@ static void print_simulation(const quire_config *config, const load *l, const qr
 }
 
 /* What the machine needs is checked by making one. */
-static quire_status plan_virtual(const quire_config *config, quire_error *error)
+static quire_status plan_virtual(const quire_config *config, bool times, quire_error *error)
 {
     const quire_logger logger  = qr_logger_of(config);
     quire_model       *model   = NULL;
@@ -200,14 +201,14 @@ static quire_status plan_virtual(const quire_config *config, quire_error *error)
         printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
         printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB on the simulated machine\n",
                (unsigned long long)stats.blocks, stats.block_size, (double)stats.kv_cache_bytes / (1 << 20));
-        print_simulation(config, &l, qr_virtual_cost(machine));
+        print_simulation(config, &l, qr_virtual_cost(machine), times);
     }
     qr_virtual_destroy(machine);
     quire_model_destroy(model);
     return status;
 }
 
-/* Prints one plan. */
+/* Prints one plan; limits NULL: without times. */
 static quire_status plan(const quire_config *config, const quire_limits *limits, double *total, bool *fits,
                          quire_error *error)
 {
@@ -218,10 +219,10 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
     if (status != QUIRE_OK) return status;
     const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown", 2);
     qr_forecast_print(&f, stdout);
-    print_runs(config, &l, true);
-    if (l.by_requests)
+    if (limits != NULL) print_runs(config, &l, true);
+    if (limits != NULL && l.by_requests)
         print_requests(&f, &l, limits, repetitions, pauses, total);
-    else
+    else if (limits != NULL)
         print_windows(config, repetitions, pauses, "time", total);
     const char *obstacle = qr_forecast_obstacle(&f);
     *fits                = obstacle == NULL;
@@ -230,7 +231,7 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
     return QUIRE_OK;
 }
 
-int qr_dry_run(const quire_config *const *configs, size_t count)
+int qr_dry_run(const quire_config *const *configs, size_t count, bool times)
 {
     quire_error  error    = {0};
     quire_limits limits   = {0};
@@ -241,15 +242,15 @@ int qr_dry_run(const quire_config *const *configs, size_t count)
     for (size_t i = 0; i < count && status == QUIRE_OK && fits; i++) {
         if (count > 1) printf("%s---- %zu of %zu\n", i ? "\n" : "", i + 1, count);
         if (qr_session_is_virtual(configs[i])) {
-            status = plan_virtual(configs[i], &error);
+            status = plan_virtual(configs[i], times, &error);
             continue;
         }
-        if (measured++ == 0) status = measure(configs[i], &limits, &error);
-        if (status == QUIRE_OK) status = plan(configs[i], &limits, &total, &fits, &error);
+        if (measured++ == 0 && times) status = measure(configs[i], &limits, &error);
+        if (status == QUIRE_OK) status = plan(configs[i], times ? &limits : NULL, &total, &fits, &error);
     }
     if (fflush(stdout) != 0 && status == QUIRE_OK) return QR_EXIT_FAILED;
     if (status != QUIRE_OK) return qr_report_error(&error);
-    if (fits && count > 1 && measured > 0) printf("\n%zu points: some %.0f s\n", count, total);
+    if (fits && count > 1 && measured > 0 && times) printf("\n%zu points: some %.0f s\n", count, total);
     if (fits && count > 1 && measured == 0) printf("\n%zu points, all simulated\n", count);
     if (fits) printf("dry run: no request was run\n");
     if (fflush(stdout) != 0) return QR_EXIT_FAILED;

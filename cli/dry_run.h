@@ -4,7 +4,8 @@
 
 #include "cli/command.h"
 
-/* Prints the plan of each configuration on stdout. Exit status USAGE: one cannot fit into memory, or is wrong. */
-int qr_dry_run(const quire_config *const *configs, size_t count);
+/* Prints the plan of each configuration on stdout; with `times` the time of its runs too. Exit status USAGE: one cannot
+ * fit into memory, or is wrong. */
+int qr_dry_run(const quire_config *const *configs, size_t count, bool times);
 
 #endif

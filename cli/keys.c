@@ -17,10 +17,9 @@ static bool matches(const quire_config_key *key, const char *pattern)
     return pattern == NULL || strcasestr(key->name, pattern) != NULL || strcasestr(key->help, pattern) != NULL;
 }
 
-int qr_keys_show(const char *pattern)
+int qr_keys_show(const char *pattern, bool found)
 {
     const quire_config_key *key;
-    bool                    found = false;
     for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
         char flag[64] = "";
         if (!matches(key, pattern)) continue;
@@ -30,7 +29,7 @@ int qr_keys_show(const char *pattern)
         found = true;
     }
     if (found) return ended();
-    qr_complain("no key has \"%s\" in its name or help; quire config keys lists all", pattern);
+    qr_complain("no flag or key has \"%s\" in its name or help; quire config keys lists all", pattern);
     return QR_EXIT_FAILED;
 }
 

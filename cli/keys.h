@@ -2,8 +2,11 @@
 #ifndef QR_KEYS_H
 #define QR_KEYS_H
 
-int qr_keys_show(const char *pattern); /* keys whose name or help holds it; NULL: all */
-int qr_keys_schema(void);              /* JSON Schema, draft 2020-12 */
-int qr_keys_scdoc(void);               /* scdoc(5) paragraphs */
+#include <stdbool.h>
+
+/* Keys whose name or help holds `pattern`; NULL: all. None is an error, unless a flag was `found` already. */
+int qr_keys_show(const char *pattern, bool found);
+int qr_keys_schema(void); /* JSON Schema, draft 2020-12 */
+int qr_keys_scdoc(void);  /* scdoc(5) paragraphs */
 
 #endif

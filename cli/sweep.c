@@ -17,6 +17,7 @@
 
 typedef struct row { /* of the table at the end */
     bool   is_done, is_valid;
+    char   failed[24];                                              /* id of the first check that makes it INVALID */
     double output, requests, goodput, attainment, ttft, tpot, e2el; /* means over the repetitions */
 } row;
 
@@ -161,18 +162,36 @@ static double mean_over_runs(const json_t *result, const char *group, const char
     return sum / (double)json_array_size(runs);
 }
 
+/* The id of the first check that makes a result INVALID; "": none does. */
+static const char *failed_check(const json_t *result)
+{
+    size_t        index;
+    const json_t *check;
+    json_array_foreach(json_object_get(json_object_get(result, "validity"), "checks"), index, check)
+    {
+        const char *severity = json_string_value(json_object_get(check, "severity"));
+        const char *id       = json_string_value(json_object_get(check, "id"));
+        if (id != NULL && severity != NULL && strcmp(severity, "invalid") == 0 &&
+            !json_is_true(json_object_get(check, "ok")))
+            return id;
+    }
+    return "";
+}
+
 static row row_of(const json_t *result)
 {
     const char *verdict = json_string_value(json_object_get(json_object_get(result, "validity"), "result"));
-    return (row){.is_done    = true,
-                 .is_valid   = verdict != NULL && strcmp(verdict, "VALID") == 0,
-                 .output     = mean_over_runs(result, "throughput", "output_tokens", "value"),
-                 .requests   = mean_over_runs(result, "throughput", "requests", "value"),
-                 .goodput    = mean_over_runs(result, "throughput", "goodput", "value"),
-                 .attainment = mean_over_runs(result, "slo", "attainment", NULL),
-                 .ttft       = mean_over_runs(result, "latency", "ttft", "mean"),
-                 .tpot       = mean_over_runs(result, "latency", "tpot", "mean"),
-                 .e2el       = mean_over_runs(result, "latency", "e2el", "mean")};
+    row         made    = (row){.is_done    = true,
+                                .is_valid   = verdict != NULL && strcmp(verdict, "VALID") == 0,
+                                .output     = mean_over_runs(result, "throughput", "output_tokens", "value"),
+                                .requests   = mean_over_runs(result, "throughput", "requests", "value"),
+                                .goodput    = mean_over_runs(result, "throughput", "goodput", "value"),
+                                .attainment = mean_over_runs(result, "slo", "attainment", NULL),
+                                .ttft       = mean_over_runs(result, "latency", "ttft", "mean"),
+                                .tpot       = mean_over_runs(result, "latency", "tpot", "mean"),
+                                .e2el       = mean_over_runs(result, "latency", "e2el", "mean")};
+    snprintf(made.failed, sizeof made.failed, "%s", failed_check(result));
+    return made;
 }
 
 /* A whole result of the same configuration is done; a partial one, and what is no result, is not. */
@@ -280,8 +299,9 @@ static bool is_same_but(const qr_sweep *s, size_t x, size_t y, int axis)
     return true;
 }
 
-/* Kleinrock 1979, power: the knee is where throughput over response time is highest. */
-static double power(const row *r) { return r->is_done && r->e2el > 0 ? r->output / r->e2el : -1; }
+/* Kleinrock 1979, power: the knee is where throughput over response time is highest, of points that can be
+ * believed. */
+static double power(const row *r) { return r->is_done && r->is_valid && r->e2el > 0 ? r->output / r->e2el : -1; }
 
 static bool is_knee(const settings *s, size_t index)
 {
@@ -289,7 +309,7 @@ static bool is_knee(const settings *s, size_t index)
     size_t    others = 0;
     if (axis < 0 || !(power(&s->rows[index]) > 0)) return false;
     for (size_t i = 0; i < s->sweep.point_count; i++) {
-        if (i == index || !s->rows[i].is_done || !is_same_but(&s->sweep, i, index, axis)) continue;
+        if (i == index || !(power(&s->rows[i]) > 0) || !is_same_but(&s->sweep, i, index, axis)) continue;
         if (power(&s->rows[i]) > power(&s->rows[index])) return false;
         others++;
     }
@@ -341,7 +361,10 @@ static void print_row(const settings *s, size_t index)
     print_number(100 * r->attainment, 7, 1);
     print_number(r->ttft, 10, 1);
     print_number(r->tpot, 9, 2);
-    printf("  %s%s\n", r->is_valid ? "VALID" : "INVALID", is_knee(s, index) ? "  knee" : "");
+    if (r->is_valid)
+        printf("  VALID%s\n", is_knee(s, index) ? "  knee" : "");
+    else
+        printf("  INVALID%s%s\n", r->failed[0] ? " " : "", r->failed);
 }
 
 static bool print_table(const settings *s)
@@ -379,7 +402,7 @@ static int plan_all(const qr_sweep *s, bool capacity)
     const quire_config **configs = calloc(s->point_count, sizeof *configs);
     if (configs == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
     for (size_t i = 0; i < s->point_count; i++) configs[i] = s->points[i].config;
-    const int status = qr_dry_run(configs, s->point_count);
+    const int status = qr_dry_run(configs, s->point_count, !capacity);
     if (status == QR_EXIT_OK && capacity) qr_sweep_plan_capacity(s);
     free(configs);
     return status;

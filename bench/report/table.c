@@ -216,9 +216,12 @@ static void engine(const qr_result *result, FILE *to)
     const qr_metrics *m    = first(result);
     const double      busy = result->is_virtual ? 0 : m->steps.busy_s;
     times(m, busy, result->model.encoder_layers > 0, to);
-    say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
-        (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
-        100 * m->steps.batch_fill, 100 * m->steps.busy_share);
+    if (m->steps.count == 0)
+        fprintf(to, "\nno step ended in the window\n");
+    else
+        say(to, "\n%llu steps of %.2f ms: %.1f rows of %.1f sequences, batch %.0f %% full, busy %.0f %% of the window",
+            (unsigned long long)m->steps.count, m->steps.time_ms.mean, m->steps.rows.mean, m->steps.sequences.mean,
+            100 * m->steps.batch_fill, 100 * m->steps.busy_share);
     if (busy > 0)
         say(to, "moved %.1f GB/s (weights and KV once per step), computed %.1f GFLOP/s",
             (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, m->steps.flops / busy * 1e-9);

@@ -25,6 +25,19 @@ static double median_of(const qr_summary *summary, const qr_metrics *m)
     return summary->mean;
 }
 
+/* Over-saturation ended a run before its time: then running longer is no remedy for what is missing. */
+static bool is_ended_early(const qr_result *result)
+{
+    bool over = false;
+    for (uint32_t i = 0; i < result->run_count; i++) over |= result->records[i].oversaturated;
+    return over && quire_config_boolean(result->config, "run.stop_oversaturated", 1) != 0;
+}
+
+static const char *unless_ended_early(const qr_result *result, const char *hint)
+{
+    return is_ended_early(result) ? "over-saturation ended the run early: see saturation" : hint;
+}
+
 static void check_requests(qr_result *result, bool offline)
 {
     double least = INFINITY, length = INFINITY;
@@ -36,8 +49,10 @@ static void check_requests(qr_result *result, bool offline)
         long_enough &= offline ? m->length_s >= 10 : m->e2el.n > 0 && m->length_s * 1e3 >= 10 * median_of(&m->e2el, m);
     }
     check(result, "requests", least >= (offline ? 32 : 100), true, least, "requests",
-          offline ? ">= 32 ended" : ">= 100 ended", "raise workload.num_prompts or run.duration");
-    check(result, "length", long_enough, true, length, "s", offline ? ">= 10 s" : ">= 10 x median e2el", "run longer");
+          offline ? ">= 32 ended" : ">= 100 ended",
+          unless_ended_early(result, "raise workload.num_prompts or run.duration"));
+    check(result, "length", long_enough, true, length, "s", offline ? ">= 10 s" : ">= 10 x median e2el",
+          unless_ended_early(result, "run longer"));
 }
 
 static double generator_lag_p99_ms(const qr_run *run)
@@ -91,7 +106,7 @@ static void check_outcomes(qr_result *result)
               wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
     check(result, "steady", steady, true, steady, "", "steady before the window", "raise run.warmup.max");
     check(result, "cut", cut <= 0.1 * (ended + cut), false, percent(cut, ended + cut), "%", "<= 10 % of requests",
-          "run longer");
+          unless_ended_early(result, "run longer"));
 }
 
 /* Virtual clock: are the steps of a kind that the cost model was fitted to? */
@@ -120,7 +135,8 @@ static void check_saturation(qr_result *result)
     uint32_t over = 0;
     for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].oversaturated;
     check(result, "saturation", over == 0, true, over, "runs", "requests served as fast as they come",
-          "requests and ttft kept growing: lower load.request_rate");
+          strcmp(result->profile, "replay") == 0 ? "requests and ttft kept growing: raise workload.trace.time_scale"
+                                                 : "requests and ttft kept growing: lower load.request_rate");
 }
 
 /* Threads pinned, and their memory on their nodes; with topology.bind = "none" neither was asked for. */
@@ -180,7 +196,7 @@ static void check_percentiles(qr_result *result)
             for (size_t p = 0; p < m->percentile_count; p++) missing += of[i]->n > 0 && !isfinite(of[i]->p[p]);
     }
     check(result, "percentiles", missing == 0, false, missing, "missing", "10 / (1 - p) samples for each",
-          "too few samples for some output.percentiles: run longer");
+          unless_ended_early(result, "too few samples for some output.percentiles: run longer"));
 }
 
 bool qr_build_is_release(void)

@@ -103,7 +103,9 @@ static quire_status fit_cost(qr_virtual *machine, const quire_config *config, qu
                        quire_config_origin(config, "run.clock"));
     snprintf(machine->cost.path, sizeof machine->cost.path, "%s", path);
     QR_TRY(qr_step_log_read(path, &samples, &count, error));
-    quire_status status = qr_cost_model_fit(samples, count, &machine->cost.model, error);
+    quire_error  why    = {0};
+    quire_status status = qr_cost_model_fit(samples, count, &machine->cost.model, &why);
+    if (status != QUIRE_OK) qr_fail(error, status, "%s: %s", path, why.message);
     if (status == QUIRE_OK && wants_noise(config)) status = keep_noise(machine, samples, count, error);
     free(samples);
     return status;

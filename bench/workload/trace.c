@@ -27,6 +27,7 @@ struct qr_trace {
 
 quire_status qr_trace_bad(const qr_trace_reader *r, const char *what, const char *found)
 {
+    if (found[0] == '\0') return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s:%lu: %s", r->path, r->line, what);
     return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s:%lu: %s: found \"%.60s\"", r->path, r->line, what, found);
 }
 
@@ -208,7 +209,7 @@ static quire_status read_lines(qr_trace_reader *r, FILE *file)
         if (r->line == 1 && strncmp(text, "\x1f\x8b", 2) == 0)
             return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: compressed with gzip: unpack it first", r->path);
         if (*text == '\0') continue;
-        if (!begun) csv = *text != '{';
+        if (!begun) csv = *text != '{' && *text != '[';
         begun = true;
         QR_TRY(csv ? read_csv(r, text, &first, &where) : qr_trace_read_json(r, text));
     }

@@ -14,6 +14,8 @@ _quire() {
         words=$(QUIRE_COMPLETE=$previous "$1" "$command" 2>/dev/null </dev/null)
     elif [ "$command" = config ] && [ "$COMP_CWORD" -eq 2 ]; then
         words="print template keys schema diff"
+    elif [ "$command" = kernel ] && [ "$COMP_CWORD" -eq 2 ]; then
+        words="attention barrier limits projection rowwise scheduler step"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
     [ ${#COMPREPLY[@]} -gt 0 ] || mapfile -t COMPREPLY < <(compgen -f -- "$current")

@@ -78,6 +78,7 @@ class Config(unittest.TestCase):
         done = run("bench", "--help=preempt")
         self.assertEqual(done.returncode, 0)
         self.assertIn("scheduler.tenant_fairness", done.stdout)
+        self.assertIn("--goodput NAME:MS,...\n", run("bench", "--help=goodput").stdout)
         self.assertEqual(run("bench", "--help=zzz").returncode, 1)
 
     def test_the_shell_is_told_flags_and_choices(self):
@@ -110,9 +111,11 @@ class Config(unittest.TestCase):
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
             COMP_WORDS=({QUIRE} comp); COMP_CWORD=1
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
+            COMP_WORDS=({QUIRE} kernel att); COMP_CWORD=2
+            _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
         """
         done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.stdout.split(), ["poisson", "tinyllama-1.1b", "--output", "compare"], done.stderr)
+        self.assertEqual(done.stdout.split(), ["poisson", "tinyllama-1.1b", "--output", "compare", "attention"], done.stderr)
 
     def test_a_dry_run_plans_memory_and_time(self):
         done = run("bench", "--dry-run", "--model", "tiny", "--num-prompts", "10", "--prompt-tokens", "5",

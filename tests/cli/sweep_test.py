@@ -68,7 +68,8 @@ class Sweep(unittest.TestCase):
             self.assertEqual(len(line["runs"]), 2)
             self.assertEqual(line["config"]["load.streams"], line["sweep"]["axes"]["load.streams"])
             self.assertEqual(line["config_origin"]["load.streams"], "sweep")
-        self.assertEqual(done.stdout.count("knee"), 2)  # one for each dtype
+        self.assertNotIn("knee", done.stdout)  # six requests are too few to believe
+        self.assertEqual(done.stdout.count("INVALID requests\n"), 6, done.stdout)
         self.assertEqual(done.stderr.count("quire: info: engine:"), 3)  # bf16, f32 and, on the way back, bf16
 
     def test_a_sequential_sweep_ends_one_point_after_the_other(self):
@@ -122,6 +123,7 @@ class Sweep(unittest.TestCase):
     def test_a_dry_run_says_what_a_search_takes(self):
         done = self.sweep(SEARCH, "--capacity", "--dry-run")
         self.assertIn("capacity   20 to 200 requests/s: some 5 probes of at most 60 s each", done.stdout)
+        self.assertNotIn("\ntime ", done.stdout)
         done = self.sweep(SEARCH.replace("poisson", "concurrent"), "--capacity", "--dry-run")
         self.assertEqual(done.returncode, 2)
 
@@ -136,15 +138,25 @@ class Sweep(unittest.TestCase):
         self.assertTrue(all(l["sweep"]["probe"]["passed"] for l in self.lines()[:-1]))
         done = self.sweep(SEARCH.replace("e2el = 1000", "e2el = 0.001"), *options, "-o", "low.jsonl")
         self.assertEqual(done.returncode, 3, done.stderr)
-        self.assertIn("capacity below 20", done.stdout)
+        self.assertRegex(done.stdout, r"capacity below 20 .*: 0 of \d+ met, 90 % are needed; 1 probe, ")
         self.assertTrue(self.lines("low.jsonl")[0]["sweep"]["probe"]["early"])
 
-    def test_an_overloaded_probe_on_the_virtual_clock_fails_and_the_search_goes_on(self):
+    def cost_model(self):
         step = {key: 1 for key in ("run", "running", "waiting", "rows", "rows_encoder", "rows_logits", "sequences",
                                    "kv_tokens", "kv_pairs", "cross_tokens", "cross_pairs", "encoder_pairs", "plan_us",
                                    "sample_us", "commit_us")}
         (self.folder / "log.steps.jsonl").write_text("".join(
             json.dumps(step | {"t_ns": 10000000 * i, "forward_us": 10000}) + "\n" for i in range(40)))
+
+    def test_the_knee_is_a_valid_point(self):
+        self.cost_model()
+        done = self.sweep(GRID.replace("num_prompts = 6", "num_prompts = 0"), "--duration", "30s", "--set",
+                          "run.clock=virtual", "--set", "run.cost_model=log.steps.jsonl", "--set",
+                          "kv_cache.num_kv_blocks=256")
+        self.assertEqual(done.stdout.count(" VALID  knee"), 2, done.stdout + done.stderr)  # one for each dtype
+
+    def test_an_overloaded_probe_on_the_virtual_clock_fails_and_the_search_goes_on(self):
+        self.cost_model()
         text = SEARCH.replace("max_rate = 200", "max_rate = 5000").replace(
             'cooldown = "0s"', 'cooldown = "0s"\nclock = "virtual"\ncost_model = "log.steps.jsonl"')
         done = self.sweep(text + "[kv_cache]\nnum_kv_blocks = 256\n", "--capacity")

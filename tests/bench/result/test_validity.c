@@ -134,6 +134,20 @@ static void shares_are_given_in_percent(void **state)
     assert_string_equal(check_of("cut")->unit, "%");
 }
 
+static void an_early_end_by_over_saturation_is_not_mended_by_a_longer_run(void **state)
+{
+    (void)state;
+    result->runs[0].requests.cut = 50;
+    assert_non_null(strstr(check_of("cut")->hint, "run longer"));
+    result->records[0].oversaturated  = true;
+    static const char *const checks[] = {"requests", "length", "cut"};
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        assert_non_null(strstr(check_of(checks[i])->hint, "over-saturation ended the run early"));
+    assert_non_null(strstr(check_of("saturation")->hint, "load.request_rate"));
+    result->profile = "replay";
+    assert_non_null(strstr(check_of("saturation")->hint, "raise workload.trace.time_scale"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +157,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
         cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
+        cmocka_unit_test_setup_teardown(an_early_end_by_over_saturation_is_not_mended_by_a_longer_run, create, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

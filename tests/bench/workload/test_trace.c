@@ -194,7 +194,7 @@ static void bad_input_is_one_error_with_its_place(void **state)
         {AZURE "yesterday,1,2\n", ":2: the time"},
         {AZURE "5,1,2\n4.5,1,2\n", ":3: the time is before that of the row above: found \"-0.5 s\""},
         {AZURE "0,1,2\n1e12,1,2\n", ":3: the time is not between 0 and 1e9 s"},
-        {"[1]\n", ":1: the header has neither"},
+        {"[1]\n", ":1: not a JSON object"},
         {"{\"arrival_ms\": 0}\n", ":1: prompt_tokens: not a whole number"},
         {"{\"prompt_tokens\": 1, \"output_tokens\": 1}\n",
          ":1: arrival_ms: not a number of milliseconds: found \"nothing\""},
@@ -238,7 +238,7 @@ static void blank_lines_marks_and_crlf_are_no_rows(void **state)
     qr_trace_destroy(trace);
 }
 
-static void bytes_of_nothing_are_no_blank_line(void **state)
+static void neither_bytes_of_nothing_nor_a_json_list_are_rows(void **state)
 {
     (void)state;
     static const char text[] = AZURE "1,1,1\n\0\0\n2,1,1\n";
@@ -252,6 +252,12 @@ static void bytes_of_nothing_are_no_blank_line(void **state)
     quire_config *config = configuration(path, NULL);
     assert_int_equal(qr_trace_read(config, 100, &trace, &error), QUIRE_ERR_FORMAT);
     assert_non_null(strstr(error.message, ":3: longer than 65535 bytes, or holds NUL"));
+    assert_null(strstr(error.message, "found"));
+    file = fopen(path, "w");
+    fputs("[1,2]\n", file);
+    fclose(file);
+    assert_int_equal(qr_trace_read(config, 100, &trace, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, ":1: not a JSON object"));
     quire_config_destroy(config);
     unlink(path);
 }
@@ -308,7 +314,7 @@ int main(void)
         cmocka_unit_test(a_part_of_a_trace_starts_at_zero),
         cmocka_unit_test(bad_input_is_one_error_with_its_place),
         cmocka_unit_test(blank_lines_marks_and_crlf_are_no_rows),
-        cmocka_unit_test(bytes_of_nothing_are_no_blank_line),
+        cmocka_unit_test(neither_bytes_of_nothing_nor_a_json_list_are_rows),
         cmocka_unit_test(a_folder_is_servegens_or_refused),
         cmocka_unit_test(another_format_than_asked_for_is_refused),
         cmocka_unit_test(nothing_left_after_the_selection_is_an_error),
