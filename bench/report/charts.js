@@ -137,10 +137,29 @@
     }, more);
   }
 
-  /* Rows of a legend, as Chart.js lays them out. */
-  function legendRows(labels, width) {
+  function legendPen() {
     const pen = document.createElement('canvas').getContext('2d');
     pen.font = Chart.defaults.font.size + 'px ' + Chart.defaults.font.family;
+    return pen;
+  }
+
+  /* A name wider than the legend loses its middle: what tells runs apart stands at the ends. */
+  function shortened(label, width) {
+    const pen = legendPen();
+    let kept = label.length, text = label;
+    while (kept > 8 && pen.measureText(text).width > width) {
+      kept--;
+      text = label.slice(0, Math.ceil(kept / 2)) + '\u2026' + label.slice(label.length - Math.floor(kept / 2));
+    }
+    return text;
+  }
+
+  const legendNames = chart => Chart.defaults.plugins.legend.labels.generateLabels(chart)
+    .map(item => Object.assign(item, {text: shortened(item.text, chart.width - 60)}));
+
+  /* Rows of a legend, as Chart.js lays them out. */
+  function legendRows(labels, width) {
+    const pen = legendPen();
     let rows = 1, used = 0;
     for (const label of labels) {
       const wide = pen.measureText(label).width + 30;
@@ -156,7 +175,8 @@
     place.style.height = '';
     const rows = wanted.legend ? legendRows(data.datasets.map(d => d.label), place.clientWidth - 20) : 1;
     const bars = wanted.bars ? Math.max(0, wanted.bars * 26 + 90 - place.clientHeight) : 0;
-    if (rows > 1 || bars > 0) place.style.height = place.clientHeight + bars + (rows - 1) * 21 + 'px';
+    const legend = rows * 22 + 12; // Chart.js gives it half of the figure at the most, and lets it run into the plot
+    if (rows > 1 || bars > 0) place.style.height = Math.max(place.clientHeight + bars + (rows - 1) * 22, 2 * legend + 20) + 'px';
   }
 
   function draw(figure, type, data, scales, more) {
@@ -171,7 +191,7 @@
         layout: {padding: {top: 4, right: 10}},
         plugins: {
           marks: wanted.marks,
-          legend: {display: wanted.legend, align: 'start', labels: {color: colour.ink, boxWidth: 10, boxHeight: 10, padding: 10, usePointStyle: true, pointStyle: 'rectRounded'}},
+          legend: {display: wanted.legend, align: 'start', labels: {color: colour.ink, boxWidth: 10, boxHeight: 10, padding: 10, usePointStyle: true, pointStyle: 'rectRounded', generateLabels: legendNames}},
           tooltip: {callbacks: {label: item => tooltip(item, scales)}},
         },
       }, wanted.options),
@@ -294,14 +314,14 @@
     return all;
   }
 
-  function timeMarks(entry, named) {
+  function timeMarks(entry) {
     const bands = [], s = timeline(entry), start = warmup(entry);
     const length = at(entry.run, 'window/length_s');
     if (start > 0) bands.push({from: -start, to: 0, label: 'warm-up'});
     if (s && finite(length) && s.running.length * s.dt_s - start > length + s.dt_s)
       bands.push({from: length, to: s.running.length * s.dt_s - start, label: 'after the window'});
     for (const band of stretches((s && s.contaminated) || []))
-      bands.push({from: band.from - start, to: Math.min(band.to, s.running.length * s.dt_s) - start, label: named ? 'disturbed' : '', low: true});
+      bands.push({from: band.from - start, to: Math.min(band.to, s.running.length * s.dt_s) - start, label: 'disturbed', low: true});
     return {bands};
   }
 
@@ -311,7 +331,7 @@
     const start = warmup(chosen);
     const datasets = columns.filter(c => s[c.name]).map(c => line(
       c.label, points(s[c.name].map((_, i) => (i + 0.5) * s.dt_s - start), s[c.name].map(v => v * (c.scale || 1))), c.color, c.more));
-    draw(figure, 'line', {datasets}, {x: timeAxis(chosen), y: axis(title, Object.assign({beginAtZero: true}, ALIGNED, yMore))}, {marks: timeMarks(chosen, figure.dataset.chart === 'output')});
+    draw(figure, 'line', {datasets}, {x: timeAxis(chosen), y: axis(title, Object.assign({beginAtZero: true}, ALIGNED, yMore))}, {marks: timeMarks(chosen)});
   }
 
   kinds.output = figure => overTime(figure, 'tok/s', [{name: 'output_tokens', label: 'output', color: colour.c1}]);
@@ -424,6 +444,7 @@
   }
 
   function stepScatter(figure, title, xs, steps) {
+    if (!(most(xs) > 0)) return;
     const floors = floorsOf(chosen, steps), times = stepTimes(steps);
     const datasets = byClass(steps, xs, times);
     if (floors) datasets.push(dots('floor', points(xs, floors), colour.c5, {pointRadius: 1.5, pointStyle: 'rect'}));
@@ -525,7 +546,8 @@
   function sweepChart(figure, title, datasets, lines) {
     if (!datasets.length) return;
     const ys = datasets.flatMap(d => d.data.map(p => p.y)), xs = datasets.flatMap(d => d.data.map(p => p.x));
-    draw(figure, 'line', {datasets}, {x: sweepAxis(figure.closest('section').dataset.axis, xs), y: valueAxis(title, ys.concat((lines || []).map(l => l.at)))},
+    const yAxis = least(ys) > 0 ? valueAxis(title, ys.concat((lines || []).map(l => l.at))) : axis(title, {beginAtZero: true, grace: '4%'}); // 0 has no place on a logarithmic one
+    draw(figure, 'line', {datasets}, {x: sweepAxis(figure.closest('section').dataset.axis, xs), y: yAxis},
          {marks: {horizontal: lines}});
   }
 
@@ -567,6 +589,8 @@
       note.textContent = shown.size + ' of ' + entries.length + ' runs are drawn; a click on a name in a legend draws or hides its curve.';
       note.hidden = false;
     }
+    const bars = document.querySelector('.attribution');
+    if (bars) bars.hidden = !document.querySelector('figure[data-chart=attribution]:not([hidden])');
     for (const group of document.querySelectorAll('.charts'))
       group.hidden = !group.querySelector('figure:not([hidden])');
   }

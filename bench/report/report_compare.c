@@ -97,6 +97,12 @@ void qr_report_comparison(const qr_report *report, FILE *to)
         qr_html_close_table(to);
         fprintf(to, "<p class=\"note\">Below a ratio: its 95 %% interval, %s.</p>\n",
                 qr_compare_method(comparisons[1]));
+        bool copies = false;
+        for (size_t i = 1; i < qr_report_count(report); i++) copies |= comparisons[i]->copies;
+        if (copies)
+            fputs("<p class=\"note\">Equal repetitions on the virtual clock (same seed) are copies and count as "
+                  "one.</p>\n",
+                  to);
     }
     free_all(comparisons);
 }

@@ -61,6 +61,38 @@ const char *qr_json_text_at(const json_t *from, const char *path)
 
 /* ---- results ---- */
 
+bool qr_report_is_simulated(const json_t *result)
+{
+    return strcmp(qr_json_text_at(result, "disclosure/clock"), "virtual") == 0;
+}
+
+static void forget(json_t *result, const char *const *paths, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *name = strrchr(paths[i], '/');
+        char        group[64];
+        snprintf(group, sizeof group, "%.*s", (int)(name - paths[i]), paths[i]);
+        json_object_del((json_t *)qr_json_at(result, group), name + 1);
+    }
+}
+
+/* On the virtual clock nothing is loaded, computed or placed: the zeros of what does that are no facts. */
+static void forget_unmeasured(json_t *result)
+{
+    static const char *const facts[]   = {"engine/threads",          "engine/cpus",          "engine/nodes",
+                                          "engine/placement",        "engine/prefetch",      "engine/implementation",
+                                          "engine/small_m",          "engine/scratch_bytes", "engine/batch_invariant",
+                                          "model/weight_bytes",      "context/cpu/isa",      "context/cpu/isa_cap",
+                                          "context/libs/onednn_impl"};
+    static const char *const of_runs[] = {"steps/stage_s", "steps/moved", "steps/imbalance"};
+    size_t                   index;
+    json_t                  *run;
+    if (!qr_report_is_simulated(result)) return;
+    forget(result, facts, sizeof facts / sizeof *facts);
+    json_array_foreach(json_object_get(result, "runs"), index, run)
+        forget(run, of_runs, sizeof of_runs / sizeof *of_runs);
+}
+
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error)
 {
     quire_status status = qr_result_check(result, place, error);
@@ -69,6 +101,7 @@ quire_status qr_report_add(qr_report *report, json_t *result, const char *label,
     if (status == QUIRE_OK && (json_object_set_new(result, "shown_as", json_string(label)) != 0 ||
                                json_array_append(report->results, result) != 0))
         status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", place);
+    if (status == QUIRE_OK) forget_unmeasured(result);
     json_decref(result);
     return status;
 }

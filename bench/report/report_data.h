@@ -18,6 +18,8 @@ struct qr_report {
 /* Takes over `result`. ERR_FORMAT: not a quire.result/1 with runs; `place` names it. */
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error);
 
+bool qr_report_is_simulated(const json_t *result); /* its times are those of a cost model */
+
 /* The key along which a sweep's curves lie: a load where there is one. NULL: no sweep, which is at least three results
  * at several loads. And what the axis is called. */
 const char *qr_report_axis(const qr_report *report);

@@ -5,9 +5,8 @@
 
 #include "bench/report/report_html.h"
 
-static void virtual_clock(const json_t *r, FILE *to)
+static void cost_model(const json_t *r, FILE *to)
 {
-    fputs(". <strong>Virtual clock: times are those of a cost model, not of this machine</strong>", to);
     if (!json_is_object(qr_json_at(r, "cost_model"))) return;
     fprintf(
         to,
@@ -18,6 +17,21 @@ static void virtual_clock(const json_t *r, FILE *to)
         100 * qr_json_number_at(r, "cost_model/held_out_error/median"),
         100 * qr_json_number_at(r, "cost_model/held_out_error/p90"),
         100 * qr_json_number_at(r, "cost_model/held_out_error/total"));
+}
+
+static void clock_of_all(const qr_report *report, FILE *to)
+{
+    const size_t simulated = qr_report_simulated(report), count = qr_report_count(report);
+    if (simulated == 0) return;
+    if (simulated < count) {
+        fprintf(to,
+                ". <strong>%zu of %zu results are simulated</strong>: on a virtual clock, with the times of a cost "
+                "model, whose error is in every ratio to a measured one",
+                simulated, count);
+        return;
+    }
+    fputs(". <strong>Virtual clock: times are those of a cost model, not of this machine</strong>", to);
+    cost_model(qr_report_first(report), to);
 }
 
 /* ---- head ---- */
@@ -51,7 +65,7 @@ void qr_report_subtitle(const qr_report *report, FILE *to)
         fputs(", ", to);
     }
     qr_html_text(qr_json_text_at(r, "context/started"), to);
-    if (strcmp(qr_json_text_at(r, "disclosure/clock"), "virtual") == 0) virtual_clock(r, to);
+    clock_of_all(report, to);
 }
 
 void qr_html_check_value(const json_t *check, FILE *to)
@@ -97,6 +111,11 @@ static void verdict_of(const json_t *result, bool named, FILE *to)
     const char *text = is_valid(result) ? "VALID" : "INVALID";
     fprintf(to, "<div class=\"verdict %s\"><strong>%s</strong> ", is_valid(result) ? "valid" : "", text);
     if (named) qr_html_text(qr_json_text_at(result, "shown_as"), to);
+    if (named && qr_report_is_simulated(result)) {
+        fputs(". On a virtual clock", to);
+        cost_model(result, to);
+        fputs(".", to);
+    }
     if (json_is_true(json_object_get(result, "partial"))) fputs(" Interrupted: a partial result.", to);
     failed_checks(result, to);
     fputs("</div>\n", to);

@@ -171,6 +171,14 @@ const json_t *qr_report_first_run(const qr_report *report)
 
 size_t qr_report_count(const qr_report *report) { return json_array_size(report->results); }
 
+size_t qr_report_simulated(const qr_report *report)
+{
+    size_t        index, count = 0;
+    const json_t *result;
+    json_array_foreach(report->results, index, result) count += qr_report_is_simulated(result);
+    return count;
+}
+
 bool qr_report_next(qr_report_entry *e)
 {
     if (e->result != NULL && ++e->run_index >= json_array_size(json_object_get(e->result, "runs"))) {

@@ -71,7 +71,8 @@ void qr_report_nodes(const qr_report *report, FILE *to);
 void qr_report_configuration(const qr_report *report, FILE *to);
 void qr_report_maker(const qr_report *report, FILE *to);
 
-bool qr_report_is_sweep(const qr_report *report);      /* see qr_report_axis() */
-bool qr_report_is_comparison(const qr_report *report); /* two to eight results, no sweep */
+bool   qr_report_is_sweep(const qr_report *report);      /* see qr_report_axis() */
+size_t qr_report_simulated(const qr_report *report);     /* how many are */
+bool   qr_report_is_comparison(const qr_report *report); /* two to eight results, no sweep */
 
 #endif

@@ -222,6 +222,21 @@ static void sort_results(json_t *results)
     }
 }
 
+/* Beside measured results, wherever they are named. */
+static void mark_simulated(const qr_report *report)
+{
+    size_t       index;
+    json_t      *result;
+    const size_t simulated = qr_report_simulated(report);
+    if (simulated == 0 || simulated == qr_report_count(report)) return;
+    json_array_foreach(report->results, index, result)
+    {
+        if (qr_report_is_simulated(result))
+            json_object_set_new(result, "shown_as",
+                                json_sprintf("%s (simulated)", qr_json_text_at(result, "shown_as")));
+    }
+}
+
 void qr_report_arrange(qr_report *report)
 {
     const char *axis      = qr_report_axis(report);
@@ -235,6 +250,7 @@ void qr_report_arrange(qr_report *report)
         name_point(result, axis, with_file);
     }
     tell_apart(report->results);
+    mark_simulated(report);
     if (axis == NULL) return;
     number_curves(report->results);
     sort_results(report->results);

@@ -191,6 +191,35 @@ class Report(Base):
         self.assertRegex(page, r"Reading goes over [0-9.]+ [KMG]iB")
         self.assertRegex(page, r"<h4>Node 0</h4>.*\n<li><span>thread 0 <small>CPU \d+</small></span>")
 
+    def simulated(self, name):
+        made = json.loads(json.dumps(self.result))
+        made["disclosure"]["clock"] = "virtual"
+        made["engine"].update(threads=0, batch_invariant=False, scratch_bytes=0)
+        made["model"]["weight_bytes"] = 0
+        made["cost_model"] = {"fitted_steps": 1020, "error": {"median": 0.01, "p90": 0.05, "total": 0.0}}
+        return self.write(name, made)
+
+    def test_a_simulated_result_is_called_so_wherever_it_stands(self):
+        name = self.simulated("virtual.json")
+        for files in (("r.json", name), (name, "r.json")):
+            page = self.page(*files)
+            subtitle = re.search(r'class="subtitle">(.*?)</p>', page)[1]
+            self.assertIn("1 of 2 results are simulated", subtitle)
+            self.assertNotIn("times are those of a cost model, not of this machine", subtitle)
+            self.assertIn("virtual (simulated). On a virtual clock, fitted to 1020 steps", page)
+            self.assertEqual({r["shown_as"] for r in data_of(page)}, {"r", "virtual (simulated)"})
+        self.assertIn("Virtual clock: times are those of a cost model", self.page(name))
+        self.assertNotIn("simulated", re.search(r"<main>(.*?)<script", self.page("r.json"), re.S)[1])
+
+    def test_what_is_not_simulated_is_no_fact(self):
+        facts = ("results do not depend on the batch", "size of the weights, packed", "scratch memory", "instruction set")
+        real, virtual = self.page("r.json"), self.page(self.simulated("virtual.json"))
+        for fact in facts:
+            self.assertIn(fact, real)
+            self.assertNotIn(fact, virtual)
+        self.assertIn("stage_s", data_of(real)[0]["runs"][0]["steps"])
+        self.assertNotIn("stage_s", data_of(virtual)[0]["runs"][0]["steps"])
+
     def test_a_result_with_nothing_in_it_gives_dashes(self):
         page = self.page(self.write("bare.json", {"schema": "quire.result/1", "runs": [{"latency": {}}]}))
         self.assertIn("<td>\u2013</td>", page)
@@ -281,6 +310,40 @@ class InTheBrowser(Base):
         curves = self.datasets("[data-chart=cdf][data-metric=ttft]")
         self.assertEqual(len({label for label, _, _ in curves}), 12)
         self.assertEqual(sum(not hidden for _, _, hidden in curves), 8)
+
+    def test_a_legend_of_long_names_stays_above_its_plot(self):
+        lines = []
+        for streams in range(1, 11):
+            point = json.loads(json.dumps(self.result))
+            axes = {"load.streams": streams, "workload.trace.path": "a/long/way/to/" + "x" * (90 if streams == 3 else 40)}
+            point["config"].update(axes)
+            point["sweep"] = {"axes": axes}
+            lines.append(json.dumps(point) + "\n")
+        self.page(self.write("long.jsonl", "".join(lines)))
+        with browser.Browser() as window:
+            window.open(self.path / "page.html")
+            places = window.evaluate("""[...document.querySelectorAll('#latency figure[data-chart=cdf]')].map(figure => {
+                const chart = Chart.getChart(figure.querySelector('canvas')), boxes = chart.legend.legendHitBoxes;
+                return [boxes.length, Math.max(...boxes.map(b => b.top + b.height)), chart.chartArea.top,
+                        Math.max(...boxes.map(b => b.left + b.width)), chart.width]; })""")
+        self.assertEqual(len(places), 4)
+        for count, bottom, top, right, width in places:
+            self.assertEqual(count, 10)
+            self.assertLessEqual(bottom, top)
+            self.assertLessEqual(right, width)
+
+    def test_a_goodput_of_zero_has_its_place(self):
+        lines = (self.path / self.grid()).read_text().splitlines()
+        for number, (line, value) in enumerate(zip(lines, (100.0, 1.0, 0.0, 0.0, 1.0, 100.0))):
+            point = json.loads(line)
+            for run in point["runs"]:
+                run["throughput"]["goodput"] = {"value": value, "unit": "req/s"}
+            lines[number] = json.dumps(point)
+        self.page(self.write("zero.jsonl", "\n".join(lines) + "\n"))
+        with browser.Browser() as window:
+            window.open(self.path / "page.html")
+            self.assertEqual(window.evaluate("Chart.getChart(document.querySelector('[data-chart=sweep-goodput] canvas')).scales.y.type"),
+                             "linear")
 
     def test_hostile_text_stays_text(self):
         hostile = json.loads(json.dumps(self.result))
