@@ -1,5 +1,4 @@
 /* quire bench: one workload against one engine, a table, and result files. */
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "bench/session.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"
+#include "cli/ignored.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 
@@ -129,18 +129,7 @@ static int judge(const quire_config *config, const qr_result *result, int status
     return fails && !qr_result_is_valid(result) ? QR_EXIT_INVALID : QR_EXIT_OK;
 }
 
-/* Written and not what it is anyway: a template spells out all defaults. */
-static bool is_changed(const quire_config *config, const char *name)
-{
-    const quire_config_key *key;
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++)
-        if (strcmp(key->name, name) == 0) break;
-    const double fallback = key != NULL && key->fallback != NULL ? strtod(key->fallback, NULL) : NAN;
-    return quire_config_number(config, name, fallback) != fallback &&
-           strcmp(quire_config_origin(config, name), "default scenario") != 0;
-}
-
-/* Keys that another command reads, or this one with another workload. */
+/* Keys that another command reads, or this one with another workload or load. */
 static void warn_of_ignored(const quire_config *config)
 {
     static const char *const capacity[] = {"capacity.min_rate", "capacity.max_rate", "capacity.confidence",
@@ -151,12 +140,9 @@ static void warn_of_ignored(const quire_config *config)
         qr_warn("%s: [sweep] \"%s\" is an axis of `quire sweep`; bench runs one point",
                 quire_config_origin(config, key), quire_config_string(config, key));
     }
-    const char *source = quire_config_string(config, "workload.source");
-    if (source != NULL && strcmp(source, "random") != 0 && is_changed(config, "workload.num_prompts"))
-        qr_warn("%s: workload.num_prompts is of random workloads; all requests of the %s are played",
-                quire_config_origin(config, "workload.num_prompts"), source);
+    qr_ignored_warn(config);
     for (size_t i = 0; i < sizeof capacity / sizeof *capacity; i++)
-        if (is_changed(config, capacity[i]))
+        if (qr_is_changed(config, capacity[i]))
             qr_warn("%s: %s is read by `quire sweep --capacity` only", quire_config_origin(config, capacity[i]),
                     capacity[i]);
 }

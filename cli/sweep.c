@@ -13,6 +13,7 @@
 #include "bench/turns.h"
 #include "cli/dry_run.h"
 #include "cli/forecast.h"
+#include "cli/ignored.h"
 #include "cli/interrupt.h"
 
 typedef struct row { /* of the table at the end */
@@ -98,6 +99,28 @@ static void name_point(const qr_sweep *s, const qr_point *point, char *out, size
     size_t used = (size_t)snprintf(out, size, "%s", s->axis_count ? "" : "the configuration");
     for (size_t a = 0; a < s->axis_count && used < size; a++)
         used += (size_t)snprintf(out + used, size - used, "%s%s", a ? ", " : "", point->assignments[a]);
+}
+
+/* An axis that no point of the sweep heeds would measure the same again and again. */
+static bool all_axes_matter(const qr_sweep *s)
+{
+    for (size_t a = 0; a < s->axis_count; a++) {
+        const char *why = NULL, *value;
+        for (size_t i = 0; i < s->point_count && (i == 0 || why != NULL); i++)
+            why = qr_ignored_because(s->points[i].config, s->axes[a], &value);
+        if (why == NULL) continue;
+        qr_complain("[sweep] \"%s\" has no effect: it %s \"%s\"", s->axes[a], why, value);
+        return false;
+    }
+    return true;
+}
+
+/* Where no axis decides what is ignored, the same is at every point. */
+static void warn_of_ignored(const qr_sweep *s)
+{
+    for (size_t a = 0; a < s->axis_count; a++)
+        if (strcmp(s->axes[a], "load.profile") == 0 || strcmp(s->axes[a], "workload.source") == 0) return;
+    qr_ignored_warn(s->base);
 }
 
 /* Refuses what cannot fit into memory before any work. */
@@ -389,6 +412,7 @@ static int run(settings *s)
     if (s->resume) read_done(s);
     if (!open_file(s)) return QR_EXIT_USAGE;
     qr_warn_of_machine(s->sweep.base);
+    warn_of_ignored(&s->sweep);
     s->sweep.interrupt = qr_interrupt_install();
     signal(SIGPIPE, SIG_IGN);
     if (s->capacity) return qr_sweep_capacity(&s->sweep);
@@ -400,6 +424,7 @@ static int run(settings *s)
 static int plan_all(const qr_sweep *s, bool capacity)
 {
     const quire_config **configs = calloc(s->point_count, sizeof *configs);
+    warn_of_ignored(s);
     if (configs == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
     for (size_t i = 0; i < s->point_count; i++) configs[i] = s->points[i].config;
     const int status = qr_dry_run(configs, s->point_count, !capacity);
@@ -418,7 +443,8 @@ static int sweep(void *context, const quire_config *config)
     int status = QR_EXIT_USAGE;
     if (quire_config_count(config, "sweep") == 0 && !s->capacity)
         qr_complain("no axes: [sweep] names none; e.g. \"load.request_rate\" = [0.5, 1, 2]");
-    else if (!make_points(&s->sweep) || (s->capacity && !qr_sweep_is_searchable(&s->sweep)))
+    else if (!make_points(&s->sweep) || !all_axes_matter(&s->sweep) ||
+             (s->capacity && !qr_sweep_is_searchable(&s->sweep)))
         status = QR_EXIT_USAGE;
     else if (s->common.dry_run)
         status = plan_all(&s->sweep, s->capacity);

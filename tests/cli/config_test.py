@@ -117,6 +117,18 @@ class Config(unittest.TestCase):
         done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.stdout.split(), ["poisson", "tinyllama-1.1b", "--output", "compare", "attention"], done.stderr)
 
+    def test_a_key_without_effect_is_said(self):
+        for flags, key in ((["--profile", "concurrent", "--request-rate", "3"], "load.request_rate"),
+                           (["--profile", "poisson", "--streams", "3"], "load.streams")):
+            done = run("bench", "--dry-run", "--model", "tiny", *flags)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (0, 1), done.stderr)
+            self.assertIn(f"{flags[2]}: {key} is of the profile", done.stderr)
+        trace = self.file("t.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n1,4,4\n2,4,4\n")
+        done = run("bench", "--dry-run", "--model", "tiny", "--trace", trace, "--prompt-tokens", "9", "--request-rate", "2")
+        self.assertEqual(done.stderr.count("warning"), 2, done.stderr)
+        done = run("bench", "--dry-run", "--model", "tiny", "--profile", "poisson", "--request-rate", "2")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_a_dry_run_plans_memory_and_time(self):
         done = run("bench", "--dry-run", "--model", "tiny", "--num-prompts", "10", "--prompt-tokens", "5",
                    "--output-tokens", "7")
@@ -138,7 +150,7 @@ class Config(unittest.TestCase):
         self.assertIn("--max-rate: capacity.max_rate is read by `quire sweep --capacity` only", done.stderr)
 
     def test_a_dry_run_of_a_sweep_and_of_a_comparison(self):
-        text = '[model]\npreset = "tiny"\n[sweep]\n"load.streams" = [1, 2]\n'
+        text = '[model]\npreset = "tiny"\n[load]\nprofile = "concurrent"\n[sweep]\n"load.streams" = [1, 2]\n'
         a = self.file("a.toml", text)
         self.assertIn("2 points", run("sweep", "--dry-run", a).stdout)
         self.assertIn("---- 2 of 2", run("compare", "--run", "--dry-run", a, a).stdout)

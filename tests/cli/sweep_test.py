@@ -110,6 +110,7 @@ class Sweep(unittest.TestCase):
         self.refused(BASE, "no axes")
         self.refused(BASE + '[sweep]\n"kv_cache.size" = ["1MiB", "900TiB"]\n', "kv_cache.size=900TiB")
         self.refused(BASE + '[sweep]\n"scheduler.max_num_seqs" = [4, 0]\n', "max_num_seqs")
+        self.refused(BASE + '[load]\nprofile = "poisson"\n[sweep]\n"load.streams" = [1, 2]\n', "has no effect")
         self.refused(BASE + '[sweep]\n"scheduler.max_num_seq" = [4]\n', "did you mean")
         self.refused(BASE + '[sweep]\n"scheduler.max_num_seqs" = [4, 512, 1024]\n', "max_num_batched_tokens")
         self.refused(BASE + '[sweep]\n"workload.seed" = "1-100"\n"run.repetitions" = "1-60"\n', "more than 4096")
@@ -124,6 +125,8 @@ class Sweep(unittest.TestCase):
         done = self.sweep(SEARCH, "--capacity", "--dry-run")
         self.assertIn("capacity   20 to 200 requests/s: some 5 probes of at most 60 s each", done.stdout)
         self.assertNotIn("\ntime ", done.stdout)
+        done = self.sweep(SEARCH, "--capacity", "--dry-run", "--streams", "3")
+        self.assertIn("warning: --streams: load.streams is of the profile concurrent", done.stderr)
         done = self.sweep(SEARCH.replace("poisson", "concurrent"), "--capacity", "--dry-run")
         self.assertEqual(done.returncode, 2)
 
