@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "bench/result/speed_of_light.h"
+#include "bench/workload/fit.h"
 
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
                                    quire_error *error)
@@ -178,7 +179,9 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     const uint32_t      repetition = result->run_count;
     const bool          vary       = quire_config_boolean(config, "run.vary_seed", 0) != 0;
     qr_workload        *workload;
+    qr_fit              fit;
     describe(session, result);
+    if (repetition == 0) QR_TRY(qr_workload_check_fit(config, &result->model, &result->engine, &fit, error));
     QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
                               result->seed + (vary ? repetition : 0), &workload, error));
     if (session->machine != NULL && qr_workload_has_beams(workload)) {

@@ -8,7 +8,7 @@
 
 #include "base/bits.h"
 #include "bench/session.h"
-#include "bench/workload/workload.h"
+#include "bench/workload/fit.h"
 #include "cli/forecast.h"
 
 typedef struct load { /* of one repetition */
@@ -47,6 +47,19 @@ static quire_status draw(const quire_config *config, const quire_model_info *inf
     }
     qr_workload_destroy(workload);
     return QUIRE_OK;
+}
+
+/* Requests that can never run: all of them are an error, some a warning. */
+static quire_status check_fit(const quire_config *config, const quire_model_info *info, const quire_stats *stats,
+                              quire_error *error)
+{
+    qr_fit             fit;
+    const quire_status status = qr_workload_check_fit(config, info, stats, &fit, error);
+    if (status == QUIRE_OK && fit.too_long > 0)
+        qr_warn("%u of %u requests do not fit the KV cache and will be refused: the longest has %llu tokens, the cache "
+                "holds %llu",
+                fit.too_long, fit.requests, (unsigned long long)fit.longest, (unsigned long long)fit.capacity);
+    return status;
 }
 
 /* The team of the configuration, with a model that costs nothing. */
@@ -197,6 +210,7 @@ static quire_status plan_virtual(const quire_config *config, bool times, quire_e
         qr_virtual_stats(machine, &stats);
         status = draw(config, &info, stats.max_model_len, &l, error);
     }
+    if (status == QUIRE_OK) status = check_fit(config, &info, &stats, error);
     if (status == QUIRE_OK) {
         printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
         printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB on the simulated machine\n",
@@ -216,6 +230,10 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
     load         l;
     quire_status status = qr_forecast_make(config, &f, error);
     if (status == QUIRE_OK) status = draw(config, &f.info, f.scheduler.max_model_len, &l, error);
+    const quire_stats sizes = {.blocks        = f.scheduler.num_blocks,
+                               .block_size    = f.scheduler.block_size,
+                               .max_model_len = f.scheduler.max_model_len};
+    if (status == QUIRE_OK && f.pool.status == QUIRE_OK) status = check_fit(config, &f.info, &sizes, error);
     if (status != QUIRE_OK) return status;
     const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown", 2);
     qr_forecast_print(&f, stdout);

@@ -149,6 +149,19 @@ class Config(unittest.TestCase):
         done = run("bench", template, "--model", "tiny", "--dry-run", "--max-rate", "63")
         self.assertIn("--max-rate: capacity.max_rate is read by `quire sweep --capacity` only", done.stderr)
 
+    def test_requests_that_the_cache_can_never_hold_are_said_before_any_work(self):
+        small = ["bench", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=2", "--set", "kv_cache.block_size=32",
+                 "--num-prompts", "20", "--output-tokens", "8"]
+        for flags in (["--dry-run"], []):
+            done = run(*small, "--prompt-tokens", "90", *flags)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+            self.assertIn("no request fits the KV cache: the longest has 98 tokens, the cache holds 64 (2 blocks of 32)",
+                          done.stderr)
+        done = run(*small, "--prompt-tokens", "10:110", "--dry-run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, r"warning: \d+ of 20 requests do not fit the KV cache")
+        self.assertEqual(run(*small, "--prompt-tokens", "57", "--dry-run").stderr, "")  # 64 + 1: the last is not kept
+
     def test_a_dry_run_of_a_sweep_and_of_a_comparison(self):
         text = '[model]\npreset = "tiny"\n[load]\nprofile = "concurrent"\n[sweep]\n"load.streams" = [1, 2]\n'
         a = self.file("a.toml", text)
