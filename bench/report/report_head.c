@@ -249,8 +249,11 @@ void qr_report_answers(const qr_report *report, FILE *to)
             qr_html_range(low, high, to);
             fputs(")", to);
         }
-        fprintf(to, ": %g %% of the requests meet the SLOs", 100 * qr_json_number_at(a, "min_attainment"));
-        fprintf(to, "; %.0f probes, %.0f requests, %.0f s.</p>\n", qr_json_number_at(a, "probes"),
+        fprintf(to,
+                low > 0 ? ": %g %% of the requests meet the SLOs" : ": fewer than %g %% of the requests met the SLOs",
+                100 * qr_json_number_at(a, "min_attainment"));
+        const double probes = qr_json_number_at(a, "probes");
+        fprintf(to, "; %.0f probe%s, %.0f requests, %.0f s.</p>\n", probes, probes == 1 ? "" : "s",
                 qr_json_number_at(a, "requests"), qr_json_number_at(a, "seconds"));
     }
 }
