@@ -172,6 +172,18 @@ static void show_limit(qr_session *session, const qr_result *result)
     if (qr_light_of(result, &session->light)) qr_prometheus_compare(result->prometheus, &limit);
 }
 
+/* What no repetition could play is refused before the first one. */
+static quire_status check_playable(const qr_session *session, const qr_result *result, const qr_workload *workload,
+                                   quire_error *error)
+{
+    qr_fit fit;
+    if (result->run_count == 0) QR_TRY(qr_workload_check_fit(workload, &result->model, &result->engine, &fit, error));
+    if (session->machine == NULL || !qr_workload_has_beams(workload)) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "[run] clock: virtual has no model that could score hypotheses; %s asks for beam search",
+                   quire_config_string(result->config, "workload.path"));
+}
+
 static quire_status play(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
                          quire_error *error)
 {
@@ -179,16 +191,13 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     const uint32_t      repetition = result->run_count;
     const bool          vary       = quire_config_boolean(config, "run.vary_seed", 0) != 0;
     qr_workload        *workload;
-    qr_fit              fit;
     describe(session, result);
-    if (repetition == 0) QR_TRY(qr_workload_check_fit(config, &result->model, &result->engine, &fit, error));
     QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
                               result->seed + (vary ? repetition : 0), &workload, error));
-    if (session->machine != NULL && qr_workload_has_beams(workload)) {
+    const quire_status playable = check_playable(session, result, workload, error);
+    if (playable != QUIRE_OK) {
         qr_workload_destroy(workload);
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "[run] clock: virtual has no model that could score hypotheses; %s asks for beam search",
-                       quire_config_string(config, "workload.path"));
+        return playable;
     }
     const qr_run_options options = {.engine     = session->engine,
                                     .machine    = session->machine,

@@ -19,15 +19,29 @@ typedef struct load { /* of one repetition */
     double      last_due_s;
 } load;
 
+/* Requests that can never run: all of them are an error, some a warning. */
+static quire_status check_fit(const qr_workload *workload, const quire_model_info *info, const quire_stats *stats,
+                              quire_error *error)
+{
+    qr_fit             fit;
+    const quire_status status = qr_workload_check_fit(workload, info, stats, &fit, error);
+    if (status == QUIRE_OK && fit.too_long > 0)
+        qr_warn("%u of %u requests do not fit the KV cache and will be refused: the longest has %llu tokens, the cache "
+                "holds %llu",
+                fit.too_long, fit.requests, (unsigned long long)fit.longest, (unsigned long long)fit.capacity);
+    return status;
+}
+
 enum { MAX_DRAWN = 1000000 };
 
-static quire_status draw(const quire_config *config, const quire_model_info *info, uint32_t max_model_len, load *l,
+/* `sizes`: of the pool and the model; blocks = 0: the pool is refused anyway. */
+static quire_status draw(const quire_config *config, const quire_model_info *info, const quire_stats *sizes, load *l,
                          quire_error *error)
 {
-    qr_workload       *workload;
-    const uint64_t     seed   = (uint64_t)quire_config_integer(config, "workload.seed", 42);
-    const quire_status status = qr_workload_create(config, info, max_model_len, seed, &workload, error);
-    *l                        = (load){0};
+    qr_workload   *workload;
+    const uint64_t seed   = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    quire_status   status = qr_workload_create(config, info, sizes->max_model_len, seed, &workload, error);
+    *l                    = (load){0};
     if (status != QUIRE_OK) return status;
     const uint32_t count = qr_workload_count(workload);
     l->profile           = qr_workload_profile(workload);
@@ -45,20 +59,8 @@ static quire_status draw(const quire_config *config, const quire_model_info *inf
         l->longest    = fmax(l->longest, request.output_tokens);
         l->last_due_s = (double)request.due_ns * 1e-9;
     }
+    if (sizes->blocks > 0) status = check_fit(workload, info, sizes, error);
     qr_workload_destroy(workload);
-    return QUIRE_OK;
-}
-
-/* Requests that can never run: all of them are an error, some a warning. */
-static quire_status check_fit(const quire_config *config, const quire_model_info *info, const quire_stats *stats,
-                              quire_error *error)
-{
-    qr_fit             fit;
-    const quire_status status = qr_workload_check_fit(config, info, stats, &fit, error);
-    if (status == QUIRE_OK && fit.too_long > 0)
-        qr_warn("%u of %u requests do not fit the KV cache and will be refused: the longest has %llu tokens, the cache "
-                "holds %llu",
-                fit.too_long, fit.requests, (unsigned long long)fit.longest, (unsigned long long)fit.capacity);
     return status;
 }
 
@@ -208,9 +210,8 @@ static quire_status plan_virtual(const quire_config *config, bool times, quire_e
     status = qr_virtual_create(config, &info, &machine, error);
     if (status == QUIRE_OK) {
         qr_virtual_stats(machine, &stats);
-        status = draw(config, &info, stats.max_model_len, &l, error);
+        status = draw(config, &info, &stats, &l, error);
     }
-    if (status == QUIRE_OK) status = check_fit(config, &info, &stats, error);
     if (status == QUIRE_OK) {
         printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
         printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB on the simulated machine\n",
@@ -226,14 +227,13 @@ static quire_status plan_virtual(const quire_config *config, bool times, quire_e
 static quire_status plan(const quire_config *config, const quire_limits *limits, double *total, bool *fits,
                          quire_error *error)
 {
-    qr_forecast  f;
-    load         l;
-    quire_status status = qr_forecast_make(config, &f, error);
-    if (status == QUIRE_OK) status = draw(config, &f.info, f.scheduler.max_model_len, &l, error);
-    const quire_stats sizes = {.blocks        = f.scheduler.num_blocks,
-                               .block_size    = f.scheduler.block_size,
-                               .max_model_len = f.scheduler.max_model_len};
-    if (status == QUIRE_OK && f.pool.status == QUIRE_OK) status = check_fit(config, &f.info, &sizes, error);
+    qr_forecast       f;
+    load              l;
+    quire_status      status = qr_forecast_make(config, &f, error);
+    const quire_stats sizes  = {.blocks        = f.pool.status == QUIRE_OK ? f.scheduler.num_blocks : 0,
+                                .block_size    = f.scheduler.block_size,
+                                .max_model_len = f.scheduler.max_model_len};
+    if (status == QUIRE_OK) status = draw(config, &f.info, &sizes, &l, error);
     if (status != QUIRE_OK) return status;
     const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown", 2);
     qr_forecast_print(&f, stdout);

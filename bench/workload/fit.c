@@ -5,12 +5,12 @@
 
 enum { MOST_LOOKED_AT = 1000 };
 
-static void look_at(qr_workload *workload, qr_fit *fit)
+static void look_at(const qr_workload *workload, qr_fit *fit)
 {
     const uint32_t count = qr_workload_count(workload);
     for (uint32_t i = 0; i < count && i < MOST_LOOKED_AT; i++) {
         qr_workload_request request;
-        qr_workload_next(workload, &request);
+        qr_workload_peek(workload, i, &request);
         const uint64_t tokens = (uint64_t)request.prompt_tokens + request.output_tokens;
         fit->requests++;
         fit->too_long += tokens > fit->capacity + 1; /* the last token's key is never read */
@@ -18,16 +18,12 @@ static void look_at(qr_workload *workload, qr_fit *fit)
     }
 }
 
-quire_status qr_workload_check_fit(const quire_config *config, const quire_model_info *model, const quire_stats *engine,
-                                   qr_fit *fit_out, quire_error *error)
+quire_status qr_workload_check_fit(const qr_workload *workload, const quire_model_info *model,
+                                   const quire_stats *engine, qr_fit *fit_out, quire_error *error)
 {
-    const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
-    qr_workload   *workload;
     *fit_out = (qr_fit){.capacity = engine->blocks * engine->block_size};
     if (model->window > 0) return QUIRE_OK;
-    QR_TRY(qr_workload_create(config, model, engine->max_model_len, seed, &workload, error));
     look_at(workload, fit_out);
-    qr_workload_destroy(workload);
     if (fit_out->too_long == 0 || fit_out->too_long < fit_out->requests) return QUIRE_OK;
     return qr_fail(
         error, QUIRE_ERR_INVALID,

@@ -11,9 +11,9 @@ typedef struct qr_fit {
     uint64_t longest, capacity;  /* tokens */
 } qr_fit;
 
-/* Draws the requests of a workload of its own. A sliding window keeps less than all tokens, so there everything fits.
- * ERR_INVALID: none of the requests fits; and the errors of qr_workload_create(). */
-quire_status qr_workload_check_fit(const quire_config *config, const quire_model_info *model, const quire_stats *engine,
-                                   qr_fit *fit_out, quire_error *error);
+/* Looks at the requests without drawing them. A sliding window keeps less than all tokens, so there everything fits.
+ * ERR_INVALID: none of the requests fits. */
+quire_status qr_workload_check_fit(const qr_workload *workload, const quire_model_info *model,
+                                   const quire_stats *engine, qr_fit *fit_out, quire_error *error);
 
 #endif

@@ -368,6 +368,13 @@ void qr_workload_next(qr_workload *workload, qr_workload_request *request_out)
     request_out->due_ns = (uint64_t)(fmin(ramped(workload, workload->arrival_s), MAX_SPAN_S) * 1e9);
 }
 
+void qr_workload_peek(const qr_workload *workload, uint32_t index, qr_workload_request *request_out)
+{
+    qr_workload copy = *workload; /* drawing writes to the struct alone, not behind its pointers */
+    copy.next        = index;
+    qr_workload_next(&copy, request_out);
+}
+
 static int32_t token_of(const qr_workload *workload, uint64_t key, uint32_t position)
 {
     return (int32_t)qr_random_below(workload->seed ^ key, STREAM_CONTENT, position, workload->model.vocab_size);

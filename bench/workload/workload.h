@@ -47,6 +47,9 @@ const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant
 /* The next request, in ascending order (arrivals accumulate). */
 void qr_workload_next(qr_workload *workload, qr_workload_request *request_out);
 
+/* Request `index` as qr_workload_next() will give it, but for its due time; nothing is drawn. */
+void qr_workload_peek(const qr_workload *workload, uint32_t index, qr_workload_request *request_out);
+
 /* Its token ids: `out` holds prompt_tokens (encoder_tokens) ids. */
 void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *request, int32_t *out);
 void qr_workload_encoder(const qr_workload *workload, const qr_workload_request *request, int32_t *out);

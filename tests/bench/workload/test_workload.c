@@ -294,10 +294,35 @@ static void arrivals_beyond_ten_years_are_refused(void **state)
     quire_config_destroy(config);
 }
 
+static void a_peek_shows_what_comes_and_draws_nothing(void **state)
+{
+    (void)state;
+    quire_config *config = configuration(
+        (const char *const[]){"workload.num_prompts=50", "workload.prompt_tokens={dist=\"uniform\",min=1,max=6000}",
+                              "load.profile=poisson", NULL});
+    qr_workload *workload = create(config, 0);
+    for (uint32_t i = 0; i < 50; i++) {
+        qr_workload_request seen, drawn;
+        qr_workload_peek(workload, i, &seen);
+        const uint32_t shortened = qr_workload_shortened(workload);
+        qr_workload_peek(workload, 49 - i, &drawn);
+        assert_int_equal(qr_workload_shortened(workload), shortened);
+        qr_workload_next(workload, &drawn);
+        assert_int_equal(seen.number, i);
+        assert_int_equal(seen.prompt_tokens, drawn.prompt_tokens);
+        assert_int_equal(seen.output_tokens, drawn.output_tokens);
+        assert_int_equal(seen.content_key, drawn.content_key);
+    }
+    assert_true(qr_workload_shortened(workload) > 0);
+    qr_workload_destroy(workload);
+    quire_config_destroy(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arrivals_beyond_ten_years_are_refused),
+        cmocka_unit_test(a_peek_shows_what_comes_and_draws_nothing),
         cmocka_unit_test(arrivals_have_the_rate_and_burstiness_asked_for),
         cmocka_unit_test(normalized_arrivals_end_at_count_over_rate),
         cmocka_unit_test(a_ramp_grows_linearly_to_the_rate),
