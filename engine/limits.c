@@ -22,7 +22,7 @@ enum {
     CACHES           = 8, /* times the last-level caches are read */
 };
 
-static const uint64_t least_bytes = (uint64_t)16 << 20, least_run = 4096;
+static const uint64_t least_bytes = (uint64_t)16 << 20, most_bytes = (uint64_t)512 << 20, least_run = 4096;
 
 typedef struct measurement {
     qr_team          *team;
@@ -153,10 +153,11 @@ static void measure_on_thread(void *context, uint32_t thread, uint32_t thread_co
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 
-/* A power of two for each thread: eight times the caches together, less where memory is short. */
+/* A power of two for each thread: eight times the caches together, but no more than `most_bytes`, which already takes
+ * 0.3 s to read so often, and less where memory is short. */
 static size_t bytes_of_thread(uint64_t cache_bytes, uint32_t thread_count)
 {
-    const uint64_t wanted = qr_max_u64(CACHES * cache_bytes, least_bytes) / thread_count;
+    const uint64_t wanted = qr_min_u64(qr_max_u64(CACHES * cache_bytes, least_bytes), most_bytes) / thread_count;
     const uint64_t most   = qr_max_u64(qr_memory_limit(NULL) / 2 / thread_count, 1);
     uint64_t       bytes  = (uint64_t)1 << 20; /* the longest run */
     while (bytes < wanted && 2 * bytes <= most) bytes *= 2;

@@ -20,9 +20,9 @@ typedef struct quire_limits {
 } quire_limits;
 
 /* Measures the limits with the engine's own threads where they are pinned, in memory of the kind that weights have
- * (bound to the threads' nodes, huge pages where the engine uses them): at least eight times the last-level caches,
- * allocated for the call. Takes some 0.3 s, in which no step may run. ERR_NO_MEMORY: not even a small part of that
- * memory is available. Thread: driver, between steps. */
+ * (bound to the threads' nodes, huge pages where the engine uses them): eight times the last-level caches,
+ * but 512 MiB at most, allocated for the call. Takes some 0.3 s, in which no step may run. ERR_NO_MEMORY: not even a
+ * small part of that memory is available. Thread: driver, between steps. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *limits_out,
                                                                    quire_error *error);
 
