@@ -65,7 +65,7 @@ bool qr_session_serves(const qr_session *session, const quire_config *config)
 static bool wants_stages(const quire_config *config)
 {
     const size_t count = quire_config_count(config, "output.files");
-    bool         wants = quire_config_boolean(config, "output.trace_stages", 0) != 0;
+    bool         wants = quire_config_boolean(config, "output.trace_stages", false);
     for (size_t i = 0; i < count && !wants; i++) {
         char key[48];
         snprintf(key, sizeof key, "output.files[%zu]", i);
@@ -189,7 +189,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
 {
     const quire_config *config     = result->config;
     const uint32_t      repetition = result->run_count;
-    const bool          vary       = quire_config_boolean(config, "run.vary_seed", 0) != 0;
+    const bool          vary       = quire_config_boolean(config, "run.vary_seed", false);
     qr_workload        *workload;
     describe(session, result);
     QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
@@ -224,7 +224,7 @@ static void measure_limits(qr_session *session, qr_result *result)
 {
     quire_limits limits = {.size = sizeof limits};
     if (session->engine == NULL || result->limit_count == QR_MAX_LIMITS ||
-        quire_config_boolean(result->config, "run.limits", 1) == 0)
+        !quire_config_boolean(result->config, "run.limits", true))
         return;
     quire_error error = {0};
     if (quire_engine_measure_limits(session->engine, &limits, &error) == QUIRE_OK) {

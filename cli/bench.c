@@ -90,7 +90,7 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
         status = QR_EXIT_FAILED;
     }
     FILE *to = stdout_is_json || status != QR_EXIT_OK ? stderr : stdout;
-    if (!quire_config_boolean(config, "output.table", 1)) return status;
+    if (!quire_config_boolean(config, "output.table", true)) return status;
     qr_result_table(result, to);
     if (fflush(to) == 0 && !ferror(to)) return status;
     qr_result_table(result, stderr); /* a closed pipe: the summary still reaches the terminal */

@@ -430,7 +430,7 @@ int qr_command_generate(int argc, char **argv)
                     "An answer:  {\"id\": \"a\", \"tokens\": [...], \"finish_reason\": \"length\", ...}\n\n"
                     "Token ids in and out; a bad line is answered with an error and the others go on. Requests may carry "
                     "encoder_input, temperature, top_k, top_p, min_p, seed, n, beam_width, stop_token_ids, logprobs, "
-                    "logits, priority, tenant, deadline_ms and more: docs/GENERATE.md.\n\n"
+                    "logits, priority, tenant, timeout_ms and more: docs/GENERATE.md.\n\n"
                     "  quire generate --model models/tinyllama -i requests.jsonl -o answers.jsonl\n"
                     "  echo '{\"prompt\": [1, 2, 3]}' | quire generate --model tiny",
     };

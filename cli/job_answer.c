@@ -124,7 +124,7 @@ void qr_job_destroy(qr_job *job)
 
 static const char *finish_name(quire_finish finish)
 {
-    static const char *const names[] = {"none", "stop", "length", "cancelled", "error", "deadline"};
+    static const char *const names[] = {"none", "stop", "length", "cancelled", "error", "timeout"};
     return (unsigned)finish < sizeof names / sizeof *names ? names[finish] : "error";
 }
 

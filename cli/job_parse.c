@@ -24,7 +24,7 @@ static const char *line_name(const char *member)
         {"prompt_count", "prompt"},     {"encoder_count", "encoder_input"},   {"stop_count", "stop_token_ids"},
         {"stop", "stop_token_ids"},     {"allowed", "allowed_token_ids"},     {"allowed_count", "allowed_token_ids"},
         {"banned", "banned_token_ids"}, {"banned_count", "banned_token_ids"}, {"logit_bias_count", "logit_bias"},
-        {"deadline_ns", "deadline_ms"},
+        {"timeout_ns", "timeout_ms"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
         if (strcmp(names[i][0], member) == 0) return names[i][1];

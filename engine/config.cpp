@@ -275,7 +275,7 @@ int64_t quire_config_integer(const quire_config *config, const char *key, int64_
     return v != nullptr && v->counts ? v->integer : fallback;
 }
 
-int quire_config_boolean(const quire_config *config, const char *key, int fallback)
+bool quire_config_boolean(const quire_config *config, const char *key, bool fallback)
 {
     const value *v = config->find(key);
     return v != nullptr && v->type == kind::boolean ? v->boolean : fallback;

@@ -20,7 +20,7 @@ enum {
 qr_bind_options qr_engine_bind_options(quire_engine *engine)
 {
     return (qr_bind_options){.huge_pages = engine->options.huge_pages,
-                             .strict     = engine->options.numa_strict == QUIRE_ON,
+                             .strict     = engine->options.numa_strict == QUIRE_TOGGLE_ON,
                              .log        = &engine->log};
 }
 

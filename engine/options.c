@@ -31,7 +31,7 @@ typedef struct option_field {
 #define AT(member) offsetof(quire_engine_options, member)
 #define TOGGLE(section, member)                                                                                        \
     {                                                                                                                  \
-        "[" section "] " #member, AT(member), WHOLE, QUIRE_ON, QUIRE_OFF, 0, 0                                         \
+        "[" section "] " #member, AT(member), WHOLE, QUIRE_TOGGLE_ON, QUIRE_TOGGLE_OFF, 0, 0                           \
     }
 #define CHOICE(section, member, last)                                                                                  \
     {                                                                                                                  \
@@ -50,8 +50,8 @@ static const option_field fields[] = {
     {"[scheduler] max_num_partial_prefills", AT(max_num_partial_prefills), WHOLE, 1, 4096, 1, 0},
     {"[scheduler] max_long_partial_prefills", AT(max_long_partial_prefills), WHOLE, 1, 4096, 1, 0},
     TOGGLE("scheduler", scheduler_reserve_full_isl),
-    CHOICE("scheduler", capacity_scheduler_policy, QUIRE_GUARANTEED_NO_EVICT),
-    CHOICE("scheduler", preemption_mode, QUIRE_PREEMPT_RECOMPUTE),
+    CHOICE("scheduler", capacity_scheduler_policy, QUIRE_CAPACITY_GUARANTEED_NO_EVICT),
+    CHOICE("scheduler", preemption_mode, QUIRE_PREEMPTION_RECOMPUTE),
     {"[scheduler] watermark", AT(watermark), REAL, -1, 0.5, 0.05, 0},
     {"[scheduler] max_head_passes", AT(max_head_passes), WHOLE, 1, 1024, 8, UINT32_MAX},
     {"[scheduler] max_num_queued_reqs", AT(max_num_queued_reqs), WHOLE, 1, 1048576, 1024, 0},
@@ -138,7 +138,7 @@ static quire_status resolve_model_len(quire_engine_options *options, const qr_mo
 
 static quire_status resolve_batch(quire_engine_options *options, quire_error *error)
 {
-    const bool whole_prompts = options->enable_chunked_prefill == QUIRE_OFF;
+    const bool whole_prompts = options->enable_chunked_prefill == QUIRE_TOGGLE_OFF;
     if (options->max_num_batched_tokens == 0) {
         options->max_num_batched_tokens = qr_max_u32(512, options->max_num_seqs);
         if (whole_prompts)
@@ -264,7 +264,7 @@ quire_status qr_options_resolve(quire_engine_options *options, const qr_model_fa
 
 /* ---- the parts -------------------------------------------------------------------------------------------------- */
 
-static bool on_unless_off(quire_toggle toggle) { return toggle != QUIRE_OFF; }
+static bool on_unless_off(quire_toggle toggle) { return toggle != QUIRE_TOGGLE_OFF; }
 
 static void fill_scheduling(const quire_engine_options *options, qr_scheduler_options *out)
 {
@@ -303,7 +303,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->enable_prefix_caching  = on_unless_off(options->enable_prefix_caching);
     out->enable_cross_sharing   = on_unless_off(options->enable_cross_sharing);
     out->extents                = on_unless_off(options->extents);
-    out->zero_on_free           = options->zero_on_free == QUIRE_ON;
+    out->zero_on_free           = options->zero_on_free == QUIRE_TOGGLE_ON;
     out->hash_bits              = 64;
     out->encoder_decoder        = facts->encoder_decoder;
     out->vocab_size             = facts->vocab_size;

@@ -65,7 +65,7 @@ static quire_status check_model(const quire_planner_model *model, quire_error *e
 
 static qr_model_facts facts_of(const quire_planner_model *model)
 {
-    qr_model_facts facts = {.encoder_decoder         = model->encoder_decoder != 0,
+    qr_model_facts facts = {.encoder_decoder         = model->encoder_decoder,
                             .vocab_size              = model->vocab_size,
                             .window                  = model->window,
                             .max_position_embeddings = model->max_model_len,
@@ -427,7 +427,7 @@ quire_status quire_planner_commit(quire_planner *planner, const quire_sampled *s
     for (uint32_t i = 0; i < count; i++)
         planner->results[i] = (qr_sample_result){.token              = sampled[i].token,
                                                  .logprob            = sampled[i].logprob,
-                                                 .failed             = sampled[i].failed != 0,
+                                                 .failed             = sampled[i].failed,
                                                  .candidates         = sampled[i].candidates,
                                                  .candidate_logprobs = sampled[i].candidate_logprobs};
     qr_scheduler_commit(planner->scheduler, planner->results, advance(planner, now_ns));
@@ -443,9 +443,9 @@ quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns
     return QUIRE_OK;
 }
 
-void quire_planner_allow_drafts(quire_planner *planner, int allowed)
+void quire_planner_allow_drafts(quire_planner *planner, bool allowed)
 {
-    qr_scheduler_allow_drafts(planner->scheduler, allowed != 0);
+    qr_scheduler_allow_drafts(planner->scheduler, allowed);
 }
 
 /* ---- looking in ------------------------------------------------------------------------------------------------- */

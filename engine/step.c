@@ -333,7 +333,7 @@ static void describe_plan(const quire_engine *engine, quire_step *step)
 /* Speculative decoding: drafts only while they pay. */
 static bool adapts_drafts(const quire_engine *engine)
 {
-    return engine->options.num_speculative_tokens > 0 && engine->options.speculative_adaptive != QUIRE_OFF;
+    return engine->options.num_speculative_tokens > 0 && engine->options.speculative_adaptive != QUIRE_TOGGLE_OFF;
 }
 
 static void note_drafts(quire_engine *engine, const quire_step *step, uint64_t tokens)

@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "kernels/kernels.h"
 
-#include "quire/engine.h"
+#include "quire/hooks.h"
+#include "quire/status.h"
+#include "quire/types.h"
 
 /* What all projections of an engine share: the oneDNN engine, a stream and scratch per thread, the chosen paths. */
 typedef struct qr_projection_context qr_projection_context;

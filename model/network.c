@@ -107,7 +107,8 @@ static void tune_attention(qr_network *network)
                                                 .log       = network->options.bind.log,
                                                 .allocator = &network->options.allocator};
     qr_attention_probe(&options, &network->tuning);
-    if (wanted != QUIRE_AUTO) network->tuning.prefetch = wanted == QUIRE_ON ? QR_PREFETCH_ALL : QR_PREFETCH_NONE;
+    if (wanted != QUIRE_TOGGLE_AUTO)
+        network->tuning.prefetch = wanted == QUIRE_TOGGLE_ON ? QR_PREFETCH_ALL : QR_PREFETCH_NONE;
 }
 
 static quire_status create_plan(qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv, uint32_t max_rows,

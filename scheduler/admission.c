@@ -202,7 +202,8 @@ static bool over_quota(const qr_scheduler *s, uint32_t unit, uint32_t need, uint
 static bool breaks_promises(const qr_scheduler *s, uint32_t unit, qr_admission_mode mode)
 {
     const qr_request *r = request_of(s, unit);
-    if (s->options.capacity_policy != QUIRE_GUARANTEED_NO_EVICT || r->admitted || mode == QR_ADMIT_FORCED) return false;
+    if (s->options.capacity_policy != QUIRE_CAPACITY_GUARANTEED_NO_EVICT || r->admitted || mode == QR_ADMIT_FORCED)
+        return false;
     return s->committed + r->committed > s->options.num_blocks;
 }
 
@@ -451,7 +452,8 @@ static void free_places(qr_scheduler *s, uint32_t head, uint32_t places)
 
 void qr_admit_claims(qr_scheduler *s)
 {
-    if (s->options.policy != QUIRE_POLICY_PRIORITY || s->options.capacity_policy == QUIRE_GUARANTEED_NO_EVICT) return;
+    if (s->options.policy != QUIRE_POLICY_PRIORITY || s->options.capacity_policy == QUIRE_CAPACITY_GUARANTEED_NO_EVICT)
+        return;
     for (;;) {
         const uint32_t head = qr_tenant_head(s, false);
         uint32_t       places, missing;

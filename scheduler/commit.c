@@ -94,7 +94,7 @@ static void copy_to_child(qr_scheduler *s, uint32_t parent, uint32_t child)
     memcpy(c->wait_ns, p->wait_ns, sizeof c->wait_ns);
     c->recomputed    = p->recomputed;
     c->cached_tokens = p->cached_tokens, c->preemptions = p->preemptions, c->encoder_shared = p->encoder_shared;
-    memcpy(c->absences, p->absences, sizeof c->absences);
+    memcpy(c->preemption_intervals, p->preemption_intervals, sizeof c->preemption_intervals);
     c->first_planned_ns = p->first_planned_ns, c->prompt_done_ns = p->prompt_done_ns;
     memcpy(qr_tokens(s, child), qr_tokens(s, parent), p->length * sizeof(int32_t));
     qr_block_table_fork(&s->cache.pool, &p->self, &c->self);

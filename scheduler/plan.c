@@ -130,7 +130,7 @@ static void schedule_running(qr_scheduler *s)
 static void expire(qr_scheduler *s)
 {
     while (s->deadlines.count > 0 && s->deadlines.nodes[0].rank.low <= s->now_ns)
-        qr_request_finish(s, s->deadlines.nodes[0].item, QUIRE_FINISH_DEADLINE, QUIRE_OK);
+        qr_request_finish(s, s->deadlines.nodes[0].item, QUIRE_FINISH_TIMEOUT, QUIRE_OK);
 }
 
 static void widen(qr_scheduler *s, uint32_t unit)
@@ -167,7 +167,7 @@ static uint32_t forced_unit(const qr_scheduler *s)
 {
     for (uint32_t u = s->running.head; u != QR_NONE; u = s->sequences[u].next)
         if (qr_plan_may_run(s, u)) return u;
-    const bool     old_first = s->suspect_count > 0 || s->options.capacity_policy == QUIRE_GUARANTEED_NO_EVICT;
+    const bool     old_first = s->suspect_count > 0 || s->options.capacity_policy == QUIRE_CAPACITY_GUARANTEED_NO_EVICT;
     const uint32_t preempted = old_first ? senior_preempted(s) : QR_NONE;
     return preempted != QR_NONE || s->suspect_count > 0 ? preempted : qr_tenant_head(s, false);
 }

@@ -84,7 +84,7 @@ void qr_unit_preempt(qr_scheduler *s, uint32_t unit, quire_wait_reason reason)
     }
     qr_unit_move(s, unit, QR_SEQUENCE_PREEMPTED);
     qr_wait(s, unit, reason, 0);
-    if (u->preemptions < QUIRE_KEPT_ABSENCES) u->absences[u->preemptions].from_ns = s->now_ns;
+    if (u->preemptions < QUIRE_KEPT_PREEMPTIONS) u->preemption_intervals[u->preemptions].from_ns = s->now_ns;
     u->preemptions++;
     s->plan.preempted += u->places;
     s->stats.preemptions += u->places;
@@ -115,7 +115,7 @@ bool qr_take_from_one(qr_scheduler *s, const qr_taker *taker)
         qr_unit_preempt(s, victim, QUIRE_WAIT_BLOCKS);
         s->took = true;
     }
-    const bool whole = s->options.preemption_mode == QUIRE_PREEMPT_RECOMPUTE;
+    const bool whole = s->options.preemption_mode == QUIRE_PREEMPTION_RECOMPUTE;
     while (drop_tail(s, victim))
         if (!whole && taker->has_enough(s, taker)) break;
     return true;

@@ -241,8 +241,8 @@ static uint64_t deadline_after(uint64_t arrival_ns, uint64_t duration_ns)
 static void set_deadlines(qr_scheduler *s, uint32_t request)
 {
     qr_request *r        = &s->requests[request];
-    r->queue_deadline_ns = deadline_after(r->arrival_ns, r->stored.queue_deadline_ns);
-    r->deadline_ns       = deadline_after(r->arrival_ns, r->stored.deadline_ns);
+    r->queue_deadline_ns = deadline_after(r->arrival_ns, r->stored.queue_timeout_ns);
+    r->deadline_ns       = deadline_after(r->arrival_ns, r->stored.timeout_ns);
     const qr_rank rank   = {.low = qr_min_u64(r->queue_deadline_ns, r->deadline_ns), .tie = r->number};
     if (rank.low != UINT64_MAX) qr_heap_push(&s->deadlines, &rank, request);
 }
@@ -272,7 +272,7 @@ static void queue_request(qr_scheduler *s, uint32_t request)
 static uint32_t promised_blocks(const qr_scheduler *s, const quire_request *r)
 {
     const uint32_t positions = r->prompt_count + r->max_tokens - 1;
-    if (s->options.capacity_policy != QUIRE_GUARANTEED_NO_EVICT) return 0;
+    if (s->options.capacity_policy != QUIRE_CAPACITY_GUARANTEED_NO_EVICT) return 0;
     if (r->beam_width > 1) return qr_blocks_most(&s->options, positions, r->beam_width, r->encoder_count);
     return r->n * qr_blocks_most(&s->options, positions, 1, r->encoder_count);
 }

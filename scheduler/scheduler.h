@@ -57,7 +57,7 @@ size_t       qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* of t
 size_t       qr_scheduler_reserved_bytes(const qr_scheduler *scheduler); /* address space, in use as far as touched */
 
 /* Checks every field against one table, then feasibility, then the queue's bounds; copies. ids from the caller, unique,
- * ascending. ERR_INVALID, ERR_TOO_LONG, ERR_FULL, as quire_engine_submit. `arrival_ns` orders and starts deadlines. */
+ * ascending. ERR_INVALID, ERR_TOO_LONG, ERR_FULL, as quire_engine_submit. `arrival_ns` orders and starts timeouts. */
 quire_status qr_scheduler_submit(qr_scheduler *scheduler, const quire_request *request, quire_request_id id,
                                  uint64_t arrival_ns, quire_error *error);
 

@@ -96,10 +96,11 @@ static void set_running(qr_scheduler *s, uint32_t unit, bool running)
     }
 }
 
-static void end_absence(qr_scheduler *s, uint32_t unit)
+static void end_preemption(qr_scheduler *s, uint32_t unit)
 {
     qr_sequence *u = &s->sequences[unit];
-    if (u->preemptions > 0 && u->preemptions <= QUIRE_KEPT_ABSENCES) u->absences[u->preemptions - 1].to_ns = s->now_ns;
+    if (u->preemptions > 0 && u->preemptions <= QUIRE_KEPT_PREEMPTIONS)
+        u->preemption_intervals[u->preemptions - 1].to_ns = s->now_ns;
 }
 
 static void leave(qr_scheduler *s, uint32_t unit, bool popped)
@@ -110,7 +111,7 @@ static void leave(qr_scheduler *s, uint32_t unit, bool popped)
     if (is_waiting(from)) qr_tenant_dequeue(s, unit, popped);
     if (from == QR_SEQUENCE_PREEMPTED) {
         qr_list_remove(s, &s->preempted, unit);
-        end_absence(s, unit);
+        end_preemption(s, unit);
     }
     if (from == QR_SEQUENCE_PAUSED) qr_list_remove(s, &s->paused, unit);
     if (from == QR_SEQUENCE_RUNNING) {
@@ -292,9 +293,10 @@ void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, qui
                                                        .drafts            = q->drafted,
                                                        .drafts_accepted   = q->accepted};
     for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) d->wait_ns[i] = q->wait_ns[i];
-    memcpy(d->absences, q->absences, sizeof d->absences);
-    for (uint32_t i = 0; i < QUIRE_KEPT_ABSENCES; i++) /* one that lasted to the end */
-        if (d->absences[i].from_ns > d->absences[i].to_ns) d->absences[i].to_ns = d->finish_ns;
+    memcpy(d->preemption_intervals, q->preemption_intervals, sizeof d->preemption_intervals);
+    for (uint32_t i = 0; i < QUIRE_KEPT_PREEMPTIONS; i++) /* one that lasted to the end */
+        if (d->preemption_intervals[i].from_ns > d->preemption_intervals[i].to_ns)
+            d->preemption_intervals[i].to_ns = d->finish_ns;
     s->stats.finished_by[finish]++;
 }
 
@@ -309,7 +311,7 @@ void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to)
     b->recomputed    = a->recomputed;
     b->cached_tokens = a->cached_tokens, b->encoder_shared = a->encoder_shared;
     b->first_planned_ns = a->first_planned_ns, b->prompt_done_ns = a->prompt_done_ns;
-    memcpy(b->absences, a->absences, sizeof b->absences);
+    memcpy(b->preemption_intervals, a->preemption_intervals, sizeof b->preemption_intervals);
     for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) b->wait_ns[i] = a->wait_ns[i];
 }
 

@@ -50,10 +50,11 @@ typedef struct qr_sequence {
     uint64_t          since_ns;
     uint64_t          wait_ns[QUIRE_WAIT_REASONS];
     /* what the client sees at the end */
-    uint32_t      cached_tokens, preemptions, encoder_shared, delivered; /* delivered: tokens in events */
-    uint32_t      recomputed, drafted, accepted;                         /* rows; tokens */
-    uint64_t      first_planned_ns, prompt_done_ns, first_token_ns;
-    quire_absence absences[QUIRE_KEPT_ABSENCES]; /* the first of `preemptions`; to_ns 0: it lasts */
+    uint32_t cached_tokens, preemptions, encoder_shared, delivered; /* delivered: tokens in events */
+    uint32_t recomputed, drafted, accepted;                         /* rows; tokens */
+    uint64_t first_planned_ns, prompt_done_ns, first_token_ns;
+    quire_preemption_interval
+        preemption_intervals[QUIRE_KEPT_PREEMPTIONS]; /* the first of `preemptions`; to_ns 0: it lasts */
     /* prompt lookup: rows it may draft, and tokens to go before it tries again */
     uint32_t draft_length, draft_rest;
     /* beam search: of the running beam; and the finished hypothesis that this record keeps for the request */

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "scheduler/state.h"
 
-enum { MAX_DEADLINE_MS = 86400000, MAX_PRIORITY = 1000, MAX_LENGTH_PENALTY = 1000 };
+enum { MAX_TIMEOUT_MS = 86400000, MAX_PRIORITY = 1000, MAX_LENGTH_PENALTY = 1000 };
 #define NS_PER_MS 1000000.0
 
 /* ---- feasibility ---- */
@@ -42,7 +42,8 @@ uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_
 static uint32_t blocks_for(const qr_scheduler_options *o, const quire_request *r, uint32_t max_tokens)
 {
     const uint32_t positions = r->prompt_count + max_tokens - 1, width = r->beam_width > 1 ? r->beam_width : 1;
-    if (o->capacity_policy != QUIRE_GUARANTEED_NO_EVICT) return qr_blocks_least(o, positions, width, r->encoder_count);
+    if (o->capacity_policy != QUIRE_CAPACITY_GUARANTEED_NO_EVICT)
+        return qr_blocks_least(o, positions, width, r->encoder_count);
     const uint64_t most = qr_blocks_most(o, positions, width, r->encoder_count);
     return (uint32_t)qr_min_u64(UINT32_MAX, width > 1 ? most : most * r->n);
 }
@@ -136,8 +137,8 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
          {"logits", r->logits, 0, QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST | QUIRE_LOGITS_ALL, false},
          {"length_penalty", (double)r->length_penalty, -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY, false},
          {"early_stopping", (double)r->early_stopping, 0, QUIRE_EARLY_STOPPING_NEVER, false},
-         {"queue_deadline_ns", (double)r->queue_deadline_ns, 0, MAX_DEADLINE_MS * NS_PER_MS, false},
-         {"deadline_ns", (double)r->deadline_ns, 0, MAX_DEADLINE_MS * NS_PER_MS, false},
+         {"queue_timeout_ns", (double)r->queue_timeout_ns, 0, MAX_TIMEOUT_MS * NS_PER_MS, false},
+         {"timeout_ns", (double)r->timeout_ns, 0, MAX_TIMEOUT_MS * NS_PER_MS, false},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         const field *f = &fields[i];

@@ -66,13 +66,13 @@ quire_status qr_mapping_create(size_t bytes, const qr_bind_options *options, con
         *mapping_out = (qr_mapping){0};
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: %zu bytes of memory are not available", what, bytes);
     }
-    if (options->huge_pages == QUIRE_OFF) {
+    if (options->huge_pages == QUIRE_TOGGLE_OFF) {
         madvise(mapping_out->base, mapping_out->bytes, MADV_NOHUGEPAGE); /* refused: there are none anyway */
         return QUIRE_OK;
     }
     mapping_out->huge = advise_huge(mapping_out->base, mapping_out->bytes);
     if (mapping_out->huge) return QUIRE_OK;
-    if (options->huge_pages != QUIRE_ON) {
+    if (options->huge_pages != QUIRE_TOGGLE_ON) {
         warn_once_without_huge_pages(options->log, what);
         return QUIRE_OK;
     }

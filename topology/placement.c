@@ -231,7 +231,7 @@ static quire_status choose_threads(const quire_engine_options *options, const qr
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "[topology] threads: %u asked for, but `cpus` holds %u %s this process may use (bind = \"none\" "
                        "lets threads share)",
-                       asked, candidates, options->smt == QUIRE_ON ? "hardware threads" : "physical cores");
+                       asked, candidates, options->smt == QUIRE_TOGGLE_ON ? "hardware threads" : "physical cores");
     if (topology->quota_cpus > 0.0 && (double)asked > topology->quota_cpus)
         snprintf(warning_out, 256, "%u threads on a cgroup CPU quota of %.2f CPUs: they will be throttled", asked,
                  topology->quota_cpus);
@@ -270,7 +270,7 @@ static void place_threads(const qr_topology *topology, const uint16_t *list, uin
 static quire_bind choose_bind(const qr_topology *topology, const quire_engine_options *options)
 {
     if (topology->synthetic) return QUIRE_BIND_NONE;
-    return options->bind == QUIRE_BIND_CORE && options->smt == QUIRE_ON ? QUIRE_BIND_PU : options->bind;
+    return options->bind == QUIRE_BIND_CORE && options->smt == QUIRE_TOGGLE_ON ? QUIRE_BIND_PU : options->bind;
 }
 
 quire_status qr_placement_plan(const qr_topology *topology, const quire_engine_options *options,
@@ -281,7 +281,7 @@ quire_status qr_placement_plan(const qr_topology *topology, const quire_engine_o
     *placement_out = (qr_placement){.bind = choose_bind(topology, options)};
     warning_out[0] = '\0';
     QR_TRY(select_cpus(options->cpus, &s, error));
-    const uint32_t candidates = list_candidates(&s, options->smt == QUIRE_ON, list);
+    const uint32_t candidates = list_candidates(&s, options->smt == QUIRE_TOGGLE_ON, list);
     if (candidates == 0) return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "no CPU is left that this process may use");
     QR_TRY(choose_threads(options, topology, candidates, &placement_out->thread_count, warning_out, error));
     place_threads(topology, list, candidates, placement_out);

@@ -87,7 +87,7 @@ static bool submit(bench *b)
                                    .prompt       = prompt,
                                    .prompt_count = count,
                                    .max_tokens   = OUTPUT_MIN + qr_random_below(1, 3, id, OUTPUT_MAX - OUTPUT_MIN),
-                                   .ignore_eos   = 1};
+                                   .ignore_eos   = true};
     const uint64_t      start   = thread_ns();
     const bool          queued  = qr_scheduler_submit(b->scheduler, &request, id, id, NULL) == QUIRE_OK;
     b->submit_ns += thread_ns() - start;

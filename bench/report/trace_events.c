@@ -167,12 +167,12 @@ static void span(writer *w, const char *name, size_t request, int64_t from, int6
 /* A part of a life that was planned, with the preemptions in it. */
 static void phase(writer *w, const char *name, size_t request, int64_t from, int64_t to)
 {
-    const qr_run_absence *absences = w->run->requests[request].absences;
+    const qr_preemption_interval *preemption_intervals = w->run->requests[request].preemption_intervals;
     async(w, "b", name, request, from);
     fputc('}', w->to);
-    for (size_t i = 0; i < QUIRE_KEPT_ABSENCES && absences[i].to_ns > 0; i++) {
-        const int64_t start = absences[i].from_ns > from ? absences[i].from_ns : from;
-        const int64_t end   = absences[i].to_ns < to ? absences[i].to_ns : to;
+    for (size_t i = 0; i < QUIRE_KEPT_PREEMPTIONS && preemption_intervals[i].to_ns > 0; i++) {
+        const int64_t start = preemption_intervals[i].from_ns > from ? preemption_intervals[i].from_ns : from;
+        const int64_t end   = preemption_intervals[i].to_ns < to ? preemption_intervals[i].to_ns : to;
         if (start < end) span(w, "preempted", request, start, end);
     }
     async(w, "e", name, request, to);

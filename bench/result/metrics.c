@@ -79,7 +79,7 @@ static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request
     m->requests.preempted += r->preemptions > 0;
     if (r->submit_ns == r->end_ns && r->finish == QUIRE_FINISH_ERROR)
         m->requests.refused++;
-    else if (r->finish == QUIRE_FINISH_ERROR || r->finish == QUIRE_FINISH_DEADLINE)
+    else if (r->finish == QUIRE_FINISH_ERROR || r->finish == QUIRE_FINISH_TIMEOUT)
         m->requests.failed++;
     else if (r->finish == QUIRE_FINISH_CANCELLED)
         m->requests.cancelled++;

@@ -172,7 +172,7 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
         if (text != NULL)
             json_object_set_new(values, key->name, json_string(text));
         else if (strcmp(key->type, "boolean") == 0)
-            json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name, 0)));
+            json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name, false)));
         else if (isfinite(x) && strcmp(key->type, "integer") == 0)
             json_object_set_new(values, key->name,
                                 json_integer((json_int_t)quire_config_integer(r->config, key->name, 0)));
@@ -388,7 +388,7 @@ static json_t *run(const qr_result *r, uint32_t index)
 {
     const qr_metrics *m      = &r->runs[index];
     const qr_run     *record = &r->records[index];
-    const bool        vary   = quire_config_boolean(r->config, "run.vary_seed", 0) != 0;
+    const bool        vary   = quire_config_boolean(r->config, "run.vary_seed", false);
     json_t           *to =
         json_pack("{s:I, s:I, s:{s:f, s:f, s:f, s:o, s:b}}", "repetition", (json_int_t)index, "seed",
                   (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
@@ -507,7 +507,7 @@ static json_t *ignores_eos(const quire_config *config)
 {
     const char *source = quire_config_string(config, "workload.source");
     if (source != NULL && strcmp(source, "file") == 0) return json_null();
-    return json_boolean(quire_config_boolean(config, "workload.ignore_eos", 1));
+    return json_boolean(quire_config_boolean(config, "workload.ignore_eos", true));
 }
 
 json_t *qr_result_json(const qr_result *r)
@@ -531,7 +531,7 @@ json_t *qr_result_json(const qr_result *r)
                                   load_model(r->profile), "profile", r->profile, "clock",
                                   r->is_virtual ? "virtual" : "real", "workload",
                                   quire_config_string(r->config, "workload.source"), "prefix_caching",
-                                  quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", 1), "ignore_eos",
+                                  quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", true), "ignore_eos",
                                   ignores_eos(r->config), "percentiles", "linear"));
     json_object_set_new(to, "cost_model", cost_model(r));
     json_object_set_new(to, "validity", validity(r));
@@ -561,12 +561,12 @@ static json_t *gaps_of(const qr_run *run, size_t index)
 }
 
 /* [[from, to], ...] of the first preemptions. */
-static json_t *absences(const qr_run_request *q)
+static json_t *preemption_intervals(const qr_run_request *q)
 {
     json_t *to = json_array();
-    for (size_t i = 0; i < QUIRE_KEPT_ABSENCES && q->absences[i].to_ns > 0; i++)
-        json_array_append_new(
-            to, json_pack("[I, I]", (json_int_t)q->absences[i].from_ns, (json_int_t)q->absences[i].to_ns));
+    for (size_t i = 0; i < QUIRE_KEPT_PREEMPTIONS && q->preemption_intervals[i].to_ns > 0; i++)
+        json_array_append_new(to, json_pack("[I, I]", (json_int_t)q->preemption_intervals[i].from_ns,
+                                            (json_int_t)q->preemption_intervals[i].to_ns));
     return to;
 }
 
@@ -586,13 +586,13 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
                   (json_int_t)q->cached_tokens, "num_output_tokens", (json_int_t)q->output_tokens, "a",
                   (json_int_t)q->due_ns, "q", (json_int_t)q->submit_ns, "s", (json_int_t)q->planned_ns, "p",
                   (json_int_t)q->prompt_done_ns, "f", (json_int_t)q->first_ns, "e", (json_int_t)q->end_ns);
-    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "deadline"};
+    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
     char                     tenant[20];
     tenant_name(&r->runs[run_index], q->shape.tenant, tenant);
     json_object_set_new(to, "tenant", json_string(tenant));
     json_object_set_new(to, "num_preemptions", whole(q->preemptions));
     json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
-    if (q->absences[0].to_ns > 0) json_object_set_new(to, "preempted_ns", absences(q));
+    if (q->preemption_intervals[0].to_ns > 0) json_object_set_new(to, "preempted_ns", preemption_intervals(q));
     if (q->status != QUIRE_OK) json_object_set_new(to, "status", json_string(quire_status_text(q->status)));
     json_object_set_new(to, "in_window",
                         json_boolean(q->end_ns >= record->window_start_ns && q->end_ns <= record->window_end_ns));
@@ -600,7 +600,7 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
     json_object_set_new(to, "tenant", whole(q->shape.tenant));
     if (qr_slo_is_given(&r->runs[run_index].slo))
         json_object_set_new(to, "slo_ok", json_boolean(qr_slo_is_met(&r->runs[run_index].slo, q)));
-    if (quire_config_boolean(r->config, "output.itl_samples", 0) != 0)
+    if (quire_config_boolean(r->config, "output.itl_samples", false))
         json_object_set_new(to, "itl_us", gaps_of(record, index));
     return to;
 }

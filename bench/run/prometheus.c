@@ -47,7 +47,7 @@ struct qr_prometheus {
     char            temporary[4096];
     pthread_mutex_t mutex; /* the driver observes steps while the generator's thread writes */
     histogram       histograms[QR_PROMETHEUS_HISTOGRAMS];
-    uint64_t        finished[QUIRE_FINISH_DEADLINE + 1], refused[STATUSES];
+    uint64_t        finished[QUIRE_FINISH_TIMEOUT + 1], refused[STATUSES];
     quire_stats     stats;
     int64_t         written_ns;
     uint64_t        throttled_before; /* periods of the control group before the first run */
@@ -122,7 +122,7 @@ void qr_prometheus_step(qr_prometheus *metrics, const quire_step *step)
 
 void qr_prometheus_finished(qr_prometheus *metrics, quire_finish finish)
 {
-    if (metrics != NULL && finish <= QUIRE_FINISH_DEADLINE) metrics->finished[finish]++;
+    if (metrics != NULL && finish <= QUIRE_FINISH_TIMEOUT) metrics->finished[finish]++;
 }
 
 void qr_prometheus_refused(qr_prometheus *metrics, quire_status status)
@@ -192,7 +192,7 @@ static void write_gauges(const quire_stats *s, FILE *to)
 
 static void write_counters(const qr_prometheus *metrics, FILE *to)
 {
-    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "deadline"};
+    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
     const quire_stats       *s         = &metrics->stats;
     counter(to, "quire_prompt_tokens_total", "Prompt tokens computed.", s->tokens_prompt);
     counter(to, "quire_encoder_tokens_total", "Encoder tokens computed.", s->tokens_encoder);
@@ -203,7 +203,7 @@ static void write_counters(const qr_prometheus *metrics, FILE *to)
     counter(to, "quire_recomputed_tokens_total", "Tokens computed again after a preemption.", s->tokens_recomputed);
     counter(to, "quire_steps_total", "Steps.", s->steps);
     head(to, "quire_requests_total", "counter", "Requests that ended, by reason.");
-    for (int i = QUIRE_FINISH_STOP; i <= QUIRE_FINISH_DEADLINE; i++)
+    for (int i = QUIRE_FINISH_STOP; i <= QUIRE_FINISH_TIMEOUT; i++)
         fprintf(to, "quire_requests_total{finish_reason=\"%s\"} %llu\n", reasons[i],
                 (unsigned long long)metrics->finished[i]);
     head(to, "quire_requests_refused_total", "counter", "Requests that submit refused, by status.");

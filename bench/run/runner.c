@@ -133,7 +133,7 @@ static bool keep_stages(player *p)
                                         .wait_ns  = stages[i].wait_ns,
                                         .thread   = (uint16_t)thread,
                                         .kind     = (uint8_t)stages[i].kind,
-                                        .encoder  = stages[i].encoder != 0};
+                                        .encoder  = stages[i].encoder};
             if (p->run->stage_count == MOST_STAGES)
                 p->stages_lost++;
             else if (!QR_ARRAY_PUSH(p->run->stages, p->run->stage_count, stage))
@@ -340,12 +340,13 @@ static uint64_t own_itl_p99(const player *p, size_t index, const qr_run_request 
     return (uint64_t)llround(result);
 }
 
-static void take_absences(const player *p, const quire_finish_detail *detail, qr_run_request *record)
+static void take_preemption_intervals(const player *p, const quire_finish_detail *detail, qr_run_request *record)
 {
     if (record->preemptions > 0) return; /* another sequence's are there */
-    for (uint32_t i = 0; i < QUIRE_KEPT_ABSENCES && i < detail->preemptions; i++)
-        record->absences[i] =
-            (qr_run_absence){since_start(p, detail->absences[i].from_ns), since_start(p, detail->absences[i].to_ns)};
+    for (uint32_t i = 0; i < QUIRE_KEPT_PREEMPTIONS && i < detail->preemptions; i++)
+        record->preemption_intervals[i] =
+            (qr_preemption_interval){since_start(p, detail->preemption_intervals[i].from_ns),
+                                     since_start(p, detail->preemption_intervals[i].to_ns)};
 }
 
 static void take_finish(player *p, const quire_event *event, qr_run_request *record)
@@ -365,8 +366,8 @@ static void take_finish(player *p, const quire_event *event, qr_run_request *rec
         record->planned_ns     = since_start(p, detail->first_planned_ns);
         record->prompt_done_ns = since_start(p, detail->prompt_done_ns);
         record->cached_tokens  = detail->cached_tokens;
-        record->encoder_shared = detail->encoder_shared != 0;
-        take_absences(p, detail, record);
+        record->encoder_shared = detail->encoder_shared;
+        take_preemption_intervals(p, detail, record);
         record->preemptions += detail->preemptions;
         for (int i = 0; i < QUIRE_WAIT_REASONS; i++) record->wait_ns[i] += detail->wait_ns[i];
     }
@@ -629,7 +630,7 @@ static quire_status prepare(player *p, quire_error *error)
     p->grace_ns                = quire_config_integer(config, "run.grace", INT64_C(30000000000));
     p->verify_fraction         = quire_config_number(config, "run.verify_fraction", 0.01);
     p->is_open_loop = !qr_workload_is_closed(p->options->workload) && !qr_workload_is_offline(p->options->workload);
-    p->stop_oversaturated = quire_config_boolean(config, "run.stop_oversaturated", 1) != 0;
+    p->stop_oversaturated = quire_config_boolean(config, "run.stop_oversaturated", true);
     p->run->steady        = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);
     stats_of(p, &p->run->before);

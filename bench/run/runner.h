@@ -12,9 +12,9 @@
 
 enum { QR_STAGES_PER_STEP = 2048 }; /* of one thread; asked of an engine for a trace */
 
-typedef struct qr_run_absence { /* preempted, until planned again */
+typedef struct qr_preemption_interval { /* preempted, until planned again */
     int64_t from_ns, to_ns;
-} qr_run_absence;
+} qr_preemption_interval;
 
 /* All times are ns from the start of the run; -1 = did not happen. */
 typedef struct qr_run_request {
@@ -27,10 +27,11 @@ typedef struct qr_run_request {
     quire_status        status;     /* of a refused or failed request */
     bool                encoder_shared;
     uint64_t            wait_ns[QUIRE_WAIT_REASONS];
-    qr_run_absence      absences[QUIRE_KEPT_ABSENCES]; /* of its first sequence that was preempted; to_ns 0: none */
-    double              tpot_ns; /* mean over its sequences of (last - first) / (tokens - 1); < 0: one token only */
-    int32_t            *kept;    /* [kept_count] tokens of sequence 0, for verification; NULL: not chosen */
-    uint32_t            kept_count;
+    qr_preemption_interval
+             preemption_intervals[QUIRE_KEPT_PREEMPTIONS]; /* of its first sequence that was preempted; to_ns 0: none */
+    double   tpot_ns; /* mean over its sequences of (last - first) / (tokens - 1); < 0: one token only */
+    int32_t *kept;    /* [kept_count] tokens of sequence 0, for verification; NULL: not chosen */
+    uint32_t kept_count;
 } qr_run_request;
 
 typedef struct qr_run_gap { /* an inter-token latency */

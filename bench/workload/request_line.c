@@ -82,7 +82,7 @@ static bool read_plain(const field *f, const json_t *value, quire_request *reque
     if (f->kind == FIELD_FLAG) {
         if (!json_is_boolean(value))
             return reject(error, f->name, "expected true or false, found %s", type_name(value));
-        *(int32_t *)to = json_is_true(value);
+        *(bool *)to = json_is_true(value);
         return true;
     }
     if (f->kind == FIELD_REAL ? !json_is_number(value) : !json_is_integer(value))
@@ -244,10 +244,10 @@ static bool read_special(const char *name, const json_t *value, qr_request_line 
     if (strcmp(name, "early_stopping") == 0) return read_early_stopping(value, &line->request, error);
     if (strcmp(name, "tenant") == 0) return read_tenant(value, &line->request, error);
     if (strcmp(name, "arrival_ms") == 0) return read_milliseconds(name, value, &line->arrival_ms, error);
-    if (strcmp(name, "deadline_ms") == 0) {
+    if (strcmp(name, "timeout_ms") == 0) {
         if (!read_milliseconds(name, value, &ms, error)) return false;
-        line->request.deadline_ns = (uint64_t)(ms * 1e6);
-        return line->request.deadline_ns > 0 || reject(error, name, "%.9g is not above 0", ms);
+        line->request.timeout_ns = (uint64_t)(ms * 1e6);
+        return line->request.timeout_ns > 0 || reject(error, name, "%.9g is not above 0", ms);
     }
     if (strcmp(name, "seed") == 0) {
         if (!json_is_integer(value)) return reject(error, name, "expected an integer, found %s", type_name(value));

@@ -161,7 +161,7 @@ static quire_status read_load(qr_workload *workload, const quire_config *config,
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "%s: load.request_rate: %g requests/s: the last of %u is due after more than ten years",
                        quire_config_origin(config, "load.request_rate"), workload->rate, workload->count);
-    if (quire_config_boolean(config, "load.normalize_arrivals", 0) && last > 0)
+    if (quire_config_boolean(config, "load.normalize_arrivals", false) && last > 0)
         workload->arrival_scale = workload->count / workload->rate / last;
     return QUIRE_OK;
 }
@@ -170,7 +170,7 @@ static void read_shape(qr_workload *workload, const quire_config *config)
 {
     quire_request *shape        = &workload->shape;
     shape->n                    = (uint32_t)quire_config_integer(config, "workload.n", 1);
-    shape->ignore_eos           = quire_config_boolean(config, "workload.ignore_eos", 1);
+    shape->ignore_eos           = quire_config_boolean(config, "workload.ignore_eos", true);
     shape->sampling.temperature = (float)quire_config_number(config, "workload.sampling.temperature", 0);
     shape->sampling.top_k       = (uint32_t)quire_config_integer(config, "workload.sampling.top_k", 0);
     shape->sampling.top_p       = (float)quire_config_number(config, "workload.sampling.top_p", 1);

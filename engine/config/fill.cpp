@@ -28,7 +28,7 @@ class option_filler {
     const char  *text(const string &key) const { return find(key) ? find(key)->text.c_str() : ""; }
     bool         is(const string &key, const char *word) const { return strcmp(text(key), word) == 0; }
     bool         written(const string &key) const { return find(key) && find(key)->origin != "built-in"; }
-    quire_toggle toggle(const string &key) const { return find(key)->boolean ? QUIRE_ON : QUIRE_OFF; }
+    quire_toggle toggle(const string &key) const { return find(key)->boolean ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_OFF; }
     const char  *unless_auto(const string &key) const { return is(key, "auto") ? nullptr : text(key); }
 
     quire_dtype dtype(const string &key) const
@@ -72,8 +72,8 @@ class option_filler {
         o.max_long_partial_prefills  = u32("scheduler.max_long_partial_prefills");
         o.scheduler_reserve_full_isl = toggle("scheduler.scheduler_reserve_full_isl");
         o.capacity_scheduler_policy  = is("scheduler.capacity_scheduler_policy", "guaranteed_no_evict")
-                                           ? QUIRE_GUARANTEED_NO_EVICT
-                                           : QUIRE_MAX_UTILIZATION;
+                                           ? QUIRE_CAPACITY_GUARANTEED_NO_EVICT
+                                           : QUIRE_CAPACITY_MAX_UTILIZATION;
         o.preemption_mode            = static_cast<quire_preemption_mode>(is("scheduler.preemption_mode", "recompute"));
         o.watermark                  = f32("scheduler.watermark");
         o.max_head_passes            = u32("scheduler.max_head_passes");
@@ -133,9 +133,9 @@ class option_filler {
         o.bind            = is("topology.bind", "pu")     ? QUIRE_BIND_PU
                             : is("topology.bind", "none") ? QUIRE_BIND_NONE
                                                           : QUIRE_BIND_CORE;
-        o.huge_pages      = is("topology.huge_pages", "on")    ? QUIRE_ON
-                            : is("topology.huge_pages", "off") ? QUIRE_OFF
-                                                               : QUIRE_AUTO;
+        o.huge_pages      = is("topology.huge_pages", "on")    ? QUIRE_TOGGLE_ON
+                            : is("topology.huge_pages", "off") ? QUIRE_TOGGLE_OFF
+                                                               : QUIRE_TOGGLE_AUTO;
         o.barrier_spin_ns = u32("topology.barrier_spin");
         o.numa_strict     = toggle("numa.strict");
         o.isa             = unless_auto("kernels.isa");
@@ -143,7 +143,9 @@ class option_filler {
                             : is("kernels.small_m", "onednn") ? QUIRE_SMALL_M_ONEDNN
                                                               : QUIRE_SMALL_M_AUTO;
         o.batch_invariant = toggle("kernels.batch_invariant");
-        o.prefetch = is("kernels.prefetch", "t1") ? QUIRE_ON : is("kernels.prefetch", "none") ? QUIRE_OFF : QUIRE_AUTO;
+        o.prefetch        = is("kernels.prefetch", "t1")     ? QUIRE_TOGGLE_ON
+                            : is("kernels.prefetch", "none") ? QUIRE_TOGGLE_OFF
+                                                             : QUIRE_TOGGLE_AUTO;
     }
 
     quire_config &config_;

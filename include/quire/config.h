@@ -39,7 +39,7 @@ QUIRE_API const char *quire_config_model_preset(const quire_config *config);
 QUIRE_API const char *quire_config_string(const quire_config *config, const char *key);
 QUIRE_API double      quire_config_number(const quire_config *config, const char *key, double fallback);
 QUIRE_API int64_t     quire_config_integer(const quire_config *config, const char *key, int64_t fallback);
-QUIRE_API int         quire_config_boolean(const quire_config *config, const char *key, int fallback);
+QUIRE_API bool        quire_config_boolean(const quire_config *config, const char *key, bool fallback);
 /* Elements of an array key (tables in arrays: "workload.mix"); then index with "workload.mix[0].name". */
 QUIRE_API size_t quire_config_count(const quire_config *config, const char *key);
 /* Where the value came from: "built-in", "quire.toml:12", "QUIRE__MODEL__PATH", "--set". Never NULL. */

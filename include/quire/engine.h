@@ -25,17 +25,14 @@ typedef enum quire_policy {
 } quire_policy;
 
 typedef enum quire_capacity_policy {
-    QUIRE_MAX_UTILIZATION     = 0, /* admit optimistically, preempt when blocks run out */
-    QUIRE_GUARANTEED_NO_EVICT = 1, /* admit only while all worst cases fit */
+    QUIRE_CAPACITY_MAX_UTILIZATION     = 0, /* admit optimistically, preempt when blocks run out */
+    QUIRE_CAPACITY_GUARANTEED_NO_EVICT = 1, /* admit only while all worst cases fit */
 } quire_capacity_policy;
 
 typedef enum quire_preemption_mode {
-    QUIRE_PREEMPT_TAIL      = 0, /* a preempted sequence loses as many of its last blocks as are needed */
-    QUIRE_PREEMPT_RECOMPUTE = 1, /* it loses all of them, as in vLLM; for comparison */
+    QUIRE_PREEMPTION_TAIL      = 0, /* a preempted sequence loses as many of its last blocks as are needed */
+    QUIRE_PREEMPTION_RECOMPUTE = 1, /* it loses all of them, as in vLLM; for comparison */
 } quire_preemption_mode;
-
-typedef enum quire_small_m { QUIRE_SMALL_M_AUTO = 0, QUIRE_SMALL_M_ONEDNN = 1, QUIRE_SMALL_M_OWN = 2 } quire_small_m;
-typedef enum quire_bind { QUIRE_BIND_CORE = 0, QUIRE_BIND_PU = 1, QUIRE_BIND_NONE = 2 } quire_bind;
 
 typedef struct quire_tenant_options {
     const char *name;
@@ -132,22 +129,6 @@ typedef struct quire_step {
      * the squares of its inputs' lengths */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
 } quire_step;
-
-/* What one thread did in one stage of a step: its work, then waiting for the others at the barrier. */
-typedef enum quire_stage_kind {
-    QUIRE_STAGE_PROJECTION = 0,
-    QUIRE_STAGE_ATTENTION  = 1,
-    QUIRE_STAGE_LOGITS     = 2,
-    QUIRE_STAGE_ROWWISE    = 3,
-    QUIRE_STAGE_SAMPLING   = 4,
-} quire_stage_kind;
-
-typedef struct quire_stage {
-    uint64_t         start_ns; /* monotonic clock */
-    uint32_t         busy_ns, wait_ns;
-    quire_stage_kind kind;
-    uint32_t         encoder; /* 1: of the encoder's layers */
-} quire_stage;
 
 /* Why a sequence is not in the last plan; docs/SCHEDULER.md has the table. */
 typedef enum quire_wait_reason {

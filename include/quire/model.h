@@ -8,15 +8,9 @@
 
 #include "quire/hooks.h"
 #include "quire/status.h"
+#include "quire/types.h"
 
 typedef struct quire_model quire_model;
-
-typedef enum quire_dtype {
-    QUIRE_DTYPE_AUTO = 0, /* weights: bf16 where the CPU multiplies it, else f32; KV: bf16 */
-    QUIRE_DTYPE_F32  = 1,
-    QUIRE_DTYPE_BF16 = 2,
-    QUIRE_DTYPE_INT8 = 3, /* symmetric, one scale per output channel (weights) or per token and head (KV) */
-} quire_dtype;
 
 /* Changes one number of a preset's shape; `name` as in config.json, e.g. {"num_hidden_layers", 4}. */
 typedef struct quire_shape_override {
@@ -70,8 +64,5 @@ QUIRE_API void quire_model_describe(const quire_model *model, quire_model_info *
 
 /* NULL is allowed. Thread: owner; after every engine using the model is destroyed. */
 QUIRE_API void quire_model_destroy(quire_model *model);
-
-/* Name of a dtype as in the configuration file: "f32". Thread: any. */
-QUIRE_API const char *quire_dtype_name(quire_dtype dtype);
 
 #endif

@@ -30,7 +30,7 @@ typedef struct quire_planner_model {
     uint32_t vocab_size;             /* at least 1 */
     uint32_t max_model_len;          /* prompt + output tokens the model can take; 0 = no limit of its own */
     uint32_t window;                 /* sliding window of all layers in tokens; 0 = none */
-    int32_t  encoder_decoder;        /* nonzero: requests bring an encoder input, and cross blocks hold its K and V */
+    bool     encoder_decoder;        /* requests bring an encoder input, and cross blocks hold its K and V */
     int32_t  decoder_start_token_id; /* encoder-decoder: of requests without a prompt */
     uint32_t eos_count;              /* at most QUIRE_MAX_EOS_IDS */
     int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
@@ -65,7 +65,7 @@ typedef struct quire_plan_sample {
     uint32_t sequence;   /* 0..n-1: with `position` the stream and counter of a reproducible random number */
     uint32_t position;   /* that the token will have; penalties look at tokens [0, position) */
     uint32_t index;      /* 0 for the first generated token */
-    int32_t  mask_stops; /* nonzero (min_tokens): neither an eos id nor a stop id of the request may be chosen */
+    bool     mask_stops; /* min_tokens: neither an eos id nor a stop id of the request may be chosen */
 } quire_plan_sample;
 
 /* Copy-on-write: the first `slots` token slots of block `from` go to block `to`, in all layers. */
@@ -116,7 +116,7 @@ typedef struct quire_plan {
 typedef struct quire_sampled {
     int32_t token;
     float   logprob; /* comes back in the event */
-    int32_t failed;  /* nonzero: its logits were unusable; the request ends with ERR_EXECUTION */
+    bool    failed;  /* its logits were unusable; the request ends with ERR_EXECUTION */
     /* Beam search, else NULL: [2 * beam_width] tokens of the row, best first, and their log probabilities: the best
      * beam_width, then the best others that do not end the sequence; no token twice. -INFINITY: none is left. */
     const int32_t *candidates;
@@ -133,7 +133,7 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_planner_create(const quire_engine_o
 /* Drops unfinished requests without events. NULL is allowed. */
 QUIRE_API void quire_planner_destroy(quire_planner *planner);
 
-/* As quire_engine_submit(). `now_ns` is the arrival: it orders and starts deadlines. ERR_INVALID also for
+/* As quire_engine_submit(). `now_ns` is the arrival: it orders and starts timeouts. ERR_INVALID also for
  * request->logits, which are the host's own. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_submit(quire_planner *planner, const quire_request *request,
                                                             uint64_t now_ns, quire_request_id *id_out,
@@ -147,7 +147,7 @@ QUIRE_API quire_status quire_planner_pause(quire_planner *planner, quire_request
 QUIRE_API quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 
 /* The next step. ERR_FULL: poll until it returns 0 first. ERR_INVALID: the last plan is not committed yet. On an error
- * *plan_out is NULL. Deadlines may end requests, so poll even when there is nothing to run. */
+ * *plan_out is NULL. Timeouts may end requests, so poll even when there is nothing to run. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_plan(quire_planner *planner, uint64_t now_ns,
                                                           const quire_plan **plan_out, quire_error *error);
 
@@ -161,9 +161,9 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit(quire_planner *plann
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns,
                                                                    quire_error *error);
 
-/* Whether the next plans may add drafts; nonzero until told otherwise. The host knows whether its steps are bound by
+/* Whether the next plans may add drafts; true until told otherwise. The host knows whether its steps are bound by
  * arithmetic, so that more rows cost more time. */
-QUIRE_API void quire_planner_allow_drafts(quire_planner *planner, int allowed);
+QUIRE_API void quire_planner_allow_drafts(quire_planner *planner, bool allowed);
 
 /* Moves up to `capacity` events, oldest first. FINISHED events have a quire_finish_detail, valid until the next call
  * other than stats and explain; TOKEN events have none. */

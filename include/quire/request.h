@@ -7,13 +7,13 @@
 typedef uint64_t quire_request_id; /* unique in an engine's lifetime; 0 is never used */
 
 enum {
-    QUIRE_MAX_STOP_IDS    = 64,
-    QUIRE_MAX_LOGIT_BIAS  = 300,
-    QUIRE_MAX_LISTED_IDS  = 1024, /* allowed and banned token ids */
-    QUIRE_MAX_TENANT_NAME = 64,
-    QUIRE_MAX_CACHE_SALT  = 16,
-    QUIRE_MAX_LOGPROBS    = 20,
-    QUIRE_KEPT_ABSENCES   = 4, /* preemptions of a sequence whose times are kept */
+    QUIRE_MAX_STOP_IDS     = 64,
+    QUIRE_MAX_LOGIT_BIAS   = 300,
+    QUIRE_MAX_LISTED_IDS   = 1024, /* allowed and banned token ids */
+    QUIRE_MAX_TENANT_NAME  = 64,
+    QUIRE_MAX_CACHE_SALT   = 16,
+    QUIRE_MAX_LOGPROBS     = 20,
+    QUIRE_KEPT_PREEMPTIONS = 4, /* preemptions of a sequence whose times are kept */
 };
 
 /* Zero in every field is greedy decoding with no penalty. A token depends on (seed, sequence index, position) and the
@@ -60,7 +60,7 @@ typedef struct quire_request {
     uint32_t       max_tokens; /* tokens to generate at most; 0 = what fits into max_model_len */
     uint32_t       min_tokens; /* neither eos nor a stop id ends the sequence before this many */
     uint32_t       n;          /* sequences to generate from this prompt; 0 = 1 */
-    int32_t        ignore_eos; /* nonzero: the model's end-of-sequence ids do not stop */
+    bool           ignore_eos; /* the model's end-of-sequence ids do not stop */
     const int32_t *stop;       /* [stop_count] token ids that end generation and stay in the output */
     uint32_t       stop_count;
     int32_t        priority;   /* -1000..1000; lower runs first under QUIRE_POLICY_PRIORITY, as in vLLM */
@@ -78,12 +78,12 @@ typedef struct quire_request {
     uint32_t                beam_width;     /* 0 or 1 = none; excludes sampling; n of its hypotheses are returned */
     float                   length_penalty; /* beam search; score = sum of logprobs / length^penalty; used as given */
     quire_early_stopping    early_stopping;
-    int32_t                 skip_reading_prefix_cache; /* nonzero: the prompt is computed, not looked up */
-    int32_t                 skip_writing_prefix_cache; /* nonzero: its blocks are not kept for others */
-    uint64_t                queue_deadline_ns;         /* from submit until the first step; 0 = none */
-    uint64_t                deadline_ns;               /* from submit until the end; 0 = none */
+    bool                    skip_reading_prefix_cache; /* the prompt is computed, not looked up */
+    bool                    skip_writing_prefix_cache; /* its blocks are not kept for others */
+    uint64_t                queue_timeout_ns;          /* from submit until the first step; 0 = none */
+    uint64_t                timeout_ns;                /* from submit until the end; 0 = none */
     void                   *user_data;                 /* comes back in every event of this request */
-    int32_t                 masked; /* nonzero: the engine's mask hook says for each token which ids are allowed */
+    bool                    masked; /* the engine's mask hook says for each token which ids are allowed */
 } quire_request;
 
 /* A token about to be chosen, as the mask hook sees it. Valid during the call. */
@@ -124,7 +124,7 @@ typedef enum quire_finish {
     QUIRE_FINISH_LENGTH    = 2,
     QUIRE_FINISH_CANCELLED = 3,
     QUIRE_FINISH_ERROR     = 4, /* see status */
-    QUIRE_FINISH_DEADLINE  = 5,
+    QUIRE_FINISH_TIMEOUT   = 5,
 } quire_finish;
 
 /* What a request asked to see of a token's distribution. */
@@ -136,9 +136,9 @@ typedef struct quire_token_detail {
 } quire_token_detail;
 
 /* From a preemption until the sequence was planned again, or ended. Monotonic clock. */
-typedef struct quire_absence {
+typedef struct quire_preemption_interval {
     uint64_t from_ns, to_ns;
-} quire_absence;
+} quire_preemption_interval;
 
 /* Of one sequence, at its end. */
 typedef struct quire_finish_detail {
@@ -146,13 +146,13 @@ typedef struct quire_finish_detail {
     uint32_t cached_tokens; /* of the prompt, found in the prefix cache at the first admission */
     uint32_t output_tokens;
     uint32_t preemptions;
-    uint32_t encoder_shared; /* 1: the cross-attention blocks were another request's */
+    bool     encoder_shared; /* the cross-attention blocks were another request's */
     float    score;          /* beam search: the hypothesis' score */
     uint64_t submit_ns, first_planned_ns, prompt_done_ns, first_token_ns, finish_ns; /* monotonic clock; 0 = never */
-    uint64_t wait_ns[16];                        /* by quire_wait_reason; sums to finish_ns - submit_ns */
-    uint32_t recomputed_tokens;                  /* rows that preemption made compute again */
-    uint32_t drafts, drafts_accepted;            /* speculative decoding, tokens */
-    quire_absence absences[QUIRE_KEPT_ABSENCES]; /* the first of `preemptions` */
+    uint64_t wait_ns[16];             /* by quire_wait_reason; sums to finish_ns - submit_ns */
+    uint32_t recomputed_tokens;       /* rows that preemption made compute again */
+    uint32_t drafts, drafts_accepted; /* speculative decoding, tokens */
+    quire_preemption_interval preemption_intervals[QUIRE_KEPT_PREEMPTIONS]; /* the first of `preemptions` */
 } quire_finish_detail;
 
 /* Elements of the array given to quire_engine_poll(): 64 bytes, frozen. */
@@ -166,7 +166,7 @@ typedef struct quire_event {
     float            logprob; /* QUIRE_EVENT_TOKEN: of the chosen token, log softmax of the raw logits */
     uint8_t          finish;  /* QUIRE_EVENT_FINISHED: quire_finish */
     int8_t           status;  /* QUIRE_EVENT_FINISHED: quire_status */
-    uint8_t          last;    /* QUIRE_EVENT_FINISHED: 1 = no event of this request follows */
+    bool             last;    /* QUIRE_EVENT_FINISHED: no event of this request follows */
     uint8_t          reserved;
     uint32_t         sequence; /* 0..n-1; beam search: rank of the hypothesis */
     const void      *detail; /* TOKEN: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */

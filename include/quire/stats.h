@@ -30,7 +30,7 @@ typedef struct quire_stats {
     /* facts of the engine */
     uint32_t threads, nodes, block_size, max_model_len;
     uint64_t weight_bytes, kv_cache_bytes, scratch_bytes, kv_bytes_per_token;
-    int32_t  batch_invariant;       /* 1: verified at start-up; 0: see the log */
+    bool     batch_invariant;       /* verified at start-up; false: see the log */
     char     isa[16];               /* of the kernels in use */
     char     implementation[32];    /* of the projections, e.g. "brg:avx512_core_bf16", "own:avx2" */
     double   contiguous_run_blocks; /* as contiguous_run_bytes, in blocks */

@@ -353,7 +353,7 @@ static void drafts_are_verified_and_change_no_answer(void **state)
     const quire_planner_model model = small_model(100);
     host                     *h     = open_host(&options, &model);
     h->token_below                  = 3; /* repetitive enough for a lookup */
-    const quire_request request     = {.max_tokens = 60, .ignore_eos = 1};
+    const quire_request request     = {.max_tokens = 60, .ignore_eos = true};
     for (int i = 0; i < 6; i++) submit(h, request, 20);
     run_all(h);
     assert_answers(h);
@@ -388,7 +388,7 @@ static void encoder_inputs_are_run_once_and_shared(void **state)
     (void)state;
     const quire_engine_options options = small_options();
     quire_planner_model        model   = small_model(80);
-    model.encoder_decoder              = 1;
+    model.encoder_decoder              = true;
     host *h                            = open_host(&options, &model);
     submit_many(h, 2, REQUESTS);
     run_all(h);
@@ -405,7 +405,7 @@ static void a_beam_search_takes_candidates(void **state)
     const quire_engine_options options = small_options();
     const quire_planner_model  model   = small_model(100);
     host                      *h       = open_host(&options, &model);
-    job *j = submit(h, (quire_request){.beam_width = BEAMS, .n = 2, .max_tokens = 10, .ignore_eos = 1}, 9);
+    job *j = submit(h, (quire_request){.beam_width = BEAMS, .n = 2, .max_tokens = 10, .ignore_eos = true}, 9);
     run_all(h);
     assert_true(j->last);
     for (int k = 0; k < 2; k++) assert_int_equal(j->streams[k].count, 10);
@@ -443,9 +443,9 @@ static void with_zero_on_free_nothing_stays_in_blocks_that_nobody_uses(void **st
     (void)state;
     for (int on = 0; on < 2; on++) {
         quire_engine_options options = small_options();
-        options.zero_on_free         = on ? QUIRE_ON : QUIRE_AUTO;
+        options.zero_on_free         = on ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_AUTO;
         quire_planner_model model    = small_model(50);
-        model.encoder_decoder        = 1;
+        model.encoder_decoder        = true;
         host *h                      = open_host(&options, &model);
         submit_many(h, SEQUENCES, REQUESTS);
         for (int i = 0; i < 40; i++) step(h);
@@ -512,7 +512,7 @@ static void an_engine_and_a_planner_decide_alike(void **state)
                                        .prompt       = prompts[i],
                                        .prompt_count = PROMPTS - i,
                                        .max_tokens   = MOST - 3 * i,
-                                       .ignore_eos   = 1,
+                                       .ignore_eos   = true,
                                        .user_data    = (void *)(uintptr_t)i};
         assert_int_equal(quire_engine_submit(engine, &request, NULL, &error), QUIRE_OK);
         assert_int_equal(quire_planner_submit(planner, &request, i, NULL, &error), QUIRE_OK);
@@ -560,8 +560,8 @@ static void all_times_are_the_hosts(void **state)
     const quire_planner_model  model   = small_model(12);
     host                      *h       = open_host(&options, &model);
     h->now_ns                          = 5000000;
-    job *first                         = submit(h, (quire_request){.max_tokens = 20, .ignore_eos = 1}, 24);
-    job *second                        = submit(h, (quire_request){.max_tokens = 3, .ignore_eos = 1}, 24);
+    job *first                         = submit(h, (quire_request){.max_tokens = 20, .ignore_eos = true}, 24);
+    job *second                        = submit(h, (quire_request){.max_tokens = 3, .ignore_eos = true}, 24);
     h->now_ns                          = 6000000;
     run_all(h);
     const quire_finish_detail *a = &first->streams[0].detail, *b = &second->streams[0].detail;
@@ -575,18 +575,18 @@ static void all_times_are_the_hosts(void **state)
     close_host(h);
 }
 
-static void a_deadline_passes_when_the_host_says_so(void **state)
+static void a_timeout_passes_when_the_host_says_so(void **state)
 {
     (void)state;
     const quire_engine_options options = small_options();
     const quire_planner_model  model   = small_model(100);
     host                      *h       = open_host(&options, &model);
-    job *j = submit(h, (quire_request){.max_tokens = 60, .ignore_eos = 1, .deadline_ns = 1000000000}, 8);
+    job *j = submit(h, (quire_request){.max_tokens = 60, .ignore_eos = true, .timeout_ns = 1000000000}, 8);
     for (int i = 0; i < 5; i++) step(h);
     assert_int_equal(j->streams[0].ends, 0);
     h->now_ns = 2000000000;
     assert_false(step(h));
-    assert_int_equal(j->streams[0].finish, QUIRE_FINISH_DEADLINE);
+    assert_int_equal(j->streams[0].finish, QUIRE_FINISH_TIMEOUT);
     close_host(h);
 }
 
@@ -598,8 +598,8 @@ static void a_waiting_request_is_explained_at_any_time(void **state)
     const quire_planner_model model = small_model(100);
     host                     *h     = open_host(&options, &model);
     quire_explanation         why;
-    job                      *j = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = 1}, 8);
-    job                      *k = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = 1}, 8);
+    job                      *j = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = true}, 8);
+    job                      *k = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = true}, 8);
     step(h);
     assert_int_equal(quire_planner_explain(h->planner, j->id, h->now_ns, &why), QUIRE_OK);
     assert_int_equal(why.reason, QUIRE_WAIT_NONE);
@@ -618,8 +618,8 @@ static void a_request_can_be_cancelled_between_plan_and_commit(void **state)
     const quire_engine_options options = small_options();
     const quire_planner_model  model   = small_model(100);
     host                      *h       = open_host(&options, &model);
-    job                       *j       = submit(h, (quire_request){.max_tokens = 40, .ignore_eos = 1}, 8);
-    job                       *k       = submit(h, (quire_request){.max_tokens = 20, .ignore_eos = 1}, 8);
+    job                       *j       = submit(h, (quire_request){.max_tokens = 40, .ignore_eos = true}, 8);
+    job                       *k       = submit(h, (quire_request){.max_tokens = 20, .ignore_eos = true}, 8);
     const quire_plan          *plan;
     step(h);
     assert_int_equal(quire_planner_plan(h->planner, h->now_ns, &plan, NULL), QUIRE_OK);
@@ -643,7 +643,7 @@ static void a_paused_request_is_not_planned(void **state)
     const quire_engine_options options = small_options();
     const quire_planner_model  model   = small_model(100);
     host                      *h       = open_host(&options, &model);
-    job                       *j       = submit(h, (quire_request){.max_tokens = 10, .ignore_eos = 1}, 8);
+    job                       *j       = submit(h, (quire_request){.max_tokens = 10, .ignore_eos = true}, 8);
     step(h);
     assert_int_equal(quire_planner_pause(h->planner, j->id, h->now_ns), QUIRE_OK);
     assert_false(step(h));
@@ -659,7 +659,7 @@ static void a_failed_step_counts_for_nobody_and_the_guilty_one_is_found(void **s
     const quire_engine_options options = small_options();
     const quire_planner_model  model   = small_model(100);
     host                      *h       = open_host(&options, &model);
-    for (int i = 0; i < 5; i++) submit(h, (quire_request){.max_tokens = 12, .ignore_eos = 1}, 8);
+    for (int i = 0; i < 5; i++) submit(h, (quire_request){.max_tokens = 12, .ignore_eos = true}, 8);
     const quire_plan *plan;
     for (int i = 0; i < 1000; i++) {
         bool poisoned = false;
@@ -688,13 +688,13 @@ static void unusable_logits_end_their_request_alone(void **state)
     const quire_engine_options options = small_options();
     const quire_planner_model  model   = small_model(100);
     host                      *h       = open_host(&options, &model);
-    job                       *j       = submit(h, (quire_request){.max_tokens = 12, .ignore_eos = 1}, 8);
-    job                       *k       = submit(h, (quire_request){.max_tokens = 12, .ignore_eos = 1}, 8);
+    job                       *j       = submit(h, (quire_request){.max_tokens = 12, .ignore_eos = true}, 8);
+    job                       *k       = submit(h, (quire_request){.max_tokens = 12, .ignore_eos = true}, 8);
     const quire_plan          *plan;
     assert_int_equal(quire_planner_plan(h->planner, h->now_ns, &plan, NULL), QUIRE_OK);
     run(h, plan);
     assert_int_equal(plan->sample_count, 2);
-    h->sampled[0].failed = 1;
+    h->sampled[0].failed = true;
     assert_int_equal(quire_planner_commit(h->planner, h->sampled, plan->sample_count, h->now_ns, NULL), QUIRE_OK);
     take_events(h);
     run_all(h);
@@ -713,7 +713,7 @@ static void a_plan_counts_what_attention_sees(void **state)
     quire_planner_model model      = small_model(100);
     host               *h          = open_host(&options, &model);
     const quire_plan   *plan;
-    submit(h, (quire_request){.max_tokens = 4, .ignore_eos = 1}, 10);
+    submit(h, (quire_request){.max_tokens = 4, .ignore_eos = true}, 10);
     assert_int_equal(quire_planner_plan(h->planner, 1, &plan, NULL), QUIRE_OK);
     assert_int_equal(plan->rows, 8);
     assert_int_equal(plan->rows_prompt, 8);
@@ -732,7 +732,7 @@ static void a_plan_counts_what_attention_sees(void **state)
 
     model.window = 4;
     h            = open_host(&options, &model);
-    submit(h, (quire_request){.max_tokens = 4, .ignore_eos = 1}, 6);
+    submit(h, (quire_request){.max_tokens = 4, .ignore_eos = true}, 6);
     assert_int_equal(quire_planner_plan(h->planner, 1, &plan, NULL), QUIRE_OK);
     assert_int_equal(plan->kv_tokens, 6);
     assert_int_equal(plan->kv_pairs, 1 + 2 + 3 + 4 + 4 + 4);
@@ -767,7 +767,7 @@ static void a_wrong_model_or_option_is_refused_by_name(void **state)
     REFUSED(model.node_count = 1000, "node_count: 1000");
     REFUSED(model.eos_count = 9, "eos_count: 9 is not in 0..8");
     REFUSED(model.eos_token_ids[0] = VOCAB, "eos_token_ids: id 97 is not in 0..96");
-    REFUSED((model.encoder_decoder = 1, model.decoder_start_token_id = -1), "decoder_start_token_id: id -1");
+    REFUSED((model.encoder_decoder = true, model.decoder_start_token_id = -1), "decoder_start_token_id: id -1");
     REFUSED(model.size = 1, "quire_planner_model: size: 1");
     REFUSED(options.max_num_seqs = 5000, "max_num_seqs: 5000");
     options = small_options();
@@ -791,7 +791,7 @@ static void calls_out_of_order_are_refused_and_change_nothing(void **state)
     quire_event                event;
     assert_refused(quire_planner_commit(p, NULL, 0, 0, &error), QUIRE_ERR_INVALID, &error, "no plan to commit");
     assert_refused(quire_planner_commit_failed(p, 0, &error), QUIRE_ERR_INVALID, &error, "no plan to commit");
-    job *j = submit(h, (quire_request){.max_tokens = 2, .ignore_eos = 1}, 8);
+    job *j = submit(h, (quire_request){.max_tokens = 2, .ignore_eos = true}, 8);
     assert_int_equal(quire_planner_plan(p, 0, &plan, &error), QUIRE_OK);
     assert_refused(quire_planner_plan(p, 0, &second, &error), QUIRE_ERR_INVALID, &error, "plan 1 is not committed");
     run(h, plan);
@@ -865,7 +865,7 @@ int main(void)
         cmocka_unit_test(the_same_calls_give_the_same_plans),
         cmocka_unit_test(an_engine_and_a_planner_decide_alike),
         cmocka_unit_test(all_times_are_the_hosts),
-        cmocka_unit_test(a_deadline_passes_when_the_host_says_so),
+        cmocka_unit_test(a_timeout_passes_when_the_host_says_so),
         cmocka_unit_test(a_waiting_request_is_explained_at_any_time),
         cmocka_unit_test(a_request_can_be_cancelled_between_plan_and_commit),
         cmocka_unit_test(a_paused_request_is_not_planned),

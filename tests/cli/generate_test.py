@@ -318,9 +318,9 @@ class Pace(unittest.TestCase):
         (refused,) = [a for a in answers if a["finish_reason"] == "error"]
         self.assertEqual((refused["line"], refused["error"]["field"]), (2, "arrival_ms"))
 
-    def test_a_deadline_ends_a_request(self):
-        (answer,), status, _ = generate({"prompt": [1], "max_tokens": 2000, "ignore_eos": True, "deadline_ms": 1})
-        self.assertEqual((status, answer["finish_reason"]), (0, "deadline"))
+    def test_a_timeout_ends_a_request(self):
+        (answer,), status, _ = generate({"prompt": [1], "max_tokens": 2000, "ignore_eos": True, "timeout_ms": 1})
+        self.assertEqual((status, answer["finish_reason"]), (0, "timeout"))
 
 
 class Process(unittest.TestCase):

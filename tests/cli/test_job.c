@@ -47,7 +47,7 @@ static void every_field_arrives(void **state)
               "\"presence_penalty\": -1, \"frequency_penalty\": 2, \"logit_bias\": {\"3\": -100, \"4\": 1.5}, "
               "\"allowed_token_ids\": [1, 2], \"banned_token_ids\": [], \"length_penalty\": 0.0, \"early_stopping\": "
               "\"never\", "
-              "\"arrival_ms\": 12.5, \"deadline_ms\": 0.5, \"logits\": true, \"logprobs\": 5, \"beam_width\": 1}",
+              "\"arrival_ms\": 12.5, \"timeout_ms\": 0.5, \"logits\": true, \"logprobs\": 5, \"beam_width\": 1}",
               &error);
     const quire_request *r = &job->from.request;
     if (error.status != QUIRE_OK) fail_msg("%s: %s", error.field, error.message);
@@ -60,7 +60,7 @@ static void every_field_arrives(void **state)
     assert_true(r->sampling.repetition_penalty == 1.1f && r->sampling.presence_penalty == -1);
     assert_true(r->sampling.frequency_penalty == 2 && r->logit_bias_count == 2 && r->logit_bias[1].bias == 1.5f);
     assert_true(r->allowed_count == 2 && r->banned_count == 0 && r->length_penalty == 0);
-    assert_true(r->early_stopping == QUIRE_EARLY_STOPPING_NEVER && r->deadline_ns == 500000);
+    assert_true(r->early_stopping == QUIRE_EARLY_STOPPING_NEVER && r->timeout_ns == 500000);
     assert_true(job->from.arrival_ms == 12.5 && r->logits == (QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST));
     assert_true(job->from.logprobs && r->logprobs == 5 && job->sequence_count == 3);
     qr_job_destroy(job);
@@ -124,8 +124,8 @@ static void bad_lines_name_the_field(void **state)
         {"{\"id\": \"a\", \"logits\": 1}", "logits", "first", true},
         {"{\"id\": \"a\", \"early_stopping\": \"maybe\"}", "early_stopping", "never", true},
         {"{\"id\": \"a\", \"arrival_ms\": -1}", "arrival_ms", "outside", true},
-        {"{\"id\": \"a\", \"deadline_ms\": 0}", "deadline_ms", "not above 0", true},
-        {"{\"id\": \"a\", \"deadline_ms\": \"1s\"}", "deadline_ms", "a string", true},
+        {"{\"id\": \"a\", \"timeout_ms\": 0}", "timeout_ms", "not above 0", true},
+        {"{\"id\": \"a\", \"timeout_ms\": \"1s\"}", "timeout_ms", "a string", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
         qr_line_error error;

@@ -637,14 +637,14 @@ static void the_built_in_configuration_is_the_engines_default(void **state)
     assert_int_equal(o->block_size, 32);
     assert_int_equal(o->kv_cache_bytes, 0);
     assert_int_equal(o->kv_dtype, QUIRE_DTYPE_BF16);
-    assert_int_equal(o->enable_prefix_caching, QUIRE_ON);
-    assert_int_equal(o->zero_on_free, QUIRE_OFF);
+    assert_int_equal(o->enable_prefix_caching, QUIRE_TOGGLE_ON);
+    assert_int_equal(o->zero_on_free, QUIRE_TOGGLE_OFF);
     assert_null(o->cpus);
     assert_null(o->isa);
     assert_int_equal(o->barrier_spin_ns, 20000);
     assert_int_equal(o->num_speculative_tokens, 0);
     assert_int_equal(o->prompt_lookup_max, 4);
-    assert_int_equal(o->speculative_adaptive, QUIRE_ON);
+    assert_int_equal(o->speculative_adaptive, QUIRE_TOGGLE_ON);
     assert_int_equal(quire_config_model(config)->weight_seed, 1);
     assert_int_equal(quire_config_model(config)->weight_dtype, QUIRE_DTYPE_AUTO);
 }
@@ -691,14 +691,14 @@ static void every_option_has_its_key(void **state)
     assert_string_equal(m->shape[1].name, "vocab_size");
     assert_int_equal(o->max_model_len, 100);
     assert_int_equal(o->policy, QUIRE_POLICY_PRIORITY);
-    assert_int_equal(o->enable_chunked_prefill, QUIRE_OFF);
-    assert_int_equal(o->scheduler_reserve_full_isl, QUIRE_OFF);
-    assert_int_equal(o->capacity_scheduler_policy, QUIRE_GUARANTEED_NO_EVICT);
+    assert_int_equal(o->enable_chunked_prefill, QUIRE_TOGGLE_OFF);
+    assert_int_equal(o->scheduler_reserve_full_isl, QUIRE_TOGGLE_OFF);
+    assert_int_equal(o->capacity_scheduler_policy, QUIRE_CAPACITY_GUARANTEED_NO_EVICT);
     assert_int_equal(o->max_num_encoder_input_tokens, 33);
     assert_int_equal(o->max_num_queued_reqs, 5);
     assert_int_equal(o->max_num_queued_tokens, 600);
     assert_int_equal(o->consumer_timeout_ms, 7);
-    assert_int_equal(o->tenant_fairness, QUIRE_OFF);
+    assert_int_equal(o->tenant_fairness, QUIRE_TOGGLE_OFF);
     assert_int_equal(o->max_num_tenants, 8);
     assert_int_equal(o->num_speculative_tokens, 3);
     assert_int_equal(o->prompt_lookup_max, 5);
@@ -713,21 +713,21 @@ static void every_option_has_its_key(void **state)
     assert_true(o->tenants[1].weight == 0.0F);
     assert_int_equal(o->block_size, 128);
     assert_int_equal(o->kv_dtype, QUIRE_DTYPE_INT8);
-    assert_int_equal(o->enable_prefix_caching, QUIRE_OFF);
-    assert_int_equal(o->enable_cross_sharing, QUIRE_OFF);
-    assert_int_equal(o->extents, QUIRE_OFF);
-    assert_int_equal(o->zero_on_free, QUIRE_ON);
+    assert_int_equal(o->enable_prefix_caching, QUIRE_TOGGLE_OFF);
+    assert_int_equal(o->enable_cross_sharing, QUIRE_TOGGLE_OFF);
+    assert_int_equal(o->extents, QUIRE_TOGGLE_OFF);
+    assert_int_equal(o->zero_on_free, QUIRE_TOGGLE_ON);
     assert_string_equal(o->cpus, "node:0");
     assert_int_equal(o->threads, 3);
-    assert_int_equal(o->smt, QUIRE_ON);
+    assert_int_equal(o->smt, QUIRE_TOGGLE_ON);
     assert_int_equal(o->bind, QUIRE_BIND_NONE);
-    assert_int_equal(o->huge_pages, QUIRE_ON);
+    assert_int_equal(o->huge_pages, QUIRE_TOGGLE_ON);
     assert_int_equal(o->barrier_spin_ns, 5000);
-    assert_int_equal(o->numa_strict, QUIRE_ON);
+    assert_int_equal(o->numa_strict, QUIRE_TOGGLE_ON);
     assert_string_equal(o->isa, "avx2");
     assert_int_equal(o->small_m, QUIRE_SMALL_M_OWN);
-    assert_int_equal(o->batch_invariant, QUIRE_OFF);
-    assert_int_equal(o->prefetch, QUIRE_ON);
+    assert_int_equal(o->batch_invariant, QUIRE_TOGGLE_OFF);
+    assert_int_equal(o->prefetch, QUIRE_TOGGLE_ON);
 }
 
 /* ---- sweeps and labels ------------------------------------------------------------------------------------------ */
@@ -861,8 +861,8 @@ static void lookups_of_the_wrong_kind_give_the_fallback(void **state)
     assert_null(quire_config_string(config, "nothing"));
     assert_int_equal(quire_config_integer(config, "topology.cpus", 5), 5);
     assert_true(quire_config_number(config, "slo.ttft", 2.5) == 2.5);
-    assert_int_equal(quire_config_boolean(config, "scheduler.max_num_seqs", 1), 1);
-    assert_int_equal(quire_config_boolean(config, "numa.strict", 1), 0);
+    assert_true(quire_config_boolean(config, "scheduler.max_num_seqs", true));
+    assert_false(quire_config_boolean(config, "numa.strict", true));
     assert_int_equal(quire_config_count(config, "topology.cpus"), 0);
     assert_true(quire_config_number(config, "scheduler.max_num_seqs", 0) == 64);
     quire_config_destroy(NULL);

@@ -57,7 +57,7 @@ static void submit(uint32_t tokens, uint32_t first_token, uint32_t n)
                                    .prompt_count         = tokens,
                                    .max_tokens           = 2,
                                    .n                    = n,
-                                   .ignore_eos           = 1,
+                                   .ignore_eos           = true,
                                    .sampling.temperature = n > 1 ? 1 : 0};
     quire_error         error   = {0};
     if (quire_engine_submit(engine, &request, NULL, &error) != QUIRE_OK) fail_msg("%s", error.message);

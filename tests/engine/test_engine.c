@@ -113,7 +113,7 @@ static quire_request request_of(int number, uint32_t prompt_count, uint32_t max_
                            .prompt       = prompt,
                            .prompt_count = prompt_count,
                            .max_tokens   = max_tokens,
-                           .ignore_eos   = 1,
+                           .ignore_eos   = true,
                            .user_data    = mark(number)};
 }
 
@@ -604,20 +604,20 @@ static void cancel_works_before_while_and_not_after(void **state)
     assert_int_equal(quire_engine_cancel(shared.engine, 12345), QUIRE_ERR_NOT_FOUND);
 }
 
-static void deadlines_end_requests_with_what_they_have(void **state)
+static void timeouts_end_requests_with_what_they_have(void **state)
 {
     (void)state;
     int32_t       prompt[8];
     quire_request late = request_of(1, 8, 50, prompt), queued = request_of(2, 8, 50, prompt);
-    late.deadline_ns         = 20000000;
-    queued.queue_deadline_ns = 1;
+    late.timeout_ns         = 20000000;
+    queued.queue_timeout_ns = 1;
     submit(&late), submit(&queued);
     step();
     usleep(25000);
     run_until_ended(2);
-    assert_int_equal(shared.answers[0][0].finish, QUIRE_FINISH_DEADLINE);
+    assert_int_equal(shared.answers[0][0].finish, QUIRE_FINISH_TIMEOUT);
     assert_in_range(shared.answers[0][0].count, 1, 49);
-    assert_int_equal(shared.answers[1][0].finish, QUIRE_FINISH_DEADLINE);
+    assert_int_equal(shared.answers[1][0].finish, QUIRE_FINISH_TIMEOUT);
     assert_int_equal(shared.answers[1][0].count, 0);
 }
 
@@ -1107,7 +1107,7 @@ int main(void)
         TEST_OWN(a_request_that_can_never_fit_is_refused_with_what_is_missing),
         TEST_OWN(a_full_queue_refuses_until_there_is_room),
         TEST(cancel_works_before_while_and_not_after),
-        TEST(deadlines_end_requests_with_what_they_have),
+        TEST(timeouts_end_requests_with_what_they_have),
         TEST(a_request_that_could_never_be_sampled_is_refused),
         TEST_OWN(nothing_is_lost_when_nobody_reads_for_long),
         TEST_OWN(a_dead_reader_costs_only_the_requests_it_held),

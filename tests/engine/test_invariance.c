@@ -58,7 +58,7 @@ static void submit(quire_engine *engine, uint32_t number, run *to)
                                    .prompt       = prompt,
                                    .prompt_count = count,
                                    .max_tokens   = draw(3, number, 1, OUTPUT_MAX),
-                                   .ignore_eos   = 1,
+                                   .ignore_eos   = true,
                                    .logits       = QUIRE_LOGITS_LAST,
                                    .user_data    = &to->answers[number]};
     quire_request_id    id;
@@ -114,7 +114,7 @@ static quire_engine_options plain_options(quire_dtype kv)
                                   .threads                = 1,
                                   .bind                   = QUIRE_BIND_NONE,
                                   .max_logits_in_flight   = 64,
-                                  .enable_prefix_caching  = QUIRE_OFF,
+                                  .enable_prefix_caching  = QUIRE_TOGGLE_OFF,
                                   .logger                 = {.level = QUIRE_LOG_ERROR}};
 }
 
@@ -126,8 +126,8 @@ static quire_engine_options random_options(quire_dtype kv, uint64_t trial)
     options.max_num_batched_tokens       = qr_max_u32(options.max_num_seqs, draw(11, trial, 7, 160));
     options.num_kv_blocks                = draw(12, trial, 0, 1) ? draw(19, trial, 10, 40) : 400;
     options.threads                      = draw(13, trial, 1, 2);
-    options.extents                      = draw(14, trial, 0, 1) ? QUIRE_ON : QUIRE_OFF;
-    options.enable_prefix_caching        = draw(15, trial, 0, 1) ? QUIRE_ON : QUIRE_OFF;
+    options.extents                      = draw(14, trial, 0, 1) ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_OFF;
+    options.enable_prefix_caching        = draw(15, trial, 0, 1) ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_OFF;
     options.max_num_partial_prefills     = draw(16, trial, 1, qr_min_u32(4, options.max_num_seqs));
     options.long_prefill_token_threshold = draw(17, trial, 5, options.max_num_batched_tokens);
     return options;

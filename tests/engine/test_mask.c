@@ -97,9 +97,9 @@ static quire_request request_of(uint32_t i)
                            .prompt_count = 20 + i,
                            .max_tokens   = 48,
                            .n            = 1 + i % 3,
-                           .ignore_eos   = 1,
+                           .ignore_eos   = true,
                            .sampling     = {.temperature = (float)(i % 2), .seed = i, .repetition_penalty = 0.8f},
-                           .masked       = 1,
+                           .masked       = true,
                            .user_data    = j};
 }
 
@@ -240,7 +240,7 @@ static void requests_without_masks_do_not_meet_the_hook(void **state)
     (void)state;
     open_engine((quire_engine_options){.max_num_seqs = 4, .num_kv_blocks = 64});
     quire_request plain = request_of(1), masked = request_of(2);
-    plain.masked = 0;
+    plain.masked = false;
     submit(&plain);
     submit(&masked);
     run(2);
@@ -259,7 +259,7 @@ static void a_mask_without_a_token_ends_its_request_alone(void **state)
     open_engine((quire_engine_options){.max_num_seqs = 4, .num_kv_blocks = 64});
     shared.nothing       = true;
     quire_request masked = request_of(0), plain = request_of(1);
-    plain.masked = 0;
+    plain.masked = false;
     submit(&masked);
     submit(&plain);
     run(2);

@@ -57,7 +57,7 @@ static void the_words_for_none_are_understood(void **state)
                                     .max_head_passes              = UINT32_MAX,
                                     .watermark                    = -1,
                                     .long_prefill_token_threshold = 512,
-                                    .enable_prefix_caching        = QUIRE_OFF};
+                                    .enable_prefix_caching        = QUIRE_TOGGLE_OFF};
     quire_error          error;
     qr_scheduler_options s;
     assert_int_equal(resolve(&options, &error), QUIRE_OK);
@@ -157,11 +157,11 @@ static void options_that_contradict_each_other_are_refused(void **state)
     assert_int_equal(resolve(&fewer_rows, &error), QUIRE_ERR_INVALID);
     assert_string_equal(error.message, "[scheduler] max_num_batched_tokens: 63 is below max_num_seqs 64");
 
-    quire_engine_options whole = {.enable_chunked_prefill = QUIRE_OFF, .max_num_batched_tokens = 2047};
+    quire_engine_options whole = {.enable_chunked_prefill = QUIRE_TOGGLE_OFF, .max_num_batched_tokens = 2047};
     assert_int_equal(resolve(&whole, &error), QUIRE_ERR_INVALID);
     whole.max_num_batched_tokens = 2048;
     assert_int_equal(resolve(&whole, &error), QUIRE_OK);
-    quire_engine_options whole_by_default = {.enable_chunked_prefill = QUIRE_OFF};
+    quire_engine_options whole_by_default = {.enable_chunked_prefill = QUIRE_TOGGLE_OFF};
     assert_int_equal(resolve(&whole_by_default, &error), QUIRE_OK);
     assert_int_equal(whole_by_default.max_num_batched_tokens, 2048);
 

@@ -165,7 +165,7 @@ static void any_thread_may_be_the_next_driver(void **state)
                                    .prompt       = prompt,
                                    .prompt_count = 3,
                                    .max_tokens   = 25,
-                                   .ignore_eos   = 1,
+                                   .ignore_eos   = true,
                                    .user_data    = &mine};
     assert_int_equal(quire_engine_submit(shared.engine, &request, &id, NULL), QUIRE_OK);
     for (int i = 0; i < 5; i++) {

@@ -62,7 +62,7 @@ static void run(quire_engine *engine, answers *a)
                                        .prompt       = prompt,
                                        .prompt_count = PROMPT,
                                        .max_tokens   = 50,
-                                       .ignore_eos   = 1,
+                                       .ignore_eos   = true,
                                        .user_data    = (void *)(uintptr_t)i};
         assert_int_equal(quire_engine_submit(engine, &request, NULL, NULL), QUIRE_OK);
     }
@@ -88,7 +88,7 @@ static void freed_blocks_are_overwritten_and_no_answer_changes(void **state)
     quire_model              *model   = NULL;
     assert_int_equal(quire_model_synthetic("tiny", &options, &model, NULL), QUIRE_OK);
     for (int on = 0; on < 2; on++) {
-        quire_engine *engine = open_engine(model, on ? QUIRE_ON : QUIRE_OFF);
+        quire_engine *engine = open_engine(model, on ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_OFF);
         run(engine, &found[on]);
         assert_true(found[on].stats.preemptions > 0);
         assert_true(found[on].stats.blocks_cached > 0);
@@ -110,7 +110,7 @@ static void the_walker_tells_of_a_broken_rule(void **state)
     const quire_model_options options = {.size = sizeof options};
     quire_model              *model   = NULL;
     assert_int_equal(quire_model_synthetic("tiny", &options, &model, NULL), QUIRE_OK);
-    quire_engine       *engine     = open_engine(model, QUIRE_OFF);
+    quire_engine       *engine     = open_engine(model, QUIRE_TOGGLE_OFF);
     const int32_t       prompt[40] = {1};
     const quire_request request    = {.size = sizeof request, .prompt = prompt, .prompt_count = 40, .max_tokens = 9};
     assert_int_equal(quire_engine_submit(engine, &request, NULL, NULL), QUIRE_OK);

@@ -111,7 +111,7 @@ static qr_network_options network_options(const setup *s, qr_team *team)
                                 .max_encoder_tokens = 256,
                                 .max_model_len      = MODEL_LEN,
                                 .batch_invariant    = true,
-                                .bind               = {.huge_pages = QUIRE_OFF}};
+                                .bind               = {.huge_pages = QUIRE_TOGGLE_OFF}};
 }
 
 static void open_machine(machine *m, const setup *s, const char *path)

@@ -204,7 +204,7 @@ static void the_row_is_read_for_whatever_is_not_plainly_greedy(void **state)
                                         {.logprobs = 1},
                                         {.beam_width = 2},
                                         {.logits = QUIRE_LOGITS_LAST},
-                                        {.masked = 1}};
+                                        {.masked = true}};
     const quire_request    plain     = {.sampling   = {.repetition_penalty = 1, .top_k = 40, .top_p = 0.5f, .seed = 3},
                                         .beam_width = 1,
                                         .stop       = &token,

@@ -25,7 +25,7 @@ static qr_scheduler_options options_for(uint32_t num_blocks)
 static quire_request search_of(uint32_t width, uint32_t n, float penalty, quire_early_stopping early, uint32_t tokens)
 {
     quire_request request  = driver_request_of(tokens);
-    request.ignore_eos     = 0;
+    request.ignore_eos     = false;
     request.beam_width     = width;
     request.n              = n;
     request.length_penalty = penalty;
@@ -146,7 +146,7 @@ static void more_tokens_than_fit_are_delivered_clear_by_clear(void **state)
     options.max_num_queued_tokens = 4096;
     driver_start(&d, &options);
     quire_request request     = search_of(8, 8, 1, QUIRE_EARLY_STOPPING_FALSE, 300);
-    request.ignore_eos        = 1;
+    request.ignore_eos        = true;
     const quire_request_id id = driver_submit(&d, request, 6, 1, NULL);
     driver_run(&d, 400);
     for (uint32_t i = 0; i < 8; i++) assert_int_equal(driver_find(&d, id)->streams[i].count, 300);

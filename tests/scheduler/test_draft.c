@@ -96,7 +96,7 @@ static void drafts_stop_at_max_tokens_and_at_a_stop_token(void **state)
     d.token_below = 3;
     for (uint32_t seed = 0; seed < 20; seed++) {
         quire_request request     = driver_request_of(60);
-        request.ignore_eos        = 0;
+        request.ignore_eos        = false;
         const quire_request_id id = driver_submit(&d, request, 6, seed, NULL);
         driver_run(&d, 80);
         const driver_stream *stream = &driver_find(&d, id)->streams[0];

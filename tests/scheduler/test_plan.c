@@ -58,9 +58,9 @@ static void v8_a_tail_block_is_taken_from_the_junior_and_v9_it_comes_back(void *
     assert_int_equal(driver_find(&d, b)->streams[0].count, 10);
     const quire_finish_detail *detail = &driver_find(&d, b)->streams[0].detail;
     assert_int_equal(detail->preemptions, 1);
-    assert_int_equal(detail->absences[0].from_ns, preempted_ns);
-    assert_int_equal(detail->absences[0].to_ns, planned_ns);
-    assert_int_equal(detail->absences[1].from_ns, 0);
+    assert_int_equal(detail->preemption_intervals[0].from_ns, preempted_ns);
+    assert_int_equal(detail->preemption_intervals[0].to_ns, planned_ns);
+    assert_int_equal(detail->preemption_intervals[1].from_ns, 0);
     driver_stop(&d);
 }
 

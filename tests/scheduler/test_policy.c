@@ -145,7 +145,7 @@ static void promises_of_no_evict_are_kept(void **state)
 {
     (void)state;
     qr_scheduler_options options = driver_options(12, 4);
-    options.capacity_policy      = QUIRE_GUARANTEED_NO_EVICT;
+    options.capacity_policy      = QUIRE_CAPACITY_GUARANTEED_NO_EVICT;
     driver_start(&d, &options);
     for (uint32_t i = 0; i < 12; i++) submit(0, 5 + i % 7, 6 + i % 9);
     driver_run(&d, 300);

@@ -34,7 +34,7 @@ static qr_scheduler_options draw_options(void)
     o.max_num_partial_prefills     = 1 + below(o.max_num_seqs);
     o.max_long_partial_prefills    = 1 + below(o.max_num_partial_prefills);
     o.scheduler_reserve_full_isl   = chance(60);
-    o.capacity_policy              = chance(15) ? QUIRE_GUARANTEED_NO_EVICT : QUIRE_MAX_UTILIZATION;
+    o.capacity_policy              = chance(15) ? QUIRE_CAPACITY_GUARANTEED_NO_EVICT : QUIRE_CAPACITY_MAX_UTILIZATION;
     o.watermark                    = chance(50) ? 0 : 0.1f;
     o.max_head_passes              = below(10);
     o.tenant_fairness              = chance(60);
@@ -66,11 +66,11 @@ static void submit_one(driver *d)
         r.beam_width         = width < d->options.max_num_seqs ? width : d->options.max_num_seqs;
         r.n                  = 1 + below(r.beam_width);
         r.early_stopping     = (quire_early_stopping)below(3);
-        r.ignore_eos         = 0;
+        r.ignore_eos         = false;
     }
-    if (chance(20)) r.ignore_eos = 0;
-    if (chance(10)) r.deadline_ns = 1000 + below(100000);
-    if (chance(10)) r.queue_deadline_ns = 1000 + below(50000);
+    if (chance(20)) r.ignore_eos = false;
+    if (chance(10)) r.timeout_ns = 1000 + below(100000);
+    if (chance(10)) r.queue_timeout_ns = 1000 + below(50000);
     r.skip_reading_prefix_cache = chance(10);
     r.skip_writing_prefix_cache = chance(10);
     if (chance(20)) r.cache_salt = "salt";

@@ -104,14 +104,14 @@ static void reading_and_writing_the_cache_can_be_skipped(void **state)
     const qr_scheduler_options options = caching(64);
     driver_start(&d, &options);
     quire_request request             = driver_request_of(2);
-    request.skip_writing_prefix_cache = 1;
+    request.skip_writing_prefix_cache = true;
     driver_submit(&d, request, 14, 1, NULL);
     driver_run(&d, 10);
     assert_int_equal(driver_stats(&d).blocks_cached, 0);
-    request.skip_writing_prefix_cache = 0;
+    request.skip_writing_prefix_cache = false;
     driver_submit(&d, request, 14, 1, NULL);
     driver_run(&d, 10);
-    request.skip_reading_prefix_cache = 1;
+    request.skip_reading_prefix_cache = true;
     const quire_request_id c          = driver_submit(&d, request, 14, 1, NULL);
     driver_run(&d, 10);
     assert_int_equal(cached_tokens(c), 0);

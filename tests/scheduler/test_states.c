@@ -165,7 +165,7 @@ static void recompute_mode_takes_every_block_of_a_victim(void **state)
 {
     (void)state;
     qr_scheduler_options options = driver_options(6, 4);
-    options.preemption_mode      = QUIRE_PREEMPT_RECOMPUTE;
+    options.preemption_mode      = QUIRE_PREEMPTION_RECOMPUTE;
     driver_start(&d, &options);
     quire_request_id       senior;
     const quire_request_id id = preempted(&senior);
@@ -247,7 +247,7 @@ static void a_fork_shares_all_blocks_and_each_sequence_ends_alone(void **state)
     driver_start(&d, &options);
     d.token_below         = 8;
     quire_request request = driver_request_of(30);
-    request.n = 4, request.ignore_eos = 0;
+    request.n = 4, request.ignore_eos = false;
     const quire_request_id id = driver_submit(&d, request, 9, 5, NULL);
     driver_plan(&d);
     assert_int_equal(d.plan->entry_count, 1);
@@ -275,7 +275,7 @@ static void min_tokens_masks_stops_and_max_tokens_ends(void **state)
     driver_start(&d, &options);
     d.token_below         = 1;
     quire_request request = driver_request_of(6);
-    request.ignore_eos = 0, request.min_tokens = 4;
+    request.ignore_eos = false, request.min_tokens = 4;
     const quire_request_id a = driver_submit(&d, request, 3, 5, NULL);
     for (uint32_t i = 0; i < 4; i++) {
         driver_plan(&d);
@@ -286,7 +286,7 @@ static void min_tokens_masks_stops_and_max_tokens_ends(void **state)
     assert_int_equal(driver_find(&d, a)->streams[0].count, 4);
     assert_int_equal(driver_find(&d, a)->streams[0].finish, QUIRE_FINISH_STOP);
     const int32_t stop = 0;
-    request.min_tokens = 0, request.ignore_eos = 1, request.stop = &stop, request.stop_count = 1;
+    request.min_tokens = 0, request.ignore_eos = true, request.stop = &stop, request.stop_count = 1;
     const quire_request_id b = driver_submit(&d, request, 3, 6, NULL);
     driver_plan(&d);
     assert_false(d.plan->samples[0].mask_stops);
@@ -317,18 +317,18 @@ static void deadlines_end_what_waits_and_what_runs(void **state)
     qr_scheduler_options options = driver_options(32, 4);
     options.max_num_seqs         = 1;
     driver_start(&d, &options);
-    quire_request request     = driver_request_of(50);
-    request.queue_deadline_ns = 10000;
-    const quire_request_id a  = driver_submit(&d, request, 5, 1, NULL); /* admitted at once: no longer bound by it */
-    const quire_request_id b  = driver_submit(&d, request, 5, 2, NULL);
-    request.queue_deadline_ns = 0, request.deadline_ns = 30000;
+    quire_request request    = driver_request_of(50);
+    request.queue_timeout_ns = 10000;
+    const quire_request_id a = driver_submit(&d, request, 5, 1, NULL); /* admitted at once: no longer bound by it */
+    const quire_request_id b = driver_submit(&d, request, 5, 2, NULL);
+    request.queue_timeout_ns = 0, request.timeout_ns = 30000;
     const quire_request_id c = driver_submit(&d, request, 5, 3, NULL);
     for (uint32_t i = 0; i < 10; i++) driver_step(&d);
-    assert_int_equal(driver_find(&d, b)->streams[0].finish, QUIRE_FINISH_DEADLINE);
+    assert_int_equal(driver_find(&d, b)->streams[0].finish, QUIRE_FINISH_TIMEOUT);
     assert_int_equal(driver_find(&d, c)->streams[0].ends, 0);
     qr_scheduler_cancel(d.scheduler, a, d.now_ns);
     for (uint32_t i = 0; i < 10; i++) driver_step(&d);
-    assert_int_equal(driver_find(&d, c)->streams[0].finish, QUIRE_FINISH_DEADLINE);
+    assert_int_equal(driver_find(&d, c)->streams[0].finish, QUIRE_FINISH_TIMEOUT);
     assert_true(driver_find(&d, c)->streams[0].count > 0);
     driver_take_events(&d);
     assert_all_free();

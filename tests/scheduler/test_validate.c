@@ -82,8 +82,8 @@ static void numbers_are_accepted_up_to_their_bounds(void **state)
     BOUNDS(sampling.top_k, "top_k", 0, 1000);
     BOUNDS(logprobs, "logprobs", 0, 20);
     BOUNDS(logits, "logits", 0, 7);
-    BOUNDS(queue_deadline_ns, "queue_deadline_ns", 0, 86400000000000u);
-    BOUNDS(deadline_ns, "deadline_ns", 0, 86400000000000u);
+    BOUNDS(queue_timeout_ns, "queue_timeout_ns", 0, 86400000000000u);
+    BOUNDS(timeout_ns, "timeout_ns", 0, 86400000000000u);
     BOUNDS_FLOAT(sampling.temperature, "temperature", 0, 100);
     BOUNDS_FLOAT(sampling.top_p, "top_p", 0, 1);
     BOUNDS_FLOAT(sampling.min_p, "min_p", 0, 1);
@@ -312,7 +312,7 @@ static void windows_and_promises_change_what_is_needed(void **state)
     assert_accepted(&r);
     options.num_blocks = 3;
     assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
-    options.capacity_policy = QUIRE_GUARANTEED_NO_EVICT; /* ceil((10 + 32 - 2) / 4) + 1 = 11, twice */
+    options.capacity_policy = QUIRE_CAPACITY_GUARANTEED_NO_EVICT; /* ceil((10 + 32 - 2) / 4) + 1 = 11, twice */
     options.num_blocks = 22, r.n = 2;
     assert_accepted(&r);
     options.num_blocks = 21;

@@ -26,7 +26,7 @@ static const char *const operation_names[] = {
 static const char *const reason_names[QUIRE_WAIT_REASONS] = {
     "none",   "order",     "tenant", "head",    "sequences",      "budget", "partial",
     "blocks", "watermark", "quota",  "encoder", "encoder_shared", "reader", "fault"};
-static const char *const finish_names[] = {"none", "stop", "length", "cancelled", "error", "deadline"};
+static const char *const finish_names[] = {"none", "stop", "length", "cancelled", "error", "timeout"};
 
 /* Statuses that scheduler and cache can return. */
 static const quire_status statuses[]     = {QUIRE_OK,           QUIRE_ERR_INVALID,   QUIRE_ERR_NO_MEMORY,
@@ -67,7 +67,7 @@ void sim_coverage_print(const sim_coverage *c)
            u(c->steps), u(c->rows), u(c->tokens), u(c->requests), u(c->beams));
     print_list("faults", fault_names, c->faults, SIM_FAULT_KINDS);
     print_list("wait reasons", reason_names, c->reasons, QUIRE_WAIT_REASONS);
-    print_list("ends", finish_names + 1, c->finishes + 1, QUIRE_FINISH_DEADLINE);
+    print_list("ends", finish_names + 1, c->finishes + 1, QUIRE_FINISH_TIMEOUT);
     print_list("statuses", status_names, seen, sizeof statuses / sizeof *statuses);
     printf("preempted %llu, blocks dropped %llu, hit tokens %llu, copies %llu, forks %llu, claims %llu, forced %llu, "
            "drafts accepted %llu, encoders shared %llu, thefts %llu, evictions %llu, spilled %llu\n",
@@ -108,7 +108,7 @@ uint32_t sim_coverage_gate(const sim_coverage *c)
     for (uint32_t i = 0; i < SIM_FAULT_KINDS; i++) missed += require("fault", fault_names[i], c->faults[i], faults);
     for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++)
         missed += require("reason", reason_names[i], c->reasons[i], pairs);
-    for (uint32_t i = 1; i <= QUIRE_FINISH_DEADLINE; i++)
+    for (uint32_t i = 1; i <= QUIRE_FINISH_TIMEOUT; i++)
         missed += require("end", finish_names[i], c->finishes[i], pairs);
     for (uint32_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
         missed += require("status", status_names[i], c->statuses[-(int)statuses[i]], pairs);

@@ -50,7 +50,7 @@ static sim_config base(void)
 static void tight(sim_config *c) { c->options.num_blocks = 28; }
 static void tight_watermark(sim_config *c) { tight(c), c->options.watermark = 0.25f; }
 static void tight_no_reserve(sim_config *c) { tight(c), c->options.scheduler_reserve_full_isl = false; }
-static void tight_no_evict(sim_config *c) { tight(c), c->options.capacity_policy = QUIRE_GUARANTEED_NO_EVICT; }
+static void tight_no_evict(sim_config *c) { tight(c), c->options.capacity_policy = QUIRE_CAPACITY_GUARANTEED_NO_EVICT; }
 static void tight_strict_order(sim_config *c) { tight(c), c->options.max_head_passes = 0; }
 static void small_steps(sim_config *c)
 {

@@ -155,11 +155,11 @@ static void check_deadlines(sim *s)
         if (q->passed > t->options.max_head_passes)
             sim_fail(s, SIM_ORACLE_PROGRESS, "I19: request %llu was passed %u times", (unsigned long long)r->id,
                      q->passed);
-        if (r->request.deadline_ns && s->now_ns >= r->submit_ns + r->request.deadline_ns)
-            sim_fail(s, SIM_ORACLE_PROGRESS, "request %llu outlives its deadline", (unsigned long long)r->id);
-        if (q->state == QR_SEQUENCE_QUEUED && r->request.queue_deadline_ns &&
-            s->now_ns >= r->submit_ns + r->request.queue_deadline_ns)
-            sim_fail(s, SIM_ORACLE_PROGRESS, "request %llu outlives its queue deadline", (unsigned long long)r->id);
+        if (r->request.timeout_ns && s->now_ns >= r->submit_ns + r->request.timeout_ns)
+            sim_fail(s, SIM_ORACLE_PROGRESS, "request %llu outlives its timeout", (unsigned long long)r->id);
+        if (q->state == QR_SEQUENCE_QUEUED && r->request.queue_timeout_ns &&
+            s->now_ns >= r->submit_ns + r->request.queue_timeout_ns)
+            sim_fail(s, SIM_ORACLE_PROGRESS, "request %llu outlives its queue timeout", (unsigned long long)r->id);
     }
 }
 
@@ -365,9 +365,9 @@ static bool is_justified(const sim *s, const sim_request *r, const sim_stream *s
     case QUIRE_FINISH_LENGTH:
         return e->finish == stream->expected_finish && stream->delivered == stream->expected_count;
     case QUIRE_FINISH_CANCELLED: return r->cancelled;
-    case QUIRE_FINISH_DEADLINE:
-        return (q->deadline_ns && s->now_ns >= r->submit_ns + q->deadline_ns) ||
-               (q->queue_deadline_ns && s->now_ns >= r->submit_ns + q->queue_deadline_ns);
+    case QUIRE_FINISH_TIMEOUT:
+        return (q->timeout_ns && s->now_ns >= r->submit_ns + q->timeout_ns) ||
+               (q->queue_timeout_ns && s->now_ns >= r->submit_ns + q->queue_timeout_ns);
     case QUIRE_FINISH_ERROR:
         return r->given_up ||
                (e->status == QUIRE_ERR_EXECUTION && (r->poison || r->may_fail || r->not_finite != UINT32_MAX));
@@ -388,21 +388,23 @@ static void check_detail(sim *s, const sim_request *r, const sim_stream *stream,
         d->encoder_tokens != r->request.encoder_count)
         sim_fail(s, SIM_ORACLE_STREAM, "I21: request %llu: its end counts %u tokens of %u", (unsigned long long)r->id,
                  d->output_tokens, stream->delivered);
-    const uint32_t kept = d->preemptions < QUIRE_KEPT_ABSENCES ? d->preemptions : QUIRE_KEPT_ABSENCES;
+    const uint32_t kept = d->preemptions < QUIRE_KEPT_PREEMPTIONS ? d->preemptions : QUIRE_KEPT_PREEMPTIONS;
     for (uint32_t i = 0; i < kept; i++)
-        if (d->absences[i].from_ns < (i > 0 ? d->absences[i - 1].to_ns : d->submit_ns) ||
-            d->absences[i].to_ns < d->absences[i].from_ns || d->absences[i].to_ns > d->finish_ns)
+        if (d->preemption_intervals[i].from_ns < (i > 0 ? d->preemption_intervals[i - 1].to_ns : d->submit_ns) ||
+            d->preemption_intervals[i].to_ns < d->preemption_intervals[i].from_ns ||
+            d->preemption_intervals[i].to_ns > d->finish_ns)
             sim_fail(s, SIM_ORACLE_STREAM,
-                     "I24: request %llu: absence %u of %u is not within its life: %llu to %llu of %llu to %llu",
-                     (unsigned long long)r->id, i, d->preemptions, (unsigned long long)d->absences[i].from_ns,
-                     (unsigned long long)d->absences[i].to_ns, (unsigned long long)d->submit_ns,
+                     "I24: request %llu: preemption %u of %u is not within its life: %llu to %llu of %llu to %llu",
+                     (unsigned long long)r->id, i, d->preemptions,
+                     (unsigned long long)d->preemption_intervals[i].from_ns,
+                     (unsigned long long)d->preemption_intervals[i].to_ns, (unsigned long long)d->submit_ns,
                      (unsigned long long)d->finish_ns);
 }
 
 static sim_operation operation_of(const sim_request *r, quire_finish finish)
 {
     if (finish == QUIRE_FINISH_CANCELLED) return r->last == SIM_DID_CANCEL_FLYING ? r->last : SIM_DID_CANCEL_RESTING;
-    if (finish == QUIRE_FINISH_DEADLINE) return SIM_DID_EXPIRE;
+    if (finish == QUIRE_FINISH_TIMEOUT) return SIM_DID_EXPIRE;
     return finish == QUIRE_FINISH_ERROR ? SIM_DID_ERROR : SIM_DID_END;
 }
 

@@ -49,8 +49,8 @@ void sim_candidates(const sim *s, const sim_request *r, uint64_t hash, bool mask
 
 uint32_t sim_blocks_needed(const sim *s, const quire_request *q, uint32_t max_tokens)
 {
-    const qr_scheduler_options *o        = &s->config.options;
-    const bool                  no_evict = o->capacity_policy == QUIRE_GUARANTEED_NO_EVICT, beams = q->beam_width > 1;
+    const qr_scheduler_options *o = &s->config.options;
+    const bool     no_evict = o->capacity_policy == QUIRE_CAPACITY_GUARANTEED_NO_EVICT, beams = q->beam_width > 1;
     const uint32_t positions = q->prompt_count + max_tokens - 1, rows = no_evict ? o->max_num_batched_tokens : 1;
     uint32_t       self = (positions + o->block_size - 1) / o->block_size;
     if (o->window > 0) self = qr_min_u32(self, (o->window + rows - 2 + o->block_size - 1) / o->block_size + 1);

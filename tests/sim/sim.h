@@ -73,7 +73,7 @@ typedef enum sim_fault {
     X(FORK, "fork")                                                                                                    \
     X(CANCEL_RESTING, "cancel")                                                                                        \
     X(CANCEL_FLYING, "cancel in flight")                                                                               \
-    X(EXPIRE, "deadline")                                                                                              \
+    X(EXPIRE, "timeout")                                                                                               \
     X(END, "end")                                                                                                      \
     X(ERROR, "error")
 
@@ -98,7 +98,7 @@ typedef struct sim_coverage {
     uint64_t faults[SIM_FAULT_KINDS];
     uint64_t pairs[SIM_OPERATION_KINDS][SIM_OPERATION_KINDS];
     uint64_t reasons[QUIRE_WAIT_REASONS];
-    uint64_t finishes[QUIRE_FINISH_DEADLINE + 1];
+    uint64_t finishes[QUIRE_FINISH_TIMEOUT + 1];
     uint64_t statuses[16]; /* by -status */
     uint64_t steps, rows, tokens, requests, seeds, replays;
     uint64_t preemptions, blocks_dropped, hits, copies, forks, claims, forced, drafts_accepted, encoder_shared, stolen,
@@ -121,7 +121,7 @@ typedef struct sim_config {
     uint32_t             tenant_names, longest_prompt, longest_output, longest_encoder;
     uint32_t             documents, overlap; /* prompts begin with a part of one of so many documents; percent */
     uint32_t             encoder_inputs;
-    uint32_t             fan_percent, beam_percent, deadline_percent, stop_percent, salt_percent;
+    uint32_t             fan_percent, beam_percent, timeout_percent, stop_percent, salt_percent;
     bool                 repetitive;   /* output repeats itself, so that drafts are accepted */
     bool                 drafts_pause; /* every fourth step adds none */
     bool                 bounded;      /* the wait bound of docs/SCHEDULER.md applies */

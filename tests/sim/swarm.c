@@ -37,9 +37,9 @@ static void draw_rows(sim *s)
     o->max_num_partial_prefills     = 1 + sim_draw(s, chance(s, 50) ? 1 : o->max_num_seqs);
     o->max_long_partial_prefills    = 1 + sim_draw(s, o->max_num_partial_prefills);
     o->scheduler_reserve_full_isl   = chance(s, 60);
-    o->capacity_policy              = chance(s, 15) ? QUIRE_GUARANTEED_NO_EVICT : QUIRE_MAX_UTILIZATION;
-    o->watermark                    = (float)PICK(s, 0, 1, 5, 25) / 100;
-    o->max_head_passes              = PICK(s, 0, 1, 8);
+    o->capacity_policy = chance(s, 15) ? QUIRE_CAPACITY_GUARANTEED_NO_EVICT : QUIRE_CAPACITY_MAX_UTILIZATION;
+    o->watermark       = (float)PICK(s, 0, 1, 5, 25) / 100;
+    o->max_head_passes = PICK(s, 0, 1, 8);
     if (chance(s, 25)) o->num_speculative_tokens = 1 + sim_draw(s, 6);
     o->prompt_lookup_max     = 1 + sim_draw(s, 4);
     s->config.repetitive     = o->num_speculative_tokens > 0;
@@ -66,7 +66,7 @@ static void draw_blocks(sim *s)
     o->hash_seed           = qr_random_u64(s->run.seed, 77, s->run.hash_salt);
     s->config.drafts_pause = chance(s, 50);
     o->zero_on_free        = chance(s, 30);
-    o->preemption_mode     = chance(s, 25) ? QUIRE_PREEMPT_RECOMPUTE : QUIRE_PREEMPT_TAIL;
+    o->preemption_mode     = chance(s, 25) ? QUIRE_PREEMPTION_RECOMPUTE : QUIRE_PREEMPTION_TAIL;
 }
 
 static void draw_tenants(sim *s)
@@ -88,15 +88,15 @@ static void draw_tenants(sim *s)
 
 static void draw_traffic(sim *s)
 {
-    sim_config *c       = &s->config;
-    c->arrivals         = PICK(s, 30, 100, 300, 800, 1000);
-    c->documents        = 1 + sim_draw(s, 6);
-    c->overlap          = PICK(s, 0, 50, 100);
-    c->fan_percent      = PICK(s, 0, 0, 20, 50);
-    c->beam_percent     = PICK(s, 0, 0, 10, 30);
-    c->deadline_percent = PICK(s, 0, 0, 10, 30);
-    c->stop_percent     = PICK(s, 0, 0, 30);
-    c->salt_percent     = PICK(s, 0, 0, 30);
+    sim_config *c      = &s->config;
+    c->arrivals        = PICK(s, 30, 100, 300, 800, 1000);
+    c->documents       = 1 + sim_draw(s, 6);
+    c->overlap         = PICK(s, 0, 50, 100);
+    c->fan_percent     = PICK(s, 0, 0, 20, 50);
+    c->beam_percent    = PICK(s, 0, 0, 10, 30);
+    c->timeout_percent = PICK(s, 0, 0, 10, 30);
+    c->stop_percent    = PICK(s, 0, 0, 30);
+    c->salt_percent    = PICK(s, 0, 0, 30);
     for (uint32_t f = 0; f < SIM_FAULT_KINDS; f++) c->faults |= (uint32_t)chance(s, 55) << f;
     if (chance(s, 15)) c->faults = 0;
 }
@@ -114,7 +114,7 @@ static void draw_bounded(sim *s)
     o->window                       = 0;
     o->encoder_decoder              = false;
     o->max_num_encoder_input_tokens = 1;
-    o->capacity_policy              = QUIRE_MAX_UTILIZATION;
+    o->capacity_policy              = QUIRE_CAPACITY_MAX_UTILIZATION;
     c->tenant_names                 = 1;
     o->tenant_count                 = 0;
     c->beam_percent                 = 0;
@@ -230,8 +230,8 @@ void sim_draw_request(sim *s, sim_request *r)
     q->priority                  = (int32_t)sim_draw(s, 9) - 4;
     q->skip_reading_prefix_cache = chance(s, 5);
     q->skip_writing_prefix_cache = chance(s, 5);
-    if (chance(s, c->deadline_percent)) q->deadline_ns = 1 + sim_draw(s, 400000);
-    if (chance(s, c->deadline_percent)) q->queue_deadline_ns = 1 + sim_draw(s, 200000);
+    if (chance(s, c->timeout_percent)) q->timeout_ns = 1 + sim_draw(s, 400000);
+    if (chance(s, c->timeout_percent)) q->queue_timeout_ns = 1 + sim_draw(s, 200000);
     const uint32_t luck = sim_draw(s, 100000);
     r->poison           = c->faults >> SIM_POISON & 1 && luck < 300;
     if (c->faults >> SIM_NOT_FINITE & 1 && luck > 99000) r->not_finite = sim_draw(s, 8);

@@ -335,7 +335,7 @@ void driver_fill(int32_t *tokens, uint32_t count, uint64_t seed, uint32_t vocab)
 quire_request driver_request_of(uint32_t max_tokens)
 {
     return (quire_request){
-        .size = sizeof(quire_request), .max_tokens = max_tokens, .ignore_eos = 1, .length_penalty = 1};
+        .size = sizeof(quire_request), .max_tokens = max_tokens, .ignore_eos = true, .length_penalty = 1};
 }
 
 quire_status driver_submit_raw(driver *d, const quire_request *request, quire_error *error, quire_request_id *id_out)

@@ -80,7 +80,7 @@ static void huge_pages_can_be_switched_off(void **state)
 {
     (void)state;
     qr_mapping            m;
-    const qr_bind_options options = {.huge_pages = QUIRE_OFF, .log = &log_};
+    const qr_bind_options options = {.huge_pages = QUIRE_TOGGLE_OFF, .log = &log_};
     assert_int_equal(qr_mapping_create(100, &options, "test", &m, NULL), QUIRE_OK);
     assert_false(m.huge);
     assert_int_equal(logged.count, 0);

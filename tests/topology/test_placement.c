@@ -77,7 +77,7 @@ static void threads_are_placed_as_written_here(void **state)
     for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
         const example             *e       = &examples[i];
         const quire_engine_options options = {
-            .cpus = e->cpus, .threads = e->threads, .smt = e->smt ? QUIRE_ON : QUIRE_AUTO};
+            .cpus = e->cpus, .threads = e->threads, .smt = e->smt ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_AUTO};
         assert_int_equal(plan(e->machine, &options), QUIRE_OK);
         assert_string_equal(placed(), e->placed);
         assert_string_equal(warning, "");
