@@ -40,16 +40,14 @@ bool qr_session_is_virtual(const quire_config *config)
     return clock != NULL && strcmp(clock, "virtual") == 0;
 }
 
-/* [model] to [kernels], which come first in the order of keys, and the clock. NULL: out of memory. */
+/* What decides how an engine is made: the library's keys, and the clock. NULL: out of memory. */
 static char *engine_part(const quire_config *config)
 {
     const char *model = quire_config_string(config, "run.cost_model");
-    char       *part = NULL, *text = quire_config_print(config, QUIRE_PRINT_BARE);
-    char       *rest = text ? strstr(text, "\n[generate]") : NULL;
-    if (rest != NULL) *rest = '\0';
+    char       *part = NULL, *text = quire_config_print(config, QUIRE_PRINT_BARE, "quire");
     if (text == NULL || asprintf(&part, "%s\n%d %s", text, qr_session_is_virtual(config), model ? model : "") < 0)
         part = NULL;
-    free(text);
+    quire_free(text);
     return part;
 }
 
@@ -65,7 +63,7 @@ bool qr_session_serves(const qr_session *session, const quire_config *config)
 static bool wants_stages(const quire_config *config)
 {
     const size_t count = quire_config_count(config, "output.files");
-    bool         wants = quire_config_boolean(config, "output.trace_stages", false);
+    bool         wants = quire_config_boolean(config, "output.trace_stages");
     for (size_t i = 0; i < count && !wants; i++) {
         char key[48];
         snprintf(key, sizeof key, "output.files[%zu]", i);
@@ -122,7 +120,7 @@ void qr_session_begin(const quire_config *config, qr_result *result_out)
     result_out->config  = config;
     result_out->source  = quire_config_model_path(config) ? "folder" : "preset";
     result_out->profile = "throughput";
-    result_out->seed    = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    result_out->seed    = (uint64_t)quire_config_integer(config, "workload.seed");
     result_out->started = time(NULL);
     if (getloadavg(result_out->loadavg, 3) != 3) result_out->loadavg[0] = -1;
     result_out->model.size  = sizeof result_out->model;
@@ -189,7 +187,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
 {
     const quire_config *config     = result->config;
     const uint32_t      repetition = result->run_count;
-    const bool          vary       = quire_config_boolean(config, "run.vary_seed", false);
+    const bool          vary       = quire_config_boolean(config, "run.vary_seed");
     qr_workload        *workload;
     describe(session, result);
     QR_TRY(qr_workload_create(config, &result->model, result->engine.max_model_len,
@@ -224,7 +222,7 @@ static void measure_limits(qr_session *session, qr_result *result)
 {
     quire_limits limits = {.size = sizeof limits};
     if (session->engine == NULL || result->limit_count == QR_MAX_LIMITS ||
-        !quire_config_boolean(result->config, "run.limits", true))
+        !quire_config_boolean(result->config, "run.limits"))
         return;
     quire_error error = {0};
     if (quire_engine_measure_limits(session->engine, &limits, &error) == QUIRE_OK) {
@@ -250,7 +248,7 @@ quire_status qr_session_repeat(qr_session *session, volatile int *interrupt, con
 
 void qr_session_cool(qr_session *session, const quire_config *config, const volatile int *interrupt)
 {
-    const int64_t cooldown_ns = quire_config_integer(config, "run.cooldown", INT64_C(2000000000));
+    const int64_t cooldown_ns = quire_config_integer(config, "run.cooldown");
     const int64_t until       = (int64_t)qr_now_ns() + cooldown_ns;
     if (session->machine != NULL) {
         qr_virtual_flush_cache(session->machine);
@@ -265,7 +263,7 @@ void qr_session_cool(qr_session *session, const quire_config *config, const vola
 
 static quire_status repeat_all(qr_session *session, volatile int *interrupt, qr_result *result, quire_error *error)
 {
-    const int64_t repetitions = quire_config_integer(result->config, "run.repetitions", 1);
+    const int64_t repetitions = quire_config_integer(result->config, "run.repetitions");
     for (int64_t i = 0; i < repetitions && i < QR_MAX_REPETITIONS && *interrupt != QR_INTERRUPT_ASKED; i++) {
         if (i > 0) qr_session_cool(session, result->config, interrupt);
         QR_TRY(qr_session_repeat(session, interrupt, NULL, result, error));

@@ -14,7 +14,7 @@ static bool is_interrupted(const player *p) { return *p->turns->interrupt == QR_
 
 static uint32_t repetitions_of(const qr_result *result)
 {
-    return (uint32_t)quire_config_integer(result->config, "run.repetitions", 1);
+    return (uint32_t)quire_config_integer(result->config, "run.repetitions");
 }
 
 /* The engine of this configuration: the open one if it serves, after a pause, else a new one. */

@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/keys.h"
 #include "cli/text.h"
+#include "cli/tool_config.h"
 
 enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG, OPTION_KEY = 0x10000, OPTION_NO_KEY = 0x20000 };
 
@@ -141,7 +142,7 @@ static bool is_boolean(const quire_config_key *key) { return strcmp(key->type, "
 
 static void take_alias(qr_arguments *arguments, int option, const char *value)
 {
-    const quire_config_key *key      = quire_config_key_at((size_t)(option & 0xffff));
+    const quire_config_key *key      = qr_tool_key_at((size_t)(option & 0xffff));
     char                    flag[64] = "";
     if (!qr_flag_name(key, true, flag, sizeof flag)) qr_flag_name(key, false, flag, sizeof flag);
     if (value == NULL) value = option >= OPTION_NO_KEY ? "false" : "true";
@@ -201,8 +202,8 @@ static const char *last_word(const char *name)
 static bool is_unique(const char *word)
 {
     unsigned count = 0;
-    for (size_t i = 0; quire_config_key_at(i) != NULL; ++i) {
-        const char *name = quire_config_key_at(i)->name;
+    for (size_t i = 0; qr_tool_key_at(i) != NULL; ++i) {
+        const char *name = qr_tool_key_at(i)->name;
         count += strchr(name, '[') == NULL && strcmp(last_word(name), word) == 0;
     }
     return count == 1;
@@ -230,21 +231,21 @@ static void add_alias(alias_table *table, size_t key, bool brief, bool negated)
 {
     char  flag[60];
     char *name = table->names[table->count];
-    if (!qr_flag_name(quire_config_key_at(key), brief, flag, sizeof flag)) return;
-    if (negated && !is_boolean(quire_config_key_at(key))) return;
+    if (!qr_flag_name(qr_tool_key_at(key), brief, flag, sizeof flag)) return;
+    if (negated && !is_boolean(qr_tool_key_at(key))) return;
     snprintf(name, sizeof *table->names, "%s%s", negated ? "no-" : "", flag + 2);
     table->options[table->count++] = (struct argp_option){
         .name  = name,
         .key   = (int)key + (negated ? OPTION_NO_KEY : OPTION_KEY),
         .arg   = negated ? NULL : "VALUE",
-        .flags = OPTION_HIDDEN | (is_boolean(quire_config_key_at(key)) && !negated ? OPTION_ARG_OPTIONAL : 0),
+        .flags = OPTION_HIDDEN | (is_boolean(qr_tool_key_at(key)) && !negated ? OPTION_ARG_OPTIONAL : 0),
     };
 }
 
 static bool fill_aliases(alias_table *table)
 {
     size_t keys = 0, own = sizeof options / sizeof *options - 1;
-    while (quire_config_key_at(keys) != NULL) ++keys;
+    while (qr_tool_key_at(keys) != NULL) ++keys;
     *table         = (alias_table){.count = own};
     table->options = calloc(4 * keys + own + 1, sizeof *table->options);
     table->names   = calloc(4 * keys + own + 1, sizeof *table->names);
@@ -289,7 +290,7 @@ static void print_choices(const char *word)
     const quire_config_key *key;
     for (size_t i = 0; i < sizeof choices / sizeof *choices; ++i)
         if (strcmp(word, choices[i].flag) == 0) fputs(choices[i].words, stdout);
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; ++i) {
         if (strcmp(word, "--set") == 0 && strpbrk(key->name, "[*") == NULL) printf("%s=\n", key->name);
         if (key->range == NULL || !is_flag_of(key, word) || strchr(key->range, '|') == NULL) continue;
         for (const char *at = key->range; *at != '\0'; ++at)
@@ -394,10 +395,10 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
 {
     quire_config *config = NULL;
     quire_error   error  = {0};
-    quire_status  status = quire_config_create(&config, &error);
+    quire_status  status = qr_tool_config_create(&config, &error);
     if (status == QUIRE_OK) status = apply(arguments, config, &error);
     for (size_t i = 0; i < count && status == QUIRE_OK; ++i) status = quire_config_set(config, more[i], origin, &error);
-    if (status == QUIRE_OK) status = quire_config_check(config, &error);
+    if (status == QUIRE_OK) status = qr_tool_config_check(config, &error);
     if (status == QUIRE_OK) return config;
     qr_report_error(&error);
     quire_config_destroy(config);
@@ -406,9 +407,9 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
 
 int qr_print_config(const quire_config *config, quire_print how)
 {
-    char     *text   = quire_config_print(config, how);
+    char     *text   = quire_config_print(config, how, NULL);
     const int status = text != NULL && fputs(text, stdout) >= 0 && fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
-    free(text);
+    quire_free(text);
     return status;
 }
 

@@ -90,7 +90,7 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
         status = QR_EXIT_FAILED;
     }
     FILE *to = stdout_is_json || status != QR_EXIT_OK ? stderr : stdout;
-    if (!quire_config_boolean(config, "output.table", true)) return status;
+    if (!quire_config_boolean(config, "output.table")) return status;
     qr_result_table(result, to);
     if (fflush(to) == 0 && !ferror(to)) return status;
     qr_result_table(result, stderr); /* a closed pipe: the summary still reaches the terminal */
@@ -119,7 +119,7 @@ static bool is_runnable(const settings *s, const quire_config *config)
 static int judge(const quire_config *config, const qr_result *result, int status)
 {
     const char  *on_invalid = quire_config_string(config, "run.on_invalid");
-    const double needed     = quire_config_number(config, "slo.min_attainment", 0);
+    const double needed     = quire_config_number(config, "slo.min_attainment");
     if (status != QR_EXIT_OK) return status;
     for (uint32_t i = 0; i < result->run_count; i++) {
         if (result->runs[i].requests.due > 0 && result->runs[i].requests.completed == 0) return QR_EXIT_FAILED;

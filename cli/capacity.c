@@ -7,6 +7,7 @@
 #include "bench/capacity.h"
 #include "bench/result/result_json.h"
 #include "bench/session.h"
+#include "bench/workload/workload.h"
 #include "cli/sweep.h"
 
 enum { MIN_SPAN_NS = 2000000000 };
@@ -25,29 +26,20 @@ typedef struct search {
 
 /* ---- what a search needs ---- */
 
-static bool is_open_loop(const char *profile)
-{
-    static const char *const rated[] = {"constant", "poisson", "gamma", "weibull"};
-    for (size_t i = 0; i < sizeof rated / sizeof *rated; i++)
-        if (strcmp(profile, rated[i]) == 0) return true;
-    return false;
-}
-
 static bool is_searchable(const qr_sweep *sweep, const quire_config *config)
 {
     const char  *profile = quire_config_string(config, "load.profile");
-    const double target  = quire_config_number(config, "slo.min_attainment", 0);
+    const double target  = quire_config_number(config, "slo.min_attainment");
     qr_slo       slo;
     qr_slo_read(config, &slo);
     for (size_t a = 0; a < sweep->axis_count; a++)
         if (strcmp(sweep->axes[a], "load.request_rate") == 0)
             return qr_complain("--capacity searches load.request_rate itself; take it out of [sweep]"), false;
-    if (!is_open_loop(profile))
-        return qr_complain("%s: load.profile: \"%s\" has no request rate; --capacity needs constant, poisson, gamma or "
-                           "weibull",
-                           quire_config_origin(config, "load.profile"), profile),
+    if (!qr_profile_is_rated(profile))
+        return qr_complain("%s: load.profile: \"%s\" has no request rate; --capacity needs one of %s",
+                           quire_config_origin(config, "load.profile"), profile, qr_rated_profiles),
                false;
-    const int64_t duration_ns = quire_config_integer(config, "run.duration", 0);
+    const int64_t duration_ns = quire_config_integer(config, "run.duration");
     if (duration_ns > 0 && duration_ns < MIN_SPAN_NS)
         return qr_complain("%s: run.duration: --capacity decides nothing in the first 2 s of a probe",
                            quire_config_origin(config, "run.duration")),
@@ -73,10 +65,10 @@ void qr_sweep_plan_capacity(const qr_sweep *sweep)
 {
     for (size_t i = 0; i < sweep->point_count; i++) {
         const quire_config *config    = sweep->points[i].config;
-        const double        low       = quire_config_number(config, "capacity.min_rate", 0.05);
-        const double        high      = quire_config_number(config, "capacity.max_rate", 64);
-        const double        precision = quire_config_number(config, "capacity.precision", 0.05);
-        const double        asked     = (double)quire_config_integer(config, "run.duration", 0) * 1e-9;
+        const double        low       = quire_config_number(config, "capacity.min_rate");
+        const double        high      = quire_config_number(config, "capacity.max_rate");
+        const double        precision = quire_config_number(config, "capacity.precision");
+        const double        asked     = (double)quire_config_integer(config, "run.duration") * 1e-9;
         const double        halvings  = high > low ? ceil(log2(fmax(1, log(high / low) / log1p(precision)))) : 0;
         printf("capacity   %g to %g requests/s: some %.0f probes of at most %g s each\n", low, high, halvings + 3,
                asked > 0 ? asked : 60);
@@ -97,7 +89,7 @@ static quire_config *configure(const search *s, double rate)
     more[count++] = text;
     more[count++] = "run.repetitions=1";
     more[count++] = "workload.num_prompts=0";
-    if (quire_config_integer(s->point->config, "run.duration", 0) == 0) more[count++] = "run.duration=\"60s\"";
+    if (quire_config_integer(s->point->config, "run.duration") == 0) more[count++] = "run.duration=\"60s\"";
     if (strcmp(quire_config_origin(s->point->config, "run.warmup.mode"), "built-in") == 0)
         more[count++] = "run.warmup={mode=\"duration\",min=\"5s\"}";
     return qr_arguments_load_with(s->sweep->arguments, "--capacity", more, count);
@@ -214,12 +206,12 @@ static int search_point(const qr_sweep *sweep, const qr_point *point)
     const quire_config      *config = point->config;
     search                   s      = {.sweep      = sweep,
                                        .point      = point,
-                                       .target     = quire_config_number(config, "slo.min_attainment", 0),
-                                       .confidence = quire_config_number(config, "capacity.confidence", 0.99),
+                                       .target     = quire_config_number(config, "slo.min_attainment"),
+                                       .confidence = quire_config_number(config, "capacity.confidence"),
                                        .logger     = qr_logger_of(config)};
-    const qr_capacity_search how    = {.min_rate  = quire_config_number(config, "capacity.min_rate", 0.05),
-                                       .max_rate  = quire_config_number(config, "capacity.max_rate", 64),
-                                       .precision = quire_config_number(config, "capacity.precision", 0.05),
+    const qr_capacity_search how    = {.min_rate  = quire_config_number(config, "capacity.min_rate"),
+                                       .max_rate  = quire_config_number(config, "capacity.max_rate"),
+                                       .precision = quire_config_number(config, "capacity.precision"),
                                        .probe     = probe_rate,
                                        .context   = &s};
     qr_capacity              found;

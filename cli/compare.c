@@ -79,8 +79,7 @@ static int run_both(settings *s, json_t *sides[2])
         configs[i]            = qr_arguments_load(&s->common);
     }
     if (configs[0] != NULL && configs[1] != NULL) {
-        if (quire_config_integer(configs[0], "run.repetitions", 1) !=
-            quire_config_integer(configs[1], "run.repetitions", 1))
+        if (quire_config_integer(configs[0], "run.repetitions") != quire_config_integer(configs[1], "run.repetitions"))
             qr_complain("run.repetitions differs: %s and %s must be measured equally often; --repetitions sets both",
                         s->sides[0], s->sides[1]);
         else if (s->common.dry_run)

@@ -89,7 +89,7 @@ static char *effective(settings *s, const char *path)
 {
     s->common.config_path = path;
     quire_config *config  = qr_arguments_load(&s->common);
-    char         *text    = config != NULL ? quire_config_print(config, QUIRE_PRINT_BARE) : NULL;
+    char         *text    = config != NULL ? quire_config_print(config, QUIRE_PRINT_BARE, NULL) : NULL;
     quire_config_destroy(config);
     return text;
 }
@@ -104,8 +104,8 @@ static int diff(settings *s)
         status = removed || added ? QR_EXIT_FAILED : QR_EXIT_OK; /* as diff(1) */
         if (fflush(stdout) != 0) status = QR_EXIT_FAILED;
     }
-    free(a);
-    free(b);
+    quire_free(a);
+    quire_free(b);
     return status;
 }
 

@@ -39,7 +39,7 @@ static quire_status draw(const quire_config *config, const quire_model_info *inf
                          quire_error *error)
 {
     qr_workload   *workload;
-    const uint64_t seed   = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    const uint64_t seed   = (uint64_t)quire_config_integer(config, "workload.seed");
     quire_status   status = qr_workload_create(config, info, sizes->max_model_len, seed, &workload, error);
     *l                    = (load){0};
     if (status != QUIRE_OK) return status;
@@ -48,7 +48,7 @@ static quire_status draw(const quire_config *config, const quire_model_info *inf
     l->closed            = qr_workload_is_closed(workload);
     l->offline           = qr_workload_is_offline(workload);
     l->streams           = l->closed ? qr_workload_streams(workload) : count;
-    l->by_requests       = count != UINT32_MAX && quire_config_integer(config, "run.duration", 0) == 0;
+    l->by_requests       = count != UINT32_MAX && quire_config_integer(config, "run.duration") == 0;
     for (uint32_t i = 0; l->by_requests && i < count && i < MAX_DRAWN; i++) {
         qr_workload_request request;
         qr_workload_next(workload, &request);
@@ -109,9 +109,9 @@ static double floor_s(const qr_forecast *f, const load *l, const quire_limits *l
     return fmax(fmax(bytes_s, flops_s), l->closed || l->offline ? 0 : l->last_due_s);
 }
 
-static double seconds(const quire_config *config, const char *key, double fallback)
+static double seconds(const quire_config *config, const char *key)
 {
-    return (double)quire_config_integer(config, key, (int64_t)(fallback * 1e9)) * 1e-9;
+    return (double)quire_config_integer(config, key) * 1e-9;
 }
 
 static void print_span(const char *what, double low, double high)
@@ -128,9 +128,9 @@ static void print_windows(const quire_config *config, double repetitions, double
 {
     const char  *mode = quire_config_string(config, "run.warmup.mode");
     const bool   none = mode != NULL && strcmp(mode, "none") == 0, steady = mode == NULL || strcmp(mode, "steady") == 0;
-    const double min      = none ? 0 : seconds(config, "run.warmup.min", 5);
-    const double max      = steady ? fmax(min, seconds(config, "run.warmup.max", 60)) : min;
-    const double duration = seconds(config, "run.duration", 0), grace = seconds(config, "run.grace", 30);
+    const double min      = none ? 0 : seconds(config, "run.warmup.min");
+    const double max      = steady ? fmax(min, seconds(config, "run.warmup.max")) : min;
+    const double duration = seconds(config, "run.duration"), grace = seconds(config, "run.grace");
     printf("%-11s", what);
     print_span("warm-up ", min, max);
     printf(", window %.0f s, at most %.0f s for requests in flight; ", duration, grace);
@@ -154,14 +154,14 @@ static void print_requests(const qr_forecast *f, const load *l, const quire_limi
 
 static double repetitions_of(const quire_config *config)
 {
-    return (double)quire_config_integer(config, "run.repetitions", 1);
+    return (double)quire_config_integer(config, "run.repetitions");
 }
 
 static void print_runs(const quire_config *config, const load *l, bool cools)
 {
     const double repetitions = repetitions_of(config);
     printf("runs       %.0f, profile %s", repetitions, l->profile);
-    if (repetitions > 1 && cools) printf(", %.0f s between them", seconds(config, "run.cooldown", 2));
+    if (repetitions > 1 && cools) printf(", %.0f s between them", seconds(config, "run.cooldown"));
     printf("\n");
 }
 
@@ -171,7 +171,7 @@ static void print_runs(const quire_config *config, const load *l, bool cools)
  * holds more than max_num_seqs decoding rows. */
 static double simulated_floor_s(const quire_config *config, const load *l, const qr_cost_model *model)
 {
-    const double       most     = (double)quire_config_integer(config, "scheduler.max_num_seqs", 64);
+    const double       most     = (double)quire_config_integer(config, "scheduler.max_num_seqs");
     const double       together = fmax(1, fmin(fmin(most, l->streams), l->requests));
     const double       steps    = fmax(l->output_tokens / together, l->longest);
     const qr_step_work least    = {.rows = 1, .rows_logits = 1, .sequences = 1};
@@ -235,7 +235,7 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
                                 .max_model_len = f.scheduler.max_model_len};
     if (status == QUIRE_OK) status = draw(config, &f.info, &sizes, &l, error);
     if (status != QUIRE_OK) return status;
-    const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown", 2);
+    const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown");
     qr_forecast_print(&f, stdout);
     if (limits != NULL) print_runs(config, &l, true);
     if (limits != NULL && l.by_requests)

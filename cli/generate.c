@@ -340,7 +340,7 @@ static void summarise(const generator *g)
             " preemptions; %s, %s, %u threads\n",
             stats.steps, stats.tokens_prompt, stats.tokens_cached, stats.preemptions, stats.isa, stats.implementation,
             stats.threads);
-    if (quire_config_integer(g->config, "scheduler.num_speculative_tokens", 0) > 0)
+    if (quire_config_integer(g->config, "scheduler.num_speculative_tokens") > 0)
         fprintf(stderr, "quire: %" PRIu64 " of %" PRIu64 " drafts accepted, paused in %" PRIu64 " steps\n",
                 stats.drafts_accepted, stats.drafts, stats.steps_drafts_paused);
     if (g->info.encoder_layers > 0)

@@ -1,16 +1,9 @@
 /* See ignored.h. */
 #include "cli/ignored.h"
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "bench/workload/workload.h"
 
-static bool is_one_of(const char *value, const char *const *names, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (value != NULL && strcmp(value, names[i]) == 0) return true;
-    return false;
-}
+#include <string.h>
 
 /* `key` itself or a member of its table. */
 static bool is_within(const char *key, const char *name)
@@ -21,39 +14,25 @@ static bool is_within(const char *key, const char *name)
 
 const char *qr_ignored_because(const quire_config *config, const char *key, const char **value_out)
 {
-    static const char *const rated[]   = {"constant", "poisson", "gamma", "weibull"};
-    const char              *profile   = quire_config_string(config, "load.profile");
-    const char              *source    = quire_config_string(config, "workload.source");
-    const bool               is_random = source == NULL || strcmp(source, "random") == 0;
-    *value_out                         = profile;
-    if (strcmp(key, "load.request_rate") == 0 && !is_one_of(profile, rated, sizeof rated / sizeof *rated))
-        return "is of the profiles constant, poisson, gamma and weibull; load.profile is";
-    if (strcmp(key, "load.streams") == 0 && profile != NULL && strcmp(profile, "concurrent") != 0)
-        return "is of the profile concurrent; load.profile is";
+    const char *profile   = quire_config_string(config, "load.profile");
+    const char *source    = quire_config_string(config, "workload.source");
+    const bool  is_random = strcmp(source, "random") == 0;
+    *value_out            = profile;
+    if (strcmp(key, "load.request_rate") == 0 && !qr_profile_is_rated(profile))
+        return "only applies to profiles that have a rate (constant, poisson, ...); load.profile is";
+    if (strcmp(key, "load.streams") == 0 && strcmp(profile, "concurrent") != 0)
+        return "only applies to the profile concurrent; load.profile is";
     *value_out = source;
     if (!is_random && strcmp(key, "workload.num_prompts") == 0)
-        return "is of random workloads, all requests are played; workload.source is";
+        return "only applies to random workloads, otherwise all requests are played; workload.source is";
     if (!is_random && (is_within(key, "workload.prompt_tokens") || is_within(key, "workload.output_tokens")))
-        return "is of random workloads; workload.source is";
+        return "only applies to random workloads; workload.source is";
     return NULL;
 }
 
-bool qr_is_changed(const quire_config *config, const char *name)
+bool qr_is_changed(const quire_config *config, const char *key)
 {
-    const quire_config_key *key;
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++)
-        if (strcmp(key->name, name) == 0) break;
-    const double fallback = key != NULL && key->fallback != NULL ? strtod(key->fallback, NULL) : NAN;
-    return quire_config_number(config, name, fallback) != fallback &&
-           strcmp(quire_config_origin(config, name), "default scenario") != 0;
-}
-
-/* Somebody chose these lengths, and not 128 as they are anyway. */
-static bool is_chosen(const quire_config *config, const char *dist, const char *value)
-{
-    const char *origin = quire_config_origin(config, dist), *form = quire_config_string(config, dist);
-    if (strcmp(origin, "built-in") == 0 || strcmp(origin, "default scenario") == 0) return false;
-    return form == NULL || strcmp(form, "fixed") != 0 || quire_config_number(config, value, 128) != 128;
+    return !quire_config_is_default(config, key) && strcmp(quire_config_origin(config, key), "default scenario") != 0;
 }
 
 static void warn(const quire_config *config, const char *key, const char *origin_key)
@@ -71,5 +50,6 @@ void qr_ignored_warn(const quire_config *config)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (qr_is_changed(config, numbers[i])) warn(config, numbers[i], numbers[i]);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
-        if (is_chosen(config, lengths[i][1], lengths[i][2])) warn(config, lengths[i][0], lengths[i][1]);
+        if (qr_is_changed(config, lengths[i][1]) || qr_is_changed(config, lengths[i][2]))
+            warn(config, lengths[i][0], lengths[i][1]);
 }

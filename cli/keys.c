@@ -1,4 +1,4 @@
-/* See keys.h. */
+/* The table of keys as text for people, as JSON Schema for editors, as scdoc for the manual. */
 #include "cli/keys.h"
 
 #include <jansson.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/tool_config.h"
 
 static int ended(void) { return fflush(stdout) == 0 && !ferror(stdout) ? QR_EXIT_OK : QR_EXIT_FAILED; }
 
@@ -20,7 +21,7 @@ static bool matches(const quire_config_key *key, const char *pattern)
 int qr_keys_show(const char *pattern, bool found)
 {
     const quire_config_key *key;
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
         char flag[64] = "";
         if (!matches(key, pattern)) continue;
         if (!qr_flag_name(key, true, flag, sizeof flag)) qr_flag_name(key, false, flag, sizeof flag);
@@ -40,42 +41,63 @@ static void add_bounds(json_t *schema, const char *range)
 {
     const char *low  = range[0] == '>' ? range + 1 : range;
     const char *dots = strstr(range, "..");
-    if (dots == NULL) return;
     json_object_set_new(schema, range[0] == '>' ? "exclusiveMinimum" : "minimum", json_real(strtod(low, NULL)));
     if (dots[2] != '\0') json_object_set_new(schema, "maximum", json_real(strtod(dots + 2, NULL)));
 }
 
-/* "a | b | c" */
-static void add_choices(json_t *schema, const char *range, bool as_text)
+/* One of "a | 32 | 1..9 | forever": what a key of this type may be. */
+static json_t *alternative(const char *type, const char *text)
 {
-    json_t *choices = json_array();
+    const bool is_text = strcmp(type, "string") == 0;
+    json_t    *schema  = json_object();
+    char      *end;
+    const long number = strtol(text, &end, 10);
+    if (strstr(text, "..") != NULL) {
+        json_object_set_new(schema, "type", json_string(type));
+        if (!is_text) add_bounds(schema, text);
+    } else
+        json_object_set_new(schema, "const", is_text || *end != '\0' ? json_string(text) : json_integer(number));
+    return schema;
+}
+
+static void add_range(json_t *schema, const char *type, const char *range)
+{
+    json_t *alternatives = json_array();
     char   *copy = strdup(range), *rest = copy, *item;
     while (copy != NULL && (item = strsep(&rest, "|")) != NULL) {
         item += strspn(item, " ");
         item[strcspn(item, " ")] = '\0';
-        json_array_append_new(choices, as_text ? json_string(item) : json_integer(strtol(item, NULL, 10)));
+        json_array_append_new(alternatives, alternative(type, item));
     }
-    json_object_set_new(schema, "enum", choices);
     free(copy);
+    if (strstr(range, "..") == NULL) { /* words only: an enum reads better */
+        json_t *words = json_array(), *one;
+        size_t  i;
+        json_array_foreach(alternatives, i, one) json_array_append(words, json_object_get(one, "const"));
+        json_object_set_new(schema, "enum", words);
+    } else if (json_array_size(alternatives) == 1)
+        json_object_update(schema, json_array_get(alternatives, 0));
+    else
+        json_object_set(schema, "anyOf", alternatives);
+    json_decref(alternatives);
 }
 
 static json_t *schema_of(const quire_config_key *key)
 {
     static const struct {
         const char *type, *json;
-    } types[]           = {{"integer", "integer"}, {"number", "number"}, {"boolean", "boolean"}, {"string", "string"},
-                           {"choice", "string"},   {"size", "string"},   {"duration", "string"}, {"array", "array"}};
-    json_t     *schema  = json_pack("{s:s}", "description", key->help);
-    const char *range   = key->range ? key->range : "";
-    const bool  choices = strchr(range, '|') != NULL;
-    for (size_t i = 0; i < sizeof types / sizeof *types; ++i)
-        if (strcmp(key->type, types[i].type) == 0) json_object_set_new(schema, "type", json_string(types[i].json));
-    if (choices)
-        add_choices(schema, range, strcmp(key->type, "choice") == 0);
-    else
-        add_bounds(schema, range);
-    json_t *fallback =
+    } types[]          = {{"integer", "integer"}, {"number", "number"}, {"boolean", "boolean"}, {"string", "string"},
+                          {"choice", "string"},   {"size", "string"},   {"duration", "string"}, {"array", "array"}};
+    const char *type   = NULL;
+    json_t     *schema = json_pack("{s:s}", "description", key->help);
+    json_t     *fallback =
         key->fallback && key->fallback[0] != '{' ? json_loads(key->fallback, JSON_DECODE_ANY, NULL) : NULL;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(key->type, types[i].type) == 0) type = types[i].json;
+    if (type != NULL && key->range != NULL)
+        add_range(schema, type, key->range);
+    else if (type != NULL)
+        json_object_set_new(schema, "type", json_string(type));
     if (fallback != NULL) json_object_set_new(schema, "default", fallback);
     return schema;
 }
@@ -144,7 +166,7 @@ static void loosen(json_t *root)
     json_t *sections = json_object_get(root, "properties"), *workload = json_object_get(sections, "workload");
     json_t *classes = json_object_get(json_object_get(json_object_get(workload, "properties"), "mix"), "items");
     json_t *axes    = json_object_get(json_object_get(sections, "sweep"), "additionalProperties");
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; ++i) {
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         json_t *of_all = json_object_get(json_object_get(workload, "properties"), lengths[i]);
         json_t *of_one = json_object_get(json_object_get(classes, "properties"), lengths[i]);
         if (of_all) json_object_set_new(of_all, "type", json_pack("[s, s]", "object", "integer"));
@@ -157,7 +179,7 @@ int qr_keys_schema(void)
 {
     json_t *root = json_pack("{s:s, s:s, s:s}", "$schema", "https://json-schema.org/draft/2020-12/schema", "title",
                              "quire configuration", "type", "object");
-    for (size_t i = 0; quire_config_key_at(i) != NULL; ++i) add_key(root, quire_config_key_at(i));
+    for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) add_key(root, qr_tool_key_at(i));
     close_sections(root);
     loosen(root);
     const bool ok = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 && putchar('\n') != EOF;
@@ -170,7 +192,7 @@ int qr_keys_schema(void)
 /* scdoc takes _ for underlining and * for bold, except behind a backslash. */
 static void print_escaped(const char *text)
 {
-    for (; *text != '\0'; ++text) {
+    for (; *text != '\0'; text++) {
         if (strchr("_*\\[#", *text) != NULL) putchar('\\');
         putchar(*text);
     }
@@ -179,7 +201,7 @@ static void print_escaped(const char *text)
 int qr_keys_scdoc(void)
 {
     const quire_config_key *key;
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; ++i) {
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
         printf("*");
         print_escaped(key->name);
         printf("* ");

@@ -71,11 +71,11 @@ static quire_status draw(const quire_config *config, qr_workload **workload_out,
     uint32_t           max_model_len;
     const quire_status status = facts(config, &info, &max_model_len, error);
     if (status != QUIRE_OK) return status;
-    const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed");
     return qr_workload_create(config, &info, max_model_len, seed, workload_out, error);
 }
 
-static uint64_t end_of(const quire_config *config) { return (uint64_t)quire_config_integer(config, "run.duration", 0); }
+static uint64_t end_of(const quire_config *config) { return (uint64_t)quire_config_integer(config, "run.duration"); }
 
 static quire_status describe(const quire_config *config, qr_description *description_out, quire_error *error)
 {

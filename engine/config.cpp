@@ -1,12 +1,14 @@
 // quire_config: one flat map from key to value, filled layer by layer (built-in, file, environment, assignments), each
-// value checked against the one key table. This is the C interface, which no exception leaves; the parts are in
+// value checked against the table of keys. This is the C interface, which no exception leaves; the parts are in
 // config/.
 #include "quire/config.h"
 
 #include <cerrno>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <new>
 
@@ -64,34 +66,28 @@ void set_count(store &views, const string &path, size_t count)
     views[path] = v;
 }
 
-// "sweep[0].key", "sweep[0].values[1]"
-void number_axes(const store &values, store &views)
+// Of an axis: "sweep[0].key", "sweep[0].values[1]". Of other free names: "output.label[0].name",
+// "output.label[0].value".
+void number_names(const quire_config_key &row, const key_table &keys, const store &values, store &views)
 {
-    size_t axes = 0;
-    for (auto at = values.lower_bound("sweep."); at != values.end() && starts_with(at->first, "sweep."); ++at) {
-        if (at->second.type != kind::array) continue;
-        const string axis = "sweep[" + std::to_string(axes++) + "]";
-        add_view(views, axis + ".key", at->first.substr(strlen("sweep.")), at->second);
+    const string start(row.name, strlen(row.name) - 1), base = start.substr(0, start.size() - 1);
+    const bool   is_axis = is_type(row, "axis");
+    size_t       names   = 0;
+    for (auto at = values.lower_bound(start); at != values.end() && starts_with(at->first, start); ++at) {
+        if (keys.find(pattern_of(at->first)) != &row || at->first.back() == ']') continue;
+        const string name = base + "[" + std::to_string(names++) + "]";
+        add_view(views, name + (is_axis ? ".key" : ".name"), at->first.substr(start.size()), at->second);
+        if (!is_axis) {
+            add_view(views, name + ".value", at->second.text, at->second);
+            continue;
+        }
         for (size_t i = 0; i < at->second.count; i++) {
             const string element = "[" + std::to_string(i) + "]";
-            add_view(views, axis + ".values" + element, find(values, at->first + element)->text, at->second);
+            add_view(views, name + ".values" + element, find(values, at->first + element)->text, at->second);
         }
-        set_count(views, axis + ".values", at->second.count);
+        set_count(views, name + ".values", at->second.count);
     }
-    set_count(views, "sweep", axes);
-}
-
-// "output.label[0].name", "output.label[0].value"
-void number_labels(const store &values, store &views)
-{
-    static constexpr string_view start  = "output.label.";
-    size_t                       labels = 0;
-    for (auto at = values.lower_bound(start); at != values.end() && starts_with(at->first, start); ++at) {
-        const string label = "output.label[" + std::to_string(labels++) + "]";
-        add_view(views, label + ".name", at->first.substr(start.size()), at->second);
-        add_view(views, label + ".value", at->second.text, at->second);
-    }
-    set_count(views, "output.label", labels);
+    set_count(views, base, names);
 }
 
 // ---- layers ----
@@ -100,27 +96,37 @@ void number_labels(const store &values, store &views)
 template <typename Body> void commit(quire_config &config, const source &from, Body &&body)
 {
     store next = config.values;
-    layer applying(next, from);
+    layer applying(config.keys, next, from);
     body(applying);
-    settle(next, applying);
+    settle(config.keys, next, config.built_in, applying);
     store views;
-    number_axes(next, views);
-    number_labels(next, views);
+    for (const auto &e : config.keys.entries())
+        if (has_any_name(*e.key)) number_names(*e.key, config.keys, next, views);
     config.values = std::move(next);
     config.views  = std::move(views);
     fill_options(config);
 }
 
-void fill_built_in(quire_config &config)
+const source built_in{"built-in", false};
+
+template <typename Keys> void apply_defaults(quire_config &config, const Keys &first, const Keys &last)
 {
-    const source from{"built-in", false};
-    commit(config, from, [&](layer &applying) {
-        for (const auto &row : all_keys()) {
-            if (row.fallback == nullptr) continue;
-            const toml::table document = parse(string("v = ") + row.fallback, from);
-            applying.apply(row.name, *document.get("v"), {});
-        }
+    commit(config, built_in, [&](layer &applying) {
+        for (auto key = first; key != last; ++key)
+            if (string_view(key->name).find('[') == string_view::npos) applying.apply_default(*key, key->name);
     });
+    config.built_in = config.values;
+}
+
+void add_keys(quire_config &config, const string &owner, const quire_config_key *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const quire_config_key *known = config.keys.find(keys[i].name);
+        if (known != nullptr && strcmp(known->name, keys[i].name) == 0)
+            fail(QUIRE_ERR_INVALID, string("quire_config_add_keys: ") + keys[i].name + " appears twice");
+        config.keys.add(owner, keys[i]);
+    }
+    apply_defaults(config, keys, keys + count);
 }
 
 string read_file(const char *path)
@@ -145,10 +151,7 @@ void read_into(quire_config &config, const char *path)
     const string      text = read_file(path);
     const source      from{path, true};
     const toml::table document = parse(text, from);
-    commit(config, from, [&](layer &applying) {
-        applying.apply_members("", document);
-        check_distributions(applying.values());
-    });
+    commit(config, from, [&](layer &applying) { applying.apply_members("", document); });
 }
 
 string trimmed(string_view text)
@@ -196,7 +199,7 @@ quire_status quire_config_create(quire_config **config_out, quire_error *error)
     return guarded(error, [&] {
         auto *config = new quire_config;
         try {
-            fill_built_in(*config);
+            apply_defaults(*config, library_keys().begin(), library_keys().end());
         } catch (...) {
             delete config;
             throw;
@@ -257,53 +260,94 @@ const char *quire_config_model_preset(const quire_config *config)
     return quire_config_string(config, "model.preset");
 }
 
+quire_status quire_config_add_keys(quire_config *config, const char *owner, const quire_config_key *keys, size_t count,
+                                   quire_error *error)
+{
+    return guarded(error, [&] { add_keys(*config, owner, keys, count); });
+}
+
+// A key that nobody registered is a mistake of the program, which would otherwise go unseen for ever.
+static const value *find_known(const quire_config *config, const char *key)
+{
+    if (const value *v = config->find(key)) return v;
+    const string pattern = pattern_of(key);
+    if (config->keys.find(pattern) != nullptr || config->is_view(pattern)) return nullptr;
+    fprintf(stderr, "quire_config: %s: no such key is registered\n", key);
+    abort();
+}
+
+bool quire_config_is_set(const quire_config *config, const char *key) { return find_known(config, key) != nullptr; }
+
+bool quire_config_is_default(const quire_config *config, const char *key)
+{
+    const value *v = find_known(config, key), *built_in = find(config->built_in, key);
+    if (v == nullptr || built_in == nullptr) return v == built_in;
+    return v->text == built_in->text && v->number == built_in->number && v->boolean == built_in->boolean &&
+           v->count == built_in->count;
+}
+
 const char *quire_config_string(const quire_config *config, const char *key)
 {
-    const value *v = config->find(key);
+    const value *v = find_known(config, key);
     return v != nullptr && v->type == kind::text ? v->text.c_str() : nullptr;
 }
 
-double quire_config_number(const quire_config *config, const char *key, double fallback)
+double quire_config_number(const quire_config *config, const char *key)
 {
-    const value *v = config->find(key);
-    return v != nullptr && v->counts ? v->number : fallback;
+    const value *v = find_known(config, key);
+    return v != nullptr && v->counts ? v->number : std::numeric_limits<double>::quiet_NaN();
 }
 
-int64_t quire_config_integer(const quire_config *config, const char *key, int64_t fallback)
+int64_t quire_config_integer(const quire_config *config, const char *key)
 {
-    const value *v = config->find(key);
-    return v != nullptr && v->counts ? v->integer : fallback;
+    const value *v = find_known(config, key);
+    return v != nullptr && v->counts ? v->integer : 0;
 }
 
-bool quire_config_boolean(const quire_config *config, const char *key, bool fallback)
+bool quire_config_boolean(const quire_config *config, const char *key)
 {
-    const value *v = config->find(key);
-    return v != nullptr && v->type == kind::boolean ? v->boolean : fallback;
+    const value *v = find_known(config, key);
+    return v != nullptr && v->type == kind::boolean && v->boolean;
 }
 
 size_t quire_config_count(const quire_config *config, const char *key)
 {
-    const value *v = config->find(key);
+    const value *v = find_known(config, key);
     return v != nullptr && v->type == kind::array ? v->count : 0;
 }
 
 const char *quire_config_origin(const quire_config *config, const char *key)
 {
-    const value *v = config->find(key);
+    const value *v = find_known(config, key);
     return v != nullptr ? v->origin.c_str() : "built-in";
 }
 
-char *quire_config_print(const quire_config *config, quire_print how)
+quire_status quire_config_refuse(const quire_config *config, const char *key, quire_error *error, const char *format,
+                                 ...)
+{
+    char    reason[200];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(reason, sizeof reason, format, arguments);
+    va_end(arguments);
+    return guarded(error, [&] {
+        const value *v = find_known(config, key);
+        fail(QUIRE_ERR_INVALID, (v ? v->place : "configuration") + ": " + config->keys.shown(key) + ": " + reason);
+    });
+}
+
+char *quire_config_print(const quire_config *config, quire_print how, const char *owner)
 {
     char *copy = nullptr;
-    (void)guarded(nullptr, [&] { copy = strdup(print(config->values, how).c_str()); });
+    (void)guarded(nullptr, [&] { copy = strdup(print(*config, how, owner).c_str()); });
     return copy;
 }
 
-const quire_config_key *quire_config_key_at(size_t index)
+const quire_config_key *quire_config_key_at(const quire_config *config, size_t index)
 {
-    const key_range rows = all_keys();
-    return index < static_cast<size_t>(rows.end() - rows.begin()) ? rows.begin() + index : nullptr;
+    return index < config->keys.entries().size() ? config->keys.entries()[index].key : nullptr;
 }
+
+void quire_free(void *memory) { free(memory); }
 
 void quire_config_destroy(quire_config *config) { delete config; }

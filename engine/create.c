@@ -30,7 +30,7 @@ static quire_status create_team(quire_engine *engine, const qr_topology *topolog
     char         warning[256] = "";
     QR_TRY(qr_placement_plan(topology, &engine->options, &placement, warning, error));
     if (warning[0]) qr_log_write(&engine->log, QUIRE_LOG_WARN, "%s", warning);
-    const qr_team_options options = {.barrier_spin_ns = engine->options.barrier_spin_ns,
+    const qr_team_options options = {.barrier_spin_ns = (uint32_t)engine->options.barrier_spin_ns,
                                      .bind            = qr_engine_bind_options(engine),
                                      .allocator       = engine->options.allocator};
     QR_TRY(qr_team_create(&placement, &options, &engine->team, error));
@@ -168,7 +168,7 @@ static void layout(quire_engine *engine, qr_arena *arena)
                                             .tokens_per_step     = per_step,
                                             .logits_slots        = options->max_logits_in_flight,
                                             .vocab_size          = engine->facts.vocab_size,
-                                            .consumer_timeout_ns = (uint64_t)options->consumer_timeout_ms * 1000000};
+                                            .consumer_timeout_ns = options->consumer_timeout_ns};
     const qr_batch_limits       batch    = {
                  .rows = options->max_num_batched_tokens, .sequences = options->max_num_seqs, .samples = samples};
     /* twice what the scheduler can hold: as many may have ended without being read yet */
@@ -206,20 +206,21 @@ static quire_status create_samplers(quire_engine *engine, quire_error *error)
 
 static void state_facts(quire_engine *engine)
 {
-    quire_stats      *stats   = &engine->stats;
-    const qr_kv_shape shape   = qr_network_kv_shape(engine->network);
-    const uint64_t    bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
-    const uint32_t    size    = engine->scheduler_options.block_size;
-    stats->size               = sizeof *stats;
-    stats->threads            = engine->thread_count;
-    stats->nodes              = qr_team_placement(engine->team)->node_count;
-    stats->block_size         = size;
-    stats->max_model_len      = engine->scheduler_options.max_model_len;
-    stats->weight_bytes       = qr_network_weight_bytes(engine->network);
-    stats->scratch_bytes      = qr_network_scratch_bytes(engine->network);
-    stats->kv_cache_bytes     = bytes * engine->scheduler_options.num_blocks;
-    stats->kv_bytes_per_token = bytes / size;
-    stats->batch_invariant    = qr_network_batch_invariant(engine->network);
+    quire_stats      *stats       = &engine->stats;
+    const qr_kv_shape shape       = qr_network_kv_shape(engine->network);
+    const uint64_t    bytes       = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
+    const uint32_t    size        = engine->scheduler_options.block_size;
+    stats->size                   = sizeof *stats;
+    stats->threads                = engine->thread_count;
+    stats->nodes                  = qr_team_placement(engine->team)->node_count;
+    stats->block_size             = size;
+    stats->max_model_len          = engine->scheduler_options.max_model_len;
+    stats->max_num_batched_tokens = engine->scheduler_options.max_num_batched_tokens;
+    stats->weight_bytes           = qr_network_weight_bytes(engine->network);
+    stats->scratch_bytes          = qr_network_scratch_bytes(engine->network);
+    stats->kv_cache_bytes         = bytes * engine->scheduler_options.num_blocks;
+    stats->kv_bytes_per_token     = bytes / size;
+    stats->batch_invariant        = qr_network_batch_invariant(engine->network);
     strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
     strncpy(stats->implementation, qr_network_implementation(engine->network), sizeof stats->implementation - 1);
     qr_engine_take_stats(engine);

@@ -1,13 +1,12 @@
-/* One table says each option's place, range and default; what follows it are the rules between options. */
+/* The rules between options (ranges and defaults of each are in option_list.c), the parts that scheduler and network
+ * take of them, and the sizes that depend on memory. */
 #include "engine/options.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "topology/placement.h"
 
 enum {
     POOL_BOOKKEEPING = 96,  /* bytes per block, besides its token ids */
@@ -15,164 +14,135 @@ enum {
     USEFUL_TIMES     = 4,
 };
 
-/* ---- the table of ranges ---------------------------------------------------------------------------------------- */
+/* ---- rules between options ---- */
 
-typedef enum field_kind { WHOLE, LONG_WHOLE, REAL } field_kind;
+/* In file and struct: the first is at least the second, where both are given. */
+typedef struct at_least {
+    const char *key, *other;
+    size_t      at, other_at;
+    bool        only_whole_prompts; /* without chunked prefill */
+} at_least;
 
-typedef struct option_field {
-    const char *name;
-    size_t      offset;
-    field_kind  kind;
-    double      least, most;
-    double      fallback; /* takes the place of 0 */
-    double      special;  /* allowed besides the range; 0: none */
-} option_field;
-
-#define AT(member) offsetof(quire_engine_options, member)
-#define TOGGLE(section, member)                                                                                        \
+#define AT_LEAST(section, member, other_section, other, only_whole_prompts)                                            \
     {                                                                                                                  \
-        "[" section "] " #member, AT(member), WHOLE, QUIRE_TOGGLE_ON, QUIRE_TOGGLE_OFF, 0, 0                           \
-    }
-#define CHOICE(section, member, last)                                                                                  \
-    {                                                                                                                  \
-        "[" section "] " #member, AT(member), WHOLE, 0, last, 0, 0                                                     \
+#section "." #member, #other_section "." #other, offsetof(quire_engine_options, member),                       \
+            offsetof(quire_engine_options, other), only_whole_prompts                                                  \
     }
 
-static const option_field fields[] = {
-    {"[model] max_model_len", AT(max_model_len), WHOLE, 2, QR_LARGEST_MODEL_LEN, 0, 0},
-    CHOICE("scheduler", policy, QUIRE_POLICY_PRIORITY),
-    {"[scheduler] priority_ageing_ms", AT(priority_ageing_ms), WHOLE, 1, 86400000, 10000, UINT32_MAX - 1},
-    {"[scheduler] max_num_seqs", AT(max_num_seqs), WHOLE, 1, 4096, 64, 0},
-    {"[scheduler] max_num_batched_tokens", AT(max_num_batched_tokens), WHOLE, 1, 65536, 0, 0},
-    {"[scheduler] max_num_encoder_input_tokens", AT(max_num_encoder_input_tokens), WHOLE, 1, 65536, 0, 0},
-    TOGGLE("scheduler", enable_chunked_prefill),
-    {"[scheduler] long_prefill_token_threshold", AT(long_prefill_token_threshold), WHOLE, 1, 65536, 0, 0},
-    {"[scheduler] max_num_partial_prefills", AT(max_num_partial_prefills), WHOLE, 1, 4096, 1, 0},
-    {"[scheduler] max_long_partial_prefills", AT(max_long_partial_prefills), WHOLE, 1, 4096, 1, 0},
-    TOGGLE("scheduler", scheduler_reserve_full_isl),
-    CHOICE("scheduler", capacity_scheduler_policy, QUIRE_CAPACITY_GUARANTEED_NO_EVICT),
-    CHOICE("scheduler", preemption_mode, QUIRE_PREEMPTION_RECOMPUTE),
-    {"[scheduler] watermark", AT(watermark), REAL, -1, 0.5, 0.05, 0},
-    {"[scheduler] max_head_passes", AT(max_head_passes), WHOLE, 1, 1024, 8, UINT32_MAX},
-    {"[scheduler] max_num_queued_reqs", AT(max_num_queued_reqs), WHOLE, 1, 1048576, 1024, 0},
-    {"[scheduler] max_num_queued_tokens", AT(max_num_queued_tokens), WHOLE, 2, 1 << 30, 0, 0},
-    {"[scheduler] consumer_timeout_ms", AT(consumer_timeout_ms), WHOLE, 1, 86400000, 30000, 0},
-    TOGGLE("scheduler", tenant_fairness),
-    {"[scheduler] max_num_tenants", AT(max_num_tenants), WHOLE, 1, 1024, 64, 0},
-    {"[[tenant]] count", AT(tenant_count), WHOLE, 0, 1024, 0, 0},
-    {"[kv_cache] block_size", AT(block_size), WHOLE, 32, 256, 32, 0},
-    {"[kv_cache] size", AT(kv_cache_bytes), LONG_WHOLE, 1, 0x1p60, 0, 0},
-    {"[kv_cache] num_kv_blocks", AT(num_kv_blocks), WHOLE, 1, 1 << 28, 0, 0},
-    {"[kv_cache] memory_fraction", AT(memory_fraction), REAL, 0.001, 1, 0, 0},
-    CHOICE("kv_cache", kv_dtype, QUIRE_DTYPE_INT8),
-    TOGGLE("kv_cache", enable_prefix_caching),
-    TOGGLE("kv_cache", enable_cross_sharing),
-    TOGGLE("kv_cache", extents),
-    TOGGLE("kv_cache", zero_on_free),
-    {"[topology] threads", AT(threads), WHOLE, 1, QR_MAX_THREADS, 0, 0},
-    TOGGLE("topology", smt),
-    CHOICE("topology", bind, QUIRE_BIND_NONE),
-    TOGGLE("topology", huge_pages),
-    {"[topology] barrier_spin", AT(barrier_spin_ns), WHOLE, 1, 1000000000, 20000, 0},
-    TOGGLE("numa", numa_strict),
-    CHOICE("kernels", small_m, QUIRE_SMALL_M_OWN),
-    TOGGLE("kernels", batch_invariant),
-    TOGGLE("kernels", prefetch),
-    {"max_logits_in_flight", AT(max_logits_in_flight), WHOLE, 1, 65536, 0, 0},
-    {"num_speculative_tokens", AT(num_speculative_tokens), WHOLE, 1, 15, 0, 0},
-    {"prompt_lookup_max", AT(prompt_lookup_max), WHOLE, 1, 16, 4, 0},
-    TOGGLE("scheduler", speculative_adaptive),
-    {"stage_slices", AT(stage_slices), WHOLE, 1, 65536, 0, 0},
+static const at_least orders[] = {
+    AT_LEAST(scheduler, max_num_batched_tokens, scheduler, max_num_seqs, false),
+    AT_LEAST(scheduler, max_num_seqs, scheduler, max_num_partial_prefills, false),
+    AT_LEAST(scheduler, max_num_partial_prefills, scheduler, max_long_partial_prefills, false),
+    AT_LEAST(scheduler, max_num_queued_tokens, model, max_model_len, false),
+    AT_LEAST(scheduler, max_num_batched_tokens, model, max_model_len, true),
 };
 
-static double read_field(const quire_engine_options *options, const option_field *field)
+static uint32_t read_u32(const quire_engine_options *options, size_t at)
 {
-    const char *at = (const char *)options + field->offset;
-    uint32_t    whole;
-    uint64_t    long_whole;
-    float       real;
-    switch (field->kind) {
-    case REAL: memcpy(&real, at, sizeof real); return (double)real;
-    case LONG_WHOLE: memcpy(&long_whole, at, sizeof long_whole); return (double)long_whole;
-    default: memcpy(&whole, at, sizeof whole); return whole;
+    uint32_t value;
+    memcpy(&value, (const char *)options + at, sizeof value);
+    return value;
+}
+
+/* "scheduler.max_num_seqs" as it is written in a file: "[scheduler] max_num_seqs". */
+#define SHOWN "[%.*s] %s"
+#define AS_SHOWN(key) (int)strcspn(key, "."), key, strchr(key, '.') + 1
+
+static quire_status check_orders(const quire_engine_options *options, qr_option_fault *fault, quire_error *error)
+{
+    const bool whole_prompts = options->enable_chunked_prefill == QUIRE_TOGGLE_OFF;
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        const at_least *o     = &orders[i];
+        const uint32_t  value = read_u32(options, o->at), least = read_u32(options, o->other_at);
+        if (value == 0 || value >= least || (o->only_whole_prompts && !whole_prompts)) continue;
+        *fault = (qr_option_fault){.key = o->key, .other = o->other};
+        return qr_fail(error, QUIRE_ERR_INVALID, SHOWN ": %u is below " SHOWN " = %u%s", AS_SHOWN(o->key), value,
+                       AS_SHOWN(o->other), least,
+                       o->only_whole_prompts ? ", which enable_chunked_prefill = false requires" : "");
     }
+    return QUIRE_OK;
 }
 
-/* Only for fields with a fallback, which are 32 bits wide. */
-static void write_fallback(quire_engine_options *options, const option_field *field)
+static quire_status check_tenant_fields(const quire_tenant_options *tenant, quire_error *error)
 {
-    char          *at    = (char *)options + field->offset;
-    const float    real  = (float)field->fallback;
-    const uint32_t whole = (uint32_t)field->fallback;
-    if (field->kind == REAL)
-        memcpy(at, &real, sizeof real);
-    else
-        memcpy(at, &whole, sizeof whole);
-}
-
-static quire_status check_field(quire_engine_options *options, const option_field *field, quire_error *error)
-{
-    const double value = read_field(options, field);
-    if (value == 0) {
-        if (field->fallback != 0) write_fallback(options, field);
-        return QUIRE_OK;
+    quire_tenant_options copy   = *tenant;
+    quire_error          reason = {0};
+    for (size_t i = 0; i < qr_option_count; i++) {
+        if (qr_option_list[i].of != QR_OF_TENANT || qr_option_resolve(&qr_option_list[i], &copy, &reason) == QUIRE_OK)
+            continue;
+        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: %.150s", tenant->name, reason.message);
     }
-    if (value >= field->least && value <= field->most) return QUIRE_OK;
-    if (field->special != 0 && value == field->special) return QUIRE_OK;
-    const int digits = field->kind == REAL ? 6 : 19;
-    return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.*g is not in %.*g..%.*g", field->name, digits, value, digits,
-                   field->least, digits, field->most);
+    return QUIRE_OK;
 }
 
-/* ---- rules between options -------------------------------------------------------------------------------------- */
+static quire_status check_tenant(const quire_engine_options *options, uint32_t i, quire_error *error)
+{
+    const quire_tenant_options *tenant = &options->tenants[i];
+    if (tenant->name == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %u: name is missing", i);
+    if (strnlen(tenant->name, QUIRE_MAX_TENANT_NAME + 1) > QUIRE_MAX_TENANT_NAME)
+        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %.20s...: name is longer than %d bytes", tenant->name,
+                       QUIRE_MAX_TENANT_NAME);
+    for (uint32_t k = 0; k < i; k++)
+        if (strcmp(options->tenants[k].name, tenant->name) == 0)
+            return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: name appears twice", tenant->name);
+    return check_tenant_fields(tenant, error);
+}
+
+static quire_status check_tenants(const quire_engine_options *options, qr_option_fault *fault, quire_error *error)
+{
+    const uint32_t most = options->max_num_tenants;
+    *fault              = (qr_option_fault){.key = "tenant"};
+    if (most != 0 && options->tenant_count > most)
+        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]]: there are %u; [scheduler] max_num_tenants is %u",
+                       options->tenant_count, most);
+    if (options->tenant_count > 0 && options->tenants == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]]: tenants is NULL but tenant_count is %u",
+                       options->tenant_count);
+    for (uint32_t i = 0; i < options->tenant_count; i++) QR_TRY(check_tenant(options, i, error));
+    return QUIRE_OK;
+}
+
+static quire_status check_cache(const quire_engine_options *options, qr_option_fault *fault, quire_error *error)
+{
+    *fault          = (qr_option_fault){.key = "kv_cache.size"};
+    const int given = (options->kv_cache_bytes != 0) + (options->num_kv_blocks != 0) + (options->memory_fraction != 0);
+    if (given <= 1) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "[kv_cache] size, num_kv_blocks, memory_fraction: at most one may be given");
+}
+
+quire_status qr_options_check(quire_engine_options *options, qr_option_fault *fault, quire_error *error)
+{
+    for (size_t i = 0; i < qr_option_count; i++) {
+        if (qr_option_list[i].of != QR_OF_ENGINE) continue;
+        *fault = (qr_option_fault){.key = qr_option_list[i].key};
+        QR_TRY(qr_option_resolve(&qr_option_list[i], options, error));
+    }
+    QR_TRY(check_orders(options, fault, error));
+    QR_TRY(check_tenants(options, fault, error));
+    return check_cache(options, fault, error);
+}
+
+/* ---- defaults that depend on other options, and on the model ---- */
 
 static quire_status resolve_model_len(quire_engine_options *options, const qr_model_facts *facts, quire_error *error)
 {
-    const uint32_t own = facts->max_position_embeddings;
-    if (options->max_model_len == 0)
-        options->max_model_len = own ? qr_min_u32(own, QR_LARGEST_MODEL_LEN) : QR_FALLBACK_MODEL_LEN;
+    const uint32_t own     = facts->max_position_embeddings;
+    const uint32_t largest = (uint32_t)qr_option_find("model.max_model_len")->most;
+    if (options->max_model_len == 0) options->max_model_len = own ? qr_min_u32(own, largest) : QR_FALLBACK_MODEL_LEN;
     if (own == 0 || options->max_model_len <= own) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID, "[model] max_model_len: %u is above the model's own limit %u",
                    options->max_model_len, own);
 }
 
-static quire_status resolve_batch(quire_engine_options *options, quire_error *error)
+static void resolve_batch(quire_engine_options *options)
 {
-    const bool whole_prompts = options->enable_chunked_prefill == QUIRE_TOGGLE_OFF;
-    if (options->max_num_batched_tokens == 0) {
-        options->max_num_batched_tokens = qr_max_u32(512, options->max_num_seqs);
-        if (whole_prompts)
-            options->max_num_batched_tokens = qr_max_u32(options->max_num_batched_tokens, options->max_model_len);
-    }
+    const uint32_t whole_prompt = options->enable_chunked_prefill == QUIRE_TOGGLE_OFF ? options->max_model_len : 0;
+    if (options->max_num_batched_tokens == 0)
+        options->max_num_batched_tokens = qr_max_u32(512, qr_max_u32(options->max_num_seqs, whole_prompt));
     const uint32_t rows = options->max_num_batched_tokens;
-    if (rows < options->max_num_seqs)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[scheduler] max_num_batched_tokens: %u is below max_num_seqs %u",
-                       rows, options->max_num_seqs);
-    if (whole_prompts && rows < options->max_model_len)
-        return qr_fail(
-            error, QUIRE_ERR_INVALID,
-            "[scheduler] max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = "
-            "false requires",
-            rows, options->max_model_len);
     if (options->max_num_encoder_input_tokens == 0) options->max_num_encoder_input_tokens = qr_max_u32(rows, 512);
     if (options->long_prefill_token_threshold == 0) options->long_prefill_token_threshold = qr_max_u32(rows / 2, 1);
-    if (options->long_prefill_token_threshold > rows)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "[scheduler] long_prefill_token_threshold: %u is above max_num_batched_tokens %u",
-                       options->long_prefill_token_threshold, rows);
-    return QUIRE_OK;
-}
-
-static quire_status resolve_prefills(const quire_engine_options *options, quire_error *error)
-{
-    if (options->max_num_partial_prefills > options->max_num_seqs)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[scheduler] max_num_partial_prefills: %u is above max_num_seqs %u",
-                       options->max_num_partial_prefills, options->max_num_seqs);
-    if (options->max_long_partial_prefills > options->max_num_partial_prefills)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "[scheduler] max_long_partial_prefills: %u is above max_num_partial_prefills %u",
-                       options->max_long_partial_prefills, options->max_num_partial_prefills);
-    return QUIRE_OK;
 }
 
 static quire_status resolve_queue(quire_engine_options *options, const qr_model_facts *facts, quire_error *error)
@@ -187,60 +157,10 @@ static quire_status resolve_queue(quire_engine_options *options, const qr_model_
                    options->max_num_queued_tokens, longest, options->max_model_len, encoder);
 }
 
-static bool in_range(float value, float least, float most) { return value >= least && value <= most; }
-
-static quire_status check_tenant(const quire_engine_options *options, uint32_t i, quire_error *error)
+static void resolve_cache(quire_engine_options *options)
 {
-    const quire_tenant_options *tenant = &options->tenants[i];
-    if (tenant->name == NULL || strnlen(tenant->name, QUIRE_MAX_TENANT_NAME + 1) > QUIRE_MAX_TENANT_NAME)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %u: name: is missing or longer than %d bytes", i,
-                       QUIRE_MAX_TENANT_NAME);
-    if (tenant->weight != 0 && !in_range(tenant->weight, 1, 1000))
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: weight: %g is not in 1..1000", tenant->name,
-                       (double)tenant->weight);
-    if (tenant->max_kv_fraction != 0 && !in_range(tenant->max_kv_fraction, 0.01f, 1))
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: max_kv_fraction: %g is not in 0.01..1", tenant->name,
-                       (double)tenant->max_kv_fraction);
-    for (uint32_t k = 0; k < i; k++)
-        if (strcmp(options->tenants[k].name, tenant->name) == 0)
-            return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: is given twice", tenant->name);
-    return QUIRE_OK;
-}
-
-static quire_status check_tenants(const quire_engine_options *options, quire_error *error)
-{
-    if (options->tenant_count > options->max_num_tenants)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] count: %u is above max_num_tenants %u",
-                       options->tenant_count, options->max_num_tenants);
-    if (options->tenant_count > 0 && options->tenants == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] count: %u, but tenants is NULL", options->tenant_count);
-    for (uint32_t i = 0; i < options->tenant_count; i++) QR_TRY(check_tenant(options, i, error));
-    return QUIRE_OK;
-}
-
-static quire_status check_cache(quire_engine_options *options, quire_error *error)
-{
-    if (!qr_is_power_of_two(options->block_size))
-        return qr_fail(error, QUIRE_ERR_INVALID, "[kv_cache] block_size: %u is not one of 32, 64, 128, 256",
-                       options->block_size);
-    const int given = (options->kv_cache_bytes != 0) + (options->num_kv_blocks != 0) + (options->memory_fraction != 0);
-    if (given > 1)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "[kv_cache] size, num_kv_blocks, memory_fraction: at most one may be given, there are %d",
-                       given);
-    if (given == 0) options->memory_fraction = 0.5f;
-    if (options->kv_dtype == QUIRE_DTYPE_AUTO) options->kv_dtype = QUIRE_DTYPE_BF16;
-    return QUIRE_OK;
-}
-
-static quire_status check_isa(const char *isa, quire_error *error)
-{
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
-    if (isa == NULL) return QUIRE_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(isa, names[i]) == 0) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID, "[kernels] isa: \"%.32s\" is not one of scalar, avx2, avx512, avx512_bf16",
-                   isa);
+    if (options->kv_cache_bytes == 0 && options->num_kv_blocks == 0 && options->memory_fraction == 0)
+        options->memory_fraction = 0.5f;
 }
 
 static quire_status check_allocator(const quire_allocator *allocator, quire_error *error)
@@ -251,41 +171,38 @@ static quire_status check_allocator(const quire_allocator *allocator, quire_erro
 
 quire_status qr_options_resolve(quire_engine_options *options, const qr_model_facts *facts, quire_error *error)
 {
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) QR_TRY(check_field(options, &fields[i], error));
+    qr_option_fault fault;
+    QR_TRY(qr_options_check(options, &fault, error));
     QR_TRY(resolve_model_len(options, facts, error));
-    QR_TRY(resolve_batch(options, error));
-    QR_TRY(resolve_prefills(options, error));
+    resolve_batch(options);
+    QR_TRY(check_orders(options, &fault, error)); /* again, with what was left open */
     QR_TRY(resolve_queue(options, facts, error));
-    QR_TRY(check_tenants(options, error));
-    QR_TRY(check_cache(options, error));
-    QR_TRY(check_isa(options->isa, error));
+    resolve_cache(options);
     return check_allocator(&options->allocator, error);
 }
 
 /* ---- the parts -------------------------------------------------------------------------------------------------- */
 
-static bool on_unless_off(quire_toggle toggle) { return toggle != QUIRE_TOGGLE_OFF; }
-
 static void fill_scheduling(const quire_engine_options *options, qr_scheduler_options *out)
 {
-    const bool strict_priority        = options->priority_ageing_ms == UINT32_MAX - 1;
-    const bool no_threshold           = options->long_prefill_token_threshold == options->max_num_batched_tokens;
+    const bool strict_priority        = options->priority_ageing_ns == QUIRE_FOREVER;
+    const bool no_threshold           = options->long_prefill_token_threshold >= options->max_num_batched_tokens;
     out->policy                       = options->policy;
-    out->priority_ageing_ns           = strict_priority ? 0 : (uint64_t)options->priority_ageing_ms * 1000000;
+    out->priority_ageing_ns           = strict_priority ? 0 : options->priority_ageing_ns;
     out->max_num_seqs                 = options->max_num_seqs;
     out->max_num_batched_tokens       = options->max_num_batched_tokens;
     out->max_num_encoder_input_tokens = options->max_num_encoder_input_tokens;
     out->max_model_len                = options->max_model_len;
-    out->enable_chunked_prefill       = on_unless_off(options->enable_chunked_prefill);
+    out->enable_chunked_prefill       = options->enable_chunked_prefill == QUIRE_TOGGLE_ON;
     out->long_prefill_token_threshold = no_threshold ? 0 : options->long_prefill_token_threshold;
     out->max_num_partial_prefills     = options->max_num_partial_prefills;
     out->max_long_partial_prefills    = options->max_long_partial_prefills;
-    out->scheduler_reserve_full_isl   = on_unless_off(options->scheduler_reserve_full_isl);
+    out->scheduler_reserve_full_isl   = options->scheduler_reserve_full_isl == QUIRE_TOGGLE_ON;
     out->capacity_policy              = options->capacity_scheduler_policy;
     out->preemption_mode              = options->preemption_mode;
-    out->watermark                    = fmaxf(options->watermark, 0);
-    out->max_head_passes              = options->max_head_passes == UINT32_MAX ? 0 : options->max_head_passes;
-    out->tenant_fairness              = on_unless_off(options->tenant_fairness);
+    out->watermark                    = options->watermark == QUIRE_NO_WATERMARK ? 0 : options->watermark;
+    out->max_head_passes              = options->max_head_passes == QUIRE_DISABLED ? 0 : options->max_head_passes;
+    out->tenant_fairness              = options->tenant_fairness == QUIRE_TOGGLE_ON;
     out->max_num_tenants              = options->max_num_tenants;
     out->tenants                      = options->tenants;
     out->tenant_count                 = options->tenant_count;
@@ -300,9 +217,9 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     *out = (qr_scheduler_options){0};
     fill_scheduling(options, out);
     out->block_size             = options->block_size;
-    out->enable_prefix_caching  = on_unless_off(options->enable_prefix_caching);
-    out->enable_cross_sharing   = on_unless_off(options->enable_cross_sharing);
-    out->extents                = on_unless_off(options->extents);
+    out->enable_prefix_caching  = options->enable_prefix_caching == QUIRE_TOGGLE_ON;
+    out->enable_cross_sharing   = options->enable_cross_sharing == QUIRE_TOGGLE_ON;
+    out->extents                = options->extents == QUIRE_TOGGLE_ON;
     out->zero_on_free           = options->zero_on_free == QUIRE_TOGGLE_ON;
     out->hash_bits              = 64;
     out->encoder_decoder        = facts->encoder_decoder;
@@ -333,7 +250,7 @@ void qr_options_network(const quire_engine_options *options, const qr_model_fact
                           .max_model_len      = options->max_model_len,
                           .small_m            = options->small_m,
                           .stage_slices       = options->stage_slices,
-                          .batch_invariant    = on_unless_off(options->batch_invariant),
+                          .batch_invariant    = options->batch_invariant == QUIRE_TOGGLE_ON,
                           .prefetch           = options->prefetch,
                           .allocator          = options->allocator,
     };

@@ -1,14 +1,15 @@
-/* From the caller's options (zero means default) to values that need no further thought: one table of ranges, then the
- * rules that join several fields, then the sizes that depend on memory. Pure, but for what is said. */
+/* From the caller's options (zero means default) to values that need no further thought: ranges and defaults of the one
+ * list (option_list.h), then the rules that join several fields, then the sizes that depend on memory. Pure. */
 #ifndef QR_ENGINE_OPTIONS_H
 #define QR_ENGINE_OPTIONS_H
 
 #include "base/options.h"
+#include "engine/option_list.h"
 #include "model/model.h"
 #include "scheduler/scheduler.h"
 
 /* Of models without a limit of their own (T5's positions are relative): its n_positions. */
-enum { QR_FALLBACK_MODEL_LEN = 512, QR_LARGEST_MODEL_LEN = 1 << 20 };
+enum { QR_FALLBACK_MODEL_LEN = 512 };
 
 /* Replaces zeros by defaults and checks everything that does not depend on memory. ERR_INVALID names the option, its
  * value and what is allowed. *options: as copied; resolved in place. */

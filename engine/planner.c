@@ -51,8 +51,9 @@ static quire_status check_id(const char *name, int32_t id, uint32_t vocab, quire
 
 static quire_status check_model(const quire_planner_model *model, quire_error *error)
 {
+    const uint32_t longest = (uint32_t)qr_option_find("model.max_model_len")->most;
     QR_TRY(check_range("vocab_size", model->vocab_size, 1, INT32_MAX, error));
-    QR_TRY(check_range("max_model_len", model->max_model_len, 0, QR_LARGEST_MODEL_LEN, error));
+    QR_TRY(check_range("max_model_len", model->max_model_len, 0, longest, error));
     QR_TRY(check_range("eos_count", model->eos_count, 0, QUIRE_MAX_EOS_IDS, error));
     QR_TRY(check_range("num_blocks", model->num_blocks, 0, 1 << 28, error));
     QR_TRY(check_range("block_size", model->block_size, 0, 65536, error));
@@ -476,9 +477,10 @@ void quire_planner_stats(const quire_planner *planner, quire_stats *stats)
 {
     quire_stats now = {0};
     qr_scheduler_stats(planner->scheduler, &now);
-    now.nodes         = planner->scheduler_options.node_count;
-    now.block_size    = planner->scheduler_options.block_size;
-    now.max_model_len = planner->scheduler_options.max_model_len;
+    now.nodes                  = planner->scheduler_options.node_count;
+    now.block_size             = planner->scheduler_options.block_size;
+    now.max_model_len          = planner->scheduler_options.max_model_len;
+    now.max_num_batched_tokens = planner->scheduler_options.max_num_batched_tokens;
     qr_options_give(&now, sizeof now, stats);
 }
 

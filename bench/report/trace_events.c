@@ -321,7 +321,7 @@ static uint64_t dropped(const qr_result *result)
 bool qr_trace_events_write(const qr_result *result, FILE *to)
 {
     writer w = {.result = result, .to = to};
-    w.sample = quire_config_number(result->config, "output.trace_sample", 1);
+    w.sample = quire_config_number(result->config, "output.trace_sample");
     fprintf(to, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"stages_dropped\":%llu},\"traceEvents\":[",
             (unsigned long long)dropped(result));
     names(&w);

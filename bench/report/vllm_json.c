@@ -41,7 +41,7 @@ bool qr_vllm_json_write(const qr_result *r, FILE *out)
     json_t *to = json_object();
     if (to == NULL || r->run_count == 0) return json_decref(to), false;
     const qr_metrics *m    = &r->runs[0];
-    const double      rate = quire_config_number(r->config, "load.request_rate", NAN);
+    const double      rate = quire_config_number(r->config, "load.request_rate");
     char              date[32];
     struct tm         utc;
     gmtime_r(&r->started, &utc);
@@ -55,9 +55,9 @@ bool qr_vllm_json_write(const qr_result *r, FILE *out)
         json_object_set_new(to, "request_rate", json_string("inf"));
     else
         set(to, "request_rate", rate);
-    set(to, "burstiness", quire_config_number(r->config, "load.burstiness", 1));
+    set(to, "burstiness", quire_config_number(r->config, "load.burstiness"));
     json_object_set_new(to, "max_concurrency",
-                        json_integer((json_int_t)quire_config_integer(r->config, "load.max_concurrency", 0)));
+                        json_integer((json_int_t)quire_config_integer(r->config, "load.max_concurrency")));
     set(to, "duration", m->length_s);
     json_object_set_new(to, "completed", json_integer(m->requests.completed));
     json_object_set_new(to, "failed", json_integer((json_int_t)m->requests.failed + m->requests.refused));

@@ -232,13 +232,13 @@ static double seconds_within(const qr_run *run, const quire_step *step, double s
     return fmin(seconds, (double)(run->window_end_ns - (int64_t)step->start_ns) * 1e-9);
 }
 
-static bool compute_steps(qr_metrics *m, const qr_run *run, const quire_config *config)
+static bool compute_steps(qr_metrics *m, const qr_run *run)
 {
     samples rows = {0}, sequences = {0}, times = {0};
     double  batches[BATCHES] = {0}, busy = 0, within = 0, kv = 0, imbalance = 0, fill = 0, saturated = 0,
            saturated_tokens = 0;
     const double blocks     = run->stats_last.blocks ? (double)run->stats_last.blocks : 1;
-    const double budget     = (double)quire_config_integer(config, "scheduler.max_num_batched_tokens", 512);
+    const double budget     = run->stats_last.max_num_batched_tokens ? run->stats_last.max_num_batched_tokens : 1;
     for (size_t i = 0; i < run->step_count; i++) {
         const quire_step *step  = &run->steps[i];
         const int64_t     start = (int64_t)step->start_ns;
@@ -297,29 +297,33 @@ static void compute_counters(qr_metrics *m, const qr_run *run)
 
 /* ---- all ---- */
 
+static void read_limit(const quire_config *config, const char *key, double *to)
+{
+    if (quire_config_is_set(config, key)) *to = quire_config_number(config, key);
+}
+
 void qr_slo_read(const quire_config *config, qr_slo *to)
 {
     const char *preset = quire_config_string(config, "slo.preset");
     *to                = (qr_slo){0};
-    if (preset != NULL && strcmp(preset, "mlperf-llama3.1-8b-server") == 0)
-        *to = (qr_slo){.ttft_ms = 2000, .tpot_ms = 100};
-    if (preset != NULL && strcmp(preset, "mlperf-llama3.1-8b-interactive") == 0)
-        *to = (qr_slo){.ttft_ms = 500, .tpot_ms = 30};
-    to->ttft_ms    = quire_config_number(config, "slo.ttft", to->ttft_ms);
-    to->tpot_ms    = quire_config_number(config, "slo.tpot", to->tpot_ms);
-    to->e2el_ms    = quire_config_number(config, "slo.e2el", 0);
-    to->itl_p99_ms = quire_config_number(config, "slo.itl_p99", 0);
+#define QR_SLO_PRESET(name, ttft, tpot)                                                                                \
+    if (preset != NULL && strcmp(preset, name) == 0) *to = (qr_slo){.ttft_ms = ttft, .tpot_ms = tpot};
+#include "bench/result/slo_presets.inc"
+#undef QR_SLO_PRESET
+    read_limit(config, "slo.ttft", &to->ttft_ms);
+    read_limit(config, "slo.tpot", &to->tpot_ms);
+    read_limit(config, "slo.e2el", &to->e2el_ms);
+    read_limit(config, "slo.itl_p99", &to->itl_p99_ms);
 }
 
 static void read_settings(qr_metrics *m, const quire_config *config)
 {
-    static const double fallback[] = {50, 90, 95, 99, 99.9};
-    const size_t        count      = quire_config_count(config, "output.percentiles");
-    m->percentile_count            = count == 0 ? 5 : count < QR_MAX_PERCENTILES ? count : QR_MAX_PERCENTILES;
+    const size_t count  = quire_config_count(config, "output.percentiles");
+    m->percentile_count = count < QR_MAX_PERCENTILES ? count : QR_MAX_PERCENTILES;
     for (size_t i = 0; i < m->percentile_count; i++) {
         char key[48];
         snprintf(key, sizeof key, "output.percentiles[%zu]", i);
-        m->percentiles[i] = count == 0 ? fallback[i] : quire_config_number(config, key, 50);
+        m->percentiles[i] = quire_config_number(config, key);
     }
     qr_slo_read(config, &m->slo);
 }
@@ -339,7 +343,7 @@ quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, c
     m->requests.verify_failed = run->verify_failed;
     bool ok                   = compute_requests(m, run);
     ok &= compute_tokens(m, run);
-    ok &= compute_steps(m, run, config);
+    ok &= compute_steps(m, run);
     compute_counters(m, run);
     if (!qr_workload_is_offline(workload)) m->saturated_s = -1, m->throughput.saturated_output = NAN;
     return ok ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "metrics: out of memory");

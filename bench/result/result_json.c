@@ -165,17 +165,17 @@ static json_t *engine(const qr_result *r)
 static void configuration(const qr_result *r, json_t *values, json_t *origins)
 {
     const quire_config_key *key;
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++) {
+    for (size_t i = 0; (key = quire_config_key_at(r->config, i)) != NULL; i++) {
         const char *text   = quire_config_string(r->config, key->name);
         const char *origin = quire_config_origin(r->config, key->name);
-        double      x      = quire_config_number(r->config, key->name, NAN);
+        double      x      = quire_config_number(r->config, key->name);
         if (text != NULL)
             json_object_set_new(values, key->name, json_string(text));
         else if (strcmp(key->type, "boolean") == 0)
-            json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name, false)));
+            json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name)));
         else if (isfinite(x) && strcmp(key->type, "integer") == 0)
             json_object_set_new(values, key->name,
-                                json_integer((json_int_t)quire_config_integer(r->config, key->name, 0)));
+                                json_integer((json_int_t)quire_config_integer(r->config, key->name)));
         else if (isfinite(x))
             json_object_set_new(values, key->name, json_real(x));
         if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, json_string(origin));
@@ -388,7 +388,7 @@ static json_t *run(const qr_result *r, uint32_t index)
 {
     const qr_metrics *m      = &r->runs[index];
     const qr_run     *record = &r->records[index];
-    const bool        vary   = quire_config_boolean(r->config, "run.vary_seed", false);
+    const bool        vary   = quire_config_boolean(r->config, "run.vary_seed");
     json_t           *to =
         json_pack("{s:I, s:I, s:{s:f, s:f, s:f, s:o, s:b}}", "repetition", (json_int_t)index, "seed",
                   (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
@@ -471,12 +471,17 @@ static json_t *logs(const qr_result *r)
 
 bool qr_config_hash(const quire_config *config, char hash_out[32])
 {
-    char *text = quire_config_print(config, QUIRE_PRINT_BARE);
-    char *rest = text ? strstr(text, "\n[sweep]") : NULL; /* the sections come in the order of the key table */
-    if (rest != NULL) *rest = '\0';
-    if (text != NULL) snprintf(hash_out, 32, "xxh3:%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
-    free(text);
-    return text != NULL;
+    char      *engine = quire_config_print(config, QUIRE_PRINT_BARE, "quire");
+    char      *run    = quire_config_print(config, QUIRE_PRINT_BARE, QR_RUN_KEYS);
+    const bool ok     = engine != NULL && run != NULL;
+    if (ok) {
+        const XXH64_hash_t seed = XXH3_64bits(engine, strlen(engine));
+        const XXH64_hash_t hash = XXH3_64bits_withSeed(run, strlen(run), seed);
+        snprintf(hash_out, 32, "xxh3:%016llx", (unsigned long long)hash);
+    }
+    quire_free(engine);
+    quire_free(run);
+    return ok;
 }
 
 static json_t *cost_error(const qr_cost_error *e)
@@ -507,7 +512,7 @@ static json_t *ignores_eos(const quire_config *config)
 {
     const char *source = quire_config_string(config, "workload.source");
     if (source != NULL && strcmp(source, "file") == 0) return json_null();
-    return json_boolean(quire_config_boolean(config, "workload.ignore_eos", true));
+    return json_boolean(quire_config_boolean(config, "workload.ignore_eos"));
 }
 
 json_t *qr_result_json(const qr_result *r)
@@ -531,7 +536,7 @@ json_t *qr_result_json(const qr_result *r)
                                   load_model(r->profile), "profile", r->profile, "clock",
                                   r->is_virtual ? "virtual" : "real", "workload",
                                   quire_config_string(r->config, "workload.source"), "prefix_caching",
-                                  quire_config_boolean(r->config, "kv_cache.enable_prefix_caching", true), "ignore_eos",
+                                  quire_config_boolean(r->config, "kv_cache.enable_prefix_caching"), "ignore_eos",
                                   ignores_eos(r->config), "percentiles", "linear"));
     json_object_set_new(to, "cost_model", cost_model(r));
     json_object_set_new(to, "validity", validity(r));
@@ -600,7 +605,7 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
     json_object_set_new(to, "tenant", whole(q->shape.tenant));
     if (qr_slo_is_given(&r->runs[run_index].slo))
         json_object_set_new(to, "slo_ok", json_boolean(qr_slo_is_met(&r->runs[run_index].slo, q)));
-    if (quire_config_boolean(r->config, "output.itl_samples", false))
+    if (quire_config_boolean(r->config, "output.itl_samples"))
         json_object_set_new(to, "itl_us", gaps_of(record, index));
     return to;
 }

@@ -6,6 +6,9 @@
 
 #include "bench/result/result.h"
 
+/* The owner (quire_config_add_keys) of the keys that decide how a run goes; those of output have another. */
+#define QR_RUN_KEYS "bench"
+
 /* "xxh3:0123456789abcdef" of the effective values, but for [sweep], [capacity] and [output]. False: out of memory. */
 bool qr_config_hash(const quire_config *config, char hash_out[32]);
 

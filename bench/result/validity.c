@@ -30,7 +30,7 @@ static bool is_ended_early(const qr_result *result)
 {
     bool over = false;
     for (uint32_t i = 0; i < result->run_count; i++) over |= result->records[i].oversaturated;
-    return over && quire_config_boolean(result->config, "run.stop_oversaturated", true);
+    return over && quire_config_boolean(result->config, "run.stop_oversaturated");
 }
 
 static const char *unless_ended_early(const qr_result *result, const char *hint)

@@ -461,13 +461,13 @@ static bool is_warm(player *p, int64_t now)
 {
     const quire_config *config = p->options->config;
     const char         *mode   = quire_config_string(config, "run.warmup.mode");
-    const int64_t       min    = quire_config_integer(config, "run.warmup.min", INT64_C(5000000000));
-    const int64_t       max    = quire_config_integer(config, "run.warmup.max", INT64_C(60000000000));
+    const int64_t       min    = quire_config_integer(config, "run.warmup.min");
+    const int64_t       max    = quire_config_integer(config, "run.warmup.max");
     if (p->duration_ns == 0 || (mode != NULL && strcmp(mode, "none") == 0)) return true;
     if (mode != NULL && strcmp(mode, "duration") == 0) return now >= min;
     if (mode != NULL && strcmp(mode, "requests") == 0) return p->ended >= 1 && now >= min;
     if (now < min) return false;
-    p->run->steady = qr_watch_is_steady(p->run, now, quire_config_number(config, "run.warmup.slope", 0.01));
+    p->run->steady = qr_watch_is_steady(p->run, now, quire_config_number(config, "run.warmup.slope"));
     return p->run->steady || now >= max;
 }
 
@@ -625,12 +625,12 @@ static quire_status prepare(player *p, quire_error *error)
 {
     const quire_config *config = p->options->config;
     p->n                       = qr_workload_sequences(p->options->workload);
-    p->cap                     = (uint32_t)quire_config_integer(config, "load.max_concurrency", 0);
-    p->duration_ns             = quire_config_integer(config, "run.duration", 0);
-    p->grace_ns                = quire_config_integer(config, "run.grace", INT64_C(30000000000));
-    p->verify_fraction         = quire_config_number(config, "run.verify_fraction", 0.01);
+    p->cap                     = (uint32_t)quire_config_integer(config, "load.max_concurrency");
+    p->duration_ns             = quire_config_integer(config, "run.duration");
+    p->grace_ns                = quire_config_integer(config, "run.grace");
+    p->verify_fraction         = quire_config_number(config, "run.verify_fraction");
     p->is_open_loop = !qr_workload_is_closed(p->options->workload) && !qr_workload_is_offline(p->options->workload);
-    p->stop_oversaturated = quire_config_boolean(config, "run.stop_oversaturated", true);
+    p->stop_oversaturated = quire_config_boolean(config, "run.stop_oversaturated");
     p->run->steady        = true;
     p->run->before.size = p->run->after.size = sizeof(quire_stats);
     stats_of(p, &p->run->before);

@@ -153,11 +153,11 @@ static quire_status read_column(const char *path, const char *column, qr_distrib
     return status;
 }
 
-static double number_part(const quire_config *config, const char *key, const char *name, double fallback)
+static double number_part(const quire_config *config, const char *key, const char *name)
 {
     char full[128];
     snprintf(full, sizeof full, "%s.%s", key, name);
-    return quire_config_number(config, full, fallback);
+    return quire_config_number(config, full);
 }
 
 static const char *text_part(const quire_config *config, const char *key, const char *name)
@@ -180,8 +180,11 @@ static quire_status check(const qr_distribution *d, const char *key, const char 
     return QUIRE_OK;
 }
 
-quire_status qr_distribution_read(const quire_config *config, const char *key, double fallback,
-                                  qr_distribution *distribution_out, quire_error *error)
+/* NaN: not given. */
+static double or_else(double x, double otherwise) { return isnan(x) ? otherwise : x; }
+
+quire_status qr_distribution_read(const quire_config *config, const char *key, qr_distribution *distribution_out,
+                                  quire_error *error)
 {
     static const char *const names[] = {"fixed", "uniform", "normal", "lognormal", "gamma", "zipf", "empirical"};
     enum { NAMES = sizeof names / sizeof *names };
@@ -189,19 +192,15 @@ quire_status qr_distribution_read(const quire_config *config, const char *key, d
     const char      *dist = text_part(config, key, "dist");
     size_t           kind = 0;
     *to                   = (qr_distribution){.max = 1e9};
-    if (dist == NULL) {
-        to->value = quire_config_number(config, key, fallback);
-        return QUIRE_OK;
-    }
-    while (kind < NAMES && strcmp(names[kind], dist) != 0) kind++;
+    while (kind < NAMES && dist != NULL && strcmp(names[kind], dist) != 0) kind++;
     if (kind == NAMES) return qr_fail(error, QUIRE_ERR_INVALID, "%s.dist: \"%s\" is unknown", key, dist);
     to->kind  = (qr_distribution_kind)kind;
-    to->value = number_part(config, key, "value", fallback);
-    to->mean  = number_part(config, key, "mean", fallback);
-    to->stdev = number_part(config, key, "stdev", 0);
-    to->s     = number_part(config, key, "s", 1);
-    to->min   = number_part(config, key, "min", to->kind == QR_DISTRIBUTION_UNIFORM ? 1 : 0);
-    to->max   = number_part(config, key, "max", 1e9);
+    to->value = number_part(config, key, "value");
+    to->mean  = number_part(config, key, "mean");
+    to->stdev = number_part(config, key, "stdev");
+    to->s     = number_part(config, key, "s");
+    to->min   = or_else(number_part(config, key, "min"), to->kind == QR_DISTRIBUTION_UNIFORM ? 1 : 0);
+    to->max   = or_else(number_part(config, key, "max"), 1e9);
     QR_TRY(check(to, key, dist, error));
     if (to->kind == QR_DISTRIBUTION_ZIPF) {
         to->table_count = (size_t)to->max;

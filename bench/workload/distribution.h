@@ -39,8 +39,8 @@ typedef struct qr_distribution {
 
 /* Reads `key` of the configuration ("workload.prompt_tokens"): a number, or a table with `dist`. `fallback` where it is
  * not set. ERR_INVALID / ERR_IO / ERR_FORMAT (empirical) name the key or the file's line. */
-quire_status qr_distribution_read(const quire_config *config, const char *key, double fallback,
-                                  qr_distribution *distribution_out, quire_error *error);
+quire_status qr_distribution_read(const quire_config *config, const char *key, qr_distribution *distribution_out,
+                                  quire_error *error);
 void         qr_distribution_deinit(qr_distribution *distribution);
 
 /* Rounded to the nearest integer, clipped to [min, max]. */

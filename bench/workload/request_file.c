@@ -169,7 +169,7 @@ quire_status qr_request_file_read(const quire_config *config, const quire_model_
     FILE *from = qr_input_open(r.path, QR_MOST_ROWS_BYTES, error);
     if (from == NULL) return QUIRE_ERR_IO;
     r.max_model_len     = max_model_len;
-    r.max_num_seqs      = (uint32_t)quire_config_integer(config, "scheduler.max_num_seqs", 64);
+    r.max_num_seqs      = (uint32_t)quire_config_integer(config, "scheduler.max_num_seqs");
     r.file              = calloc(1, sizeof *r.file);
     quire_status status = r.file ? read_lines(&r, from) : no_memory(&r);
     fclose(from);

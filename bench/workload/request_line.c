@@ -323,17 +323,17 @@ void qr_request_line_read(const char *text, size_t length, uint64_t number, cons
 
 quire_status qr_request_defaults_of(const quire_config *config, qr_request_defaults *defaults_out, quire_error *error)
 {
-#define REAL(key, fallback) ((float)quire_config_number(config, "generate." key, fallback))
+#define REAL(key) ((float)quire_config_number(config, "generate." key))
     *defaults_out = (qr_request_defaults){
-        .max_tokens = (uint32_t)quire_config_integer(config, "generate.max_tokens", 128),
-        .seed       = (uint64_t)quire_config_integer(config, "generate.seed", 0),
-        .sampling   = {.temperature        = REAL("temperature", 0),
-                       .top_p              = REAL("top_p", 1),
-                       .min_p              = REAL("min_p", 0),
-                       .top_k              = (uint32_t)quire_config_integer(config, "generate.top_k", 0),
-                       .repetition_penalty = REAL("repetition_penalty", 1),
-                       .presence_penalty   = REAL("presence_penalty", 0),
-                       .frequency_penalty  = REAL("frequency_penalty", 0)},
+        .max_tokens = (uint32_t)quire_config_integer(config, "generate.max_tokens"),
+        .seed       = (uint64_t)quire_config_integer(config, "generate.seed"),
+        .sampling   = {.temperature        = REAL("temperature"),
+                       .top_p              = REAL("top_p"),
+                       .min_p              = REAL("min_p"),
+                       .top_k              = (uint32_t)quire_config_integer(config, "generate.top_k"),
+                       .repetition_penalty = REAL("repetition_penalty"),
+                       .presence_penalty   = REAL("presence_penalty"),
+                       .frequency_penalty  = REAL("frequency_penalty")},
     };
 #undef REAL
     const char *logits = quire_config_string(config, "generate.logits");

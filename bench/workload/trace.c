@@ -282,7 +282,7 @@ static quire_status select_rows(qr_trace *trace, const selection *by, const char
 
 static quire_status read_folder(qr_trace_reader *r, const quire_config *config, const selection *by)
 {
-    const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed", 42);
+    const uint64_t seed = (uint64_t)quire_config_integer(config, "workload.seed");
     if (r->format != QR_TRACE_AUTO && r->format != QR_TRACE_SERVEGEN)
         return qr_fail(r->error, QUIRE_ERR_INVALID, "%s: a folder, but a trace of format \"%s\" is a file", r->path,
                        format_names[r->format]);
@@ -299,10 +299,10 @@ static quire_status read_all(qr_trace *trace, const quire_config *config, uint32
         return qr_fail(error, QUIRE_ERR_INVALID, "workload.source is \"trace\", but workload.trace.path is not set");
     if (stat(path, &info) != 0) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
     const selection by = {
-        .start_s       = quire_config_number(config, "workload.trace.start", 0) * 1e-9,
-        .duration_s    = quire_config_number(config, "workload.trace.duration", 0) * 1e-9,
-        .time_scale    = quire_config_number(config, "workload.trace.time_scale", 1),
-        .length_scale  = quire_config_number(config, "workload.trace.length_scale", 1),
+        .start_s       = quire_config_number(config, "workload.trace.start") * 1e-9,
+        .duration_s    = quire_config_number(config, "workload.trace.duration") * 1e-9,
+        .time_scale    = quire_config_number(config, "workload.trace.time_scale"),
+        .length_scale  = quire_config_number(config, "workload.trace.length_scale"),
         .max_model_len = max_model_len,
         .overlong      = overlong == NULL || strcmp(overlong, "skip") == 0 ? SKIP
                          : strcmp(overlong, "truncate") == 0               ? TRUNCATE
@@ -310,7 +310,7 @@ static quire_status read_all(qr_trace *trace, const quire_config *config, uint32
     };
     qr_trace_reader    r      = {.path       = path,
                                  .format     = format_named(quire_config_string(config, "workload.trace.format")),
-                                 .hash_block = (uint32_t)quire_config_integer(config, "workload.trace.hash_block_size", 512),
+                                 .hash_block = (uint32_t)quire_config_integer(config, "workload.trace.hash_block_size"),
                                  .error      = error};
     const quire_status status = S_ISDIR(info.st_mode) ? read_folder(&r, config, &by) : read_file(&r);
     trace->rows = r.rows, trace->count = r.count, trace->hashes = r.hashes, trace->hash_block = r.hash_block;

@@ -15,10 +15,44 @@ enum { STREAM_ARRIVAL = 1, STREAM_LENGTH = 2, STREAM_CONTENT = 3, STREAM_SAMPLIN
 #define MAX_SPAN_S 315360000.0 /* ten years */
 enum { MAX_MIX = 16, MAX_TENANTS = 1024, DRAWS_PER_REQUEST = 1 << 12 };
 
-typedef enum profile { THROUGHPUT, SYNCHRONOUS, CONCURRENT, CONSTANT, POISSON, GAMMA, WEIBULL, REPLAY } profile;
-static const char *const profile_names[] = {"throughput", "synchronous", "concurrent", "constant",
-                                            "poisson",    "gamma",       "weibull",    "replay"};
-enum { PROFILES = sizeof profile_names / sizeof *profile_names };
+#define QR_PROFILE(enumerator, name) enumerator,
+#define QR_RATED_PROFILE(enumerator, name) enumerator,
+typedef enum profile {
+#include "bench/workload/profiles.inc"
+} profile;
+enum { PROFILES = REPLAY + 1 };
+#undef QR_PROFILE
+#undef QR_RATED_PROFILE
+
+#define QR_PROFILE(enumerator, name) {name, false},
+#define QR_RATED_PROFILE(enumerator, name) {name, true},
+static const struct {
+    const char *name;
+    bool        is_rated;
+} profiles[PROFILES] = {
+#include "bench/workload/profiles.inc"
+};
+#undef QR_PROFILE
+#undef QR_RATED_PROFILE
+
+#define QR_PROFILE(enumerator, name)
+#define QR_RATED_PROFILE(enumerator, name) ", " name
+const char *const qr_rated_profiles = &(
+#include "bench/workload/profiles.inc"
+    )[2];
+
+static uint32_t profile_named(const char *name)
+{
+    uint32_t i = 0;
+    while (i < PROFILES && strcmp(name, profiles[i].name) != 0) i++;
+    return i;
+}
+
+bool qr_profile_is_rated(const char *name)
+{
+    const uint32_t i = profile_named(name);
+    return i < PROFILES && profiles[i].is_rated;
+}
 
 typedef struct lengths {
     double          weight;
@@ -101,14 +135,14 @@ static quire_status read_mix(qr_workload *workload, const quire_config *config, 
         lengths *mix      = &workload->mix[i];
         if (classes) snprintf(base, sizeof base, "workload.mix[%u]", i);
         snprintf(key, sizeof key, "%s.prompt_tokens", base);
-        QR_TRY(qr_distribution_read(config, key, 128, &mix->prompt, error));
+        QR_TRY(qr_distribution_read(config, key, &mix->prompt, error));
         snprintf(key, sizeof key, "%s.output_tokens", base);
-        QR_TRY(qr_distribution_read(config, key, 128, &mix->output, error));
-        QR_TRY(qr_distribution_read(config, "workload.encoder_tokens", 128, &mix->encoder, error));
+        QR_TRY(qr_distribution_read(config, key, &mix->output, error));
+        QR_TRY(qr_distribution_read(config, "workload.encoder_tokens", &mix->encoder, error));
         snprintf(key, sizeof key, "%s.weight", base);
-        mix->weight = classes ? quire_config_number(config, key, 1) : 1;
+        mix->weight = classes ? quire_config_number(config, key) : 1;
         snprintf(key, sizeof key, "%s.priority", base);
-        mix->priority          = classes ? (int32_t)quire_config_integer(config, key, 0) : 0;
+        mix->priority          = classes ? (int32_t)quire_config_integer(config, key) : 0;
         workload->mix_table[i] = sum += mix->weight;
     }
     for (uint32_t i = 0; i < workload->mix_count; i++) workload->mix_table[i] /= sum;
@@ -117,9 +151,9 @@ static quire_status read_mix(qr_workload *workload, const quire_config *config, 
 
 static quire_status read_tables(qr_workload *workload, const quire_config *config, quire_error *error)
 {
-    workload->prefix_groups = (uint32_t)quire_config_integer(config, "workload.prefix.groups", 0);
-    workload->prefix_tokens = (uint32_t)quire_config_integer(config, "workload.prefix.tokens", 0);
-    workload->tenant_count  = (uint32_t)quire_config_integer(config, "workload.tenants.count", 1);
+    workload->prefix_groups = (uint32_t)quire_config_integer(config, "workload.prefix.groups");
+    workload->prefix_tokens = (uint32_t)quire_config_integer(config, "workload.prefix.tokens");
+    workload->tenant_count  = (uint32_t)quire_config_integer(config, "workload.tenants.count");
     if (workload->trace_facts.tenants > workload->tenant_count) workload->tenant_count = workload->trace_facts.tenants;
     if (workload->file != NULL) workload->tenant_count = qr_request_file_tenants(workload->file);
     if (workload->tenant_count == 0 || workload->tenant_count > MAX_TENANTS)
@@ -131,9 +165,9 @@ static quire_status read_tables(qr_workload *workload, const quire_config *confi
     if (!workload->prefix_table || !workload->tenant_table || !workload->tenant_names)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "workload: out of memory");
     qr_zipf_fill(workload->prefix_table, workload->prefix_groups,
-                 quire_config_number(config, "workload.prefix.zipf_s", 1));
+                 quire_config_number(config, "workload.prefix.zipf_s"));
     qr_zipf_fill(workload->tenant_table, workload->tenant_count,
-                 quire_config_number(config, "workload.tenants.zipf_s", 0));
+                 quire_config_number(config, "workload.tenants.zipf_s"));
     for (uint32_t i = 0; i < workload->tenant_count && workload->tenant_count > 1; i++)
         snprintf(workload->tenant_names[i], sizeof workload->tenant_names[i], "tenant-%u", i);
     return QUIRE_OK;
@@ -141,15 +175,11 @@ static quire_status read_tables(qr_workload *workload, const quire_config *confi
 
 static quire_status read_load(qr_workload *workload, const quire_config *config, quire_error *error)
 {
-    const char *name = quire_config_string(config, "load.profile");
-    size_t      kind = 0;
-    while (name && kind < PROFILES && strcmp(name, profile_names[kind]) != 0) kind++;
-    if (kind == PROFILES) return qr_fail(error, QUIRE_ERR_INVALID, "load.profile: \"%s\" is unknown", name);
-    workload->profile    = (profile)kind;
-    workload->rate       = quire_config_number(config, "load.request_rate", 1);
-    workload->burstiness = quire_config_number(config, "load.burstiness", 1);
-    workload->rampup_s   = (double)quire_config_integer(config, "load.rampup", 0) * 1e-9;
-    workload->streams    = (uint32_t)quire_config_integer(config, "load.streams", 16);
+    workload->profile    = (profile)profile_named(quire_config_string(config, "load.profile"));
+    workload->rate       = quire_config_number(config, "load.request_rate");
+    workload->burstiness = quire_config_number(config, "load.burstiness");
+    workload->rampup_s   = (double)quire_config_integer(config, "load.rampup") * 1e-9;
+    workload->streams    = (uint32_t)quire_config_integer(config, "load.streams");
     if (workload->profile == SYNCHRONOUS) workload->streams = 1;
     if (workload->profile == REPLAY && workload->trace == NULL && workload->file == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "load.profile: replay needs workload.source = \"trace\" or \"file\"");
@@ -161,7 +191,7 @@ static quire_status read_load(qr_workload *workload, const quire_config *config,
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "%s: load.request_rate: %g requests/s: the last of %u is due after more than ten years",
                        quire_config_origin(config, "load.request_rate"), workload->rate, workload->count);
-    if (quire_config_boolean(config, "load.normalize_arrivals", false) && last > 0)
+    if (quire_config_boolean(config, "load.normalize_arrivals") && last > 0)
         workload->arrival_scale = workload->count / workload->rate / last;
     return QUIRE_OK;
 }
@@ -169,12 +199,12 @@ static quire_status read_load(qr_workload *workload, const quire_config *config,
 static void read_shape(qr_workload *workload, const quire_config *config)
 {
     quire_request *shape        = &workload->shape;
-    shape->n                    = (uint32_t)quire_config_integer(config, "workload.n", 1);
-    shape->ignore_eos           = quire_config_boolean(config, "workload.ignore_eos", true);
-    shape->sampling.temperature = (float)quire_config_number(config, "workload.sampling.temperature", 0);
-    shape->sampling.top_k       = (uint32_t)quire_config_integer(config, "workload.sampling.top_k", 0);
-    shape->sampling.top_p       = (float)quire_config_number(config, "workload.sampling.top_p", 1);
-    shape->sampling.min_p       = (float)quire_config_number(config, "workload.sampling.min_p", 0);
+    shape->n                    = (uint32_t)quire_config_integer(config, "workload.n");
+    shape->ignore_eos           = quire_config_boolean(config, "workload.ignore_eos");
+    shape->sampling.temperature = (float)quire_config_number(config, "workload.sampling.temperature");
+    shape->sampling.top_k       = (uint32_t)quire_config_integer(config, "workload.sampling.top_k");
+    shape->sampling.top_p       = (float)quire_config_number(config, "workload.sampling.top_p");
+    shape->sampling.min_p       = (float)quire_config_number(config, "workload.sampling.min_p");
 }
 
 static quire_status read_trace(qr_workload *workload, const quire_config *config, quire_error *error)
@@ -199,16 +229,14 @@ static quire_status read_requests(qr_workload *workload, const quire_config *con
 /* Whether somebody chose lengths of encoder inputs. The default says nothing, also where a template spells it out. */
 static bool asks_for_encoder(const quire_config *config)
 {
-    const char *dist = quire_config_string(config, "workload.encoder_tokens.dist");
-    if (strcmp(quire_config_origin(config, "workload.encoder_tokens.dist"), "built-in") == 0) return false;
-    return strcmp(dist ? dist : "", "fixed") != 0 ||
-           quire_config_number(config, "workload.encoder_tokens.value", 0) != 128;
+    return !quire_config_is_default(config, "workload.encoder_tokens.dist") ||
+           !quire_config_is_default(config, "workload.encoder_tokens.value");
 }
 
 static quire_status build(qr_workload *workload, const quire_config *config, quire_error *error)
 {
     const char *source       = quire_config_string(config, "workload.source");
-    workload->encoder_repeat = quire_config_number(config, "workload.encoder_repeat", 0);
+    workload->encoder_repeat = quire_config_number(config, "workload.encoder_repeat");
     read_shape(workload, config);
     if (workload->model.encoder_layers == 0 && asks_for_encoder(config))
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: workload.encoder_tokens: this model has no encoder",
@@ -219,8 +247,8 @@ static quire_status build(qr_workload *workload, const quire_config *config, qui
     } else if (source != NULL && strcmp(source, "file") == 0) {
         QR_TRY(read_requests(workload, config, error));
     } else {
-        workload->count = (uint32_t)quire_config_integer(config, "workload.num_prompts", 64);
-        if (workload->count == 0 && quire_config_integer(config, "run.duration", 0) == 0)
+        workload->count = (uint32_t)quire_config_integer(config, "workload.num_prompts");
+        if (workload->count == 0 && quire_config_integer(config, "run.duration") == 0)
             return qr_fail(error, QUIRE_ERR_INVALID, "workload.num_prompts: 0 needs a run.duration above 0");
         if (workload->count == 0) workload->count = UINT32_MAX;
     }
@@ -442,7 +470,7 @@ uint32_t    qr_workload_skipped(const qr_workload *workload) { return workload->
 uint32_t    qr_workload_hash_block(const qr_workload *workload) { return workload->trace_facts.hash_block; }
 uint32_t    qr_workload_tenants(const qr_workload *workload) { return workload->tenant_count; }
 uint64_t    qr_workload_seed(const qr_workload *workload) { return workload->seed; }
-const char *qr_workload_profile(const qr_workload *workload) { return profile_names[workload->profile]; }
+const char *qr_workload_profile(const qr_workload *workload) { return profiles[workload->profile].name; }
 bool        qr_workload_has_beams(const qr_workload *workload)
 {
     return workload->file != NULL && qr_request_file_has_beams(workload->file);

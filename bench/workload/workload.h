@@ -44,6 +44,10 @@ uint64_t    qr_workload_seed(const qr_workload *workload);
 const char *qr_workload_profile(const qr_workload *workload);
 const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);
 
+/* Whether load.request_rate applies to a profile; and which those are, for messages: "constant, poisson, ...". */
+bool                     qr_profile_is_rated(const char *name);
+extern const char *const qr_rated_profiles;
+
 /* The next request, in ascending order (arrivals accumulate). */
 void qr_workload_next(qr_workload *workload, qr_workload_request *request_out);
 

@@ -26,11 +26,12 @@ void check_indices(const store &values, const source &from, const string &path)
 void layer::apply(const string &path, const toml::node &node, const toml::source_region &key_at)
 {
     const string pattern = pattern_of(path);
-    const auto  *row     = find_row(pattern);
-    if (row == nullptr && !is_section(pattern)) fail_unknown(from_.place(key_at), path, node.is_table());
+    const auto  *row     = keys_.find(pattern);
+    if (keys_.is_skipped(path.substr(0, path.find('.')))) return;
+    if (row == nullptr && !keys_.is_section(pattern)) keys_.fail_unknown(from_.place(key_at), path, node.is_table());
     if (row == nullptr) return apply_section(path, node);
-    const target t{*row, path, from_.place(node.source())};
-    if (starts_with(path, "sweep.") && string_view(row->name).back() == '*') return apply_axis(t, node);
+    const target t{keys_, *row, path, from_.place(node.source())};
+    if (is_type(*row, "axis")) return apply_axis(t, node);
     if (is_type(*row, "table")) return apply_table(t, node);
     if (is_type(*row, "array")) return apply_array(t, node);
     put(path, read_scalar(t, node), node);
@@ -49,8 +50,8 @@ void layer::apply_members(const string &path, const toml::table &table)
     for (const auto &m : members) {
         const string name(m.name->str());
         const bool   is_plain = name.find_first_of(".[]") == string::npos;
-        if (!is_plain && !has_free_names(path + ".*")) // a quoted key must not pass for a path
-            fail_unknown(from_.place(m.name->source()), path.empty() ? name : path + "." + name, false);
+        if (!is_plain && !keys_.has_free_names(path)) // a quoted key must not pass for a path
+            keys_.fail_unknown(from_.place(m.name->source()), path.empty() ? name : path + "." + name, false);
         apply(path.empty() ? name : path + "." + name, *m.node, m.name->source());
     }
 }
@@ -59,7 +60,7 @@ void layer::assign(source from, const string &path, const string &text)
 {
     from_ = std::move(from);
     check_indices(values_, from_, path);
-    const toml::table document = parse_value(path, text, from_);
+    const toml::table document = parse_value(keys_, path, text, from_);
     const size_t      dot      = path.rfind('.');
     if (dot != string::npos && path.substr(dot) == ".dist")
         erase_below(path.substr(0, dot)); // another form: none of the old numbers apply
@@ -76,9 +77,12 @@ void layer::apply_section(const string &path, const toml::node &node)
 
 void layer::apply_table(const target &t, const toml::node &node)
 {
-    const bool has_fixed = find_row(pattern_of(t.path) + ".dist") != nullptr;
+    const bool has_fixed = keys_.find(pattern_of(t.path) + ".dist") != nullptr;
     erase_below(t.path);
-    if (const auto *table = node.as_table()) return apply_members(t.path, *table);
+    if (const auto *table = node.as_table()) {
+        apply_members(t.path, *table);
+        return complete(t.path);
+    }
     if (!has_fixed || !node.is_integer()) t.expected(has_fixed ? "a table or an integer" : "a table", node);
     value fixed;
     fixed.text = "fixed";
@@ -93,14 +97,14 @@ void layer::apply_array(const target &t, const toml::node &node)
     if (array == nullptr) t.expected("an array", node);
     if (array->size() > 4096) t.fail("an array has at most 4096 elements");
     erase_below(t.path);
-    const auto *scalar = find_row(pattern_of(t.path) + "[]");
+    const auto *scalar = keys_.find(pattern_of(t.path) + "[]");
     for (size_t i = 0; i < array->size(); i++) {
         const string      path    = t.path + "[" + std::to_string(i) + "]";
         const toml::node &element = (*array)[i];
         if (scalar != nullptr)
-            put(path, read_scalar(target{*scalar, path, from_.place(element.source())}, element), element);
+            put(path, read_scalar(target{keys_, *scalar, path, from_.place(element.source())}, element), element);
         else if (element.is_table())
-            apply_members(path, *element.as_table());
+            apply_members(path, *element.as_table()), complete(path);
         else
             t.expected("an array of tables", element);
     }
@@ -113,13 +117,13 @@ void layer::apply_array(const target &t, const toml::node &node)
 // Kept as sweep.<key> with its values as text, ready to be assigned.
 void layer::apply_axis(const target &t, const toml::node &node)
 {
-    const string key   = t.path.substr(strlen("sweep."));
-    const auto  *row   = find_row(pattern_of(key));
+    const string key   = t.path.substr(strlen(t.row.name) - 1); // behind "sweep."
+    const auto  *row   = keys_.find(pattern_of(key));
     const auto   texts = axis_values(t, node);
-    if (row == nullptr || starts_with(key, "sweep.")) fail_unknown(t.place, key, false);
+    if (row == nullptr || is_type(*row, "axis")) keys_.fail_unknown(t.place, key, false);
     for (const auto &text : texts) // each must do as a value of its key
         if (!is_type(*row, "table") && !is_type(*row, "array"))
-            read_scalar(target{*row, key, t.place}, *parse_value(key, text, from_).get("v"));
+            read_scalar(target{keys_, *row, key, t.place}, *parse_value(keys_, key, text, from_).get("v"));
     erase_below(t.path);
     for (size_t i = 0; i < texts.size(); i++) {
         value v;
@@ -130,6 +134,28 @@ void layer::apply_axis(const target &t, const toml::node &node)
     v.type  = kind::array;
     v.count = texts.size();
     put(t.path, v, node);
+}
+
+// The members of a table or an element that were left out get their defaults.
+void layer::complete(const string &path)
+{
+    const string start = pattern_of(path) + ".";
+    for (const auto &e : keys_.entries()) {
+        const string_view name = e.key->name;
+        if (!starts_with(name, start) || name.find_first_of(".[*", start.size()) != string_view::npos) continue;
+        const string member = path + "." + string(name.substr(start.size()));
+        const auto   at     = values_.lower_bound(member);
+        if (at == values_.end() || !starts_with(at->first, member)) apply_default(*e.key, member);
+    }
+}
+
+void layer::apply_default(const quire_config_key &key, const string &path)
+{
+    if (key.fallback == nullptr) return;
+    const source      from{"built-in", false};
+    const toml::table document = parse(string("v = ") + key.fallback, from);
+    layer             built_in(keys_, values_, from);
+    built_in.apply(path, *document.get("v"), {});
 }
 
 void layer::put(const string &path, value v, const toml::node &node)
@@ -157,42 +183,41 @@ constexpr const char *exclusive_groups[][3] = {
     {"kv_cache.size", "kv_cache.num_kv_blocks", "kv_cache.memory_fraction"},
 };
 
+// "auto" and 0 choose nothing.
 bool chooses(const store &values, const char *key)
 {
     const auto at = values.find(string_view(key));
-    return at != values.end() && at->second.text != "auto";
+    return at != values.end() && at->second.text != "auto" && !(at->second.counts && at->second.number == 0);
+}
+
+void reset(store &values, const store &built_in, const char *key)
+{
+    values.erase(key);
+    if (const value *v = find(built_in, key)) values[key] = *v;
 }
 
 // Two in one layer contradict each other; one in a later layer replaces those of earlier layers.
-void settle_group(store &values, const layer &applied, const char *const (&group)[3])
+void settle_group(const key_table &keys, store &values, const store &built_in, const layer &applied,
+                  const char *const (&group)[3])
 {
     const char *chosen = nullptr;
     for (const char *key : group) {
-        if (key == nullptr) continue;
         const auto &touched = applied.touched();
-        if (std::find(touched.begin(), touched.end(), key) == touched.end()) continue;
+        if (key == nullptr || std::find(touched.begin(), touched.end(), key) == touched.end()) continue;
         if (chosen != nullptr && chooses(values, chosen) && chooses(values, key))
-            fail(QUIRE_ERR_INVALID, values.find(string_view(key))->second.place + ": " + shown(key) +
-                                        ": give either this or " + shown(chosen));
+            fail(QUIRE_ERR_INVALID,
+                 find(values, key)->place + ": " + keys.shown(key) + ": give either this or " + keys.shown(chosen));
         if (chosen == nullptr || chooses(values, key)) chosen = key;
     }
     for (const char *key : group)
-        if (chosen != nullptr && key != nullptr && key != chosen && strcmp(key, "kv_cache.size") != 0)
-            values.erase(key);
-    const bool size_is_moot = chosen != nullptr && strcmp(group[0], "kv_cache.size") == 0 && chosen != group[0];
-    if (size_is_moot && chooses(values, group[0])) {
-        value v;
-        v.text   = "auto";
-        v.origin = v.place = "built-in";
-        values[group[0]]   = v;
-    }
+        if (chosen != nullptr && key != nullptr && key != chosen) reset(values, built_in, key);
 }
 
 } // namespace
 
-void settle(store &values, const layer &applied)
+void settle(const key_table &keys, store &values, const store &built_in, const layer &applied)
 {
-    for (const auto &group : exclusive_groups) settle_group(values, applied, group);
+    for (const auto &group : exclusive_groups) settle_group(keys, values, built_in, applied, group);
 }
 
 } // namespace qr::config

@@ -10,16 +10,16 @@ namespace qr::config {
 
 class layer {
   public:
-    layer(store &values, source from) : values_(values), from_(std::move(from)) {}
+    layer(const key_table &keys, store &values, source from) : keys_(keys), values_(values), from_(std::move(from)) {}
 
     void apply(const string &path, const toml::node &node, const toml::source_region &key_at);
     void apply_members(const string &path, const toml::table &table);
+    void apply_default(const quire_config_key &key, const string &path);
 
     // An assignment from outside a file; `from` replaces the layer's source.
     void assign(source from, const string &path, const string &text);
 
     const std::vector<string> &touched() const { return touched_; }
-    const store               &values() const { return values_; }
 
   private:
     void apply_section(const string &path, const toml::node &node);
@@ -27,15 +27,18 @@ class layer {
     void apply_array(const target &t, const toml::node &node);
     void apply_axis(const target &t, const toml::node &node);
     void put(const string &path, value v, const toml::node &node);
+    void complete(const string &path);
     void erase_below(const string &path);
 
+    const key_table    &keys_;
     store              &values_;
     source              from_;
     std::vector<string> touched_;
 };
 
-// Keys that exclude each other: two in one layer are an error, one in a later layer replaces those before it.
-void settle(store &values, const layer &applied);
+// Keys that exclude each other: two in one layer are an error, one in a later layer replaces those before it, which
+// become what they are in `built_in`.
+void settle(const key_table &keys, store &values, const store &built_in, const layer &applied);
 
 } // namespace qr::config
 

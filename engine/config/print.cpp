@@ -30,26 +30,27 @@ string toml_string(string_view text)
 
 class printer {
   public:
-    printer(const store &values, quire_print how)
-        : values_(values), template_(how == QUIRE_PRINT_TEMPLATE), bare_(how == QUIRE_PRINT_BARE)
+    printer(const quire_config &config, quire_print how)
+        : keys_(config.keys), values_(config.values), template_(how == QUIRE_PRINT_TEMPLATE),
+          bare_(how == QUIRE_PRINT_BARE)
     {
     }
 
-    string run()
+    string run(const char *owner)
     {
-        for (const auto &row : all_keys())
-            if (is_printed(row)) print_row(row);
+        for (const auto &e : keys_.entries())
+            if ((owner == nullptr || e.owner == owner) && is_printed(*e.key)) print_row(*e.key);
         return out_;
     }
 
   private:
     // Members are printed with their table or array.
-    static bool is_printed(const quire_config_key &row)
+    bool is_printed(const quire_config_key &row) const
     {
         const string_view name = row.name;
-        if (name.find('[') != string_view::npos || name == "output.label.*") return false;
+        if (name.find('[') != string_view::npos) return false;
         const size_t dot    = name.rfind('.');
-        const auto  *parent = dot == string_view::npos ? nullptr : find_row(name.substr(0, dot));
+        const auto  *parent = dot == string_view::npos ? nullptr : keys_.find(name.substr(0, dot));
         return parent == nullptr || !is_type(*parent, "table");
     }
 
@@ -57,7 +58,7 @@ class printer {
     {
         const string name = row.name;
         if (name.back() == '*') return print_any(row);
-        if (is_type(row, "array") && find_row(name + "[]") == nullptr) return print_tables(row);
+        if (is_type(row, "array") && keys_.find(name + "[]") == nullptr) return print_tables(row);
         const string text = render(name);
         if (text.empty() && !template_) return;
         open_section(name);
@@ -104,7 +105,7 @@ class printer {
     string render(const string &path) const
     {
         const value *v   = find(values_, path);
-        const auto  *row = find_row(pattern_of(path));
+        const auto  *row = keys_.find(pattern_of(path));
         if (row != nullptr && is_type(*row, "table")) return render_table(path);
         if (v == nullptr) return "";
         switch (v->type) {
@@ -147,7 +148,7 @@ class printer {
         const string start(row.name, strlen(row.name) - 1);
         bool         first = true;
         for (auto at = values_.lower_bound(start); at != values_.end() && starts_with(at->first, start); ++at) {
-            const auto *spelt = find_row(pattern_of(at->first));
+            const auto *spelt = keys_.find(pattern_of(at->first));
             if (spelt != &row || at->first.back() == ']') continue;
             open_section(start + "x");
             if (first) print_help(row);
@@ -167,10 +168,10 @@ class printer {
         for (size_t i = 0; array != nullptr && i < array->count; i++) {
             const string path = name + "[" + std::to_string(i) + "].";
             out_ += "\n[[" + name + "]]" + comment(name) + "\n";
-            for (const auto &member : all_keys()) {
+            for (const auto &member : keys_.entries()) {
                 const string member_of = string(name) + "[].";
-                if (!starts_with(member.name, member_of)) continue;
-                const string key = member.name + member_of.size();
+                if (!starts_with(member.key->name, member_of)) continue;
+                const string key = member.key->name + member_of.size();
                 if (key.find('.') != string::npos) continue;
                 const string text = render(path + key);
                 if (!text.empty()) out_ += key + " = " + text + comment(path + key) + "\n";
@@ -179,25 +180,27 @@ class printer {
         section_ = name;
     }
 
-    static string member_help(const string &name)
+    string member_help(const string &name) const
     {
         string out;
-        for (const auto &member : all_keys()) {
+        for (const auto &member : keys_.entries()) {
             const string start = name + "[].";
-            if (!starts_with(member.name, start)) continue;
-            const string key = member.name + start.size();
-            if (key.find('.') == string::npos) out += "#   " + key + ": " + member.type + ", " + member.help + "\n";
+            if (!starts_with(member.key->name, start)) continue;
+            const string key = member.key->name + start.size();
+            if (key.find('.') == string::npos)
+                out += "#   " + key + ": " + member.key->type + ", " + member.key->help + "\n";
         }
         return out;
     }
 
-    const store &values_;
-    bool         template_, bare_;
-    string       section_, out_;
+    const key_table &keys_;
+    const store     &values_;
+    bool             template_, bare_;
+    string           section_, out_;
 };
 
 } // namespace
 
-string print(const store &values, quire_print how) { return printer(values, how).run(); }
+string print(const quire_config &config, quire_print how, const char *owner) { return printer(config, how).run(owner); }
 
 } // namespace qr::config

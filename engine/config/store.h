@@ -1,4 +1,4 @@
-// What all parts of the configuration share: values by their path, the key table, and errors that name a place.
+// What all parts of the configuration share: values by their path, the table of keys, and errors that name a place.
 #ifndef QR_CONFIG_STORE_H
 #define QR_CONFIG_STORE_H
 
@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "quire/config.h"
 
@@ -49,33 +50,47 @@ const value *find(const store &values, const string &key);
 // 100000 and 1e9, not 1e+05 and 1e+09: as the ranges of the keys are written.
 string to_text(double x);
 string quoted(string_view text); // at most 60 bytes of it
-string shown(string_view path);  // "scheduler.max_num_seqs" -> "[scheduler] max_num_seqs"
 bool   starts_with(string_view text, string_view start);
 
-// ---- the key table ----
+string nth_word(string_view words, size_t index); // of "a | b | c"
+bool   is_type(const quire_config_key &row, const char *type);
+bool   has_any_name(const quire_config_key &row); // ends in "*"
+string pattern_of(string_view path);              // "tenant[3].name" -> "tenant[].name"
 
-struct key_range {
-    const quire_config_key *first, *last;
-    const quire_config_key *begin() const { return first; }
-    const quire_config_key *end() const { return last; }
+// ---- the keys ----
+
+// The library's keys, in the order in which they are printed: those of the list of options, and the few that are none.
+const std::vector<quire_config_key> &library_keys();
+
+// The keys of one configuration: the library's, and those that the program has added.
+class key_table {
+  public:
+    struct entry {
+        const quire_config_key *key;
+        string                  owner;
+    };
+
+    key_table();
+    void add(const string &owner, const quire_config_key &key); // after the others of its section
+
+    const std::vector<entry> &entries() const { return entries_; }
+
+    // The row of a pattern; a name under a "*" counts unless a row spells it out. nullptr: there is none.
+    const quire_config_key *find(string_view pattern) const;
+    bool                    is_section(string_view pattern) const;
+    bool                    has_free_names(string_view section) const; // axes and labels: a name may hold dots
+    bool                    is_skipped(string_view section) const;     // the tool's, while the tool has not added it
+    string                  shown(string_view path) const; // "scheduler.max_num_seqs" -> "[scheduler] max_num_seqs"
+
+    // The error for a key or a section that there is not, with the nearest known name.
+    [[noreturn]] void fail_unknown(const string &place, const string &path, bool is_table) const;
+
+  private:
+    std::vector<string> names_below(string_view section) const;
+    string              elsewhere(string_view name) const;
+
+    std::vector<entry> entries_;
 };
-
-key_range all_keys();
-bool      is_type(const quire_config_key &row, const char *type);
-string    pattern_of(string_view path);     // "tenant[3].name" -> "tenant[].name"
-bool      has_free_names(string_view name); // axes and labels: a name may hold dots
-bool      is_section(string_view pattern);
-
-// The row of a pattern; a name under a "*" counts unless a row spells it out. NULL: there is none.
-const quire_config_key *find_row(string_view pattern);
-
-// The error for a key or a section that there is not, with the nearest known name.
-[[noreturn]] void fail_unknown(const string &place, const string &path, bool is_table);
-
-// ---- distributions ----
-
-// Each needs and may have what docs/CONFIGURATION.md says of its form.
-void check_distributions(const store &values);
 
 } // namespace qr::config
 

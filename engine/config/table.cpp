@@ -1,28 +1,17 @@
-// The key table, values by their path, and names in messages.
-#include "engine/config/store.h"
-
+// The table of keys: made from the list of options, extended by programs, searched by name.
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <vector>
+#include <deque>
+
+#include "engine/config/store.h"
+#include "engine/option_list.h"
 
 namespace qr::config {
 
-namespace {
-
-constexpr quire_config_key keys[] = {
-#define K(name, type, fallback, range, help) {name, type, fallback, range, help},
-#include "engine/config_keys.inc"
-#undef K
-};
-
-} // namespace
-
 void fail(quire_status status, const string &message) { throw failure{status, message}; }
-
-key_range all_keys() { return {std::begin(keys), std::end(keys)}; }
 
 const value *find(const store &values, const string &key)
 {
@@ -50,9 +39,11 @@ string quoted(string_view text)
     return "\"" + shortened + (text.size() > 60 ? "...\"" : "\"");
 }
 
-// ---- the key table ----
+bool starts_with(string_view text, string_view start) { return text.substr(0, start.size()) == start; }
 
 bool is_type(const quire_config_key &row, const char *type) { return strcmp(row.type, type) == 0; }
+
+bool has_any_name(const quire_config_key &row) { return string_view(row.name).back() == '*'; }
 
 string pattern_of(string_view path)
 {
@@ -65,40 +56,126 @@ string pattern_of(string_view path)
     return pattern;
 }
 
-bool starts_with(string_view text, string_view start) { return text.substr(0, start.size()) == start; }
-
-bool has_free_names(string_view name) { return name == "sweep.*" || name == "output.label.*"; }
-
-const quire_config_key *find_row(string_view pattern)
-{
-    for (const auto &row : all_keys())
-        if (pattern == row.name) return &row;
-    for (const auto &row : all_keys()) {
-        const string_view name = row.name;
-        if (name.back() == '*' && (has_free_names(name) || pattern.find('.', name.size() - 1) == string_view::npos) &&
-            pattern.size() >= name.size() && starts_with(pattern, name.substr(0, name.size() - 1)))
-            return &row;
-    }
-    return nullptr;
-}
-
-bool is_section(string_view pattern)
-{
-    const string start = string(pattern) + ".";
-    return std::any_of(std::begin(keys), std::end(keys), [&](const auto &row) { return starts_with(row.name, start); });
-}
-
-// ---- names in messages ----
-
-string shown(string_view path)
-{
-    size_t dot = path.rfind('.');
-    if (starts_with(path, "sweep.")) dot = 5; // an axis has dots of its own
-    if (dot == string_view::npos) return string(path);
-    return "[" + string(path.substr(0, dot)) + "] " + string(path.substr(dot + 1));
-}
-
 namespace {
+
+// ---- the library's keys ----
+
+constexpr const char *presets =
+    "tiny | tinyllama-1.1b | llama-3.2-1b | llama-3.1-8b | qwen3-0.6b | t5-small | t5-base | "
+    "t5-large | flan-t5-xl";
+
+constexpr quire_config_key before_options[] = {
+    {"schema_version", "integer", "1", "1..1", "version of this format"},
+    {"model.path", "string", nullptr, nullptr, "folder with config.json and *.safetensors; give this or preset"},
+    {"model.preset", "string", nullptr, presets,
+     "the shape of a published model with random weights; give this or path"},
+};
+constexpr quire_config_key tenants = {
+    "tenant", "array", nullptr, nullptr,
+    "limits and weights of requests by their `tenant`; tenants never share prefix blocks"};
+constexpr quire_config_key shape = {
+    "model.shape.*", "integer", nullptr, "0..1000000000",
+    "changes a number of the preset, by its name in config.json, e.g. num_hidden_layers"};
+
+const char *type_of(const qr_option &o)
+{
+    switch (o.kind) {
+    case QR_OPTION_COUNT:
+    case QR_OPTION_POWER:
+    case QR_OPTION_SEED: return "integer";
+    case QR_OPTION_SIZE: return "size";
+    case QR_OPTION_DURATION: return "duration";
+    case QR_OPTION_REAL: return "number";
+    case QR_OPTION_SWITCH: return "boolean";
+    case QR_OPTION_CHOICE: return "choice";
+    case QR_OPTION_TEXT: break;
+    }
+    return o.words != nullptr && strchr(o.words, '|') != nullptr ? "choice" : "string";
+}
+
+string duration_text(double ns)
+{
+    constexpr struct {
+        const char *name;
+        double      factor;
+    } units[] = {{"h", 3600e9}, {"s", 1e9}, {"ms", 1e6}, {"us", 1e3}};
+    for (const auto &u : units)
+        if (std::fmod(ns, u.factor) == 0) return to_text(ns / u.factor) + u.name;
+    return to_text(ns) + "ns";
+}
+
+string number_text(const qr_option &o, double x)
+{
+    return o.kind == QR_OPTION_DURATION ? duration_text(x) : to_text(x);
+}
+
+// "0..15", "0 | 2..1048576", "1ms..24h | forever"
+string numbers_of(const qr_option &o)
+{
+    const string word       = o.words != nullptr ? o.words : "";
+    const bool   takes_zero = o.fallback == 0 || word == "0";
+    const bool   adjacent   = takes_zero && o.kind == QR_OPTION_COUNT && o.least == 1;
+    const string before     = takes_zero && !adjacent && o.least > 0 ? "0 | " : "";
+    const string after      = word.empty() || word == "0" ? "" : " | " + word;
+    return before + number_text(o, adjacent ? 0 : o.least) + ".." + number_text(o, o.most) + after;
+}
+
+string powers_of(const qr_option &o)
+{
+    string text = to_text(o.least);
+    for (double x = 2 * o.least; x <= o.most; x *= 2) text += " | " + to_text(x);
+    return text;
+}
+
+string range_of(const qr_option &o)
+{
+    switch (o.kind) {
+    case QR_OPTION_COUNT:
+    case QR_OPTION_DURATION:
+    case QR_OPTION_REAL: return numbers_of(o);
+    case QR_OPTION_POWER: return powers_of(o);
+    case QR_OPTION_SEED: return "0..";
+    case QR_OPTION_CHOICE: return o.words;
+    case QR_OPTION_TEXT: return string_view(type_of(o)) == "choice" ? o.words : "";
+    case QR_OPTION_SIZE:
+    case QR_OPTION_SWITCH: break;
+    }
+    return "";
+}
+
+// As TOML; "": unset.
+string fallback_of(const qr_option &o)
+{
+    switch (o.kind) {
+    case QR_OPTION_COUNT:
+    case QR_OPTION_POWER:
+    case QR_OPTION_SEED:
+    case QR_OPTION_REAL: return to_text(o.fallback);
+    case QR_OPTION_DURATION: return quoted(duration_text(o.fallback));
+    case QR_OPTION_SWITCH: return o.fallback == QUIRE_TOGGLE_ON ? "true" : "false";
+    case QR_OPTION_SIZE: return quoted(o.words);
+    case QR_OPTION_CHOICE: return quoted(nth_word(o.words, static_cast<size_t>(o.fallback - o.least)));
+    case QR_OPTION_TEXT: break;
+    }
+    return o.words != nullptr ? quoted(nth_word(o.words, 0)) : "";
+}
+
+std::vector<quire_config_key> make_library_keys()
+{
+    static std::deque<string>     texts; // where the rows' strings are
+    std::vector<quire_config_key> rows(std::begin(before_options), std::end(before_options));
+    const auto kept = [](const string &text) { return text.empty() ? nullptr : texts.emplace_back(text).c_str(); };
+    for (size_t i = 0; i < qr_option_count; i++) {
+        const qr_option &o = qr_option_list[i];
+        if (o.key == nullptr) continue;
+        if (strcmp(o.key, "tenant[].name") == 0) rows.push_back(tenants);
+        rows.push_back({o.key, type_of(o), kept(fallback_of(o)), kept(range_of(o)), o.help});
+        if (strcmp(o.key, "model.max_model_len") == 0) rows.push_back(shape);
+    }
+    return rows;
+}
+
+string_view section_of(string_view name) { return name.substr(0, name.find_first_of(".[")); }
 
 size_t edit_distance(string_view a, string_view b)
 {
@@ -117,21 +194,6 @@ size_t edit_distance(string_view a, string_view b)
     return row[b.size()];
 }
 
-// The names that may follow `section` ("" = the top), each once.
-std::vector<string> names_below(string_view section)
-{
-    std::vector<string> names;
-    const string        start = section.empty() ? "" : string(section) + ".";
-    for (const auto &row : all_keys()) {
-        const string_view name = row.name;
-        if (!starts_with(name, start)) continue;
-        const string_view rest = name.substr(start.size());
-        const string      next(rest.substr(0, rest.find_first_of(".[")));
-        if (next != "*" && (names.empty() || names.back() != next)) names.push_back(next);
-    }
-    return names;
-}
-
 string nearest(string_view name, const std::vector<string> &names)
 {
     string best;
@@ -144,11 +206,98 @@ string nearest(string_view name, const std::vector<string> &names)
     return best;
 }
 
-// The key of the same name in another section.
-string elsewhere(string_view name)
+} // namespace
+
+string nth_word(string_view words, size_t index)
 {
-    for (const auto &row : all_keys()) {
-        const string_view full = row.name;
+    for (; index > 0; index--) words.remove_prefix(words.find(" | ") + 3);
+    return string(words.substr(0, words.find(" | ")));
+}
+
+const std::vector<quire_config_key> &library_keys()
+{
+    static const std::vector<quire_config_key> rows = make_library_keys();
+    return rows;
+}
+
+// ---- the table of one configuration ----
+
+key_table::key_table()
+{
+    for (const auto &row : library_keys()) entries_.push_back({&row, "quire"});
+}
+
+void key_table::add(const string &owner, const quire_config_key &key)
+{
+    const auto last = std::find_if(entries_.rbegin(), entries_.rend(),
+                                   [&](const entry &e) { return section_of(e.key->name) == section_of(key.name); });
+    entries_.insert(last == entries_.rend() ? entries_.end() : last.base(), {&key, owner});
+}
+
+const quire_config_key *key_table::find(string_view pattern) const
+{
+    for (const auto &e : entries_)
+        if (pattern == e.key->name) return e.key;
+    for (const auto &e : entries_) {
+        if (!has_any_name(*e.key)) continue;
+        const string_view start = string_view(e.key->name).substr(0, strlen(e.key->name) - 1);
+        const bool        fits  = pattern.size() > start.size() && starts_with(pattern, start);
+        const bool        plain = pattern.find('.', start.size()) == string_view::npos;
+        if (fits && (plain || has_free_names(start.substr(0, start.size() - 1)))) return e.key;
+    }
+    return nullptr;
+}
+
+bool key_table::has_free_names(string_view section) const
+{
+    const string any = string(section) + ".*";
+    return std::any_of(entries_.begin(), entries_.end(), [&](const entry &e) {
+        return any == e.key->name && (is_type(*e.key, "axis") || is_type(*e.key, "string"));
+    });
+}
+
+bool key_table::is_section(string_view pattern) const
+{
+    const string start = string(pattern) + ".";
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [&](const entry &e) { return starts_with(e.key->name, start); });
+}
+
+// A program reads the file of the tool without knowing the tool's keys.
+bool key_table::is_skipped(string_view section) const
+{
+    constexpr string_view tool[] = {"generate", "workload", "load", "run", "slo", "sweep", "capacity", "output"};
+    return std::find(std::begin(tool), std::end(tool), section) != std::end(tool) && !is_section(section);
+}
+
+string key_table::shown(string_view path) const
+{
+    const auto  *row = find(pattern_of(path));
+    const size_t dot = row != nullptr && is_type(*row, "axis") ? strlen(row->name) - 2 : path.rfind('.'); // "sweep.*"
+    if (dot == string_view::npos) return string(path);
+    return "[" + string(path.substr(0, dot)) + "] " + string(path.substr(dot + 1));
+}
+
+// The names that may follow `section` ("" = the top), each once.
+std::vector<string> key_table::names_below(string_view section) const
+{
+    std::vector<string> names;
+    const string        start = section.empty() ? "" : string(section) + ".";
+    for (const auto &e : entries_) {
+        const string_view name = e.key->name;
+        if (!starts_with(name, start)) continue;
+        const string_view rest = name.substr(start.size());
+        const string      next(rest.substr(0, rest.find_first_of(".[")));
+        if (next != "*" && (names.empty() || names.back() != next)) names.push_back(next);
+    }
+    return names;
+}
+
+// The key of the same name in another section.
+string key_table::elsewhere(string_view name) const
+{
+    for (const auto &e : entries_) {
+        const string_view full = e.key->name;
         const size_t      dot  = full.rfind('.');
         if (dot != string_view::npos && full.substr(dot + 1) == name && full.find('[') == string_view::npos)
             return shown(full);
@@ -156,15 +305,13 @@ string elsewhere(string_view name)
     return "";
 }
 
-} // namespace
-
-void fail_unknown(const string &place, const string &path, bool is_table)
+void key_table::fail_unknown(const string &place, const string &path, bool is_table) const
 {
     const string pattern = pattern_of(path);
     const size_t dot     = pattern.rfind('.');
     const string section = dot == string::npos ? "" : pattern.substr(0, dot);
     const string name    = dot == string::npos ? pattern : pattern.substr(dot + 1);
-    if (const auto *row = find_row(section); row != nullptr && is_type(*row, "array"))
+    if (const auto *row = find(section); row != nullptr && is_type(*row, "array"))
         fail(QUIRE_ERR_INVALID, place + ": " + path + ": " + section + " is a list: write " + section + "[0]." + name);
     if (!section.empty() && !is_section(section)) fail_unknown(place, path.substr(0, path.rfind('.')), true);
     string near = nearest(name, names_below(section));

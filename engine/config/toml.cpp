@@ -124,20 +124,19 @@ toml::table parse(string_view text, const source &from)
 
 // ---- text from outside a file ----
 
-static bool takes_bare_text(const string &path)
+static bool takes_bare_text(const key_table &keys, const string &path)
 {
-    const auto *row = find_row(pattern_of(path));
+    const auto *row = keys.find(pattern_of(path));
     if (row == nullptr) return false;
-    if (starts_with(path, "sweep.") && path != "sweep.order") return false;
     return is_type(*row, "string") || is_type(*row, "choice") || is_type(*row, "size") || is_type(*row, "duration");
 }
 
-toml::table parse_value(const string &path, const string &text, const source &from)
+toml::table parse_value(const key_table &keys, const string &path, const string &text, const source &from)
 {
     const bool  in_quotes = !text.empty() && (text[0] == '"' || text[0] == '\'');
     toml::table document;
     if (text.size() > max_file_bytes) fail(QUIRE_ERR_INVALID, from.name + ": " + path + ": is larger than 1 MiB");
-    if ((in_quotes || !takes_bare_text(path)) && text.find('\n') == string::npos) {
+    if ((in_quotes || !takes_bare_text(keys, path)) && text.find('\n') == string::npos) {
         depth_scan(text, from).run();
         try {
             document = toml::parse("v = " + text);

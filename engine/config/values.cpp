@@ -53,24 +53,29 @@ double read_bound(const quire_config_key &row, string_view text)
     return bound;
 }
 
-bool is_choice(string_view choices, string_view text)
+// The i-th of "a | b | c", "" past the end.
+string_view alternative(string_view range, size_t i)
 {
-    while (!choices.empty()) {
-        const size_t bar = choices.find(" | ");
-        if (choices.substr(0, bar) == text) return true;
-        choices = bar == string_view::npos ? string_view() : choices.substr(bar + 3);
+    for (; i > 0 && !range.empty(); i--) {
+        const size_t bar = range.find(" | ");
+        range            = bar == string_view::npos ? string_view() : range.substr(bar + 3);
     }
+    return range.substr(0, range.find(" | "));
+}
+
+bool is_numbers(string_view one) { return one.find("..") != string_view::npos; }
+
+bool is_word(const quire_config_key &row, string_view text)
+{
+    string_view one;
+    for (size_t i = 0; row.range != nullptr && !(one = alternative(row.range, i)).empty(); i++)
+        if (!is_numbers(one) && one == text) return true;
     return false;
 }
 
-void check_range(const target &t, double x, const string &text)
+// "0..15", ">0..1", "1.."
+void check_numbers(const target &t, string_view range, double x, const string &text)
 {
-    if (t.row.range == nullptr) return;
-    string_view range = t.row.range;
-    if (range.find(" | ") != string_view::npos) {
-        if (!is_choice(range, text)) t.fail(text + " is not one of " + t.row.range);
-        return;
-    }
     const bool exclusive = range.front() == '>';
     if (exclusive) range.remove_prefix(1);
     const size_t dots = range.find("..");
@@ -78,6 +83,15 @@ void check_range(const target &t, double x, const string &text)
     if (!low.empty() && exclusive && x <= read_bound(t.row, low)) t.fail(text + " must be above " + low);
     if (!low.empty() && x < read_bound(t.row, low)) t.fail(text + " is below the minimum " + low);
     if (!high.empty() && x > read_bound(t.row, high)) t.fail(text + " is above the maximum " + high);
+}
+
+void check_range(const target &t, double x, const string &text)
+{
+    if (t.row.range == nullptr || is_word(t.row, text)) return;
+    string_view one;
+    for (size_t i = 0; !(one = alternative(t.row.range, i)).empty(); i++)
+        if (is_numbers(one)) return check_numbers(t, one, x, text);
+    t.fail(text + " is not one of " + t.row.range);
 }
 
 value read_integer(const target &t, const toml::node &node)
@@ -130,7 +144,7 @@ value read_string(const target &t, const toml::node &node, const char *expected)
 value read_choice(const target &t, const toml::node &node)
 {
     value v = read_string(t, node, "a string");
-    if (!is_choice(t.row.range, v.text)) t.fail(quoted(v.text) + " is not one of " + t.row.range);
+    if (!is_word(t.row, v.text)) t.fail(quoted(v.text) + " is not one of " + t.row.range);
     return v;
 }
 
@@ -162,6 +176,12 @@ value read_duration(const target &t, const toml::node &node)
 
 value read_scalar(const target &t, const toml::node &node)
 {
+    const auto *text = node.as_string();
+    if (text != nullptr && is_word(t.row, text->get())) { // also where numbers are expected
+        value v;
+        v.text = text->get();
+        return v;
+    }
     if (is_type(t.row, "integer")) return read_integer(t, node);
     if (is_type(t.row, "number")) return read_number(t, node);
     if (is_type(t.row, "boolean")) return read_boolean(t, node);
@@ -224,7 +244,7 @@ std::vector<string> axis_values(const target &t, const toml::node &node)
     for (size_t i = 0; i < values.size(); i++)
         if (std::find(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(i), values[i]) !=
             values.begin() + static_cast<std::ptrdiff_t>(i))
-            t.fail(quoted(values[i]) + " is there twice");
+            t.fail(quoted(values[i]) + " appears twice");
     return values;
 }
 

@@ -9,13 +9,14 @@
 namespace qr::config {
 
 struct target { // what a value is for
+    const key_table        &keys;
     const quire_config_key &row;
     string                  path;
     string                  place;
 
     [[noreturn]] void fail(const string &what) const
     {
-        config::fail(QUIRE_ERR_INVALID, place + ": " + shown(path) + ": " + what);
+        config::fail(QUIRE_ERR_INVALID, place + ": " + keys.shown(path) + ": " + what);
     }
     [[noreturn]] void expected(const string &what, const toml::node &node) const
     {

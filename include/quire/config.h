@@ -1,4 +1,5 @@
-/* Options from a TOML file, the environment and assignments, checked against one table of keys. */
+/* Options from a TOML file, the environment and assignments. The library knows the keys of its options; a program may
+ * add keys of its own. The sections of the `quire` tool are skipped where they are not added. */
 #ifndef QUIRE_CONFIG_H
 #define QUIRE_CONFIG_H
 
@@ -34,16 +35,47 @@ QUIRE_API const quire_model_options  *quire_config_model(const quire_config *con
 QUIRE_API const char *quire_config_model_path(const quire_config *config);
 QUIRE_API const char *quire_config_model_preset(const quire_config *config);
 
-/* Values of any key, "section.key" (dotted deeper: "workload.prompt_tokens.dist"). NULL / fallback if unset.
- * Strings live until the config changes. Durations come in ns, sizes in bytes. Thread: any. */
+/* The value of a key, "section.key" (dotted deeper: "workload.prompt_tokens.dist", "tenant[0].name"). Unset, or of
+ * another type: NULL, NaN, 0, false. Strings live until the config changes. Durations come in ns, sizes in bytes. A key
+ * that is neither the library's nor added ends the program: it is a mistake in it. Thread: any. */
 QUIRE_API const char *quire_config_string(const quire_config *config, const char *key);
-QUIRE_API double      quire_config_number(const quire_config *config, const char *key, double fallback);
-QUIRE_API int64_t     quire_config_integer(const quire_config *config, const char *key, int64_t fallback);
-QUIRE_API bool        quire_config_boolean(const quire_config *config, const char *key, bool fallback);
-/* Elements of an array key (tables in arrays: "workload.mix"); then index with "workload.mix[0].name". */
+QUIRE_API double      quire_config_number(const quire_config *config, const char *key);
+QUIRE_API int64_t     quire_config_integer(const quire_config *config, const char *key);
+QUIRE_API bool        quire_config_boolean(const quire_config *config, const char *key);
+QUIRE_API bool        quire_config_is_set(const quire_config *config, const char *key);
+/* Whether the value is the built-in one, even if somebody wrote it down. */
+QUIRE_API bool quire_config_is_default(const quire_config *config, const char *key);
+/* Elements of an array key; then index with "workload.mix[0].name". */
 QUIRE_API size_t quire_config_count(const quire_config *config, const char *key);
 /* Where the value came from: "built-in", "quire.toml:12", "QUIRE__MODEL__PATH", "--set". Never NULL. */
 QUIRE_API const char *quire_config_origin(const quire_config *config, const char *key);
+
+/* An error about a key's value in the form of the library's own, "quire.toml:12:8: [section] key: ...", for what a
+ * program checks besides. Returns ERR_INVALID. Thread: any. */
+QUIRE_API quire_status quire_config_refuse(const quire_config *config, const char *key, quire_error *error,
+                                           const char *format, ...) QUIRE_PRINTF(4, 5);
+
+/* ---- keys ---- */
+
+/* Elements of an array given to the library: frozen. */
+typedef struct quire_config_key {
+    const char *name;     /* "section.key"; "[]" stands for an element of an array, a last "*" for any name */
+    const char *type;     /* "integer", "number", "boolean", "string", "size", "duration", "choice", "table", "array",
+                             "axis": values for another key, whose name it has */
+    const char *fallback; /* default as TOML text, NULL: none */
+    const char *range;    /* "1..4096", ">0..1", "0..", "fcfs | priority", "1..64 | unlimited"; NULL: any */
+    const char *help;
+} quire_config_key;
+
+/* Adds keys of the program's own, so that files, variables and assignments may set them; before these are read. Their
+ * defaults apply at once. `keys` [count] are not copied and must outlive the config. `owner` names them for
+ * quire_config_print(); the library's own are "quire". ERR_INVALID: a name is known already. Thread: owner. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_config_add_keys(quire_config *config, const char *owner,
+                                                             const quire_config_key *keys, size_t count,
+                                                             quire_error *error);
+
+/* The i-th key in the order of printing, or NULL past the end: for flags, completion, documentation. Thread: any. */
+QUIRE_API const quire_config_key *quire_config_key_at(const quire_config *config, size_t index);
 
 typedef enum quire_print {
     QUIRE_PRINT_ORIGINS  = 0, /* each value with its origin as a comment */
@@ -51,19 +83,9 @@ typedef enum quire_print {
     QUIRE_PRINT_BARE     = 2, /* values alone: equal text, equal configuration */
 } quire_print;
 
-/* The effective configuration as loadable TOML. The text is the caller's, free() it. NULL: out of memory. Thread: any.
- */
-QUIRE_API char *quire_config_print(const quire_config *config, quire_print how);
-
-/* The key table, for flags, completion and documentation: the i-th key, or NULL past the end. Thread: any. */
-typedef struct quire_config_key {
-    const char *name;     /* "scheduler.max_num_seqs" */
-    const char *type;     /* "integer", "number", "boolean", "string", "size", "duration", "choice", "table", "array" */
-    const char *fallback; /* default as TOML text, NULL: none */
-    const char *range;    /* "1..4096", "fcfs | priority", NULL: any */
-    const char *help;
-} quire_config_key;
-QUIRE_API const quire_config_key *quire_config_key_at(size_t index);
+/* The effective configuration as loadable TOML: of all keys, or of those added by `owner`. The text is the caller's,
+ * quire_free() it. NULL: out of memory. Thread: any. */
+QUIRE_API char *quire_config_print(const quire_config *config, quire_print how, const char *owner);
 
 QUIRE_API void quire_config_destroy(quire_config *config); /* NULL is allowed. Thread: owner. */
 

@@ -15,95 +15,10 @@
 #define QUIRE_ENGINE_H
 
 #include "quire/model.h"
+#include "quire/options.h"
 #include "quire/request.h"
 
 typedef struct quire_engine quire_engine;
-
-typedef enum quire_policy {
-    QUIRE_POLICY_FCFS     = 0,
-    QUIRE_POLICY_PRIORITY = 1,
-} quire_policy;
-
-typedef enum quire_capacity_policy {
-    QUIRE_CAPACITY_MAX_UTILIZATION     = 0, /* admit optimistically, preempt when blocks run out */
-    QUIRE_CAPACITY_GUARANTEED_NO_EVICT = 1, /* admit only while all worst cases fit */
-} quire_capacity_policy;
-
-typedef enum quire_preemption_mode {
-    QUIRE_PREEMPTION_TAIL      = 0, /* a preempted sequence loses as many of its last blocks as are needed */
-    QUIRE_PREEMPTION_RECOMPUTE = 1, /* it loses all of them, as in vLLM; for comparison */
-} quire_preemption_mode;
-
-typedef struct quire_tenant_options {
-    const char *name;
-    float       weight;              /* 1..1000; 0 = 1 */
-    float       max_kv_fraction;     /* 0.01..1; 0 = 1 */
-    uint32_t    max_num_seqs;        /* 0 = the engine's */
-    uint32_t    max_num_queued_reqs; /* 0 = the engine's */
-} quire_tenant_options;
-
-/* Zero means the default, so `{.size = sizeof options}` is a valid configuration. Names, meanings and defaults are
- * those of the configuration file (docs/CONFIGURATION.md). New fields are added at the end only. */
-typedef struct quire_engine_options {
-    size_t size; /* sizeof(quire_engine_options) as the caller sees it */
-    /* [model] */
-    uint32_t max_model_len; /* prompt + output tokens of a sequence; 0 = the model's own limit */
-    /* [scheduler] */
-    quire_policy policy;
-    uint32_t     priority_ageing_ms;           /* 0 = 10000; UINT32_MAX - 1 = strict priority */
-    uint32_t     max_num_seqs;                 /* sequences running at once; 0 = 64 */
-    uint32_t     max_num_batched_tokens;       /* rows of one step; 0 = 512, at least max_num_seqs */
-    uint32_t     max_num_encoder_input_tokens; /* encoder tokens of one step; 0 = batched tokens, at least 512 */
-    quire_toggle enable_chunked_prefill;       /* auto = on */
-    uint32_t     long_prefill_token_threshold; /* 0 = half of max_num_batched_tokens; = that: off */
-    uint32_t     max_num_partial_prefills;     /* 0 = 1 */
-    uint32_t     max_long_partial_prefills;    /* 0 = 1 */
-    quire_toggle scheduler_reserve_full_isl;   /* auto = on */
-    quire_capacity_policy       capacity_scheduler_policy;
-    float                       watermark;             /* 0 = 0.05; negative = none */
-    uint32_t                    max_head_passes;       /* 0 = 8; UINT32_MAX = strict order */
-    uint32_t                    max_num_queued_reqs;   /* 0 = 1024 */
-    uint32_t                    max_num_queued_tokens; /* 0 = 1048576 */
-    uint32_t                    consumer_timeout_ms;   /* 0 = 30000 */
-    quire_toggle                tenant_fairness;       /* auto = on */
-    uint32_t                    max_num_tenants;       /* 0 = 64 */
-    const quire_tenant_options *tenants;               /* [tenant_count] */
-    uint32_t                    tenant_count;
-    /* [kv_cache] */
-    uint32_t     block_size;            /* tokens per KV block: 32, 64, 128 or 256; 0 = 32 */
-    uint64_t     kv_cache_bytes;        /* `size`, all nodes together; 0 = by num_kv_blocks or memory_fraction */
-    uint32_t     num_kv_blocks;         /* 0 = by kv_cache_bytes or memory_fraction */
-    float        memory_fraction;       /* 0 = 0.5 of the memory free once the weights are loaded */
-    quire_dtype  kv_dtype;              /* auto = bf16 */
-    quire_toggle enable_prefix_caching; /* auto = on */
-    quire_toggle enable_cross_sharing;  /* auto = on */
-    quire_toggle extents;               /* auto = on */
-    quire_toggle zero_on_free;          /* auto = off */
-    /* [topology], [numa] */
-    const char  *cpus;    /* e.g. "0-15,32-47", "node:0"; NULL = the process's affinity */
-    uint32_t     threads; /* compute threads; 0 = one per allowed physical core */
-    quire_toggle smt;     /* auto = off */
-    quire_bind   bind;
-    quire_toggle huge_pages;      /* auto = try, fall back with a warning; on = else fail */
-    uint32_t     barrier_spin_ns; /* 0 = 20000 */
-    quire_toggle numa_strict;     /* on: a refused binding is an error */
-    /* [kernels] */
-    const char   *isa; /* cap: "scalar", "avx2", "avx512", "avx512_bf16"; NULL = best available */
-    quire_small_m small_m;
-    quire_toggle  batch_invariant; /* auto = on */
-    quire_toggle  prefetch;        /* auto = probe */
-    /* what events may carry */
-    uint32_t max_logits_in_flight; /* tokens whose raw logits wait for the reader; 0 = none may be asked for */
-    /* speculative decoding */
-    uint32_t              num_speculative_tokens; /* prompt lookup: drafts per step; 0 = off */
-    uint32_t              prompt_lookup_max;      /* longest n-gram; 0 = 4 */
-    quire_allocator       allocator;
-    quire_logger          logger;
-    quire_mask_hook       mask;            /* for requests with `masked` */
-    quire_preemption_mode preemption_mode; /* [scheduler] */
-    quire_toggle speculative_adaptive;     /* auto = on: drafts pause while steps without them yield more per second */
-    uint32_t     stage_slices; /* stages of a step that each thread keeps, for quire_engine_stages(); 0 = none */
-} quire_engine_options;
 
 /* What the last step did. rows == 0: there was nothing to do. Times in ns, bytes and flops as counted by the plan. */
 typedef struct quire_step {

@@ -6,28 +6,9 @@
 #ifndef QUIRE_MODEL_H
 #define QUIRE_MODEL_H
 
-#include "quire/hooks.h"
-#include "quire/status.h"
-#include "quire/types.h"
+#include "quire/options.h"
 
 typedef struct quire_model quire_model;
-
-/* Changes one number of a preset's shape; `name` as in config.json, e.g. {"num_hidden_layers", 4}. */
-typedef struct quire_shape_override {
-    const char *name;
-    int64_t     value;
-} quire_shape_override;
-
-/* Zero means the default. New fields are added at the end only. */
-typedef struct quire_model_options {
-    size_t                      size;         /* sizeof(quire_model_options) as the caller sees it */
-    quire_dtype                 weight_dtype; /* of the packed weights, whatever the files hold */
-    uint64_t                    weight_seed;  /* synthetic models only */
-    const quire_shape_override *shape;        /* [shape_count], synthetic models only */
-    uint32_t                    shape_count;
-    quire_allocator             allocator;
-    quire_logger                logger;
-} quire_model_options;
 
 /* What a model is, for reports. Strings live as long as the model. */
 typedef struct quire_model_info {

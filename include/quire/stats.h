@@ -28,7 +28,7 @@ typedef struct quire_stats {
     uint64_t wait_ns[QUIRE_WAIT_REASONS]; /* all sequences */
     uint64_t decision_hash;               /* running hash over all plans */
     /* facts of the engine */
-    uint32_t threads, nodes, block_size, max_model_len;
+    uint32_t threads, nodes, block_size, max_model_len, max_num_batched_tokens;
     uint64_t weight_bytes, kv_cache_bytes, scratch_bytes, kv_bytes_per_token;
     bool     batch_invariant;       /* verified at start-up; false: see the log */
     char     isa[16];               /* of the kernels in use */

@@ -4,6 +4,9 @@
 
 #include "quire/api.h"
 
+/* Gives back what quire allocated for the caller, where a function says so. NULL is allowed. Thread: any. */
+QUIRE_API void quire_free(void *memory);
+
 /* A choice that the library makes when left alone. */
 typedef enum quire_toggle {
     QUIRE_TOGGLE_AUTO = 0,

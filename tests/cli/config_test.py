@@ -122,7 +122,7 @@ class Config(unittest.TestCase):
                            (["--profile", "poisson", "--streams", "3"], "load.streams")):
             done = run("bench", "--dry-run", "--model", "tiny", *flags)
             self.assertEqual((done.returncode, done.stderr.count("\n")), (0, 1), done.stderr)
-            self.assertIn(f"{flags[2]}: {key} is of the profile", done.stderr)
+            self.assertIn(f"{flags[2]}: {key} only applies to", done.stderr)
         trace = self.file("t.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n1,4,4\n2,4,4\n")
         done = run("bench", "--dry-run", "--model", "tiny", "--trace", trace, "--prompt-tokens", "9", "--request-rate", "2")
         self.assertEqual(done.stderr.count("warning"), 2, done.stderr)

@@ -126,7 +126,7 @@ class Sweep(unittest.TestCase):
         self.assertIn("capacity   20 to 200 requests/s: some 5 probes of at most 60 s each", done.stdout)
         self.assertNotIn("\ntime ", done.stdout)
         done = self.sweep(SEARCH, "--capacity", "--dry-run", "--streams", "3")
-        self.assertIn("warning: --streams: load.streams is of the profile concurrent", done.stderr)
+        self.assertIn("warning: --streams: load.streams only applies to the profile concurrent", done.stderr)
         done = self.sweep(SEARCH.replace("poisson", "concurrent"), "--capacity", "--dry-run")
         self.assertEqual(done.returncode, 2)
 

@@ -117,7 +117,7 @@ class Requests(unittest.TestCase):
         with open(out) as file:
             result = json.load(file)
         self.assertEqual(result["disclosure"]["workload"], "file")
-        self.assertIn("--num-prompts: workload.num_prompts is of random workloads", errors)
+        self.assertIn("--num-prompts: workload.num_prompts only applies to random workloads", errors)
         requests = result["runs"][0]["requests"]
         self.assertEqual((requests["completed"], requests["verified"]), (40, 40))
         check = [c for c in result["validity"]["checks"] if c["id"] == "verified"][0]

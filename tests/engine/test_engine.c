@@ -661,7 +661,7 @@ static void a_dead_reader_costs_only_the_requests_it_held(void **state)
 {
     (void)state;
     quire_engine_options options = small_options();
-    options.consumer_timeout_ms  = 30;
+    options.consumer_timeout_ns  = 30000000;
     open_engine(&options);
     submit_plain(1, 8, 200);
     for (int i = 0; i < 200; i++) step();

@@ -1,8 +1,11 @@
 /* A configuration that was accepted prints as one that is accepted and prints the same. */
 #include <string.h>
 
+#include "bench/keys.h"
 #include "fuzz/fuzz.h"
 #include "quire/config.h"
+
+static const quire_config_key axes = {"sweep.*", "axis", NULL, NULL, "as the tool has it"};
 
 /* The effective configuration of the bytes as text, or NULL where they are refused. */
 static char *effective(const uint8_t *data, size_t size)
@@ -11,12 +14,14 @@ static char *effective(const uint8_t *data, size_t size)
     quire_error   error  = {0};
     const char   *path   = fuzz_file(data, size);
     char         *text   = NULL;
-    if (path == NULL || quire_config_create(&config, &error) != QUIRE_OK) return NULL;
-    quire_status status = quire_config_read(config, path, &error);
+    if (path == NULL || qr_bench_config_create(&config, &error) != QUIRE_OK) return NULL;
+    quire_status status = quire_config_add_keys(config, "fuzz", &axes, 1, &error);
+    if (status == QUIRE_OK) status = quire_config_read(config, path, &error);
     fuzz_check_error(status, &error);
     if (status == QUIRE_OK) status = quire_config_check(config, &error);
+    if (status == QUIRE_OK) status = qr_bench_config_check(config, &error);
     fuzz_check_error(status, &error);
-    if (status == QUIRE_OK) text = quire_config_print(config, 0);
+    if (status == QUIRE_OK) text = quire_config_print(config, QUIRE_PRINT_ORIGINS, NULL);
     quire_config_destroy(config);
     return text;
 }
@@ -43,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     drop_comments(first);
     drop_comments(second);
     FUZZ_CHECK(strcmp(first, second) == 0);
-    free(second);
-    free(first);
+    quire_free(second);
+    quire_free(first);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* A trace that was accepted has ascending times and lengths that the engine was said to take. The first byte picks the
  * format. */
+#include "bench/keys.h"
 #include "bench/workload/trace.h"
 #include "fuzz/fuzz.h"
 
@@ -34,7 +35,7 @@ static quire_config *shared_config(void)
 {
     static quire_config *config = NULL;
     quire_error          error  = {0};
-    if (config == NULL) FUZZ_CHECK(quire_config_create(&config, &error) == QUIRE_OK);
+    if (config == NULL) FUZZ_CHECK(qr_bench_config_create(&config, &error) == QUIRE_OK);
     return config;
 }
 

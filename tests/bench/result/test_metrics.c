@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/result/metrics.h"
 
 #define MS INT64_C(1000000)
@@ -110,7 +111,7 @@ static int compute(void **state)
                                          "scheduler.max_num_batched_tokens=64",
                                          "scheduler.max_num_seqs=8"};
     quire_error            error;
-    if (quire_config_create(&config, &error) != QUIRE_OK) return -1;
+    if (qr_bench_config_create(&config, &error) != QUIRE_OK) return -1;
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if (quire_config_set(config, settings[i], "test", &error) != QUIRE_OK) return -1;
     if (qr_workload_create(config, &model, 256, 1, &workload, &error) != QUIRE_OK) return -1;
@@ -128,17 +129,18 @@ static int compute(void **state)
                                .verified        = 2,
                                .verify_failed   = 1};
     run.stats_first = (quire_stats){.blocks = 100, .preemptions = 1, .prefix_queries = 100, .wait_ns = {0, 5 * MS}};
-    run.stats_last  = (quire_stats){.blocks               = 100,
-                                    .preemptions          = 3,
-                                    .tokens_recomputed    = 40,
-                                    .encoder_runs         = 7,
-                                    .encoder_runs_saved   = 2,
-                                    .drafts               = 20,
-                                    .drafts_accepted      = 15,
-                                    .prefix_queries       = 300,
-                                    .prefix_hits          = 50,
-                                    .contiguous_run_bytes = 4096,
-                                    .wait_ns              = {0, 105 * MS}};
+    run.stats_last  = (quire_stats){.blocks                 = 100,
+                                    .max_num_batched_tokens = 64,
+                                    .preemptions            = 3,
+                                    .tokens_recomputed      = 40,
+                                    .encoder_runs           = 7,
+                                    .encoder_runs_saved     = 2,
+                                    .drafts                 = 20,
+                                    .drafts_accepted        = 15,
+                                    .prefix_queries         = 300,
+                                    .prefix_hits            = 50,
+                                    .contiguous_run_bytes   = 4096,
+                                    .wait_ns                = {0, 105 * MS}};
     return qr_metrics_compute(&run, config, workload, &m, &error) == QUIRE_OK ? 0 : -1;
 }
 

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "bench/keys.h"
 #include "bench/result/result_json.h"
 #include "bench/result/speed_of_light.h"
 
@@ -22,7 +23,7 @@ static int prepare(void **state)
     (void)state;
     quire_config *config;
     result = calloc(1, sizeof *result);
-    if (result == NULL || quire_config_create(&config, NULL) != QUIRE_OK) return -1;
+    if (result == NULL || qr_bench_config_create(&config, NULL) != QUIRE_OK) return -1;
     result->config             = config;
     result->model.weight_dtype = QUIRE_DTYPE_BF16;
     result->run_count          = 1;

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/result/result.h"
 
 #define SECOND INT64_C(1000000000)
@@ -21,7 +22,7 @@ static int create(void **state)
     quire_config *config;
     quire_error   error;
     result = calloc(1, sizeof *result);
-    if (result == NULL || quire_config_create(&config, &error) != QUIRE_OK) return -1;
+    if (result == NULL || qr_bench_config_create(&config, &error) != QUIRE_OK) return -1;
     result->config            = config;
     result->profile           = "poisson";
     result->run_count         = 1;

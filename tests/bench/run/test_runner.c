@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/keys.h"
 #include "bench/result/attribution.h"
 #include "bench/result/metrics.h"
 
@@ -101,7 +102,7 @@ static quire_config *configuration(void)
     quire_error       error;
     const char *const settings[] = {"workload.num_prompts=4",  "run.verify_fraction=0", "output.progress=none",
                                     "output.percentiles=[50]", "slo.ttft=150",          "slo.tpot=15"};
-    assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
+    assert_int_equal(qr_bench_config_create(&config, &error), QUIRE_OK);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         assert_int_equal(quire_config_set(config, settings[i], "test", &error), QUIRE_OK);
     return config;

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/result/metrics.h"
 #include "support/sanitized.h"
 #include "support/scratch_file.h"
@@ -54,7 +55,7 @@ static quire_config *configuration(const char *const *settings, const char *log)
     quire_error   error = {0};
     char          text[96];
     snprintf(text, sizeof text, "run.cost_model=%s", log);
-    assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
+    assert_int_equal(qr_bench_config_create(&config, &error), QUIRE_OK);
     assert_int_equal(quire_config_set(config, "output.progress=none", "test", &error), QUIRE_OK);
     if (log != NULL) assert_int_equal(quire_config_set(config, text, "test", &error), QUIRE_OK);
     for (; *settings != NULL; settings++)

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/workload/distribution.h"
 #include "support/scratch_file.h"
 
@@ -97,9 +98,9 @@ static quire_status read_column(const char *text, qr_distribution *d, quire_erro
     scratch_file_write(text, path);
     snprintf(assignment, sizeof assignment,
              "workload.prompt_tokens={dist=\"empirical\", file=\"%s\", column=\"tokens\"}", path);
-    assert_int_equal(quire_config_create(&config, error), QUIRE_OK);
+    assert_int_equal(qr_bench_config_create(&config, error), QUIRE_OK);
     assert_int_equal(quire_config_set(config, assignment, "test", error), QUIRE_OK);
-    const quire_status status = qr_distribution_read(config, "workload.prompt_tokens", 1, d, error);
+    const quire_status status = qr_distribution_read(config, "workload.prompt_tokens", d, error);
     quire_config_destroy(config);
     unlink(path);
     return status;

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/workload/describe.h"
 #include "support/scratch_file.h"
 
@@ -22,7 +23,7 @@ static quire_status read_text(const char *text, const char *setting, const quire
     scratch_file_write(text, path);
     snprintf(assignment, sizeof assignment, "workload.path=%s", path);
     const char *const settings[] = {"workload.source=file", assignment, setting};
-    assert_int_equal(quire_config_create(&config, error), QUIRE_OK);
+    assert_int_equal(qr_bench_config_create(&config, error), QUIRE_OK);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if (settings[i] != NULL) assert_int_equal(quire_config_set(config, settings[i], "test", error), QUIRE_OK);
     const quire_status status = qr_workload_create(config, model, 64, 42, workload, error);

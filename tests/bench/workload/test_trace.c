@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/workload/trace.h"
 #include "support/scratch_file.h"
 
@@ -15,7 +16,7 @@ static quire_config *configuration(const char *path, const char *const *settings
     quire_error   error;
     char          text[128];
     snprintf(text, sizeof text, "workload.trace.path=%s", path);
-    assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
+    assert_int_equal(qr_bench_config_create(&config, &error), QUIRE_OK);
     assert_int_equal(quire_config_set(config, text, "test", &error), QUIRE_OK);
     for (; settings != NULL && *settings != NULL; settings++)
         if (quire_config_set(config, *settings, "test", &error) != QUIRE_OK) fail_msg("%s", error.message);

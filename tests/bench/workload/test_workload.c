@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bench/keys.h"
 #include "bench/workload/describe.h"
 #include "support/scratch_file.h"
 
@@ -14,7 +15,7 @@ static quire_config *configuration(const char *const *settings)
 {
     quire_config *config;
     quire_error   error;
-    assert_int_equal(quire_config_create(&config, &error), QUIRE_OK);
+    assert_int_equal(qr_bench_config_create(&config, &error), QUIRE_OK);
     for (; *settings != NULL; settings++)
         if (quire_config_set(config, *settings, "test", &error) != QUIRE_OK) fail_msg("%s", error.message);
     return config;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "quire/config.h"
+#include "cli/tool_config.h"
 
 static char *page;
 
@@ -71,7 +71,7 @@ static void every_key_has_its_row(void **state)
     (void)state;
     const quire_config_key *key;
     size_t                  missing = 0;
-    for (size_t i = 0; (key = quire_config_key_at(i)) != NULL; i++) {
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
         if (is_repeated(key->name) || strstr(page, row_of(key)) != NULL) continue;
         print_error("%s\n", row_of(key));
         missing++;
@@ -88,7 +88,7 @@ static void every_row_has_its_key(void **state)
         const quire_config_key *key   = NULL;
         bool                    found = false;
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 4, "`"), at + 4);
-        for (size_t i = 0; !found && (key = quire_config_key_at(i)) != NULL; i++) found = strcmp(key->name, name) == 0;
+        for (size_t i = 0; !found && (key = qr_tool_key_at(i)) != NULL; i++) found = strcmp(key->name, name) == 0;
         if (!found) fail_msg("docs/CONFIGURATION.md has a row for %s, which is no key", name);
     }
 }
