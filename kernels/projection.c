@@ -170,11 +170,16 @@ void qr_projection_destroy(qr_projection *projection)
     qr_deallocate(&allocator, projection, projection_size(projection->context));
 }
 
+/* Bytes that a column has beside its weights: int8's sum and scale. */
+static size_t column_extras(const qr_projection_shape *shape)
+{
+    return shape->dtype == QR_INT8 ? sizeof(int32_t) + sizeof(float) : 0;
+}
+
 size_t qr_projection_shard_bytes(const qr_projection *p, uint32_t thread)
 {
-    const qr_projection_share *s      = &p->shards[thread];
-    const size_t               extras = p->shape.dtype == QR_INT8 ? sizeof(int32_t) + sizeof(float) : 0;
-    return s->group_count * p->halves * qr_group_bytes(p) + qr_packed_columns(p, s) * extras;
+    const qr_projection_share *s = &p->shards[thread];
+    return s->group_count * p->halves * qr_group_bytes(p) + qr_packed_columns(p, s) * column_extras(&p->shape);
 }
 
 void qr_projection_shard(const qr_projection *p, uint32_t thread, uint32_t *first, uint32_t *count)
@@ -185,9 +190,10 @@ void qr_projection_shard(const qr_projection *p, uint32_t thread, uint32_t *firs
     *count                         = end - *first;
 }
 
-uint64_t qr_projection_bytes(const qr_projection *p)
+uint64_t qr_projection_packed_bytes(const qr_projection_shape *shape)
 {
-    uint64_t bytes = 0;
-    for (uint32_t t = 0; t < p->context->options.thread_count; t++) bytes += qr_projection_shard_bytes(p, t);
-    return bytes;
+    const uint64_t columns = qr_round_up_u32(shape->columns, QR_GROUP_COLUMNS) * (shape->gated ? 2ull : 1);
+    return columns * (qr_round_up_u32(shape->k, QR_K_MULTIPLE) * qr_dtype_bytes(shape->dtype) + column_extras(shape));
 }
+
+uint64_t qr_projection_bytes(const qr_projection *p) { return qr_projection_packed_bytes(&p->shape); }

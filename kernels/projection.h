@@ -101,7 +101,8 @@ typedef struct qr_projection_out {
 void qr_projection_run(const qr_projection *projection, uint32_t thread, const qr_rows *x, uint32_t row_count,
                        const qr_projection_out *out);
 
-/* Packed bytes of all threads, for the roofline. */
+/* Packed bytes of all threads, however many; also before anything is created, from the shape alone. */
+uint64_t qr_projection_packed_bytes(const qr_projection_shape *shape);
 uint64_t qr_projection_bytes(const qr_projection *projection);
 
 #endif

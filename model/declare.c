@@ -1,86 +1,223 @@
-/* Which tensors a network is made of: run once to add up, once to lay out and read (network.h). */
+/* What the families declare with, and the two runs that need no network: counting and checking. */
+#include "model/declare.h"
+
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/assert.h"
-#include "model/network.h"
+#include "base/error.h"
+#include "model/family.h"
 
-float *qr_declare_floats(qr_declaration *declaration, uint32_t count)
+static const float BIAS_SCALE = 0.02f; /* of random weights */
+
+/* ---- tensors ---- */
+
+static void tensor(qr_declaration *d, qr_tensor_spec spec, const char *name, const char *suffix, qr_matrix *matrix_out)
 {
-    return QR_ARENA_TAKE(declaration->arena, float, count);
+    d->parameter_count += (uint64_t)spec.rows * spec.columns;
+    if (d->visit == NULL || d->status != QUIRE_OK) return;
+    char full[192];
+    snprintf(full, sizeof full, "%s%s%s", d->prefix, name, suffix);
+    spec.name = full;
+    d->status = d->visit(d->context, &spec, matrix_out, d->error);
 }
 
-void qr_declare_read(qr_declaration *declaration, float *into, uint32_t count, const char *name_format, ...)
+static void read_table(qr_declaration *d, float *into, const qr_tensor_spec *spec, const char *name, const char *suffix)
 {
-    if (into == NULL || declaration->status != QUIRE_OK) return;
-    char    name[256];
-    va_list arguments;
-    va_start(arguments, name_format);
-    vsnprintf(name, sizeof name, name_format, arguments);
-    va_end(arguments);
-    declaration->status =
-        qr_weights_vector(qr_model_weights(declaration->network->model), count, into, declaration->error, "%s", name);
+    qr_matrix found;
+    tensor(d, *spec, name, suffix, &found);
+    if (into != NULL && d->status == QUIRE_OK) d->status = qr_matrix_read(&found, 0, spec->rows, into, d->error);
 }
 
-/* As kernels/projection packs: groups of 64 columns, K padded to 64; int8 has a sum and a scale per column. */
-static uint64_t packed_bytes(const qr_projection_shape *shape)
+float *qr_declare_floats(qr_declaration *d, size_t count) { return QR_ARENA_TAKE(d->arena, float, count); }
+
+const float *qr_declare_norm(qr_declaration *d, uint32_t count, const char *name)
 {
-    const uint64_t columns = (uint64_t)qr_round_up_u32(shape->columns, 64) * (shape->gated ? 2 : 1);
-    const uint64_t column  = (uint64_t)qr_round_up_u32(shape->k, 64) * qr_dtype_bytes(shape->dtype);
-    return columns * (column + (shape->dtype == QR_INT8 ? 8 : 0));
+    float *norm = qr_declare_floats(d, count);
+    read_table(d, norm, &(qr_tensor_spec){.rank = 1, .rows = 1, .columns = count}, name, "");
+    return norm;
 }
 
-qr_linear *qr_declare_linear(qr_declaration *declaration, const qr_projection_shape *shape)
+const float *qr_declare_table(qr_declaration *d, uint32_t rows, uint32_t columns, float scale, const char *name)
 {
-    qr_network         *network = declaration->network;
-    qr_projection_shape typed   = *shape;
-    typed.dtype                 = network->dtype;
-    declaration->packed_bytes += packed_bytes(&typed);
-    if (network->linears == NULL) return NULL;
-    qr_assert(network->linear_count < network->linear_capacity);
-    qr_linear *linear = &network->linears[network->linear_count++];
-    linear->shape     = typed;
-    return linear;
+    float *table = qr_declare_floats(d, (size_t)rows * columns);
+    read_table(d, table, &(qr_tensor_spec){.rank = 2, .rows = rows, .columns = columns, .scale = scale}, name, "");
+    return table;
 }
 
-void qr_declare_matrix(qr_declaration *declaration, qr_linear *linear, uint32_t rows, const char *name_format, ...)
+/* ---- projections ---- */
+
+float qr_random_scale(uint32_t inputs) { return (float)(1 / sqrt((double)inputs)); }
+
+static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection_shape *shape)
 {
-    if (linear == NULL || declaration->status != QUIRE_OK) return;
-    char    name[256];
-    va_list arguments;
-    va_start(arguments, name_format);
-    vsnprintf(name, sizeof name, name_format, arguments);
-    va_end(arguments);
-    qr_assert(linear->matrix_count < 3);
-    declaration->status = qr_weights_find(qr_model_weights(declaration->network->model), rows, linear->shape.k,
-                                          &linear->matrices[linear->matrix_count++], declaration->error, "%s", name);
+    *linear             = (qr_linear){.shape = *shape};
+    linear->shape.dtype = d->dtype;
+    d->packed_bytes += qr_projection_packed_bytes(&linear->shape);
+    if (d->arena->base == NULL) return;
+    qr_parameters *p                                             = d->parameters;
+    *(p->last_linear ? &p->last_linear->next : &p->first_linear) = linear;
+    p->last_linear                                               = linear;
 }
 
-/* Everything that is small or lives as long as the weights. */
-void qr_network_declare(qr_declaration *d)
+static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear_spec *spec)
 {
-    qr_network            *network = d->network;
-    const qr_architecture *a       = network->architecture;
-    const uint32_t         entries = network->options.max_sequences;
-    network->linear_count          = 0;
-    network->linear_capacity       = a->layers * 7 + a->encoder_layers * 4 + 1;
-    network->decoder               = QR_ARENA_TAKE(d->arena, qr_layer, a->layers);
-    network->linears               = QR_ARENA_TAKE(d->arena, qr_linear, network->linear_capacity);
-    network->regions               = QR_ARENA_TAKE(d->arena, qr_mapping, network->thread_count);
-    network->self_sequences        = QR_ARENA_TAKE(d->arena, qr_attention_sequence, entries);
-    if (qr_network_has_encoder(network)) {
-        network->encoder                = QR_ARENA_TAKE(d->arena, qr_layer, a->encoder_layers);
-        network->cross_sequences        = QR_ARENA_TAKE(d->arena, qr_attention_sequence, entries);
-        network->encoder_sequences      = QR_ARENA_TAKE(d->arena, qr_attention_sequence, entries);
-        network->cross_append_sequences = QR_ARENA_TAKE(d->arena, qr_attention_sequence, entries);
-        network->encoder_blocks         = QR_ARENA_TAKE(d->arena, uint32_t, network->encoder_block_count);
-        network->encoder_tokens         = QR_ARENA_TAKE(d->arena, const int32_t *, network->options.max_encoder_tokens);
+    float   *bias = qr_declare_floats(d, linear->shape.columns);
+    uint32_t at   = 0;
+    for (uint32_t i = 0; i < linear->matrix_count; i++) {
+        const qr_linear_part *part = &spec->parts[i];
+        const qr_tensor_spec  one  = {.rank = 1, .rows = 1, .columns = part->columns, .scale = BIAS_SCALE};
+        if (part->bias) read_table(d, bias ? bias + at : NULL, &one, part->name, ".bias");
+        at += part->columns;
     }
-    if (a->family == QR_FAMILY_T5)
-        qr_t5_declare(d);
-    else
-        qr_llama_declare(d);
-    network->head =
-        qr_declare_linear(d, &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head"});
-    qr_declare_matrix(d, network->head, a->vocab_size, "%s", a->output_name);
+    linear->bias = bias;
+}
+
+void qr_declare_linear(qr_declaration *d, qr_linear *linear, const qr_linear_spec *spec)
+{
+    uint32_t columns = 0, count = 0;
+    bool     bias = false;
+    for (; count < QR_LINEAR_MATRICES && spec->parts[count].columns > 0; count++) {
+        columns = spec->gated ? spec->parts[0].columns : columns + spec->parts[count].columns;
+        bias |= spec->parts[count].bias;
+    }
+    qr_assert(!spec->gated || (count == 2 && !bias));
+    add_linear(d, linear,
+               &(qr_projection_shape){.k          = spec->k,
+                                      .columns    = columns,
+                                      .gated      = spec->gated,
+                                      .activation = spec->activation,
+                                      .name       = spec->label});
+    for (uint32_t i = 0; i < count; i++) {
+        const qr_linear_part *part  = &spec->parts[i];
+        const float           scale = part->scale > 0 ? part->scale : qr_random_scale(spec->k);
+        const qr_tensor_spec  one   = {.rank = 2, .rows = part->columns, .columns = spec->k, .scale = scale};
+        tensor(d, one, part->name, ".weight", &linear->matrices[linear->matrix_count++]);
+    }
+    if (bias) declare_biases(d, linear, spec);
+}
+
+/* ---- the ends of a model ---- */
+
+void qr_declare_embedding(qr_declaration *d, float scale)
+{
+    const qr_architecture *a    = d->architecture;
+    const qr_tensor_spec   spec = {.rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale};
+    d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_embedding_dtype(d->dtype));
+    qr_declare_prefix(d, "%s", "");
+    tensor(d, spec, a->embedding_name, "", &d->parameters->embedding);
+}
+
+void qr_declare_head(qr_declaration *d)
+{
+    const qr_architecture *a    = d->architecture;
+    qr_linear             *head = &d->parameters->head;
+    qr_declare_prefix(d, "%s", "");
+    add_linear(d, head, &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head"});
+    head->matrix_count        = 1;
+    head->matrices[0]         = d->parameters->embedding;
+    const qr_tensor_spec spec = {
+        .rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = qr_random_scale(a->hidden_size)};
+    if (!a->tied) tensor(d, spec, a->family->output_name, "", &head->matrices[0]);
+}
+
+void qr_declare_prefix(qr_declaration *d, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(d->prefix, sizeof d->prefix, format, arguments);
+    va_end(arguments);
+}
+
+qr_layer *qr_declare_layer(qr_declaration *d, qr_layer *layers, uint32_t i)
+{
+    if (layers != NULL) return &layers[i];
+    d->spare = (qr_layer){0};
+    return &d->spare;
+}
+
+void qr_declare(qr_declaration *d)
+{
+    const qr_architecture *a = d->architecture;
+    *d->parameters           = (qr_parameters){0};
+    d->parameter_count = d->packed_bytes = 0;
+    d->parameters->decoder               = QR_ARENA_TAKE(d->arena, qr_layer, a->layers);
+    d->parameters->encoder               = QR_ARENA_TAKE(d->arena, qr_layer, a->encoder_layers);
+    a->family->declare(d);
+}
+
+/* ---- counting and checking ---- */
+
+void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint64_t *parameters_out,
+                      uint64_t *bytes_out)
+{
+    qr_parameters  none;
+    qr_arena       arena = {0};
+    qr_declaration d     = {.architecture = architecture, .dtype = dtype, .parameters = &none, .arena = &arena};
+    qr_declare(&d);
+    *parameters_out = d.parameter_count;
+    *bytes_out      = d.packed_bytes + arena.used;
+}
+
+typedef struct check {
+    const qr_weights *weights;
+    bool             *used; /* [tensors] */
+} check;
+
+static quire_status check_one(void *context, const qr_tensor_spec *spec, qr_matrix *matrix_out, quire_error *error)
+{
+    const check *c = context;
+    QR_TRY(qr_weights_find(c->weights, spec, matrix_out, error));
+    c->used[matrix_out->tensor - qr_safetensors_at(c->weights->files, 0)] = true;
+    return QUIRE_OK;
+}
+
+static bool matches(const char *pattern, const char *name)
+{
+    if (*pattern != '*') return strcmp(pattern, name) == 0;
+    const size_t length = strlen(name), tail = strlen(pattern + 1);
+    return length >= tail && strcmp(name + length - tail, pattern + 1) == 0;
+}
+
+static bool is_unread(const qr_family *family, const char *name)
+{
+    for (const char *const *pattern = family->unread_tensors; *pattern != NULL; pattern++)
+        if (matches(*pattern, name)) return true;
+    return false;
+}
+
+static quire_status check_rest(const check *c, quire_error *error)
+{
+    const qr_safetensors  *files = c->weights->files;
+    const qr_architecture *a     = c->weights->architecture;
+    for (uint32_t i = 0; i < qr_safetensors_count(files); i++) {
+        const qr_tensor *tensor = qr_safetensors_at(files, i);
+        if (c->used[i] || is_unread(a->family, tensor->name)) continue;
+        return qr_fail(error, QUIRE_ERR_FORMAT,
+                       "%s: tensor \"%.80s\" at byte %llu: not part of the %s of %u layers that config.json describes",
+                       qr_safetensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
+                       a->model_type, a->layers);
+    }
+    return QUIRE_OK;
+}
+
+quire_status qr_declare_check(const qr_weights *weights, quire_error *error)
+{
+    const uint32_t count = qr_safetensors_count(weights->files);
+    check          c     = {weights, qr_allocate(NULL, count + 1, 64)};
+    if (c.used == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory to check %u tensors", count);
+    qr_parameters  none;
+    qr_arena       arena = {0};
+    qr_declaration d     = {.architecture = weights->architecture,
+                            .parameters   = &none,
+                            .arena        = &arena,
+                            .visit        = check_one,
+                            .context      = &c,
+                            .error        = error};
+    qr_declare(&d);
+    if (d.status == QUIRE_OK) d.status = check_rest(&c, error);
+    qr_deallocate(NULL, c.used, count + 1);
+    return d.status;
 }

@@ -1,121 +1,181 @@
 /* Llama, Mistral, Qwen2, Qwen3: pre-norm decoder layers with rotary embedding and a gated feed-forward. They differ in
  * what a layer has: a window (Mistral), biases of q, k, v (Qwen2), a norm of each head of q and k (Qwen3). */
+#include <math.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "model/config_reader.h"
+#include "model/family.h"
 #include "model/network.h"
 
-#include <math.h>
+/* ---- config.json ---- */
+
+enum { LLAMA, MISTRAL, QWEN2, QWEN3 };
+
+typedef enum window_rule {
+    WINDOW_NONE,
+    WINDOW_GIVEN,    /* sliding_window, in all layers */
+    WINDOW_SWITCHED, /* if use_sliding_window, from layer max_window_layers on */
+} window_rule;
+
+static const struct traits {
+    uint32_t    max_position_embeddings; /* default */
+    bool        qkv_bias;                /* always */
+    bool        attention_bias;          /* of q, k, v and o, if config.json says so */
+    bool        qk_norm;
+    window_rule window;
+} traits_of[] = {
+    [LLAMA]   = {2048, .attention_bias = true},
+    [MISTRAL] = {131072, .window = WINDOW_GIVEN},
+    [QWEN2]   = {32768, .qkv_bias = true, .window = WINDOW_SWITCHED},
+    [QWEN3]   = {32768, .attention_bias = true, .qk_norm = true, .window = WINDOW_SWITCHED},
+};
+
+/* How many layers are windowed, by layer_types where given; else those from max_window_layers on. */
+static uint32_t windowed_layers(qr_config_reader *r, uint32_t layers, uint32_t max_window_layers)
+{
+    const json_t *types = json_object_get(r->root, "layer_types");
+    if (!qr_config_has(r, "layer_types")) return layers - qr_min_u32(layers, max_window_layers);
+    if (!json_is_array(types) || json_array_size(types) != layers) {
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
+                    "%s: layer_types: expected an array of num_hidden_layers = %u elements, found %zu", r->origin,
+                    layers, json_array_size(types));
+        return 0;
+    }
+    uint32_t      windowed = 0;
+    size_t        i;
+    const json_t *element;
+    json_array_foreach(types, i, element)
+    {
+        const char *type = json_string_value(element);
+        if (type != NULL && strcmp(type, "sliding_attention") == 0)
+            windowed++;
+        else if (type == NULL || strcmp(type, "full_attention") != 0)
+            QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: layer_types[%zu]: \"%.40s\" is not supported", r->origin, i,
+                        type ? type : qr_json_type_name(element));
+    }
+    return windowed;
+}
+
+static void read_window(qr_config_reader *r, window_rule rule, qr_architecture *a)
+{
+    if (rule == WINDOW_NONE) return;
+    if (rule == WINDOW_SWITCHED && !qr_config_boolean(r, "use_sliding_window", false)) return;
+    /* null is "no window"; an absent key is the class's default */
+    const json_t  *given  = json_object_get(r->root, "sliding_window");
+    const uint32_t window = json_is_null(given) ? 0 : qr_config_size(r, "sliding_window", QR_MAX_POSITION, 4096);
+    const int64_t  from =
+        rule == WINDOW_GIVEN ? 0 : qr_config_integer(r, r->root, "max_window_layers", 0, QR_MAX_LAYERS, 28);
+    const uint32_t windowed = windowed_layers(r, a->layers, (uint32_t)from);
+    if (window == 0 || windowed == 0) return;
+    if (windowed != a->layers)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
+                    "%s: %s: %u of %u layers have a sliding window; a mix with full layers is not supported", r->origin,
+                    qr_config_has(r, "layer_types") ? "layer_types" : "max_window_layers", windowed, a->layers);
+    a->window = window;
+}
+
+static uint32_t read_head_dim(qr_config_reader *r, const qr_architecture *a)
+{
+    const bool given = qr_config_has(r, "head_dim");
+    if (!given && a->hidden_size % a->heads != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: hidden_size: %u is not a multiple of num_attention_heads %u", r->origin,
+                    a->hidden_size, a->heads);
+    const uint32_t head_dim =
+        given ? qr_config_size(r, "head_dim", QR_MAX_HEAD_DIM, QR_REQUIRED) : a->hidden_size / a->heads;
+    if (head_dim % 2 != 0 || head_dim > QR_MAX_HEAD_DIM)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: head_dim: %u, rotary embedding needs an even number of at most %d",
+                    r->origin, head_dim, QR_MAX_HEAD_DIM);
+    return head_dim;
+}
+
+static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
+{
+    const struct traits *traits = &traits_of[type];
+
+    a->vocab_size        = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
+    a->hidden_size       = qr_config_size(r, "hidden_size", QR_MAX_WIDTH, QR_REQUIRED);
+    a->intermediate_size = qr_config_size(r, "intermediate_size", QR_MAX_WIDTH, QR_REQUIRED);
+    a->layers            = qr_config_size(r, "num_hidden_layers", QR_MAX_LAYERS, QR_REQUIRED);
+    a->heads             = qr_config_size(r, "num_attention_heads", QR_MAX_HEADS, QR_REQUIRED);
+    a->kv_heads          = qr_config_size(r, "num_key_value_heads", QR_MAX_HEADS, a->heads);
+    a->head_dim          = read_head_dim(r, a);
+    a->attention_scale   = 1 / sqrtf((float)a->head_dim);
+    qr_config_check_heads(r, a, "num_attention_heads", "head_dim");
+    a->norm_epsilon = (float)qr_config_number(r, r->root, "rms_norm_eps", 1e-12, 1, 1e-6);
+    a->max_position_embeddings =
+        qr_config_size(r, "max_position_embeddings", QR_MAX_POSITION, traits->max_position_embeddings);
+
+    a->gated               = true;
+    a->activation          = QR_ACTIVATION_SILU;
+    const char *activation = qr_config_string(r, r->root, "hidden_act", "silu");
+    if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: hidden_act: \"%.40s\" is not supported, only silu", r->origin,
+                    activation);
+    qr_config_refuse_true(r, "mlp_bias", "a bias in the feed-forward is not supported");
+
+    a->output_bias = traits->attention_bias && qr_config_boolean(r, "attention_bias", false);
+    a->qkv_bias    = traits->qkv_bias || a->output_bias;
+    a->qk_norm     = traits->qk_norm;
+    qr_rope_read(r, &a->rope);
+    read_window(r, traits->window, a);
+}
+
+/* ---- tensors ---- */
 
 static uint32_t q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
 static uint32_t kv_columns(const qr_architecture *a) { return a->kv_heads * a->head_dim; }
 
-static const float *declare_norm(qr_declaration *d, uint32_t count, const char *part, uint32_t layer)
+static void declare_layer(qr_declaration *d, uint32_t i)
 {
-    float *norm = qr_declare_floats(d, count);
-    qr_declare_read(d, norm, count, "model.layers.%u.%s.weight", layer, part);
-    return norm;
-}
+    const qr_architecture *a      = d->architecture;
+    const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size, q = q_columns(a), kv = kv_columns(a);
+    qr_layer              *layer = qr_declare_layer(d, d->parameters->decoder, i);
+    qr_declare_prefix(d, "model.layers.%u.", i);
 
-static const float *declare_qkv_bias(qr_declaration *d, uint32_t layer)
-{
-    const qr_architecture *a = d->network->architecture;
-    const uint32_t         q = q_columns(a), kv = kv_columns(a);
-    float                 *bias = qr_declare_floats(d, q + 2 * kv);
-    qr_declare_read(d, bias, q, "model.layers.%u.self_attn.q_proj.bias", layer);
-    qr_declare_read(d, bias ? bias + q : NULL, kv, "model.layers.%u.self_attn.k_proj.bias", layer);
-    qr_declare_read(d, bias ? bias + q + kv : NULL, kv, "model.layers.%u.self_attn.v_proj.bias", layer);
-    return bias;
-}
-
-static const float *declare_output_bias(qr_declaration *d, uint32_t layer)
-{
-    const uint32_t hidden = d->network->architecture->hidden_size;
-    float         *bias   = qr_declare_floats(d, hidden);
-    qr_declare_read(d, bias, hidden, "model.layers.%u.self_attn.o_proj.bias", layer);
-    return bias;
-}
-
-static void declare_attention(qr_declaration *d, qr_layer *layer, uint32_t i)
-{
-    const qr_architecture *a      = d->network->architecture;
-    const uint32_t         hidden = a->hidden_size, q = q_columns(a), kv = kv_columns(a);
-    layer->attention_norm = declare_norm(d, hidden, "input_layernorm", i);
-    layer->qkv = qr_declare_linear(d, &(qr_projection_shape){.k = hidden, .columns = q + 2 * kv, .name = "qkv"});
-    qr_declare_matrix(d, layer->qkv, q, "model.layers.%u.self_attn.q_proj.weight", i);
-    qr_declare_matrix(d, layer->qkv, kv, "model.layers.%u.self_attn.k_proj.weight", i);
-    qr_declare_matrix(d, layer->qkv, kv, "model.layers.%u.self_attn.v_proj.weight", i);
-    layer->output = qr_declare_linear(d, &(qr_projection_shape){.k = q, .columns = hidden, .name = "o"});
-    qr_declare_matrix(d, layer->output, hidden, "model.layers.%u.self_attn.o_proj.weight", i);
-    if (a->qkv_bias) layer->qkv_bias = declare_qkv_bias(d, i);
-    if (a->output_bias) layer->output_bias = declare_output_bias(d, i);
+    layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
+    qr_declare_linear(d, &layer->qkv,
+                      &(qr_linear_spec){.label = "qkv",
+                                        .k     = hidden,
+                                        .parts = {{q, "self_attn.q_proj", .bias = a->qkv_bias},
+                                                  {kv, "self_attn.k_proj", .bias = a->qkv_bias},
+                                                  {kv, "self_attn.v_proj", .bias = a->qkv_bias}}});
     if (a->qk_norm) {
-        layer->q_norm = declare_norm(d, a->head_dim, "self_attn.q_norm", i);
-        layer->k_norm = declare_norm(d, a->head_dim, "self_attn.k_norm", i);
+        layer->q_norm = qr_declare_norm(d, a->head_dim, "self_attn.q_norm.weight");
+        layer->k_norm = qr_declare_norm(d, a->head_dim, "self_attn.k_norm.weight");
     }
+    qr_declare_linear(
+        d, &layer->output,
+        &(qr_linear_spec){.label = "o", .k = q, .parts = {{hidden, "self_attn.o_proj", .bias = a->output_bias}}});
+
+    layer->feed_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
+    qr_declare_linear(d, &layer->feed_in,
+                      &(qr_linear_spec){.label      = "gate_up",
+                                        .k          = hidden,
+                                        .gated      = true,
+                                        .activation = a->activation,
+                                        .parts      = {{inner, "mlp.gate_proj"}, {inner, "mlp.up_proj"}}});
+    qr_declare_linear(d, &layer->feed_out,
+                      &(qr_linear_spec){.label = "down", .k = inner, .parts = {{hidden, "mlp.down_proj"}}});
 }
 
-static void declare_feed_forward(qr_declaration *d, qr_layer *layer, uint32_t i)
+static void declare(qr_declaration *d)
 {
-    const qr_architecture *a      = d->network->architecture;
-    const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size;
-    layer->feed_norm = declare_norm(d, hidden, "post_attention_layernorm", i);
-    layer->feed_in   = qr_declare_linear(
-          d, &(qr_projection_shape){
-                 .k = hidden, .columns = inner, .gated = true, .activation = a->activation, .name = "gate_up"});
-    qr_declare_matrix(d, layer->feed_in, inner, "model.layers.%u.mlp.gate_proj.weight", i);
-    qr_declare_matrix(d, layer->feed_in, inner, "model.layers.%u.mlp.up_proj.weight", i);
-    layer->feed_out = qr_declare_linear(d, &(qr_projection_shape){.k = inner, .columns = hidden, .name = "down"});
-    qr_declare_matrix(d, layer->feed_out, hidden, "model.layers.%u.mlp.down_proj.weight", i);
+    const qr_architecture *a = d->architecture;
+    qr_declare_embedding(d, qr_random_scale(a->hidden_size));
+    for (uint32_t i = 0; i < a->layers; i++) declare_layer(d, i);
+    qr_declare_prefix(d, "model.");
+    d->parameters->decoder_norm = qr_declare_norm(d, a->hidden_size, "norm.weight");
+    qr_rope_declare(d);
+    qr_declare_head(d);
 }
 
-/* Frequency of pair i, in f32 as Hugging Face computes it. */
-static float rope_frequency(const qr_rope *rope, uint32_t i, uint32_t head_dim)
-{
-    const float frequency = 1.0f / powf((float)rope->theta, (float)(2 * i) / (float)head_dim);
-    if (!rope->llama3) return frequency;
-    const double low = rope->low_freq_factor, high = rope->high_freq_factor;
-    const float  length = (float)rope->original_max_position_embeddings, wavelength = 6.2831853071795865f / frequency;
-    if (wavelength < length / (float)high) return frequency;
-    if (wavelength > length / (float)low) return frequency / (float)rope->factor;
-    const float smooth = (length / wavelength - (float)low) / (float)(high - low);
-    return (1 - smooth) * frequency / (float)rope->factor + smooth * frequency;
-}
-
-static void fill_rope(qr_network *network)
-{
-    const qr_architecture *a    = network->architecture;
-    const uint32_t         half = a->head_dim / 2, positions = network->options.max_model_len;
-    for (uint32_t i = 0; i < half; i++) {
-        const float frequency = rope_frequency(&a->rope, i, a->head_dim);
-        for (uint32_t position = 0; position < positions; position++) {
-            const float angle                              = (float)position * frequency;
-            network->rope_cos[(size_t)position * half + i] = (float)cos((double)angle);
-            network->rope_sin[(size_t)position * half + i] = (float)sin((double)angle);
-        }
-    }
-}
-
-void qr_llama_declare(qr_declaration *d)
-{
-    qr_network            *network = d->network;
-    const qr_architecture *a       = network->architecture;
-    for (uint32_t i = 0; i < a->layers; i++) {
-        qr_layer  counted = {0};
-        qr_layer *layer   = network->decoder ? &network->decoder[i] : &counted;
-        declare_attention(d, layer, i);
-        declare_feed_forward(d, layer, i);
-    }
-    float *norm = qr_declare_floats(d, a->hidden_size);
-    qr_declare_read(d, norm, a->hidden_size, "model.norm.weight");
-    network->decoder_norm = norm;
-    const size_t table    = (size_t)network->options.max_model_len * (a->head_dim / 2);
-    network->rope_cos     = QR_ARENA_TAKE(d->arena, float, table);
-    network->rope_sin     = QR_ARENA_TAKE(d->arena, float, table);
-    if (network->rope_cos != NULL) fill_rope(network);
-}
+/* ---- forward ---- */
 
 static qr_attention_args attention_args(const qr_network *network, uint32_t i)
 {
     const qr_architecture *a     = network->architecture;
-    const qr_layer        *layer = &network->decoder[i];
+    const qr_layer        *layer = &network->parameters.decoder[i];
     const float           *qkv   = network->buffers.qkv.data;
     return (qr_attention_args){
         .plane     = qr_kv_memory_plane(network->kv, i),
@@ -124,8 +184,8 @@ static qr_attention_args attention_args(const qr_network *network, uint32_t i)
         .v         = qkv + q_columns(a) + kv_columns(a),
         .q_stride  = network->buffers.qkv.stride,
         .kv_stride = network->buffers.qkv.stride,
-        .prologue  = {.rope_cos     = network->rope_cos,
-                      .rope_sin     = network->rope_sin,
+        .prologue  = {.rope_cos     = network->parameters.rope_cos,
+                      .rope_sin     = network->parameters.rope_sin,
                       .rotary_dim   = a->head_dim,
                       .q_norm       = layer->q_norm,
                       .k_norm       = layer->k_norm,
@@ -134,7 +194,7 @@ static qr_attention_args attention_args(const qr_network *network, uint32_t i)
     };
 }
 
-void qr_llama_forward(qr_pass *pass)
+static void forward(qr_pass *pass)
 {
     qr_network       *network = pass->network;
     const qr_buffers *buffers = &network->buffers;
@@ -143,13 +203,28 @@ void qr_llama_forward(qr_pass *pass)
     if (rows == 0) return;
     qr_stage_embed(pass, rows, false);
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const qr_layer         *layer = &network->decoder[i];
+        const qr_layer         *layer = &network->parameters.decoder[i];
         const qr_attention_args args  = attention_args(network, i);
         qr_stage_norm(pass, rows, layer->attention_norm);
-        qr_stage_project(pass, layer->qkv, &buffers->normed, rows,
-                         &(qr_projection_out){.to = buffers->qkv, .bias = layer->qkv_bias});
+        qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
         qr_stage_attention(pass, network->self_plan, &args, true);
-        qr_stage_output(pass, layer->output, layer->output_bias, rows);
+        qr_stage_output(pass, &layer->output, rows);
         qr_stage_feed_forward(pass, layer, rows);
     }
 }
+
+static const char *const embedding_names[] = {"model.embed_tokens.weight", NULL};
+static const char *const unread_tensors[]  = {"*.rotary_emb.inv_freq", NULL}; /* tables of old versions */
+
+const qr_family qr_family_llama = {
+    .types           = {[LLAMA]   = {"llama", {"LlamaForCausalLM"}},
+                        [MISTRAL] = {"mistral", {"MistralForCausalLM"}},
+                        [QWEN2]   = {"qwen2", {"Qwen2ForCausalLM"}},
+                        [QWEN3]   = {"qwen3", {"Qwen3ForCausalLM"}}},
+    .read_config     = read_config,
+    .declare         = declare,
+    .forward         = forward,
+    .embedding_names = embedding_names,
+    .output_name     = "lm_head.weight",
+    .unread_tensors  = unread_tensors,
+};

@@ -18,24 +18,21 @@ typedef struct packing {
 } packing;
 
 /* Columns are dealt in equal parts, so that the thread's are about these. */
-static void expect_linear(const qr_network *network, uint32_t i, uint32_t thread)
+static void expect_linear(const qr_network *network, const qr_linear *linear, uint32_t thread)
 {
-    if (i >= network->linear_count) return;
-    const qr_linear *linear = &network->linears[i];
-    for (uint32_t m = 0; m < linear->matrix_count; m++)
+    for (uint32_t m = 0; linear != NULL && m < linear->matrix_count; m++)
         qr_matrix_expect(&linear->matrices[m], thread, network->thread_count);
 }
 
 static quire_status pack_linears(qr_network *network, uint32_t thread, quire_error *error)
 {
     char *memory = network->regions[thread].base;
-    expect_linear(network, 0, thread);
-    for (uint32_t i = 0; i < network->linear_count; i++) {
-        const qr_linear *linear = &network->linears[i];
-        const size_t     bytes  = qr_projection_shard_bytes(linear->projection, thread);
-        expect_linear(network, i + 1, thread);
+    expect_linear(network, network->parameters.first_linear, thread);
+    for (const qr_linear *linear = network->parameters.first_linear; linear != NULL; linear = linear->next) {
+        const size_t bytes = qr_projection_shard_bytes(linear->projection, thread);
+        expect_linear(network, linear->next, thread);
         if (bytes == 0) continue;
-        qr_weight_source sources[3];
+        qr_weight_source sources[QR_LINEAR_MATRICES];
         for (uint32_t m = 0; m < linear->matrix_count; m++) sources[m] = qr_matrix_source(&linear->matrices[m]);
         QR_TRY(qr_projection_pack(linear->projection, thread, memory, sources, linear->matrix_count, error));
         memory += bytes;
@@ -48,7 +45,7 @@ static quire_status read_embedding_chunk(qr_network *network, uint32_t first, ui
 {
     const size_t offset = (size_t)first * network->architecture->hidden_size;
     const size_t floats = (size_t)count * network->architecture->hidden_size;
-    QR_TRY(qr_matrix_read(&network->embedding, first, count, chunk, error));
+    QR_TRY(qr_matrix_read(&network->parameters.embedding, first, count, chunk, error));
     if (network->embedding_dtype == QR_F32) {
         memcpy((float *)(void *)network->embedding_rows.base + offset, chunk, floats * sizeof *chunk);
         return QUIRE_OK;
@@ -101,9 +98,8 @@ static quire_status create_projections(qr_network *network, quire_error *error)
         .allocator       = network->options.allocator,
     };
     QR_TRY(qr_projection_context_create(&options, &network->context, error));
-    for (uint32_t i = 0; i < network->linear_count; i++)
-        QR_TRY(
-            qr_projection_create(network->context, &network->linears[i].shape, &network->linears[i].projection, error));
+    for (qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
+        QR_TRY(qr_projection_create(network->context, &l->shape, &l->projection, error));
     return QUIRE_OK;
 }
 
@@ -114,8 +110,8 @@ static quire_status create_regions(qr_network *network, quire_error *error)
     const qr_bind_options *bind      = &network->options.bind;
     for (uint32_t thread = 0; thread < network->thread_count; thread++) {
         size_t bytes = 0;
-        for (uint32_t i = 0; i < network->linear_count; i++)
-            bytes += qr_projection_shard_bytes(network->linears[i].projection, thread);
+        for (const qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
+            bytes += qr_projection_shard_bytes(l->projection, thread);
         if (bytes == 0) continue;
         qr_mapping *region = &network->regions[thread];
         QR_TRY(qr_mapping_create(bytes, bind, "weights", region, error));
@@ -152,7 +148,7 @@ static quire_status pack(qr_network *network, quire_error *error)
 
 static void add_work(qr_work *work, const qr_linear *linear)
 {
-    if (linear == NULL) return;
+    if (linear->projection == NULL) return;
     work->bytes += qr_projection_bytes(linear->projection);
     work->flops += 2ull * linear->shape.k * linear->shape.columns * (linear->shape.gated ? 2 : 1);
 }
@@ -160,36 +156,66 @@ static void add_work(qr_work *work, const qr_linear *linear)
 static void count_work(qr_network *network)
 {
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const qr_layer  *layer = &network->decoder[i];
-        const qr_linear *own[] = {layer->qkv,          layer->output,  layer->cross_q,
-                                  layer->cross_output, layer->feed_in, layer->feed_out};
+        const qr_layer  *layer = &network->parameters.decoder[i];
+        const qr_linear *own[] = {&layer->qkv,          &layer->output,  &layer->cross_q,
+                                  &layer->cross_output, &layer->feed_in, &layer->feed_out};
         for (size_t l = 0; l < sizeof own / sizeof *own; l++) add_work(&network->decoder_work, own[l]);
-        add_work(&network->cross_work, layer->cross_kv);
+        add_work(&network->cross_work, &layer->cross_kv);
     }
     for (uint32_t i = 0; i < network->architecture->encoder_layers; i++) {
-        const qr_layer  *layer = &network->encoder[i];
-        const qr_linear *own[] = {layer->qkv, layer->output, layer->feed_in, layer->feed_out};
+        const qr_layer  *layer = &network->parameters.encoder[i];
+        const qr_linear *own[] = {&layer->qkv, &layer->output, &layer->feed_in, &layer->feed_out};
         for (size_t l = 0; l < sizeof own / sizeof *own; l++) add_work(&network->encoder_work, own[l]);
     }
-    add_work(&network->head_work, network->head);
+    add_work(&network->head_work, &network->parameters.head);
+}
+
+/* What lives as long as the parameters, and depends on the options. */
+static void lay_out(qr_network *network, qr_arena *arena)
+{
+    const uint32_t entries  = network->options.max_sequences;
+    network->regions        = QR_ARENA_TAKE(arena, qr_mapping, network->thread_count);
+    network->self_sequences = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
+    if (!qr_network_has_encoder(network)) return;
+    network->cross_sequences        = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
+    network->encoder_sequences      = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
+    network->cross_append_sequences = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
+    network->encoder_blocks         = QR_ARENA_TAKE(arena, uint32_t, network->encoder_block_count);
+    network->encoder_tokens         = QR_ARENA_TAKE(arena, const int32_t *, network->options.max_encoder_tokens);
+}
+
+static quire_status find(void *context, const qr_tensor_spec *spec, qr_matrix *matrix_out, quire_error *error)
+{
+    return qr_weights_find(context, spec, matrix_out, error);
+}
+
+qr_declaration qr_network_declare(qr_network *network, quire_error *error)
+{
+    qr_arena      *arena = &network->parameter_memory;
+    qr_declaration d     = {.architecture  = network->architecture,
+                            .dtype         = network->dtype,
+                            .max_model_len = network->options.max_model_len,
+                            .parameters    = &network->parameters,
+                            .arena         = arena,
+                            .visit         = arena->base ? find : NULL,
+                            .context       = (void *)(uintptr_t)qr_model_weights(network->model),
+                            .error         = error};
+    lay_out(network, arena);
+    qr_declare(&d);
+    return d;
 }
 
 quire_status qr_network_load(qr_network *network, quire_error *error)
 {
-    const qr_architecture *a        = network->architecture;
-    const uint64_t         start_ns = qr_now_ns();
-    qr_declaration         d        = {.network = network, .arena = &network->parameters, .error = error};
-    qr_network_declare(&d);
-    QR_TRY(qr_arena_create(&network->parameters, &network->options.allocator, "model parameters", error));
-    qr_network_declare(&d);
-    QR_TRY(d.status);
-    QR_TRY(qr_weights_find(qr_model_weights(network->model), a->vocab_size, a->hidden_size, &network->embedding, error,
-                           "%s", a->embedding_name));
+    const uint64_t start_ns = qr_now_ns();
+    (void)qr_network_declare(network, error);
+    QR_TRY(qr_arena_create(&network->parameter_memory, &network->options.allocator, "model parameters", error));
+    QR_TRY(qr_network_declare(network, error).status);
     QR_TRY(create_projections(network, error));
     QR_TRY(create_regions(network, error));
     QR_TRY(pack(network, error));
-    for (uint32_t i = 0; i < network->linear_count; i++)
-        QR_TRY(qr_projection_finish(network->linears[i].projection, error));
+    for (qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
+        QR_TRY(qr_projection_finish(l->projection, error));
     count_work(network);
     qr_log_write(network->options.bind.log, QUIRE_LOG_INFO, "packed %.1f MB of weights on %u threads in %.1f s",
                  (double)qr_network_weight_bytes(network) / 1e6, network->thread_count,

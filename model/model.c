@@ -5,14 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/options.h"
 #include "model/config_json.h"
+#include "model/declare.h"
+#include "model/family.h"
 #include "model/presets.h"
-#include "model/tensor_list.h"
-#include "model/weights.h"
 
 enum { NAME_BYTES = 128, PATH_BYTES = 4096 };
 
@@ -70,19 +69,16 @@ static void name_of_folder(const char *path, char *name)
     free(absolute);
 }
 
-/* Tied or not: where the files have lm_head.weight it is used, else the input embedding, unless config.json forbids.
- * Some T5 files hold the shared embedding under a stack's name only. */
+/* Tied or not: where the files have an output projection it is used, else the input embedding, unless config.json
+ * forbids. */
 static void resolve_names(qr_architecture *a, const qr_safetensors *files)
 {
-    static const char *const shared[] = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"};
-    for (size_t i = 0; a->family == QR_FAMILY_T5 && i < sizeof shared / sizeof *shared; ++i)
-        if (qr_safetensors_find(files, shared[i]) != NULL) {
-            a->embedding_name = shared[i];
+    for (const char *const *name = a->family->embedding_names; *name != NULL; name++)
+        if (qr_safetensors_find(files, *name) != NULL) {
+            a->embedding_name = *name;
             break;
         }
-    const bool own    = qr_safetensors_find(files, "lm_head.weight") != NULL;
-    const bool forbid = a->tie_given && !a->tie_word_embeddings;
-    a->output_name    = own || forbid ? "lm_head.weight" : a->embedding_name;
+    a->tied = !a->never_tied && qr_safetensors_find(files, a->family->output_name) == NULL;
 }
 
 static quire_status load(quire_model *model, const char *path, quire_error *error)
@@ -95,7 +91,7 @@ static quire_status load(quire_model *model, const char *path, quire_error *erro
     QR_TRY(qr_safetensors_open(path, &model->allocator, &model->files, error));
     resolve_names(&model->architecture, model->files);
     model->weights.files = model->files;
-    return qr_weights_check(&model->weights, error);
+    return qr_declare_check(&model->weights, error);
 }
 
 quire_status quire_model_load(const char *path, const quire_model_options *options, quire_model **model_out,
@@ -145,34 +141,20 @@ qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap)
     return kernels != NULL ? qr_projection_preferred_dtype(kernels) : QR_F32;
 }
 
-typedef struct totals {
-    qr_dtype dtype;
-    uint64_t parameters, bytes;
-} totals;
-
-static quire_status add(void *context, const qr_tensor_need *need)
-{
-    totals        *t        = context;
-    const uint64_t elements = (uint64_t)need->rows * need->columns;
-    t->parameters += elements;
-    t->bytes += elements * (need->rank == 1 ? sizeof(float) : qr_dtype_bytes(t->dtype));
-    if (need->rank == 2 && t->dtype == QR_INT8) t->bytes += need->rows * sizeof(float); /* scales */
-    return QUIRE_OK;
-}
-
 void quire_model_describe(const quire_model *model, quire_model_info *info)
 {
     static const quire_dtype public_dtype[] = {
         [QR_F32] = QUIRE_DTYPE_F32, [QR_BF16] = QUIRE_DTYPE_BF16, [QR_INT8] = QUIRE_DTYPE_INT8};
-    const qr_architecture *a = &model->architecture;
-    totals                 t = {.dtype = qr_model_weight_dtype(model, NULL)};
-    (void)qr_tensor_list_walk(a, add, &t);
+    const qr_architecture *a     = &model->architecture;
+    const qr_dtype         dtype = qr_model_weight_dtype(model, NULL);
+    uint64_t               parameters, bytes;
+    qr_declare_count(a, dtype, &parameters, &bytes);
     quire_model_info full = {
         .size                    = info->size,
         .name                    = model->name,
         .architecture            = a->model_type,
-        .parameters              = t.parameters,
-        .weight_bytes            = t.bytes,
+        .parameters              = parameters,
+        .weight_bytes            = bytes,
         .vocab_size              = a->vocab_size,
         .max_position_embeddings = a->max_position_embeddings,
         .hidden_size             = a->hidden_size,
@@ -183,7 +165,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .encoder_layers          = a->encoder_layers,
         .decoder_start_token_id  = a->decoder_start_token_id,
         .eos_count               = a->eos_count,
-        .weight_dtype            = public_dtype[t.dtype],
+        .weight_dtype            = public_dtype[dtype],
         .window                  = a->window,
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
@@ -194,7 +176,7 @@ void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
 {
     const qr_architecture *a = &model->architecture;
     *facts_out               = (qr_model_facts){
-                      .encoder_decoder         = a->family == QR_FAMILY_T5,
+                      .encoder_decoder         = a->encoder_layers > 0,
                       .vocab_size              = a->vocab_size,
                       .decoder_layers          = a->layers,
                       .encoder_layers          = a->encoder_layers,

@@ -1,8 +1,6 @@
 /* The life of a qr_network: its sizes, its buffers and plans, its forecast. Weights are load.c's, a step step.c's. */
 #include "model/network.h"
 
-#include <math.h>
-
 #include "base/error.h"
 #include "model/attention_probe.h"
 
@@ -72,7 +70,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     network->thread_count    = thread_count;
     network->dtype           = qr_model_weight_dtype(model, options->isa);
     network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
-    network->embedding_dtype = network->dtype == QR_F32 ? QR_F32 : QR_BF16;
+    network->embedding_dtype = qr_embedding_dtype(network->dtype);
     network->kv_shape        = (qr_kv_shape){options->kv_dtype, a->kv_heads, a->head_dim, options->block_size};
     if (a->encoder_layers == 0) return;
     network->encoder_kv_shape = network->kv_shape;
@@ -91,7 +89,7 @@ static qr_attention_shape attention_shape(const qr_network *network, qr_attentio
         .kv     = *kv,
         .heads  = a->heads,
         .window = kind == QR_ATTENTION_CAUSAL ? a->window : 0,
-        .scale  = a->family == QR_FAMILY_T5 ? 1 : 1 / sqrtf((float)a->head_dim),
+        .scale  = a->attention_scale,
     };
 }
 
@@ -169,12 +167,11 @@ void qr_network_plan_memory(const quire_model *model, const qr_network_options *
     network.options.team = NULL;
     network.kernels      = qr_kernels_select(options->isa);
     if (network.kernels != NULL) (void)create_plans(&network, NULL); /* for their sizes; what fails counts as nothing */
-    qr_arena       parameters = {0}, step = {0};
-    qr_declaration declaration = {.network = &network, .arena = &parameters};
-    qr_network_declare(&declaration);
+    const qr_declaration counted = qr_network_declare(&network, NULL);
+    qr_arena             step    = {0};
     lay_out_buffers(&network, &step);
     *forecast_out = (qr_network_forecast){
-        .weight_bytes          = declaration.packed_bytes + qr_network_embedding_bytes(&network) + parameters.used,
+        .weight_bytes          = counted.packed_bytes + network.parameter_memory.used,
         .scratch_bytes         = step.used + plan_bytes(&network),
         .encoder_scratch_bytes = encoder_kv_bytes(&network),
     };
@@ -226,15 +223,14 @@ void qr_network_destroy(qr_network *network)
 {
     if (network == NULL) return;
     destroy_plans(network);
-    if (network->linears != NULL)
-        for (uint32_t i = 0; i < network->linear_count; i++) qr_projection_destroy(network->linears[i].projection);
+    for (qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next) qr_projection_destroy(l->projection);
     qr_projection_context_destroy(network->context);
     if (network->regions != NULL)
         for (uint32_t i = 0; i < network->thread_count; i++) qr_mapping_destroy(&network->regions[i]);
     qr_mapping_destroy(&network->embedding_rows);
     qr_mapping_destroy(&network->step_memory);
     qr_mapping_destroy(&network->encoder_kv);
-    qr_arena_destroy(&network->parameters);
+    qr_arena_destroy(&network->parameter_memory);
     const quire_allocator allocator = network->options.allocator;
     qr_deallocate(&allocator, network->counted, network->counted_bytes);
     qr_deallocate(&allocator, network, sizeof *network);
@@ -264,8 +260,9 @@ bool qr_network_batch_invariant(const qr_network *network) { return qr_projectio
 
 uint64_t qr_network_weight_bytes(const qr_network *network)
 {
-    uint64_t bytes = network->parameters.used + qr_network_embedding_bytes(network);
-    for (uint32_t i = 0; i < network->linear_count; i++) bytes += qr_projection_bytes(network->linears[i].projection);
+    uint64_t bytes = network->parameter_memory.used + qr_network_embedding_bytes(network);
+    for (const qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
+        bytes += qr_projection_bytes(l->projection);
     return bytes;
 }
 

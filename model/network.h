@@ -1,31 +1,10 @@
-/* The inside of a qr_network, shared by network.c (life, memory), declare.c, load.c (weights), step.c, stages.c and
- * one file per family (llama.c, t5.c), which declares its tensors and lists its stages. Not for other modules. */
+/* The inside of a qr_network, shared by network.c (life, memory), load.c (weights), step.c, stages.c and the families'
+ * forward passes. Not for other modules. */
 #ifndef QR_NETWORK_H
 #define QR_NETWORK_H
 
-#include "base/memory.h"
-#include "kernels/attention.h"
+#include "model/declare.h"
 #include "model/model.h"
-#include "model/weights.h"
-
-/* A projection and the tensors it is packed from, side by side (q, k, v) or as the two halves (gate, up). */
-typedef struct qr_linear {
-    qr_projection      *projection;
-    qr_projection_shape shape;
-    qr_matrix           matrices[3];
-    uint32_t            matrix_count;
-} qr_linear;
-
-/* One layer. What a family does not have is NULL. */
-typedef struct qr_layer {
-    const float *attention_norm, *cross_norm, *feed_norm; /* [hidden_size] */
-    const float *qkv_bias;                                /* [(heads + 2 kv_heads) * head_dim] */
-    const float *output_bias;                             /* [hidden_size] */
-    const float *q_norm, *k_norm;                         /* [head_dim] */
-    qr_linear   *qkv, *output;
-    qr_linear   *cross_q, *cross_kv, *cross_output;
-    qr_linear   *feed_in, *feed_out;
-} qr_layer;
 
 /* Activations of a step. Rows are the step's rows, or before them its encoder tokens. Padding up to each stride is
  * zero: every writer writes `dim` elements only. "as read": in the weights' dtype, what a projection takes. */
@@ -63,19 +42,12 @@ struct qr_network {
     qr_dtype               dtype; /* of weights and of what projections read */
 
     /* weights */
-    qr_arena          parameters;        /* layers, linears, norms, biases, tables */
-    qr_layer         *decoder, *encoder; /* [layers], [encoder_layers] */
-    qr_linear        *linears;           /* [linear_count] */
-    uint32_t          linear_count, linear_capacity;
-    qr_linear        *head; /* hidden -> vocab */
-    const float      *decoder_norm, *encoder_norm;
-    float            *rope_cos, *rope_sin; /* [max_model_len][head_dim / 2]; NULL: T5 */
-    qr_mapping       *regions;             /* [thread_count] each thread's shards, on its node */
-    qr_matrix         embedding;
-    qr_mapping        embedding_rows; /* [vocab_size][hidden_size], f32 or bf16 */
-    qr_dtype          embedding_dtype;
-    qr_attention_bias decoder_bias, encoder_bias; /* T5 */
-    qr_work           decoder_work, encoder_work, cross_work, head_work;
+    qr_parameters parameters;
+    qr_arena      parameter_memory; /* of layers, norms, biases, tables; and what lives as long */
+    qr_mapping   *regions;          /* [thread_count] each thread's shards, on its node */
+    qr_mapping    embedding_rows;   /* [vocab_size][hidden_size], f32 or bf16 */
+    qr_dtype      embedding_dtype;
+    qr_work       decoder_work, encoder_work, cross_work, head_work;
 
     /* a step */
     qr_mapping             step_memory;
@@ -121,35 +93,11 @@ static inline uint64_t qr_network_embedding_bytes(const qr_network *network)
     return (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(network->embedding_dtype);
 }
 
+/* load.c: the run of the family's description that counts, or once there is memory the one that loads. */
+qr_declaration qr_network_declare(qr_network *network, quire_error *error);
+
 /* load.c: parameters, projections, regions, embedding; everything is destroyed with the network. */
 quire_status qr_network_load(qr_network *network, quire_error *error);
-
-/* ---- declaring tensors ----
- *
- * A family's declare function runs twice: first with a counting arena, where it only adds up, then for real. The first
- * failure sticks in `status`, and everything after it does nothing. */
-typedef struct qr_declaration {
-    qr_network  *network;
-    qr_arena    *arena;
-    quire_status status;
-    quire_error *error;
-    uint64_t     packed_bytes; /* forecast of all linears */
-} qr_declaration;
-
-void qr_network_declare(qr_declaration *declaration); /* everything, by the family's function */
-void qr_llama_declare(qr_declaration *declaration);
-void qr_t5_declare(qr_declaration *declaration);
-
-/* [count] floats, zero until read. */
-float *qr_declare_floats(qr_declaration *declaration, uint32_t count);
-/* A tensor of `count` elements; `into` NULL while counting. */
-void qr_declare_read(qr_declaration *declaration, float *into, uint32_t count, const char *name_format, ...)
-    __attribute__((format(printf, 4, 5)));
-/* A projection of k inputs; its tensors follow by qr_declare_matrix. The shape's dtype is set here. NULL while
- * counting. */
-qr_linear *qr_declare_linear(qr_declaration *declaration, const qr_projection_shape *shape);
-void qr_declare_matrix(qr_declaration *declaration, qr_linear *linear, uint32_t rows, const char *name_format, ...)
-    __attribute__((format(printf, 4, 5)));
 
 /* ---- stages ---- */
 
@@ -163,9 +111,6 @@ typedef struct qr_pass {
     bool            in_encoder; /* time counts as encoder_ns */
 } qr_pass;
 
-void qr_llama_forward(qr_pass *pass);
-void qr_t5_forward(qr_pass *pass);
-
 /* The barrier between stages; thread 0 adds its time to `bucket` of the report, which also says what stage it was. */
 void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 
@@ -173,12 +118,13 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 void qr_stage_copy_blocks(qr_pass *pass);
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder); /* no barrier: the norm reads the same rows */
 void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight);
+/* out->bias is the linear's. */
 void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
                       const qr_projection_out *out);
 void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append);
 void qr_stage_append(qr_pass *pass, const qr_attention_plan *plan, const qr_attention_args *args);
 /* hidden += attended * W (+ bias) */
-void qr_stage_output(qr_pass *pass, const qr_linear *linear, const float *bias, uint32_t rows);
+void qr_stage_output(qr_pass *pass, const qr_linear *linear, uint32_t rows);
 /* hidden += feed_out(activation(feed_in(norm(hidden)))) */
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows);
 void qr_stage_logits(qr_pass *pass);

@@ -109,7 +109,9 @@ void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
 void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
                       const qr_projection_out *out)
 {
-    qr_projection_run(linear->projection, pass->thread, x, rows, out);
+    qr_projection_out biased = *out;
+    biased.bias              = linear->bias;
+    qr_projection_run(linear->projection, pass->thread, x, rows, &biased);
     qr_stage_end(pass, &pass->network->report.projection_ns);
 }
 
@@ -144,21 +146,21 @@ void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attenti
     qr_stage_end(pass, bucket);
 }
 
-void qr_stage_output(qr_pass *pass, const qr_linear *linear, const float *bias, uint32_t rows)
+void qr_stage_output(qr_pass *pass, const qr_linear *linear, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     quantise(pass, &buffers->attended, &buffers->attended_read, rows);
     qr_stage_project(pass, linear, &buffers->attended_read, rows,
-                     &(qr_projection_out){.to = buffers->hidden, .add = true, .bias = bias});
+                     &(qr_projection_out){.to = buffers->hidden, .add = true});
 }
 
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     qr_stage_norm(pass, rows, layer->feed_norm);
-    qr_stage_project(pass, layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
+    qr_stage_project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
     quantise(pass, &buffers->fed, &buffers->fed_read, rows);
-    qr_stage_project(pass, layer->feed_out, &buffers->fed_read, rows,
+    qr_stage_project(pass, &layer->feed_out, &buffers->fed_read, rows,
                      &(qr_projection_out){.to = buffers->hidden, .add = true});
 }
 
@@ -171,14 +173,15 @@ void qr_stage_logits(qr_pass *pass)
     const row_range mine = dealt(pass, batch->logits_count);
     for (uint32_t i = mine.first; i < mine.end; i++)
         network->kernels->rms_norm(&network->buffers.selected, i,
-                                   f32_row(&network->buffers.hidden, batch->logits_rows[i]), network->decoder_norm,
-                                   network->architecture->norm_epsilon);
+                                   f32_row(&network->buffers.hidden, batch->logits_rows[i]),
+                                   network->parameters.decoder_norm, network->architecture->norm_epsilon);
     qr_stage_end(pass, &network->report.rowwise_ns);
     const float             scale = network->architecture->logits_scale;
     const qr_projection_out out   = {.to       = network->buffers.logits,
                                      .multiply = scale == 1 ? 0 : scale,
                                      .digests  = &network->buffers.digests,
                                      .kept     = batch->logits_kept};
-    qr_projection_run(network->head->projection, pass->thread, &network->buffers.selected, batch->logits_count, &out);
+    qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected,
+                      batch->logits_count, &out);
     qr_stage_end(pass, &network->report.logits_ns);
 }

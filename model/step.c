@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "model/family.h"
 #include "model/network.h"
 
 quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error)
@@ -106,10 +107,7 @@ static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
     }
     pass.mark_ns = qr_now_ns();
     qr_stage_copy_blocks(&pass);
-    if (network->architecture->family == QR_FAMILY_T5)
-        qr_t5_forward(&pass);
-    else
-        qr_llama_forward(&pass);
+    network->architecture->family->forward(&pass);
     qr_stage_logits(&pass);
     if (pass.batch->finish == NULL || pass.batch->logits_count == 0) return;
     pass.batch->finish(pass.batch->finish_context, thread, thread_count);

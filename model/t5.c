@@ -2,111 +2,172 @@
  * to it. Scores are not scaled; positions enter as a bias by distance, from the first layer of each stack, in all of
  * its layers. The encoder runs once per input: after it, the keys and values of every decoder layer's cross-attention
  * are written into the input's cross blocks, and the encoder's output is not needed again. */
+#include <math.h>
+#include <string.h>
+
+#include "model/config_reader.h"
+#include "model/family.h"
 #include "model/network.h"
 
-#include <string.h>
+/* ---- config.json ---- */
+
+/* `feed_forward_proj` decides; newer files repeat it as is_gated_act and dense_act_fn, which must then agree. */
+static void read_feed_forward(qr_config_reader *r, qr_architecture *a)
+{
+    const char *form = qr_config_string(r, r->root, "feed_forward_proj", "relu");
+    a->gated         = strcmp(form, "gated-gelu") == 0;
+    a->activation    = a->gated ? QR_ACTIVATION_GELU_NEW : QR_ACTIVATION_RELU;
+    if (!a->gated && strcmp(form, "relu") != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
+                    "%s: feed_forward_proj: \"%.40s\" is not supported, only relu and gated-gelu", r->origin, form);
+    const char *expected   = a->gated ? "gelu_new" : "relu";
+    const char *activation = qr_config_string(r, r->root, "dense_act_fn", expected);
+    if (strcmp(activation, expected) != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: dense_act_fn: \"%.40s\" does not go with feed_forward_proj \"%s\"",
+                    r->origin, activation, form);
+    if (qr_config_boolean(r, "is_gated_act", a->gated) != a->gated)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: is_gated_act: %s contradicts feed_forward_proj \"%s\"", r->origin,
+                    a->gated ? "false" : "true", form);
+}
+
+static void read_buckets(qr_config_reader *r, qr_architecture *a)
+{
+    a->relative_buckets =
+        (uint32_t)qr_config_integer(r, r->root, "relative_attention_num_buckets", 4, QR_MAX_BUCKETS, 32);
+    a->relative_max_distance = qr_config_size(r, "relative_attention_max_distance", QR_MAX_POSITION, 128);
+    if (a->relative_buckets % 2 != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: relative_attention_num_buckets: %u is odd", r->origin,
+                    a->relative_buckets);
+    if (a->relative_max_distance <= a->relative_buckets / 2) /* else the logarithm of the bucket function is <= 0 */
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
+                    "%s: relative_attention_max_distance: %u is not above half of relative_attention_num_buckets %u",
+                    r->origin, a->relative_max_distance, a->relative_buckets);
+}
+
+static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
+{
+    (void)type;
+    a->vocab_size        = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
+    a->hidden_size       = qr_config_size(r, "d_model", QR_MAX_WIDTH, QR_REQUIRED);
+    a->intermediate_size = qr_config_size(r, "d_ff", QR_MAX_WIDTH, QR_REQUIRED);
+    a->head_dim          = qr_config_size(r, "d_kv", QR_MAX_HEAD_DIM, QR_REQUIRED);
+    a->encoder_layers    = qr_config_size(r, "num_layers", QR_MAX_LAYERS, QR_REQUIRED);
+    a->layers            = qr_config_size(r, "num_decoder_layers", QR_MAX_LAYERS, a->encoder_layers);
+    a->heads             = qr_config_size(r, "num_heads", QR_MAX_HEADS, QR_REQUIRED);
+    a->kv_heads          = a->heads;
+    a->attention_scale   = 1;
+    qr_config_check_heads(r, a, "num_heads", "d_kv");
+    a->norm_epsilon = (float)qr_config_number(r, r->root, "layer_norm_epsilon", 1e-12, 1, 1e-6);
+    read_feed_forward(r, a);
+    read_buckets(r, a);
+    if (!qr_config_boolean(r, "is_encoder_decoder", true))
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: is_encoder_decoder: a T5 without a decoder is not supported",
+                    r->origin);
+    if (qr_config_boolean(r, "scale_decoder_outputs", a->tied))
+        a->logits_scale = (float)(1 / sqrt((double)a->hidden_size));
+    const int64_t last        = (int64_t)a->vocab_size - 1;
+    const int64_t pad         = qr_config_integer(r, r->root, "pad_token_id", 0, last, 0);
+    a->decoder_start_token_id = (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, pad);
+}
+
+/* ---- tensors ---- */
 
 static uint32_t inner_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
 
-static const float *declare_norm(qr_declaration *d, const char *stack, uint32_t layer, uint32_t part)
+/* Of random weights: since scores are not divided by sqrt(head_dim), q is smaller. */
+static float q_scale(const qr_architecture *a)
 {
-    const uint32_t hidden = d->network->architecture->hidden_size;
-    float         *norm   = qr_declare_floats(d, hidden);
-    qr_declare_read(d, norm, hidden, "%s.block.%u.layer.%u.layer_norm.weight", stack, layer, part);
-    return norm;
+    return (float)(1 / sqrt((double)a->hidden_size) / sqrt((double)a->head_dim));
 }
 
-/* `names` are letters of q, k, v, o; their outputs stand side by side. */
-static qr_linear *declare_attention(qr_declaration *d, const char *stack, uint32_t layer, uint32_t part,
-                                    const char *names)
+static void declare_self_attention(qr_declaration *d, qr_layer *layer)
 {
-    const qr_architecture *a     = d->network->architecture;
-    const uint32_t         inner = inner_columns(a), count = (uint32_t)strlen(names);
-    const bool             out    = names[0] == 'o';
-    const uint32_t         rows   = out ? a->hidden_size : inner;
-    qr_linear             *linear = qr_declare_linear(
-                    d,
-                    &(qr_projection_shape){.k = out ? inner : a->hidden_size, .columns = count * rows, .name = out ? "o" : "qkv"});
-    for (uint32_t i = 0; i < count; i++)
-        qr_declare_matrix(d, linear, rows, "%s.block.%u.layer.%u.%s.%c.weight", stack, layer, part,
-                          part == 0 ? "SelfAttention" : "EncDecAttention", names[i]);
-    return linear;
+    const qr_architecture *a      = d->architecture;
+    const uint32_t         hidden = a->hidden_size, inner = inner_columns(a);
+    layer->attention_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
+    qr_declare_linear(d, &layer->qkv,
+                      &(qr_linear_spec){.label = "qkv",
+                                        .k     = hidden,
+                                        .parts = {{inner, "SelfAttention.q", .scale = q_scale(a)},
+                                                  {inner, "SelfAttention.k"},
+                                                  {inner, "SelfAttention.v"}}});
+    qr_declare_linear(d, &layer->output,
+                      &(qr_linear_spec){.label = "o", .k = inner, .parts = {{hidden, "SelfAttention.o"}}});
 }
 
-static void declare_feed_forward(qr_declaration *d, qr_layer *layer, const char *stack, uint32_t i, uint32_t part)
+static void declare_cross_attention(qr_declaration *d, qr_layer *layer)
 {
-    const qr_architecture *a     = d->network->architecture;
-    const uint32_t         inner = a->intermediate_size;
-    layer->feed_norm             = declare_norm(d, stack, i, part);
-    layer->feed_in               = qr_declare_linear(
-                      d, &(qr_projection_shape){
-                             .k = a->hidden_size, .columns = inner, .gated = a->gated, .activation = a->activation, .name = "wi"});
-    const char *prefix = "DenseReluDense";
-    if (a->gated) {
-        qr_declare_matrix(d, layer->feed_in, inner, "%s.block.%u.layer.%u.%s.wi_0.weight", stack, i, part, prefix);
-        qr_declare_matrix(d, layer->feed_in, inner, "%s.block.%u.layer.%u.%s.wi_1.weight", stack, i, part, prefix);
-    } else {
-        qr_declare_matrix(d, layer->feed_in, inner, "%s.block.%u.layer.%u.%s.wi.weight", stack, i, part, prefix);
-    }
-    layer->feed_out = qr_declare_linear(d, &(qr_projection_shape){.k = inner, .columns = a->hidden_size, .name = "wo"});
-    qr_declare_matrix(d, layer->feed_out, a->hidden_size, "%s.block.%u.layer.%u.%s.wo.weight", stack, i, part, prefix);
+    const qr_architecture *a      = d->architecture;
+    const uint32_t         hidden = a->hidden_size, inner = inner_columns(a);
+    layer->cross_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
+    qr_declare_linear(
+        d, &layer->cross_q,
+        &(qr_linear_spec){.label = "q", .k = hidden, .parts = {{inner, "EncDecAttention.q", .scale = q_scale(a)}}});
+    qr_declare_linear(d, &layer->cross_kv,
+                      &(qr_linear_spec){.label = "kv",
+                                        .k     = hidden,
+                                        .parts = {{inner, "EncDecAttention.k"}, {inner, "EncDecAttention.v"}}});
+    qr_declare_linear(d, &layer->cross_output,
+                      &(qr_linear_spec){.label = "o", .k = inner, .parts = {{hidden, "EncDecAttention.o"}}});
 }
 
-static void declare_stack(qr_declaration *d, const char *stack, qr_layer *layers, uint32_t count, bool decoder)
+static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        qr_layer  counted = {0};
-        qr_layer *layer   = layers ? &layers[i] : &counted;
-
-        layer->attention_norm = declare_norm(d, stack, i, 0);
-        layer->qkv            = declare_attention(d, stack, i, 0, "qkv");
-        layer->output         = declare_attention(d, stack, i, 0, "o");
-        if (decoder) {
-            layer->cross_norm   = declare_norm(d, stack, i, 1);
-            layer->cross_q      = declare_attention(d, stack, i, 1, "q");
-            layer->cross_kv     = declare_attention(d, stack, i, 1, "kv");
-            layer->cross_output = declare_attention(d, stack, i, 1, "o");
-        }
-        declare_feed_forward(d, layer, stack, i, decoder ? 2 : 1);
-    }
-}
-
-static const float *declare_final_norm(qr_declaration *d, const char *stack)
-{
-    const uint32_t hidden = d->network->architecture->hidden_size;
-    float         *norm   = qr_declare_floats(d, hidden);
-    qr_declare_read(d, norm, hidden, "%s.final_layer_norm.weight", stack);
-    return norm;
+    const qr_architecture *a      = d->architecture;
+    const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size;
+    layer->feed_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
+    qr_declare_linear(d, &layer->feed_in,
+                      &(qr_linear_spec){.label      = "wi",
+                                        .k          = hidden,
+                                        .gated      = a->gated,
+                                        .activation = a->activation,
+                                        .parts      = {{inner, a->gated ? "DenseReluDense.wi_0" : "DenseReluDense.wi"},
+                                                       {a->gated ? inner : 0, "DenseReluDense.wi_1"}}});
+    qr_declare_linear(d, &layer->feed_out,
+                      &(qr_linear_spec){.label = "wo", .k = inner, .parts = {{hidden, "DenseReluDense.wo"}}});
 }
 
 /* The first layer's [buckets][heads] becomes a table by distance for each head. */
-static void declare_bias(qr_declaration *d, const char *stack, bool bidirectional, qr_attention_bias *bias)
+static void declare_bias(qr_declaration *d, bool bidirectional, qr_attention_bias *bias)
 {
-    const qr_architecture *a       = d->network->architecture;
+    const qr_architecture *a       = d->architecture;
     const uint32_t         buckets = a->relative_buckets;
     qr_t5_bias_shape(bidirectional, a->relative_max_distance, bias);
-    float *table   = QR_ARENA_TAKE(d->arena, float, (size_t)a->heads * bias->stride);
-    float *weights = QR_ARENA_TAKE(d->arena, float, (size_t)buckets * a->heads);
-    if (table == NULL || d->status != QUIRE_OK) return;
-    qr_matrix matrix;
-    d->status = qr_weights_find(qr_model_weights(d->network->model), buckets, a->heads, &matrix, d->error,
-                                "%s.block.0.layer.0.SelfAttention.relative_attention_bias.weight", stack);
-    if (d->status == QUIRE_OK) d->status = qr_matrix_read(&matrix, 0, buckets, weights, d->error);
-    if (d->status == QUIRE_OK)
+    float       *table = qr_declare_floats(d, (size_t)a->heads * bias->stride);
+    const float *weights =
+        qr_declare_table(d, buckets, a->heads, 1, "block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+    if (table != NULL)
         qr_t5_bias_fill(bias, table, weights, a->heads, bidirectional, buckets, a->relative_max_distance);
 }
 
-void qr_t5_declare(qr_declaration *d)
+static const float *declare_stack(qr_declaration *d, const char *stack, qr_layer *layers, uint32_t count, bool decoder,
+                                  qr_attention_bias *bias)
 {
-    qr_network            *network = d->network;
-    const qr_architecture *a       = network->architecture;
-    declare_stack(d, "encoder", network->encoder, a->encoder_layers, false);
-    declare_stack(d, "decoder", network->decoder, a->layers, true);
-    network->encoder_norm = declare_final_norm(d, "encoder");
-    network->decoder_norm = declare_final_norm(d, "decoder");
-    declare_bias(d, "encoder", true, &network->encoder_bias);
-    declare_bias(d, "decoder", false, &network->decoder_bias);
+    for (uint32_t i = 0; i < count; i++) {
+        qr_layer *layer = qr_declare_layer(d, layers, i);
+        qr_declare_prefix(d, "%s.block.%u.layer.0.", stack, i);
+        declare_self_attention(d, layer);
+        qr_declare_prefix(d, "%s.block.%u.layer.1.", stack, i);
+        if (decoder) declare_cross_attention(d, layer);
+        if (decoder) qr_declare_prefix(d, "%s.block.%u.layer.2.", stack, i);
+        declare_feed_forward(d, layer);
+    }
+    qr_declare_prefix(d, "%s.", stack);
+    declare_bias(d, !decoder, bias);
+    return qr_declare_norm(d, d->architecture->hidden_size, "final_layer_norm.weight");
 }
+
+static void declare(qr_declaration *d)
+{
+    const qr_architecture *a = d->architecture;
+    qr_parameters         *p = d->parameters;
+    qr_declare_embedding(d, 1); /* the logits are scaled where it is the output projection too */
+    p->encoder_norm = declare_stack(d, "encoder", p->encoder, a->encoder_layers, false, &p->encoder_bias);
+    p->decoder_norm = declare_stack(d, "decoder", p->decoder, a->layers, true, &p->decoder_bias);
+    qr_declare_head(d);
+}
+
+/* ---- forward ---- */
 
 /* Self-attention over `plane`, rows as qkv wrote them. */
 static qr_attention_args self_args(const qr_network *network, char *plane, const qr_attention_bias *bias)
@@ -130,9 +191,9 @@ static void self_attention(qr_pass *pass, const qr_layer *layer, qr_attention_pl
 {
     const qr_buffers *buffers = &pass->network->buffers;
     qr_stage_norm(pass, rows, layer->attention_norm);
-    qr_stage_project(pass, layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
+    qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     qr_stage_attention(pass, plan, args, true);
-    qr_stage_output(pass, layer->output, NULL, rows);
+    qr_stage_output(pass, &layer->output, rows);
 }
 
 /* Keys and values of the encoder's output (in `normed`) for every decoder layer, into the inputs' cross blocks. */
@@ -143,7 +204,7 @@ static void write_cross_blocks(qr_pass *pass, uint32_t rows)
     qr_rows           kv      = network->buffers.qkv;
     kv.dim                    = 2 * inner;
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        qr_stage_project(pass, network->decoder[i].cross_kv, &network->buffers.normed, rows,
+        qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows,
                          &(qr_projection_out){.to = kv});
         const float            *k    = kv.data;
         const qr_attention_args args = {.plane     = qr_kv_memory_plane(network->kv, i),
@@ -163,13 +224,13 @@ static void encode(qr_pass *pass)
     const uint32_t rows    = network->encoder_rows;
     if (rows == 0) return;
     pass->in_encoder             = true;
-    const qr_attention_args args = self_args(network, network->encoder_kv.base, &network->encoder_bias);
+    const qr_attention_args args = self_args(network, network->encoder_kv.base, &network->parameters.encoder_bias);
     qr_stage_embed(pass, rows, true);
     for (uint32_t i = 0; i < network->architecture->encoder_layers; i++) {
-        self_attention(pass, &network->encoder[i], network->encoder_plan, &args, rows);
-        qr_stage_feed_forward(pass, &network->encoder[i], rows);
+        self_attention(pass, &network->parameters.encoder[i], network->encoder_plan, &args, rows);
+        qr_stage_feed_forward(pass, &network->parameters.encoder[i], rows);
     }
-    qr_stage_norm(pass, rows, network->encoder_norm);
+    qr_stage_norm(pass, rows, network->parameters.encoder_norm);
     write_cross_blocks(pass, rows);
     pass->in_encoder = false;
 }
@@ -185,12 +246,12 @@ static void cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, ui
                                     .kv_stride = q.stride,
                                     .out       = network->buffers.attended};
     qr_stage_norm(pass, rows, layer->cross_norm);
-    qr_stage_project(pass, layer->cross_q, &network->buffers.normed, rows, &(qr_projection_out){.to = q});
+    qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &(qr_projection_out){.to = q});
     qr_stage_attention(pass, network->cross_plan, &args, false);
-    qr_stage_output(pass, layer->cross_output, NULL, rows);
+    qr_stage_output(pass, &layer->cross_output, rows);
 }
 
-void qr_t5_forward(qr_pass *pass)
+static void forward(qr_pass *pass)
 {
     qr_network    *network = pass->network;
     const uint32_t rows    = pass->batch->row_count;
@@ -198,10 +259,31 @@ void qr_t5_forward(qr_pass *pass)
     if (rows == 0) return;
     qr_stage_embed(pass, rows, false);
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const qr_layer         *layer = &network->decoder[i];
-        const qr_attention_args args  = self_args(network, qr_kv_memory_plane(network->kv, i), &network->decoder_bias);
+        const qr_layer         *layer = &network->parameters.decoder[i];
+        const qr_attention_args args =
+            self_args(network, qr_kv_memory_plane(network->kv, i), &network->parameters.decoder_bias);
         self_attention(pass, layer, network->self_plan, &args, rows);
         cross_attention(pass, layer, i, rows);
         qr_stage_feed_forward(pass, layer, rows);
     }
 }
+
+/* Some files hold the shared embedding under a stack's name only, others under all three. */
+static const char *const embedding_names[] = {"shared.weight", "encoder.embed_tokens.weight",
+                                              "decoder.embed_tokens.weight", NULL};
+
+/* Copies of the shared embedding, and the bias of the first cross-attention, which was never used. */
+static const char *const unread_tensors[] = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
+                                             "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
+                                             NULL};
+
+const qr_family qr_family_t5 = {
+    .types           = {{"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}}},
+    .read_config     = read_config,
+    .declare         = declare,
+    .forward         = forward,
+    .embedding_names = embedding_names,
+    .output_name     = "lm_head.weight",
+    .tied_by_default = true,
+    .unread_tensors  = unread_tensors,
+};

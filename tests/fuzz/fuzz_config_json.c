@@ -9,8 +9,8 @@ static void check_architecture(const qr_architecture *a)
     FUZZ_CHECK((uint64_t)a->heads * a->head_dim < UINT32_MAX &&
                (uint64_t)a->vocab_size * a->hidden_size < UINT64_MAX / 8);
     FUZZ_CHECK(a->norm_epsilon > 0 && a->eos_count <= sizeof a->eos_token_ids / sizeof *a->eos_token_ids);
-    FUZZ_CHECK(a->embedding_name != NULL && a->output_name != NULL);
-    if (a->family == QR_FAMILY_T5)
+    FUZZ_CHECK(a->embedding_name != NULL && a->family != NULL);
+    if (a->encoder_layers > 0)
         FUZZ_CHECK(a->kv_heads == a->heads && a->encoder_layers >= 1 && a->relative_buckets > 0);
     else
         FUZZ_CHECK(a->encoder_layers == 0 && a->decoder_start_token_id == -1 && a->head_dim % 2 == 0 &&

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "model/config_json.h"
-#include "model/presets.h"
 
 static const char LLAMA[] =
     "{\"model_type\":\"llama\",\"vocab_size\":320,\"hidden_size\":128,\"intermediate_size\":352,"
@@ -466,65 +465,6 @@ static void deep_nesting_is_an_error(void **state)
     free(text);
 }
 
-/* ---- presets
- * --------------------------------------------------------------------------------------------------------- */
-
-static void presets_have_their_published_shapes(void **state)
-{
-    (void)state;
-    qr_architecture a;
-    uint32_t        count = 0;
-    for (; qr_preset_name(count) != NULL; ++count)
-        assert_int_equal(qr_architecture_preset(qr_preset_name(count), NULL, 0, &a, NULL), QUIRE_OK);
-    assert_int_equal(count, 9);
-    assert_int_equal(qr_architecture_preset("llama-3.2-1b", NULL, 0, &a, NULL), QUIRE_OK);
-    assert_true(a.rope.llama3 && a.rope.factor == 32 && a.vocab_size == 128256 && a.output_name == a.embedding_name);
-    assert_int_equal(qr_architecture_preset("flan-t5-xl", NULL, 0, &a, NULL), QUIRE_OK);
-    assert_true(a.gated && a.logits_scale == 1 && a.encoder_layers == 24 && a.output_name != a.embedding_name);
-    assert_int_equal(qr_architecture_preset("qwen3-0.6b", NULL, 0, &a, NULL), QUIRE_OK);
-    assert_true(a.qk_norm && a.head_dim == 128 && a.hidden_size == 1024);
-}
-
-static void overrides_change_a_preset_by_the_names_of_config_json(void **state)
-{
-    (void)state;
-    static const quire_shape_override good[] = {
-        {"num_hidden_layers", 4}, {"vocab_size", 1000}, {"tie_word_embeddings", 0}};
-    qr_architecture a;
-    assert_int_equal(qr_architecture_preset("llama-3.2-1b", good, 3, &a, NULL), QUIRE_OK);
-    assert_true(a.layers == 4 && a.vocab_size == 1000 && a.output_name != a.embedding_name);
-    assert_int_equal(a.eos_count, 0); /* 128001 is not in this vocabulary */
-
-    static const struct {
-        quire_shape_override change;
-        const char          *words;
-    } bad[] = {
-        {{"num_layers", 4}, "num_layers"},
-        {{"num_attention_heads", 7}, "num_key_value_heads 8"},
-        {{"num_hidden_layers", 0}, "num_hidden_layers"},
-        {{"rope_scaling", 1}, "rope_scaling"},
-        {{"model_type", 1}, "model_type"},
-        {{"hidden_size", INT64_MIN}, "hidden_size"},
-        {{NULL, 1}, "model.shape"},
-    };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
-        quire_error error = {0};
-        assert_int_equal(qr_architecture_preset("llama-3.2-1b", &bad[i].change, 1, &a, &error), QUIRE_ERR_INVALID);
-        assert_int_equal(error.status, QUIRE_ERR_INVALID);
-        if (strstr(error.message, bad[i].words) == NULL) fail_msg("case %zu: %s", i, error.message);
-    }
-}
-
-static void an_unknown_preset_is_answered_with_the_list(void **state)
-{
-    (void)state;
-    qr_architecture a;
-    quire_error     error = {0};
-    assert_int_equal(qr_architecture_preset("llama-7b", NULL, 0, &a, &error), QUIRE_ERR_INVALID);
-    assert_non_null(strstr(error.message, "llama-7b"));
-    for (uint32_t i = 0; qr_preset_name(i) != NULL; ++i) assert_non_null(strstr(error.message, qr_preset_name(i)));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -543,9 +483,6 @@ int main(void)
         cmocka_unit_test(broken_text_is_located),
         cmocka_unit_test(a_text_cut_anywhere_is_an_error),
         cmocka_unit_test(deep_nesting_is_an_error),
-        cmocka_unit_test(presets_have_their_published_shapes),
-        cmocka_unit_test(overrides_change_a_preset_by_the_names_of_config_json),
-        cmocka_unit_test(an_unknown_preset_is_answered_with_the_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,100 @@
+/* Single values of config.json, each checked for its type and range. */
+#include "model/config_reader.h"
+
+const char *qr_json_type_name(const json_t *value)
+{
+    static const char *const names[] = {"an object", "an array", "a string", "an integer", "a number with a fraction",
+                                        "true",      "false",    "null"};
+    return names[json_typeof(value)];
+}
+
+static bool absent(const json_t *value) { return value == NULL || json_is_null(value); }
+
+static void complain_of_type(qr_config_reader *r, const char *key, const char *expected, const json_t *value)
+{
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: expected %s, found %s", r->origin, key, expected,
+                qr_json_type_name(value));
+}
+
+int64_t qr_config_integer(qr_config_reader *r, const json_t *object, const char *key, int64_t low, int64_t high,
+                          int64_t fallback)
+{
+    const json_t *value = json_object_get(object, key);
+    if (absent(value)) {
+        if (fallback != QR_REQUIRED) return fallback;
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
+        return low;
+    }
+    if (!json_is_integer(value)) {
+        complain_of_type(r, key, "an integer", value);
+        return low;
+    }
+    const int64_t number = json_integer_value(value);
+    if (number >= low && number <= high) return number;
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %lld is outside %lld..%lld", r->origin, key, (long long)number,
+                (long long)low, (long long)high);
+    return low;
+}
+
+double qr_config_number(qr_config_reader *r, const json_t *object, const char *key, double low, double high,
+                        double fallback)
+{
+    const json_t *value = json_object_get(object, key);
+    if (absent(value)) {
+        if (!isnan(fallback)) return fallback;
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
+        return low;
+    }
+    if (!json_is_number(value)) {
+        complain_of_type(r, key, "a number", value);
+        return low;
+    }
+    const double number = json_number_value(value);
+    if (number >= low && number <= high) return number;
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %.9g is outside %g..%g", r->origin, key, number, low, high);
+    return low;
+}
+
+const char *qr_config_string(qr_config_reader *r, const json_t *object, const char *key, const char *fallback)
+{
+    const json_t *value = json_object_get(object, key);
+    if (absent(value)) return fallback;
+    if (json_is_string(value)) return json_string_value(value);
+    complain_of_type(r, key, "a string", value);
+    return fallback;
+}
+
+uint32_t qr_config_size(qr_config_reader *r, const char *key, int64_t high, int64_t fallback)
+{
+    return (uint32_t)qr_config_integer(r, r->root, key, 1, high, fallback);
+}
+
+bool qr_config_boolean(qr_config_reader *r, const char *key, bool fallback)
+{
+    const json_t *value = json_object_get(r->root, key);
+    if (absent(value)) return fallback;
+    if (!json_is_boolean(value)) complain_of_type(r, key, "true or false", value);
+    return json_is_true(value);
+}
+
+bool qr_config_has(const qr_config_reader *r, const char *key) { return !absent(json_object_get(r->root, key)); }
+
+void qr_config_refuse(qr_config_reader *r, const char *key, const char *message)
+{
+    if (qr_config_has(r, key)) QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: %s", r->origin, key, message);
+}
+
+void qr_config_refuse_true(qr_config_reader *r, const char *key, const char *message)
+{
+    if (qr_config_boolean(r, key, false)) QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: %s", r->origin, key, message);
+}
+
+void qr_config_check_heads(qr_config_reader *r, const qr_architecture *a, const char *heads_key, const char *dim_key)
+{
+    if (a->heads % a->kv_heads != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %u is not a multiple of num_key_value_heads %u", r->origin, heads_key,
+                    a->heads, a->kv_heads);
+    if ((uint64_t)a->heads * a->head_dim > QR_MAX_WIDTH)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s %u times %s %u is above %d", r->origin, heads_key, a->heads,
+                    dim_key, a->head_dim, QR_MAX_WIDTH);
+}

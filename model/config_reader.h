@@ -1,0 +1,63 @@
+/* Reads keys of a parsed config.json with their ranges and defaults. The first complaint sticks, later reads return
+ * their fallback; so a family lists its keys without a branch after each. Messages name the file, the key and what was
+ * expected. */
+#ifndef QR_CONFIG_READER_H
+#define QR_CONFIG_READER_H
+
+#include <jansson.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "model/architecture.h"
+
+enum {
+    QR_MAX_VOCAB    = 1 << 24,
+    QR_MAX_WIDTH    = 1 << 20, /* hidden, intermediate, heads * head_dim */
+    QR_MAX_LAYERS   = 4096,
+    QR_MAX_HEADS    = 4096,
+    QR_MAX_HEAD_DIM = 1024,
+    QR_MAX_POSITION = 1 << 24,
+    QR_MAX_BUCKETS  = 4096,
+};
+
+/* As a fallback: the key must be there. */
+#define QR_REQUIRED INT64_MIN
+#define QR_REQUIRED_NUMBER ((double)NAN)
+
+typedef struct qr_config_reader {
+    const json_t *root;
+    const char   *origin; /* of the text, for messages */
+    quire_error  *error;
+    quire_status  status;    /* of the first complaint */
+    bool          synthetic; /* numbers of the text were overridden */
+} qr_config_reader;
+
+#define QR_COMPLAIN(reader, code, ...)                                                                                 \
+    ((reader)->status == QUIRE_OK ? (void)((reader)->status = qr_fail((reader)->error, (code), __VA_ARGS__)) : (void)0)
+
+/* Keys of `object`; a missing key and null are the fallback. */
+int64_t qr_config_integer(qr_config_reader *reader, const json_t *object, const char *key, int64_t low, int64_t high,
+                          int64_t fallback);
+double  qr_config_number(qr_config_reader *reader, const json_t *object, const char *key, double low, double high,
+                         double fallback);
+const char *qr_config_string(qr_config_reader *reader, const json_t *object, const char *key, const char *fallback);
+
+/* Keys of the root. A size is 1..high. */
+uint32_t qr_config_size(qr_config_reader *reader, const char *key, int64_t high, int64_t fallback);
+bool     qr_config_boolean(qr_config_reader *reader, const char *key, bool fallback);
+bool     qr_config_has(const qr_config_reader *reader, const char *key); /* and it is not null */
+
+/* ERR_UNSUPPORTED if a feature is used that quire does not have; `message` follows the key. */
+void qr_config_refuse(qr_config_reader *reader, const char *key, const char *message);
+void qr_config_refuse_true(qr_config_reader *reader, const char *key, const char *message);
+
+/* heads, kv_heads and head_dim against each other. */
+void qr_config_check_heads(qr_config_reader *reader, const qr_architecture *architecture, const char *heads_key,
+                           const char *dim_key);
+
+/* "an object", "true": what a value is, for messages. */
+const char *qr_json_type_name(const json_t *value);
+
+#endif

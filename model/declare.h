@@ -1,0 +1,127 @@
+/* The description of a model: a family's declare function says once which tensors there are, in which shapes, and where
+ * they go. The same call counts bytes and parameters, checks files, and loads:
+ *
+ *   counting   no visit: names are not even built
+ *   checking   visit compares each name, shape and dtype with the files
+ *   loading    counting first, then with the arena's memory: vectors are read at once, matrices found; the threads that
+ *              use them read and pack them later (load.c)
+ *
+ * The first failure sticks in `status`, and everything after it does nothing. */
+#ifndef QR_DECLARE_H
+#define QR_DECLARE_H
+
+#include "base/memory.h"
+#include "kernels/attention.h"
+#include "model/weights.h"
+
+enum { QR_LINEAR_MATRICES = 3 };
+
+/* A projection and the tensors it is packed from, side by side (q, k, v) or as the two halves (gate, up). */
+typedef struct qr_linear {
+    struct qr_linear   *next; /* in the order of declaration; loaded models only */
+    qr_projection      *projection;
+    qr_projection_shape shape; /* columns 0: the layer has none */
+    const float        *bias;  /* [columns] or NULL */
+    qr_matrix           matrices[QR_LINEAR_MATRICES];
+    uint32_t            matrix_count;
+} qr_linear;
+
+/* One layer. What a family does not have is NULL or zero. */
+typedef struct qr_layer {
+    const float *attention_norm, *cross_norm, *feed_norm; /* [hidden_size] */
+    const float *q_norm, *k_norm;                         /* [head_dim] */
+    qr_linear    qkv, output;
+    qr_linear    cross_q, cross_kv, cross_output;
+    qr_linear    feed_in, feed_out;
+} qr_layer;
+
+/* Everything that comes from the files or follows from the architecture. */
+typedef struct qr_parameters {
+    qr_layer         *decoder, *encoder; /* [layers], [encoder_layers] */
+    qr_linear         head;              /* hidden -> vocab */
+    qr_matrix         embedding;         /* [vocab_size][hidden_size] */
+    const float      *decoder_norm, *encoder_norm;
+    float            *rope_cos, *rope_sin;        /* [max_model_len][head_dim / 2] */
+    qr_attention_bias decoder_bias, encoder_bias; /* T5 */
+    qr_linear        *first_linear, *last_linear; /* list of all, by next */
+} qr_parameters;
+
+/* *matrix_out: where the tensor was found. */
+typedef quire_status qr_tensor_visit(void *context, const qr_tensor_spec *spec, qr_matrix *matrix_out,
+                                     quire_error *error);
+
+typedef struct qr_declaration {
+    const qr_architecture *architecture;
+    qr_dtype               dtype;         /* of the packed weights */
+    uint32_t               max_model_len; /* positions that tables are made for */
+    qr_parameters         *parameters;
+    qr_arena              *arena; /* without memory: counting and checking */
+    qr_tensor_visit       *visit; /* for each tensor; NULL: none */
+    void                  *context;
+    quire_error           *error;
+    quire_status           status;
+
+    uint64_t parameter_count; /* a tied matrix counts once */
+    uint64_t packed_bytes;    /* of the projections, and of the embedding's rows */
+
+    char     prefix[64];
+    qr_layer spare; /* stands in for every layer where there is no memory */
+} qr_declaration;
+
+/* Runs the family's declare function, from its first tensor on. */
+void qr_declare(qr_declaration *declaration);
+
+/* Parameters, and the bytes they take as loaded with weights of `dtype`, but for tables by position. */
+void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint64_t *parameters_out,
+                      uint64_t *bytes_out);
+
+/* Compares the files with the architecture: every tensor is there in its shape and a readable dtype, and nothing else
+ * is there but what the family knows to be unread. */
+quire_status qr_declare_check(const qr_weights *weights, quire_error *error);
+
+/* How the rows of the embedding are kept beside packed weights of `dtype`. */
+static inline qr_dtype qr_embedding_dtype(qr_dtype dtype) { return dtype == QR_F32 ? QR_F32 : QR_BF16; }
+
+/* ---- for the families ---- */
+
+/* Set before names that begin alike: "model.layers.3.". */
+void qr_declare_prefix(qr_declaration *declaration, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* layers[i]; a stand-in where layers is NULL. */
+qr_layer *qr_declare_layer(qr_declaration *declaration, qr_layer *layers, uint32_t i);
+
+/* Standard deviation of random weights that keeps activations near 1 at any depth. */
+float qr_random_scale(uint32_t inputs);
+
+/* The input embedding, by the architecture's name for it. `scale`: of random weights. */
+void qr_declare_embedding(qr_declaration *declaration, float scale);
+/* The output projection: the embedding again where it is tied. */
+void qr_declare_head(qr_declaration *declaration);
+
+/* [count] floats: of the tensor `name`; random models have ones. NULL without memory, as below. */
+const float *qr_declare_norm(qr_declaration *declaration, uint32_t count, const char *name);
+/* [rows][columns] floats of the tensor `name`. */
+const float *qr_declare_table(qr_declaration *declaration, uint32_t rows, uint32_t columns, float scale,
+                              const char *name);
+/* [count] floats that no file has. */
+float *qr_declare_floats(qr_declaration *declaration, size_t count);
+
+/* `name` is that of the tensors <name>.weight [columns][k] and, with bias, <name>.bias [columns]. */
+typedef struct qr_linear_part {
+    uint32_t    columns;
+    const char *name;
+    bool        bias;
+    float       scale; /* of random weights; 0: qr_random_scale(k) */
+} qr_linear_part;
+
+typedef struct qr_linear_spec {
+    const char    *label; /* for messages */
+    uint32_t       k;
+    bool           gated; /* two parts: gate and up */
+    qr_activation  activation;
+    qr_linear_part parts[QR_LINEAR_MATRICES]; /* up to the first without columns */
+} qr_linear_spec;
+
+void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const qr_linear_spec *spec);
+
+#endif

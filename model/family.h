@@ -1,0 +1,47 @@
+/* A model family: models that share one forward pass. A family is one file, which defines `qr_family_<name>`, and a
+ * line in families.inc; its types (llama, mistral, ...) differ in numbers and in data of that file. */
+#ifndef QR_FAMILY_H
+#define QR_FAMILY_H
+
+#include "model/architecture.h"
+
+struct qr_declaration;
+struct qr_config_reader;
+struct qr_pass;
+
+enum { QR_FAMILY_TYPES = 8, QR_TYPE_CLASSES = 2 };
+
+/* A model_type of config.json, and the classes in its `architectures` whose tensors and arithmetic it stands for;
+ * another head (a classifier, say) has other tensors. */
+typedef struct qr_model_type {
+    const char *name;
+    const char *classes[QR_TYPE_CLASSES];
+} qr_model_type;
+
+typedef struct qr_family {
+    qr_model_type types[QR_FAMILY_TYPES]; /* up to the first without a name */
+
+    /* Fills the architecture from config.json; `type` is an index into types. Complaints go to the reader. */
+    void (*read_config)(struct qr_config_reader *reader, uint32_t type, qr_architecture *architecture);
+
+    /* The one list of the model's tensors: counts them, checks files against them, loads them (declare.h). */
+    void (*declare)(struct qr_declaration *declaration);
+
+    /* One step's stages between copying blocks and the logits, run by every thread (network.h). */
+    void (*forward)(struct qr_pass *pass);
+
+    const char *const *embedding_names; /* NULL-terminated: files hold it under one of these, the first is preferred */
+    const char        *output_name;     /* of the output projection, where it is not tied */
+    bool               tied_by_default; /* where config.json does not say */
+
+    /* What published files carry and no forward pass reads, NULL-terminated; "*" at the front stands for any text. */
+    const char *const *unread_tensors;
+} qr_family;
+
+/* The family of a model_type and the type's index in it, or NULL. */
+const qr_family *qr_family_find(const char *model_type, uint32_t *type_out);
+
+/* All model types, "llama, mistral, ...", into text[capacity]. */
+void qr_family_list_types(char *text, uint32_t capacity);
+
+#endif
