@@ -26,16 +26,16 @@ static bool expect(qr_json_scan *scan, char wanted, const char *problem)
 {
     skip_space(scan);
     if (peek(scan) != wanted) return fail(scan, problem);
-    ++scan->at;
+    scan->at++;
     return true;
 }
 
 /* From an opening quote to past the closing one. */
 static bool skip_string(qr_json_scan *scan)
 {
-    for (++scan->at; scan->at < scan->length; ++scan->at) {
+    for (++scan->at; scan->at < scan->length; scan->at++) {
         if (scan->text[scan->at] == '\\')
-            ++scan->at;
+            scan->at++;
         else if (scan->text[scan->at] == '"')
             return ++scan->at, true;
     }
@@ -54,7 +54,7 @@ static bool skip_value(qr_json_scan *scan)
             if (!skip_string(scan)) return false;
             continue;
         }
-        ++scan->at;
+        scan->at++;
         if (c == '{' || c == '[') {
             if (++depth > scan->max_depth) return fail(scan, "nested too deeply");
         } else if ((c == '}' || c == ']') && --depth == 0) {
@@ -69,7 +69,7 @@ bool qr_json_scan_next(qr_json_scan *scan, qr_json_slice *key_out, qr_json_slice
     if (!scan->started && !expect(scan, '{', "expected '{'")) return false;
     skip_space(scan);
     if (peek(scan) == '}') {
-        ++scan->at;
+        scan->at++;
         return false;
     }
     if (scan->started) {

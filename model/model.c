@@ -24,8 +24,7 @@ struct quire_model {
     quire_dtype     weight_dtype; /* as asked for */
 };
 
-/* ---- create
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- create ---- */
 
 /* The caller may have been compiled against an older or a newer struct. */
 static quire_status take_options(const quire_model_options *given, quire_model_options *options, quire_error *error)
@@ -126,8 +125,7 @@ void quire_model_destroy(quire_model *model)
     qr_deallocate(&allocator, model, sizeof *model);
 }
 
-/* ---- describe
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- describe ---- */
 
 const qr_architecture *qr_model_architecture(const quire_model *model) { return &model->architecture; }
 const qr_weights      *qr_model_weights(const quire_model *model) { return &model->weights; }

@@ -47,8 +47,7 @@ static const struct {
               {"I16", 2},  {"I8", 1},  {"U64", 8},     {"U32", 4},     {"U16", 2},    {"U8", 1},
               {"BOOL", 1}, {"C64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}};
 
-/* ---- one tensor's description
- * ---------------------------------------------------------------------------------------- */
+/* ---- one tensor's description ---- */
 
 typedef struct entry_reader {
     const char  *file;
@@ -63,7 +62,7 @@ static quire_status read_dtype(const entry_reader *r, const json_t *entry, qr_te
 {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     if (dtype == NULL) return BAD_TENSOR(r, tensor, "%s", "dtype: missing or not a string");
-    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; ++i) {
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
         if (strcmp(dtypes[i].name, dtype) != 0) continue;
         tensor->dtype = dtypes[i].name;
         *bytes_out    = dtypes[i].bytes;
@@ -80,7 +79,7 @@ static quire_status read_shape(const entry_reader *r, const json_t *entry, qr_te
         return BAD_TENSOR(r, tensor, "shape: %zu dimensions, at most %d", json_array_size(shape),
                           QR_SAFETENSORS_MAX_RANK);
     tensor->rank = (uint32_t)json_array_size(shape);
-    for (uint32_t i = 0; i < tensor->rank; ++i) {
+    for (uint32_t i = 0; i < tensor->rank; i++) {
         const json_t *dim = json_array_get(shape, i);
         if (!json_is_integer(dim) || json_integer_value(dim) < 0)
             return BAD_TENSOR(r, tensor, "shape[%u]: not an integer of at least 0", i);
@@ -150,8 +149,7 @@ static quire_status check_notes(const entry_reader *r, qr_json_slice value)
     return status;
 }
 
-/* ---- one file's header
- * ----------------------------------------------------------------------------------------------- */
+/* ---- one file's header ---- */
 
 static quire_status grow(qr_safetensors *files, const char *file, quire_error *error)
 {
@@ -188,7 +186,7 @@ static quire_status add_member(qr_safetensors *files, uint32_t number, const ent
     *tensor           = (qr_tensor){.name = name, .file = number};
     QR_TRY(read_entry(r, value, tensor));
     tensor->name = keep_name(&files->shards[number], key, name);
-    ++files->count;
+    files->count++;
     return QUIRE_OK;
 }
 
@@ -219,7 +217,7 @@ static int by_offset(const void *a, const void *b)
 static quire_status check_distinct(const qr_safetensors *files, const qr_tensor *tensors, uint32_t count,
                                    quire_error *error)
 {
-    for (uint32_t i = 1; i < count; ++i)
+    for (uint32_t i = 1; i < count; i++)
         if (strcmp(tensors[i - 1].name, tensors[i].name) == 0)
             return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": twice, at byte %llu and in %s at byte %llu",
                            files->shards[tensors[i - 1].file].label, tensors[i].name,
@@ -232,7 +230,7 @@ static quire_status check_distinct(const qr_safetensors *files, const qr_tensor 
 static quire_status check_cover(const entry_reader *r, const qr_tensor *tensors, uint32_t count)
 {
     uint64_t at = r->data_start;
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count; i++) {
         const qr_tensor *t = &tensors[i];
         if (t->begin < at)
             return BAD_TENSOR(r, t, "at byte %llu it overlaps \"%.80s\", which ends at byte %llu",
@@ -256,7 +254,7 @@ static quire_status read_header(const qr_safetensors *files, shard *s, quire_err
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes are too few for a header", s->label,
                        (unsigned long long)s->file.size);
     QR_TRY(qr_file_read(&s->file, s->label, 0, prefix, sizeof prefix, error));
-    for (int i = 7; i >= 0; --i) bytes = bytes << 8 | prefix[i];
+    for (int i = 7; i >= 0; i--) bytes = bytes << 8 | prefix[i];
     if (bytes > QR_SAFETENSORS_MAX_HEADER || bytes > s->file.size - sizeof prefix)
         return qr_fail(error, QUIRE_ERR_FORMAT,
                        "%s: a header of %llu bytes at byte 0, the file has %llu bytes and the limit is %d", s->label,
@@ -274,7 +272,7 @@ static quire_status open_shard(qr_safetensors *files, const char *path, const ch
     snprintf(s->name, sizeof s->name, "%s", qr_path_tail(name));
     snprintf(s->label, sizeof s->label, "%s", qr_path_tail(path));
     s->file.descriptor = -1;
-    ++files->shard_count;
+    files->shard_count++;
     QR_TRY(qr_file_open(path, &s->file, error));
     QR_TRY(read_header(files, s, error));
     const entry_reader r = {s->label, 8 + s->header_bytes, s->file.size, error};
@@ -288,8 +286,7 @@ static quire_status open_shard(qr_safetensors *files, const char *path, const ch
     return check_cover(&r, tensors, count);
 }
 
-/* ---- shards
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- shards ---- */
 
 typedef struct index_reader {
     qr_safetensors *files;
@@ -387,7 +384,7 @@ static quire_status sort_all(qr_safetensors *files, quire_error *error)
 
 static quire_status check_all_listed(const index_reader *r)
 {
-    for (uint32_t i = 0; i < r->files->count; ++i) {
+    for (uint32_t i = 0; i < r->files->count; i++) {
         const qr_tensor *tensor = &r->files->tensors[i];
         if (!r->listed[i])
             return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: tensor \"%.80s\" of %.80s is missing",
@@ -433,8 +430,7 @@ static quire_status open_index(qr_safetensors *files, const char *folder, const 
     return status;
 }
 
-/* ---- open, find
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- open, find ---- */
 
 static quire_status create(const quire_allocator *allocator, uint32_t shards, qr_safetensors **files_out,
                            quire_error *error)
@@ -496,7 +492,7 @@ void qr_safetensors_close(qr_safetensors *files)
 {
     if (files == NULL) return;
     const quire_allocator allocator = files->allocator;
-    for (uint32_t i = 0; i < files->shard_count; ++i) {
+    for (uint32_t i = 0; i < files->shard_count; i++) {
         qr_file_close(&files->shards[i].file);
         qr_deallocate(&allocator, files->shards[i].header, files->shards[i].header_bytes);
     }
@@ -525,8 +521,7 @@ const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tenso
     return files->shards[tensor->file].label;
 }
 
-/* ---- reading
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static bool is_dtype(const qr_tensor *tensor, const char *dtype) { return strcmp(tensor->dtype, dtype) == 0; }
 
@@ -538,9 +533,9 @@ bool qr_safetensors_readable(const qr_tensor *tensor)
 static void widen(const uint16_t *from, bool bf16, uint64_t count, float *to)
 {
     if (bf16)
-        for (uint64_t i = 0; i < count; ++i) to[i] = qr_f32_of_bf16(from[i]);
+        for (uint64_t i = 0; i < count; i++) to[i] = qr_f32_of_bf16(from[i]);
     else
-        for (uint64_t i = 0; i < count; ++i) to[i] = qr_f32_of_f16(from[i]);
+        for (uint64_t i = 0; i < count; i++) to[i] = qr_f32_of_f16(from[i]);
 }
 
 static quire_status read_halves(const shard *s, const char *label, bool bf16, uint64_t offset, uint64_t count,

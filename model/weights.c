@@ -8,13 +8,12 @@
 #include "base/error.h"
 #include "base/rng.h"
 
-/* ---- the generator
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the generator ---- */
 
 static uint64_t hash_of(const char *name)
 {
     uint64_t hash = 0;
-    for (; *name != '\0'; ++name) hash = qr_mix64(hash * 31 + (unsigned char)*name + 1);
+    for (; *name != '\0'; name++) hash = qr_mix64(hash * 31 + (unsigned char)*name + 1);
     return hash;
 }
 
@@ -43,7 +42,7 @@ static void generate(uint64_t key, float scale, uint64_t first, uint64_t count, 
 
 static void fill(float *out, uint64_t count, float value)
 {
-    for (uint64_t i = 0; i < count; ++i) out[i] = value;
+    for (uint64_t i = 0; i < count; i++) out[i] = value;
 }
 
 /* ---- finding ---- */
@@ -51,7 +50,7 @@ static void fill(float *out, uint64_t count, float value)
 static void format_shape(char *text, size_t capacity, const qr_tensor *tensor)
 {
     size_t used = (size_t)snprintf(text, capacity, "[");
-    for (uint32_t i = 0; i < tensor->rank && used < capacity; ++i)
+    for (uint32_t i = 0; i < tensor->rank && used < capacity; i++)
         used += (size_t)snprintf(text + used, capacity - used, "%s%llu", i ? ", " : "",
                                  (unsigned long long)tensor->shape[i]);
     if (used < capacity) snprintf(text + used, capacity - used, "]");
@@ -101,8 +100,7 @@ quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *sp
     return QUIRE_OK;
 }
 
-/* ---- reading
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error)
 {

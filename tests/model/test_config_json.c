@@ -33,7 +33,7 @@ static char *changed(const char *base, const char *changes)
     json_t *gone  = json_object_get(delta, "remove");
     assert_non_null(root);
     assert_non_null(delta);
-    for (size_t i = 0; i < json_array_size(gone); ++i)
+    for (size_t i = 0; i < json_array_size(gone); i++)
         assert_int_equal(json_object_del(root, json_string_value(json_array_get(gone, i))), 0);
     json_object_del(delta, "remove");
     json_object_update(root, delta);
@@ -53,12 +53,12 @@ static quire_status parse(const char *base, const char *changes, qr_architecture
 
 static void check(const char *base, const one_case *cases, size_t count)
 {
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         qr_architecture    a;
         quire_error        error  = {0};
         const quire_status status = parse(base, cases[i].changes, &a, &error);
         if (status != cases[i].status) fail_msg("%s: %d, %s", cases[i].changes, status, error.message);
-        for (size_t w = 0; w < 3 && cases[i].words[w] != NULL; ++w)
+        for (size_t w = 0; w < 3 && cases[i].words[w] != NULL; w++)
             if (strstr(error.message, cases[i].words[w]) == NULL)
                 fail_msg("%s: \"%s\" is not in: %s", cases[i].changes, cases[i].words[w], error.message);
         if (status != QUIRE_OK) assert_int_equal(error.status, status);
@@ -68,8 +68,7 @@ static void check(const char *base, const one_case *cases, size_t count)
 #define FORMAT QUIRE_ERR_FORMAT
 #define UNSUPPORTED QUIRE_ERR_UNSUPPORTED
 
-/* ---- values
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static const struct {
     const char *key;
@@ -89,8 +88,8 @@ static void every_size_refuses_what_is_no_positive_integer(void **state)
     (void)state;
     static const char *const bad[] = {
         "0", "-1", "1.0", "1e3", "\"8\"", "true", "[8]", "{}", "-9223372036854775808", "9223372036854775807"};
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k)
-        for (size_t b = 0; b <= sizeof bad / sizeof *bad; ++b) {
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (size_t b = 0; b <= sizeof bad / sizeof *bad; b++) {
             char above[32], changes[128];
             snprintf(above, sizeof above, "%lld", sizes[k].high + 1);
             const char *value = b < sizeof bad / sizeof *bad ? bad[b] : above;
@@ -199,8 +198,7 @@ static void what_quire_lacks_is_refused_by_name(void **state)
     CHECK(LLAMA, cases);
 }
 
-/* ---- rope
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- rope ---- */
 
 #define LLAMA3                                                                                                         \
     "\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 4, "                      \
@@ -214,7 +212,7 @@ static void both_forms_of_rope_settings_read_the_same(void **state)
         "{\"remove\": [\"rope_theta\"], \"rope_parameters\": {\"rope_theta\": 5e5, " LLAMA3 "}}",
         "{\"rope_theta\": 1e4, \"rope_parameters\": {\"rope_theta\": 500000, " LLAMA3 "}}",
     };
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < 3; i++) {
         qr_architecture a;
         assert_int_equal(parse(LLAMA, forms[i], &a, NULL), QUIRE_OK);
         assert_true(a.rope.theta == 5e5 && a.rope.llama3 && a.rope.factor == 8);
@@ -254,8 +252,7 @@ static void llama3_scaling_needs_all_its_numbers(void **state)
     CHECK(LLAMA, cases);
 }
 
-/* ---- families
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- families ---- */
 
 static void each_family_has_its_biases_norms_and_window(void **state)
 {
@@ -282,7 +279,7 @@ static void each_family_has_its_biases_norms_and_window(void **state)
         {"{\"model_type\": \"qwen3\"}", false, false, true, 0},
         {"{\"model_type\": \"qwen3\", \"attention_bias\": true}", true, true, true, 0},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_architecture a;
         quire_error     error = {0};
         if (parse(LLAMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
@@ -351,7 +348,7 @@ static void t5_scales_its_output_when_tied_unless_told(void **state)
         {"{\"tie_word_embeddings\": true, \"scale_decoder_outputs\": false}", 1},
         {"{\"scale_decoder_outputs\": null}", 0.125f},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_architecture a;
         assert_int_equal(parse(T5, cases[i].changes, &a, NULL), QUIRE_OK);
         if (a.logits_scale != cases[i].scale) fail_msg("%s: %g", cases[i].changes, (double)a.logits_scale);
@@ -397,9 +394,9 @@ static void accepted_pairs_keep_the_invariants(void **state)
                                          "num_key_value_heads", "head_dim",    "num_hidden_layers"};
     static const char *const values[] = {"0", "1", "2", "3", "64", "4096", "1048576", "16777217", "null"};
     unsigned                 accepted = 0, refused = 0;
-    for (size_t i = 0; i < 6; ++i)
-        for (size_t j = i + 1; j < 6; ++j)
-            for (size_t v = 0; v < 81; ++v) {
+    for (size_t i = 0; i < 6; i++)
+        for (size_t j = i + 1; j < 6; j++)
+            for (size_t v = 0; v < 81; v++) {
                 char            changes[128];
                 qr_architecture a;
                 quire_error     error = {0};
@@ -407,18 +404,17 @@ static void accepted_pairs_keep_the_invariants(void **state)
                          values[v % 9]);
                 if (parse(LLAMA, changes, &a, &error) != QUIRE_OK) {
                     assert_true(error.message[0] != '\0');
-                    ++refused;
+                    refused++;
                     continue;
                 }
-                ++accepted;
+                accepted++;
                 assert_true(a.heads % a.kv_heads == 0 && a.head_dim % 2 == 0 && a.head_dim > 0 && a.vocab_size > 0);
                 assert_true(a.eos_count == 1 && a.eos_token_ids[0] < (int32_t)a.vocab_size);
             }
     assert_true(accepted > 50 && refused > 500);
 }
 
-/* ---- the text
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the text ---- */
 
 static void broken_text_is_located(void **state)
 {
@@ -436,7 +432,7 @@ static void broken_text_is_located(void **state)
         {"{} x", "config.json:1:"},
         {"\xff{}", "config.json:1:"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_architecture a;
         quire_error     error = {0};
         assert_int_equal(
@@ -448,7 +444,7 @@ static void broken_text_is_located(void **state)
 static void a_text_cut_anywhere_is_an_error(void **state)
 {
     (void)state;
-    for (size_t length = 0; length < strlen(LLAMA); ++length) {
+    for (size_t length = 0; length < strlen(LLAMA); length++) {
         qr_architecture a;
         assert_int_equal(qr_architecture_parse(LLAMA, length, "config.json", NULL, 0, &a, NULL), FORMAT);
     }

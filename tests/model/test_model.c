@@ -49,7 +49,7 @@ static void a_caller_with_a_smaller_struct_gets_what_fits(void **state)
     quire_model_describe(model, &small.info);
     assert_string_equal(small.info.architecture, "t5");
     assert_int_equal(small.info.size, offsetof(quire_model_info, parameters));
-    for (size_t i = offsetof(quire_model_info, parameters); i < sizeof small; ++i)
+    for (size_t i = offsetof(quire_model_info, parameters); i < sizeof small; i++)
         assert_int_equal(((unsigned char *)&small)[i], 0x5a);
     quire_model_destroy(model);
 }
@@ -60,7 +60,7 @@ static void a_tied_matrix_counts_once(void **state)
     static const quire_shape_override untied = {"tie_word_embeddings", 0};
     quire_model_info                  info   = {.size = sizeof info};
     uint64_t                          parameters[2];
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; i++) {
         const quire_model_options options = {.size = sizeof options, .shape = &untied, .shape_count = (uint32_t)i};
         quire_model              *model;
         assert_int_equal(quire_model_synthetic("qwen3-0.6b", &options, &model, NULL), QUIRE_OK);
@@ -77,7 +77,7 @@ static void the_weight_dtype_decides_the_bytes(void **state)
     (void)state;
     static const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
     uint64_t                 bytes[3];
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; i++) {
         const quire_model_options options = {.size = sizeof options, .weight_dtype = dtypes[i]};
         quire_model_info          info    = {.size = sizeof info};
         quire_model              *model;
@@ -114,7 +114,7 @@ static void what_is_wrong_is_said(void **state)
         {NULL, NULL, "model.preset", 0, QUIRE_ERR_INVALID},
     };
     const quire_model_options *options[] = {NULL, &no_size, &bad_dtype, &no_shape};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         quire_model       *model = (quire_model *)(uintptr_t)1;
         quire_error        error = {0};
         const quire_status status =
@@ -127,8 +127,7 @@ static void what_is_wrong_is_said(void **state)
     quire_model_destroy(NULL);
 }
 
-/* ---- files changed on the way
- * ---------------------------------------------------------------------------------------- */
+/* ---- files changed on the way ---- */
 
 static void copy(const char *from, const char *to, long cut)
 {
@@ -149,7 +148,7 @@ static void a_shard_of_the_wrong_length_is_refused_before_anything_runs(void **s
     if (mkdtemp(folder) == NULL) skip();
     static const char *const names[] = {"config.json", "model.safetensors"};
     for (long cut = -4; cut <= 0; cut += 4) {
-        for (int i = 0; i < 2; ++i) {
+        for (int i = 0; i < 2; i++) {
             snprintf(path, sizeof path, "%s/%s", folder, names[i]);
             snprintf(source, sizeof source, GOLDENS "qwen2-bias/%s", names[i]);
             copy(source, path, i == 1 ? cut : 0);
@@ -160,7 +159,7 @@ static void a_shard_of_the_wrong_length_is_refused_before_anything_runs(void **s
         if (cut) assert_non_null(strstr(error.message, "model.safetensors: tensor \""));
         quire_model_destroy(model);
     }
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
         unlink(path);
     }

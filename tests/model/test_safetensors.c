@@ -38,9 +38,9 @@ static void write_file(const char *name, const char *header, size_t header_bytes
 {
     const uint64_t length = prefix < 0 ? header_bytes : (uint64_t)prefix;
     unsigned char *bytes  = malloc(8 + header_bytes + data);
-    for (int i = 0; i < 8; ++i) bytes[i] = (unsigned char)(length >> 8 * i);
+    for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(length >> 8 * i);
     memcpy(bytes + 8, header, header_bytes);
-    for (size_t i = 0; i < data; ++i) bytes[8 + header_bytes + i] = (unsigned char)i;
+    for (size_t i = 0; i < data; i++) bytes[8 + header_bytes + i] = (unsigned char)i;
     write_bytes(name, bytes, 8 + header_bytes + data);
     free(bytes);
 }
@@ -79,7 +79,7 @@ static void a_good_file_is_read_as_it_is(void **state)
         "{" A("[0,16]") "," B("[16,24]") ",\"c\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[24,24]}}",
         "{\"\\u0061\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}," B("[16,24]") "}",
     };
-    for (size_t i = 0; i < sizeof headers / sizeof *headers; ++i) {
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         qr_safetensors *files;
         quire_error     error = {0};
         write_file("x.safetensors", headers[i], strlen(headers[i]), -1, GOOD_DATA);
@@ -122,8 +122,7 @@ static void half_precision_is_converted_exactly(void **state)
     qr_safetensors_close(files);
 }
 
-/* ---- the classes
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the classes ---- */
 
 static const struct malformed {
     const char *what, *header, *words;
@@ -212,7 +211,7 @@ static const struct malformed {
 static void every_malformed_class_is_refused_with_its_tensor(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; ++i) {
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         write_file("x.safetensors", classes[i].header, strlen(classes[i].header), -1, classes[i].data);
         char words[128];
         snprintf(words, sizeof words, "%s",
@@ -228,7 +227,7 @@ static void a_header_length_that_is_not_true_is_refused(void **state)
     (void)state;
     static const long long lengths[] = {0,         1,         sizeof GOOD - 2, sizeof GOOD + GOOD_DATA,
                                         100000000, 100000001, 0xffffffff,      INT64_MAX};
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; ++i) {
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         write_file("x.safetensors", GOOD, sizeof GOOD - 1, lengths[i], GOOD_DATA);
         refused("length", QUIRE_ERR_FORMAT, "header");
     }
@@ -250,7 +249,7 @@ static void a_header_above_the_limit_is_not_even_read(void **state)
 static void names_are_bounded_at_a_kibibyte(void **state)
 {
     (void)state;
-    for (int extra = 0; extra <= 1; ++extra) {
+    for (int extra = 0; extra <= 1; extra++) {
         char header[1400], name[1100];
         memset(name, 'n', sizeof name);
         name[1024 + extra] = '\0';
@@ -289,7 +288,7 @@ static void a_file_cut_anywhere_is_refused(void **state)
     FILE *file = fopen(path_of("x.safetensors"), "rb");
     assert_int_equal(fread(bytes, 1, whole, file), whole);
     fclose(file);
-    for (size_t length = 0; length <= whole + 1; ++length) {
+    for (size_t length = 0; length <= whole + 1; length++) {
         if (length == whole) continue;
         write_bytes("x.safetensors", bytes, length);
         refused("cut", QUIRE_ERR_FORMAT, length >= 8 + sizeof GOOD - 1 ? "tensor" : "header");
@@ -304,8 +303,8 @@ static void a_changed_header_never_points_outside_the_file(void **state)
     static const char with[]   = "\0{}[],:\"\\019-.eE ";
     unsigned          accepted = 0;
     char              header[sizeof GOOD];
-    for (size_t at = 0; at + 1 < sizeof GOOD; ++at)
-        for (size_t w = 0; w < sizeof with + 4; ++w) {
+    for (size_t at = 0; at + 1 < sizeof GOOD; at++)
+        for (size_t w = 0; w < sizeof with + 4; w++) {
             memcpy(header, GOOD, sizeof GOOD);
             header[at] = w < sizeof with ? with[w] : (char)qr_random_below(7, at, w, 256);
             write_file("x.safetensors", header, sizeof GOOD - 1, -1, GOOD_DATA);
@@ -315,16 +314,15 @@ static void a_changed_header_never_points_outside_the_file(void **state)
                 assert_true(error.message[0] != '\0');
                 continue;
             }
-            ++accepted;
-            for (uint32_t i = 0; i < qr_safetensors_count(files); ++i)
+            accepted++;
+            for (uint32_t i = 0; i < qr_safetensors_count(files); i++)
                 assert_true(qr_safetensors_at(files, i)->end <= 8 + sizeof GOOD - 1 + GOOD_DATA);
             qr_safetensors_close(files);
         }
     assert_true(accepted > 0); /* a changed name is still a name */
 }
 
-/* ---- while reading
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- while reading ---- */
 
 static void a_file_cut_after_opening_is_an_error_and_no_signal(void **state)
 {
@@ -356,8 +354,7 @@ static void what_is_no_regular_file_is_refused(void **state)
     unlink(path_of("pipe.safetensors"));
 }
 
-/* ---- shards
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- shards ---- */
 
 #define SHARD_1 "m-1.safetensors"
 #define SHARD_2 "m-2.safetensors"
@@ -407,7 +404,7 @@ static void an_index_that_is_not_true_is_refused(void **state)
         {"{\"weight_map\":{\"a\":\"" SHARD_1 "\"},\"weight_map\":{\"a\":\"" SHARD_1 "\"}}", "twice", QUIRE_ERR_FORMAT},
         {"{\"weight_map\":{\"a\":\"" SHARD_1 "\"}} x", "follows", QUIRE_ERR_FORMAT},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_safetensors *files;
         quire_error     error = {0};
         write_shards(cases[i].index);
@@ -454,8 +451,7 @@ static void a_folder_without_weights_says_so(void **state)
     assert_non_null(strstr(error.message, "model.safetensors"));
 }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 typedef struct counting {
     int    left; /* allocations until failure */
@@ -481,7 +477,7 @@ static void running_out_of_memory_is_an_error_and_leaks_nothing(void **state)
     (void)state;
     write_file("x.safetensors", GOOD, sizeof GOOD - 1, -1, GOOD_DATA);
     bool succeeded = false;
-    for (int left = 0; left < 20 && !succeeded; ++left) {
+    for (int left = 0; left < 20 && !succeeded; left++) {
         counting              c         = {.left = left};
         const quire_allocator allocator = {&c, count_allocate, count_deallocate};
         qr_safetensors       *files;
@@ -506,7 +502,7 @@ static int remove_folder(void **state)
 {
     (void)state;
     static const char *const names[] = {"x.safetensors", SHARD_1, SHARD_2, "model.safetensors.index.json"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; ++i) unlink(path_of(names[i]));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) unlink(path_of(names[i]));
     return rmdir(folder);
 }
 

@@ -36,7 +36,7 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
         uint32_t    rows, columns;
     } cases[] = {{"llama3-gqa", "model.layers.1.mlp.up_proj.weight", 352, 128},
                  {"qwen3-qknorm", "model.layers.1.mlp.down_proj.weight", 80, 208}};
-    for (size_t i = 0; i < 2; ++i) {
+    for (size_t i = 0; i < 2; i++) {
         qr_architecture  a;
         qr_safetensors  *files   = open_golden(cases[i].model, &a);
         const qr_weights weights = {.architecture = &a, .files = files};
@@ -57,7 +57,7 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
         }
         assert_memory_equal(whole, pieces, elements * sizeof *whole);
         double squares = 0;
-        for (size_t e = 0; e < elements; ++e) squares += (double)whole[e] * whole[e];
+        for (size_t e = 0; e < elements; e++) squares += (double)whole[e] * whole[e];
         assert_true(squares > 1 && squares < 1e6);
         free(whole);
         free(pieces);
