@@ -42,4 +42,7 @@ typedef struct qr_architecture {
     int32_t     eos_token_ids[8]; /* [eos_count] */
 } qr_architecture;
 
+static inline uint32_t qr_q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
+static inline uint32_t qr_kv_columns(const qr_architecture *a) { return a->kv_heads * a->head_dim; }
+
 #endif

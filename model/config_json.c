@@ -167,18 +167,10 @@ quire_status qr_architecture_parse(const char *text, size_t length, const char *
 
 quire_status qr_architecture_read(const char *path, qr_architecture *architecture_out, quire_error *error)
 {
-    qr_file file;
-    QR_TRY(qr_file_open(path, &file, error));
-    quire_status status = QUIRE_OK;
-    char        *text   = NULL;
-    if (file.size > QR_CONFIG_MAX_BYTES)
-        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes are above the limit %d", qr_path_tail(path),
-                         (unsigned long long)file.size, QR_CONFIG_MAX_BYTES);
-    else if ((text = qr_allocate(NULL, file.size, 64)) == NULL)
-        status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", qr_path_tail(path));
-    if (status == QUIRE_OK) status = qr_file_read(&file, qr_path_tail(path), 0, text, file.size, error);
-    qr_file_close(&file);
-    if (status == QUIRE_OK) status = qr_architecture_parse(text, file.size, path, NULL, 0, architecture_out, error);
-    qr_deallocate(NULL, text, file.size);
+    char        *text;
+    uint64_t     length;
+    quire_status status = qr_file_read_whole(path, QR_CONFIG_MAX_BYTES, NULL, &text, &length, error);
+    if (status == QUIRE_OK) status = qr_architecture_parse(text, length, path, NULL, 0, architecture_out, error);
+    qr_deallocate(NULL, text, length);
     return status;
 }

@@ -62,41 +62,46 @@ static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection
     p->last_linear                                               = linear;
 }
 
-static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear_spec *spec)
+static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear_part *parts)
 {
     float   *bias = qr_declare_floats(d, linear->shape.columns);
     uint32_t at   = 0;
-    for (uint32_t i = 0; i < linear->matrix_count; i++) {
-        const qr_linear_part *part = &spec->parts[i];
-        const qr_tensor_spec  one  = {.rank = 1, .rows = 1, .columns = part->columns, .scale = BIAS_SCALE};
-        if (part->bias) read_table(d, bias ? bias + at : NULL, &one, part->name, ".bias");
-        at += part->columns;
+    for (uint32_t i = 0; i < linear->matrix_count; at += parts[i++].columns) {
+        const qr_tensor_spec one = {.rank = 1, .rows = 1, .columns = parts[i].columns, .scale = BIAS_SCALE};
+        if (parts[i].bias) read_table(d, bias ? bias + at : NULL, &one, parts[i].name, ".bias");
     }
     linear->bias = bias;
 }
 
-void qr_declare_linear(qr_declaration *d, qr_linear *linear, const qr_linear_spec *spec)
+static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_shape *shape, const qr_linear_part *parts)
 {
-    uint32_t columns = 0, count = 0;
-    bool     bias = false;
-    for (; count < QR_LINEAR_MATRICES && spec->parts[count].columns > 0; count++) {
-        columns = spec->gated ? spec->parts[0].columns : columns + spec->parts[count].columns;
-        bias |= spec->parts[count].bias;
+    uint32_t count = 0;
+    bool     bias  = false;
+    for (; count < QR_LINEAR_MATRICES && parts[count].columns > 0; count++) {
+        shape->columns = shape->gated ? parts[0].columns : shape->columns + parts[count].columns;
+        bias |= parts[count].bias;
     }
-    qr_assert(!spec->gated || (count == 2 && !bias));
-    add_linear(d, linear,
-               &(qr_projection_shape){.k          = spec->k,
-                                      .columns    = columns,
-                                      .gated      = spec->gated,
-                                      .activation = spec->activation,
-                                      .name       = spec->label});
+    qr_assert(!shape->gated || (count == 2 && !bias));
+    add_linear(d, linear, shape);
     for (uint32_t i = 0; i < count; i++) {
-        const qr_linear_part *part  = &spec->parts[i];
-        const float           scale = part->scale > 0 ? part->scale : qr_random_scale(spec->k);
-        const qr_tensor_spec  one   = {.rank = 2, .rows = part->columns, .columns = spec->k, .scale = scale};
-        tensor(d, one, part->name, ".weight", &linear->matrices[linear->matrix_count++]);
+        const float          scale = parts[i].scale > 0 ? parts[i].scale : qr_random_scale(shape->k);
+        const qr_tensor_spec one   = {.rank = 2, .rows = parts[i].columns, .columns = shape->k, .scale = scale};
+        tensor(d, one, parts[i].name, ".weight", &linear->matrices[linear->matrix_count++]);
     }
-    if (bias) declare_biases(d, linear, spec);
+    if (bias) declare_biases(d, linear, parts);
+}
+
+void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k, const qr_linear_part *parts)
+{
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label}, parts);
+}
+
+void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
+                        const qr_linear_part *parts)
+{
+    const qr_architecture *a     = d->architecture;
+    qr_projection_shape    shape = {.k = k, .name = label, .gated = a->gated, .activation = a->activation};
+    declare_parts(d, linear, &shape, parts);
 }
 
 /* ---- the ends of a model ---- */

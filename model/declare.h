@@ -114,14 +114,18 @@ typedef struct qr_linear_part {
     float       scale; /* of random weights; 0: qr_random_scale(k) */
 } qr_linear_part;
 
-typedef struct qr_linear_spec {
-    const char    *label; /* for messages */
-    uint32_t       k;
-    bool           gated; /* two parts: gate and up */
-    qr_activation  activation;
-    qr_linear_part parts[QR_LINEAR_MATRICES]; /* up to the first without columns */
-} qr_linear_spec;
+/* QR_PARTS(QR_PART(q, "q_proj", .bias = true), QR_PART(kv, "k_proj")): up to the first without columns. */
+#define QR_PARTS(...) ((const qr_linear_part[QR_LINEAR_MATRICES]){__VA_ARGS__})
+#define QR_PART(count, ...)                                                                                            \
+    {                                                                                                                  \
+        .columns = (count), .name = __VA_ARGS__                                                                        \
+    }
 
-void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const qr_linear_spec *spec);
+/* `label`: for messages. */
+void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
+                       const qr_linear_part *parts);
+/* The first projection of a feed-forward, with its activation; where the architecture is gated, of gate and up. */
+void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
+                        const qr_linear_part *parts);
 
 #endif

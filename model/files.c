@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/memory.h"
 
 enum { TAIL_BYTES = 80, READ_AT_ONCE = 1 << 30, AHEAD_AT_ONCE = 512 << 10 };
 
@@ -59,6 +60,25 @@ quire_status qr_file_read(const qr_file *file, const char *label, uint64_t offse
         length -= (uint64_t)got;
     }
     return QUIRE_OK;
+}
+
+quire_status qr_file_read_whole(const char *path, uint64_t most, const quire_allocator *allocator, char **text_out,
+                                uint64_t *length_out, quire_error *error)
+{
+    const char *label = qr_path_tail(path);
+    qr_file     file;
+    *text_out = NULL;
+    QR_TRY(qr_file_open(path, &file, error));
+    *length_out         = file.size;
+    quire_status status = QUIRE_OK;
+    if (file.size > most)
+        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes, at most %llu", label, (unsigned long long)file.size,
+                         (unsigned long long)most);
+    else if ((*text_out = qr_allocate(allocator, file.size, 64)) == NULL)
+        status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", label);
+    if (status == QUIRE_OK) status = qr_file_read(&file, label, 0, *text_out, file.size, error);
+    qr_file_close(&file);
+    return status;
 }
 
 /* Linux reads no more ahead for one call than a request of the device holds. */

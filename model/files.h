@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "quire/hooks.h"
 #include "quire/status.h"
 
 typedef struct qr_file {
@@ -21,6 +22,11 @@ void         qr_file_close(qr_file *file);
 /* Exactly `length` bytes at `offset`. ERR_IO, its message beginning with `label`; also when the file became shorter. */
 quire_status qr_file_read(const qr_file *file, const char *label, uint64_t offset, void *out, uint64_t length,
                           quire_error *error);
+
+/* A file of at most `most` bytes. *text_out is the caller's to deallocate, [*length_out], also after a failure (NULL).
+ */
+quire_status qr_file_read_whole(const char *path, uint64_t most, const quire_allocator *allocator, char **text_out,
+                                uint64_t *length_out, quire_error *error);
 
 /* Lets the system read ahead what is wanted soon; returns at once. */
 void qr_file_expect(const qr_file *file, uint64_t offset, uint64_t length);

@@ -123,40 +123,28 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 
 /* ---- tensors ---- */
 
-static uint32_t q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
-static uint32_t kv_columns(const qr_architecture *a) { return a->kv_heads * a->head_dim; }
-
 static void declare_layer(qr_declaration *d, uint32_t i)
 {
-    const qr_architecture *a      = d->architecture;
-    const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size, q = q_columns(a), kv = kv_columns(a);
-    qr_layer              *layer = qr_declare_layer(d, d->parameters->decoder, i);
+    const qr_architecture *a = d->architecture;
+    const uint32_t hidden = a->hidden_size, inner = a->intermediate_size, q = qr_q_columns(a), kv = qr_kv_columns(a);
+    qr_layer      *layer = qr_declare_layer(d, d->parameters->decoder, i);
     qr_declare_prefix(d, "model.layers.%u.", i);
 
     layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
-    qr_declare_linear(d, &layer->qkv,
-                      &(qr_linear_spec){.label = "qkv",
-                                        .k     = hidden,
-                                        .parts = {{q, "self_attn.q_proj", .bias = a->qkv_bias},
-                                                  {kv, "self_attn.k_proj", .bias = a->qkv_bias},
-                                                  {kv, "self_attn.v_proj", .bias = a->qkv_bias}}});
+    qr_declare_linear(d, &layer->qkv, "qkv", hidden,
+                      QR_PARTS(QR_PART(q, "self_attn.q_proj", .bias = a->qkv_bias),
+                               QR_PART(kv, "self_attn.k_proj", .bias = a->qkv_bias),
+                               QR_PART(kv, "self_attn.v_proj", .bias = a->qkv_bias)));
     if (a->qk_norm) {
         layer->q_norm = qr_declare_norm(d, a->head_dim, "self_attn.q_norm.weight");
         layer->k_norm = qr_declare_norm(d, a->head_dim, "self_attn.k_norm.weight");
     }
-    qr_declare_linear(
-        d, &layer->output,
-        &(qr_linear_spec){.label = "o", .k = q, .parts = {{hidden, "self_attn.o_proj", .bias = a->output_bias}}});
+    qr_declare_linear(d, &layer->output, "o", q, QR_PARTS(QR_PART(hidden, "self_attn.o_proj", .bias = a->output_bias)));
 
     layer->feed_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
-    qr_declare_linear(d, &layer->feed_in,
-                      &(qr_linear_spec){.label      = "gate_up",
-                                        .k          = hidden,
-                                        .gated      = true,
-                                        .activation = a->activation,
-                                        .parts      = {{inner, "mlp.gate_proj"}, {inner, "mlp.up_proj"}}});
-    qr_declare_linear(d, &layer->feed_out,
-                      &(qr_linear_spec){.label = "down", .k = inner, .parts = {{hidden, "mlp.down_proj"}}});
+    qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden,
+                       QR_PARTS(QR_PART(inner, "mlp.gate_proj"), QR_PART(inner, "mlp.up_proj")));
+    qr_declare_linear(d, &layer->feed_out, "down", inner, QR_PARTS(QR_PART(hidden, "mlp.down_proj")));
 }
 
 static void declare(qr_declaration *d)
@@ -172,43 +160,25 @@ static void declare(qr_declaration *d)
 
 /* ---- forward ---- */
 
-static qr_attention_args attention_args(const qr_network *network, uint32_t i)
-{
-    const qr_architecture *a     = network->architecture;
-    const qr_layer        *layer = &network->parameters.decoder[i];
-    const float           *qkv   = network->buffers.qkv.data;
-    return (qr_attention_args){
-        .plane     = qr_kv_memory_plane(network->kv, i),
-        .q         = qkv,
-        .k         = qkv + q_columns(a),
-        .v         = qkv + q_columns(a) + kv_columns(a),
-        .q_stride  = network->buffers.qkv.stride,
-        .kv_stride = network->buffers.qkv.stride,
-        .prologue  = {.rope_cos     = network->parameters.rope_cos,
-                      .rope_sin     = network->parameters.rope_sin,
-                      .rotary_dim   = a->head_dim,
-                      .q_norm       = layer->q_norm,
-                      .k_norm       = layer->k_norm,
-                      .norm_epsilon = a->norm_epsilon},
-        .out       = network->buffers.attended,
-    };
-}
-
 static void forward(qr_pass *pass)
 {
-    qr_network       *network = pass->network;
-    const qr_buffers *buffers = &network->buffers;
-    const uint32_t    rows    = pass->batch->row_count;
+    qr_network            *network = pass->network;
+    const qr_architecture *a       = network->architecture;
+    const uint32_t         rows    = pass->batch->row_count;
 
     if (rows == 0) return;
     qr_stage_embed(pass, rows, false);
-    for (uint32_t i = 0; i < network->architecture->layers; i++) {
+    for (uint32_t i = 0; i < a->layers; i++) {
         const qr_layer         *layer = &network->parameters.decoder[i];
-        const qr_attention_args args  = attention_args(network, i);
-        qr_stage_norm(pass, rows, layer->attention_norm);
-        qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
-        qr_stage_attention(pass, network->self_plan, &args, true);
-        qr_stage_output(pass, &layer->output, rows);
+        const qr_self_attention self  = {.plan     = network->self_plan,
+                                         .plane    = qr_kv_memory_plane(network->kv, i),
+                                         .prologue = {.rope_cos     = network->parameters.rope_cos,
+                                                      .rope_sin     = network->parameters.rope_sin,
+                                                      .rotary_dim   = a->head_dim,
+                                                      .q_norm       = layer->q_norm,
+                                                      .k_norm       = layer->k_norm,
+                                                      .norm_epsilon = a->norm_epsilon}};
+        qr_stage_self_attention(pass, layer, &self, rows);
         qr_stage_feed_forward(pass, layer, rows);
     }
 }

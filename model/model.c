@@ -170,6 +170,12 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
     memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
 }
 
+const char *quire_dtype_name(quire_dtype dtype)
+{
+    static const char *const names[] = {"auto", "f32", "bf16", "int8"};
+    return (unsigned)dtype < sizeof names / sizeof *names ? names[dtype] : "?";
+}
+
 void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
 {
     const qr_architecture *a = &model->architecture;

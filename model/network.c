@@ -32,7 +32,7 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     const qr_architecture *a    = network->architecture;
     qr_buffers            *b    = &network->buffers;
     const uint32_t         rows = qr_network_most_rows(network), logits = network->options.max_logits_rows;
-    const uint32_t         q = a->heads * a->head_dim, kv = a->kv_heads * a->head_dim;
+    const uint32_t         q = qr_q_columns(a), kv = qr_kv_columns(a);
     const qr_dtype         read    = network->dtype;
     const qr_dtype         written = read == QR_INT8 ? QR_F32 : read; /* by attention and projections */
 

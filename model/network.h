@@ -122,9 +122,25 @@ void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight);
 void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
                       const qr_projection_out *out);
 void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append);
-void qr_stage_append(qr_pass *pass, const qr_attention_plan *plan, const qr_attention_args *args);
 /* hidden += attended * W (+ bias) */
 void qr_stage_output(qr_pass *pass, const qr_linear *linear, uint32_t rows);
+
+/* What runs of stages share, for pre-norm layers of either stack. */
+
+/* How a layer's self-attention differs between families. */
+typedef struct qr_self_attention {
+    qr_attention_plan       *plan;
+    char                    *plane; /* where keys and values are appended and read */
+    qr_attention_prologue    prologue;
+    const qr_attention_bias *bias; /* NULL: none */
+} qr_self_attention;
+
+/* hidden += output(attention(qkv(norm(hidden)))) */
+void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self_attention *how, uint32_t rows);
+/* hidden += cross_output(attention over the encoder's output (cross_q(norm(hidden)))); `i`: number of the layer */
+void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows);
+/* Of the encoder's output (in `normed`) for every decoder layer: keys and values into the inputs' cross blocks. */
+void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows);
 /* hidden += feed_out(activation(feed_in(norm(hidden)))) */
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows);
 void qr_stage_logits(qr_pass *pass);

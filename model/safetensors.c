@@ -413,20 +413,12 @@ static quire_status open_listed(qr_safetensors *files, const char *folder, const
 
 static quire_status open_index(qr_safetensors *files, const char *folder, const char *path, quire_error *error)
 {
-    qr_file file;
-    QR_TRY(qr_file_open(path, &file, error));
+    char    *text;
+    uint64_t length;
     snprintf(files->index, sizeof files->index, "%s", qr_path_tail(path));
-    char        *text   = NULL;
-    quire_status status = QUIRE_OK;
-    if (file.size > MAX_INDEX_BYTES)
-        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: %llu bytes, at most %d", files->index,
-                         (unsigned long long)file.size, MAX_INDEX_BYTES);
-    else if ((text = qr_allocate(&files->allocator, file.size, 64)) == NULL)
-        status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", files->index);
-    if (status == QUIRE_OK) status = qr_file_read(&file, files->index, 0, text, file.size, error);
-    if (status == QUIRE_OK) status = open_listed(files, folder, text, file.size, error);
-    qr_deallocate(&files->allocator, text, file.size);
-    qr_file_close(&file);
+    quire_status status = qr_file_read_whole(path, MAX_INDEX_BYTES, &files->allocator, &text, &length, error);
+    if (status == QUIRE_OK) status = open_listed(files, folder, text, length, error);
+    qr_deallocate(&files->allocator, text, length);
     return status;
 }
 

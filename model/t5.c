@@ -72,8 +72,6 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 
 /* ---- tensors ---- */
 
-static uint32_t inner_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
-
 /* Of random weights: since scores are not divided by sqrt(head_dim), q is smaller. */
 static float q_scale(const qr_architecture *a)
 {
@@ -83,32 +81,24 @@ static float q_scale(const qr_architecture *a)
 static void declare_self_attention(qr_declaration *d, qr_layer *layer)
 {
     const qr_architecture *a      = d->architecture;
-    const uint32_t         hidden = a->hidden_size, inner = inner_columns(a);
+    const uint32_t         hidden = a->hidden_size, inner = qr_q_columns(a);
     layer->attention_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
-    qr_declare_linear(d, &layer->qkv,
-                      &(qr_linear_spec){.label = "qkv",
-                                        .k     = hidden,
-                                        .parts = {{inner, "SelfAttention.q", .scale = q_scale(a)},
-                                                  {inner, "SelfAttention.k"},
-                                                  {inner, "SelfAttention.v"}}});
-    qr_declare_linear(d, &layer->output,
-                      &(qr_linear_spec){.label = "o", .k = inner, .parts = {{hidden, "SelfAttention.o"}}});
+    qr_declare_linear(d, &layer->qkv, "qkv", hidden,
+                      QR_PARTS(QR_PART(inner, "SelfAttention.q", .scale = q_scale(a)),
+                               QR_PART(inner, "SelfAttention.k"), QR_PART(inner, "SelfAttention.v")));
+    qr_declare_linear(d, &layer->output, "o", inner, QR_PARTS(QR_PART(hidden, "SelfAttention.o")));
 }
 
 static void declare_cross_attention(qr_declaration *d, qr_layer *layer)
 {
     const qr_architecture *a      = d->architecture;
-    const uint32_t         hidden = a->hidden_size, inner = inner_columns(a);
+    const uint32_t         hidden = a->hidden_size, inner = qr_q_columns(a);
     layer->cross_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
-    qr_declare_linear(
-        d, &layer->cross_q,
-        &(qr_linear_spec){.label = "q", .k = hidden, .parts = {{inner, "EncDecAttention.q", .scale = q_scale(a)}}});
-    qr_declare_linear(d, &layer->cross_kv,
-                      &(qr_linear_spec){.label = "kv",
-                                        .k     = hidden,
-                                        .parts = {{inner, "EncDecAttention.k"}, {inner, "EncDecAttention.v"}}});
-    qr_declare_linear(d, &layer->cross_output,
-                      &(qr_linear_spec){.label = "o", .k = inner, .parts = {{hidden, "EncDecAttention.o"}}});
+    qr_declare_linear(d, &layer->cross_q, "q", hidden,
+                      QR_PARTS(QR_PART(inner, "EncDecAttention.q", .scale = q_scale(a))));
+    qr_declare_linear(d, &layer->cross_kv, "kv", hidden,
+                      QR_PARTS(QR_PART(inner, "EncDecAttention.k"), QR_PART(inner, "EncDecAttention.v")));
+    qr_declare_linear(d, &layer->cross_output, "o", inner, QR_PARTS(QR_PART(hidden, "EncDecAttention.o")));
 }
 
 static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
@@ -116,15 +106,12 @@ static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
     const qr_architecture *a      = d->architecture;
     const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size;
     layer->feed_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
-    qr_declare_linear(d, &layer->feed_in,
-                      &(qr_linear_spec){.label      = "wi",
-                                        .k          = hidden,
-                                        .gated      = a->gated,
-                                        .activation = a->activation,
-                                        .parts      = {{inner, a->gated ? "DenseReluDense.wi_0" : "DenseReluDense.wi"},
-                                                       {a->gated ? inner : 0, "DenseReluDense.wi_1"}}});
-    qr_declare_linear(d, &layer->feed_out,
-                      &(qr_linear_spec){.label = "wo", .k = inner, .parts = {{hidden, "DenseReluDense.wo"}}});
+    if (a->gated)
+        qr_declare_feed_in(d, &layer->feed_in, "wi", hidden,
+                           QR_PARTS(QR_PART(inner, "DenseReluDense.wi_0"), QR_PART(inner, "DenseReluDense.wi_1")));
+    else
+        qr_declare_feed_in(d, &layer->feed_in, "wi", hidden, QR_PARTS(QR_PART(inner, "DenseReluDense.wi")));
+    qr_declare_linear(d, &layer->feed_out, "wo", inner, QR_PARTS(QR_PART(hidden, "DenseReluDense.wo")));
 }
 
 /* The first layer's [buckets][heads] becomes a table by distance for each head. */
@@ -169,103 +156,45 @@ static void declare(qr_declaration *d)
 
 /* ---- forward ---- */
 
-/* Self-attention over `plane`, rows as qkv wrote them. */
-static qr_attention_args self_args(const qr_network *network, char *plane, const qr_attention_bias *bias)
-{
-    const uint32_t inner  = inner_columns(network->architecture);
-    const float   *qkv    = network->buffers.qkv.data;
-    const uint32_t stride = network->buffers.qkv.stride;
-    return (qr_attention_args){.plane     = plane,
-                               .q         = qkv,
-                               .k         = qkv + inner,
-                               .v         = qkv + 2 * (size_t)inner,
-                               .q_stride  = stride,
-                               .kv_stride = stride,
-                               .bias      = bias,
-                               .out       = network->buffers.attended};
-}
-
-/* Norm, q | k | v, attention, output: the first part of every layer of both stacks. */
-static void self_attention(qr_pass *pass, const qr_layer *layer, qr_attention_plan *plan, const qr_attention_args *args,
-                           uint32_t rows)
-{
-    const qr_buffers *buffers = &pass->network->buffers;
-    qr_stage_norm(pass, rows, layer->attention_norm);
-    qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
-    qr_stage_attention(pass, plan, args, true);
-    qr_stage_output(pass, &layer->output, rows);
-}
-
-/* Keys and values of the encoder's output (in `normed`) for every decoder layer, into the inputs' cross blocks. */
-static void write_cross_blocks(qr_pass *pass, uint32_t rows)
-{
-    const qr_network *network = pass->network;
-    const uint32_t    inner   = inner_columns(network->architecture);
-    qr_rows           kv      = network->buffers.qkv;
-    kv.dim                    = 2 * inner;
-    for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows,
-                         &(qr_projection_out){.to = kv});
-        const float            *k    = kv.data;
-        const qr_attention_args args = {.plane     = qr_kv_memory_plane(network->kv, i),
-                                        .q         = k, /* not read by an append */
-                                        .k         = k,
-                                        .v         = k + inner,
-                                        .q_stride  = kv.stride,
-                                        .kv_stride = kv.stride,
-                                        .out       = network->buffers.attended};
-        qr_stage_append(pass, network->cross_append_plan, &args);
-    }
-}
-
 static void encode(qr_pass *pass)
 {
-    qr_network    *network = pass->network;
-    const uint32_t rows    = network->encoder_rows;
+    qr_network             *network = pass->network;
+    const qr_parameters    *p       = &network->parameters;
+    const uint32_t          rows    = network->encoder_rows;
+    const qr_self_attention self    = {
+           .plan = network->encoder_plan, .plane = network->encoder_kv.base, .bias = &p->encoder_bias};
     if (rows == 0) return;
-    pass->in_encoder             = true;
-    const qr_attention_args args = self_args(network, network->encoder_kv.base, &network->parameters.encoder_bias);
+    pass->in_encoder = true;
     qr_stage_embed(pass, rows, true);
     for (uint32_t i = 0; i < network->architecture->encoder_layers; i++) {
-        self_attention(pass, &network->parameters.encoder[i], network->encoder_plan, &args, rows);
-        qr_stage_feed_forward(pass, &network->parameters.encoder[i], rows);
+        qr_stage_self_attention(pass, &p->encoder[i], &self, rows);
+        qr_stage_feed_forward(pass, &p->encoder[i], rows);
     }
-    qr_stage_norm(pass, rows, network->parameters.encoder_norm);
-    write_cross_blocks(pass, rows);
+    qr_stage_norm(pass, rows, p->encoder_norm);
+    qr_stage_write_cross_blocks(pass, rows);
     pass->in_encoder = false;
 }
 
-static void cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows)
+static void decode(qr_pass *pass)
 {
-    const qr_network *network    = pass->network;
-    qr_rows           q          = network->buffers.qkv;
-    q.dim                        = inner_columns(network->architecture);
-    const qr_attention_args args = {.plane     = qr_kv_memory_plane(network->kv, i),
-                                    .q         = q.data,
-                                    .q_stride  = q.stride,
-                                    .kv_stride = q.stride,
-                                    .out       = network->buffers.attended};
-    qr_stage_norm(pass, rows, layer->cross_norm);
-    qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &(qr_projection_out){.to = q});
-    qr_stage_attention(pass, network->cross_plan, &args, false);
-    qr_stage_output(pass, &layer->cross_output, rows);
+    qr_network          *network = pass->network;
+    const qr_parameters *p       = &network->parameters;
+    const uint32_t       rows    = pass->batch->row_count;
+    if (rows == 0) return;
+    qr_stage_embed(pass, rows, false);
+    for (uint32_t i = 0; i < network->architecture->layers; i++) {
+        const qr_self_attention self = {
+            .plan = network->self_plan, .plane = qr_kv_memory_plane(network->kv, i), .bias = &p->decoder_bias};
+        qr_stage_self_attention(pass, &p->decoder[i], &self, rows);
+        qr_stage_cross_attention(pass, &p->decoder[i], i, rows);
+        qr_stage_feed_forward(pass, &p->decoder[i], rows);
+    }
 }
 
 static void forward(qr_pass *pass)
 {
-    qr_network    *network = pass->network;
-    const uint32_t rows    = pass->batch->row_count;
     encode(pass);
-    if (rows == 0) return;
-    qr_stage_embed(pass, rows, false);
-    for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const qr_layer         *layer = &network->parameters.decoder[i];
-        const qr_attention_args args =
-            self_args(network, qr_kv_memory_plane(network->kv, i), &network->parameters.decoder_bias);
-        self_attention(pass, layer, network->self_plan, &args, rows);
-        cross_attention(pass, layer, i, rows);
-        qr_stage_feed_forward(pass, layer, rows);
-    }
+    decode(pass);
 }
 
 /* Some files hold the shared embedding under a stack's name only, others under all three. */
