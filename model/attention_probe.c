@@ -17,14 +17,14 @@ enum {
     ROUNDS     = 3,
 };
 
-typedef enum probe_arm { FAR_PLAIN, FAR_PREFETCH, NEAR, ARMS } probe_arm;
+typedef enum probe_variant { FAR_PLAIN, FAR_PREFETCH, NEAR, VARIANTS } probe_variant;
 
 typedef struct probe {
     const qr_attention_probe_options *options;
     size_t                            far_bytes; /* of a thread */
     float                            *scratch;   /* [thread_count][floats]: queries, states */
     size_t                            floats;
-    uint64_t                          best_ns[ARMS], tokens[ARMS]; /* tokens of one thread */
+    uint64_t                          best_ns[VARIANTS], tokens[VARIANTS]; /* tokens of one thread */
 } probe;
 
 static uint64_t walk(const probe *p, uint32_t thread, size_t bytes, bool prefetch)
@@ -33,9 +33,9 @@ static uint64_t walk(const probe *p, uint32_t thread, size_t bytes, bool prefetc
                              p->scratch + thread * p->floats);
 }
 
-static uint64_t walk_arm(const probe *p, uint32_t thread, probe_arm arm)
+static uint64_t walk_variant(const probe *p, uint32_t thread, probe_variant variant)
 {
-    if (arm != NEAR) return walk(p, thread, p->far_bytes, arm == FAR_PREFETCH);
+    if (variant != NEAR) return walk(p, thread, p->far_bytes, variant == FAR_PREFETCH);
     uint64_t tokens = 0;
     for (uint32_t i = 0; i < NEAR_TIMES; i++) tokens += walk(p, thread, NEAR_BYTES, false);
     return tokens;
@@ -46,18 +46,21 @@ static void probe_thread(void *context, uint32_t thread, uint32_t thread_count)
     (void)thread_count;
     probe   *p    = context;
     qr_team *team = p->options->team;
-    for (uint32_t i = 0; i < ROUNDS * ARMS; i++) {
-        const probe_arm arm = (probe_arm)(i % ARMS);
+    for (uint32_t i = 0; i < ROUNDS * VARIANTS; i++) {
+        const probe_variant variant = (probe_variant)(i % VARIANTS);
         qr_team_barrier(team, thread);
-        const uint64_t start = qr_now_ns(), tokens = walk_arm(p, thread, arm);
+        const uint64_t start = qr_now_ns(), tokens = walk_variant(p, thread, variant);
         qr_team_barrier(team, thread);
         if (thread != 0) continue;
-        p->tokens[arm]  = tokens;
-        p->best_ns[arm] = qr_min_u64(p->best_ns[arm], qr_now_ns() - start);
+        p->tokens[variant]  = tokens;
+        p->best_ns[variant] = qr_min_u64(p->best_ns[variant], qr_now_ns() - start);
     }
 }
 
-static double token_ns(const probe *p, probe_arm arm) { return (double)p->best_ns[arm] / (double)p->tokens[arm]; }
+static double token_ns(const probe *p, probe_variant variant)
+{
+    return (double)p->best_ns[variant] / (double)p->tokens[variant];
+}
 
 /* Memory and arithmetic add up; what prefetching hides of the arithmetic counts as cheaper memory. */
 static void conclude(const probe *p, qr_attention_tuning *tuning)

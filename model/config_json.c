@@ -15,12 +15,12 @@ enum { MAX_EOS = sizeof((qr_architecture *)0)->eos_token_ids / sizeof(int32_t) }
 
 static void refuse_features(qr_config_reader *r)
 {
-    qr_config_refuse(r, "quantization_config", "quantised checkpoints are not supported");
+    const char *const quantised = "quantization_config";
+    qr_config_refuse(r, qr_config_has(r, quantised), quantised, "quantised checkpoints are not supported");
     static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     for (size_t i = 0; i < sizeof experts / sizeof *experts; i++)
-        if (qr_config_integer(r, r->root, experts[i], 0, INT64_MAX, 0) > 0)
-            QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: mixtures of experts are not supported", r->origin,
-                        experts[i]);
+        qr_config_refuse(r, qr_config_integer(r, r->root, experts[i], 0, INT64_MAX, 0) > 0, experts[i],
+                         "mixtures of experts are not supported");
 }
 
 /* ---- end of sequence ---- */

@@ -79,14 +79,9 @@ bool qr_config_boolean(qr_config_reader *r, const char *key, bool fallback)
 
 bool qr_config_has(const qr_config_reader *r, const char *key) { return !absent(json_object_get(r->root, key)); }
 
-void qr_config_refuse(qr_config_reader *r, const char *key, const char *message)
+void qr_config_refuse(qr_config_reader *r, bool used, const char *key, const char *message)
 {
-    if (qr_config_has(r, key)) QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: %s", r->origin, key, message);
-}
-
-void qr_config_refuse_true(qr_config_reader *r, const char *key, const char *message)
-{
-    if (qr_config_boolean(r, key, false)) QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: %s", r->origin, key, message);
+    if (used) QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: %s", r->origin, key, message);
 }
 
 void qr_config_check_heads(qr_config_reader *r, const qr_architecture *a, const char *heads_key, const char *dim_key)

@@ -49,9 +49,8 @@ uint32_t qr_config_size(qr_config_reader *reader, const char *key, int64_t high,
 bool     qr_config_boolean(qr_config_reader *reader, const char *key, bool fallback);
 bool     qr_config_has(const qr_config_reader *reader, const char *key); /* and it is not null */
 
-/* ERR_UNSUPPORTED if a feature is used that quire does not have; `message` follows the key. */
-void qr_config_refuse(qr_config_reader *reader, const char *key, const char *message);
-void qr_config_refuse_true(qr_config_reader *reader, const char *key, const char *message);
+/* ERR_UNSUPPORTED if a feature is `used` that quire does not have; `message` follows the key. */
+void qr_config_refuse(qr_config_reader *reader, bool used, const char *key, const char *message);
 
 /* heads, kv_heads and head_dim against each other. */
 void qr_config_check_heads(qr_config_reader *reader, const qr_architecture *architecture, const char *heads_key,

@@ -111,7 +111,7 @@ void qr_declare_embedding(qr_declaration *d, float scale)
     const qr_architecture *a    = d->architecture;
     const qr_tensor_spec   spec = {.rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale};
     d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_embedding_dtype(d->dtype));
-    qr_declare_prefix(d, "%s", "");
+    d->prefix[0] = '\0';
     tensor(d, spec, a->embedding_name, "", &d->parameters->embedding);
 }
 
@@ -119,7 +119,7 @@ void qr_declare_head(qr_declaration *d)
 {
     const qr_architecture *a    = d->architecture;
     qr_linear             *head = &d->parameters->head;
-    qr_declare_prefix(d, "%s", "");
+    d->prefix[0]                = '\0';
     add_linear(d, head, &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head"});
     head->matrix_count        = 1;
     head->matrices[0]         = d->parameters->embedding;

@@ -1,4 +1,4 @@
-/* Plain pread: a mapped file that is cut short kills the process with SIGBUS, a read returns. */
+/* Plain pread: a mapped file that is truncated kills the process with SIGBUS, a read returns. */
 #include "model/files.h"
 
 #include <errno.h>

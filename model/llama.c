@@ -112,7 +112,8 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0)
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: hidden_act: \"%.40s\" is not supported, only silu", r->origin,
                     activation);
-    qr_config_refuse_true(r, "mlp_bias", "a bias in the feed-forward is not supported");
+    qr_config_refuse(r, qr_config_boolean(r, "mlp_bias", false), "mlp_bias",
+                     "a bias in the feed-forward is not supported");
 
     a->output_bias = traits->attention_bias && qr_config_boolean(r, "attention_bias", false);
     a->qkv_bias    = traits->qkv_bias || a->output_bias;

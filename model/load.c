@@ -12,9 +12,8 @@ enum {
 };
 
 typedef struct packing {
-    qr_network   *network;
-    quire_status *statuses; /* [thread_count] */
-    quire_error  *errors;   /* [thread_count] */
+    qr_network  *network;
+    quire_error *errors; /* [thread_count] */
 } packing;
 
 /* Columns are dealt in equal parts, so that the thread's are about these. */
@@ -74,10 +73,9 @@ static quire_status read_embedding(qr_network *network, uint32_t thread, quire_e
 static void pack_thread(void *context, uint32_t thread, uint32_t thread_count)
 {
     (void)thread_count;
-    const packing *job    = context;
-    quire_status   status = pack_linears(job->network, thread, &job->errors[thread]);
-    if (status == QUIRE_OK) status = read_embedding(job->network, thread, &job->errors[thread]);
-    job->statuses[thread] = status;
+    const packing *job   = context;
+    quire_error   *error = &job->errors[thread];
+    if (pack_linears(job->network, thread, error) == QUIRE_OK) (void)read_embedding(job->network, thread, error);
 }
 
 static quire_status create_projections(qr_network *network, quire_error *error)
@@ -121,29 +119,17 @@ static quire_status create_regions(qr_network *network, quire_error *error)
     return qr_mapping_create(qr_network_embedding_bytes(network), bind, "embedding", &network->embedding_rows, error);
 }
 
-static quire_status first_failure(const packing *job, quire_error *error)
-{
-    for (uint32_t thread = 0; thread < job->network->thread_count; thread++) {
-        if (job->statuses[thread] == QUIRE_OK) continue;
-        if (error != NULL) *error = job->errors[thread];
-        return job->statuses[thread];
-    }
-    return QUIRE_OK;
-}
-
 static quire_status pack(qr_network *network, quire_error *error)
 {
-    qr_arena arena = {0};
-    packing  job   = {.network = network};
-    for (int pass = 0; pass < 2; pass++) {
-        job.statuses = QR_ARENA_TAKE(&arena, quire_status, network->thread_count);
-        job.errors   = QR_ARENA_TAKE(&arena, quire_error, network->thread_count);
-        if (pass == 0) QR_TRY(qr_arena_create(&arena, &network->options.allocator, "packing", error));
-    }
-    qr_team_run(network->options.team, pack_thread, &job);
-    const quire_status status = first_failure(&job, error);
-    qr_arena_destroy(&arena);
-    return status;
+    const size_t  bytes = network->thread_count * sizeof(quire_error);
+    const packing job   = {.network = network, .errors = qr_allocate(&network->options.allocator, bytes, 64)};
+    if (job.errors == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "packing: no memory for %zu bytes", bytes);
+    qr_team_run(network->options.team, pack_thread, (void *)(uintptr_t)&job);
+    quire_error first = {0};
+    for (uint32_t i = 0; i < network->thread_count && first.status == QUIRE_OK; i++) first = job.errors[i];
+    if (first.status != QUIRE_OK && error != NULL) *error = first;
+    qr_deallocate(&network->options.allocator, job.errors, bytes);
+    return first.status;
 }
 
 static void add_work(qr_work *work, const qr_linear *linear)
@@ -153,21 +139,23 @@ static void add_work(qr_work *work, const qr_linear *linear)
     work->flops += 2ull * linear->shape.k * linear->shape.columns * (linear->shape.gated ? 2 : 1);
 }
 
+static void add_layer(qr_work *work, const qr_layer *layer)
+{
+    const qr_linear *own[] = {&layer->qkv,          &layer->output,  &layer->cross_q,
+                              &layer->cross_output, &layer->feed_in, &layer->feed_out};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) add_work(work, own[i]);
+}
+
 static void count_work(qr_network *network)
 {
+    const qr_parameters *p = &network->parameters;
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const qr_layer  *layer = &network->parameters.decoder[i];
-        const qr_linear *own[] = {&layer->qkv,          &layer->output,  &layer->cross_q,
-                                  &layer->cross_output, &layer->feed_in, &layer->feed_out};
-        for (size_t l = 0; l < sizeof own / sizeof *own; l++) add_work(&network->decoder_work, own[l]);
-        add_work(&network->cross_work, &layer->cross_kv);
+        add_layer(&network->decoder_work, &p->decoder[i]);
+        add_work(&network->cross_work, &p->decoder[i].cross_kv);
     }
-    for (uint32_t i = 0; i < network->architecture->encoder_layers; i++) {
-        const qr_layer  *layer = &network->parameters.encoder[i];
-        const qr_linear *own[] = {&layer->qkv, &layer->output, &layer->feed_in, &layer->feed_out};
-        for (size_t l = 0; l < sizeof own / sizeof *own; l++) add_work(&network->encoder_work, own[l]);
-    }
-    add_work(&network->head_work, &network->parameters.head);
+    for (uint32_t i = 0; i < network->architecture->encoder_layers; i++)
+        add_layer(&network->encoder_work, &p->encoder[i]);
+    add_work(&network->head_work, &p->head);
 }
 
 /* What lives as long as the parameters, and depends on the options. */

@@ -35,7 +35,7 @@ static quire_status take_options(const quire_model_options *given, quire_model_o
     if ((unsigned)options->weight_dtype > QUIRE_DTYPE_INT8)
         return qr_fail(error, QUIRE_ERR_INVALID, "model.weight_dtype: %d is outside 0..3", (int)options->weight_dtype);
     if (options->shape_count > 0 && options->shape == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "model.shape: %u overrides, but the array is NULL",
+        return qr_fail(error, QUIRE_ERR_INVALID, "model.shape is NULL but %u overrides are given",
                        options->shape_count);
     return QUIRE_OK;
 }

@@ -47,8 +47,8 @@ static void check_rope_scaling(qr_config_reader *r, const char *type)
 
 static void refuse_partial(qr_config_reader *r, const json_t *object)
 {
-    if (qr_config_number(r, object, "partial_rotary_factor", 0, 1, 1) != 1)
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: partial_rotary_factor: only 1 is supported", r->origin);
+    const char *key = "partial_rotary_factor";
+    qr_config_refuse(r, qr_config_number(r, object, key, 0, 1, 1) != 1, key, "only 1 is supported");
 }
 
 static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, qr_rope *rope)
@@ -56,8 +56,8 @@ static void read_settings(qr_config_reader *r, const char *key, const json_t *se
     rope->theta      = qr_config_number(r, settings, "rope_theta", 1, 1e12, rope->theta);
     const char *type = rope_type(r, settings);
     if (strcmp(key, "rope_parameters") == 0) check_rope_scaling(r, type);
-    if (json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"))
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: settings by layer type are not supported", r->origin, key);
+    qr_config_refuse(r, json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"),
+                     key, "settings by layer type are not supported");
     refuse_partial(r, settings);
     if (type == NULL && json_object_get(settings, "factor") != NULL)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: rope_type: missing", r->origin, key);

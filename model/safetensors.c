@@ -219,10 +219,10 @@ static quire_status check_distinct(const qr_safetensors *files, const qr_tensor 
 {
     for (uint32_t i = 1; i < count; i++)
         if (strcmp(tensors[i - 1].name, tensors[i].name) == 0)
-            return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": twice, at byte %llu and in %s at byte %llu",
-                           files->shards[tensors[i - 1].file].label, tensors[i].name,
-                           (unsigned long long)tensors[i - 1].begin, files->shards[tensors[i].file].name,
-                           (unsigned long long)tensors[i].begin);
+            return qr_fail(
+                error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": appears twice, at byte %llu and in %s at byte %llu",
+                files->shards[tensors[i - 1].file].label, tensors[i].name, (unsigned long long)tensors[i - 1].begin,
+                files->shards[tensors[i].file].name, (unsigned long long)tensors[i].begin);
     return QUIRE_OK;
 }
 
@@ -366,7 +366,7 @@ static quire_status find_map(const char *label, const char *text, size_t length,
     while (qr_json_scan_next(&scan, &key, &value)) {
         char name[16];
         if (!qr_json_slice_string(key, name, sizeof name) || strcmp(name, "weight_map") != 0) continue;
-        if (map.text != NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: weight_map: twice", label);
+        if (map.text != NULL) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: weight_map: appears twice", label);
         map = value;
     }
     if (!qr_json_scan_ended(&scan))
@@ -517,9 +517,13 @@ const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tenso
 
 static bool is_dtype(const qr_tensor *tensor, const char *dtype) { return strcmp(tensor->dtype, dtype) == 0; }
 
-bool qr_safetensors_readable(const qr_tensor *tensor)
+quire_status qr_safetensors_check_readable(const qr_safetensors *files, const qr_tensor *tensor, quire_error *error)
 {
-    return is_dtype(tensor, "F32") || is_dtype(tensor, "BF16") || is_dtype(tensor, "F16");
+    if (is_dtype(tensor, "F32") || is_dtype(tensor, "BF16") || is_dtype(tensor, "F16")) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_UNSUPPORTED,
+                   "%s: tensor \"%.80s\" at byte %llu: dtype %s is not supported, only F32, BF16 and F16",
+                   qr_safetensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
+                   tensor->dtype);
 }
 
 static void widen(const uint16_t *from, bool bf16, uint64_t count, float *to)
@@ -547,11 +551,7 @@ quire_status qr_safetensors_read(const qr_safetensors *files, const qr_tensor *t
                                  float *out, quire_error *error)
 {
     const shard *s = &files->shards[tensor->file];
-    if (!qr_safetensors_readable(tensor))
-        return qr_fail(error, QUIRE_ERR_UNSUPPORTED,
-                       "%s: tensor \"%.80s\": dtype %s is not supported, only F32, BF16 "
-                       "and F16",
-                       s->label, tensor->name, tensor->dtype);
+    QR_TRY(qr_safetensors_check_readable(files, tensor, error));
     const bool     wide     = is_dtype(tensor, "F32");
     const uint64_t bytes    = wide ? 4 : 2;
     const uint64_t elements = (tensor->end - tensor->begin) / bytes;

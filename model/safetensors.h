@@ -3,7 +3,7 @@
  * Format (github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON object {name: {dtype, shape,
  * data_offsets}}, then the tensors' bytes without gaps. A file may be hostile: nothing larger than the file is
  * allocated before the header passed, all sizes go through checked arithmetic, and weights come by pread, so that a
- * file that is cut short while it is read is an error and not a signal. */
+ * file that is truncated while it is read is an error and not a signal. */
 #ifndef QR_SAFETENSORS_H
 #define QR_SAFETENSORS_H
 
@@ -61,7 +61,7 @@ quire_status qr_safetensors_read(const qr_safetensors *files, const qr_tensor *t
 /* Part number `part` of `parts` of the tensor is wanted soon. */
 void qr_safetensors_expect(const qr_safetensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts);
 
-/* Whether qr_safetensors_read can convert it. */
-bool qr_safetensors_readable(const qr_tensor *tensor);
+/* ERR_UNSUPPORTED: qr_safetensors_read cannot convert its dtype. */
+quire_status qr_safetensors_check_readable(const qr_safetensors *files, const qr_tensor *tensor, quire_error *error);
 
 #endif

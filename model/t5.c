@@ -60,9 +60,8 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->norm_epsilon = (float)qr_config_number(r, r->root, "layer_norm_epsilon", 1e-12, 1, 1e-6);
     read_feed_forward(r, a);
     read_buckets(r, a);
-    if (!qr_config_boolean(r, "is_encoder_decoder", true))
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: is_encoder_decoder: a T5 without a decoder is not supported",
-                    r->origin);
+    qr_config_refuse(r, !qr_config_boolean(r, "is_encoder_decoder", true), "is_encoder_decoder",
+                     "a T5 without a decoder is not supported");
     if (qr_config_boolean(r, "scale_decoder_outputs", a->tied))
         a->logits_scale = (float)(1 / sqrt((double)a->hidden_size));
     const int64_t last        = (int64_t)a->vocab_size - 1;

@@ -80,11 +80,7 @@ static quire_status check_tensor(const qr_safetensors *files, const qr_tensor_sp
                        "%s: tensor \"%.80s\" at byte %llu: its shape is %s, config.json implies %s", file, spec->name,
                        (unsigned long long)tensor->begin, found, wanted);
     }
-    if (!qr_safetensors_readable(tensor))
-        return qr_fail(error, QUIRE_ERR_UNSUPPORTED,
-                       "%s: tensor \"%.80s\" at byte %llu: dtype %s is not supported, only F32, BF16 and F16", file,
-                       spec->name, (unsigned long long)tensor->begin, tensor->dtype);
-    return QUIRE_OK;
+    return qr_safetensors_check_readable(files, tensor, error);
 }
 
 quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *spec, qr_matrix *matrix_out,
