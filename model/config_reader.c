@@ -93,3 +93,31 @@ void qr_config_check_heads(qr_config_reader *r, const qr_architecture *a, const 
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s %u times %s %u is above %d", r->origin, heads_key, a->heads,
                     dim_key, a->head_dim, QR_MAX_WIDTH);
 }
+
+static uint32_t read_head_dim(qr_config_reader *r, const qr_architecture *a)
+{
+    const bool given = qr_config_has(r, "head_dim");
+    if (!given && a->hidden_size % a->heads != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: hidden_size: %u is not a multiple of num_attention_heads %u", r->origin,
+                    a->hidden_size, a->heads);
+    const uint32_t head_dim =
+        given ? qr_config_size(r, "head_dim", QR_MAX_HEAD_DIM, QR_REQUIRED) : a->hidden_size / a->heads;
+    if (head_dim % 2 != 0 || head_dim > QR_MAX_HEAD_DIM)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: head_dim: %u, rotary embedding needs an even number of at most %d",
+                    r->origin, head_dim, QR_MAX_HEAD_DIM);
+    return head_dim;
+}
+
+void qr_config_read_decoder(qr_config_reader *r, uint32_t max_position_embeddings, qr_architecture *a)
+{
+    a->vocab_size        = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
+    a->hidden_size       = qr_config_size(r, "hidden_size", QR_MAX_WIDTH, QR_REQUIRED);
+    a->intermediate_size = qr_config_size(r, "intermediate_size", QR_MAX_WIDTH, QR_REQUIRED);
+    a->layers            = qr_config_size(r, "num_hidden_layers", QR_MAX_LAYERS, QR_REQUIRED);
+    a->heads             = qr_config_size(r, "num_attention_heads", QR_MAX_HEADS, QR_REQUIRED);
+    a->kv_heads          = qr_config_size(r, "num_key_value_heads", QR_MAX_HEADS, a->heads);
+    a->head_dim          = read_head_dim(r, a);
+    qr_config_check_heads(r, a, "num_attention_heads", "head_dim");
+    a->norm_epsilon            = (float)qr_config_number(r, r->root, "rms_norm_eps", 1e-12, 1, 1e-6);
+    a->max_position_embeddings = qr_config_size(r, "max_position_embeddings", QR_MAX_POSITION, max_position_embeddings);
+}

@@ -52,6 +52,11 @@ bool     qr_config_has(const qr_config_reader *reader, const char *key); /* and 
 /* ERR_UNSUPPORTED if a feature is `used` that quire does not have; `message` follows the key. */
 void qr_config_refuse(qr_config_reader *reader, bool used, const char *key, const char *message);
 
+/* The sizes of a decoder by the keys that most have, "hidden_size" and so on, from vocab_size to
+ * max_position_embeddings
+ * (`max_position_embeddings`: the class's default). */
+void qr_config_read_decoder(qr_config_reader *reader, uint32_t max_position_embeddings, qr_architecture *architecture);
+
 /* heads, kv_heads and head_dim against each other. */
 void qr_config_check_heads(qr_config_reader *reader, const qr_architecture *architecture, const char *heads_key,
                            const char *dim_key);

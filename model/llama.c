@@ -75,37 +75,12 @@ static void read_window(qr_config_reader *r, window_rule rule, qr_architecture *
     a->window = window;
 }
 
-static uint32_t read_head_dim(qr_config_reader *r, const qr_architecture *a)
-{
-    const bool given = qr_config_has(r, "head_dim");
-    if (!given && a->hidden_size % a->heads != 0)
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: hidden_size: %u is not a multiple of num_attention_heads %u", r->origin,
-                    a->hidden_size, a->heads);
-    const uint32_t head_dim =
-        given ? qr_config_size(r, "head_dim", QR_MAX_HEAD_DIM, QR_REQUIRED) : a->hidden_size / a->heads;
-    if (head_dim % 2 != 0 || head_dim > QR_MAX_HEAD_DIM)
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: head_dim: %u, rotary embedding needs an even number of at most %d",
-                    r->origin, head_dim, QR_MAX_HEAD_DIM);
-    return head_dim;
-}
-
 static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     const struct traits *traits = &traits_of[type];
 
-    a->vocab_size        = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
-    a->hidden_size       = qr_config_size(r, "hidden_size", QR_MAX_WIDTH, QR_REQUIRED);
-    a->intermediate_size = qr_config_size(r, "intermediate_size", QR_MAX_WIDTH, QR_REQUIRED);
-    a->layers            = qr_config_size(r, "num_hidden_layers", QR_MAX_LAYERS, QR_REQUIRED);
-    a->heads             = qr_config_size(r, "num_attention_heads", QR_MAX_HEADS, QR_REQUIRED);
-    a->kv_heads          = qr_config_size(r, "num_key_value_heads", QR_MAX_HEADS, a->heads);
-    a->head_dim          = read_head_dim(r, a);
-    a->attention_scale   = 1 / sqrtf((float)a->head_dim);
-    qr_config_check_heads(r, a, "num_attention_heads", "head_dim");
-    a->norm_epsilon = (float)qr_config_number(r, r->root, "rms_norm_eps", 1e-12, 1, 1e-6);
-    a->max_position_embeddings =
-        qr_config_size(r, "max_position_embeddings", QR_MAX_POSITION, traits->max_position_embeddings);
-
+    qr_config_read_decoder(r, traits->max_position_embeddings, a);
+    a->attention_scale     = 1 / sqrtf((float)a->head_dim);
     a->gated               = true;
     a->activation          = QR_ACTIVATION_SILU;
     const char *activation = qr_config_string(r, r->root, "hidden_act", "silu");
