@@ -90,11 +90,11 @@ static bool is_done(const qr_scheduler *s, const qr_request *r, float best_sum, 
 /* ---- one step ---- */
 
 /* The beams in the order of their ranks, each with its row's candidates. False: a row's logits were not finite. */
-static bool open_beams(const qr_scheduler *s, uint32_t unit, const qr_plan_entry *entry,
+static bool open_beams(const qr_scheduler *s, uint32_t group, const qr_plan_entry *entry,
                        const qr_sample_result *results, beam *beams)
 {
     uint32_t i = 0;
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         const qr_sample_result *result = &results[entry[i++].sample_start];
         if (result->failed || result->candidates == NULL || result->candidate_logprobs == NULL) return false;
@@ -126,11 +126,11 @@ static uint32_t choose(qr_scheduler *s, qr_request *r, beam *beams, uint32_t cou
     const uint32_t width = r->stored.beam_width;
     uint32_t       taken = 0;
     choice         c     = {0};
-    for (uint32_t place = 0; taken < width && next_choice(s, beams, count, 2 * width, &c); place++) {
-        if (last && place == width) break;
+    for (uint32_t rank = 0; taken < width && next_choice(s, beams, count, 2 * width, &c); rank++) {
+        if (last && rank == width) break;
         if (!last && !qr_token_stops(s, r, c.token))
             chosen[taken++] = c;
-        else if (place < width)
+        else if (rank < width)
             add_hypothesis(s, r, &c);
     }
     return taken;
@@ -148,7 +148,7 @@ static void fork_beam(qr_scheduler *s, uint32_t from, uint32_t to)
     qr_block_table_set_running(pool, &b->self, true);
     memcpy(qr_tokens(s, to), qr_tokens(s, from), a->length * sizeof(int32_t));
     b->state = a->state, b->length = a->length, b->computed = a->computed, b->highest = a->highest;
-    b->places = a->places;
+    b->slots = a->slots;
     s->stats.forks++;
 }
 
@@ -200,47 +200,47 @@ static void sort_hypotheses(const qr_scheduler *s, qr_request *r)
 {
     for (uint32_t i = 0; i < r->hypotheses; i++) {
         const uint32_t record = nth_record(s, r, i);
-        uint32_t       place  = i;
-        for (; place > 0 && is_better(&s->sequences[record], &s->sequences[r->beam_order[place - 1]]); place--)
-            r->beam_order[place] = r->beam_order[place - 1];
-        r->beam_order[place] = record;
+        uint32_t       rank   = i;
+        for (; rank > 0 && is_better(&s->sequences[record], &s->sequences[r->beam_order[rank - 1]]); rank--)
+            r->beam_order[rank] = r->beam_order[rank - 1];
+        r->beam_order[rank] = record;
     }
 }
 
-static void finish_search(qr_scheduler *s, uint32_t unit)
+static void finish_search(qr_scheduler *s, uint32_t group)
 {
-    const uint32_t request = s->sequences[unit].request;
+    const uint32_t request = s->sequences[group].request;
     qr_request    *r       = &s->requests[request];
     sort_hypotheses(s, r);
-    if (s->sequences[unit].suspect) qr_fault_forget(s, unit);
-    qr_wait(s, unit, QUIRE_WAIT_ORDER, 0); /* closes the interval */
-    s->sequences[unit].first_token_ns = s->now_ns;
-    qr_unit_move(s, unit, QR_SEQUENCE_DONE);
-    qr_unit_release_blocks(s, unit);
-    for (uint32_t m = s->sequences[unit].sibling; m != QR_NONE; m = s->sequences[m].sibling)
-        qr_copy_history(s, unit, m);
+    if (s->sequences[group].suspect) qr_fault_forget(s, group);
+    qr_note_wait(s, group, QUIRE_WAIT_ORDER, 0); /* closes the interval */
+    s->sequences[group].first_token_ns = s->now_ns;
+    qr_group_move(s, group, QR_SEQUENCE_DONE);
+    qr_group_release_blocks(s, group);
+    for (uint32_t m = s->sequences[group].sibling; m != QR_NONE; m = s->sequences[m].sibling)
+        qr_copy_history(s, group, m);
     qr_request_forget(s, request);
     r->next_emitting                                                                                  = QR_NONE;
     *(s->emitting.tail == QR_NONE ? &s->emitting.head : &s->requests[s->emitting.tail].next_emitting) = request;
     s->emitting.tail                                                                                  = request;
 }
 
-void qr_beam_commit(qr_scheduler *s, uint32_t unit, const qr_plan_entry *entry, const qr_sample_result *results)
+void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results)
 {
-    const uint32_t request = s->sequences[unit].request;
+    const uint32_t request = s->sequences[group].request;
     qr_request    *r       = &s->requests[request];
-    const uint32_t outputs = qr_outputs(s, &s->sequences[unit]) + 1;
+    const uint32_t outputs = qr_outputs(s, &s->sequences[group]) + 1;
     beam           beams[QR_MAX_BEAMS];
     choice         chosen[QR_MAX_BEAMS];
-    const bool     last = outputs >= r->stored.max_tokens || s->sequences[unit].length + 1 >= s->options.max_model_len;
+    const bool     last = outputs >= r->stored.max_tokens || s->sequences[group].length + 1 >= s->options.max_model_len;
     memset(beams, 0, sizeof beams);
-    if (!open_beams(s, unit, entry, results, beams)) {
+    if (!open_beams(s, group, entry, results, beams)) {
         qr_fail_request(s, request);
         return;
     }
     const uint32_t count = choose(s, r, beams, r->forked ? r->stored.beam_width : 1, last, chosen);
     if (count == 0 || is_done(s, r, chosen[0].score, outputs)) {
-        finish_search(s, unit);
+        finish_search(s, group);
         return;
     }
     for (uint32_t j = count; j < r->stored.beam_width; j++) /* dead beams: nothing they lead to is ever chosen */

@@ -18,14 +18,14 @@
 static const char *check_list(const qr_scheduler *s, const qr_list *list, qr_sequence_state state, bool ranked)
 {
     uint32_t previous = QR_NONE;
-    for (uint32_t u = list->head; u != QR_NONE; u = s->sequences[u].next) {
-        const qr_sequence *q = &s->sequences[u];
-        RULE(q->state == state, "S1: a list has a unit of another state");
+    for (uint32_t g = list->head; g != QR_NONE; g = s->sequences[g].next) {
+        const qr_sequence *q = &s->sequences[g];
+        RULE(q->state == state, "S1: a list has a group of another state");
         RULE(q->prev == previous, "S1: next and prev of a list disagree");
         RULE(!ranked || previous == QR_NONE || qr_rank_before(&s->sequences[previous].rank, &q->rank),
              "S2: RUNNING is not sorted by rank");
-        RULE(s->seen[u]++ == 0, "S1: a unit is in two places");
-        previous = u;
+        RULE(s->seen[g]++ == 0, "S1: a group is in two lists");
+        previous = g;
     }
     RULE(list->tail == previous, "S1: a list's tail is wrong");
     return NULL;
@@ -37,18 +37,18 @@ static const char *check_heaps(const qr_scheduler *s)
     for (uint32_t t = 0; t < s->tenant_count; t++) {
         const qr_tenant *tenant = &s->tenants[t];
         RULE(qr_heap_check(&tenant->heap), "S3: a tenant's heap is out of order");
-        RULE(tenant->heap.count == tenant->waiting, "S3: a tenant's heap misses a unit");
+        RULE(tenant->heap.count == tenant->waiting, "S3: a tenant's heap misses a group");
         for (uint32_t i = 0; i < tenant->heap.count; i++) {
-            const uint32_t     unit = tenant->heap.nodes[i].item;
-            const qr_sequence *q    = &s->sequences[unit];
+            const uint32_t     group = tenant->heap.nodes[i].item;
+            const qr_sequence *q     = &s->sequences[group];
             RULE(q->state == QR_SEQUENCE_QUEUED || q->state == QR_SEQUENCE_PREEMPTED,
-                 "S3: a heap has a unit that does not wait");
-            RULE(s->requests[q->request].tenant == t, "S3: a unit is in another tenant's heap");
-            RULE(q->state == QR_SEQUENCE_PREEMPTED || s->seen[unit]++ == 0, "S1: a unit is in two places");
+                 "S3: a heap has a group that does not wait");
+            RULE(s->requests[q->request].tenant == t, "S3: a group is in another tenant's heap");
+            RULE(q->state == QR_SEQUENCE_PREEMPTED || s->seen[group]++ == 0, "S1: a group is in two lists");
         }
         waiting += tenant->waiting;
     }
-    RULE(waiting == s->waiting_units, "S3: waiting units are miscounted");
+    RULE(waiting == s->waiting_groups, "S3: waiting groups are miscounted");
     RULE(qr_heap_check(&s->deadlines), "S3: the heap of deadlines is out of order");
     return NULL;
 }
@@ -68,10 +68,10 @@ static const char *check_sequence(const qr_scheduler *s, const qr_sequence *q)
     return NULL;
 }
 
-static const char *check_units(const qr_scheduler *s)
+static const char *check_groups(const qr_scheduler *s)
 {
-    uint32_t places[QR_SEQUENCE_STATES] = {0};
-    uint64_t tokens = 0, committed = 0;
+    uint32_t slots[QR_SEQUENCE_STATES] = {0};
+    uint64_t tokens = 0, promised = 0;
     uint32_t members = 0;
     for (uint32_t i = 0; i < s->record_count; i++) {
         const qr_sequence *q = &s->sequences[i];
@@ -86,18 +86,18 @@ static const char *check_units(const qr_scheduler *s)
             members++;
             continue;
         }
-        RULE(s->seen[i] == (q->state != QR_SEQUENCE_RETIRING), "S1: a live unit is in no list, or a retiring one is");
-        places[q->state] += q->places;
+        RULE(s->seen[i] == (q->state != QR_SEQUENCE_RETIRING), "S1: a live group is in no list, or a retiring one is");
+        slots[q->state] += q->slots;
         if (q->state == QR_SEQUENCE_QUEUED || q->state == QR_SEQUENCE_PREEMPTED || q->state == QR_SEQUENCE_PAUSED)
             tokens += (uint64_t)r->stored.prompt_count + r->stored.encoder_count;
     }
     for (uint32_t i = QR_SEQUENCE_QUEUED; i < QR_SEQUENCE_RETIRING; i++)
-        RULE(places[i] == s->places[i], "S7: a state's places are miscounted");
+        RULE(slots[i] == s->slots[i], "S7: a state's slots are miscounted");
     RULE(tokens == s->queued_tokens, "S7: queued tokens are miscounted");
-    RULE(places[QR_SEQUENCE_RUNNING] <= s->options.max_num_seqs, "S7: more places than max_num_seqs");
+    RULE(slots[QR_SEQUENCE_RUNNING] <= s->options.max_num_seqs, "S7: more slots than max_num_seqs");
     for (uint32_t i = 0; i < s->record_count; i++)
-        if (s->requests[i].id != 0 && s->requests[i].admitted) committed += s->requests[i].committed;
-    RULE(committed == s->committed, "S7: promised blocks are miscounted");
+        if (s->requests[i].id != 0 && s->requests[i].admitted) promised += s->requests[i].promised_blocks;
+    RULE(promised == s->promised_blocks, "S7: promised blocks are miscounted");
     (void)members;
     return NULL;
 }
@@ -106,7 +106,7 @@ static const char *check_plan(const qr_scheduler *s)
 {
     const qr_plan *p    = &s->plan;
     uint32_t       rows = 0;
-    RULE(s->in_flight || s->planned_count == 0, "S8: units are planned, but no step is in flight");
+    RULE(s->in_flight || s->planned_count == 0, "S8: groups are planned, but no step is in flight");
     if (!s->in_flight) return NULL;
     for (uint32_t i = 0; i < p->entry_count; i++) {
         const qr_plan_entry *e = &p->entries[i];
@@ -125,8 +125,8 @@ static uint32_t planned_rows(const qr_scheduler *s, uint32_t record)
 {
     const qr_sequence *q     = &s->sequences[record];
     const uint32_t     first = s->requests[q->request].first;
-    const qr_sequence *u     = qr_is_beam(s, q) ? &s->sequences[first] : q;
-    return s->in_flight && u->entry != QR_NONE ? u->rows : 0;
+    const qr_sequence *g     = qr_is_beam(s, q) ? &s->sequences[first] : q;
+    return s->in_flight && g->entry != QR_NONE ? g->rows : 0;
 }
 
 static const char *check_cache(const qr_scheduler *s)
@@ -157,7 +157,7 @@ const char *qr_scheduler_check(const qr_scheduler *s)
     CHECK(check_list(s, &s->preempted, QR_SEQUENCE_PREEMPTED, false));
     CHECK(check_list(s, &s->paused, QR_SEQUENCE_PAUSED, false));
     CHECK(check_heaps(s));
-    CHECK(check_units(s));
+    CHECK(check_groups(s));
     CHECK(check_plan(s));
     return check_cache(s);
 }

@@ -9,7 +9,7 @@
 /* ---- one sequence ---- */
 
 /* The blocks that `computed` has passed become known to others, then those the window has left behind go. */
-static void settle(qr_scheduler *s, uint32_t record)
+static void publish_and_slide(qr_scheduler *s, uint32_t record)
 {
     qr_sequence *q = &s->sequences[record];
     if (!s->requests[q->request].stored.skip_writing_prefix_cache)
@@ -52,31 +52,31 @@ void qr_fail_request(qr_scheduler *s, uint32_t request)
 }
 
 /* The samples of rows whose drafts were right, and one more. */
-static void accept(qr_scheduler *s, uint32_t unit, const qr_sample_result *results, uint32_t sample)
+static void accept(qr_scheduler *s, uint32_t group, const qr_sample_result *results, uint32_t sample)
 {
-    qr_sequence   *u        = &s->sequences[unit];
-    const uint32_t drafted  = u->drafts;
-    const int32_t *drafts   = qr_tokens(s, unit) + u->length;
+    qr_sequence   *g        = &s->sequences[group];
+    const uint32_t drafted  = g->drafts;
+    const int32_t *drafts   = qr_tokens(s, group) + g->length;
     uint32_t       accepted = 0;
     quire_finish   finish   = QUIRE_FINISH_NONE;
     for (uint32_t i = 0; finish == QUIRE_FINISH_NONE; i++) {
         if (results[sample + i].failed) {
-            qr_fail_request(s, u->request);
+            qr_fail_request(s, g->request);
             break;
         }
         const bool right = i < drafted && drafts[i] == results[sample + i].token;
-        finish = append(s, unit, &results[sample + i], sample + i); /* a right draft is written over by itself */
+        finish = append(s, group, &results[sample + i], sample + i); /* a right draft is written over by itself */
         if (!right) break;
         accepted += finish == QUIRE_FINISH_NONE;
     }
     if (drafted > 0) {
-        u->computed += accepted;
-        u->accepted += accepted;
+        g->computed += accepted;
+        g->accepted += accepted;
         s->stats.drafts_accepted += accepted;
-        qr_draft_judge(u, drafted, accepted, s->options.num_speculative_tokens);
-        settle(s, unit);
+        qr_draft_judge(g, drafted, accepted, s->options.num_speculative_tokens);
+        publish_and_slide(s, group);
     }
-    if (finish != QUIRE_FINISH_NONE) qr_unit_finish(s, unit, finish, QUIRE_OK);
+    if (finish != QUIRE_FINISH_NONE) qr_group_finish(s, group, finish, QUIRE_OK);
 }
 
 /* ---- fork ---- */
@@ -87,7 +87,7 @@ static void copy_to_child(qr_scheduler *s, uint32_t parent, uint32_t child)
     qr_sequence       *c = &s->sequences[child];
     c->rank              = p->rank;
     c->rank.tie += c->index;
-    c->places = 1;
+    c->slots  = 1;
     c->length = p->length, c->computed = p->computed, c->highest = p->highest;
     c->cross_written = p->cross_written;
     c->reason = p->reason, c->since_ns = p->since_ns;
@@ -101,59 +101,59 @@ static void copy_to_child(qr_scheduler *s, uint32_t parent, uint32_t child)
     qr_block_table_fork(&s->cache.pool, &p->cross, &c->cross);
 }
 
-static void fork_sequences(qr_scheduler *s, uint32_t unit)
+static void fork_sequences(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence *u = &s->sequences[unit];
-    qr_request  *r = &s->requests[u->request];
+    qr_sequence *g = &s->sequences[group];
+    qr_request  *r = &s->requests[g->request];
     r->forked      = true;
-    s->places[QR_SEQUENCE_RUNNING] -= u->places - 1;
-    s->tenants[r->tenant].running -= u->places - 1;
-    u->places = 1;
-    for (uint32_t child = u->sibling; child != QR_NONE; child = s->sequences[child].sibling) {
-        copy_to_child(s, unit, child);
-        qr_unit_move(s, child, QR_SEQUENCE_RUNNING);
+    s->slots[QR_SEQUENCE_RUNNING] -= g->slots - 1;
+    s->tenants[r->tenant].running -= g->slots - 1;
+    g->slots = 1;
+    for (uint32_t child = g->sibling; child != QR_NONE; child = s->sequences[child].sibling) {
+        copy_to_child(s, group, child);
+        qr_group_move(s, child, QR_SEQUENCE_RUNNING);
         s->stats.forks++;
     }
 }
 
-/* ---- one unit ---- */
+/* ---- one group ---- */
 
-static void publish_encoder(qr_scheduler *s, uint32_t unit)
+static void publish_encoder(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence         *u      = &s->sequences[unit];
-    const quire_request *r      = &s->requests[u->request].stored;
+    qr_sequence         *g      = &s->sequences[group];
+    const quire_request *r      = &s->requests[g->request].stored;
     const bool           shared = s->options.enable_cross_sharing;
     const uint64_t       content =
-        shared ? qr_cross_index_publish(&s->cache.cross, &u->cross, r->encoder_input, r->encoder_count)
-                     : qr_cross_index_content(&s->cache.cross, &u->cross);
-    QR_FOR_EACH_MEMBER(s, m, unit) s->sequences[m].self.root.content = content;
-    u->cross_written                                                 = true;
+        shared ? qr_cross_index_publish(&s->cache.cross, &g->cross, r->encoder_input, r->encoder_count)
+                     : qr_cross_index_content(&s->cache.cross, &g->cross);
+    QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].self.root.content = content;
+    g->cross_written                                                  = true;
     s->stats.encoder_runs++;
     s->stats.tokens_encoder += r->encoder_count;
 }
 
-static void commit_unit(qr_scheduler *s, uint32_t unit, const qr_plan_entry *entry, const qr_sample_result *results)
+static void commit_group(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results)
 {
-    qr_sequence *u = &s->sequences[unit];
-    qr_request  *r = &s->requests[u->request];
-    if (u->encodes) publish_encoder(s, unit);
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    qr_sequence *g = &s->sequences[group];
+    qr_request  *r = &s->requests[g->request];
+    if (g->encodes) publish_encoder(s, group);
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
-        s->sequences[m].computed += u->rows - u->drafts;
-        settle(s, m);
+        s->sequences[m].computed += g->rows - g->drafts;
+        publish_and_slide(s, m);
     }
-    if (u->computed < u->length) return; /* an unfinished prompt samples and emits nothing */
-    if (u->prompt_done_ns == 0) u->prompt_done_ns = s->now_ns;
-    if (qr_is_beam(s, u)) {
-        qr_beam_commit(s, unit, entry, results);
+    if (g->computed < g->length) return; /* an unfinished prompt samples and emits nothing */
+    if (g->prompt_done_ns == 0) g->prompt_done_ns = s->now_ns;
+    if (qr_is_beam(s, g)) {
+        qr_beam_commit(s, group, entry, results);
         return;
     }
     const uint32_t sample = entry->sample_start;
     if (r->forked || r->stored.n == 1) {
-        accept(s, unit, results, sample);
+        accept(s, group, results, sample);
         return;
     }
-    fork_sequences(s, unit);
+    fork_sequences(s, group);
     for (uint32_t m = r->first, i = 0; m != QR_NONE; m = s->sequences[m].sibling, i++)
         accept(s, m, results, sample + i);
 }
@@ -166,11 +166,11 @@ static void release_copies(qr_scheduler *s)
     s->plan.copy_count = 0;
 }
 
-static void retire(qr_scheduler *s, uint32_t unit)
+static void retire(qr_scheduler *s, uint32_t group)
 {
-    const uint32_t request = s->sequences[unit].request;
-    qr_unit_move(s, unit, QR_SEQUENCE_DONE);
-    qr_unit_release_blocks(s, unit);
+    const uint32_t request = s->sequences[group].request;
+    qr_group_move(s, group, QR_SEQUENCE_DONE);
+    qr_group_release_blocks(s, group);
     qr_request_close(s, request);
 }
 
@@ -179,22 +179,22 @@ static void end_step(qr_scheduler *s)
 {
     release_copies(s);
     for (uint32_t i = 0; i < s->planned_count; i++) {
-        const uint32_t unit = s->planned[i];
-        qr_sequence   *u    = &s->sequences[unit];
-        u->entry = QR_NONE, u->rows = u->drafts = 0, u->encodes = false;
-        if (u->state == QR_SEQUENCE_RETIRING) retire(s, unit);
+        const uint32_t group = s->planned[i];
+        qr_sequence   *g     = &s->sequences[group];
+        g->entry = QR_NONE, g->rows = g->drafts = 0, g->encodes = false;
+        if (g->state == QR_SEQUENCE_RETIRING) retire(s, group);
     }
     s->planned_count = 0;
     while (s->failed_count > 0)
         qr_request_finish(s, s->failed[--s->failed_count], QUIRE_FINISH_ERROR, QUIRE_ERR_EXECUTION);
 }
 
-static void pause_if_wanted(qr_scheduler *s, uint32_t unit)
+static void pause_if_wanted(qr_scheduler *s, uint32_t group)
 {
-    qr_request *r = &s->requests[s->sequences[unit].request];
+    qr_request *r = &s->requests[s->sequences[group].request];
     if (!r->pause_wanted) return;
     r->pause_wanted = false;
-    if (r->live > 0) qr_request_pause(s, s->sequences[unit].request);
+    if (r->live > 0) qr_request_pause(s, s->sequences[group].request);
 }
 
 void qr_scheduler_commit(qr_scheduler *s, const qr_sample_result *results, uint64_t now_ns)
@@ -203,9 +203,9 @@ void qr_scheduler_commit(qr_scheduler *s, const qr_sample_result *results, uint6
     if (!s->in_flight) return;
     s->in_flight = false;
     for (uint32_t i = 0; i < s->planned_count; i++) {
-        const uint32_t unit = s->planned[i];
-        if (s->sequences[unit].state == QR_SEQUENCE_RETIRING) continue;
-        commit_unit(s, unit, &s->plan.entries[s->sequences[unit].entry], results);
+        const uint32_t group = s->planned[i];
+        if (s->sequences[group].state == QR_SEQUENCE_RETIRING) continue;
+        commit_group(s, group, &s->plan.entries[s->sequences[group].entry], results);
     }
     const uint32_t planned = s->planned_count;
     end_step(s);
@@ -214,15 +214,15 @@ void qr_scheduler_commit(qr_scheduler *s, const qr_sample_result *results, uint6
     qr_beam_deliver(s);
 }
 
-static void take_back(qr_scheduler *s, uint32_t unit)
+static void take_back(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence *u = &s->sequences[unit];
-    if (u->encodes)
-        qr_unit_release_blocks(s, unit);
+    qr_sequence *g = &s->sequences[group];
+    if (g->encodes)
+        qr_group_release_blocks(s, group);
     else
-        qr_unit_truncate(s, unit, u->computed / s->options.block_size);
-    qr_unit_move(s, unit, QR_SEQUENCE_PREEMPTED);
-    qr_wait(s, unit, QUIRE_WAIT_FAULT, 0);
+        qr_group_truncate(s, group, g->computed / s->options.block_size);
+    qr_group_move(s, group, QR_SEQUENCE_PREEMPTED);
+    qr_note_wait(s, group, QUIRE_WAIT_FAULT, 0);
 }
 
 void qr_scheduler_commit_failed(qr_scheduler *s, uint64_t now_ns)

@@ -24,30 +24,30 @@ static uint32_t find_drafts(int32_t *tokens, uint32_t length, uint32_t longest, 
     return limit;
 }
 
-static uint32_t limit_of(const qr_scheduler *s, uint32_t unit)
+static uint32_t limit_of(const qr_scheduler *s, uint32_t group)
 {
-    const qr_sequence *u    = &s->sequences[unit];
-    const qr_request  *r    = &s->requests[u->request];
-    const uint32_t     left = r->stored.max_tokens - qr_outputs(s, u) - 1;
-    const uint32_t     most = qr_min_u32(qr_min_u32(u->draft_length, s->rows_left), left);
-    return most == 0 ? 0 : qr_unit_rows_that_fit(s, unit, 1 + most) - 1;
+    const qr_sequence *g    = &s->sequences[group];
+    const qr_request  *r    = &s->requests[g->request];
+    const uint32_t     left = r->stored.max_tokens - qr_outputs(s, g) - 1;
+    const uint32_t     most = qr_min_u32(qr_min_u32(g->draft_length, s->rows_left), left);
+    return most == 0 ? 0 : qr_group_rows_that_fit(s, group, 1 + most) - 1;
 }
 
-static void draft(qr_scheduler *s, uint32_t unit)
+static void draft(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence      *u = &s->sequences[unit];
-    const qr_request *r = &s->requests[u->request];
-    if (!qr_decoding(u) || qr_is_beam(s, u) || (r->stored.n > 1 && !r->forked)) return;
-    if (u->draft_rest > 0) {
-        u->draft_rest--;
+    qr_sequence      *g = &s->sequences[group];
+    const qr_request *r = &s->requests[g->request];
+    if (!qr_decoding(g) || qr_is_beam(s, g) || (r->stored.n > 1 && !r->forked)) return;
+    if (g->draft_rest > 0) {
+        g->draft_rest--;
         return;
     }
-    const uint32_t limit = limit_of(s, unit);
+    const uint32_t limit = limit_of(s, group);
     const uint32_t count =
-        limit == 0 ? 0 : find_drafts(qr_tokens(s, unit), u->length, s->options.prompt_lookup_max, limit);
-    if (count == 0 || !qr_block_table_append(&s->cache.pool, &u->self, u->computed + 1 + count)) return;
-    u->drafts = count;
-    u->rows   = 1 + count;
+        limit == 0 ? 0 : find_drafts(qr_tokens(s, group), g->length, s->options.prompt_lookup_max, limit);
+    if (count == 0 || !qr_block_table_append(&s->cache.pool, &g->self, g->computed + 1 + count)) return;
+    g->drafts = count;
+    g->rows   = 1 + count;
     s->rows_left -= count;
 }
 
@@ -58,12 +58,12 @@ void qr_draft(qr_scheduler *s)
     for (uint32_t i = 0; i < s->planned_count && s->rows_left > 0; i++) draft(s, s->planned[i]);
 }
 
-void qr_draft_judge(qr_sequence *u, uint32_t drafted, uint32_t accepted, uint32_t limit)
+void qr_draft_judge(qr_sequence *g, uint32_t drafted, uint32_t accepted, uint32_t limit)
 {
     if (accepted == drafted)
-        u->draft_length = qr_min_u32(limit, 2 * u->draft_length);
-    else if (2 * accepted < drafted && (u->draft_length /= 2) == 0) {
-        u->draft_length = 1;
-        u->draft_rest   = REST_TOKENS;
+        g->draft_length = qr_min_u32(limit, 2 * g->draft_length);
+    else if (2 * accepted < drafted && (g->draft_length /= 2) == 0) {
+        g->draft_length = 1;
+        g->draft_rest   = REST_TOKENS;
     }
 }

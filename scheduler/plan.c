@@ -3,34 +3,34 @@
 #include "base/bits.h"
 #include "scheduler/state.h"
 
-uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t unit, uint32_t todo, uint32_t left)
+uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint32_t left)
 {
-    const uint32_t width = qr_width(&s->sequences[unit]), most = left / width;
+    const uint32_t width = qr_width(&s->sequences[group]), most = left / width;
     const uint32_t threshold = s->options.long_prefill_token_threshold;
     if (todo <= most || threshold == 0) return qr_min_u32(todo, most); /* a prompt that ends now is not clamped */
     return qr_min_u32(most, qr_max_u32(1, threshold / width));
 }
 
-bool qr_plan_may_run(const qr_scheduler *s, uint32_t unit)
+bool qr_plan_may_run(const qr_scheduler *s, uint32_t group)
 {
-    return s->suspect_count == 0 || s->sequences[unit].probed;
+    return s->suspect_count == 0 || s->sequences[group].probed;
 }
 
-/* ---- scheduling one unit ---- */
+/* ---- scheduling one group ---- */
 
 /* The positions that get their first row: output costs two, prompt rows were charged at admission. */
-static void charge(qr_scheduler *s, uint32_t unit, uint32_t rows)
+static void charge(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
-    qr_sequence   *u      = &s->sequences[unit];
-    const uint32_t prompt = qr_prompt_count(s, u), end = u->computed + rows;
-    const uint32_t from = qr_max_u32(u->highest, prompt);
-    if (end > from) qr_tenant_charge(s, s->requests[u->request].tenant, 2 * (uint64_t)(end - from) * qr_width(u));
+    qr_sequence   *g      = &s->sequences[group];
+    const uint32_t prompt = qr_prompt_count(s, g), end = g->computed + rows;
+    const uint32_t from = qr_max_u32(g->highest, prompt);
+    if (end > from) qr_tenant_charge(s, s->requests[g->request].tenant, 2 * (uint64_t)(end - from) * qr_width(g));
 }
 
-static bool take_blocks(qr_scheduler *s, uint32_t unit, uint32_t rows)
+static bool take_blocks(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
     qr_block_pool *pool = &s->cache.pool;
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         qr_sequence  *q    = &s->sequences[m];
         qr_block_copy copy = {0};
@@ -40,7 +40,7 @@ static bool take_blocks(qr_scheduler *s, uint32_t unit, uint32_t rows)
         if (copy.slots == 0) continue;
         s->plan.copies[s->plan.copy_count++] = (qr_plan_copy){copy.from, copy.to, copy.slots};
     }
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         qr_sequence *q = &s->sequences[m];
         if (!qr_block_table_append(pool, &q->self, q->computed + rows)) return false;
@@ -48,29 +48,29 @@ static bool take_blocks(qr_scheduler *s, uint32_t unit, uint32_t rows)
     return true;
 }
 
-/* Undoes copies that were planned for a unit which then got no rows: its tail goes, and so does what was copied. */
-static void undo(qr_scheduler *s, uint32_t unit, uint32_t copies)
+/* Undoes copies that were planned for a group which then got no rows: its tail goes, and so does what was copied. */
+static void undo(qr_scheduler *s, uint32_t group, uint32_t copies)
 {
     while (s->plan.copy_count > copies) qr_block_pool_unpin(&s->cache.pool, s->plan.copies[--s->plan.copy_count].from);
-    qr_unit_truncate(s, unit, s->sequences[unit].computed / s->options.block_size);
+    qr_group_truncate(s, group, s->sequences[group].computed / s->options.block_size);
 }
 
-bool qr_plan_schedule(qr_scheduler *s, uint32_t unit, uint32_t rows)
+bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
-    qr_sequence   *u      = &s->sequences[unit];
+    qr_sequence   *g      = &s->sequences[group];
     const uint32_t copies = s->plan.copy_count;
-    if (!take_blocks(s, unit, rows)) {
-        undo(s, unit, copies);
+    if (!take_blocks(s, group, rows)) {
+        undo(s, group, copies);
         return false;
     }
-    charge(s, unit, rows);
-    u->rows                        = rows;
-    u->drafts                      = 0;
-    u->entry                       = s->planned_count;
-    s->planned[s->planned_count++] = unit;
-    s->rows_left -= rows * qr_width(u);
-    if (u->first_planned_ns == 0) u->first_planned_ns = s->now_ns;
-    qr_wait(s, unit, QUIRE_WAIT_NONE, 0);
+    charge(s, group, rows);
+    g->rows                        = rows;
+    g->drafts                      = 0;
+    g->entry                       = s->planned_count;
+    s->planned[s->planned_count++] = group;
+    s->rows_left -= rows * qr_width(g);
+    if (g->first_planned_ns == 0) g->first_planned_ns = s->now_ns;
+    qr_note_wait(s, group, QUIRE_WAIT_NONE, 0);
     return true;
 }
 
@@ -78,49 +78,49 @@ bool qr_plan_schedule(qr_scheduler *s, uint32_t unit, uint32_t rows)
 
 static bool has_rows(qr_scheduler *s, const qr_taker *taker)
 {
-    return qr_unit_missing(s, taker->unit, taker->upto) <= qr_available(s);
+    return qr_group_missing(s, taker->group, taker->upto) <= qr_available(s);
 }
 
 /* All or nothing; victims are junior, so none of them is in the plan. */
-static bool schedule_or_take(qr_scheduler *s, uint32_t unit, uint32_t rows, bool forced)
+static bool schedule_or_take(qr_scheduler *s, uint32_t group, uint32_t rows, bool forced)
 {
-    qr_sequence   *u     = &s->sequences[unit];
+    qr_sequence   *g     = &s->sequences[group];
     const qr_taker taker = {
-        .unit = unit, .has_enough = has_rows, .forced = forced, .from_running = true, .upto = u->computed + rows};
+        .group = group, .has_enough = has_rows, .forced = forced, .from_running = true, .upto = g->computed + rows};
     while (!has_rows(s, &taker)) {
-        if (qr_take_from_one(s, &taker)) continue;
-        qr_wait(s, unit, QUIRE_WAIT_BLOCKS, qr_unit_missing(s, unit, taker.upto) - qr_available(s));
+        if (qr_take_from_victim(s, &taker)) continue;
+        qr_note_wait(s, group, QUIRE_WAIT_BLOCKS, qr_group_missing(s, group, taker.upto) - qr_available(s));
         return false;
     }
-    if (qr_plan_schedule(s, unit, rows)) return true;
-    qr_wait(s, unit, QUIRE_WAIT_BLOCKS, 1);
+    if (qr_plan_schedule(s, group, rows)) return true;
+    qr_note_wait(s, group, QUIRE_WAIT_BLOCKS, 1);
     return false;
 }
 
-static void visit(qr_scheduler *s, uint32_t unit)
+static void visit(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence *u = &s->sequences[unit];
-    if (!qr_plan_may_run(s, unit)) {
-        qr_wait(s, unit, QUIRE_WAIT_FAULT, 0);
+    qr_sequence *g = &s->sequences[group];
+    if (!qr_plan_may_run(s, group)) {
+        qr_note_wait(s, group, QUIRE_WAIT_FAULT, 0);
         return;
     }
-    if (qr_decoding(u)) s->decode_rows -= qr_width(u);
-    uint32_t rows = qr_plan_rows(s, unit, qr_todo(u), s->rows_left - s->decode_rows);
+    if (qr_decoding(g)) s->decode_rows -= qr_width(g);
+    uint32_t rows = qr_plan_rows(s, group, qr_todo(g), s->rows_left - s->decode_rows);
     if (rows == 0) {
-        qr_wait(s, unit, QUIRE_WAIT_BUDGET, 0);
+        qr_note_wait(s, group, QUIRE_WAIT_BUDGET, 0);
         return;
     }
-    if (!qr_decoding(u)) rows = qr_unit_rows_that_fit(s, unit, rows);
-    schedule_or_take(s, unit, rows, false);
+    if (!qr_decoding(g)) rows = qr_group_rows_that_fit(s, group, rows);
+    schedule_or_take(s, group, rows, false);
 }
 
 static void schedule_running(qr_scheduler *s)
 {
     s->decode_rows = 0; /* set aside: decodes never stall for a prompt */
-    for (uint32_t u = s->running.head; u != QR_NONE; u = s->sequences[u].next)
-        if (qr_decoding(&s->sequences[u]) && qr_plan_may_run(s, u)) s->decode_rows += qr_width(&s->sequences[u]);
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
+        if (qr_decoding(&s->sequences[g]) && qr_plan_may_run(s, g)) s->decode_rows += qr_width(&s->sequences[g]);
     s->visiting = true;
-    for (uint32_t u = s->running.head; u != QR_NONE; u = s->sequences[u].next) visit(s, u);
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next) visit(s, g);
     s->visiting = false;
     qr_assert(s->decode_rows == 0);
 }
@@ -133,40 +133,40 @@ static void expire(qr_scheduler *s)
         qr_request_finish(s, s->deadlines.nodes[0].item, QUIRE_FINISH_TIMEOUT, QUIRE_OK);
 }
 
-static void widen(qr_scheduler *s, uint32_t unit)
+static void widen(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence   *u     = &s->sequences[unit];
-    const uint32_t extra = qr_min_u32(qr_todo(u) - u->rows, s->rows_left / qr_width(u));
+    qr_sequence   *g     = &s->sequences[group];
+    const uint32_t extra = qr_min_u32(qr_todo(g) - g->rows, s->rows_left / qr_width(g));
     if (extra == 0) return;
-    const uint32_t rows = qr_unit_rows_that_fit(s, unit, u->rows + extra);
-    if (rows <= u->rows) return;
-    QR_FOR_EACH_MEMBER(s, m, unit)
-    if (!qr_block_table_append(&s->cache.pool, &s->sequences[m].self, u->computed + rows)) return;
-    s->rows_left -= (rows - u->rows) * qr_width(u);
-    u->rows = rows;
+    const uint32_t rows = qr_group_rows_that_fit(s, group, g->rows + extra);
+    if (rows <= g->rows) return;
+    QR_FOR_EACH_MEMBER(s, m, group)
+    if (!qr_block_table_append(&s->cache.pool, &s->sequences[m].self, g->computed + rows)) return;
+    s->rows_left -= (rows - g->rows) * qr_width(g);
+    g->rows = rows;
 }
 
 static void schedule_leftover(qr_scheduler *s)
 {
-    for (uint32_t u = s->running.head; u != QR_NONE && s->rows_left > 0; u = s->sequences[u].next)
-        if (s->sequences[u].entry != QR_NONE) widen(s, u);
+    for (uint32_t g = s->running.head; g != QR_NONE && s->rows_left > 0; g = s->sequences[g].next)
+        if (s->sequences[g].entry != QR_NONE) widen(s, g);
 }
 
 static uint32_t senior_preempted(const qr_scheduler *s)
 {
     uint32_t best = QR_NONE;
-    for (uint32_t u = s->preempted.head; u != QR_NONE; u = s->sequences[u].next)
-        if (qr_plan_may_run(s, u) &&
-            (best == QR_NONE || qr_rank_before(&s->sequences[u].rank, &s->sequences[best].rank)))
-            best = u;
+    for (uint32_t g = s->preempted.head; g != QR_NONE; g = s->sequences[g].next)
+        if (qr_plan_may_run(s, g) &&
+            (best == QR_NONE || qr_rank_before(&s->sequences[g].rank, &s->sequences[best].rank)))
+            best = g;
     return best;
 }
 
 /* The most senior RUNNING, else the head; guaranteed_no_evict: those it made a promise to before new ones. */
-static uint32_t forced_unit(const qr_scheduler *s)
+static uint32_t forced_group(const qr_scheduler *s)
 {
-    for (uint32_t u = s->running.head; u != QR_NONE; u = s->sequences[u].next)
-        if (qr_plan_may_run(s, u)) return u;
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
+        if (qr_plan_may_run(s, g)) return g;
     const bool     old_first = s->suspect_count > 0 || s->options.capacity_policy == QUIRE_CAPACITY_GUARANTEED_NO_EVICT;
     const uint32_t preempted = old_first ? senior_preempted(s) : QR_NONE;
     return preempted != QR_NONE || s->suspect_count > 0 ? preempted : qr_tenant_head(s, false);
@@ -175,15 +175,15 @@ static uint32_t forced_unit(const qr_scheduler *s)
 /* Nothing could be planned, though something lives: the most senior takes what it needs for one row from anybody. */
 static void force(qr_scheduler *s)
 {
-    const uint32_t unit = forced_unit(s);
-    if (unit == QR_NONE) return;
-    const qr_sequence *u = &s->sequences[unit];
+    const uint32_t group = forced_group(s);
+    if (group == QR_NONE) return;
+    const qr_sequence *g = &s->sequences[group];
     bool               done;
-    if (u->state == QR_SEQUENCE_RUNNING) {
-        const uint32_t rows = qr_plan_rows(s, unit, qr_todo(u), s->rows_left);
-        done                = schedule_or_take(s, unit, qr_unit_rows_that_fit(s, unit, rows), true);
+    if (g->state == QR_SEQUENCE_RUNNING) {
+        const uint32_t rows = qr_plan_rows(s, group, qr_todo(g), s->rows_left);
+        done                = schedule_or_take(s, group, qr_group_rows_that_fit(s, group, rows), true);
     } else {
-        done = qr_admit_forced(s, unit);
+        done = qr_admit_forced(s, group);
     }
     s->stats.forced_progress += done;
 }
@@ -192,88 +192,88 @@ static void force(qr_scheduler *s)
 
 static void add_samples(qr_scheduler *s, const qr_plan_entry *entry, uint32_t number)
 {
-    const qr_sequence *q    = &s->sequences[entry->sequence];
-    const qr_request  *r    = &s->requests[q->request];
-    const bool         fans = r->stored.n > 1 && !r->forked && !qr_is_beam(s, q); /* n samples of one row */
-    const uint32_t     last = entry->row_start + entry->rows - 1;
+    const qr_sequence *q        = &s->sequences[entry->sequence];
+    const qr_request  *r        = &s->requests[q->request];
+    const bool         unforked = r->stored.n > 1 && !r->forked && !qr_is_beam(s, q); /* n samples of one row */
+    const uint32_t     last     = entry->row_start + entry->rows - 1;
     for (uint32_t i = 0; i < entry->sample_count; i++) {
-        const uint32_t ahead = fans ? 0 : i, output = q->length - r->stored.prompt_count + ahead;
+        const uint32_t ahead = unforked ? 0 : i, output = q->length - r->stored.prompt_count + ahead;
         s->plan.samples[s->plan.sample_count++] = (qr_plan_sample){.row            = last - entry->drafts + ahead,
                                                                    .entry          = number,
-                                                                   .sequence_index = fans ? i : q->index,
+                                                                   .sequence_index = unforked ? i : q->index,
                                                                    .position       = q->length + ahead,
                                                                    .output_index   = output,
                                                                    .mask_stops     = output < r->stored.min_tokens};
     }
 }
 
-static void add_entry(qr_scheduler *s, uint32_t record, const qr_sequence *u)
+static void add_entry(qr_scheduler *s, uint32_t record, const qr_sequence *g)
 {
     const qr_sequence *q       = &s->sequences[record];
     const qr_request  *r       = &s->requests[q->request];
-    const bool         samples = u->computed + u->rows - u->drafts == u->length;
+    const bool         samples = g->computed + g->rows - g->drafts == g->length;
     const uint32_t     count   = r->forked || qr_is_beam(s, q) ? 1 : r->stored.n;
     qr_plan           *plan    = &s->plan;
     qr_plan_entry     *entry   = &plan->entries[plan->entry_count];
     *entry                     = (qr_plan_entry){.sequence     = record,
-                                                 .position     = u->computed,
-                                                 .rows         = u->rows,
+                                                 .position     = g->computed,
+                                                 .rows         = g->rows,
                                                  .row_start    = plan->rows,
-                                                 .drafts       = u->drafts,
+                                                 .drafts       = g->drafts,
                                                  .sample_start = plan->sample_count,
-                                                 .sample_count = samples ? count + u->drafts : 0};
-    plan->rows += u->rows;
+                                                 .sample_count = samples ? count + g->drafts : 0};
+    plan->rows += g->rows;
     add_samples(s, entry, plan->entry_count++);
 }
 
-static void add_encoder(qr_scheduler *s, uint32_t unit)
+static void add_encoder(qr_scheduler *s, uint32_t group)
 {
-    const qr_sequence *u                      = &s->sequences[unit];
-    const qr_request  *r                      = &s->requests[u->request];
-    s->plan.encoders[s->plan.encoder_count++] = (qr_plan_encoder){.sequence    = unit,
+    const qr_sequence *g                      = &s->sequences[group];
+    const qr_request  *r                      = &s->requests[g->request];
+    s->plan.encoders[s->plan.encoder_count++] = (qr_plan_encoder){.sequence    = group,
                                                                   .token_count = r->stored.encoder_count,
                                                                   .tokens      = r->stored.encoder_input,
-                                                                  .blocks      = u->cross.blocks};
+                                                                  .blocks      = g->cross.blocks};
     s->plan.rows_encoder += r->stored.encoder_count;
 }
 
-static void count_rows(qr_scheduler *s, qr_sequence *u)
+static void count_rows(qr_scheduler *s, qr_sequence *g)
 {
-    const uint32_t width = qr_width(u), end = u->computed + u->rows - u->drafts;
-    const bool     prompt = !qr_decoding(u) || u->computed < qr_prompt_count(s, u);
+    const uint32_t width = qr_width(g), end = g->computed + g->rows - g->drafts;
+    const bool     prompt = !qr_decoding(g) || g->computed < qr_prompt_count(s, g);
     if (prompt) {
-        s->plan.rows_prompt += u->rows * width;
-        s->stats.tokens_prompt += (uint64_t)u->rows * width;
+        s->plan.rows_prompt += g->rows * width;
+        s->stats.tokens_prompt += (uint64_t)g->rows * width;
     }
-    if (u->highest > u->computed) {
-        const uint32_t again = qr_min_u32(u->highest, end) - u->computed;
-        u->recomputed += again;
+    if (g->highest > g->computed) {
+        const uint32_t again = qr_min_u32(g->highest, end) - g->computed;
+        g->recomputed += again;
         s->stats.tokens_recomputed += (uint64_t)again * width;
     }
-    u->drafted += u->drafts;
-    s->stats.drafts += u->drafts;
-    u->highest = qr_max_u32(u->highest, end);
+    g->drafted += g->drafts;
+    s->stats.drafts += g->drafts;
+    g->highest = qr_max_u32(g->highest, end);
 }
 
 static void build(qr_scheduler *s)
 {
     for (uint32_t i = 0; i < s->planned_count; i++) {
-        const uint32_t unit = s->planned[i];
-        qr_sequence   *u    = &s->sequences[unit];
-        u->entry            = s->plan.entry_count;
-        if (u->encodes) add_encoder(s, unit);
-        QR_FOR_EACH_MEMBER(s, m, unit) add_entry(s, m, u);
-        count_rows(s, u);
-        QR_FOR_EACH_MEMBER(s, m, unit) s->sequences[m].highest = u->highest; /* any of them may replace the first */
+        const uint32_t group = s->planned[i];
+        qr_sequence   *g     = &s->sequences[group];
+        g->entry             = s->plan.entry_count;
+        if (g->encodes) add_encoder(s, group);
+        QR_FOR_EACH_MEMBER(s, m, group) add_entry(s, m, g);
+        count_rows(s, g);
+        QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].highest = g->highest; /* any of them may replace the first */
     }
 }
 
-/* A claimed unit whose encoder was to run, but which got no row: its encoder waits, too. */
+/* A claimed group whose encoder was to run, but which got no row: its encoder waits, too. */
 static void cancel_idle_encoders(qr_scheduler *s)
 {
-    for (uint32_t u = s->running.head, next; u != QR_NONE; u = next) {
-        next = s->sequences[u].next;
-        if (s->sequences[u].encodes && s->sequences[u].entry == QR_NONE) qr_unit_preempt(s, u, QUIRE_WAIT_BUDGET);
+    for (uint32_t g = s->running.head, next; g != QR_NONE; g = next) {
+        next = s->sequences[g].next;
+        if (s->sequences[g].encodes && s->sequences[g].entry == QR_NONE) qr_group_preempt(s, g, QUIRE_WAIT_BUDGET);
     }
 }
 
@@ -284,7 +284,7 @@ static void begin(qr_scheduler *s)
     p->rows = p->rows_prompt = p->rows_encoder = p->preempted = 0;
     p->entry_count = p->sample_count = p->copy_count = p->encoder_count = 0;
     s->planned_count                                                    = 0;
-    s->took                                                             = false;
+    s->took_blocks                                                      = false;
     s->rows_left                                                        = s->options.max_num_batched_tokens;
     s->encoder_left                                                     = s->options.max_num_encoder_input_tokens;
 }

@@ -27,30 +27,30 @@ typedef struct qr_heap_node {
     uint32_t item;
 } qr_heap_node;
 
-/* nodes[0] is the most senior; places[nodes[i].item] = i. Heaps whose items are disjoint may share `places`. */
+/* nodes[0] is the most senior; index_of[nodes[i].item] = i. Heaps whose items are disjoint may share `index_of`. */
 typedef struct qr_heap {
     qr_heap_node *nodes;
-    uint32_t     *places; /* by item; QR_NONE: not in the heap (the caller's to start with) */
+    uint32_t     *index_of; /* by item; QR_NONE: not in the heap (the caller's to start with) */
     uint32_t      count;
 } qr_heap;
 
 void     qr_heap_push(qr_heap *heap, const qr_rank *rank, uint32_t item);
 void     qr_heap_remove(qr_heap *heap, uint32_t item);
 uint32_t qr_heap_pop(qr_heap *heap);         /* count >= 1 */
-bool     qr_heap_check(const qr_heap *heap); /* order and places */
+bool     qr_heap_check(const qr_heap *heap); /* order and index_of */
 
-/* Open addressing with linear probing; at most half full. Key 0 marks an empty slot. */
-typedef struct qr_id_slot {
+/* Open addressing with linear probing; at most half full. Key 0 marks an empty bucket. */
+typedef struct qr_id_bucket {
     uint64_t id;
     uint32_t record;
-} qr_id_slot;
+} qr_id_bucket;
 
 typedef struct qr_id_map {
-    qr_id_slot *slots; /* [mask + 1] */
-    uint32_t    mask;
+    qr_id_bucket *buckets; /* [mask + 1] */
+    uint32_t      mask;
 } qr_id_map;
 
-uint32_t qr_id_map_slots(uint32_t records);                 /* power of two to allocate for so many */
+uint32_t qr_id_map_buckets(uint32_t records);               /* power of two to allocate for so many */
 uint32_t qr_id_map_find(const qr_id_map *map, uint64_t id); /* QR_NONE */
 void     qr_id_map_insert(qr_id_map *map, uint64_t id, uint32_t record);
 void     qr_id_map_remove(qr_id_map *map, uint64_t id);

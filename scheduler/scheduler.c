@@ -22,31 +22,31 @@ enum {
 
 static void lay_out(qr_scheduler *s, qr_arena *arena)
 {
-    const uint32_t n = s->record_count, places = s->options.max_num_seqs, rows = s->options.max_num_batched_tokens;
+    const uint32_t n = s->record_count, slots = s->options.max_num_seqs, rows = s->options.max_num_batched_tokens;
     s->sequences                  = QR_ARENA_TAKE(arena, qr_sequence, n);
     s->requests                   = QR_ARENA_TAKE(arena, qr_request, n);
     s->free_sequences             = QR_ARENA_TAKE(arena, uint32_t, n);
     s->free_requests              = QR_ARENA_TAKE(arena, uint32_t, n);
     s->done_requests              = QR_ARENA_TAKE(arena, uint32_t, n);
-    s->ids.mask                   = qr_id_map_slots(n) - 1;
-    s->ids.slots                  = QR_ARENA_TAKE(arena, qr_id_slot, s->ids.mask + 1);
+    s->ids.mask                   = qr_id_map_buckets(n) - 1;
+    s->ids.buckets                = QR_ARENA_TAKE(arena, qr_id_bucket, s->ids.mask + 1);
     s->deadlines.nodes            = QR_ARENA_TAKE(arena, qr_heap_node, n);
-    s->deadlines.places           = QR_ARENA_TAKE(arena, uint32_t, n);
-    s->waiting_places             = QR_ARENA_TAKE(arena, uint32_t, n);
+    s->deadlines.index_of         = QR_ARENA_TAKE(arena, uint32_t, n);
+    s->waiting_index              = QR_ARENA_TAKE(arena, uint32_t, n);
     s->tenants                    = QR_ARENA_TAKE(arena, qr_tenant, s->tenant_count);
-    s->planned                    = QR_ARENA_TAKE(arena, uint32_t, places);
+    s->planned                    = QR_ARENA_TAKE(arena, uint32_t, slots);
     s->refused                    = QR_ARENA_TAKE(arena, uint32_t, QR_MAX_REFUSED + s->tenant_count);
     s->hits                       = QR_ARENA_TAKE(arena, uint32_t, s->table_capacity);
     s->suspects                   = QR_ARENA_TAKE(arena, uint32_t, n);
-    s->groups                     = QR_ARENA_TAKE(arena, uint32_t, n);
-    s->failed                     = QR_ARENA_TAKE(arena, uint32_t, places);
+    s->suspect_sets               = QR_ARENA_TAKE(arena, uint32_t, n);
+    s->failed                     = QR_ARENA_TAKE(arena, uint32_t, slots);
     s->holders                    = QR_ARENA_TAKE(arena, qr_cache_holder, 2 * (size_t)n);
-    s->copies                     = QR_ARENA_TAKE(arena, qr_block_copy, places);
+    s->copies                     = QR_ARENA_TAKE(arena, qr_block_copy, slots);
     s->seen                       = QR_ARENA_TAKE(arena, uint8_t, n);
-    s->plan.entries               = QR_ARENA_TAKE(arena, qr_plan_entry, places);
-    s->plan.samples               = QR_ARENA_TAKE(arena, qr_plan_sample, places + rows);
-    s->plan.copies                = QR_ARENA_TAKE(arena, qr_plan_copy, places);
-    s->plan.encoders              = QR_ARENA_TAKE(arena, qr_plan_encoder, places);
+    s->plan.entries               = QR_ARENA_TAKE(arena, qr_plan_entry, slots);
+    s->plan.samples               = QR_ARENA_TAKE(arena, qr_plan_sample, slots + rows);
+    s->plan.copies                = QR_ARENA_TAKE(arena, qr_plan_copy, slots);
+    s->plan.encoders              = QR_ARENA_TAKE(arena, qr_plan_encoder, slots);
     s->events                     = QR_ARENA_TAKE(arena, qr_scheduler_event, s->event_capacity);
     char                 *names   = QR_ARENA_TAKE(arena, char, s->options.tenant_count *(QUIRE_MAX_TENANT_NAME + 1));
     quire_tenant_options *tenants = QR_ARENA_TAKE(arena, quire_tenant_options, s->options.tenant_count);
@@ -70,7 +70,7 @@ static void lay_out_reserve(qr_scheduler *s, qr_arena *reserve)
     s->encoder_ids       = QR_ARENA_TAKE(reserve, int32_t, n * encoder);
     for (uint32_t i = 0; i < s->tenant_count; i++) {
         qr_heap_node *nodes = QR_ARENA_TAKE(reserve, qr_heap_node, n);
-        if (reserve->base) s->tenants[i].heap = (qr_heap){.nodes = nodes, .places = s->waiting_places};
+        if (reserve->base) s->tenants[i].heap = (qr_heap){.nodes = nodes, .index_of = s->waiting_index};
     }
 }
 
@@ -108,7 +108,7 @@ static void init(qr_scheduler *s)
 {
     for (uint32_t i = 0; i < s->record_count; i++) {
         s->free_sequences[i] = s->free_requests[i] = s->record_count - 1 - i;
-        s->deadlines.places[i] = s->waiting_places[i] = QR_NONE;
+        s->deadlines.index_of[i] = s->waiting_index[i] = QR_NONE;
     }
     s->free_sequence_count = s->free_request_count = s->record_count;
     s->running = s->preempted = s->paused = s->emitting = (qr_list){QR_NONE, QR_NONE};
@@ -172,21 +172,21 @@ size_t qr_scheduler_reserved_bytes(const qr_scheduler *s) { return s->reserve.ca
 
 /* ---- submit ---- */
 
-static quire_status check_queue(const qr_scheduler *s, const quire_request *r, uint32_t places, quire_error *error)
+static quire_status check_queue(const qr_scheduler *s, const quire_request *r, uint32_t slots, quire_error *error)
 {
     const qr_scheduler_options *o      = &s->options;
     const char                 *name   = r->tenant ? r->tenant : "";
     const uint32_t              tenant = qr_tenant_find(s, name);
     const uint64_t              queued =
-        (uint64_t)s->places[QR_SEQUENCE_QUEUED] + s->places[QR_SEQUENCE_PREEMPTED] + s->places[QR_SEQUENCE_PAUSED];
+        (uint64_t)s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED] + s->slots[QR_SEQUENCE_PAUSED];
     const uint64_t tokens = s->queued_tokens + r->prompt_count + r->encoder_count;
-    if (queued + places > o->max_num_queued_reqs || places > s->free_sequence_count || s->free_request_count == 0)
+    if (queued + slots > o->max_num_queued_reqs || slots > s->free_sequence_count || s->free_request_count == 0)
         return qr_fail(error, QUIRE_ERR_FULL, "%llu sequences wait, max_num_queued_reqs is %u",
                        (unsigned long long)queued, o->max_num_queued_reqs);
     if (tokens > o->max_num_queued_tokens)
         return qr_fail(error, QUIRE_ERR_FULL, "%llu tokens wait, max_num_queued_tokens is %u",
                        (unsigned long long)s->queued_tokens, o->max_num_queued_tokens);
-    if (tenant != QR_NONE && s->tenants[tenant].queued + places > s->tenants[tenant].max_num_queued_reqs)
+    if (tenant != QR_NONE && s->tenants[tenant].queued + slots > s->tenants[tenant].max_num_queued_reqs)
         return qr_fail(error, QUIRE_ERR_FULL, "%u sequences of tenant \"%s\" wait, its max_num_queued_reqs is %u",
                        s->tenants[tenant].queued, name, s->tenants[tenant].max_num_queued_reqs);
     return QUIRE_OK;
@@ -261,15 +261,15 @@ static void queue_request(qr_scheduler *s, uint32_t request)
 {
     qr_request  *r = &s->requests[request];
     qr_sequence *q = &s->sequences[r->first];
-    q->places      = r->sequences;
+    q->slots       = r->sequences;
     q->length      = r->stored.prompt_count;
     q->since_ns    = r->arrival_ns;
     q->reason      = QUIRE_WAIT_ORDER;
     set_rank(s, r, q);
-    qr_unit_move(s, r->first, QR_SEQUENCE_QUEUED);
+    qr_group_move(s, r->first, QR_SEQUENCE_QUEUED);
 }
 
-static uint32_t promised_blocks(const qr_scheduler *s, const quire_request *r)
+static uint32_t blocks_to_promise(const qr_scheduler *s, const quire_request *r)
 {
     const uint32_t positions = r->prompt_count + r->max_tokens - 1;
     if (s->options.capacity_policy != QUIRE_CAPACITY_GUARANTEED_NO_EVICT) return 0;
@@ -278,7 +278,7 @@ static uint32_t promised_blocks(const qr_scheduler *s, const quire_request *r)
 }
 
 static quire_status accept(qr_scheduler *s, const quire_request *resolved, quire_request_id id, uint64_t arrival_ns,
-                           uint32_t places, quire_error *error)
+                           uint32_t slots, quire_error *error)
 {
     const uint32_t tenant = qr_tenant_open(s, resolved->tenant ? resolved->tenant : "");
     if (tenant == QR_NONE)
@@ -292,10 +292,10 @@ static quire_status accept(qr_scheduler *s, const quire_request *resolved, quire
         memcpy(r->salt, resolved->cache_salt, length);
         memcpy(r->cache_salt, resolved->cache_salt, length);
     }
-    take_records(s, request, places);
+    take_records(s, request, slots);
     store_request(s, request, resolved);
-    r->live      = resolved->n;
-    r->committed = promised_blocks(s, resolved);
+    r->live            = resolved->n;
+    r->promised_blocks = blocks_to_promise(s, resolved);
     qr_id_map_insert(&s->ids, id, request);
     qr_tenant_request_opened(s, tenant);
     set_deadlines(s, request);
@@ -310,9 +310,9 @@ static quire_status submit(qr_scheduler *s, const quire_request *request, quire_
     if (id == 0 || qr_id_map_find(&s->ids, id) != QR_NONE)
         return qr_fail(error, QUIRE_ERR_INVALID, "id: %llu is 0 or in use", (unsigned long long)id);
     QR_TRY(qr_request_resolve(&s->options, request, &resolved, error));
-    const uint32_t places = resolved.beam_width > 1 ? resolved.beam_width : resolved.n;
-    QR_TRY(check_queue(s, &resolved, places, error));
-    return accept(s, &resolved, id, arrival_ns, places, error);
+    const uint32_t slots = resolved.beam_width > 1 ? resolved.beam_width : resolved.n;
+    QR_TRY(check_queue(s, &resolved, slots, error));
+    return accept(s, &resolved, id, arrival_ns, slots, error);
 }
 
 quire_status qr_scheduler_submit(qr_scheduler *s, const quire_request *request, quire_request_id id,
@@ -348,7 +348,7 @@ void qr_scheduler_fail(qr_scheduler *s, quire_request_id id, quire_status status
     (void)end_request(s, id, QUIRE_FINISH_ERROR, status, now_ns);
 }
 
-static bool is_unit(const qr_scheduler *s, uint32_t record)
+static bool leads_group(const qr_scheduler *s, uint32_t record)
 {
     return s->requests[s->sequences[record].request].first == record || !qr_is_beam(s, &s->sequences[record]);
 }
@@ -357,10 +357,10 @@ void qr_request_pause(qr_scheduler *s, uint32_t request)
 {
     for (uint32_t m = s->requests[request].first; m != QR_NONE; m = s->sequences[m].sibling) {
         const qr_sequence_state state = s->sequences[m].state;
-        if (!is_unit(s, m) || (state != QR_SEQUENCE_RUNNING && state != QR_SEQUENCE_PREEMPTED)) continue;
+        if (!leads_group(s, m) || (state != QR_SEQUENCE_RUNNING && state != QR_SEQUENCE_PREEMPTED)) continue;
         if (s->sequences[m].suspect) qr_fault_forget(s, m);
-        qr_unit_move(s, m, QR_SEQUENCE_PAUSED);
-        qr_wait(s, m, QUIRE_WAIT_READER, 0);
+        qr_group_move(s, m, QR_SEQUENCE_PAUSED);
+        qr_note_wait(s, m, QUIRE_WAIT_READER, 0);
     }
 }
 
@@ -390,9 +390,9 @@ quire_status qr_scheduler_resume(qr_scheduler *s, quire_request_id id, uint64_t 
     s->now_ns                         = qr_max_u64(s->now_ns, now_ns);
     s->requests[request].pause_wanted = false;
     for (uint32_t m = s->requests[request].first; m != QR_NONE; m = s->sequences[m].sibling) {
-        if (s->sequences[m].state != QR_SEQUENCE_PAUSED || !is_unit(s, m)) continue;
-        qr_unit_move(s, m, QR_SEQUENCE_PREEMPTED);
-        qr_wait(s, m, QUIRE_WAIT_ORDER, 0);
+        if (s->sequences[m].state != QR_SEQUENCE_PAUSED || !leads_group(s, m)) continue;
+        qr_group_move(s, m, QR_SEQUENCE_PREEMPTED);
+        qr_note_wait(s, m, QUIRE_WAIT_ORDER, 0);
     }
     return QUIRE_OK;
 }

@@ -1,4 +1,4 @@
-/* Records: lists, states and the transitions between them, blocks of a unit, its end, and its events. */
+/* Records: lists, states and the transitions between them, blocks of a group, its end, and its events. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -7,29 +7,29 @@
 
 /* ---- lists ---- */
 
-void qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t unit)
+void qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t group)
 {
-    qr_sequence *u = &s->sequences[unit];
-    u->prev        = after;
-    u->next        = after == QR_NONE ? list->head : s->sequences[after].next;
-    *(u->next == QR_NONE ? &list->tail : &s->sequences[u->next].prev) = unit;
-    *(after == QR_NONE ? &list->head : &s->sequences[after].next)     = unit;
+    qr_sequence *g = &s->sequences[group];
+    g->prev        = after;
+    g->next        = after == QR_NONE ? list->head : s->sequences[after].next;
+    *(g->next == QR_NONE ? &list->tail : &s->sequences[g->next].prev) = group;
+    *(after == QR_NONE ? &list->head : &s->sequences[after].next)     = group;
 }
 
-void qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t unit)
+void qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t group)
 {
-    qr_sequence *u                                                    = &s->sequences[unit];
-    *(u->next == QR_NONE ? &list->tail : &s->sequences[u->next].prev) = u->prev;
-    *(u->prev == QR_NONE ? &list->head : &s->sequences[u->prev].next) = u->next;
-    u->next = u->prev = QR_NONE;
+    qr_sequence *g                                                    = &s->sequences[group];
+    *(g->next == QR_NONE ? &list->tail : &s->sequences[g->next].prev) = g->prev;
+    *(g->prev == QR_NONE ? &list->head : &s->sequences[g->prev].next) = g->next;
+    g->next = g->prev = QR_NONE;
 }
 
-static void insert_by_rank(qr_scheduler *s, uint32_t unit)
+static void insert_by_rank(qr_scheduler *s, uint32_t group)
 {
     uint32_t after = s->running.tail;
-    while (after != QR_NONE && qr_rank_before(&s->sequences[unit].rank, &s->sequences[after].rank))
+    while (after != QR_NONE && qr_rank_before(&s->sequences[group].rank, &s->sequences[after].rank))
         after = s->sequences[after].prev;
-    qr_list_insert_after(s, &s->running, after, unit);
+    qr_list_insert_after(s, &s->running, after, group);
 }
 
 uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index)
@@ -74,96 +74,96 @@ static bool transition_exists(qr_sequence_state from, qr_sequence_state to)
 static bool counts_as_queued(qr_sequence_state state) { return is_waiting(state) || state == QR_SEQUENCE_PAUSED; }
 
 /* Queue bounds and gauges that follow the state alone. */
-static void count_state(qr_scheduler *s, const qr_sequence *u, qr_sequence_state state, bool enters)
+static void count_state(qr_scheduler *s, const qr_sequence *g, qr_sequence_state state, bool enters)
 {
-    const qr_request *r      = &s->requests[u->request];
-    qr_tenant        *t      = &s->tenants[r->tenant];
-    const uint32_t    places = enters ? u->places : 0u - u->places;
-    s->places[state] += places;
-    if (state == QR_SEQUENCE_RUNNING) t->running += places, s->units_running += enters ? 1 : UINT32_MAX;
+    const qr_request *r     = &s->requests[g->request];
+    qr_tenant        *t     = &s->tenants[r->tenant];
+    const uint32_t    slots = enters ? g->slots : 0u - g->slots;
+    s->slots[state] += slots;
+    if (state == QR_SEQUENCE_RUNNING) t->running += slots, s->groups_running += enters ? 1 : UINT32_MAX;
     if (!counts_as_queued(state)) return;
     const uint64_t tokens = (uint64_t)r->stored.prompt_count + r->stored.encoder_count;
-    t->queued += places;
+    t->queued += slots;
     s->queued_tokens += enters ? tokens : 0 - tokens;
 }
 
-static void set_running(qr_scheduler *s, uint32_t unit, bool running)
+static void set_running(qr_scheduler *s, uint32_t group, bool running)
 {
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         qr_block_table_set_running(&s->cache.pool, &s->sequences[m].self, running);
         qr_block_table_set_running(&s->cache.pool, &s->sequences[m].cross, running);
     }
 }
 
-static void end_preemption(qr_scheduler *s, uint32_t unit)
+static void end_preemption(qr_scheduler *s, uint32_t group)
 {
-    qr_sequence *u = &s->sequences[unit];
-    if (u->preemptions > 0 && u->preemptions <= QUIRE_KEPT_PREEMPTIONS)
-        u->preemption_intervals[u->preemptions - 1].to_ns = s->now_ns;
+    qr_sequence *g = &s->sequences[group];
+    if (g->preemptions > 0 && g->preemptions <= QUIRE_KEPT_PREEMPTIONS)
+        g->preemption_intervals[g->preemptions - 1].to_ns = s->now_ns;
 }
 
-static void leave(qr_scheduler *s, uint32_t unit, bool popped)
+static void leave(qr_scheduler *s, uint32_t group, bool popped)
 {
-    const qr_sequence_state from = s->sequences[unit].state;
+    const qr_sequence_state from = s->sequences[group].state;
     if (from == QR_SEQUENCE_NONE) return;
-    count_state(s, &s->sequences[unit], from, false);
-    if (is_waiting(from)) qr_tenant_dequeue(s, unit, popped);
+    count_state(s, &s->sequences[group], from, false);
+    if (is_waiting(from)) qr_tenant_dequeue(s, group, popped);
     if (from == QR_SEQUENCE_PREEMPTED) {
-        qr_list_remove(s, &s->preempted, unit);
-        end_preemption(s, unit);
+        qr_list_remove(s, &s->preempted, group);
+        end_preemption(s, group);
     }
-    if (from == QR_SEQUENCE_PAUSED) qr_list_remove(s, &s->paused, unit);
+    if (from == QR_SEQUENCE_PAUSED) qr_list_remove(s, &s->paused, group);
     if (from == QR_SEQUENCE_RUNNING) {
-        qr_list_remove(s, &s->running, unit);
-        set_running(s, unit, false);
+        qr_list_remove(s, &s->running, group);
+        set_running(s, group, false);
     }
 }
 
-static void enter(qr_scheduler *s, uint32_t unit, qr_sequence_state to)
+static void enter(qr_scheduler *s, uint32_t group, qr_sequence_state to)
 {
-    QR_FOR_EACH_MEMBER(s, m, unit) s->sequences[m].state = to;
-    count_state(s, &s->sequences[unit], to, true);
-    if (is_waiting(to)) qr_tenant_enqueue(s, unit);
-    if (to == QR_SEQUENCE_PREEMPTED) qr_list_insert_after(s, &s->preempted, s->preempted.tail, unit);
-    if (to == QR_SEQUENCE_PAUSED) qr_list_insert_after(s, &s->paused, s->paused.tail, unit);
+    QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].state = to;
+    count_state(s, &s->sequences[group], to, true);
+    if (is_waiting(to)) qr_tenant_enqueue(s, group);
+    if (to == QR_SEQUENCE_PREEMPTED) qr_list_insert_after(s, &s->preempted, s->preempted.tail, group);
+    if (to == QR_SEQUENCE_PAUSED) qr_list_insert_after(s, &s->paused, s->paused.tail, group);
     if (to == QR_SEQUENCE_RUNNING) {
-        insert_by_rank(s, unit);
-        set_running(s, unit, true);
+        insert_by_rank(s, group);
+        set_running(s, group, true);
     }
 }
 
-static void move(qr_scheduler *s, uint32_t unit, qr_sequence_state to, bool popped)
+static void move(qr_scheduler *s, uint32_t group, qr_sequence_state to, bool popped)
 {
-    qr_assert(transition_exists(s->sequences[unit].state, to));
-    leave(s, unit, popped);
-    enter(s, unit, to);
+    qr_assert(transition_exists(s->sequences[group].state, to));
+    leave(s, group, popped);
+    enter(s, group, to);
 }
 
-void qr_unit_move(qr_scheduler *s, uint32_t unit, qr_sequence_state to) { move(s, unit, to, false); }
-void qr_unit_move_popped(qr_scheduler *s, uint32_t unit, qr_sequence_state to) { move(s, unit, to, true); }
+void qr_group_move(qr_scheduler *s, uint32_t group, qr_sequence_state to) { move(s, group, to, false); }
+void qr_group_move_popped(qr_scheduler *s, uint32_t group, qr_sequence_state to) { move(s, group, to, true); }
 
-void qr_wait(qr_scheduler *s, uint32_t unit, quire_wait_reason reason, uint32_t missing)
+void qr_note_wait(qr_scheduler *s, uint32_t group, quire_wait_reason reason, uint32_t missing)
 {
-    qr_sequence *u = &s->sequences[unit];
-    u->missing     = missing;
-    if (u->reason == reason) return;
-    if (s->now_ns > u->since_ns) {
-        u->wait_ns[u->reason] += s->now_ns - u->since_ns;
-        s->stats.wait_ns[u->reason] += s->now_ns - u->since_ns;
-        u->since_ns = s->now_ns;
+    qr_sequence *g = &s->sequences[group];
+    g->missing     = missing;
+    if (g->reason == reason) return;
+    if (s->now_ns > g->since_ns) {
+        g->wait_ns[g->reason] += s->now_ns - g->since_ns;
+        s->stats.wait_ns[g->reason] += s->now_ns - g->since_ns;
+        g->since_ns = s->now_ns;
     }
-    u->reason = reason;
+    g->reason = reason;
 }
 
 /* ---- blocks ---- */
 
-void qr_unit_truncate(qr_scheduler *s, uint32_t unit, uint32_t keep)
+void qr_group_truncate(qr_scheduler *s, uint32_t group, uint32_t keep)
 {
     uint32_t kept = keep; /* the same for all members, whose tables may differ when the pool refused one of them */
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     if (keep < s->sequences[m].self.count && s->sequences[m].self.first > 0) kept = 0;
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         qr_sequence *q = &s->sequences[m];
         if (kept >= q->self.count) continue;
@@ -172,9 +172,9 @@ void qr_unit_truncate(qr_scheduler *s, uint32_t unit, uint32_t keep)
     }
 }
 
-void qr_unit_release_cross(qr_scheduler *s, uint32_t unit)
+void qr_group_release_cross(qr_scheduler *s, uint32_t group)
 {
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         qr_sequence *q = &s->sequences[m];
         qr_block_table_release(&s->cache.pool, &q->cross);
@@ -183,24 +183,24 @@ void qr_unit_release_cross(qr_scheduler *s, uint32_t unit)
     }
 }
 
-void qr_unit_release_blocks(qr_scheduler *s, uint32_t unit)
+void qr_group_release_blocks(qr_scheduler *s, uint32_t group)
 {
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         qr_block_table_release(&s->cache.pool, &s->sequences[m].self);
         s->sequences[m].computed = 0;
     }
-    qr_unit_release_cross(s, unit);
+    qr_group_release_cross(s, group);
 }
 
 /* True if the last of the members that share this block may write it in place: nobody else names it. */
-static bool last_writer(const qr_scheduler *s, uint32_t unit, uint32_t member, uint32_t block, uint32_t entry)
+static bool last_writer(const qr_scheduler *s, uint32_t group, uint32_t member, uint32_t block, uint32_t entry)
 {
     const qr_block *b     = &s->cache.pool.blocks[block];
     uint32_t        names = 0;
     bool            last = true, seen = false;
     if (b->index != QR_INDEX_NONE) return false;
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         if (s->sequences[m].self.blocks[entry] != block) continue;
         names++;
@@ -210,34 +210,34 @@ static bool last_writer(const qr_scheduler *s, uint32_t unit, uint32_t member, u
     return last && names == b->refs;
 }
 
-uint32_t qr_unit_copies(const qr_scheduler *s, uint32_t unit)
+uint32_t qr_group_copies(const qr_scheduler *s, uint32_t group)
 {
     uint32_t       copies   = 0;
-    const uint32_t position = s->sequences[unit].computed, entry = position / s->options.block_size;
-    QR_FOR_EACH_MEMBER(s, m, unit)
+    const uint32_t position = s->sequences[group].computed, entry = position / s->options.block_size;
+    QR_FOR_EACH_MEMBER(s, m, group)
     {
         const qr_block_table *table = &s->sequences[m].self;
         if (!qr_block_table_needs_copy(&s->cache.pool, table, position)) continue;
-        if (s->sequences[unit].next_member == QR_NONE || !last_writer(s, unit, m, table->blocks[entry], entry))
+        if (s->sequences[group].next_member == QR_NONE || !last_writer(s, group, m, table->blocks[entry], entry))
             copies++;
     }
     return copies;
 }
 
-uint32_t qr_unit_missing(const qr_scheduler *s, uint32_t unit, uint32_t upto)
+uint32_t qr_group_missing(const qr_scheduler *s, uint32_t group, uint32_t upto)
 {
-    uint32_t missing = qr_unit_copies(s, unit);
-    QR_FOR_EACH_MEMBER(s, m, unit) missing += qr_block_table_missing(&s->cache.pool, &s->sequences[m].self, upto);
+    uint32_t missing = qr_group_copies(s, group);
+    QR_FOR_EACH_MEMBER(s, m, group) missing += qr_block_table_missing(&s->cache.pool, &s->sequences[m].self, upto);
     return missing;
 }
 
-uint32_t qr_unit_rows_that_fit(const qr_scheduler *s, uint32_t unit, uint32_t rows)
+uint32_t qr_group_rows_that_fit(const qr_scheduler *s, uint32_t group, uint32_t rows)
 {
-    const qr_sequence *u      = &s->sequences[unit];
-    const uint32_t     copies = qr_unit_copies(s, unit), available = qr_available(s);
-    const uint32_t     spare = available > copies ? (available - copies) / qr_width(u) : 0;
-    const uint64_t     end   = ((uint64_t)u->self.count + spare) * s->options.block_size;
-    const uint64_t     fits  = end > u->computed ? end - u->computed : 0;
+    const qr_sequence *g      = &s->sequences[group];
+    const uint32_t     copies = qr_group_copies(s, group), available = qr_available(s);
+    const uint32_t     spare = available > copies ? (available - copies) / qr_width(g) : 0;
+    const uint64_t     end   = ((uint64_t)g->self.count + spare) * s->options.block_size;
+    const uint64_t     fits  = end > g->computed ? end - g->computed : 0;
     return qr_max_u32(1, (uint32_t)qr_min_u64(rows, fits));
 }
 
@@ -319,37 +319,38 @@ void qr_request_forget(qr_scheduler *s, uint32_t request)
 {
     const qr_request *r = &s->requests[request];
     qr_id_map_remove(&s->ids, r->id);
-    if (s->deadlines.places[request] != QR_NONE) qr_heap_remove(&s->deadlines, request);
+    if (s->deadlines.index_of[request] != QR_NONE) qr_heap_remove(&s->deadlines, request);
     s->stats.requests_finished++;
 }
 
-static void emit_ends(qr_scheduler *s, uint32_t unit, quire_finish finish, quire_status status)
+static void emit_ends(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status)
 {
-    qr_request *r     = &s->requests[s->sequences[unit].request];
-    const bool  whole = !r->forked || qr_is_beam(s, &s->sequences[unit]);
+    qr_request *r     = &s->requests[s->sequences[group].request];
+    const bool  whole = !r->forked || qr_is_beam(s, &s->sequences[group]);
     if (!whole) {
         r->live--;
-        qr_emit_finished(s, unit, finish, status, 0);
+        qr_emit_finished(s, group, finish, status, 0);
         return;
     }
     uint32_t record = r->first;
     for (uint32_t i = 0; i < r->stored.n; i++, record = s->sequences[record].sibling) {
-        if (record != unit) qr_copy_history(s, unit, record);
+        if (record != group) qr_copy_history(s, group, record);
         r->live--;
         qr_emit_finished(s, record, finish, status, 0);
     }
 }
 
-void qr_unit_finish(qr_scheduler *s, uint32_t unit, quire_finish finish, quire_status status)
+void qr_group_finish(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status)
 {
-    qr_sequence   *u         = &s->sequences[unit];
-    const uint32_t request   = u->request;
-    const bool     in_flight = s->in_flight && u->entry != QR_NONE;
-    if (u->suspect) qr_fault_forget(s, unit);
-    qr_wait(s, unit, u->reason == QUIRE_WAIT_NONE ? QUIRE_WAIT_ORDER : QUIRE_WAIT_NONE, 0); /* closes the interval */
-    qr_unit_move(s, unit, in_flight ? QR_SEQUENCE_RETIRING : QR_SEQUENCE_DONE);
-    if (!in_flight) qr_unit_release_blocks(s, unit);
-    emit_ends(s, unit, finish, status);
+    qr_sequence   *g         = &s->sequences[group];
+    const uint32_t request   = g->request;
+    const bool     in_flight = s->in_flight && g->entry != QR_NONE;
+    if (g->suspect) qr_fault_forget(s, group);
+    qr_note_wait(s, group, g->reason == QUIRE_WAIT_NONE ? QUIRE_WAIT_ORDER : QUIRE_WAIT_NONE,
+                 0); /* closes the interval */
+    qr_group_move(s, group, in_flight ? QR_SEQUENCE_RETIRING : QR_SEQUENCE_DONE);
+    if (!in_flight) qr_group_release_blocks(s, group);
+    emit_ends(s, group, finish, status);
     if (s->requests[request].live == 0) qr_request_forget(s, request);
     if (!in_flight) qr_request_close(s, request);
 }
@@ -362,7 +363,7 @@ void qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, q
         next                          = s->sequences[record].sibling;
         const qr_sequence_state state = s->sequences[record].state;
         if (state != QR_SEQUENCE_NONE && state != QR_SEQUENCE_RETIRING && state != QR_SEQUENCE_DONE)
-            qr_unit_finish(s, record, finish, status);
+            qr_group_finish(s, record, finish, status);
     }
 }
 
@@ -372,8 +373,8 @@ void qr_request_close(qr_scheduler *s, uint32_t request)
     if (r->live > 0) return;
     for (uint32_t record = r->first; record != QR_NONE; record = s->sequences[record].sibling)
         if (s->sequences[record].state == QR_SEQUENCE_RETIRING) return;
-    if (r->admitted) s->committed -= r->committed;
-    r->committed = 0;
+    if (r->admitted) s->promised_blocks -= r->promised_blocks;
+    r->promised_blocks = 0;
     qr_tenant_request_closed(s, r->tenant);
     s->done_requests[s->done_count++] = request;
 }

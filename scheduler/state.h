@@ -1,12 +1,12 @@
 /* What the scheduler's files share: records of requests and sequences, lists, tenants, the plan being built.
  *
- * A *unit* is what is scheduled, refused and preempted as one: a sequence, a request whose n sequences are not forked
- * yet, or a beam search with all its beams. It is named by the record of its first sequence; the members of a forked
- * beam search are chained by next_member and always have equal lengths.
+ * A *sequence group*, for short group, is what is scheduled, refused and preempted as one: a sequence, a request whose
+ * n sequences are not forked yet, or a beam search with all its beams. It is named by the record of its first sequence;
+ * the members of a forked beam search are chained by next_member and always have equal lengths.
  *
  *   computed <= length;  todo = length - computed >= 1 while live
  *   ceil(computed / block_size) <= entries of the block table
- *   a unit is in exactly one place: its tenant's heap (QUEUED, PREEMPTED), list RUNNING or PAUSED, or none (DONE) */
+ *   a group is in exactly one of: its tenant's heap (QUEUED, PREEMPTED), list RUNNING or PAUSED, or none (DONE) */
 #ifndef QR_STATE_H
 #define QR_STATE_H
 
@@ -29,13 +29,13 @@ typedef struct qr_sequence {
     qr_sequence_state state;
     uint32_t          request, index;
     uint32_t          sibling;     /* next sequence of the request, or QR_NONE */
-    uint32_t          next_member; /* next beam of the unit, or QR_NONE */
+    uint32_t          next_member; /* next beam of the group, or QR_NONE */
     uint32_t          next, prev;  /* in RUNNING, PREEMPTED or PAUSED */
     qr_rank           rank;
-    uint32_t          places;
+    uint32_t          slots;
     uint32_t          length, computed; /* positions; length = prompt + output */
     uint32_t          highest;          /* positions that ever had a row: charged once, replays are counted */
-    uint32_t          passed;           /* admissions past this one while it was refused */
+    uint32_t          times_passed;     /* admissions past this one while it was refused */
     bool              suspect, probed;  /* of a failed step; in the half that may run now */
     bool              cross_written;    /* its cross blocks hold committed content */
     /* in the plan */
@@ -71,7 +71,7 @@ typedef struct qr_request {
     uint64_t         arrival_ns, queue_deadline_ns, deadline_ns; /* absolute; UINT64_MAX = none */
     uint32_t         first, sequences, live;                     /* records; live: sequences not DONE */
     uint32_t         tenant;
-    uint32_t         committed; /* blocks promised under guaranteed_no_evict */
+    uint32_t         promised_blocks; /* blocks promised under guaranteed_no_evict */
     bool             admitted, forked, failed;
     bool             pause_wanted; /* while a step of it was in flight */
     uint8_t          salt[QR_SALT_BYTES];
@@ -94,14 +94,14 @@ typedef struct qr_request_lists {
 typedef struct qr_tenant {
     char     name[QUIRE_MAX_TENANT_NAME + 1];
     uint64_t hash;
-    bool     used, listed; /* listed: named by the options, never given to another */
-    uint64_t unit;         /* of the counter per charged token: 2^20 / weight */
+    bool     used, listed;      /* listed: named by the options, never given to another */
+    uint64_t counter_per_token; /* what a charged token adds: 2^20 / weight */
     uint64_t counter;
     uint32_t kv_limit; /* blocks */
     uint32_t max_num_seqs, max_num_queued_reqs;
     uint32_t live;            /* requests */
-    uint32_t running, queued; /* places RUNNING; neither RUNNING nor DONE */
-    uint32_t waiting;         /* units in the heap, those under examination included */
+    uint32_t running, queued; /* slots RUNNING; neither RUNNING nor DONE */
+    uint32_t waiting;         /* groups in the heap, those under examination included */
     uint64_t skipped_in;      /* number of the plan that refused it for QUOTA */
     uint64_t rows;
     qr_heap  heap;
@@ -136,31 +136,31 @@ struct qr_scheduler {
     uint64_t          now_ns;
     /* who is where */
     qr_list    running, preempted, paused; /* running: by rank */
-    uint32_t   units_running;
-    uint32_t   places[QR_SEQUENCE_STATES];
+    uint32_t   groups_running;
+    uint32_t   slots[QR_SEQUENCE_STATES];
     uint64_t   queued_tokens;
-    uint64_t   committed; /* blocks, guaranteed_no_evict */
+    uint64_t   promised_blocks; /* blocks, guaranteed_no_evict */
     qr_tenant *tenants;
     uint32_t   tenant_count;
     qr_list    active, idle;
-    uint32_t  *waiting_places; /* [record_count] of the tenants' heaps */
+    uint32_t  *waiting_index; /* [record_count] of the tenants' heaps */
     uint64_t   last_admitted_counter;
-    uint64_t   waiting_units;
+    uint64_t   waiting_groups;
     /* the plan */
     qr_plan        plan;
-    bool           in_flight, took, visiting;
+    bool           in_flight, took_blocks, visiting;
     bool           drafts_held_back; /* asked for by the caller */
     uint32_t       rows_left, encoder_left;
-    uint32_t       decode_rows; /* set aside for decoding units not visited yet */
-    uint32_t      *planned;     /* units in plan order */
+    uint32_t       decode_rows; /* set aside for decoding groups not visited yet */
+    uint32_t      *planned;     /* groups in plan order */
     uint32_t       planned_count;
-    uint32_t      *refused, refused_count; /* units taken out of the heaps while candidates are examined */
+    uint32_t      *refused, refused_count; /* groups taken out of the heaps while candidates are examined */
     uint32_t       blockers[QR_MAX_REFUSED], blocker_count; /* refused ones that others may pass only so often */
     uint32_t      *hits;                                    /* [table_capacity] */
     qr_block_copy *copies;                                  /* of the plan, for the walker */
-    /* failed steps: suspects[] is a stack of groups, the last one is probed */
+    /* failed steps: suspects[] is a stack of sets, the last one is probed */
     uint32_t *suspects, suspect_count;
-    uint32_t *groups, group_count; /* sizes */
+    uint32_t *suspect_sets, suspect_set_count; /* sizes */
     /* events */
     qr_scheduler_event *events;
     uint32_t            event_count, event_capacity;
@@ -196,38 +196,38 @@ static inline uint32_t qr_todo(const qr_sequence *sequence) { return sequence->l
 static inline bool     qr_decoding(const qr_sequence *sequence) { return qr_todo(sequence) == 1; }
 static inline uint32_t qr_available(const qr_scheduler *s) { return qr_block_pool_available(&s->cache.pool); }
 
-/* Rows that one position of the unit costs: its members. */
-static inline uint32_t qr_width(const qr_sequence *unit) { return unit->next_member == QR_NONE ? 1 : unit->places; }
+/* Rows that one position of the group costs: its members. */
+static inline uint32_t qr_width(const qr_sequence *group) { return group->next_member == QR_NONE ? 1 : group->slots; }
 
-#define QR_FOR_EACH_MEMBER(s, member, unit)                                                                            \
-    for (uint32_t member = (unit); member != QR_NONE; member = (s)->sequences[member].next_member)
+#define QR_FOR_EACH_MEMBER(s, member, group)                                                                           \
+    for (uint32_t member = (group); member != QR_NONE; member = (s)->sequences[member].next_member)
 
-void     qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t unit); /* QR_NONE: in front */
-void     qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t unit);
+void     qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t group); /* QR_NONE: in front */
+void     qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t group);
 uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index); /* a free record, in state NONE */
 
-/* The unit enters a state: QUEUED or PREEMPTED (its tenant's heap), RUNNING, PAUSED, RETIRING or DONE. Asserts that
+/* The group enters a state: QUEUED or PREEMPTED (its tenant's heap), RUNNING, PAUSED, RETIRING or DONE. Asserts that
  * the transition is one of docs/SCHEDULER.md's. */
-void qr_unit_move(qr_scheduler *s, uint32_t unit, qr_sequence_state to);
-/* The same for a unit that the search for candidates took out of its heap already. */
-void qr_unit_move_popped(qr_scheduler *s, uint32_t unit, qr_sequence_state to);
+void qr_group_move(qr_scheduler *s, uint32_t group, qr_sequence_state to);
+/* The same for a group that the search for candidates took out of its heap already. */
+void qr_group_move_popped(qr_scheduler *s, uint32_t group, qr_sequence_state to);
 
-void qr_wait(qr_scheduler *s, uint32_t unit, quire_wait_reason reason, uint32_t missing);
+void qr_note_wait(qr_scheduler *s, uint32_t group, quire_wait_reason reason, uint32_t missing);
 
 /* Returns all blocks. */
-void qr_unit_release_blocks(qr_scheduler *s, uint32_t unit);
+void qr_group_release_blocks(qr_scheduler *s, uint32_t group);
 /* Keeps at most `keep` self blocks of each member; a table the window has left parts of keeps all or none. */
-void qr_unit_truncate(qr_scheduler *s, uint32_t unit, uint32_t keep);
-void qr_unit_release_cross(qr_scheduler *s, uint32_t unit);
+void qr_group_truncate(qr_scheduler *s, uint32_t group, uint32_t keep);
+void qr_group_release_cross(qr_scheduler *s, uint32_t group);
 /* Blocks lacking for positions [0, upto), copies-on-write of the first row's block included. */
-uint32_t qr_unit_missing(const qr_scheduler *s, uint32_t unit, uint32_t upto);
-/* The unit's copies-on-write for a row at `computed`. */
-uint32_t qr_unit_copies(const qr_scheduler *s, uint32_t unit);
+uint32_t qr_group_missing(const qr_scheduler *s, uint32_t group, uint32_t upto);
+/* The group's copies-on-write for a row at `computed`. */
+uint32_t qr_group_copies(const qr_scheduler *s, uint32_t group);
 /* Largest n <= rows for which missing(computed + n) <= available, at least 1. */
-uint32_t qr_unit_rows_that_fit(const qr_scheduler *s, uint32_t unit, uint32_t rows);
+uint32_t qr_group_rows_that_fit(const qr_scheduler *s, uint32_t group, uint32_t rows);
 
-/* Ends one sequence (an unforked or beam unit: all of it) with its FINISHED events. */
-void qr_unit_finish(qr_scheduler *s, uint32_t unit, quire_finish finish, quire_status status);
+/* Ends one sequence (an unforked or beam group: all of it) with its FINISHED events. */
+void qr_group_finish(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status);
 void qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, quire_status status);
 /* After the last sequence is DONE, and no step in flight holds blocks of the request. */
 void qr_request_close(qr_scheduler *s, uint32_t request);
@@ -244,15 +244,15 @@ uint32_t qr_tenant_find(const qr_scheduler *s, const char *name); /* QR_NONE */
 uint32_t qr_tenant_open(qr_scheduler *s, const char *name);       /* found or taken over; QR_NONE: none is idle */
 void     qr_tenant_request_opened(qr_scheduler *s, uint32_t tenant);
 void     qr_tenant_request_closed(qr_scheduler *s, uint32_t tenant);
-void     qr_tenant_enqueue(qr_scheduler *s, uint32_t unit); /* lifts the counter if nothing waited */
-void     qr_tenant_dequeue(qr_scheduler *s, uint32_t unit, bool popped);
+void     qr_tenant_enqueue(qr_scheduler *s, uint32_t group); /* lifts the counter if nothing waited */
+void     qr_tenant_dequeue(qr_scheduler *s, uint32_t group, bool popped);
 void     qr_tenant_charge(qr_scheduler *s, uint32_t tenant, uint64_t tokens);
 /* The next candidate by (counter, rank), or QR_NONE; tenants refused for QUOTA in this plan left out if asked. */
 uint32_t qr_tenant_head(const qr_scheduler *s, bool skip_quota);
 /* The key candidates and victims are ordered by before their rank. */
-static inline uint64_t qr_fair_counter(const qr_scheduler *s, uint32_t unit)
+static inline uint64_t qr_fair_counter(const qr_scheduler *s, uint32_t group)
 {
-    const uint32_t tenant = s->requests[s->sequences[unit].request].tenant;
+    const uint32_t tenant = s->requests[s->sequences[group].request].tenant;
     return s->options.tenant_fairness ? s->tenants[tenant].counter : 0;
 }
 
@@ -260,20 +260,20 @@ static inline uint64_t qr_fair_counter(const qr_scheduler *s, uint32_t unit)
 
 typedef enum qr_admission_mode { QR_ADMIT_NORMAL, QR_ADMIT_CLAIM, QR_ADMIT_FORCED } qr_admission_mode;
 
-/* Rows of the unit for a step in which `left` rows are left. */
-uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t unit, uint32_t todo, uint32_t left);
+/* Rows of the group for a step in which `left` rows are left. */
+uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint32_t left);
 /* Takes blocks, lists copies, enters the plan with `rows` rows of each member. False: the pool refused. */
-bool qr_plan_schedule(qr_scheduler *s, uint32_t unit, uint32_t rows);
-bool qr_plan_may_run(const qr_scheduler *s, uint32_t unit); /* no failed step is isolated, or it is in the half */
+bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows);
+bool qr_plan_may_run(const qr_scheduler *s, uint32_t group); /* no failed step is isolated, or it is in the half */
 
 void qr_admit(qr_scheduler *s);        /* step 3 */
 void qr_admit_claims(qr_scheduler *s); /* step 1 */
 void qr_admit_suspects(qr_scheduler *s);
-bool qr_admit_forced(qr_scheduler *s, uint32_t unit);
+bool qr_admit_forced(qr_scheduler *s, uint32_t group);
 
 /* Who needs blocks, and when it has enough. */
 typedef struct qr_taker {
-    uint32_t unit;
+    uint32_t group;
     bool (*has_enough)(qr_scheduler *s, const struct qr_taker *taker);
     bool     forced, from_running;
     bool     only_lower_priority; /* a claim: RUNNING victims have a larger priority value (and the taker's tenant) */
@@ -281,18 +281,18 @@ typedef struct qr_taker {
     qr_admission_mode mode;
 } qr_taker;
 
-bool     qr_take_from_one(qr_scheduler *s, const qr_taker *taker); /* one victim; false: there is none */
+bool     qr_take_from_victim(qr_scheduler *s, const qr_taker *taker); /* one victim; false: there is none */
 bool     qr_is_claim_victim(const qr_scheduler *s, uint32_t taker, uint32_t victim);
-uint32_t qr_unit_own_blocks(const qr_scheduler *s, uint32_t unit,
-                            uint32_t enough); /* with refs == 1; counts to enough */
-void     qr_unit_preempt(qr_scheduler *s, uint32_t unit, quire_wait_reason reason);
-/* Blocks that PAUSED and PREEMPTED juniors of the unit could give; counts to `enough`. */
-uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t unit, uint32_t enough);
+uint32_t qr_group_own_blocks(const qr_scheduler *s, uint32_t group,
+                             uint32_t enough); /* with refs == 1; counts to enough */
+void     qr_group_preempt(qr_scheduler *s, uint32_t group, quire_wait_reason reason);
+/* Blocks that PAUSED and PREEMPTED juniors of the group could give; counts to `enough`. */
+uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enough);
 
-void qr_fault_isolate(qr_scheduler *s, const uint32_t *units, uint32_t count,
-                      bool alone);                                             /* members of a failed step */
-void qr_fault_cleared(qr_scheduler *s, const uint32_t *units, uint32_t count); /* of one that went well */
-void qr_fault_forget(qr_scheduler *s, uint32_t suspect);                       /* it ended, or may not run */
+void qr_fault_isolate(qr_scheduler *s, const uint32_t *groups, uint32_t count,
+                      bool alone);                                              /* members of a failed step */
+void qr_fault_cleared(qr_scheduler *s, const uint32_t *groups, uint32_t count); /* of one that went well */
+void qr_fault_forget(qr_scheduler *s, uint32_t suspect);                        /* it ended, or may not run */
 
 void qr_request_pause(qr_scheduler *s, uint32_t request); /* nothing of it is in flight */
 void qr_fail_request(qr_scheduler *s, uint32_t request);  /* not finite: ends with ERR_EXECUTION at this commit */
@@ -302,8 +302,8 @@ void qr_draft(qr_scheduler *s);
 void qr_draft_judge(qr_sequence *sequence, uint32_t drafted, uint32_t accepted, uint32_t limit);
 
 bool qr_is_beam(const qr_scheduler *s, const qr_sequence *sequence);
-/* One step of a search: the unit's beams have been extended by a row each. */
-void qr_beam_commit(qr_scheduler *s, uint32_t unit, const qr_plan_entry *entry, const qr_sample_result *results);
+/* One step of a search: the group's beams have been extended by a row each. */
+void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results);
 void qr_beam_deliver(qr_scheduler *s); /* as many events of finished searches as there is room for */
 
 /* The blocks one sequence holds at least to end (F), or at most ever (F_max). `positions` = prompt + max_tokens - 1. */

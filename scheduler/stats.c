@@ -16,12 +16,12 @@ static uint32_t unfinished_sequence(const qr_scheduler *s, uint32_t request)
 quire_status qr_scheduler_explain(const qr_scheduler *s, quire_request_id id, uint64_t now_ns, quire_explanation *out)
 {
     const uint32_t request = qr_id_map_find(&s->ids, id);
-    const uint32_t unit    = request == QR_NONE ? QR_NONE : unfinished_sequence(s, request);
-    if (unit == QR_NONE) return QUIRE_ERR_NOT_FOUND;
-    const qr_sequence *u = &s->sequences[unit];
-    *out = (quire_explanation){.reason = u->reason, .missing = u->reason == QUIRE_WAIT_BLOCKS ? u->missing : 0};
-    memcpy(out->wait_ns, u->wait_ns, sizeof out->wait_ns);
-    if (now_ns > u->since_ns) out->wait_ns[u->reason] += now_ns - u->since_ns;
+    const uint32_t group   = request == QR_NONE ? QR_NONE : unfinished_sequence(s, request);
+    if (group == QR_NONE) return QUIRE_ERR_NOT_FOUND;
+    const qr_sequence *g = &s->sequences[group];
+    *out = (quire_explanation){.reason = g->reason, .missing = g->reason == QUIRE_WAIT_BLOCKS ? g->missing : 0};
+    memcpy(out->wait_ns, g->wait_ns, sizeof out->wait_ns);
+    if (now_ns > g->since_ns) out->wait_ns[g->reason] += now_ns - g->since_ns;
     return QUIRE_OK;
 }
 
@@ -30,8 +30,8 @@ static uint64_t cross_blocks(const qr_scheduler *s)
     uint64_t       blocks  = 0;
     const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
     for (uint32_t l = 0; l < 3; l++)
-        for (uint32_t u = lists[l]->head; u != QR_NONE; u = s->sequences[u].next) {
-            const qr_block_table *table = &s->sequences[u].cross;
+        for (uint32_t g = lists[l]->head; g != QR_NONE; g = s->sequences[g].next) {
+            const qr_block_table *table = &s->sequences[g].cross;
             for (uint32_t i = 0; i < table->count; i++) blocks += s->cache.pool.blocks[table->blocks[i]].refs == 1;
         }
     return blocks;
@@ -43,8 +43,8 @@ static uint64_t shared_cross_blocks(const qr_scheduler *s)
     double         blocks  = 0;
     const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
     for (uint32_t l = 0; l < 3; l++)
-        for (uint32_t u = lists[l]->head; u != QR_NONE; u = s->sequences[u].next) {
-            const qr_block_table *table = &s->sequences[u].cross;
+        for (uint32_t g = lists[l]->head; g != QR_NONE; g = s->sequences[g].next) {
+            const qr_block_table *table = &s->sequences[g].cross;
             if (table->count == 0) continue;
             const uint32_t refs = s->cache.pool.blocks[table->blocks[0]].refs;
             if (refs > 1) blocks += (double)table->count / refs;
@@ -75,9 +75,9 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->extents_taken      = pool->extents_taken;
     stats->extents_evicted    = pool->extents_evicted;
     stats->reservation_thefts = pool->reservation_thefts;
-    stats->running            = s->places[QR_SEQUENCE_RUNNING];
-    stats->waiting            = s->places[QR_SEQUENCE_QUEUED] + s->places[QR_SEQUENCE_PREEMPTED];
-    stats->paused             = s->places[QR_SEQUENCE_PAUSED];
+    stats->running            = s->slots[QR_SEQUENCE_RUNNING];
+    stats->waiting            = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
+    stats->paused             = s->slots[QR_SEQUENCE_PAUSED];
     stats->queued_tokens      = (uint32_t)(s->queued_tokens > UINT32_MAX ? UINT32_MAX : s->queued_tokens);
     stats->decision_hash      = s->hash;
     /* the engine knows the bytes of a block */

@@ -33,7 +33,7 @@ static void set_options(qr_scheduler *s, uint32_t tenant, const quire_tenant_opt
     qr_tenant   *t         = &s->tenants[tenant];
     const double weight    = o->weight > 0 ? (double)o->weight : 1;
     const double fraction  = o->max_kv_fraction > 0 ? (double)o->max_kv_fraction : 1;
-    t->unit                = (uint64_t)((double)(1u << QR_COUNTER_BITS) / weight);
+    t->counter_per_token   = (uint64_t)((double)(1u << QR_COUNTER_BITS) / weight);
     t->kv_limit            = fraction < 1 ? (uint32_t)((double)s->options.num_blocks * fraction) : UINT32_MAX;
     t->max_num_seqs        = o->max_num_seqs ? o->max_num_seqs : s->options.max_num_seqs;
     t->max_num_queued_reqs = o->max_num_queued_reqs ? o->max_num_queued_reqs : s->options.max_num_queued_reqs;
@@ -103,30 +103,30 @@ static void lift(qr_scheduler *s, qr_tenant *t)
     t->counter = qr_max_u64(t->counter, floor);
 }
 
-void qr_tenant_enqueue(qr_scheduler *s, uint32_t unit)
+void qr_tenant_enqueue(qr_scheduler *s, uint32_t group)
 {
-    const uint32_t tenant = s->requests[s->sequences[unit].request].tenant;
+    const uint32_t tenant = s->requests[s->sequences[group].request].tenant;
     qr_tenant     *t      = &s->tenants[tenant];
     if (t->waiting++ == 0) {
         lift(s, t);
         list_append(s, &s->active, tenant);
     }
-    qr_heap_push(&t->heap, &s->sequences[unit].rank, unit);
-    s->waiting_units++;
+    qr_heap_push(&t->heap, &s->sequences[group].rank, group);
+    s->waiting_groups++;
 }
 
-void qr_tenant_dequeue(qr_scheduler *s, uint32_t unit, bool popped)
+void qr_tenant_dequeue(qr_scheduler *s, uint32_t group, bool popped)
 {
-    const uint32_t tenant = s->requests[s->sequences[unit].request].tenant;
+    const uint32_t tenant = s->requests[s->sequences[group].request].tenant;
     qr_tenant     *t      = &s->tenants[tenant];
-    if (!popped) qr_heap_remove(&t->heap, unit);
+    if (!popped) qr_heap_remove(&t->heap, group);
     if (--t->waiting == 0) list_remove(s, &s->active, tenant);
-    s->waiting_units--;
+    s->waiting_groups--;
 }
 
 void qr_tenant_charge(qr_scheduler *s, uint32_t tenant, uint64_t tokens)
 {
-    s->tenants[tenant].counter += tokens * s->tenants[tenant].unit;
+    s->tenants[tenant].counter += tokens * s->tenants[tenant].counter_per_token;
     s->tenants[tenant].rows += tokens;
 }
 
@@ -136,11 +136,11 @@ uint32_t qr_tenant_head(const qr_scheduler *s, bool skip_quota)
     for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].next) {
         const qr_tenant *t = &s->tenants[i];
         if (t->heap.count == 0 || (skip_quota && t->skipped_in == s->plan.number)) continue;
-        const uint32_t unit = t->heap.nodes[0].item;
-        if (best == QR_NONE || qr_fair_counter(s, unit) < qr_fair_counter(s, best) ||
-            (qr_fair_counter(s, unit) == qr_fair_counter(s, best) &&
-             qr_rank_before(&s->sequences[unit].rank, &s->sequences[best].rank)))
-            best = unit;
+        const uint32_t group = t->heap.nodes[0].item;
+        if (best == QR_NONE || qr_fair_counter(s, group) < qr_fair_counter(s, best) ||
+            (qr_fair_counter(s, group) == qr_fair_counter(s, best) &&
+             qr_rank_before(&s->sequences[group].rank, &s->sequences[best].rank)))
+            best = group;
     }
     return best;
 }

@@ -15,13 +15,13 @@ static void the_heap_gives_the_most_senior_whatever_is_removed(void **state)
 {
     (void)state;
     qr_heap_node nodes[ITEMS];
-    uint32_t     places[ITEMS];
+    uint32_t     index_of[ITEMS];
     qr_rank      ranks[ITEMS];
-    qr_heap      heap = {.nodes = nodes, .places = places};
-    for (uint32_t i = 0; i < ITEMS; i++) places[i] = QR_NONE;
+    qr_heap      heap = {.nodes = nodes, .index_of = index_of};
+    for (uint32_t i = 0; i < ITEMS; i++) index_of[i] = QR_NONE;
     for (uint64_t step = 0; step < 5000; step++) {
         const uint32_t item = qr_random_below(1, 1, step, ITEMS);
-        if (places[item] != QR_NONE) {
+        if (index_of[item] != QR_NONE) {
             qr_heap_remove(&heap, item);
         } else {
             ranks[item] = (qr_rank){.high = (int64_t)qr_random_below(1, 2, step, 3) - 1,
@@ -32,7 +32,7 @@ static void the_heap_gives_the_most_senior_whatever_is_removed(void **state)
         assert_true(qr_heap_check(&heap));
         if (heap.count == 0) continue;
         for (uint32_t i = 0; i < ITEMS; i++)
-            assert_false(places[i] != QR_NONE && qr_rank_before(&ranks[i], &ranks[nodes[0].item]));
+            assert_false(index_of[i] != QR_NONE && qr_rank_before(&ranks[i], &ranks[nodes[0].item]));
     }
     for (uint32_t last = QR_NONE; heap.count > 0;) {
         const uint32_t item = qr_heap_pop(&heap);
@@ -45,9 +45,9 @@ static void ids_are_found_after_others_were_removed(void **state)
 {
     (void)state;
     enum { RECORDS = 64 };
-    qr_id_slot slots[256]   = {0};
-    qr_id_map  map          = {.slots = slots, .mask = qr_id_map_slots(RECORDS) - 1};
-    uint64_t   ids[RECORDS] = {0};
+    qr_id_bucket buckets[256] = {0};
+    qr_id_map    map          = {.buckets = buckets, .mask = qr_id_map_buckets(RECORDS) - 1};
+    uint64_t     ids[RECORDS] = {0};
     assert_int_equal(map.mask, 127);
     for (uint64_t step = 1; step < 20000; step++) {
         const uint32_t record = qr_random_below(2, 1, step, RECORDS);

@@ -64,9 +64,9 @@ static void check_tenants(sim *s)
         const qr_request  *r = &t->requests[q->request];
         if (q->state == QR_SEQUENCE_NONE || !is_leader(t, i)) continue;
         if (q->state == QR_SEQUENCE_RUNNING)
-            running[r->tenant] += q->places;
+            running[r->tenant] += q->slots;
         else if (is_live(q->state))
-            queued[r->tenant] += q->places;
+            queued[r->tenant] += q->slots;
     }
     for (uint32_t i = 0; i < t->record_count; i++) live[t->requests[i].tenant] += t->requests[i].id != 0;
     for (uint32_t i = 0; i < t->done_count; i++) live[t->requests[t->done_requests[i]].tenant]--;
@@ -290,8 +290,8 @@ uint64_t sim_drain_bound(const sim *s)
     for (uint32_t i = 0; i < SIM_REQUESTS; i++) {
         const sim_request *r = &s->requests[i];
         if (!r->used) continue;
-        const uint64_t places = qr_max_u32(r->request.n, r->request.beam_width);
-        bound += 2 * places * ((uint64_t)r->request.prompt_count + r->request.max_tokens + 4);
+        const uint64_t slots = qr_max_u32(r->request.n, r->request.beam_width);
+        bound += 2 * slots * ((uint64_t)r->request.prompt_count + r->request.max_tokens + 4);
         if (r->poison || r->not_finite != UINT32_MAX) bound += 64 + 2 * (uint64_t)s->config.options.max_model_len;
     }
     return bound;
@@ -333,7 +333,8 @@ void sim_check_drained(sim *s)
     if (pool->used != 0 || pool->reserved != 0)
         sim_fail(s, SIM_ORACLE_STATE, "I10: drained, but %u blocks are USED, %u RESERVED", pool->used, pool->reserved);
     if (t->stats.requests_finished != s->submitted) sim_fail(s, SIM_ORACLE_STATE, "I21: finished != submitted");
-    if (t->committed != 0 || t->queued_tokens != 0) sim_fail(s, SIM_ORACLE_STATE, "I21: promises or tokens are left");
+    if (t->promised_blocks != 0 || t->queued_tokens != 0)
+        sim_fail(s, SIM_ORACLE_STATE, "I21: promises or tokens are left");
     qr_scheduler_flush_cache(t);
     if (pool->free != pool->num_blocks) sim_fail(s, SIM_ORACLE_STATE, "I10: flushed, but not all blocks are FREE");
     sim_poison_free(s);

@@ -59,7 +59,7 @@ uint32_t sim_blocks_needed(const sim *s, const quire_request *q, uint32_t max_to
     return no_evict && !beams ? q->n * one : one;
 }
 
-static bool may_be_full(const sim *s, const quire_request *q, uint32_t places)
+static bool may_be_full(const sim *s, const quire_request *q, uint32_t slots)
 {
     const qr_scheduler_options *o      = &s->config.options;
     const qr_scheduler         *t      = s->scheduler;
@@ -73,18 +73,18 @@ static bool may_be_full(const sim *s, const quire_request *q, uint32_t places)
             continue;
         const qr_request *r = &t->requests[u->request];
         if (r->stored.beam_width > 1 && r->first != i) continue;
-        queued += u->places;
+        queued += u->slots;
         tokens += r->stored.prompt_count + r->stored.encoder_count;
-        if (strcmp(r->stored.tenant, q->tenant) == 0) of_tenant += u->places;
+        if (strcmp(r->stored.tenant, q->tenant) == 0) of_tenant += u->slots;
     }
     for (uint32_t i = 0; i < t->tenant_count; i++) tenants += t->tenants[i].live > 0;
     uint32_t leaving = 0; /* hold their records until their events are taken */
     for (uint32_t i = 0; i < t->record_count; i++)
         leaving += t->sequences[i].state == QR_SEQUENCE_DONE || t->sequences[i].state == QR_SEQUENCE_RETIRING;
-    if (leaving > 0 && places > t->free_sequence_count) return true;
-    if (queued + places > o->max_num_queued_reqs) return true;
+    if (leaving > 0 && slots > t->free_sequence_count) return true;
+    if (queued + slots > o->max_num_queued_reqs) return true;
     if (tokens + q->prompt_count + q->encoder_count > o->max_num_queued_tokens) return true;
-    if (limits && limits->max_num_queued_reqs && of_tenant + places > limits->max_num_queued_reqs) return true;
+    if (limits && limits->max_num_queued_reqs && of_tenant + slots > limits->max_num_queued_reqs) return true;
     return tenants >= o->max_num_tenants;
 }
 
