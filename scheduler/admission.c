@@ -370,7 +370,7 @@ static void set_aside(qr_scheduler *s, uint32_t group, quire_wait_reason reason,
 
 static void count_passes(qr_scheduler *s)
 {
-    for (uint32_t i = 0; i < s->blocker_count; i++) s->sequences[s->blockers[i]].passed++;
+    for (uint32_t i = 0; i < s->blocker_count; i++) s->sequences[s->blockers[i]].times_passed++;
     s->stats.head_passes += s->blocker_count;
 }
 

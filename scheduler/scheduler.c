@@ -85,7 +85,7 @@ static quire_status reserve(qr_scheduler *s, quire_error *error)
     if (arena->base == MAP_FAILED) {
         arena->base = NULL;
         return qr_fail(error, QUIRE_ERR_NO_MEMORY,
-                       "scheduler: %zu bytes of address space for %u sequences of %u tokens are not available",
+                       "scheduler: cannot reserve %zu bytes of address space for %u sequences of %u tokens",
                        arena->capacity, s->record_count, s->options.max_model_len);
     }
     lay_out_reserve(s, arena);
@@ -181,14 +181,18 @@ static quire_status check_queue(const qr_scheduler *s, const quire_request *r, u
         (uint64_t)s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED] + s->slots[QR_SEQUENCE_PAUSED];
     const uint64_t tokens = s->queued_tokens + r->prompt_count + r->encoder_count;
     if (queued + slots > o->max_num_queued_reqs || slots > s->free_sequence_count || s->free_request_count == 0)
-        return qr_fail(error, QUIRE_ERR_FULL, "%llu sequences wait, max_num_queued_reqs is %u",
-                       (unsigned long long)queued, o->max_num_queued_reqs);
+        return qr_fail(error, QUIRE_ERR_FULL,
+                       "queue: %llu sequences are waiting and %u more do not fit in max_num_queued_reqs %u",
+                       (unsigned long long)queued, slots, o->max_num_queued_reqs);
     if (tokens > o->max_num_queued_tokens)
-        return qr_fail(error, QUIRE_ERR_FULL, "%llu tokens wait, max_num_queued_tokens is %u",
-                       (unsigned long long)s->queued_tokens, o->max_num_queued_tokens);
+        return qr_fail(
+            error, QUIRE_ERR_FULL, "queue: %llu tokens are waiting and %u more do not fit in max_num_queued_tokens %u",
+            (unsigned long long)s->queued_tokens, (uint32_t)(tokens - s->queued_tokens), o->max_num_queued_tokens);
     if (tenant != QR_NONE && s->tenants[tenant].queued + slots > s->tenants[tenant].max_num_queued_reqs)
-        return qr_fail(error, QUIRE_ERR_FULL, "%u sequences of tenant \"%s\" wait, its max_num_queued_reqs is %u",
-                       s->tenants[tenant].queued, name, s->tenants[tenant].max_num_queued_reqs);
+        return qr_fail(
+            error, QUIRE_ERR_FULL,
+            "queue: %u sequences of tenant \"%s\" are waiting and %u more do not fit in its max_num_queued_reqs %u",
+            s->tenants[tenant].queued, name, slots, s->tenants[tenant].max_num_queued_reqs);
     return QUIRE_OK;
 }
 
@@ -308,7 +312,7 @@ static quire_status submit(qr_scheduler *s, const quire_request *request, quire_
 {
     quire_request resolved;
     if (id == 0 || qr_id_map_find(&s->ids, id) != QR_NONE)
-        return qr_fail(error, QUIRE_ERR_INVALID, "id: %llu is 0 or in use", (unsigned long long)id);
+        return qr_fail(error, QUIRE_ERR_INVALID, "id: %llu must be nonzero and not in use", (unsigned long long)id);
     QR_TRY(qr_request_resolve(&s->options, request, &resolved, error));
     const uint32_t slots = resolved.beam_width > 1 ? resolved.beam_width : resolved.n;
     QR_TRY(check_queue(s, &resolved, slots, error));

@@ -153,7 +153,7 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
 static quire_status check_ids(const char *name, const int32_t *ids, uint32_t count, uint32_t vocab, quire_error *error)
 {
     if (count > 0 && ids == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: NULL, but %u ids are announced", name, count);
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s is NULL but %u ids are given", name, count);
     for (uint32_t i = 0; i < count; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
             return qr_fail(error, QUIRE_ERR_INVALID, "%s[%u]: id %d is not in 0..%u", name, i, ids[i], vocab - 1);
@@ -168,7 +168,7 @@ static quire_status check_lists(const qr_scheduler_options *o, const quire_reque
     QR_TRY(check_ids("allowed", r->allowed, r->allowed_count, o->vocab_size, error));
     QR_TRY(check_ids("banned", r->banned, r->banned_count, o->vocab_size, error));
     if (r->logit_bias_count > 0 && r->logit_bias == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID, "logit_bias: NULL, but %u are announced", r->logit_bias_count);
+        return qr_fail(error, QUIRE_ERR_INVALID, "logit_bias is NULL but %u entries are given", r->logit_bias_count);
     for (uint32_t i = 0; i < r->logit_bias_count; i++) {
         const quire_logit_bias *b = &r->logit_bias[i];
         QR_TRY(check_ids("logit_bias", &b->token, 1, o->vocab_size, error));
@@ -203,28 +203,31 @@ static bool can_choose(const qr_scheduler_options *o, const quire_request *r, in
  * token that is left. */
 static quire_status check_choice(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
-    const char *why = r->min_tokens > 0 ? "banned, or an end that min_tokens forbids" : "banned as well";
+    const char *why = r->min_tokens > 0 ? "banned, or ends the sequence before min_tokens" : "also in banned";
     for (uint32_t i = 0; i < r->allowed_count; i++)
         if (can_choose(o, r, r->allowed[i])) return QUIRE_OK;
     if (r->allowed_count > 0)
-        return qr_fail(error, QUIRE_ERR_INVALID, "allowed: every id is %s; no token could be chosen", why);
+        return qr_fail(error, QUIRE_ERR_INVALID, "allowed: every id is %s, so no token could be chosen", why);
     if (r->banned_count + r->stop_count + o->eos_count < o->vocab_size) return QUIRE_OK;
     for (uint32_t id = 0; id < o->vocab_size; id++)
         if (can_choose(o, r, (int32_t)id)) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID, "banned: every id of the vocabulary; no token could be chosen");
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "banned: contains every id of the vocabulary, so no token could be chosen");
 }
 
 static quire_status check_combinations(const quire_request *r, quire_error *error)
 {
     if (r->beam_width <= 1) return QUIRE_OK;
     if (r->n > r->beam_width)
-        return qr_fail(error, QUIRE_ERR_INVALID, "n: %u is not in 1..%u, the beam_width", r->n, r->beam_width);
+        return qr_fail(error, QUIRE_ERR_INVALID, "n: %u is not in 1..%u (beam_width)", r->n, r->beam_width);
     if (r->sampling.temperature > 0)
-        return qr_fail(error, QUIRE_ERR_INVALID, "temperature: %g, but beam search does not sample; 0 is allowed",
+        return qr_fail(error, QUIRE_ERR_INVALID, "temperature: %g; beam search does not sample, so it must be 0",
                        (double)r->sampling.temperature);
     if (r->logprobs > 0)
-        return qr_fail(error, QUIRE_ERR_INVALID, "logprobs: %u, but beam search has none", r->logprobs);
-    if (r->logits != 0) return qr_fail(error, QUIRE_ERR_INVALID, "logits: %u, but beam search has none", r->logits);
+        return qr_fail(error, QUIRE_ERR_INVALID, "logprobs: %u; beam search returns none, so it must be 0",
+                       r->logprobs);
+    if (r->logits != 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "logits: %u; beam search returns none, so it must be 0", r->logits);
     return QUIRE_OK;
 }
 

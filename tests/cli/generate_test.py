@@ -193,7 +193,7 @@ class Lines(unittest.TestCase):
                  (t5, {"encoder_input": [3] * 17}, "encoder_input", "17 tokens; this model needs 1 to 16 tokens"),
                  ("tiny", {"prompt": [1], "beam_width": 5}, "beam_width", "scheduler.max_num_seqs"),
                  ("tiny", {"prompt": [1], "allowed_token_ids": [3], "banned_token_ids": [4, 3]}, "allowed_token_ids",
-                  "every id is banned as well")]
+                  "every id is also in banned")]
         for model, request, field, words in cases:
             limits = ["--set", "model.max_model_len=512", "--set", "scheduler.max_num_seqs=4"]
             if model == t5:

@@ -157,7 +157,7 @@ static void ids_lie_in_the_vocabulary(void **state)
     r.logit_bias = &biases[3], r.logit_bias_count = 1;
     assert_refused(&r, "logit_bias[0]");
     r = valid(), r.prompt = NULL;
-    assert_refused(&r, "prompt: NULL");
+    assert_refused(&r, "prompt is NULL but");
 }
 
 static void lists_have_at_most_so_many_elements(void **state)
@@ -206,19 +206,19 @@ static void at_least_one_token_must_be_left_to_choose(void **state)
     quire_request r = valid();
     r.allowed = few, r.allowed_count = 2;
     r.banned = more, r.banned_count = 3;
-    assert_refused(&r, "allowed: every id is banned as well");
+    assert_refused(&r, "allowed: every id is also in banned");
     r.banned_count = 2;
     assert_accepted(&r);
     r.banned_count = 0, r.stop = few, r.stop_count = 2;
     assert_accepted(&r);
     r.min_tokens = 1;
-    assert_refused(&r, "allowed: every id is banned, or an end that min_tokens forbids");
+    assert_refused(&r, "allowed: every id is banned, or ends the sequence before min_tokens");
 
     int32_t all[1001];
     for (int32_t i = 0; i < 1001; i++) all[i] = i % 1000;
     r        = valid();
     r.banned = all, r.banned_count = 1001;
-    assert_refused(&r, "banned: every id of the vocabulary");
+    assert_refused(&r, "banned: contains every id of the vocabulary");
     all[500] = 0;
     assert_accepted(&r);
 }

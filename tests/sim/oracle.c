@@ -152,9 +152,9 @@ static void check_deadlines(sim *s)
         if (!is_live(q->state)) continue;
         s->coverage->reasons[q->reason]++;
         const sim_request *r = sim_request_of(s, i);
-        if (q->passed > t->options.max_head_passes)
+        if (q->times_passed > t->options.max_head_passes)
             sim_fail(s, SIM_ORACLE_PROGRESS, "I19: request %llu was passed %u times", (unsigned long long)r->id,
-                     q->passed);
+                     q->times_passed);
         if (r->request.timeout_ns && s->now_ns >= r->submit_ns + r->request.timeout_ns)
             sim_fail(s, SIM_ORACLE_PROGRESS, "request %llu outlives its timeout", (unsigned long long)r->id);
         if (q->state == QR_SEQUENCE_QUEUED && r->request.queue_timeout_ns &&
