@@ -87,15 +87,11 @@ static void copy_to_child(qr_scheduler *s, uint32_t parent, uint32_t child)
     qr_sequence       *c = &s->sequences[child];
     c->rank              = p->rank;
     c->rank.tie += c->index;
-    c->slots  = 1;
-    c->length = p->length, c->computed = p->computed, c->highest = p->highest;
+    c->slots    = 1;
+    c->computed = p->computed, c->highest = p->highest;
     c->cross_written = p->cross_written;
-    c->reason = p->reason, c->since_ns = p->since_ns;
-    memcpy(c->wait_ns, p->wait_ns, sizeof c->wait_ns);
-    c->recomputed    = p->recomputed;
-    c->cached_tokens = p->cached_tokens, c->preemptions = p->preemptions, c->encoder_shared = p->encoder_shared;
-    memcpy(c->preemption_intervals, p->preemption_intervals, sizeof c->preemption_intervals);
-    c->first_planned_ns = p->first_planned_ns, c->prompt_done_ns = p->prompt_done_ns;
+    c->reason        = p->reason;
+    qr_copy_history(s, parent, child);
     memcpy(qr_tokens(s, child), qr_tokens(s, parent), p->length * sizeof(int32_t));
     qr_block_table_fork(&s->cache.pool, &p->self, &c->self);
     qr_block_table_fork(&s->cache.pool, &p->cross, &c->cross);
@@ -191,7 +187,7 @@ static void end_step(qr_scheduler *s)
 
 static void pause_if_wanted(qr_scheduler *s, uint32_t group)
 {
-    qr_request *r = &s->requests[s->sequences[group].request];
+    qr_request *r = qr_request_of(s, group);
     if (!r->pause_wanted) return;
     r->pause_wanted = false;
     if (r->live > 0) qr_request_pause(s, s->sequences[group].request);

@@ -42,7 +42,7 @@ uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enou
 
 bool qr_is_claim_victim(const qr_scheduler *s, uint32_t taker, uint32_t victim)
 {
-    const qr_request *t = &s->requests[s->sequences[taker].request], *v = &s->requests[s->sequences[victim].request];
+    const qr_request *t = qr_request_of(s, taker), *v = qr_request_of(s, victim);
     return is_junior(s, victim, taker) && v->stored.priority > t->stored.priority &&
            (!s->options.tenant_fairness || v->tenant == t->tenant);
 }

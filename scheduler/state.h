@@ -15,10 +15,11 @@
 #include "scheduler/scheduler.h"
 
 enum {
-    QR_SEQUENCE_STATES = QR_SEQUENCE_DONE + 1,
-    QR_MAX_BEAMS       = 64,
-    QR_MAX_REFUSED     = 16, /* candidates refused in one plan before admission ends */
-    QR_COUNTER_BITS    = 20, /* fraction of a tenant's counter */
+    QR_SEQUENCE_STATES   = QR_SEQUENCE_DONE + 1,
+    QR_MAX_BEAMS         = 64,
+    QR_MAX_REFUSED       = 16,   /* candidates refused in one plan before admission ends */
+    QR_COUNTER_BITS      = 20,   /* fraction of a tenant's counter */
+    QR_HYPOTHESIS_EVENTS = 1024, /* tokens of finished beam searches between two clears */
 };
 
 typedef struct qr_list {
@@ -177,6 +178,16 @@ struct qr_scheduler {
 
 /* ---- records (sequence.c) ---- */
 
+static inline qr_request *qr_request_of(const qr_scheduler *s, uint32_t record)
+{
+    return &s->requests[s->sequences[record].request];
+}
+
+static inline qr_tenant *qr_tenant_of(const qr_scheduler *s, uint32_t record)
+{
+    return &s->tenants[qr_request_of(s, record)->tenant];
+}
+
 static inline uint32_t qr_prompt_count(const qr_scheduler *s, const qr_sequence *sequence)
 {
     return s->requests[sequence->request].stored.prompt_count;
@@ -209,8 +220,6 @@ uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index); /*
 /* The group enters a state: QUEUED or PREEMPTED (its tenant's heap), RUNNING, PAUSED, RETIRING or DONE. Asserts that
  * the transition is one of docs/SCHEDULER.md's. */
 void qr_group_move(qr_scheduler *s, uint32_t group, qr_sequence_state to);
-/* The same for a group that the search for candidates took out of its heap already. */
-void qr_group_move_popped(qr_scheduler *s, uint32_t group, qr_sequence_state to);
 
 void qr_note_wait(qr_scheduler *s, uint32_t group, quire_wait_reason reason, uint32_t missing);
 
@@ -235,7 +244,7 @@ void qr_request_close(qr_scheduler *s, uint32_t request);
 void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample);
 void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, quire_status status, float score);
 void qr_request_forget(qr_scheduler *s, uint32_t request); /* its last sequence ended: no id, no deadline any more */
-void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to); /* what FINISHED tells of a sequence */
+void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to); /* what FINISHED tells of one */
 
 /* ---- tenants (tenant.c) ---- */
 
@@ -245,15 +254,14 @@ uint32_t qr_tenant_open(qr_scheduler *s, const char *name);       /* found or ta
 void     qr_tenant_request_opened(qr_scheduler *s, uint32_t tenant);
 void     qr_tenant_request_closed(qr_scheduler *s, uint32_t tenant);
 void     qr_tenant_enqueue(qr_scheduler *s, uint32_t group); /* lifts the counter if nothing waited */
-void     qr_tenant_dequeue(qr_scheduler *s, uint32_t group, bool popped);
+void     qr_tenant_dequeue(qr_scheduler *s, uint32_t group);
 void     qr_tenant_charge(qr_scheduler *s, uint32_t tenant, uint64_t tokens);
 /* The next candidate by (counter, rank), or QR_NONE; tenants refused for QUOTA in this plan left out if asked. */
 uint32_t qr_tenant_head(const qr_scheduler *s, bool skip_quota);
 /* The key candidates and victims are ordered by before their rank. */
 static inline uint64_t qr_fair_counter(const qr_scheduler *s, uint32_t group)
 {
-    const uint32_t tenant = s->requests[s->sequences[group].request].tenant;
-    return s->options.tenant_fairness ? s->tenants[tenant].counter : 0;
+    return s->options.tenant_fairness ? qr_tenant_of(s, group)->counter : 0;
 }
 
 /* ---- decisions (plan.c, admission.c, preemption.c, commit.c, fault.c, draft.c, beam.c) ---- */

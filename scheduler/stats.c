@@ -25,29 +25,15 @@ quire_status qr_scheduler_explain(const qr_scheduler *s, quire_request_id id, ui
     return QUIRE_OK;
 }
 
+/* Blocks that several sequences name are counted once: each user of the table counts its share. */
 static uint64_t cross_blocks(const qr_scheduler *s)
-{
-    uint64_t       blocks  = 0;
-    const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
-    for (uint32_t l = 0; l < 3; l++)
-        for (uint32_t g = lists[l]->head; g != QR_NONE; g = s->sequences[g].next) {
-            const qr_block_table *table = &s->sequences[g].cross;
-            for (uint32_t i = 0; i < table->count; i++) blocks += s->cache.pool.blocks[table->blocks[i]].refs == 1;
-        }
-    return blocks;
-}
-
-/* Cross blocks that several sequences name are counted once: by the first of the users in the walk. */
-static uint64_t shared_cross_blocks(const qr_scheduler *s)
 {
     double         blocks  = 0;
     const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
     for (uint32_t l = 0; l < 3; l++)
         for (uint32_t g = lists[l]->head; g != QR_NONE; g = s->sequences[g].next) {
             const qr_block_table *table = &s->sequences[g].cross;
-            if (table->count == 0) continue;
-            const uint32_t refs = s->cache.pool.blocks[table->blocks[0]].refs;
-            if (refs > 1) blocks += (double)table->count / refs;
+            if (table->count > 0) blocks += (double)table->count / s->cache.pool.blocks[table->blocks[0]].refs;
         }
     return (uint64_t)(blocks + 0.5);
 }
@@ -71,7 +57,7 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->blocks_used        = pool->used;
     stats->blocks_cached      = pool->cached;
     stats->blocks_free        = pool->free + pool->reserved;
-    stats->cross_blocks_used  = s->options.encoder_decoder ? cross_blocks(s) + shared_cross_blocks(s) : 0;
+    stats->cross_blocks_used  = s->options.encoder_decoder ? cross_blocks(s) : 0;
     stats->extents_taken      = pool->extents_taken;
     stats->extents_evicted    = pool->extents_evicted;
     stats->reservation_thefts = pool->reservation_thefts;

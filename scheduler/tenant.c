@@ -105,7 +105,7 @@ static void lift(qr_scheduler *s, qr_tenant *t)
 
 void qr_tenant_enqueue(qr_scheduler *s, uint32_t group)
 {
-    const uint32_t tenant = s->requests[s->sequences[group].request].tenant;
+    const uint32_t tenant = qr_request_of(s, group)->tenant;
     qr_tenant     *t      = &s->tenants[tenant];
     if (t->waiting++ == 0) {
         lift(s, t);
@@ -115,11 +115,11 @@ void qr_tenant_enqueue(qr_scheduler *s, uint32_t group)
     s->waiting_groups++;
 }
 
-void qr_tenant_dequeue(qr_scheduler *s, uint32_t group, bool popped)
+void qr_tenant_dequeue(qr_scheduler *s, uint32_t group)
 {
-    const uint32_t tenant = s->requests[s->sequences[group].request].tenant;
+    const uint32_t tenant = qr_request_of(s, group)->tenant;
     qr_tenant     *t      = &s->tenants[tenant];
-    if (!popped) qr_heap_remove(&t->heap, group);
+    qr_heap_remove(&t->heap, group);
     if (--t->waiting == 0) list_remove(s, &s->active, tenant);
     s->waiting_groups--;
 }

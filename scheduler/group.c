@@ -1,6 +1,5 @@
-/* Records: lists, states and the transitions between them, blocks of a group, its end, and its events. */
-#include <string.h>
-
+/* Sequence groups: their records, the states they are in and the transitions between them, why they wait, and the
+ * blocks they hold. */
 #include "base/assert.h"
 #include "base/bits.h"
 #include "scheduler/state.h"
@@ -103,12 +102,12 @@ static void end_preemption(qr_scheduler *s, uint32_t group)
         g->preemption_intervals[g->preemptions - 1].to_ns = s->now_ns;
 }
 
-static void leave(qr_scheduler *s, uint32_t group, bool popped)
+static void leave(qr_scheduler *s, uint32_t group)
 {
     const qr_sequence_state from = s->sequences[group].state;
     if (from == QR_SEQUENCE_NONE) return;
     count_state(s, &s->sequences[group], from, false);
-    if (is_waiting(from)) qr_tenant_dequeue(s, group, popped);
+    if (is_waiting(from)) qr_tenant_dequeue(s, group);
     if (from == QR_SEQUENCE_PREEMPTED) {
         qr_list_remove(s, &s->preempted, group);
         end_preemption(s, group);
@@ -133,15 +132,12 @@ static void enter(qr_scheduler *s, uint32_t group, qr_sequence_state to)
     }
 }
 
-static void move(qr_scheduler *s, uint32_t group, qr_sequence_state to, bool popped)
+void qr_group_move(qr_scheduler *s, uint32_t group, qr_sequence_state to)
 {
     qr_assert(transition_exists(s->sequences[group].state, to));
-    leave(s, group, popped);
+    leave(s, group);
     enter(s, group, to);
 }
-
-void qr_group_move(qr_scheduler *s, uint32_t group, qr_sequence_state to) { move(s, group, to, false); }
-void qr_group_move_popped(qr_scheduler *s, uint32_t group, qr_sequence_state to) { move(s, group, to, true); }
 
 void qr_note_wait(qr_scheduler *s, uint32_t group, quire_wait_reason reason, uint32_t missing)
 {
@@ -239,142 +235,4 @@ uint32_t qr_group_rows_that_fit(const qr_scheduler *s, uint32_t group, uint32_t 
     const uint64_t     end   = ((uint64_t)g->self.count + spare) * s->options.block_size;
     const uint64_t     fits  = end > g->computed ? end - g->computed : 0;
     return qr_max_u32(1, (uint32_t)qr_min_u64(rows, fits));
-}
-
-/* ---- events ---- */
-
-static qr_scheduler_event *next_event(qr_scheduler *s, uint32_t request)
-{
-    qr_assert(s->event_count < s->event_capacity); /* the caller takes events after each commit */
-    qr_scheduler_event *event = &s->events[s->event_count++];
-    *event = (qr_scheduler_event){.id = s->requests[request].id, .user_data = s->requests[request].stored.user_data};
-    return event;
-}
-
-void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample)
-{
-    qr_sequence        *q     = &s->sequences[record];
-    qr_scheduler_event *event = next_event(s, q->request);
-    event->kind               = QUIRE_EVENT_TOKEN;
-    event->sequence_index     = q->index;
-    event->token              = token;
-    event->index              = index;
-    event->logprob            = logprob;
-    event->sample             = sample;
-    q->delivered++;
-    s->stats.tokens_output++;
-}
-
-void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, quire_status status, float score)
-{
-    const qr_sequence   *q     = &s->sequences[record];
-    const qr_request    *r     = &s->requests[q->request];
-    qr_scheduler_event  *event = next_event(s, q->request);
-    quire_finish_detail *d     = &event->detail;
-    event->kind                = QUIRE_EVENT_FINISHED;
-    event->sequence_index      = q->index;
-    event->sample              = UINT32_MAX;
-    event->finish              = finish;
-    event->status              = status;
-    event->last                = r->live == 0; /* counted down before */
-    *d                         = (quire_finish_detail){.prompt_tokens     = r->stored.prompt_count,
-                                                       .encoder_tokens    = r->stored.encoder_count,
-                                                       .cached_tokens     = q->cached_tokens,
-                                                       .output_tokens     = q->delivered,
-                                                       .preemptions       = q->preemptions,
-                                                       .encoder_shared    = q->encoder_shared,
-                                                       .score             = score,
-                                                       .submit_ns         = r->arrival_ns,
-                                                       .first_planned_ns  = q->first_planned_ns,
-                                                       .prompt_done_ns    = q->prompt_done_ns,
-                                                       .first_token_ns    = q->first_token_ns,
-                                                       .finish_ns         = qr_max_u64(s->now_ns, q->since_ns),
-                                                       .recomputed_tokens = q->recomputed,
-                                                       .drafts            = q->drafted,
-                                                       .drafts_accepted   = q->accepted};
-    for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) d->wait_ns[i] = q->wait_ns[i];
-    memcpy(d->preemption_intervals, q->preemption_intervals, sizeof d->preemption_intervals);
-    for (uint32_t i = 0; i < QUIRE_KEPT_PREEMPTIONS; i++) /* one that lasted to the end */
-        if (d->preemption_intervals[i].from_ns > d->preemption_intervals[i].to_ns)
-            d->preemption_intervals[i].to_ns = d->finish_ns;
-    s->stats.finished_by[finish]++;
-}
-
-/* ---- the end ---- */
-
-/* Sequences that were never forked end as copies of the one that stood for them. */
-void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to)
-{
-    const qr_sequence *a = &s->sequences[from];
-    qr_sequence       *b = &s->sequences[to];
-    b->length = a->length, b->since_ns = a->since_ns, b->preemptions = a->preemptions;
-    b->recomputed    = a->recomputed;
-    b->cached_tokens = a->cached_tokens, b->encoder_shared = a->encoder_shared;
-    b->first_planned_ns = a->first_planned_ns, b->prompt_done_ns = a->prompt_done_ns;
-    memcpy(b->preemption_intervals, a->preemption_intervals, sizeof b->preemption_intervals);
-    for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) b->wait_ns[i] = a->wait_ns[i];
-}
-
-void qr_request_forget(qr_scheduler *s, uint32_t request)
-{
-    const qr_request *r = &s->requests[request];
-    qr_id_map_remove(&s->ids, r->id);
-    if (s->deadlines.index_of[request] != QR_NONE) qr_heap_remove(&s->deadlines, request);
-    s->stats.requests_finished++;
-}
-
-static void emit_ends(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status)
-{
-    qr_request *r     = &s->requests[s->sequences[group].request];
-    const bool  whole = !r->forked || qr_is_beam(s, &s->sequences[group]);
-    if (!whole) {
-        r->live--;
-        qr_emit_finished(s, group, finish, status, 0);
-        return;
-    }
-    uint32_t record = r->first;
-    for (uint32_t i = 0; i < r->stored.n; i++, record = s->sequences[record].sibling) {
-        if (record != group) qr_copy_history(s, group, record);
-        r->live--;
-        qr_emit_finished(s, record, finish, status, 0);
-    }
-}
-
-void qr_group_finish(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status)
-{
-    qr_sequence   *g         = &s->sequences[group];
-    const uint32_t request   = g->request;
-    const bool     in_flight = s->in_flight && g->entry != QR_NONE;
-    if (g->suspect) qr_fault_forget(s, group);
-    qr_note_wait(s, group, g->reason == QUIRE_WAIT_NONE ? QUIRE_WAIT_ORDER : QUIRE_WAIT_NONE,
-                 0); /* closes the interval */
-    qr_group_move(s, group, in_flight ? QR_SEQUENCE_RETIRING : QR_SEQUENCE_DONE);
-    if (!in_flight) qr_group_release_blocks(s, group);
-    emit_ends(s, group, finish, status);
-    if (s->requests[request].live == 0) qr_request_forget(s, request);
-    if (!in_flight) qr_request_close(s, request);
-}
-
-void qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, quire_status status)
-{
-    uint32_t next = QR_NONE;
-    for (uint32_t record = s->requests[request].first; record != QR_NONE && s->requests[request].live > 0;
-         record          = next) {
-        next                          = s->sequences[record].sibling;
-        const qr_sequence_state state = s->sequences[record].state;
-        if (state != QR_SEQUENCE_NONE && state != QR_SEQUENCE_RETIRING && state != QR_SEQUENCE_DONE)
-            qr_group_finish(s, record, finish, status);
-    }
-}
-
-void qr_request_close(qr_scheduler *s, uint32_t request)
-{
-    qr_request *r = &s->requests[request];
-    if (r->live > 0) return;
-    for (uint32_t record = r->first; record != QR_NONE; record = s->sequences[record].sibling)
-        if (s->sequences[record].state == QR_SEQUENCE_RETIRING) return;
-    if (r->admitted) s->promised_blocks -= r->promised_blocks;
-    r->promised_blocks = 0;
-    qr_tenant_request_closed(s, r->tenant);
-    s->done_requests[s->done_count++] = request;
 }

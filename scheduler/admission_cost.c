@@ -1,0 +1,144 @@
+/* What an admission costs: encoder input, hits in the prefix index, rows, blocks; and ways to make it cost less or to
+ * find more blocks. */
+#include <string.h>
+
+#include "base/bits.h"
+#include "scheduler/admission.h"
+
+/* ---- encoder ---- */
+
+static bool equal_content(const qr_scheduler *s, uint32_t a, uint32_t b)
+{
+    const qr_request *x = qr_request_of(s, a), *y = qr_request_of(s, b);
+    return x->tenant == y->tenant && x->stored.encoder_count == y->stored.encoder_count &&
+           memcmp(x->salt, y->salt, sizeof x->salt) == 0 &&
+           memcmp(x->stored.encoder_input, y->stored.encoder_input, x->stored.encoder_count * sizeof(int32_t)) == 0;
+}
+
+static bool is_being_computed(const qr_scheduler *s, uint32_t group)
+{
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
+        if (s->sequences[g].encodes && equal_content(s, g, group)) return true;
+    return false;
+}
+
+static quire_wait_reason measure_cross(qr_scheduler *s, qr_admission *a)
+{
+    qr_sequence      *g = &s->sequences[a->group];
+    const qr_request *r = qr_request_of(s, a->group);
+    a->cross_entry      = QR_BLOCK_NONE;
+    if (!s->options.encoder_decoder || g->cross.count > 0) return QUIRE_WAIT_NONE;
+    if (s->options.enable_cross_sharing) {
+        a->cross_entry =
+            qr_cross_index_lookup(&s->cache.cross, &g->cross.root, r->stored.encoder_input, r->stored.encoder_count);
+        if (a->cross_entry != QR_BLOCK_NONE) {
+            g->self.root.content = s->cache.pool.blocks[a->cross_entry].chain;
+            a->lost += qr_cross_index_cached(&s->cache.cross, a->cross_entry);
+            return QUIRE_WAIT_NONE;
+        }
+        if (is_being_computed(s, a->group)) return QUIRE_WAIT_ENCODER_SHARED;
+    }
+    g->self.root.content = QR_CONTENT_UNKNOWN;
+    if (r->stored.encoder_count > s->encoder_left) return QUIRE_WAIT_ENCODER;
+    a->encodes = true;
+    a->cross   = qr_ceil_div_u32(r->stored.encoder_count, s->options.block_size);
+    return QUIRE_WAIT_NONE;
+}
+
+/* ---- blocks ---- */
+
+static void measure_hits(qr_scheduler *s, qr_admission *a)
+{
+    const qr_sequence *g  = &s->sequences[a->group];
+    const qr_request  *r  = qr_request_of(s, a->group);
+    const uint32_t     bs = s->options.block_size, window = s->options.window;
+    a->base = g->computed;
+    if (g->next_member != QR_NONE || r->stored.skip_reading_prefix_cache) return;
+    a->hits = qr_prefix_index_lookup(&s->cache.prefix, &g->self, qr_tokens(s, a->group), g->length, s->hits, NULL);
+    if (a->hits == 0) return;
+    a->base       = (g->self.count + a->hits) * bs;
+    a->first_live = window > 0 && a->base + 1 > window ? (a->base + 1 - window) / bs : 0;
+    for (uint32_t i = 0; i < a->hits; i++)
+        if (g->self.count + i >= a->first_live) a->lost += s->cache.pool.blocks[s->hits[i]].state == QR_BLOCK_CACHED;
+}
+
+static void measure_self(const qr_scheduler *s, qr_admission *a)
+{
+    const qr_sequence *g       = &s->sequences[a->group];
+    const uint32_t     missing = qr_block_table_missing(&s->cache.pool, &g->self, a->upto);
+    a->self                    = (missing > a->hits ? missing - a->hits : 0) * qr_width(g);
+    a->copies                  = a->hits == 0 ? qr_group_copies(s, a->group) : 0;
+    a->need                    = a->cross + a->self + a->copies;
+}
+
+static uint32_t rows_in_this_step(const qr_scheduler *s, const qr_admission *a)
+{
+    const qr_sequence *g    = &s->sequences[a->group];
+    const uint32_t     todo = g->length - a->base;
+    if (a->mode == QR_ADMIT_FORCED) return qr_min_u32(todo, s->rows_left / qr_width(g));
+    return qr_plan_rows(s, a->group, todo, s->rows_left);
+}
+
+quire_wait_reason qr_admission_measure(qr_scheduler *s, qr_admission *a)
+{
+    const qr_sequence *g           = &s->sequences[a->group];
+    *a                             = (qr_admission){.group = a->group, .mode = a->mode};
+    const quire_wait_reason reason = measure_cross(s, a);
+    if (reason != QUIRE_WAIT_NONE) return reason;
+    measure_hits(s, a);
+    const bool whole = s->options.scheduler_reserve_full_isl && s->options.window == 0 && a->mode != QR_ADMIT_FORCED;
+    a->rows          = rows_in_this_step(s, a);
+    a->upto          = whole ? g->length : a->base + a->rows;
+    if (a->mode == QR_ADMIT_NORMAL && s->groups_running > 0)
+        a->room =
+            g->state == QR_SEQUENCE_PREEMPTED ? qr_max_u32(s->watermark, s->slots[QR_SEQUENCE_RUNNING]) : s->watermark;
+    measure_self(s, a);
+    return QUIRE_WAIT_NONE;
+}
+
+/* ---- when they do not suffice ---- */
+
+static bool has_admission(qr_scheduler *s, const qr_taker *taker)
+{
+    qr_admission a = {.group = taker->group, .mode = taker->mode};
+    return qr_admission_measure(s, &a) == QUIRE_WAIT_NONE && qr_admission_blocks(&a) <= qr_available(s);
+}
+
+/* Takes from those who may be asked, unless they could not give enough anyway. The last user of the cross content that
+ * was to be shared may be among them: then it is to be computed, if the encoder's budget allows. */
+quire_wait_reason qr_admission_take_from_victims(qr_scheduler *s, qr_admission *a)
+{
+    const qr_sequence *g      = &s->sequences[a->group];
+    const bool         forced = a->mode == QR_ADMIT_FORCED, claim = a->mode == QR_ADMIT_CLAIM;
+    if (a->mode == QR_ADMIT_NORMAL && g->state != QR_SEQUENCE_PREEMPTED) return QUIRE_WAIT_NONE;
+    const qr_taker taker = {.group               = a->group,
+                            .has_enough          = has_admission,
+                            .forced              = forced,
+                            .from_running        = forced || claim,
+                            .only_lower_priority = claim,
+                            .mode                = a->mode};
+    if (a->mode == QR_ADMIT_NORMAL) {
+        const uint32_t missing = qr_admission_blocks(a) - qr_available(s);
+        if (qr_idle_own_blocks(s, a->group, missing) < missing) return QUIRE_WAIT_NONE;
+    }
+    while (!has_admission(s, &taker) && qr_take_from_victim(s, &taker)) {
+    }
+    return qr_admission_measure(s, a);
+}
+
+/* With nobody running there is nothing to wait for: fewer rows than asked for, but at least one. */
+void qr_admission_reduce_rows(const qr_scheduler *s, qr_admission *a)
+{
+    const qr_sequence *g      = &s->sequences[a->group];
+    const bool         forced = a->mode == QR_ADMIT_FORCED;
+    if (a->upto != a->base + a->rows || (s->groups_running > 0 && !forced)) return;
+    if (!s->options.enable_chunked_prefill && !forced) return;
+    const uint32_t fixed = a->cross + a->copies + a->lost + a->room;
+    if (fixed > qr_available(s)) return;
+    const uint64_t blocks = (uint64_t)g->self.count + a->hits + (qr_available(s) - fixed) / qr_width(g);
+    const uint64_t end    = blocks * s->options.block_size;
+    if (end <= a->base) return;
+    a->rows = (uint32_t)qr_min_u64(a->rows, end - a->base);
+    a->upto = a->base + a->rows;
+    measure_self(s, a);
+}
