@@ -72,7 +72,6 @@ static const char *check_groups(const qr_scheduler *s)
 {
     uint32_t slots[QR_SEQUENCE_STATES] = {0};
     uint64_t tokens = 0, promised = 0;
-    uint32_t members = 0;
     for (uint32_t i = 0; i < s->record_count; i++) {
         const qr_sequence *q = &s->sequences[i];
         if (q->state == QR_SEQUENCE_NONE || q->state == QR_SEQUENCE_DONE) continue;
@@ -83,7 +82,6 @@ static const char *check_groups(const qr_scheduler *s)
             const qr_sequence *first = &s->sequences[r->first];
             RULE(q->state == first->state && q->length == first->length && q->computed == first->computed,
                  "S6: beams of a search differ in state or length");
-            members++;
             continue;
         }
         RULE(s->seen[i] == (q->state != QR_SEQUENCE_RETIRING), "S1: a live group is in no list, or a retiring one is");
@@ -98,7 +96,6 @@ static const char *check_groups(const qr_scheduler *s)
     for (uint32_t i = 0; i < s->record_count; i++)
         if (s->requests[i].id != 0 && s->requests[i].admitted) promised += s->requests[i].promised_blocks;
     RULE(promised == s->promised_blocks, "S7: promised blocks are miscounted");
-    (void)members;
     return NULL;
 }
 

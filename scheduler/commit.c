@@ -154,7 +154,7 @@ static void commit_group(qr_scheduler *s, uint32_t group, const qr_plan_entry *e
         accept(s, m, results, sample + i);
 }
 
-/* ---- the end of a step ---- */
+/* ---- a whole step ---- */
 
 static void release_copies(qr_scheduler *s)
 {

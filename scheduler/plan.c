@@ -1,4 +1,5 @@
-/* One step: deadlines, claims, the RUNNING ones by rank, admission, leftover rows, drafts; and the plan's arrays. */
+/* The plan of a step, phase by phase: deadlines, claims, RUNNING groups by rank, admission, leftover rows, forced
+ * progress, drafts; then the plan as arrays. qr_scheduler_plan() at the end is the table of contents. */
 #include "base/assert.h"
 #include "base/bits.h"
 #include "scheduler/state.h"
@@ -74,7 +75,7 @@ bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows)
     return true;
 }
 
-/* ---- step 2 ---- */
+/* ---- running groups ---- */
 
 static bool has_rows(qr_scheduler *s, const qr_taker *taker)
 {
@@ -125,7 +126,7 @@ static void schedule_running(qr_scheduler *s)
     qr_assert(s->decode_rows == 0);
 }
 
-/* ---- steps 0, 4, 5 ---- */
+/* ---- deadlines, leftover rows, forced progress ---- */
 
 static void expire(qr_scheduler *s)
 {
@@ -188,7 +189,7 @@ static void force(qr_scheduler *s)
     s->stats.forced_progress += done;
 }
 
-/* ---- the arrays ---- */
+/* ---- the plan as arrays ---- */
 
 static void add_samples(qr_scheduler *s, const qr_plan_entry *entry, uint32_t number)
 {

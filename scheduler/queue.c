@@ -53,13 +53,6 @@ void qr_heap_remove(qr_heap *heap, uint32_t item)
         sift_down(heap, index, last);
 }
 
-uint32_t qr_heap_pop(qr_heap *heap)
-{
-    const uint32_t item = heap->nodes[0].item;
-    qr_heap_remove(heap, item);
-    return item;
-}
-
 bool qr_heap_check(const qr_heap *heap)
 {
     for (uint32_t i = 0; i < heap->count; i++) {

@@ -34,10 +34,9 @@ typedef struct qr_heap {
     uint32_t      count;
 } qr_heap;
 
-void     qr_heap_push(qr_heap *heap, const qr_rank *rank, uint32_t item);
-void     qr_heap_remove(qr_heap *heap, uint32_t item);
-uint32_t qr_heap_pop(qr_heap *heap);         /* count >= 1 */
-bool     qr_heap_check(const qr_heap *heap); /* order and index_of */
+void qr_heap_push(qr_heap *heap, const qr_rank *rank, uint32_t item);
+void qr_heap_remove(qr_heap *heap, uint32_t item);
+bool qr_heap_check(const qr_heap *heap); /* order and index_of */
 
 /* Open addressing with linear probing; at most half full. Key 0 marks an empty bucket. */
 typedef struct qr_id_bucket {

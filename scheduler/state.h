@@ -33,7 +33,7 @@ typedef struct qr_sequence {
     uint32_t          next_member; /* next beam of the group, or QR_NONE */
     uint32_t          next, prev;  /* in RUNNING, PREEMPTED or PAUSED */
     qr_rank           rank;
-    uint32_t          slots;
+    uint32_t          slots;            /* of max_num_seqs that the group takes: its sequences, forked or not */
     uint32_t          length, computed; /* positions; length = prompt + output */
     uint32_t          highest;          /* positions that ever had a row: charged once, replays are counted */
     uint32_t          times_passed;     /* admissions past this one while it was refused */
@@ -176,7 +176,7 @@ struct qr_scheduler {
     uint64_t    hash;
 };
 
-/* ---- records (sequence.c) ---- */
+/* ---- records ---- */
 
 static inline qr_request *qr_request_of(const qr_scheduler *s, uint32_t record)
 {
@@ -213,6 +213,8 @@ static inline uint32_t qr_width(const qr_sequence *group) { return group->next_m
 #define QR_FOR_EACH_MEMBER(s, member, group)                                                                           \
     for (uint32_t member = (group); member != QR_NONE; member = (s)->sequences[member].next_member)
 
+/* ---- group.c: states and blocks ---- */
+
 void     qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t group); /* QR_NONE: in front */
 void     qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t group);
 uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index); /* a free record, in state NONE */
@@ -220,14 +222,13 @@ uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index); /*
 /* The group enters a state: QUEUED or PREEMPTED (its tenant's heap), RUNNING, PAUSED, RETIRING or DONE. Asserts that
  * the transition is one of docs/SCHEDULER.md's. */
 void qr_group_move(qr_scheduler *s, uint32_t group, qr_sequence_state to);
-
+/* Why it waits from now on; the time since the last change is added to the previous reason. */
 void qr_note_wait(qr_scheduler *s, uint32_t group, quire_wait_reason reason, uint32_t missing);
 
-/* Returns all blocks. */
 void qr_group_release_blocks(qr_scheduler *s, uint32_t group);
+void qr_group_release_cross(qr_scheduler *s, uint32_t group);
 /* Keeps at most `keep` self blocks of each member; a table the window has left parts of keeps all or none. */
 void qr_group_truncate(qr_scheduler *s, uint32_t group, uint32_t keep);
-void qr_group_release_cross(qr_scheduler *s, uint32_t group);
 /* Blocks lacking for positions [0, upto), copies-on-write of the first row's block included. */
 uint32_t qr_group_missing(const qr_scheduler *s, uint32_t group, uint32_t upto);
 /* The group's copies-on-write for a row at `computed`. */
@@ -235,18 +236,22 @@ uint32_t qr_group_copies(const qr_scheduler *s, uint32_t group);
 /* Largest n <= rows for which missing(computed + n) <= available, at least 1. */
 uint32_t qr_group_rows_that_fit(const qr_scheduler *s, uint32_t group, uint32_t rows);
 
+/* ---- finish.c, events.c, pause.c: ends and what the client hears ---- */
+
 /* Ends one sequence (an unforked or beam group: all of it) with its FINISHED events. */
 void qr_group_finish(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status);
 void qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, quire_status status);
+void qr_request_forget(qr_scheduler *s, uint32_t request); /* its last sequence ended: no id, no deadline any more */
 /* After the last sequence is DONE, and no step in flight holds blocks of the request. */
 void qr_request_close(qr_scheduler *s, uint32_t request);
+void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to); /* what a FINISHED event tells of a sequence */
 
 void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample);
 void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, quire_status status, float score);
-void qr_request_forget(qr_scheduler *s, uint32_t request); /* its last sequence ended: no id, no deadline any more */
-void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to); /* what FINISHED tells of one */
 
-/* ---- tenants (tenant.c) ---- */
+void qr_request_pause(qr_scheduler *s, uint32_t request); /* nothing of it is in flight */
+
+/* ---- tenant.c: queues and fairness ---- */
 
 void     qr_tenants_init(qr_scheduler *s);
 uint32_t qr_tenant_find(const qr_scheduler *s, const char *name); /* QR_NONE */
@@ -264,9 +269,7 @@ static inline uint64_t qr_fair_counter(const qr_scheduler *s, uint32_t group)
     return s->options.tenant_fairness ? qr_tenant_of(s, group)->counter : 0;
 }
 
-/* ---- decisions (plan.c, admission.c, preemption.c, commit.c, fault.c, draft.c, beam.c) ---- */
-
-typedef enum qr_admission_mode { QR_ADMIT_NORMAL, QR_ADMIT_CLAIM, QR_ADMIT_FORCED } qr_admission_mode;
+/* ---- plan.c: rows of a step ---- */
 
 /* Rows of the group for a step in which `left` rows are left. */
 uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint32_t left);
@@ -274,10 +277,16 @@ uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint
 bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows);
 bool qr_plan_may_run(const qr_scheduler *s, uint32_t group); /* no failed step is isolated, or it is in the half */
 
-void qr_admit(qr_scheduler *s);        /* step 3 */
-void qr_admit_claims(qr_scheduler *s); /* step 1 */
-void qr_admit_suspects(qr_scheduler *s);
-bool qr_admit_forced(qr_scheduler *s, uint32_t group);
+/* ---- admission.c, claim.c: who starts, or starts again ---- */
+
+typedef enum qr_admission_mode { QR_ADMIT_NORMAL, QR_ADMIT_CLAIM, QR_ADMIT_FORCED } qr_admission_mode;
+
+void qr_admit(qr_scheduler *s);
+void qr_admit_claims(qr_scheduler *s);
+void qr_admit_suspects(qr_scheduler *s);               /* while a failed step is isolated: the half that may run */
+bool qr_admit_forced(qr_scheduler *s, uint32_t group); /* false: not admitted, or without a row */
+
+/* ---- preemption.c: who gives blocks back ---- */
 
 /* Who needs blocks, and when it has enough. */
 typedef struct qr_taker {
@@ -289,22 +298,25 @@ typedef struct qr_taker {
     qr_admission_mode mode;
 } qr_taker;
 
-bool     qr_take_from_victim(qr_scheduler *s, const qr_taker *taker); /* one victim; false: there is none */
-bool     qr_is_claim_victim(const qr_scheduler *s, uint32_t taker, uint32_t victim);
-uint32_t qr_group_own_blocks(const qr_scheduler *s, uint32_t group,
-                             uint32_t enough); /* with refs == 1; counts to enough */
-void     qr_group_preempt(qr_scheduler *s, uint32_t group, quire_wait_reason reason);
+bool qr_take_from_victim(qr_scheduler *s, const qr_taker *taker); /* from one; false: there is none */
+bool qr_is_claim_victim(const qr_scheduler *s, uint32_t taker, uint32_t victim);
+void qr_group_preempt(qr_scheduler *s, uint32_t group, quire_wait_reason reason);
+/* Blocks of the group that nobody else names; counts to `enough`. */
+uint32_t qr_group_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enough);
 /* Blocks that PAUSED and PREEMPTED juniors of the group could give; counts to `enough`. */
 uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enough);
 
-void qr_fault_isolate(qr_scheduler *s, const uint32_t *groups, uint32_t count,
-                      bool alone);                                              /* members of a failed step */
-void qr_fault_cleared(qr_scheduler *s, const uint32_t *groups, uint32_t count); /* of one that went well */
+/* ---- commit.c, fault.c: what a step achieved ---- */
+
+void qr_fail_request(qr_scheduler *s, uint32_t request); /* not finite: ends with ERR_EXECUTION at this commit */
+bool qr_token_stops(const qr_scheduler *s, const qr_request *r, int32_t token);
+
+/* The groups of a failed step; alone: it had only one. */
+void qr_fault_isolate(qr_scheduler *s, const uint32_t *groups, uint32_t count, bool alone);
+void qr_fault_cleared(qr_scheduler *s, const uint32_t *groups, uint32_t count); /* of a step that went well */
 void qr_fault_forget(qr_scheduler *s, uint32_t suspect);                        /* it ended, or may not run */
 
-void qr_request_pause(qr_scheduler *s, uint32_t request); /* nothing of it is in flight */
-void qr_fail_request(qr_scheduler *s, uint32_t request);  /* not finite: ends with ERR_EXECUTION at this commit */
-bool qr_token_stops(const qr_scheduler *s, const qr_request *r, int32_t token);
+/* ---- draft.c, beam.c ---- */
 
 void qr_draft(qr_scheduler *s);
 void qr_draft_judge(qr_sequence *sequence, uint32_t drafted, uint32_t accepted, uint32_t limit);
@@ -313,6 +325,8 @@ bool qr_is_beam(const qr_scheduler *s, const qr_sequence *sequence);
 /* One step of a search: the group's beams have been extended by a row each. */
 void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results);
 void qr_beam_deliver(qr_scheduler *s); /* as many events of finished searches as there is room for */
+
+/* ---- validate.c, stats.c ---- */
 
 /* The blocks one sequence holds at least to end (F), or at most ever (F_max). `positions` = prompt + max_tokens - 1. */
 uint32_t qr_blocks_least(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);

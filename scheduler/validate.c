@@ -111,6 +111,17 @@ static const char *origin_of_limit(const qr_scheduler_options *o, const field *f
     return sequences && f->maximum == o->max_num_seqs ? "; the limit is scheduler.max_num_seqs" : "";
 }
 
+static quire_status check_fields(const qr_scheduler_options *o, const field *fields, size_t count, quire_error *error)
+{
+    for (const field *f = fields; f < fields + count; f++) {
+        if (f->value >= f->minimum && f->value <= f->maximum) continue; /* a NaN is in no range */
+        if (f->zero_too && f->value == 0) continue;
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s%s", f->name, f->value, f->minimum,
+                       f->maximum, f->zero_too && f->minimum > 0 ? " (0 = default)" : "", origin_of_limit(o, f));
+    }
+    return QUIRE_OK;
+}
+
 /* The table. Ranges that depend on other fields follow it in the order of docs/SCHEDULER.md. */
 static quire_status check_ranges(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
@@ -140,14 +151,7 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
          {"queue_timeout_ns", (double)r->queue_timeout_ns, 0, MAX_TIMEOUT_MS * NS_PER_MS, false},
          {"timeout_ns", (double)r->timeout_ns, 0, MAX_TIMEOUT_MS * NS_PER_MS, false},
     };
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        const field *f = &fields[i];
-        if (f->value >= f->minimum && f->value <= f->maximum) continue; /* a NaN is in no range */
-        if (f->zero_too && f->value == 0) continue;
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s%s", f->name, f->value, f->minimum,
-                       f->maximum, f->zero_too && f->minimum > 0 ? " (0 = default)" : "", origin_of_limit(o, f));
-    }
-    return QUIRE_OK;
+    return check_fields(o, fields, sizeof fields / sizeof fields[0], error);
 }
 
 static quire_status check_ids(const char *name, const int32_t *ids, uint32_t count, uint32_t vocab, quire_error *error)
@@ -260,6 +264,16 @@ quire_status qr_scheduler_validate(const qr_scheduler_options *options, const qu
 
 /* ---- the scheduler's own options ---- */
 
+static quire_status check_tenant(const qr_scheduler_options *o, const quire_tenant_options *t, quire_error *error)
+{
+    const field fields[] = {
+        {"tenant.weight", (double)t->weight, 1, 1000, true},
+        {"tenant.max_kv_fraction", (double)t->max_kv_fraction, (double)0.01f, 1, true},
+    };
+    QR_TRY(check_string("tenant.name", t->name, QUIRE_MAX_TENANT_NAME, error));
+    return check_fields(o, fields, sizeof fields / sizeof fields[0], error);
+}
+
 quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_error *error)
 {
     const uint32_t most_eos = sizeof o->eos_token_ids / sizeof o->eos_token_ids[0];
@@ -284,24 +298,12 @@ quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_err
            {"vocab_size", o->vocab_size, 1, INT32_MAX, false},
            {"eos_count", o->eos_count, 0, most_eos, false},
     };
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if (!(fields[i].value >= fields[i].minimum && fields[i].value <= fields[i].maximum))
-            return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g", fields[i].name,
-                           fields[i].value, fields[i].minimum, fields[i].maximum);
+    QR_TRY(check_fields(o, fields, sizeof fields / sizeof fields[0], error));
     if (!o->enable_chunked_prefill && o->max_num_batched_tokens < o->max_model_len)
         return qr_fail(
             error, QUIRE_ERR_INVALID,
             "max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = false needs",
             o->max_num_batched_tokens, o->max_model_len);
-    for (uint32_t i = 0; i < o->tenant_count; i++) {
-        const quire_tenant_options *t = &o->tenants[i];
-        QR_TRY(check_string("tenant.name", t->name, QUIRE_MAX_TENANT_NAME, error));
-        const bool weight   = t->weight == 0 || (t->weight >= 1 && t->weight <= 1000);
-        const bool fraction = t->max_kv_fraction == 0 || (t->max_kv_fraction >= 0.01f && t->max_kv_fraction <= 1);
-        if (!weight) return qr_fail(error, QUIRE_ERR_INVALID, "tenant.weight: %g is not in 1..1000", (double)t->weight);
-        if (!fraction)
-            return qr_fail(error, QUIRE_ERR_INVALID, "tenant.max_kv_fraction: %g is not in 0.01..1",
-                           (double)t->max_kv_fraction);
-    }
+    for (uint32_t i = 0; i < o->tenant_count; i++) QR_TRY(check_tenant(o, &o->tenants[i], error));
     return QUIRE_OK;
 }
