@@ -214,8 +214,7 @@ uint32_t qr_group_copies(const qr_scheduler *s, uint32_t group)
     {
         const qr_block_table *table = &s->sequences[m].self;
         if (!qr_block_table_needs_copy(&s->cache.pool, table, position)) continue;
-        if (s->sequences[group].next_member == QR_NONE || !last_writer(s, group, m, table->blocks[entry], entry))
-            copies++;
+        copies += !last_writer(s, group, m, table->blocks[entry], entry);
     }
     return copies;
 }

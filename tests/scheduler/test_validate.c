@@ -356,36 +356,6 @@ static void options_out_of_range_are_named(void **state)
     qr_scheduler_destroy(scheduler);
 }
 
-static void the_queue_is_bounded_in_sequences_and_tokens(void **state)
-{
-    (void)state;
-    driver               d;
-    qr_scheduler_options o = options;
-    quire_status         status;
-    o.max_num_queued_reqs = 5, o.max_num_queued_tokens = 130;
-    driver_start(&d, &o);
-    quire_request r = driver_request_of(4);
-    r.n             = 3;
-    driver_submit(&d, r, 10, 1, &status);
-    assert_int_equal(status, QUIRE_OK);
-    driver_submit(&d, r, 10, 2, &status);
-    assert_int_equal(status, QUIRE_ERR_FULL);
-    r.n = 2;
-    driver_submit(&d, r, 120, 3, &status);
-    assert_int_equal(status, QUIRE_OK);
-    r.n = 1;
-    driver_submit(&d, r, 1, 4, &status);
-    assert_int_equal(status, QUIRE_ERR_FULL); /* 5 places */
-    qr_scheduler_cancel(d.scheduler, 1, d.now_ns);
-    driver_take_events(&d);
-    driver_submit(&d, r, 11, 5, &status);
-    assert_int_equal(status, QUIRE_ERR_FULL); /* 131 tokens */
-    driver_submit(&d, r, 10, 6, &status);
-    assert_int_equal(status, QUIRE_OK);
-    driver_run(&d, 100);
-    driver_stop(&d);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
@@ -402,7 +372,6 @@ int main(void)
         TEST(what_could_never_fit_is_refused_with_the_missing_blocks),
         TEST(windows_and_promises_change_what_is_needed),
         TEST(options_out_of_range_are_named),
-        TEST(the_queue_is_bounded_in_sequences_and_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,19 @@ qr_scheduler_options driver_options(uint32_t num_blocks, uint32_t block_size)
                                   .decoder_start_token_id       = 0};
 }
 
+qr_scheduler_options driver_caching_options(uint32_t num_blocks)
+{
+    qr_scheduler_options options  = driver_options(num_blocks, 4);
+    options.enable_prefix_caching = true;
+    return options;
+}
+
+void driver_start_blocks(driver *d, uint32_t num_blocks)
+{
+    const qr_scheduler_options options = driver_options(num_blocks, 4);
+    driver_start(d, &options);
+}
+
 void driver_start(driver *d, const qr_scheduler_options *options)
 {
     *d                        = (driver){.options = *options, .now_ns = 1000000};
@@ -59,6 +72,19 @@ void driver_stop(driver *d)
 {
     qr_scheduler_destroy(d->scheduler);
     free(d->slots), free(d->requests), free(d->results), free(d->candidates), free(d->candidate_logprobs);
+}
+
+void driver_stop_empty(driver *d)
+{
+    assert_int_equal(driver_stats(d).blocks_free, d->options.num_blocks);
+    assert_true(qr_scheduler_idle(d->scheduler));
+    driver_stop(d);
+}
+
+void driver_finish(driver *d)
+{
+    driver_run(d, 500);
+    driver_stop(d);
 }
 
 /* What lives, for a failing test's message. */
@@ -379,6 +405,43 @@ quire_request_id driver_submit_encoder(driver *d, quire_request request, uint32_
     return driver_submit(d, request, prompt_count, prompt_seed, NULL);
 }
 
+quire_request_id driver_submit_new(driver *d, uint32_t prompt_count, uint32_t max_tokens)
+{
+    return driver_submit(d, driver_request_of(max_tokens), prompt_count, d->request_count + 1, NULL);
+}
+
+quire_request_id driver_submit_for(driver *d, const char *tenant, uint32_t prompt_count, uint32_t max_tokens)
+{
+    quire_request request = driver_request_of(max_tokens);
+    request.tenant        = tenant;
+    return driver_submit(d, request, prompt_count, d->request_count + 1, NULL);
+}
+
+quire_request_id driver_submit_priority(driver *d, int32_t priority, uint32_t prompt_count, uint32_t max_tokens)
+{
+    quire_request request = driver_request_of(max_tokens);
+    request.priority      = priority;
+    return driver_submit(d, request, prompt_count, d->request_count + 1, NULL);
+}
+
+quire_request_id driver_running(driver *d, uint32_t max_tokens, uint32_t prompt_count, uint64_t prompt_seed)
+{
+    const quire_request_id id = driver_submit(d, driver_request_of(max_tokens), prompt_count, prompt_seed, NULL);
+    driver_step(d);
+    assert_int_equal(driver_view(d, id, 0).state, QR_SEQUENCE_RUNNING);
+    return id;
+}
+
+quire_request_id driver_preempt(driver *d, quire_request_id *senior_out)
+{
+    assert_int_equal(d->options.num_blocks, 6);
+    *senior_out               = driver_submit(d, driver_request_of(13), 11, 1, NULL);
+    const quire_request_id id = driver_submit(d, driver_request_of(10), 8, 2, NULL);
+    for (uint32_t i = 0; i < 3; i++) driver_step(d);
+    assert_int_equal(driver_view(d, id, 0).state, QR_SEQUENCE_PREEMPTED);
+    return id;
+}
+
 driver_request *driver_find(driver *d, quire_request_id id)
 {
     assert_true(id >= 1 && id <= d->request_count);
@@ -418,4 +481,30 @@ quire_wait_reason driver_reason(const driver *d, quire_request_id id)
     quire_explanation explanation;
     assert_int_equal(qr_scheduler_explain(d->scheduler, id, d->now_ns, &explanation), QUIRE_OK);
     return explanation.reason;
+}
+
+uint32_t driver_cached_tokens(driver *d, quire_request_id id)
+{
+    return driver_find(d, id)->streams[0].detail.cached_tokens;
+}
+uint64_t driver_first_planned(driver *d, quire_request_id id)
+{
+    return driver_find(d, id)->streams[0].detail.first_planned_ns;
+}
+
+void driver_assert_cancelled(driver *d, quire_request_id id, uint32_t tokens)
+{
+    const driver_stream *stream = &driver_find(d, id)->streams[0];
+    assert_int_equal(stream->ends, 1);
+    assert_int_equal(stream->finish, QUIRE_FINISH_CANCELLED);
+    assert_int_equal(stream->count, tokens);
+    assert_true(driver_find(d, id)->last_seen);
+    assert_int_equal(qr_scheduler_cancel(d->scheduler, id, d->now_ns), QUIRE_ERR_NOT_FOUND);
+}
+
+void driver_assert_table(const driver *d, quire_request_id id, uint32_t index, uint32_t count, const uint32_t *blocks)
+{
+    const qr_sequence_view view = driver_view(d, id, index);
+    assert_int_equal(view.block_count, count);
+    assert_memory_equal(view.blocks, blocks, count * sizeof *blocks);
 }

@@ -46,8 +46,12 @@ typedef struct driver {
 
 /* Small and simple: no watermark, no threshold, extents off, prefix caching off; change before driver_start(). */
 qr_scheduler_options driver_options(uint32_t num_blocks, uint32_t block_size);
+qr_scheduler_options driver_caching_options(uint32_t num_blocks); /* with prefix caching, block_size 4 */
 void                 driver_start(driver *d, const qr_scheduler_options *options);
+void                 driver_start_blocks(driver *d, uint32_t num_blocks); /* driver_options(), block_size 4 */
 void                 driver_stop(driver *d);
+void                 driver_stop_empty(driver *d); /* asserts that nothing lives and all blocks are FREE */
+void                 driver_finish(driver *d);     /* runs until idle, then stops */
 
 /* tokens: prompt_count of them from a stream named by `seed`; equal seeds give equal prompts. */
 void          driver_fill(int32_t *tokens, uint32_t count, uint64_t seed, uint32_t vocab);
@@ -57,6 +61,14 @@ quire_request_id driver_submit(driver *d, quire_request request, uint32_t prompt
                                quire_status *status_out);
 quire_request_id driver_submit_encoder(driver *d, quire_request request, uint32_t encoder_count, uint64_t encoder_seed,
                                        uint32_t prompt_count, uint64_t prompt_seed);
+/* A prompt that no other request of this driver has; for a tenant; with a priority. */
+quire_request_id driver_submit_new(driver *d, uint32_t prompt_count, uint32_t max_tokens);
+quire_request_id driver_submit_for(driver *d, const char *tenant, uint32_t prompt_count, uint32_t max_tokens);
+quire_request_id driver_submit_priority(driver *d, int32_t priority, uint32_t prompt_count, uint32_t max_tokens);
+/* Submitted, and RUNNING after one step. */
+quire_request_id driver_running(driver *d, uint32_t max_tokens, uint32_t prompt_count, uint64_t prompt_seed);
+/* On 6 blocks: two requests, of which the younger, which is returned, has been preempted and has lost its tail. */
+quire_request_id driver_preempt(driver *d, quire_request_id *senior_out);
 quire_status driver_submit_raw(driver *d, const quire_request *request, quire_error *error, quire_request_id *id_out);
 driver_request *driver_find(driver *d, quire_request_id id);
 
@@ -73,6 +85,15 @@ const qr_plan_entry *driver_entry(const driver *d, quire_request_id id, uint32_t
 qr_sequence_view  driver_view(const driver *d, quire_request_id id, uint32_t index);
 quire_stats       driver_stats(const driver *d);
 quire_wait_reason driver_reason(const driver *d, quire_request_id id);
+
+uint32_t driver_cached_tokens(driver *d, quire_request_id id); /* of its first sequence, at its end */
+uint64_t driver_first_planned(driver *d, quire_request_id id);
+/* ASSERT_TABLE(&d, id, index, 0, 1, 2): the sequence's self blocks. */
+void driver_assert_table(const driver *d, quire_request_id id, uint32_t index, uint32_t count, const uint32_t *blocks);
+#define ASSERT_TABLE(d, id, index, ...)                                                                                \
+    driver_assert_table(d, id, index, sizeof((uint32_t[]){__VA_ARGS__}) / 4, (uint32_t[]){__VA_ARGS__})
+/* Its first sequence has ended as cancelled after so many tokens, and the request is gone. */
+void driver_assert_cancelled(driver *d, quire_request_id id, uint32_t tokens);
 
 /* The token that the model gives to a prefix. */
 int32_t driver_next_token(const driver *d, const driver_request *r, const int32_t *output, uint32_t output_count,
