@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-#include <quire/quire.h>
+#include "support/small_engine.h"
 
 enum { LAYERS = 2, ALL_LAYERS = 22, CONTEXT = 512, ROWS = 16 };
 
@@ -28,16 +28,14 @@ static int open_engine(void **state)
     const quire_shape_override shape[]       = {{"num_hidden_layers", LAYERS}};
     const quire_model_options  model_options = {
          .size = sizeof model_options, .weight_dtype = QUIRE_DTYPE_BF16, .shape = shape, .shape_count = 1};
-    const quire_engine_options options = {.size                   = sizeof options,
-                                          .max_num_seqs           = ROWS,
-                                          .max_num_batched_tokens = ROWS * CONTEXT,
-                                          .num_kv_blocks          = ROWS * (CONTEXT / 32 + 2),
-                                          .max_model_len          = CONTEXT + 64,
-                                          .threads                = 2,
-                                          .bind                   = QUIRE_BIND_NONE,
-                                          .logger                 = {.level = QUIRE_LOG_ERROR}};
-    if (quire_model_synthetic("tinyllama-1.1b", &model_options, &model, NULL) != QUIRE_OK) return -1;
-    return quire_engine_create(&options, model, &engine, NULL) == QUIRE_OK ? 0 : -1;
+    quire_engine_options options   = small_engine_options();
+    options.max_num_seqs           = ROWS;
+    options.max_num_batched_tokens = ROWS * CONTEXT;
+    options.num_kv_blocks          = ROWS * (CONTEXT / 32 + 2);
+    options.max_model_len          = CONTEXT + 64;
+    model                          = small_engine_model("tinyllama-1.1b", &model_options);
+    engine                         = small_engine(&options, model);
+    return 0;
 }
 
 static int close_engine(void **state)

@@ -9,11 +9,10 @@
 
 #include <cmocka.h>
 
-#include <quire/quire.h>
-
 #include "base/bits.h"
 #include "base/rng.h"
 #include "support/sanitized.h"
+#include "support/small_engine.h"
 
 enum {
     VOCAB      = 256,
@@ -39,14 +38,6 @@ typedef struct run {
 static uint32_t draw(uint64_t stream, uint64_t i, uint32_t from, uint32_t to)
 {
     return from + qr_random_below(stream, i, 0, to - from + 1);
-}
-
-static quire_engine *create(const quire_engine_options *options, quire_model *model)
-{
-    quire_engine *engine = NULL;
-    quire_error   error  = {0};
-    if (quire_engine_create(options, model, &engine, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    return engine;
 }
 
 static void submit(quire_engine *engine, uint32_t number, run *to)
@@ -105,17 +96,15 @@ static void finish(quire_engine *engine, uint32_t requests, run *to)
 
 static quire_engine_options plain_options(quire_dtype kv)
 {
-    return (quire_engine_options){.size                   = sizeof(quire_engine_options),
-                                  .max_num_seqs           = 1,
-                                  .max_num_batched_tokens = PROMPT_MAX,
-                                  .num_kv_blocks          = 64,
-                                  .max_model_len          = 256,
-                                  .kv_dtype               = kv,
-                                  .threads                = 1,
-                                  .bind                   = QUIRE_BIND_NONE,
-                                  .max_logits_in_flight   = 64,
-                                  .enable_prefix_caching  = QUIRE_TOGGLE_OFF,
-                                  .logger                 = {.level = QUIRE_LOG_ERROR}};
+    quire_engine_options options   = small_engine_options();
+    options.max_num_seqs           = 1;
+    options.max_num_batched_tokens = PROMPT_MAX;
+    options.max_model_len          = 256;
+    options.kv_dtype               = kv;
+    options.threads                = 1;
+    options.max_logits_in_flight   = 64;
+    options.enable_prefix_caching  = QUIRE_TOGGLE_OFF;
+    return options;
 }
 
 /* Few blocks preempt, many sequences make many rows, a small budget cuts prompts. */
@@ -136,7 +125,7 @@ static quire_engine_options random_options(quire_dtype kv, uint64_t trial)
 static void run_alone(quire_model *model, quire_dtype kv, run *to)
 {
     const quire_engine_options options = plain_options(kv);
-    quire_engine              *engine  = create(&options, model);
+    quire_engine              *engine  = small_engine(&options, model);
     for (uint32_t i = 0; i < REQUESTS; i++) {
         submit(engine, i, to);
         finish(engine, 1, to);
@@ -147,7 +136,7 @@ static void run_alone(quire_model *model, quire_dtype kv, run *to)
 static void run_together(quire_model *model, quire_dtype kv, uint64_t trial, run *to)
 {
     const quire_engine_options options = random_options(kv, trial);
-    quire_engine              *engine  = create(&options, model);
+    quire_engine              *engine  = small_engine(&options, model);
     const uint32_t             first   = draw(18, trial, 0, REQUESTS - 1);
     for (uint32_t i = 0; i < REQUESTS; i++) submit(engine, (first + i * 7) % REQUESTS, to);
     finish(engine, REQUESTS, to);
@@ -168,10 +157,9 @@ static void check(quire_dtype weights, quire_dtype kv)
     static const quire_shape_override shape   = {"intermediate_size", 1100};
     const quire_model_options         options = {
                 .size = sizeof options, .weight_dtype = weights, .weight_seed = 3, .shape = &shape, .shape_count = 1};
-    quire_model *model = NULL;
+    quire_model *model = small_engine_model("tiny", &options);
     run         *runs  = calloc(2, sizeof *runs);
     assert_non_null(runs);
-    assert_int_equal(quire_model_synthetic("tiny", &options, &model, NULL), QUIRE_OK);
     run_alone(model, kv, &runs[0]);
     for (uint64_t trial = 0; trial < TRIALS; trial++) {
         memset(runs[1].answers, 0, sizeof runs[1].answers);

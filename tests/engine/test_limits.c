@@ -8,11 +8,10 @@
 
 #include <string.h>
 
-#include <quire/quire.h>
-
 #include "kernels/limits.h"
 #include "support/kernel_tables.h"
 #include "support/sanitized.h"
+#include "support/small_engine.h"
 
 static quire_model  *model;
 static quire_engine *engine;
@@ -20,16 +19,10 @@ static quire_engine *engine;
 static int open_engine(void **state)
 {
     (void)state;
-    const quire_model_options  model_options = {.size = sizeof model_options};
-    const quire_engine_options options       = {.size          = sizeof options,
-                                                .max_num_seqs  = 4,
-                                                .num_kv_blocks = 64,
-                                                .max_model_len = 512,
-                                                .threads       = 2,
-                                                .bind          = QUIRE_BIND_NONE,
-                                                .logger        = {.level = QUIRE_LOG_ERROR}};
-    if (quire_model_synthetic("tiny", &model_options, &model, NULL) != QUIRE_OK) return -1;
-    return quire_engine_create(&options, model, &engine, NULL) == QUIRE_OK ? 0 : -1;
+    const quire_engine_options options = small_engine_options();
+    model                              = small_engine_model("tiny", NULL);
+    engine                             = small_engine(&options, model);
+    return 0;
 }
 
 static int close_engine(void **state)

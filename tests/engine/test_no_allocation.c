@@ -12,9 +12,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include <quire/quire.h>
-
 #include "support/sanitized.h"
+#include "support/small_engine.h"
 
 static _Atomic bool     armed;
 static _Atomic uint32_t heap_calls, hook_calls;
@@ -83,24 +82,15 @@ static void forbid_one(void *context, const quire_mask_row *row, uint32_t *allow
 
 static quire_engine *create(quire_model **model_out)
 {
-    const quire_allocator      allocator = {.allocate = allocate, .deallocate = deallocate};
-    const quire_model_options  model     = {.size = sizeof model};
-    const quire_engine_options options   = {.size                   = sizeof options,
-                                            .max_num_seqs           = 4,
-                                            .max_num_batched_tokens = 32,
-                                            .num_kv_blocks          = 24,
-                                            .max_model_len          = 512,
-                                            .bind                   = QUIRE_BIND_NONE,
-                                            .max_logits_in_flight   = 4,
-                                            .allocator              = allocator,
-                                            .logger                 = {.level = QUIRE_LOG_ERROR},
-                                            .mask                   = {.fill = forbid_one}};
-    quire_engine              *engine    = NULL;
-    quire_error                error     = {0};
-    if (quire_model_synthetic("tiny", &model, model_out, &error) != QUIRE_OK ||
-        quire_engine_create(&options, *model_out, &engine, &error) != QUIRE_OK)
-        fail_msg("%s", error.message);
-    return engine;
+    quire_engine_options options   = small_engine_options();
+    options.max_num_batched_tokens = 32;
+    options.num_kv_blocks          = 24;
+    options.threads                = 0;
+    options.max_logits_in_flight   = 4;
+    options.allocator              = (quire_allocator){.allocate = allocate, .deallocate = deallocate};
+    options.mask                   = (quire_mask_hook){.fill = forbid_one};
+    *model_out                     = small_engine_model("tiny", NULL);
+    return small_engine(&options, *model_out);
 }
 
 /* Everything a request can ask for, preemption included (24 blocks for 4 sequences of 250 tokens). */

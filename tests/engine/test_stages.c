@@ -6,9 +6,8 @@
 
 #include <cmocka.h>
 
-#include <quire/quire.h>
-
 #include "base/clock.h"
+#include "support/small_engine.h"
 
 enum { THREADS = 2, ROOM = 512 };
 
@@ -16,18 +15,9 @@ static quire_model *model;
 
 static quire_engine *engine_with(uint32_t slices)
 {
-    const quire_engine_options options = {.size          = sizeof options,
-                                          .max_num_seqs  = 4,
-                                          .num_kv_blocks = 64,
-                                          .max_model_len = 512,
-                                          .threads       = THREADS,
-                                          .bind          = QUIRE_BIND_NONE,
-                                          .stage_slices  = slices,
-                                          .logger        = {.level = QUIRE_LOG_ERROR}};
-    quire_engine              *engine  = NULL;
-    quire_error                error   = {0};
-    if (quire_engine_create(&options, model, &engine, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    return engine;
+    quire_engine_options options = small_engine_options();
+    options.stage_slices         = slices;
+    return small_engine(&options, model);
 }
 
 static quire_step step_once(quire_engine *engine)
@@ -107,8 +97,8 @@ static void none_are_kept_unless_asked_for_and_no_thread_beyond_the_team_has_any
 static int open_model(void **state)
 {
     (void)state;
-    const quire_model_options options = {.size = sizeof options};
-    return quire_model_synthetic("tiny", &options, &model, NULL) == QUIRE_OK ? 0 : -1;
+    model = small_engine_model("tiny", NULL);
+    return 0;
 }
 
 static int close_model(void **state)

@@ -14,10 +14,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include <quire/quire.h>
-
 #include "base/rng.h"
 #include "support/sanitized.h"
+#include "support/small_engine.h"
 
 enum { CLIENTS = 4, PER_CLIENT = 25, REQUESTS = CLIENTS * PER_CLIENT, VOCAB = 256 };
 
@@ -224,19 +223,17 @@ static void a_client_cancelled_in_a_call_leaves_no_lock_behind(void **state)
 static int open_engine(void **state)
 {
     (void)state;
-    const quire_model_options  model   = {.size = sizeof model, .weight_dtype = QUIRE_DTYPE_F32};
-    const quire_engine_options options = {.size                   = sizeof options,
-                                          .max_num_seqs           = 8,
-                                          .max_num_batched_tokens = 64,
-                                          .num_kv_blocks          = 40,
-                                          .max_model_len          = 256,
-                                          .max_num_queued_reqs    = 16,
-                                          .threads                = 2,
-                                          .bind                   = QUIRE_BIND_NONE,
-                                          .max_logits_in_flight   = 4,
-                                          .logger                 = {.level = QUIRE_LOG_ERROR}};
-    if (quire_model_synthetic("tiny", &model, &shared.model, NULL) != QUIRE_OK) return -1;
-    return quire_engine_create(&options, shared.model, &shared.engine, NULL) == QUIRE_OK ? 0 : -1;
+    const quire_model_options model   = {.size = sizeof model, .weight_dtype = QUIRE_DTYPE_F32};
+    quire_engine_options      options = small_engine_options();
+    options.max_num_seqs              = 8;
+    options.max_num_batched_tokens    = 64;
+    options.num_kv_blocks             = 40;
+    options.max_model_len             = 256;
+    options.max_num_queued_reqs       = 16;
+    options.max_logits_in_flight      = 4;
+    shared.model                      = small_engine_model("tiny", &model);
+    shared.engine                     = small_engine(&options, shared.model);
+    return 0;
 }
 
 static int close_engine(void **state)

@@ -10,8 +10,7 @@
 #include <string.h>
 
 #include "engine/engine.h"
-
-#include <quire/quire.h>
+#include "support/small_engine.h"
 
 enum { JOBS = 10, PROMPT = 70 };
 
@@ -23,19 +22,12 @@ typedef struct answers {
 
 static quire_engine *open_engine(quire_model *model, quire_toggle zero_on_free)
 {
-    const quire_engine_options options = {.size                   = sizeof options,
-                                          .max_num_seqs           = 4,
-                                          .max_num_batched_tokens = 32,
-                                          .num_kv_blocks          = 10,
-                                          .max_model_len          = 256,
-                                          .zero_on_free           = zero_on_free,
-                                          .threads                = 2,
-                                          .bind                   = QUIRE_BIND_NONE,
-                                          .logger                 = {.level = QUIRE_LOG_ERROR}};
-    quire_engine              *engine  = NULL;
-    quire_error                error   = {0};
-    if (quire_engine_create(&options, model, &engine, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    return engine;
+    quire_engine_options options   = small_engine_options();
+    options.max_num_batched_tokens = 32;
+    options.num_kv_blocks          = 10;
+    options.max_model_len          = 256;
+    options.zero_on_free           = zero_on_free;
+    return small_engine(&options, model);
 }
 
 static void step(quire_engine *engine, answers *a, uint32_t *ended)
@@ -83,10 +75,8 @@ static uint64_t bytes_with_content(const quire_engine *engine)
 static void freed_blocks_are_overwritten_and_no_answer_changes(void **state)
 {
     (void)state;
-    static answers            found[2];
-    const quire_model_options options = {.size = sizeof options};
-    quire_model              *model   = NULL;
-    assert_int_equal(quire_model_synthetic("tiny", &options, &model, NULL), QUIRE_OK);
+    static answers found[2];
+    quire_model   *model = small_engine_model("tiny", NULL);
     for (int on = 0; on < 2; on++) {
         quire_engine *engine = open_engine(model, on ? QUIRE_TOGGLE_ON : QUIRE_TOGGLE_OFF);
         run(engine, &found[on]);
@@ -107,9 +97,7 @@ static void freed_blocks_are_overwritten_and_no_answer_changes(void **state)
 static void the_walker_tells_of_a_broken_rule(void **state)
 {
     (void)state;
-    const quire_model_options options = {.size = sizeof options};
-    quire_model              *model   = NULL;
-    assert_int_equal(quire_model_synthetic("tiny", &options, &model, NULL), QUIRE_OK);
+    quire_model        *model      = small_engine_model("tiny", NULL);
     quire_engine       *engine     = open_engine(model, QUIRE_TOGGLE_OFF);
     const int32_t       prompt[40] = {1};
     const quire_request request    = {.size = sizeof request, .prompt = prompt, .prompt_count = 40, .max_tokens = 9};

@@ -10,18 +10,10 @@
 
 static driver d;
 
-static qr_scheduler_options by_priority(uint32_t num_blocks, uint64_t ageing_ns)
-{
-    qr_scheduler_options options = driver_options(num_blocks, 4);
-    options.policy               = QUIRE_POLICY_PRIORITY;
-    options.priority_ageing_ns   = ageing_ns;
-    return options;
-}
-
 static void an_urgent_request_claims_a_slot_and_its_owner_keeps_its_blocks(void **state)
 {
     (void)state;
-    qr_scheduler_options options = by_priority(64, 0);
+    qr_scheduler_options options = driver_priority_options(64, 0);
     options.max_num_seqs         = 2;
     driver_start(&d, &options);
     const quire_request_id a = driver_submit_priority(&d, 1, 8, 10), b = driver_submit_priority(&d, 2, 8, 10);
@@ -42,7 +34,7 @@ static void an_urgent_request_claims_a_slot_and_its_owner_keeps_its_blocks(void 
 static void an_urgent_request_claims_blocks(void **state)
 {
     (void)state;
-    const qr_scheduler_options options = by_priority(8, 0);
+    const qr_scheduler_options options = driver_priority_options(8, 0);
     driver_start(&d, &options);
     const quire_request_id a = driver_submit_priority(&d, 1, 14, 10), b = driver_submit_priority(&d, 2, 14, 10);
     driver_step(&d);
@@ -60,7 +52,7 @@ static void an_urgent_request_claims_blocks(void **state)
 static void equal_or_higher_values_claim_nothing(void **state)
 {
     (void)state;
-    qr_scheduler_options options = by_priority(64, 0);
+    qr_scheduler_options options = driver_priority_options(64, 0);
     options.max_num_seqs         = 1;
     driver_start(&d, &options);
     driver_submit_priority(&d, 0, 4, 10);
@@ -78,7 +70,7 @@ static void a_claim_takes_nothing_from_another_tenant(void **state)
 {
     (void)state;
     for (uint32_t fair = 0; fair < 2; fair++) {
-        qr_scheduler_options options = by_priority(64, 0);
+        qr_scheduler_options options = driver_priority_options(64, 0);
         options.max_num_seqs         = 1;
         options.tenant_fairness      = fair;
         driver_start(&d, &options);
@@ -97,7 +89,7 @@ static void a_claim_takes_nothing_from_another_tenant(void **state)
 static void nothing_is_claimed_from_those_who_were_promised_not_to_be_evicted(void **state)
 {
     (void)state;
-    qr_scheduler_options options = by_priority(64, 0);
+    qr_scheduler_options options = driver_priority_options(64, 0);
     options.max_num_seqs         = 1;
     options.capacity_policy      = QUIRE_CAPACITY_GUARANTEED_NO_EVICT;
     driver_start(&d, &options);

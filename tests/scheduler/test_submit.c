@@ -11,14 +11,6 @@
 
 static driver d;
 
-static qr_scheduler_options by_priority(uint32_t num_blocks, uint64_t ageing_ns)
-{
-    qr_scheduler_options options = driver_options(num_blocks, 4);
-    options.policy               = QUIRE_POLICY_PRIORITY;
-    options.priority_ageing_ns   = ageing_ns;
-    return options;
-}
-
 static void a_new_request_waits_without_blocks_then_runs(void **state)
 {
     (void)state;
@@ -149,7 +141,7 @@ static void lower_priority_values_start_first_and_fcfs_ignores_them(void **state
 {
     (void)state;
     for (uint32_t policy = 0; policy < 2; policy++) {
-        qr_scheduler_options options = by_priority(64, 0);
+        qr_scheduler_options options = driver_priority_options(64, 0);
         options.policy               = (quire_policy)policy;
         options.max_num_seqs         = 1;
         driver_start(&d, &options);
@@ -169,7 +161,7 @@ static void lower_priority_values_start_first_and_fcfs_ignores_them(void **state
 static void priority_ageing_makes_an_old_request_senior(void **state)
 {
     (void)state;
-    qr_scheduler_options options = by_priority(64, 5000);
+    qr_scheduler_options options = driver_priority_options(64, 5000);
     options.max_num_seqs         = 1;
     driver_start(&d, &options);
     driver_submit_priority(&d, 0, 4, 12);
@@ -188,7 +180,7 @@ static void strict_priority_starves_and_ageing_does_not(void **state)
     (void)state;
     uint64_t waited[2];
     for (uint32_t ageing = 0; ageing < 2; ageing++) {
-        qr_scheduler_options options = by_priority(64, ageing ? 10000 : 0);
+        qr_scheduler_options options = driver_priority_options(64, ageing ? 10000 : 0);
         options.max_num_seqs         = 1;
         driver_start(&d, &options);
         const quire_request_id low  = driver_submit_priority(&d, 3, 4, 2);

@@ -47,6 +47,14 @@ qr_scheduler_options driver_caching_options(uint32_t num_blocks)
     return options;
 }
 
+qr_scheduler_options driver_priority_options(uint32_t num_blocks, uint64_t ageing_ns)
+{
+    qr_scheduler_options options = driver_options(num_blocks, 4);
+    options.policy               = QUIRE_POLICY_PRIORITY;
+    options.priority_ageing_ns   = ageing_ns;
+    return options;
+}
+
 void driver_start_blocks(driver *d, uint32_t num_blocks)
 {
     const qr_scheduler_options options = driver_options(num_blocks, 4);

@@ -47,6 +47,7 @@ typedef struct driver {
 /* Small and simple: no watermark, no threshold, extents off, prefix caching off; change before driver_start(). */
 qr_scheduler_options driver_options(uint32_t num_blocks, uint32_t block_size);
 qr_scheduler_options driver_caching_options(uint32_t num_blocks); /* with prefix caching, block_size 4 */
+qr_scheduler_options driver_priority_options(uint32_t num_blocks, uint64_t ageing_ns);
 void                 driver_start(driver *d, const qr_scheduler_options *options);
 void                 driver_start_blocks(driver *d, uint32_t num_blocks); /* driver_options(), block_size 4 */
 void                 driver_stop(driver *d);

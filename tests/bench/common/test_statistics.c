@@ -9,20 +9,16 @@
 
 #include "bench/common/statistics.h"
 #include "bench/workload/distribution.h"
-
-static void assert_close(double value, double expected, double tolerance)
-{
-    if (!(fabs(value - expected) <= tolerance)) fail_msg("%.6f is not %.6f", value, expected);
-}
+#include "support/close.h"
 
 static void student_is_that_of_the_tables(void **state)
 {
     (void)state;
-    assert_close(qr_student_975(1), 12.706, 0.001);
-    assert_close(qr_student_975(9), 2.262, 0.001);
-    assert_close(qr_student_975(11), 2.201, 0.001);
-    assert_close(qr_student_975(30), 2.042, 0.001);
-    assert_close(qr_student_975(100000), 1.960, 0.001);
+    assert_within(qr_student_975(1), 12.706, 0.001);
+    assert_within(qr_student_975(9), 2.262, 0.001);
+    assert_within(qr_student_975(11), 2.201, 0.001);
+    assert_within(qr_student_975(30), 2.042, 0.001);
+    assert_within(qr_student_975(100000), 1.960, 0.001);
 }
 
 static void the_interval_of_a_mean_is_the_textbooks(void **state)
@@ -30,8 +26,8 @@ static void the_interval_of_a_mean_is_the_textbooks(void **state)
     (void)state;
     const double      values[] = {10, 12, 14};
     const qr_interval i        = qr_interval_of_mean(values, 3);
-    assert_close(i.value, 12, 1e-12);
-    assert_close(i.high, 12 + 4.3027 * 2 / sqrt(3), 1e-3);
+    assert_within(i.value, 12, 1e-12);
+    assert_within(i.high, 12 + 4.3027 * 2 / sqrt(3), 1e-3);
     assert_true(isnan(qr_interval_of_mean(values, 1).low));
 }
 
@@ -39,9 +35,9 @@ static void the_interval_of_a_share_is_wilsons(void **state)
 {
     (void)state;
     const qr_interval i = qr_interval_of_share(8, 10);
-    assert_close(i.low, 0.4902, 1e-4); /* Newcombe 1998 */
-    assert_close(i.high, 0.9433, 1e-4);
-    assert_close(qr_interval_of_share(10, 10).high, 1, 1e-12);
+    assert_within(i.low, 0.4902, 1e-4); /* Newcombe 1998 */
+    assert_within(i.high, 0.9433, 1e-4);
+    assert_within(qr_interval_of_share(10, 10).high, 1, 1e-12);
 }
 
 /* How often the interval of the ratio holds the true one, 1.1, for pairs that drift together. */
@@ -78,7 +74,7 @@ static void pairing_removes_the_drift(void **state)
     const double a[] = {100, 150, 90, 200, 120, 170, 110}, b[] = {102, 153, 92, 204, 122, 173, 112};
     for (size_t n = 5; n <= 7; n += 2) {
         const qr_interval r = qr_interval_of_paired_ratio(a, b, n);
-        assert_close(r.value, 1.02, 0.002);
+        assert_within(r.value, 1.02, 0.002);
         assert_true(r.low > 1.015 && r.high < 1.025);
     }
 }
@@ -104,8 +100,8 @@ static void the_ratio_of_two_intervals_combines_both(void **state)
     (void)state;
     const qr_interval a = {100, 100 / 1.03, 100 * 1.03}, b = {110, 110 / 1.04, 110 * 1.04};
     const qr_interval r = qr_interval_of_ratio(&a, &b);
-    assert_close(log(r.high / r.value), hypot(log(1.03), log(1.04)), 1e-9);
-    assert_close(log(r.value / r.low), hypot(log(1.03), log(1.04)), 1e-9);
+    assert_within(log(r.high / r.value), hypot(log(1.03), log(1.04)), 1e-9);
+    assert_within(log(r.value / r.low), hypot(log(1.03), log(1.04)), 1e-9);
 }
 
 /* Outcomes with probability p until decided or 3000; returns the decision, and adds how many it took. */

@@ -11,13 +11,9 @@
 
 #include "bench/keys.h"
 #include "bench/result/metrics.h"
+#include "support/close.h"
 
 #define MS INT64_C(1000000)
-
-static void assert_close(double value, double expected)
-{
-    if (!(fabs(value - expected) <= 1e-9 * fmax(1, fabs(expected)))) fail_msg("%.12g is not %.12g", value, expected);
-}
 
 /* The window is [1 s, 3 s]. Times in ms: due, submitted, planned, first token, end. */
 #define REQUEST(due, submit, planned, first, end, ...)                                                                 \

@@ -12,6 +12,7 @@
 #include "bench/keys.h"
 #include "bench/result/result_json.h"
 #include "bench/result/speed_of_light.h"
+#include "support/close.h"
 
 #define GIGA UINT64_C(1000000000)
 
@@ -54,11 +55,6 @@ static qr_speed_of_light speed(void)
     qr_speed_of_light s;
     assert_true(qr_speed_of_light_of(result, 0, &s));
     return s;
-}
-
-static void assert_close(double value, double expected)
-{
-    if (!(fabs(value - expected) <= 1e-9 * fabs(expected) + 1e-15)) fail_msg("%.12g is not %.12g", value, expected);
 }
 
 /* 5 GB at 50 GB/s: 100 ms; 20 GFLOP at 400: 50 ms. It took 125 ms. */
