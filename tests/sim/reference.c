@@ -23,8 +23,8 @@ bool sim_is_stop(const sim *s, const sim_request *r, int32_t token)
 int32_t sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const qr_plan_sample *sample)
 {
     const uint32_t vocab = s->config.options.vocab_size;
-    const uint64_t place = (uint64_t)sample->position << 32 | sample->output_index;
-    uint64_t       x     = qr_random_u64(hash ^ r->request.sampling.seed, sample->sequence_index, place);
+    const uint64_t index = (uint64_t)sample->position << 32 | sample->output_index;
+    uint64_t       x     = qr_random_u64(hash ^ r->request.sampling.seed, sample->sequence_index, index);
     if (s->config.repetitive && x >> 60 != 0) x = sim_extend(7, last) >> 32;
     uint32_t token = (uint32_t)(x % vocab);
     while (sample->mask_stops && sim_is_stop(s, r, (int32_t)token)) token = (token + 1) % vocab;
@@ -201,7 +201,7 @@ static bool search_step(const sim *s, search *b, const sim_request *r, uint32_t 
         outputs >= r->request.max_tokens || r->request.prompt_count + outputs >= s->config.options.max_model_len;
     for (uint32_t i = 0; i < b->open; i++)
         sim_candidates(s, r, b->beams[i].hash, outputs - 1 < r->request.min_tokens, tokens[i], logprobs[i]);
-    for (uint32_t place = 0; taken < width; place++) {
+    for (uint32_t rank = 0; taken < width; rank++) {
         uint32_t from  = UINT32_MAX;
         float    score = -INFINITY;
         for (uint32_t i = 0; i < b->open; i++)
@@ -211,7 +211,7 @@ static bool search_step(const sim *s, search *b, const sim_request *r, uint32_t 
         const int32_t token = tokens[from][cursor[from]++];
         const bool    ends  = sim_is_stop(s, r, token);
         if (ends || last) {
-            if (place < width) keep(b, r, &b->beams[from], token, ends, score);
+            if (rank < width) keep(b, r, &b->beams[from], token, ends, score);
             continue;
         }
         beam *next                  = &b->next[taken++];

@@ -193,9 +193,9 @@ static void send_bad_request(sim *s)
 /* One of the live requests, or NULL. */
 static sim_request *choose_request(sim *s, uint32_t stream)
 {
-    uint32_t place = s->live == 0 ? 0 : sim_roll(s, stream, s->live);
+    uint32_t skip = s->live == 0 ? 0 : sim_roll(s, stream, s->live);
     for (uint32_t i = 0; i < SIM_REQUESTS; i++)
-        if (s->requests[i].used && place-- == 0) return &s->requests[i];
+        if (s->requests[i].used && skip-- == 0) return &s->requests[i];
     return NULL;
 }
 
