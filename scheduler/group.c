@@ -95,11 +95,12 @@ static void set_running(qr_scheduler *s, uint32_t group, bool running)
     }
 }
 
-static void end_preemption(qr_scheduler *s, uint32_t group)
+/* A preemption lasts until the group runs again, whether it was paused meanwhile or not. */
+static void end_preemption(qr_scheduler *s, qr_sequence *g)
 {
-    qr_sequence *g = &s->sequences[group];
-    if (g->preemptions > 0 && g->preemptions <= QUIRE_KEPT_PREEMPTIONS)
-        g->preemption_intervals[g->preemptions - 1].to_ns = s->now_ns;
+    if (g->preemptions == 0 || g->preemptions > QUIRE_KEPT_PREEMPTIONS) return;
+    quire_preemption_interval *last = &g->preemption_intervals[g->preemptions - 1];
+    if (last->to_ns == 0) last->to_ns = s->now_ns; /* it may have ended before: a failed step preempts, too */
 }
 
 static void leave(qr_scheduler *s, uint32_t group)
@@ -108,10 +109,7 @@ static void leave(qr_scheduler *s, uint32_t group)
     if (from == QR_SEQUENCE_NONE) return;
     count_state(s, &s->sequences[group], from, false);
     if (is_waiting(from)) qr_tenant_dequeue(s, group);
-    if (from == QR_SEQUENCE_PREEMPTED) {
-        qr_list_remove(s, &s->preempted, group);
-        end_preemption(s, group);
-    }
+    if (from == QR_SEQUENCE_PREEMPTED) qr_list_remove(s, &s->preempted, group);
     if (from == QR_SEQUENCE_PAUSED) qr_list_remove(s, &s->paused, group);
     if (from == QR_SEQUENCE_RUNNING) {
         qr_list_remove(s, &s->running, group);
@@ -127,6 +125,7 @@ static void enter(qr_scheduler *s, uint32_t group, qr_sequence_state to)
     if (to == QR_SEQUENCE_PREEMPTED) qr_list_insert_after(s, &s->preempted, s->preempted.tail, group);
     if (to == QR_SEQUENCE_PAUSED) qr_list_insert_after(s, &s->paused, s->paused.tail, group);
     if (to == QR_SEQUENCE_RUNNING) {
+        end_preemption(s, &s->sequences[group]);
         insert_by_rank(s, group);
         set_running(s, group, true);
     }

@@ -97,6 +97,31 @@ static void the_most_junior_loses_blocks_first(void **state)
     driver_stop(&d);
 }
 
+static void a_preemption_ends_when_the_sequence_runs_again_and_not_later(void **state)
+{
+    (void)state;
+    driver_start_blocks(&d, 6);
+    quire_request_id       senior;
+    const quire_request_id id           = driver_preempt(&d, &senior);
+    const uint64_t         preempted_ns = d.now_ns - 1000; /* planned in the last step, which then committed */
+    qr_scheduler_cancel(d.scheduler, senior, d.now_ns);
+    qr_scheduler_pause(d.scheduler, id, d.now_ns);
+    driver_step(&d);
+    qr_scheduler_resume(d.scheduler, id, d.now_ns); /* paused meanwhile: it still has not run */
+    driver_plan(&d);
+    const uint64_t again_ns = d.now_ns;
+    driver_commit(&d);
+    d.poison = id;
+    driver_step(&d); /* the step fails: it is put back, which is no preemption of the scheduler's */
+    d.poison = 0;
+    driver_run(&d, 100);
+    const quire_finish_detail *detail = &driver_find(&d, id)->streams[0].detail;
+    assert_int_equal(detail->preemptions, 1);
+    assert_int_equal(detail->preemption_intervals[0].from_ns, preempted_ns);
+    assert_int_equal(detail->preemption_intervals[0].to_ns, again_ns);
+    driver_stop(&d);
+}
+
 static void a_preempted_sequence_comes_back_and_repeats_nothing(void **state)
 {
     (void)state;
@@ -198,6 +223,7 @@ int main(void)
         cmocka_unit_test(v8_a_tail_block_is_taken_from_the_junior_and_v9_it_comes_back),
         cmocka_unit_test(v10_two_prompts_of_12_tokens_trade_one_block),
         cmocka_unit_test(the_most_junior_loses_blocks_first),
+        cmocka_unit_test(a_preemption_ends_when_the_sequence_runs_again_and_not_later),
         cmocka_unit_test(a_preempted_sequence_comes_back_and_repeats_nothing),
         cmocka_unit_test(recompute_mode_takes_every_block_of_a_victim),
         cmocka_unit_test(a_paused_sequence_is_the_first_to_lose_blocks_and_may_be_cancelled),
