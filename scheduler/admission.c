@@ -40,7 +40,7 @@ bool qr_is_over_quota(const qr_scheduler *s, uint32_t group, uint32_t need, uint
            s->cache.pool.tenants[tenant].used + (uint64_t)need > (uint64_t)t->kv_limit + blocks_given;
 }
 
-/* A forced admission comes when only PAUSED groups hold promises: progress goes before them. */
+/* Admission is forced when only PAUSED groups hold promises: progress is more important than those. */
 static bool breaks_promises(const qr_scheduler *s, uint32_t group, qr_admission_mode mode)
 {
     const qr_request *r = qr_request_of(s, group);
@@ -116,7 +116,7 @@ static void enter(qr_scheduler *s, const qr_admission *a)
     qr_group_move(s, a->group, QR_SEQUENCE_RUNNING);
 }
 
-/* Why it cannot be admitted, or NONE: then it was. *missing_out: blocks short. */
+/* NONE: it was admitted. Otherwise why not; *missing_out: how many blocks are missing. */
 static quire_wait_reason admit(qr_scheduler *s, uint32_t group, qr_admission_mode mode, uint32_t *missing_out)
 {
     qr_admission a = {.group = group, .mode = mode};
@@ -177,7 +177,7 @@ static void put_back(qr_scheduler *s)
     s->refused_count = 0;
 }
 
-/* An older refused one must not be passed (again). */
+/* True if an older refused group must not be passed by this one. */
 static bool is_closed_for(const qr_scheduler *s, uint32_t candidate)
 {
     const uint64_t ahead = (uint64_t)s->options.max_model_len << (QR_COUNTER_BITS + 1);
@@ -213,7 +213,7 @@ static void count_passes(qr_scheduler *s)
     s->stats.head_passes += s->blocker_count;
 }
 
-/* The first of each tenant that waits for tenants with smaller counters. */
+/* The first group of each tenant that waits because others were served less. */
 static void mark_tenants(qr_scheduler *s)
 {
     const uint32_t head = qr_tenant_head(s, false);

@@ -1,5 +1,5 @@
-/* What an admission costs: encoder input, hits in the prefix index, rows, blocks; and ways to make it cost less or to
- * find more blocks. */
+/* What an admission costs: encoder input, hits in the prefix index, rows, blocks; and what can be done when blocks are
+ * missing. */
 #include <string.h>
 
 #include "base/bits.h"
@@ -96,7 +96,7 @@ quire_wait_reason qr_admission_measure(qr_scheduler *s, qr_admission *a)
     return QUIRE_WAIT_NONE;
 }
 
-/* ---- when they do not suffice ---- */
+/* ---- when blocks are missing ---- */
 
 static bool has_admission(qr_scheduler *s, const qr_taker *taker)
 {
@@ -104,8 +104,8 @@ static bool has_admission(qr_scheduler *s, const qr_taker *taker)
     return qr_admission_measure(s, &a) == QUIRE_WAIT_NONE && qr_admission_blocks(&a) <= qr_available(s);
 }
 
-/* Takes from those who may be asked, unless they could not give enough anyway. The last user of the cross content that
- * was to be shared may be among them: then it is to be computed, if the encoder's budget allows. */
+/* Not if all victims together could not give enough. The last user of the cross content that was to be shared may be
+ * among them: then it must be computed, if the encoder's budget allows. */
 quire_wait_reason qr_admission_take_from_victims(qr_scheduler *s, qr_admission *a)
 {
     const qr_sequence *g      = &s->sequences[a->group];
@@ -126,7 +126,7 @@ quire_wait_reason qr_admission_take_from_victims(qr_scheduler *s, qr_admission *
     return qr_admission_measure(s, a);
 }
 
-/* With nobody running there is nothing to wait for: fewer rows than asked for, but at least one. */
+/* With nobody running there is nothing to wait for: better fewer rows than none. */
 void qr_admission_reduce_rows(const qr_scheduler *s, qr_admission *a)
 {
     const qr_sequence *g      = &s->sequences[a->group];

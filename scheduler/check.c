@@ -1,4 +1,4 @@
-/* qr_scheduler_check: recounts what the scheduler keeps, then has the cache do the same. */
+/* qr_scheduler_check: counts again all that the scheduler keeps count of, then has the cache do the same. */
 #include <string.h>
 
 #include "base/assert.h"

@@ -2,7 +2,8 @@
 #include "base/bits.h"
 #include "scheduler/admission.h"
 
-/* How many RUNNING groups of lower priority, most junior first, let the head in; their slots are counted out. */
+/* Whether the head fits once RUNNING groups of lower priority, most junior first, have given up what they hold.
+ * *slots_out: slots that must be freed for it. */
 static bool claim_is_possible(qr_scheduler *s, uint32_t head, uint32_t *slots_out)
 {
     qr_admission   a      = {.group = head, .mode = QR_ADMIT_CLAIM};

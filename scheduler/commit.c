@@ -8,7 +8,7 @@
 
 /* ---- one sequence ---- */
 
-/* The blocks that `computed` has passed become known to others, then those the window has left behind go. */
+/* Publishes the blocks that `computed` has filled, then drops those that the window has left behind. */
 static void publish_and_slide(qr_scheduler *s, uint32_t record)
 {
     qr_sequence *q = &s->sequences[record];
@@ -30,7 +30,7 @@ bool qr_token_stops(const qr_scheduler *s, const qr_request *r, int32_t token)
     return contains(r->stored.stop, r->stored.stop_count, token);
 }
 
-/* Appends and emits; the reason to end, or NONE. */
+/* Appends the token and its event; returns why the sequence ends now, or NONE. */
 static quire_finish append(qr_scheduler *s, uint32_t record, const qr_sample_result *result, uint32_t sample)
 {
     qr_sequence      *q = &s->sequences[record];
@@ -51,7 +51,7 @@ void qr_fail_request(qr_scheduler *s, uint32_t request)
     s->failed[s->failed_count++] = request;
 }
 
-/* The samples of rows whose drafts were right, and one more. */
+/* Accepts the samples of the rows whose drafts were right, and one more. */
 static void accept(qr_scheduler *s, uint32_t group, const qr_sample_result *results, uint32_t sample)
 {
     qr_sequence   *g        = &s->sequences[group];
@@ -170,7 +170,7 @@ static void retire(qr_scheduler *s, uint32_t group)
     qr_request_close(s, request);
 }
 
-/* Nobody is in the plan any more. What was asked for meanwhile is done now. */
+/* The plan is over: groups that were cancelled in flight end now, and so do requests that failed. */
 static void end_step(qr_scheduler *s)
 {
     release_copies(s);

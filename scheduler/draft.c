@@ -5,7 +5,7 @@
 #include "scheduler/state.h"
 
 enum {
-    LOOKUP_WINDOW = 4096, /* tokens looked back at: bounds the cost of a step */
+    LOOKUP_WINDOW = 4096, /* tokens that are searched: bounds the cost of a step */
     REST_TOKENS   = 16,   /* after drafts of length 1 failed */
 };
 

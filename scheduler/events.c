@@ -62,7 +62,7 @@ void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, qui
                                                        .drafts_accepted   = q->accepted};
     for (uint32_t i = 0; i < QUIRE_WAIT_REASONS; i++) d->wait_ns[i] = q->wait_ns[i];
     memcpy(d->preemption_intervals, q->preemption_intervals, sizeof d->preemption_intervals);
-    for (uint32_t i = 0; i < QUIRE_KEPT_PREEMPTIONS; i++) /* one that lasted to the end */
+    for (uint32_t i = 0; i < QUIRE_KEPT_PREEMPTIONS; i++) /* one that never ended */
         if (d->preemption_intervals[i].from_ns > d->preemption_intervals[i].to_ns)
             d->preemption_intervals[i].to_ns = d->finish_ns;
     s->stats.finished_by[finish]++;
@@ -74,7 +74,7 @@ const qr_scheduler_event *qr_scheduler_events(const qr_scheduler *s, uint32_t *c
     return s->events;
 }
 
-/* Pages of a long sequence go back to the system. */
+/* Returns the pages of a long sequence to the system. */
 static void discard_tokens(const qr_scheduler *s, uint32_t record)
 {
     const size_t bytes = s->token_stride * sizeof(int32_t);

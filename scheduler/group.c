@@ -72,7 +72,7 @@ static bool transition_exists(qr_sequence_state from, qr_sequence_state to)
 
 static bool counts_as_queued(qr_sequence_state state) { return is_waiting(state) || state == QR_SEQUENCE_PAUSED; }
 
-/* Queue bounds and gauges that follow the state alone. */
+/* Counts that follow from the state alone: slots, bounds of the queue. */
 static void count_state(qr_scheduler *s, const qr_sequence *g, qr_sequence_state state, bool enters)
 {
     const qr_request *r     = &s->requests[g->request];
@@ -100,7 +100,7 @@ static void end_preemption(qr_scheduler *s, qr_sequence *g)
 {
     if (g->preemptions == 0 || g->preemptions > QUIRE_KEPT_PREEMPTIONS) return;
     quire_preemption_interval *last = &g->preemption_intervals[g->preemptions - 1];
-    if (last->to_ns == 0) last->to_ns = s->now_ns; /* it may have ended before: a failed step preempts, too */
+    if (last->to_ns == 0) last->to_ns = s->now_ns; /* else it ended before: a failed step, too, leads to PREEMPTED */
 }
 
 static void leave(qr_scheduler *s, uint32_t group)
@@ -188,7 +188,7 @@ void qr_group_release_blocks(qr_scheduler *s, uint32_t group)
     qr_group_release_cross(s, group);
 }
 
-/* True if the last of the members that share this block may write it in place: nobody else names it. */
+/* True for the last of the members that share this block, if nobody else names it: it may write in place. */
 static bool last_writer(const qr_scheduler *s, uint32_t group, uint32_t member, uint32_t block, uint32_t entry)
 {
     const qr_block *b     = &s->cache.pool.blocks[block];

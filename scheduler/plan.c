@@ -82,7 +82,7 @@ static bool has_rows(qr_scheduler *s, const qr_taker *taker)
     return qr_group_missing(s, taker->group, taker->upto) <= qr_available(s);
 }
 
-/* All or nothing; victims are junior, so none of them is in the plan. */
+/* Takes from victims until all blocks are there, or gives up. Victims are junior, so none is in the plan yet. */
 static bool schedule_or_take(qr_scheduler *s, uint32_t group, uint32_t rows, bool forced)
 {
     qr_sequence   *g     = &s->sequences[group];
@@ -163,7 +163,7 @@ static uint32_t senior_preempted(const qr_scheduler *s)
     return best;
 }
 
-/* The most senior RUNNING, else the head; guaranteed_no_evict: those it made a promise to before new ones. */
+/* The most senior RUNNING group, else the head. guaranteed_no_evict: groups with a promise before new ones. */
 static uint32_t forced_group(const qr_scheduler *s)
 {
     for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
@@ -173,7 +173,7 @@ static uint32_t forced_group(const qr_scheduler *s)
     return preempted != QR_NONE || s->suspect_count > 0 ? preempted : qr_tenant_head(s, false);
 }
 
-/* Nothing could be planned, though something lives: the most senior takes what it needs for one row from anybody. */
+/* Nothing could be planned although something waits: the most senior takes what it needs for one row from anybody. */
 static void force(qr_scheduler *s)
 {
     const uint32_t group = forced_group(s);
@@ -269,7 +269,7 @@ static void build(qr_scheduler *s)
     }
 }
 
-/* A claimed group whose encoder was to run, but which got no row: its encoder waits, too. */
+/* A group that claimed a slot and was to run its encoder, but got no row: its encoder waits, too. */
 static void cancel_idle_encoders(qr_scheduler *s)
 {
     for (uint32_t g = s->running.head, next; g != QR_NONE; g = next) {
@@ -309,6 +309,6 @@ const qr_plan *qr_scheduler_plan(qr_scheduler *s, uint64_t now_ns)
     build(s);
     s->in_flight = s->planned_count > 0;
     s->stats.steps += s->in_flight;
-    if (s->in_flight) qr_stats_hash_plan(s); /* how often an idle scheduler is asked changes nothing */
+    if (s->in_flight) qr_stats_hash_plan(s); /* planning an idle scheduler changes nothing */
     return &s->plan;
 }

@@ -1,4 +1,5 @@
-/* The heap sifts with a hole instead of swaps; the map deletes by shifting back, so it needs no tombstones. */
+/* The heap of waiting groups and the map of request ids. The heap sifts with a hole instead of swaps; the map deletes
+ * by shifting back, so it needs no tombstones. */
 #include "scheduler/queue.h"
 
 #include "base/assert.h"

@@ -1,4 +1,4 @@
-/* Creation, and what others may see of a scheduler.
+/* Creation, destruction, and what the engine may read of a sequence.
  *
  * Memory. Small arrays lie in one arena. What a record may need at most, but rarely does (tokens, block tables, encoder
  * ids, lists, heaps), lies in one reservation of address space that is touched only when used: a record holds at most

@@ -1,4 +1,4 @@
-/* What the scheduler tells about itself: counters, the reason a request waits, the hash over all decisions. */
+/* Statistics: counters, why a request waits, and the hash over all decisions. */
 #include <string.h>
 
 #include "base/rng.h"

@@ -93,7 +93,7 @@ void qr_tenant_request_closed(qr_scheduler *s, uint32_t tenant)
     if (--s->tenants[tenant].live == 0) list_append(s, &s->idle, tenant);
 }
 
-/* A tenant that comes back does not bring the service it did not ask for. */
+/* A tenant that was idle gets no credit for service that it did not ask for. */
 static void lift(qr_scheduler *s, qr_tenant *t)
 {
     uint64_t floor = UINT64_MAX;

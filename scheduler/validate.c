@@ -1,5 +1,5 @@
-/* Everything that can be said about a request without looking at the queue: one table of ranges, ids, and feasibility,
- * which is one formula for pool sizes, submit, admission and guaranteed_no_evict. */
+/* Checks of a request that need no queue: one table of ranges, ids, and feasibility, which is one formula for pool
+ * sizes, submit, admission and guaranteed_no_evict. And the checks of the scheduler's own options. */
 #include <stdio.h>
 #include <string.h>
 
