@@ -15,7 +15,20 @@ cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH="$prefix" > build/exampl
 cmake --build build/examples
 build/example-decode tiny
 build/example-toy_model 32 > build/toy_model.log || { cat build/toy_model.log; exit 1; }
-nm -D --defined-only "$prefix"/lib/*/libquire.so 2>/dev/null | awk '$2 ~ /[TDBR]/ && $3 !~ /^quire_/ {print "not quire_*: " $3; bad = 1} END {exit bad}'
+libdir=$(pkg-config --variable=libdir quire)
+cc -std=c17 -D_GNU_SOURCE examples/minimal.c $(pkg-config --cflags quire) -o build/example-static "$libdir/libquire.a" -ldnnl \
+    $(pkg-config --libs hwloc jansson) -lgomp -lstdc++ -lm -lpthread
+build/example-static tiny > build/static.log || { cat build/static.log; exit 1; }
+
+# Both libraries define the functions of the headers and nothing else, of whatever class (weak, unique, ...).
+nm -D --defined-only --with-symbol-versions "$libdir/libquire.so" | sed 's/@@QUIRE_0.1$//; / A QUIRE_0.1/d' > build/shared.nm
+nm -g --defined-only "$libdir/libquire.a" | sed '/:$/d; /^$/d' > build/static.nm
+grep -hoE '\bquire_[a-z_]+\(' "$prefix"/include/quire/*.h | tr -d '(' | sort -u > build/declared
+for library in shared static; do
+    if grep -v ' T quire_[a-z_]*$' build/$library.nm; then echo "the $library library defines these too"; exit 1; fi
+    awk '{print $3}' build/$library.nm | sort | comm -3 - build/declared | grep . && echo "not in both the $library library and the headers" && exit 1
+done
+readelf -d "$libdir/libquire.so" | grep -q 'soname: \[libquire.so.0.1\]' || { echo "the soname is not libquire.so.0.1"; exit 1; }
 grep -q _quire "$prefix/share/bash-completion/completions/quire"
 if command -v scdoc > /dev/null; then
     grep -q 'max_num_seqs' "$prefix/share/man/man5/quire.toml.5" && grep -q 'QUIRE_CONFIG' "$prefix/share/man/man1/quire.1" ||
