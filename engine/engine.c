@@ -117,7 +117,7 @@ quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)
 quire_status quire_engine_run(quire_engine *engine)
 {
     if (is_forked(engine)) return QUIRE_ERR_FORKED;
-    while (!atomic_exchange(&engine->stop, false)) {
+    while (!atomic_exchange(&engine->stop_run, false)) {
         quire_step step;
         QR_TRY(quire_engine_step(engine, &step));
         if (step.rows > 0 || step.rows_encoder > 0) continue;
@@ -128,13 +128,20 @@ quire_status quire_engine_run(quire_engine *engine)
     return QUIRE_OK;
 }
 
+static void wake(int event_fd)
+{
+    const ssize_t written = write(event_fd, &(uint64_t){1}, sizeof(uint64_t));
+    (void)written; /* fails only when the descriptor is readable already */
+}
+
 void quire_engine_stop(quire_engine *engine)
 {
     if (is_forked(engine)) return;
     const int errno_before = errno;
-    atomic_store(&engine->stop, true);
-    const ssize_t written = write(engine->ledger.wake_fd, &(uint64_t){1}, sizeof(uint64_t));
-    (void)written; /* fails only when the descriptor is readable already */
+    atomic_store(&engine->stop_run, true);
+    atomic_store(&engine->stop_wait, true);
+    wake(engine->ledger.wake_fd);
+    wake(engine->outbox.event_fd);
     errno = errno_before;
 }
 
@@ -164,6 +171,19 @@ size_t quire_engine_poll(quire_engine *engine, quire_event *events, size_t capac
     if (is_forked(engine)) return 0;
     const call   state = begin_call();
     const size_t count = qr_outbox_poll(&engine->outbox, events, capacity, qr_now_ns());
+    end_call(&state);
+    return count;
+}
+
+size_t quire_engine_wait(quire_engine *engine, quire_event *events, size_t capacity, uint64_t timeout_ns)
+{
+    if (is_forked(engine)) return 0;
+    const call     state = begin_call();
+    const uint64_t start = qr_now_ns(), until = timeout_ns < UINT64_MAX - start ? start + timeout_ns : UINT64_MAX;
+    size_t         count;
+    do count = qr_outbox_poll(&engine->outbox, events, capacity, qr_now_ns());
+    while (count == 0 && capacity > 0 && !atomic_exchange(&engine->stop_wait, false) &&
+           qr_outbox_sleep(&engine->outbox, until));
     end_call(&state);
     return count;
 }

@@ -61,8 +61,8 @@ struct quire_engine {
     bool             idle;                       /* nothing live after the last step */
 
     pthread_mutex_t scheduler_mutex, stats_mutex;
-    quire_stats     stats; /* after the last step */
-    _Atomic bool    stop;
+    quire_stats     stats;               /* after the last step */
+    _Atomic bool    stop_run, stop_wait; /* quire_engine_stop(), until run and wait have taken notice */
 };
 
 /* How the engine's memory is placed. */

@@ -2,12 +2,14 @@
 #include "engine/outbox.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/error.h"
 
 _Static_assert(sizeof(quire_event) == 64, "an event is 64 bytes, frozen");
@@ -230,6 +232,17 @@ size_t qr_outbox_poll(qr_outbox *outbox, quire_event *events, size_t capacity, u
     if (outbox->tail == outbox->head) unsignal(outbox);
     qr_ledger_unlock(outbox->ledger);
     return count;
+}
+
+bool qr_outbox_sleep(qr_outbox *outbox, uint64_t until_ns)
+{
+    const uint64_t now = qr_now_ns();
+    if (now >= until_ns) return false;
+    const struct timespec left  = {.tv_sec  = (time_t)((until_ns - now) / 1000000000),
+                                   .tv_nsec = (long)((until_ns - now) % 1000000000)};
+    struct pollfd         ready = {.fd = outbox->event_fd, .events = POLLIN};
+    ppoll(&ready, 1, until_ns == UINT64_MAX ? NULL : &left, NULL);
+    return true;
 }
 
 /* ---- holding back ----------------------------------------------------------------------------------------------- */

@@ -61,6 +61,9 @@ void         qr_outbox_deinit(qr_outbox *outbox);
 /* As quire_engine_poll. Thread: reader. */
 size_t qr_outbox_poll(qr_outbox *outbox, quire_event *events, size_t capacity, uint64_t now_ns);
 
+/* Sleeps until event_fd is readable, for a signal, or until that time; false: the time is over. Thread: reader. */
+bool qr_outbox_sleep(qr_outbox *outbox, uint64_t until_ns);
+
 /* ---- Thread: the driver, ledger locked ---- */
 
 /* As the public interface shows it, without detail. */

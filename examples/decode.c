@@ -1,5 +1,6 @@
-/* Many prompts decoded together: load, submit all, step and poll, print each answer whole.
+/* Many prompts decoded together: one thread computes, this one submits, waits for events and prints each answer whole.
  * Usage: decode MODEL_FOLDER|PRESET [REQUESTS] */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -40,11 +41,16 @@ static quire_status submit(quire_engine *engine, uint32_t number, answer *answer
     return quire_engine_submit(engine, &request, &id, error);
 }
 
-/* Returns how many requests ended. */
+static void *compute(void *engine)
+{
+    return (void *)(intptr_t)quire_engine_run(engine); /* until quire_engine_stop() */
+}
+
+/* Sleeps until there are events. Returns how many requests ended. */
 static uint32_t take_events(quire_engine *engine)
 {
     quire_event  events[EVENTS];
-    const size_t count = quire_engine_poll(engine, events, EVENTS);
+    const size_t count = quire_engine_wait(engine, events, EVENTS, UINT64_MAX);
     uint32_t     ended = 0;
     for (size_t i = 0; i < count; i++) {
         answer *to = events[i].user_data;
@@ -78,12 +84,13 @@ int main(int argc, char **argv)
 
     for (uint32_t i = 0; i < requests; i++)
         if (submit(engine, i, &answers[i], &error) != QUIRE_OK) return fail(&error);
-    for (uint32_t ended = 0; ended < requests; ended += take_events(engine)) {
-        quire_step step; /* how many rows ran, how long it took, ... */
-        if (quire_engine_step(engine, &step) != QUIRE_OK) return 1;
-    }
+    pthread_t driver;
+    if (pthread_create(&driver, NULL, compute, engine) != 0) return 1;
+    for (uint32_t ended = 0; ended < requests;) ended += take_events(engine);
     for (uint32_t i = 0; i < requests; i++) print(i, &answers[i]);
 
+    quire_engine_stop(engine);
+    pthread_join(driver, NULL);
     quire_engine_destroy(engine);
     quire_model_destroy(model);
     return 0;

@@ -101,15 +101,23 @@ QUIRE_API size_t quire_engine_stages(const quire_engine *engine, uint32_t thread
 
 /* Steps until quire_engine_stop(), sleeping when idle. Thread: driver. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_run(quire_engine *engine);
-QUIRE_API void quire_engine_stop(quire_engine *engine); /* Thread: any; also async-signal-safe. */
+
+/* Ends run after the step in progress and wakes the reader in wait; without one of them in progress, the next call of
+ * it returns at once. Requests stay where they are: a later run goes on. Thread: any; also async-signal-safe. */
+QUIRE_API void quire_engine_stop(quire_engine *engine);
 
 /* Moves up to `capacity` events into `events`, oldest first; never blocks. Returns how many.
  * Events are never dropped: a full queue holds its requests back instead. Thread: reader. */
 QUIRE_API size_t quire_engine_poll(quire_engine *engine, quire_event *events, size_t capacity);
 
-/* Readable while poll would return at least one event, for epoll and the like; now and then also when the engine needs
- * back what the last poll's details point to, and poll then returns 0. Owned by the engine: do not read or close it.
- * Thread: any. */
+/* The same, but with no event there it waits for one, `timeout_ns` at most (0: does not wait; UINT64_MAX: no limit).
+ * Another thread must be the driver. Returns 0 when the time is over, when quire_engine_stop() was called since the
+ * last 0, and in a forked child; a signal does not end it. Thread: reader. */
+QUIRE_API size_t quire_engine_wait(quire_engine *engine, quire_event *events, size_t capacity, uint64_t timeout_ns);
+
+/* Readable while poll would return at least one event, for epoll and the like. Now and then poll returns 0 all the
+ * same: after quire_engine_stop(), and when the engine needs back what the last poll's details point to. Owned by the
+ * engine: do not read or close it. Thread: any. */
 QUIRE_API int quire_engine_event_fd(const quire_engine *engine);
 
 /* Why the first unfinished sequence of a request is not running, and for how long. ERR_NOT_FOUND. Thread: any. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -715,6 +716,7 @@ static int child_main(void)
     if (quire_engine_cancel(shared.engine, 1) != QUIRE_ERR_FORKED) return 4;
     if (quire_engine_explain(shared.engine, 1, &explanation) != QUIRE_ERR_FORKED) return 5;
     if (quire_engine_poll(shared.engine, &event, 1) != 0) return 6;
+    if (quire_engine_wait(shared.engine, &event, 1, UINT64_MAX) != 0) return 7;
     quire_engine_stats(shared.engine, &stats);
     quire_engine_flush_cache(shared.engine);
     quire_engine_stop(shared.engine);
@@ -815,6 +817,108 @@ static void an_idle_step_does_nothing(void **state)
     submit_plain(1, 8, 2);
     step();
     assert_int_equal(poll(&descriptor, 1, 0), 1);
+}
+
+/* ---- waiting ---- */
+
+enum { MS = 1000000 };
+
+static void *run_in_background(void *engine) { return (void *)(intptr_t)quire_engine_run(engine); }
+
+static void *stop_soon(void *engine)
+{
+    usleep(20000);
+    quire_engine_stop(engine);
+    return NULL;
+}
+
+/* Returns how many events came, and how long that took. */
+static size_t wait_for(uint64_t timeout_ns, double *seconds_out)
+{
+    quire_event  event;
+    const double start = seconds(CLOCK_MONOTONIC);
+    const size_t count = quire_engine_wait(shared.engine, &event, 1, timeout_ns);
+    *seconds_out       = seconds(CLOCK_MONOTONIC) - start;
+    return count;
+}
+
+static void wait_returns_the_events_of_another_thread(void **state)
+{
+    (void)state;
+    pthread_t driver;
+    double    took;
+    assert_int_equal(pthread_create(&driver, NULL, run_in_background, shared.engine), 0);
+    usleep(10000); /* the engine sleeps by now, and so will the reader */
+    submit_plain(1, 8, 5);
+    for (int events = 0; events < 6; events++) assert_int_equal(wait_for(UINT64_MAX, &took), 1);
+    assert_int_equal(wait_for(10 * MS, &took), 0);
+    quire_engine_stop(shared.engine);
+    pthread_join(driver, NULL);
+}
+
+static void wait_returns_what_is_there_without_waiting(void **state)
+{
+    (void)state;
+    double took;
+    submit_plain(1, 8, 1);
+    step();
+    assert_int_equal(wait_for(UINT64_MAX, &took), 1);
+    assert_int_equal(wait_for(0, &took), 1);
+    assert_int_equal(wait_for(0, &took), 0);
+}
+
+static void wait_ends_when_its_time_is_over(void **state)
+{
+    (void)state;
+    double       took;
+    const double cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+    assert_int_equal(wait_for(0, &took), 0);
+    assert_int_equal(wait_for(200 * MS, &took), 0);
+    assert_true(took >= 0.2 && took < 20);
+    assert_true(seconds(CLOCK_THREAD_CPUTIME_ID) - cpu < 0.02);
+    quire_event event;
+    assert_int_equal(quire_engine_wait(shared.engine, &event, 0, UINT64_MAX), 0); /* room for none */
+}
+
+static void stop_ends_one_wait(void **state)
+{
+    (void)state;
+    pthread_t stopper;
+    double    took;
+    assert_int_equal(pthread_create(&stopper, NULL, stop_soon, shared.engine), 0);
+    assert_int_equal(wait_for(UINT64_MAX, &took), 0);
+    pthread_join(stopper, NULL);
+    quire_engine_stop(shared.engine); /* with nobody waiting: the next one */
+    assert_int_equal(wait_for(UINT64_MAX, &took), 0);
+    assert_int_equal(wait_for(30 * MS, &took), 0);
+    assert_true(took >= 0.03);
+}
+
+static void events_come_before_the_stop(void **state)
+{
+    (void)state;
+    double took;
+    submit_plain(1, 8, 1);
+    step();
+    quire_engine_stop(shared.engine);
+    assert_int_equal(wait_for(UINT64_MAX, &took), 1);
+    assert_int_equal(wait_for(UINT64_MAX, &took), 1);
+    assert_int_equal(wait_for(UINT64_MAX, &took), 0);
+}
+
+static void do_nothing(int number) { (void)number; }
+
+static void a_signal_does_not_end_a_wait(void **state)
+{
+    (void)state;
+    const struct sigaction action = {.sa_handler = do_nothing}; /* no SA_RESTART */
+    const struct itimerval soon   = {.it_value = {.tv_usec = 10000}};
+    double                 took;
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    assert_int_equal(wait_for(60 * MS, &took), 0);
+    assert_true(took >= 0.06);
+    signal(SIGALRM, SIG_DFL);
 }
 
 /* ---- looking in ---- */
@@ -1117,6 +1221,12 @@ int main(void)
         TEST(destroy_with_requests_in_flight_is_fine),
         TEST(run_sleeps_when_idle_and_ends_by_stop_from_a_signal_handler),
         TEST(an_idle_step_does_nothing),
+        TEST(wait_returns_the_events_of_another_thread),
+        TEST(wait_returns_what_is_there_without_waiting),
+        TEST(wait_ends_when_its_time_is_over),
+        TEST(stop_ends_one_wait),
+        TEST(events_come_before_the_stop),
+        TEST(a_signal_does_not_end_a_wait),
         TEST(explain_tells_pending_running_and_unknown_apart),
         TEST(counters_add_up),
         TEST(a_step_reports_what_it_ran),
