@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "bench/report/result_file.h"
 #include "bench/result/speed_of_light.h"
 #include "bench/workload/fit.h"
 

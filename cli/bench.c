@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/result/result.h"
+#include "bench/report/result_file.h"
 #include "bench/session.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"

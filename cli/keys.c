@@ -160,6 +160,13 @@ static void close_sections(json_t *schema)
     }
 }
 
+static void retype(json_t *schema, const char *a, const char *b)
+{
+    if (schema == NULL) return;
+    json_object_del(schema, "type");
+    json_object_set_new(schema, "type", json_pack("[s, s]", a, b));
+}
+
 static void loosen(json_t *root)
 {
     static const char *const lengths[] = {"prompt_tokens", "output_tokens", "encoder_tokens"};
@@ -169,10 +176,10 @@ static void loosen(json_t *root)
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         json_t *of_all = json_object_get(json_object_get(workload, "properties"), lengths[i]);
         json_t *of_one = json_object_get(json_object_get(classes, "properties"), lengths[i]);
-        if (of_all) json_object_set_new(of_all, "type", json_pack("[s, s]", "object", "integer"));
-        if (of_one) json_object_set_new(of_one, "type", json_pack("[s, s]", "object", "integer"));
+        retype(of_all, "object", "integer");
+        retype(of_one, "object", "integer");
     }
-    json_object_set_new(axes, "type", json_pack("[s, s]", "array", "string"));
+    retype(axes, "array", "string");
 }
 
 int qr_keys_schema(void)

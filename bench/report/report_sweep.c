@@ -149,8 +149,15 @@ static bool several_files(const qr_report *report)
     return false;
 }
 
+static void rename_to(json_t *result, json_t *name)
+{
+    json_object_del(result, "shown_as");
+    json_object_set_new(result, "shown_as", name);
+}
+
 static void set_text(json_t *result, const char *member, const char *a, const char *b)
 {
+    json_object_del(result, member);
     json_object_set_new(result, member, json_sprintf("%s%s%s", a, a[0] && b[0] ? ": " : "", b));
 }
 
@@ -180,7 +187,7 @@ static void tell_apart(json_t *results)
         for (size_t j = 0; j < i; j++)
             if (json_equal(name, json_object_get(json_array_get(results, j), "called"))) same++;
         json_object_set(result, "called", name); /* before a number is added */
-        if (same > 1) json_object_set_new(result, "shown_as", json_sprintf("%s (%zu)", json_string_value(name), same));
+        if (same > 1) rename_to(result, json_sprintf("%s (%zu)", json_string_value(name), same));
     }
 }
 
@@ -232,8 +239,7 @@ static void mark_simulated(const qr_report *report)
     json_array_foreach(report->results, index, result)
     {
         if (qr_report_is_simulated(result))
-            json_object_set_new(result, "shown_as",
-                                json_sprintf("%s (simulated)", qr_json_text_at(result, "shown_as")));
+            rename_to(result, json_sprintf("%s (simulated)", qr_json_text_at(result, "shown_as")));
     }
 }
 

@@ -1,4 +1,6 @@
 /* Result files: the suffix chooses the format. */
+#include "bench/report/result_file.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -129,9 +131,4 @@ quire_status qr_result_write(const qr_result *result, const char *path, quire_er
     if (strcmp(path, "-") != 0) return qr_file_write_whole(path, write_job, &to_do, error);
     if (to_do.write(result, stdout) && fflush(stdout) == 0) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_IO, "stdout: %s", strerror(errno));
-}
-
-void qr_result_deinit(qr_result *result)
-{
-    for (uint32_t i = 0; i < result->run_count; i++) qr_run_deinit(&result->records[i]);
 }

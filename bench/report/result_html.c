@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "bench/report/report_data.h"
+#include "bench/report/result_file.h"
 #include "bench/result/result_json.h"
 
 static bool take(qr_log *log, json_t *line)

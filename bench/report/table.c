@@ -1,4 +1,6 @@
 /* The report that people read: at most 100 columns, most important first. */
+#include "bench/report/result_file.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "bench/report/result_file.h"
 #include "bench/result/result_json.h"
 
 static void set(json_t *to, const char *name, double value)

@@ -1,9 +1,7 @@
-/* A result: context, model, engine, configuration, validity, the metrics of each repetition, their aggregate. Written
- * as JSON `quire.result/1` (docs/result.schema.json), and as the table that people read. */
+/* A result: context, model, engine, configuration, validity, the metrics of each repetition, their aggregate. */
 #ifndef QR_BENCH_RESULT_H
 #define QR_BENCH_RESULT_H
 
-#include <stdio.h>
 #include <time.h>
 
 #include "bench/result/metrics.h"
@@ -49,19 +47,6 @@ void   qr_result_validate(qr_result *result);
 bool   qr_build_is_release(void);
 double qr_contaminated_s(const qr_run *run); /* seconds of the window that something disturbed */
 bool   qr_result_is_valid(const qr_result *result);
-
-/* At most 100 columns. */
-void qr_result_table(const qr_result *result, FILE *to);
-
-#define QR_RESULT_SUFFIXES                                                                                             \
-    ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
-
-/* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
- * suffix; ERR_IO. */
-quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
-bool         qr_result_knows_suffix(const char *path);
-bool         qr_result_is_trace(const char *path);
-bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */
 
 void qr_result_deinit(qr_result *result);
 

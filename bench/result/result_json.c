@@ -121,8 +121,9 @@ static json_t *context(const qr_result *r)
     json_t *cpu = json_object_get(to, "cpu");
     json_object_set_new(cpu, "isa", json_string(r->engine.isa));
     json_object_set_new(cpu, "isa_cap", cap != NULL && strcmp(cap, "auto") != 0 ? json_string(cap) : json_null());
-    if (r->loadavg[0] >= 0)
-        json_object_set_new(to, "loadavg", json_pack("[f, f, f]", r->loadavg[0], r->loadavg[1], r->loadavg[2]));
+    if (r->loadavg[0] < 0) return to;
+    json_object_del(to, "loadavg"); /* that of now holds the run's own threads */
+    json_object_set_new(to, "loadavg", json_pack("[f, f, f]", r->loadavg[0], r->loadavg[1], r->loadavg[2]));
     return to;
 }
 
@@ -592,9 +593,6 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
                   (json_int_t)q->due_ns, "q", (json_int_t)q->submit_ns, "s", (json_int_t)q->planned_ns, "p",
                   (json_int_t)q->prompt_done_ns, "f", (json_int_t)q->first_ns, "e", (json_int_t)q->end_ns);
     static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
-    char                     tenant[20];
-    tenant_name(&r->runs[run_index], q->shape.tenant, tenant);
-    json_object_set_new(to, "tenant", json_string(tenant));
     json_object_set_new(to, "num_preemptions", whole(q->preemptions));
     json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
     if (q->preemption_intervals[0].to_ns > 0) json_object_set_new(to, "preempted_ns", preemption_intervals(q));

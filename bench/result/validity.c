@@ -235,3 +235,8 @@ bool qr_result_is_valid(const qr_result *result)
     for (uint32_t i = 0; i < result->check_count; i++) valid &= result->checks[i].ok || !result->checks[i].invalid;
     return valid;
 }
+
+void qr_result_deinit(qr_result *result)
+{
+    for (uint32_t i = 0; i < result->run_count; i++) qr_run_deinit(&result->records[i]);
+}

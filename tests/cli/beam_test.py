@@ -7,12 +7,15 @@ The reference is Hugging Face's beam search (transformers 4.50 and later): of th
 that end, in an end-of-sequence token or at the length limit, within the best `width` become hypotheses, the best others
 go on; a hypothesis scores its sum of log probabilities / length ^ length_penalty, the end token counted. Biases and
 penalties act on log probabilities."""
-import json
 import math
 import os
+import pathlib
 import subprocess
 import sys
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE, MODELS = sys.argv[1], sys.argv[2]
 EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32", "--set", "kv_cache.num_kv_blocks=64"]

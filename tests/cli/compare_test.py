@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """quire compare on made-up results with known ratios: verdicts, gates, exit statuses, refusals. compare_test.py QUIRE"""
 import copy
-import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = sys.argv.pop(1)
 JITTER = [0.0, 0.004, -0.003, 0.002, -0.004, 0.003, -0.001, 0.001]

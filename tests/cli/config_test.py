@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """quire config, flags, --dry-run, --help=WORD and completion, all from one key table. config_test.py QUIRE"""
-import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv.pop(1)).resolve())
 SOURCE = pathlib.Path(__file__).resolve().parents[2]

@@ -2,9 +2,9 @@
 """`quire generate` from outside: golden models, bad lines, signals, pipes, exit status.
 
 usage: generate_test.py QUIRE MODELS [unittest options]"""
-import json
 import math
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -13,6 +13,9 @@ import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE, MODELS = sys.argv[1], sys.argv[2]
 EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32"]

@@ -2,10 +2,13 @@
 """quire kernel: the JSON has what it promises, its numbers agree with each other, wrong parameters are refused.
 
 usage: kernel_test.py QUIRE"""
-import json
+import pathlib
 import subprocess
 import sys
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = sys.argv[1]
 SMALL = ["--rounds", "2", "--threads", "2"]

@@ -4,7 +4,6 @@
 usage: output_test.py QUIRE [unittest options]"""
 import collections
 import fcntl
-import json
 import os
 import pathlib
 import pty
@@ -17,6 +16,9 @@ import tempfile
 import termios
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv[1]).resolve())
 TINY = ["bench", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=256", "--prompt-tokens", "16"]

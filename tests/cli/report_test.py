@@ -3,7 +3,6 @@
 where there is one: no complaint on the console, no request, figures drawn, and tables without scripts.
 
 usage: report_test.py QUIRE [unittest options]"""
-import json
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import browser
+import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv[1]).resolve())
 HOSTILE = "</script><script>document.title='taken'</script><!-- ' \" &"

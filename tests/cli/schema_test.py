@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Real results against docs/result.schema.json. schema_test.py QUIRE. Status 77: python3-jsonschema is not there."""
 import copy
-import json
 import os
 import pathlib
 import signal
@@ -17,6 +16,9 @@ except ImportError:  # another interpreter may come first in PATH; Debian's has 
         os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
     print("python3-jsonschema is not there")
     sys.exit(77)
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv.pop(1)).resolve())
 SCHEMA = json.loads((pathlib.Path(__file__).resolve().parents[2] / "docs" / "result.schema.json").read_text())

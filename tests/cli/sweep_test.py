@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """quire sweep on the tiny model: points, the file, --resume, refusals, --capacity. sweep_test.py QUIRE"""
-import json
 import pathlib
 import signal
 import subprocess
@@ -8,6 +7,9 @@ import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv.pop(1)).resolve())
 BASE = """

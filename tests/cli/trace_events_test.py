@@ -7,13 +7,15 @@ import bisect
 import collections
 import gzip
 import importlib.util
-import json
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv[1]).resolve())
 REQUESTS = 20

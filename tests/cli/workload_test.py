@@ -2,12 +2,15 @@
 """`quire workload` from outside: descriptions, written traces, one error for bad input.
 
 usage: workload_test.py QUIRE [unittest options]"""
-import json
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
 
 QUIRE = sys.argv[1]
 

@@ -1,0 +1,25 @@
+/* A result as text: the terminal's table, and the files that `quire bench -o` writes. */
+#ifndef QR_BENCH_RESULT_FILE_H
+#define QR_BENCH_RESULT_FILE_H
+
+#include <stdio.h>
+
+#include "bench/result/result.h"
+
+void qr_result_table(const qr_result *result, FILE *to); /* at most 100 columns */
+
+/* The forms that are not of this folder's result_file.c. False: out of memory, or the file does not take it (errno). */
+bool qr_result_html(const qr_result *result, FILE *to); /* the page of `quire report` for one result */
+bool qr_vllm_json_write(const qr_result *result, FILE *to);
+
+#define QR_RESULT_SUFFIXES                                                                                             \
+    ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
+
+/* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
+ * suffix; ERR_IO. */
+quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
+bool         qr_result_knows_suffix(const char *path);
+bool         qr_result_is_trace(const char *path);
+bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */
+
+#endif
