@@ -127,12 +127,12 @@ static bool is_comparable(const settings *s, const qr_comparison *c, int *status
 static void print_regression(const qr_compared *m, const qr_interval *r, FILE *to)
 {
     if (isinf(r->value)) {
-        fputs("no regression to give, A is 0", to);
+        fputs("regression undefined: A is 0", to);
         return;
     }
     fprintf(to, "regression %.2f %%", 100 * r->value);
     if (qr_compare_is_loss(m))
-        fputs(" (nothing is left)", to);
+        fputs(" (B is 0)", to);
     else if (isnan(r->low) || isnan(r->high))
         fputs(" (no interval)", to);
     else
@@ -143,7 +143,7 @@ static int gate_one(const settings *s, const qr_comparison *c, const char *name,
 {
     const qr_compared *m = qr_compare_find(c, name);
     if (m == NULL) {
-        qr_complain("--metric %s: not measured on both sides, or 0 on both; the table has the names", name);
+        qr_complain("--metric %s: not measured on both sides, or 0 on both; the table lists the metrics", name);
         return QR_EXIT_USAGE;
     }
     const qr_interval r       = qr_compare_regression(m);
@@ -237,7 +237,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
         if (s->side_count != 2) argp_error(state, "expected two sides, A and B");
         for (unsigned i = 0; i < s->side_count && s->output != NULL; i++)
             if (qr_output_is_same(s->output, s->sides[i]))
-                argp_error(state, "--output %s: is side %c itself, which it would overwrite", s->output, 'A' + (int)i);
+                argp_error(state, "--output %s would overwrite side %c", s->output, 'A' + (int)i);
         if (!s->run && s->common.dry_run) argp_error(state, "--dry-run: needs --run");
         if (!s->run && s->common.assignment_count > 0)
             argp_error(state, "%s: changes a run, and needs --run", s->common.assignments[0].origin);
@@ -251,10 +251,10 @@ static error_t parse(int option, char *value, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"run", OPTION_RUN, NULL, 0, "A and B are configurations: measure both here, in turn (ABBA)", 1},
-    {"metric", OPTION_METRIC, "NAME", 0, "what the gate looks at (default output_tokens). Repeatable", 1},
+    {"metric", OPTION_METRIC, "NAME", 0, "metric to gate on (default output_tokens). Repeatable", 1},
     {"max-regression", OPTION_MAX_REGRESSION, "SHARE", 0,
      "e.g. 3%: exit status 3 when the whole interval of a metric is worse than that", 1},
-    {"strict", OPTION_STRICT, NULL, 0, "also when the interval holds the limit, so that it is unclear", 1},
+    {"strict", OPTION_STRICT, NULL, 0, "also fail when the interval contains the limit, so that it is unclear", 1},
     {"output", 'o', "FILE", 0, "also write the comparison as JSON; - = stdout, the table goes to stderr", 1},
     {0},
 };

@@ -56,6 +56,10 @@ static int report_on(const settings *s, qr_report *report)
             return error.status == QUIRE_ERR_NO_MEMORY ? QR_EXIT_FAILED : QR_EXIT_USAGE;
         }
     qr_report_arrange(report);
+    if (!qr_report_has_charts())
+        qr_warn(
+            "the page has tables but no charts: quire was built without Chart.js 3 (Debian and Ubuntu: libjs-chart.js; "
+            "cmake -DCHART_JS=FILE)");
     return publish(report, s->output, &error) == QUIRE_OK ? QR_EXIT_OK : qr_report_error(&error);
 }
 
@@ -67,7 +71,8 @@ int qr_command_report(int argc, char **argv)
         .args_doc = "RESULT...",
         .doc      = "Make one HTML page from results of quire bench (.json) or quire sweep (.jsonl).\v"
                     "Request and step logs are found by the names in a result, or beside it as NAME.requests.jsonl and "
-                    "NAME.steps.jsonl. The page needs no network; its tables can be read without scripts.\n\n"
+                    "NAME.steps.jsonl. The page needs no network; its tables can be read without scripts, its charts need "
+                    "them.\n\n"
                     "  quire bench --model tiny -o r.json -o r.requests.jsonl -o r.steps.jsonl\n"
                     "  quire report r.json -o r.html\n\n"
                     "Exit status: 0 done, 1 the page could not be written, 2 usage, or a file that is no result.",

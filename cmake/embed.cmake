@@ -1,11 +1,25 @@
-# Files as C arrays: cmake -DOUTPUT=FILE.c -DNAMES=a,b -DFILES=path;path -P embed.cmake
-set(text "/* Made by cmake/embed.cmake. */\n#include \"bench/report/report_assets.h\"\n\n")
+# Files as C arrays NAME and NAME_size: cmake -DOUTPUT=FILE.c -DNAMES=a,b -DFILES=path;path -P embed.cmake
+# A file that is a list, path|path, is the first with "{{file NAME}}" replaced by the others of that name; "none": empty.
+set(text "/* Made by cmake/embed.cmake. */\n#include <stddef.h>\n\n")
 string(REPLACE "," ";" NAMES "${NAMES}")
-foreach(name file IN ZIP_LISTS NAMES FILES)
-  file(READ ${file} bytes HEX)
+foreach(name files IN ZIP_LISTS NAMES FILES)
+  string(REPLACE "|" ";" files "${files}")
+  list(POP_FRONT files file)
+  set(bytes "")
+  if(NOT file STREQUAL none)
+    file(READ ${file} bytes HEX)
+  endif()
+  foreach(part IN LISTS files)
+    get_filename_component(part_name ${part} NAME)
+    string(HEX "{{file ${part_name}}}" tag)
+    file(READ ${part} part_bytes HEX)
+    string(REPLACE "${tag}" "${part_bytes}" bytes "${bytes}")
+  endforeach()
+  string(LENGTH "${bytes}" size)
+  math(EXPR size "${size} / 2")
   string(REGEX REPLACE "(................................)" "\\1\n" bytes "${bytes}")
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
-  string(APPEND text "static const unsigned char bytes_${name}[] = {\n${bytes}};\n"
-                     "const qr_asset qr_asset_${name} = {bytes_${name}, sizeof bytes_${name}};\n\n")
+  string(APPEND text "extern const unsigned char ${name}[];\nextern const size_t ${name}_size;\n"
+                     "const unsigned char ${name}[] = {\n${bytes}0};\nconst size_t ${name}_size = ${size};\n\n")
 endforeach()
 file(WRITE ${OUTPUT} "${text}")

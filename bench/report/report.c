@@ -1,85 +1,240 @@
-/* Fills the page. See report.h; the tables are those of report_tables.c. */
+/* The document from which a page is filled, and the page. */
 #include "bench/report/report.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bench/common/whole_file.h"
-#include "bench/report/report_assets.h"
-#include "bench/report/report_html.h"
+#include "bench/report/report_data.h"
+#include "bench/result/compare.h"
 
-static void asset(const qr_asset *a, FILE *to) { fwrite(a->bytes, 1, a->size, to); }
+/* page.html with style.css and charts.js in their places, and Chart.js or nothing: made by cmake/embed.cmake. */
+extern const unsigned char qr_page_html[], qr_chart_js[];
+extern const size_t        qr_page_html_size, qr_chart_js_size;
 
-static void style(const qr_report *report, FILE *to) { (void)report, asset(&qr_asset_style_css, to); }
-static void script(const qr_report *report, FILE *to) { (void)report, asset(&qr_asset_charts_js, to); }
-static void chart_library(const qr_report *report, FILE *to) { (void)report, asset(&qr_asset_chart_js, to); }
-static void data(const qr_report *report, FILE *to) { qr_html_json(report->results, to); }
+bool qr_report_has_charts(void) { return qr_chart_js_size > 0; }
 
-static const struct place {
-    const char *name;
-    void (*write)(const qr_report *report, FILE *to);
-} places[] = {
-    {"title", qr_report_title},
-    {"subtitle", qr_report_subtitle},
-    {"style", style},
-    {"verdict", qr_report_verdict},
-    {"tiles", qr_report_tiles},
-    {"results", qr_report_results},
-    {"answers", qr_report_answers},
-    {"command", qr_report_command},
-    {"comparison", qr_report_comparison},
-    {"differences", qr_report_differences},
-    {"axis", qr_report_axis_name},
-    {"grid", qr_report_grid},
-    {"latency", qr_report_latency},
-    {"static latency", qr_report_static_latency},
-    {"static time", qr_report_static_time},
-    {"steps", qr_report_steps},
-    {"limits", qr_report_limits},
-    {"workload", qr_report_workload},
-    {"checks", qr_report_checks},
-    {"machine", qr_report_machine},
-    {"nodes", qr_report_nodes},
-    {"configuration", qr_report_configuration},
-    {"maker", qr_report_maker},
-    {"data", data},
-    {"chart.js", chart_library},
-    {"script", script},
-};
+static size_t        count_of(const qr_report *report) { return json_array_size(report->results); }
+static const json_t *result_at(const qr_report *report, size_t i) { return json_array_get(report->results, i); }
 
-static const struct condition {
-    const char *name;
-    bool (*holds)(const qr_report *report);
-} conditions[] = {{"if comparison", qr_report_is_comparison}, {"if sweep", qr_report_is_sweep}};
+static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
-static bool is_name(const char *name, size_t length, const char *of)
+/* The member `name`, made as [count] nulls where it is missing. */
+static json_t *row_of(json_t *rows, const char *name, size_t count)
 {
-    return strlen(of) == length && memcmp(name, of, length) == 0;
+    json_t *row = json_object_get(rows, name);
+    if (row != NULL) return row;
+    json_object_set_new(rows, name, row = json_array());
+    for (size_t i = 0; i < count; i++) json_array_append_new(row, json_null());
+    return row;
 }
 
-/* One {{name}}. Returns whether the text after it is to be written. */
-static bool fill(const qr_report *report, const char *name, size_t length, bool writing, FILE *to)
+/* ---- comparison ---- */
+
+enum { MOST_COMPARED = 8 };
+
+static const char *const compared[][2] = {
+    {"output_tokens", "Output tok/s"}, {"input_tokens", "Input tok/s"}, {"requests", "Requests/s"},
+    {"ttft.p50", "TTFT P50 ms"},       {"ttft.p99", "TTFT P99 ms"},     {"itl.p50", "ITL P50 ms"},
+    {"itl.p99", "ITL P99 ms"},         {"tpot.p50", "TPOT P50 ms"},     {"e2el.p50", "E2E P50 ms"},
+    {"goodput", "Goodput req/s"},      {"attainment", "SLO met, share"}};
+
+/* The i-th result's numbers as elements of their rows; those of the first stand at 0. */
+static void add_metrics(json_t *rows, const qr_comparison *c, size_t i, size_t count)
 {
-    if (is_name(name, length, "end")) return true;
-    for (size_t i = 0; i < sizeof conditions / sizeof *conditions; i++)
-        if (is_name(name, length, conditions[i].name)) return conditions[i].holds(report);
-    for (size_t i = 0; writing && i < sizeof places / sizeof *places; i++)
-        if (is_name(name, length, places[i].name)) places[i].write(report, to);
-    return writing;
+    for (size_t k = 0; k < sizeof compared / sizeof *compared; k++) {
+        const qr_compared *m = qr_compare_find(c, compared[k][0]);
+        if (m == NULL) continue;
+        json_t *row = row_of(rows, compared[k][1], count);
+        json_array_set_new(row, 0, json_pack("{s:o}", "first", number(m->a)));
+        json_array_set_new(row, i,
+                           json_pack("{s:o, s:o, s:[o, o], s:s}", "value", number(m->b), "ratio",
+                                     number(m->ratio.value), "ci95", number(m->ratio.low), number(m->ratio.high),
+                                     "verdict", qr_verdict_name(m->verdict)));
+    }
 }
 
+static void add_differences(json_t *rows, const qr_comparison *c, size_t i, size_t count)
+{
+    for (size_t k = 0; k < c->difference_count; k++) {
+        json_t *row = row_of(rows, c->differences[k].name, count);
+        for (size_t j = 0; j < count; j++) /* equal to the first unless said otherwise */
+            if (j == i || json_is_null(json_array_get(row, j)))
+                json_array_set_new(row, j, json_string(j == i ? c->differences[k].b : c->differences[k].a));
+    }
+}
+
+/* {"metrics": {NAME: [first, ...]}, "differences": {NAME: [first, ...]}, "method", "copies"}; null: no comparison. */
+static json_t *comparison(const qr_report *report)
+{
+    const size_t   count = count_of(report);
+    qr_comparison *c     = calloc(1, sizeof *c);
+    if (count < 2 || count > MOST_COMPARED || qr_report_axis(report) != NULL || c == NULL) return free(c), json_null();
+    json_t *metrics = json_object(), *differences = json_object();
+    bool    copies = false;
+    for (size_t i = 1; i < count; i++) {
+        qr_compare(result_at(report, 0), result_at(report, i), c);
+        add_metrics(metrics, c, i, count);
+        add_differences(differences, c, i, count);
+        copies |= c->copies;
+    }
+    json_t *to = json_pack("{s:o, s:o, s:s, s:b}", "metrics", metrics, "differences", differences, "method",
+                           qr_compare_method(c), "copies", copies);
+    free(c);
+    return to;
+}
+
+/* ---- the grid of a sweep ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static size_t distinct(const qr_report *report, double xs[QR_REPORT_MAX_RESULTS])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < count_of(report); i++) {
+        const double x   = qr_json_number_at(result_at(report, i), "x");
+        bool         old = !isfinite(x);
+        for (size_t k = 0; k < count; k++) old |= xs[k] == x;
+        if (!old) xs[count++] = x;
+    }
+    qsort(xs, count, sizeof *xs, by_value);
+    return count;
+}
+
+/* Over the repetitions; NAN when one has none. */
+static double mean_of(const json_t *result, const char *path)
+{
+    size_t        index;
+    const json_t *runs = json_object_get(result, "runs"), *run;
+    double        sum  = 0;
+    json_array_foreach(runs, index, run) sum += qr_json_number_at(run, path);
+    return sum / (double)json_array_size(runs);
+}
+
+/* A row for each curve. `heat` is the share of the largest number; a point measured again replaces what was there. */
+static json_t *grid_rows(const qr_report *report, const double *xs, size_t x_count, const char *path)
+{
+    json_t *rows = json_object();
+    double  most = 0;
+    for (size_t i = 0; i < count_of(report); i++) most = fmax(most, mean_of(result_at(report, i), path));
+    for (size_t i = 0; i < count_of(report); i++) {
+        const char  *curve = qr_json_text_at(result_at(report, i), "curve");
+        const double x = qr_json_number_at(result_at(report, i), "x"), value = mean_of(result_at(report, i), path);
+        json_t      *row = row_of(rows, curve[0] ? curve : "all", x_count);
+        for (size_t k = 0; k < x_count; k++)
+            if (xs[k] == x)
+                json_array_set_new(row, k,
+                                   json_pack("{s:o, s:f}", "value", number(value), "heat",
+                                             isfinite(value) && most > 0 ? value / most : 0));
+    }
+    return rows;
+}
+
+/* A heat map that can be read: the deeper a cell, the larger its number. */
+static json_t *grids(const qr_report *report)
+{
+    static const char *const shown[][2] = {{"Output tokens per second", "throughput/output_tokens/value"},
+                                           {"Time to first token, median, ms", "latency/ttft/p/50"},
+                                           {"Time per output token, median, ms", "latency/tpot/p/50"}};
+    double                   xs[QR_REPORT_MAX_RESULTS];
+    const size_t             x_count = distinct(report, xs);
+    json_t                  *to = json_array(), *values = json_array();
+    for (size_t i = 0; i < x_count; i++) json_array_append_new(values, json_real(xs[i]));
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+        json_array_append_new(to, json_pack("{s:s, s:O, s:o}", "title", shown[i][0], "xs", values, "rows",
+                                            grid_rows(report, xs, x_count, shown[i][1])));
+    json_decref(values);
+    return to;
+}
+
+/* ---- where the threads are ---- */
+
+/* Is `cpu` in the kernel's list, "0-3,8"? */
+static bool lists(const char *list, long cpu)
+{
+    while (*list != '\0') {
+        char      *end;
+        const long first = strtol(list, &end, 10);
+        if (end == list) return false;
+        const long last = *end == '-' ? strtol(end + 1, &end, 10) : first;
+        if (cpu >= first && cpu <= last) return true;
+        if (*end != ',') break;
+        list = end + 1;
+    }
+    return false;
+}
+
+static json_t *threads_on(const json_t *result, const char *list)
+{
+    const json_t *times = qr_json_at(result, "runs/0/threads"), *cpu;
+    json_t       *to    = json_array();
+    size_t        thread;
+    json_array_foreach(qr_json_at(result, "engine/cpus"), thread, cpu)
+    {
+        const json_t *own  = json_array_get(times, thread);
+        const double  busy = qr_json_number_at(own, "busy_s"), wait = qr_json_number_at(own, "barrier_s");
+        if (lists(list, (long)json_integer_value(cpu)))
+            json_array_append_new(to, json_pack("{s:I, s:I, s:o}", "thread", (json_int_t)thread, "cpu",
+                                                json_integer_value(cpu), "busy", number(busy / (busy + wait))));
+    }
+    return to;
+}
+
+static json_t *nodes(const qr_report *report)
+{
+    const json_t *result = result_at(report, 0), *node;
+    json_t       *to     = json_array();
+    size_t        index;
+    if (qr_json_at(result, "engine/cpus") == NULL) return to;
+    json_array_foreach(qr_json_at(result, "context/nodes"), index, node)
+    {
+        json_t *own = json_copy((json_t *)node);
+        json_object_set_new(own, "threads", threads_on(result, qr_json_text_at(node, "cpus")));
+        json_array_append_new(to, own);
+    }
+    return to;
+}
+
+/* ---- the page ---- */
+
+static json_t *document(const qr_report *report)
+{
+    const char  *axis  = qr_report_axis(report);
+    const size_t count = count_of(report), simulated = qr_report_simulated(report);
+    size_t       valid = 0, runs = 0;
+    for (size_t i = 0; i < count; i++) {
+        valid += strcmp(qr_json_text_at(result_at(report, i), "validity/result"), "VALID") == 0;
+        runs += json_array_size(json_object_get(result_at(report, i), "runs"));
+    }
+    json_t *data = json_pack("{s:s, s:O}", "axis", axis ? qr_report_axis_title(axis) : "", "results", report->results);
+    return json_pack("{s:o, s:O, s:O, s:O?, s:O?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}",
+                     "data", data, "results", report->results, "answers", report->answers, "first",
+                     result_at(report, 0), "first_run", qr_json_at(result_at(report, 0), "runs/0"), "axis",
+                     axis ? qr_report_axis_title(axis) : "", "grids", axis ? grids(report) : json_null(), "comparison",
+                     comparison(report), "nodes", nodes(report), "count", (json_int_t)count, "valid", (json_int_t)valid,
+                     "simulated", (json_int_t)simulated, "all_valid", valid == count, "several", count > 1, "many",
+                     count > 3, "several_runs", runs > 1, "all_simulated", simulated == count, "charts",
+                     qr_report_has_charts());
+}
+
+/* The page is filled up to where Chart.js stands: it is not text of ours. */
 bool qr_report_write(const qr_report *report, FILE *to)
 {
-    const char *at = (const char *)qr_asset_page_html.bytes, *end = at + qr_asset_page_html.size;
-    bool        writing = true;
-    while (at < end) {
-        const char *open  = memmem(at, (size_t)(end - at), "{{", 2);
-        const char *close = open ? memmem(open, (size_t)(end - open), "}}", 2) : NULL;
-        const char *stop  = close ? open : end;
-        if (writing) fwrite(at, 1, (size_t)(stop - at), to);
-        if (close == NULL) break;
-        writing = fill(report, open + 2, (size_t)(close - open) - 2, writing, to);
-        at      = close + 2;
-    }
+    static const char mark[] = "{{chart.js}}";
+    const char       *page   = (const char *)qr_page_html;
+    const char       *at     = memmem(page, qr_page_html_size, mark, strlen(mark));
+    json_t           *root   = document(report);
+    if (root == NULL || at == NULL) return json_decref(root), false;
+    qr_template_fill(page, (size_t)(at - page), root, to);
+    fwrite(qr_chart_js, 1, qr_chart_js_size, to);
+    at += strlen(mark);
+    fwrite(at, 1, (size_t)(page + qr_page_html_size - at), to);
+    json_decref(root);
     return fflush(to) == 0 && !ferror(to);
 }
 

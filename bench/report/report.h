@@ -1,6 +1,6 @@
-/* One HTML page from results: readable without scripts, drawn with Chart.js, complete in itself.
+/* One HTML page from results, complete in itself: tables that need no script, charts by Chart.js.
  *
- * The page, its style and its script are the files in bench/report/; CMake embeds them. */
+ * The page is the template page.html with style.css and charts.js; CMake embeds them. */
 #ifndef QR_BENCH_REPORT_H
 #define QR_BENCH_REPORT_H
 
@@ -24,6 +24,9 @@ quire_status qr_report_read(qr_report *report, const char *path, quire_error *er
 /* Once all are there, and once only: names the points of a sweep by their values, brings them into the order of their
  * curves, and tells equal names apart. */
 void qr_report_arrange(qr_report *report);
+
+/* Was the tool built with Chart.js? Without it the page holds the tables and says what is missing. */
+bool qr_report_has_charts(void);
 
 /* False: out of memory, or the file does not take it (errno). */
 bool qr_report_write(const qr_report *report, FILE *to);

@@ -1,4 +1,4 @@
-/* Reads result files and the logs that belong to them. See report.h. */
+/* Reads result files and the logs that belong to them. */
 #include "bench/report/report_data.h"
 
 #include <errno.h>
@@ -33,37 +33,19 @@ void qr_report_destroy(qr_report *report)
     free(report);
 }
 
-/* ---- access ---- */
-
-const json_t *qr_json_at(const json_t *from, const char *path)
-{
-    char member[64];
-    while (from != NULL && *path != '\0') {
-        const size_t length = strcspn(path, "/");
-        snprintf(member, sizeof member, "%.*s", (int)length, path);
-        from = json_object_get(from, member);
-        path += length + (path[length] == '/');
-    }
-    return from;
-}
-
-double qr_json_number_at(const json_t *from, const char *path)
-{
-    const json_t *value = qr_json_at(from, path);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
-const char *qr_json_text_at(const json_t *from, const char *path)
-{
-    const char *text = json_string_value(qr_json_at(from, path));
-    return text ? text : "";
-}
-
 /* ---- results ---- */
 
 bool qr_report_is_simulated(const json_t *result)
 {
     return strcmp(qr_json_text_at(result, "disclosure/clock"), "virtual") == 0;
+}
+
+size_t qr_report_simulated(const qr_report *report)
+{
+    size_t        index, count = 0;
+    const json_t *result;
+    json_array_foreach(report->results, index, result) count += qr_report_is_simulated(result);
+    return count;
 }
 
 static void forget(json_t *result, const char *const *paths, size_t count)
@@ -174,14 +156,13 @@ static quire_status log_failed(const char *result_path, const char *name, quire_
 
 static quire_status read_logs(json_t *result, const char *result_path, quire_error *error)
 {
-    static const char *const names[]    = {"logs/steps", "logs/requests"}; /* by qr_log_kind */
-    static const char *const suffixes[] = {".steps.jsonl", ".requests.jsonl"};
-    char                     path[MOST_PATH];
+    char path[MOST_PATH], name[32];
     for (int kind = QR_LOG_STEPS; kind <= QR_LOG_REQUESTS; kind++) {
-        find_log(result_path, qr_json_text_at(result, names[kind]), suffixes[kind], path);
-        if (!is_there(path)) continue; /* the pictures that need it are left out */
+        snprintf(name, sizeof name, "logs/%s", qr_log_name((qr_log_kind)kind));
+        find_log(result_path, qr_json_text_at(result, name), qr_log_suffix((qr_log_kind)kind), path);
+        if (!is_there(path)) continue; /* the charts that need it are left out */
         FILE *from = qr_input_open(path, QR_MOST_LINES_BYTES, error);
-        if (from == NULL) return log_failed(result_path, names[kind], error);
+        if (from == NULL) return log_failed(result_path, name, error);
         const quire_status status = read_log(result, (qr_log_kind)kind, from, path, error);
         fclose(from);
         QR_TRY(status);

@@ -5,11 +5,12 @@
 #include <jansson.h>
 
 #include "bench/report/report.h"
+#include "bench/report/template.h"
 
 /* The members of a result and besides: "shown_as", what people call it; "file", of a point of a sweep; and of
  * qr_report_arrange(): "x", its place on the axis, "curve" and "curve_number", which of a sweep's curves it is on. Each
- * run has "log": {"steps": LOG, "requests": LOG} where there was one. LOG = {"count", "shown", "columns": {NAME:
- * [numbers or null]}}. */
+ * run has "label", "number" (from 1, over all results), "moved_gbs", and "log": {"steps": LOG, "requests": LOG} where
+ * there was one. LOG = {"count", "shown", "columns": {NAME: [numbers or null]}}. */
 struct qr_report {
     json_t *results; /* array of at least one object */
     json_t *answers; /* array of quire.capacity/1: what searches found */
@@ -18,7 +19,8 @@ struct qr_report {
 /* Takes over `result`. ERR_FORMAT: not a quire.result/1 with runs; `place` names it. */
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error);
 
-bool qr_report_is_simulated(const json_t *result); /* its times are those of a cost model */
+bool   qr_report_is_simulated(const json_t *result); /* its times are those of a cost model */
+size_t qr_report_simulated(const qr_report *report); /* how many are */
 
 /* The key along which a sweep's curves lie: a load where there is one. NULL: no sweep, which is at least three results
  * at several loads. And what the axis is called. */
@@ -30,6 +32,9 @@ typedef enum qr_log_kind { QR_LOG_STEPS, QR_LOG_REQUESTS } qr_log_kind;
 /* Lines of a log become columns, at most about 2,000 rows per run. */
 typedef struct qr_log qr_log;
 
+const char *qr_log_name(qr_log_kind kind);   /* "steps" */
+const char *qr_log_suffix(qr_log_kind kind); /* ".steps.jsonl" */
+
 qr_log *qr_log_create(qr_log_kind kind); /* NULL: out of memory */
 void    qr_log_destroy(qr_log *log);     /* NULL is allowed */
 
@@ -38,10 +43,5 @@ bool qr_log_take(qr_log *log, const json_t *line);
 
 /* Gives each run of `result` its rows. */
 bool qr_log_attach(const qr_log *log, json_t *result);
-
-/* The value at "member/member/...", or NULL; the last member may hold dots. */
-const json_t *qr_json_at(const json_t *from, const char *path);
-double        qr_json_number_at(const json_t *from, const char *path); /* NAN: none */
-const char   *qr_json_text_at(const json_t *from, const char *path);   /* "": none */
 
 #endif

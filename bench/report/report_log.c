@@ -1,4 +1,4 @@
-/* Request and step logs as columns of numbers, thinned for pictures. See report_data.h. */
+/* Request and step logs as columns of numbers, thinned for charts. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,46 +8,39 @@
 
 enum { MOST_ROWS = 2000, MOST_FIELDS = 24 };
 
-/* The first field is the run; those up to the first NULL must be there, the others may. */
-static const char *const step_fields[]    = {"run",        "t_ns",      "rows",          "rows_prefill", "rows_encoder",
-                                             "sequences",  "bytes",     "kv_bytes",      "flops",        "plan_us",
-                                             "forward_us", "sample_us", "commit_us",     NULL,           "floor_us",
-                                             "fraction",   "imbalance", "projection_us", "attention_us"};
-static const char *const request_fields[] = {"run",
-                                             "a",
-                                             "q",
-                                             "s",
-                                             "p",
-                                             "f",
-                                             "e",
-                                             "num_prompt_tokens",
-                                             "num_encoder_tokens",
-                                             "num_cached_tokens",
-                                             "num_output_tokens",
-                                             NULL,
-                                             "class",
-                                             "num_preemptions"};
+/* By qr_log_kind. The first field is the run; the first `required` must be there. */
+static const struct kind {
+    const char *name, *suffix;
+    size_t      required;
+    const char *fields[MOST_FIELDS];
+} kinds[] = {{"steps",
+              ".steps.jsonl",
+              13,
+              {"run", "t_ns", "rows", "rows_prefill", "rows_encoder", "sequences", "bytes", "kv_bytes", "flops",
+               "plan_us", "forward_us", "sample_us", "commit_us", "floor_us"}},
+             {"requests",
+              ".requests.jsonl",
+              11,
+              {"run", "a", "q", "s", "p", "f", "e", "num_prompt_tokens", "num_encoder_tokens", "num_cached_tokens",
+               "num_output_tokens"}}};
 
 typedef struct row {
-    double values[MOST_FIELDS]; /* [field_count], NAN: null or not there */
+    double values[MOST_FIELDS]; /* [fields] NAN: null or missing */
 } row;
 
 struct qr_log {
-    const char        *name;
-    const char *const *fields;
-    size_t             field_count;
+    const struct kind *kind;
     row               *rows;
     size_t             row_count;
 };
 
+const char *qr_log_name(qr_log_kind kind) { return kinds[kind].name; }
+const char *qr_log_suffix(qr_log_kind kind) { return kinds[kind].suffix; }
+
 qr_log *qr_log_create(qr_log_kind kind)
 {
     qr_log *log = calloc(1, sizeof *log);
-    if (log == NULL) return NULL;
-    log->name        = kind == QR_LOG_STEPS ? "steps" : "requests";
-    log->fields      = kind == QR_LOG_STEPS ? step_fields : request_fields;
-    log->field_count = kind == QR_LOG_STEPS ? sizeof step_fields / sizeof *step_fields
-                                            : sizeof request_fields / sizeof *request_fields;
+    if (log != NULL) log->kind = &kinds[kind];
     return log;
 }
 
@@ -59,25 +52,13 @@ void qr_log_destroy(qr_log *log)
 
 bool qr_log_take(qr_log *log, const json_t *line)
 {
-    row  to       = {{0}};
-    bool required = true;
-    for (size_t i = 0; i < log->field_count; i++) {
-        if (log->fields[i] == NULL) {
-            required = false;
-            continue;
-        }
-        const json_t *value = json_object_get(line, log->fields[i]);
-        if (required && !json_is_number(value)) return false;
+    row to = {{0}};
+    for (size_t i = 0; log->kind->fields[i] != NULL; i++) {
+        const json_t *value = json_object_get(line, log->kind->fields[i]);
+        if (i < log->kind->required && !json_is_number(value)) return false;
         to.values[i] = json_is_number(value) ? json_number_value(value) : NAN;
     }
     return QR_ARRAY_PUSH(log->rows, log->row_count, to);
-}
-
-static size_t count_of_run(const qr_log *log, size_t run)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < log->row_count; i++) count += log->rows[i].values[0] == (double)run;
-    return count;
 }
 
 static json_t *column(const qr_log *log, size_t run, size_t field, size_t stride)
@@ -96,8 +77,8 @@ static json_t *thinned(const qr_log *log, size_t run, size_t count)
 {
     const size_t stride  = (count + MOST_ROWS - 1) / MOST_ROWS;
     json_t      *columns = json_object();
-    for (size_t i = 1; i < log->field_count; i++)
-        if (log->fields[i] != NULL) json_object_set_new(columns, log->fields[i], column(log, run, i, stride));
+    for (size_t i = 1; log->kind->fields[i] != NULL; i++)
+        json_object_set_new(columns, log->kind->fields[i], column(log, run, i, stride));
     return json_pack("{s:I, s:I, s:o}", "count", (json_int_t)count, "shown",
                      (json_int_t)((count + stride - 1) / stride), "columns", columns);
 }
@@ -108,11 +89,12 @@ bool qr_log_attach(const qr_log *log, json_t *result)
     json_t *object;
     json_array_foreach(json_object_get(result, "runs"), run, object)
     {
-        const size_t count = count_of_run(log, run);
+        size_t count = 0;
+        for (size_t i = 0; i < log->row_count; i++) count += log->rows[i].values[0] == (double)run;
         if (count == 0) continue;
         json_t *logs = json_object_get(object, "log");
         if (logs == NULL && json_object_set_new(object, "log", logs = json_object()) != 0) return false;
-        if (json_object_set_new(logs, log->name, thinned(log, run, count)) != 0) return false;
+        if (json_object_set_new(logs, log->kind->name, thinned(log, run, count)) != 0) return false;
     }
     return true;
 }

@@ -236,7 +236,7 @@ static void engine(const qr_result *result, FILE *to)
     if (m->steps.drafts > 0)
         say(to, "drafted tokens %llu, accepted %.1f %%", (unsigned long long)m->steps.drafts,
             100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
-    say(to, "requests: %u due, %u completed, %u failed, %u refused, %u cut, %u preempted, %u verified alone",
+    say(to, "requests: %u due, %u completed, %u failed, %u refused, %u truncated, %u preempted, %u verified alone",
         m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
         m->requests.preempted, m->requests.verified);
     if (m->requests.shortened + m->requests.skipped > 0)
@@ -262,17 +262,17 @@ static bool any_above_one(const qr_speed_of_light *speed)
     return any;
 }
 
-static void limit_lines(const qr_result *result, FILE *to)
+static void roofline_lines(const qr_result *result, FILE *to)
 {
     static const char *const names[QR_LIGHT_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
     qr_speed_of_light        speed;
     qr_light                 light;
     if (!qr_light_of(result, &light) || !qr_speed_of_light_of(result, 0, &speed)) return;
     if (speed.steps == 0) {
-        fprintf(to, "\nof the machine's limit: unknown, every step may have run from the caches\n");
+        fprintf(to, "\nof the roofline: unknown, every step may have run from the caches\n");
         return;
     }
-    share("\nof the machine's limit:", speed.fraction, to);
+    share("\nof the roofline:", speed.fraction, to);
     for (int i = 0; i < QR_LIGHT_PHASES; i++) {
         if (i > 0 && !(speed.phases[i].measured_s > 0)) continue;
         fputs(i == 0 ? " (" : ", ", to);
@@ -281,11 +281,11 @@ static void limit_lines(const qr_result *result, FILE *to)
     fputs(")\n  by rows of a step:", to);
     for (int i = 0; i < QR_LIGHT_CLASSES; i++) share(names[i], speed.by_rows[i].fraction, to);
     fputc('\n', to);
-    say(to, "  limits measured here: reading memory %.1f GB/s, products of the weights' type %.0f GFLOP/s%s",
+    say(to, "  measured on this machine: %.1f GB/s memory read bandwidth, %.0f GFLOP/s peak of the weights' type%s",
         light.read_gbs, light.weight_gflops,
-        any_above_one(&speed) ? "; above 100 %: the machine was faster in the run than then" : "");
+        any_above_one(&speed) ? "; above 100 %: the machine was faster during the run" : "");
     if (speed.resident_steps > 0)
-        fprintf(to, "  %llu of %llu steps may have run from the caches and do not count\n",
+        fprintf(to, "  %llu of %llu steps may have run from the caches and are left out\n",
                 (unsigned long long)speed.resident_steps, (unsigned long long)(speed.resident_steps + speed.steps));
 }
 
@@ -327,7 +327,7 @@ void qr_result_table(const qr_result *result, FILE *to)
     head(result, to);
     throughput(result, to);
     latency(result, to);
-    limit_lines(result, to);
+    roofline_lines(result, to);
     if (!result->is_virtual) causes(result, to); /* stages are not simulated */
     engine(result, to);
 }

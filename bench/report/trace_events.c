@@ -1,4 +1,4 @@
-/* See trace_events.h. The format: "Trace Event Format" (Google, 2016); times are microseconds.
+/* Writes trace events. The format: "Trace Event Format" (Google, 2016); times are microseconds.
  *
  *   process 1         the engine: thread 1 its steps, thread 2 the generator, thread 10 + t the team's thread t
  *   process 10 + c    requests of class c: one asynchronous life per request, its phases nested in it */

@@ -1,4 +1,4 @@
-/* The machine's limits, the distance from them and what latencies were spent on, as members of a result. */
+/* The machine's roofline, the fraction of it that was reached, and what latencies consist of: members of a result. */
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* See compare.h. Works on the JSON form, so that files and results of this process are treated alike. */
+/* Metrics, differences and verdicts of two results, from their JSON: files and results of this process alike. */
 #include "bench/result/compare.h"
 
 #include <errno.h>
@@ -295,7 +295,7 @@ const char *qr_compare_method(const qr_comparison *c)
 {
     if (c->pairs >= QR_BOOTSTRAP_MIN_PAIRS) return "paired bootstrap, 10000 resamples";
     if (c->pairs > 1) return "paired t of the log ratio (fewer than 6 pairs)";
-    return "within one run each: what changes from run to run is not in them";
+    return "within one run each: variation between runs is not included";
 }
 
 /* ---- output ---- */
@@ -327,7 +327,8 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         fprintf(to, "   %s %.40s: %.40s -> %.40s\n", d->part, d->name, d->a, d->b);
     }
     if (is_simulated(c->a) != is_simulated(c->b))
-        fputs("   clock: one side is simulated, the other measured; a ratio holds the error of the cost model\n", to);
+        fputs("   clock: one side is simulated, the other measured; every ratio includes the error of the cost model\n",
+              to);
     if (c->copies) fputs("   equal repetitions on the virtual clock (same seed) are copies and count as one\n", to);
     fprintf(to, "%u pair%s; 95 %% intervals: %s\n\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
     fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s %s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");

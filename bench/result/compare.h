@@ -59,7 +59,7 @@ qr_interval qr_compare_regression(const qr_compared *metric);
 const char *qr_verdict_name(qr_verdict verdict);
 const char *qr_compare_method(const qr_comparison *comparison); /* of the intervals, a phrase */
 
-/* A rate of which nothing is left: worse, with any number of pairs. */
+/* A rate that fell to 0: worse, with any number of pairs. */
 bool qr_compare_is_loss(const qr_compared *metric);
 
 void    qr_compare_table(const qr_comparison *comparison, FILE *to); /* at most 100 columns */

@@ -1,4 +1,4 @@
-/* See fairness.h. The index: Jain, Chiu, Hawe, "A Quantitative Measure of Fairness and Discrimination", 1984. */
+/* What each tenant got. The index: Jain, Chiu, Hawe, "A Quantitative Measure of Fairness and Discrimination", 1984. */
 #include "bench/result/fairness.h"
 
 #include <math.h>

@@ -42,7 +42,7 @@ typedef struct qr_result {
     qr_prometheus      *prometheus;               /* borrowed; NULL: not asked for */
 } qr_result;
 
-/* Decides whether the numbers can be believed: fills checks. */
+/* Decides whether the result is valid: fills checks. */
 void   qr_result_validate(qr_result *result);
 bool   qr_build_is_release(void);
 double qr_contaminated_s(const qr_run *run); /* seconds of the window that something disturbed */

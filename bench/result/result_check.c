@@ -1,4 +1,4 @@
-/* See result_check.h. */
+/* Walks the members of a result that readers rely on. */
 #include "bench/result/result_check.h"
 
 #include <stdbool.h>

@@ -439,7 +439,7 @@ static json_t *fraction_of_limit(const qr_result *r)
         qr_speed_of_light speed;
         if (qr_speed_of_light_of(r, i, &speed) && isfinite(speed.fraction)) fraction[known++] = speed.fraction;
     }
-    return aggregate_of(fraction, known, "of the limit");
+    return aggregate_of(fraction, known, "of the roofline");
 }
 
 static double requests_of(const qr_metrics *m) { return m->throughput.requests.value; }

@@ -1,4 +1,4 @@
-/* See series.h. */
+/* Sums tokens and steps into the intervals, then turns sums into rates and means. */
 #include "bench/result/series.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* See speed_of_light.h. */
+/* Floors of steps, and their sums by phase and by rows. */
 #include "bench/result/speed_of_light.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* How far from the machine's limit a run was. Per step
+/* Which fraction of the roofline a run reached (Williams et al., 2009). Per step
  *
  *   floor    = max(bytes / R, sum over dtypes of operations / P)
  *   fraction = sum of floors / sum of step times

@@ -1,4 +1,4 @@
-/* Is this number one to believe? Each check has a value, what it needs, and what to change. */
+/* Is this result valid? Each check has a value, what it needs, and what to change. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static double median_of(const qr_summary *summary, const qr_metrics *m)
     return summary->mean;
 }
 
-/* Over-saturation ended a run before its time: then running longer is no remedy for what is missing. */
+/* An overload ended a run early: then running longer does not give what is missing. */
 static bool is_ended_early(const qr_result *result)
 {
     bool over = false;
@@ -35,7 +35,7 @@ static bool is_ended_early(const qr_result *result)
 
 static const char *unless_ended_early(const qr_result *result, const char *hint)
 {
-    return is_ended_early(result) ? "over-saturation ended the run early: see saturation" : hint;
+    return is_ended_early(result) ? "overload ended the run early: see saturation" : hint;
 }
 
 static void check_requests(qr_result *result, bool offline)
@@ -79,8 +79,9 @@ static void check_generator(qr_result *result, bool offline)
     }
     char need[48];
     snprintf(need, sizeof need, "P99 lag <= %.1f ms", allowed);
-    check(result, "generator", worst <= allowed, true, worst, "ms", need,
-          "the generator was late or the queue full: raise max_num_queued_reqs, or leave it a CPU");
+    check(
+        result, "generator", worst <= allowed, true, worst, "ms", need,
+        "the load generator was late or the queue full: raise max_num_queued_reqs, or reserve a CPU for the generator");
 }
 
 static void check_outcomes(qr_result *result)
@@ -102,7 +103,7 @@ static void check_outcomes(qr_result *result)
           "see status in .requests.jsonl");
     if (!result->is_virtual)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
-              (double)verified - wrong, "requests", "all chosen requests equal when decoded alone",
+              (double)verified - wrong, "requests", "same tokens when decoded alone",
               wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
     check(result, "steady", steady, true, steady, "", "steady before the window", "raise run.warmup.max");
     check(result, "cut", cut <= 0.1 * (ended + cut), false, percent(cut, ended + cut), "%", "<= 10 % of requests",
@@ -115,7 +116,7 @@ static void check_cost_model(qr_result *result)
     const double steps = result->cost.steps ? (double)result->cost.steps : 1;
     const double share = 100 * (double)result->cost.extrapolated / steps;
     check(result, "cost_model", share <= 10, false, share, "%", "<= 10 % of steps extrapolated",
-          "fit a log of larger batches");
+          "fit the cost model to a log with larger batches");
 }
 
 static void check_limits(qr_result *result)
@@ -127,16 +128,16 @@ static void check_limits(qr_result *result)
     }
     if (result->limit_count < 2) return;
     check(result, "limits", high <= 1.15 * low, false, high / low, "times", "max / min bandwidth <= 1.15",
-          "the machine's speed moved, or others use it: fractions of the limit are rough");
+          "machine speed varied, or other processes are running: fractions of the roofline are approximate");
 }
 
 static void check_saturation(qr_result *result)
 {
     uint32_t over = 0;
     for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].oversaturated;
-    check(result, "saturation", over == 0, true, over, "runs", "requests served as fast as they come",
-          strcmp(result->profile, "replay") == 0 ? "requests and ttft kept growing: raise workload.trace.time_scale"
-                                                 : "requests and ttft kept growing: lower load.request_rate");
+    check(result, "saturation", over == 0, true, over, "runs", "requests served as fast as they arrive",
+          strcmp(result->profile, "replay") == 0 ? "the queue and TTFT kept growing: raise workload.trace.time_scale"
+                                                 : "the queue and TTFT kept growing: lower load.request_rate");
 }
 
 /* Threads pinned, and their memory on their nodes; with topology.bind = "none" neither was asked for. */
@@ -152,7 +153,7 @@ static void check_placement(qr_result *result)
     }
     if (bind != NULL && strcmp(bind, "none") == 0) ok = true;
     check(result, "placement", ok && local >= 0.99, true, 100 * local, "%", "threads pinned, >= 99 % of memory local",
-          ok ? "memory is on other nodes: see [numa] strict, numactl" : "pinning was refused: see the warnings");
+          ok ? "memory is on other nodes: set numa.strict, or use numactl" : "pinning was refused: see the warnings");
 }
 
 double qr_contaminated_s(const qr_run *run)
@@ -183,7 +184,7 @@ static void check_noise(qr_result *result)
     const bool often = contaminated > 5; /* a tail may be the disturbance's */
     check(result, "disturbance", worst <= QR_NOISE_LIMIT_PERCENT && !often, false, often ? contaminated : worst, "%",
           often ? "<= 5 % of seconds contaminated" : "<= 2 % of the CPUs' time elsewhere",
-          "others took a little of the time: throughput may be some percent low, tails longer");
+          "other processes took some CPU time: throughput may be a few percent low and tail latencies longer");
 }
 
 static void check_percentiles(qr_result *result)

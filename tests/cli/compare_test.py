@@ -123,7 +123,7 @@ class Compare(unittest.TestCase):
             gate = ("--metric", "goodput", "--max-regression", "3%")
             done = self.compare(a, b, *gate)
             self.assertEqual(done.returncode, 3, done.stdout)
-            self.assertIn("FAILED goodput: regression 100.00 % (nothing is left)", done.stdout)
+            self.assertIn("FAILED goodput: regression 100.00 % (B is 0)", done.stdout)
             self.assertEqual(self.verdicts(a, b)["goodput"]["verdict"], "worse")
             gain = self.compare(b, a, *gate, "--strict")
             self.assertEqual(gain.returncode, 0, gain.stdout)

@@ -24,7 +24,8 @@ def quire(*arguments, cwd, stdout=subprocess.PIPE):
 
 
 def data_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    """The results that the page's charts are drawn from; those of a page without charts have no data."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])["results"]
 
 
 class Base(unittest.TestCase):
@@ -188,7 +189,7 @@ class Report(Base):
         for name in ("l3_bytes", "read_bytes", "num_blocks", "isa_cap", "read_gbs", "kv_bytes_per_token"):
             self.assertNotIn(name, page[:page.index('id="data"')])
         self.assertRegex(page, r'<th scope="row">KV cache</th><td class="text">[0-9.]+ [KMG]iB</td>')
-        self.assertRegex(page, r"Reading goes over [0-9.]+ [KMG]iB")
+        self.assertRegex(page, r"Bandwidth is measured over [0-9.]+ [KMG]iB")
         self.assertRegex(page, r"<h4>Node 0</h4>.*\n<li><span>thread 0 <small>CPU \d+</small></span>")
 
     def simulated(self, name):
@@ -203,12 +204,12 @@ class Report(Base):
         name = self.simulated("virtual.json")
         for files in (("r.json", name), (name, "r.json")):
             page = self.page(*files)
-            subtitle = re.search(r'class="subtitle">(.*?)</p>', page)[1]
+            subtitle = " ".join(re.search(r'class="subtitle">(.*?)</p>', page, re.S)[1].split())
             self.assertIn("1 of 2 results are simulated", subtitle)
             self.assertNotIn("times are those of a cost model, not of this machine", subtitle)
             self.assertIn("virtual (simulated). On a virtual clock, fitted to 1020 steps", page)
             self.assertEqual({r["shown_as"] for r in data_of(page)}, {"r", "virtual (simulated)"})
-        self.assertIn("Virtual clock: times are those of a cost model", self.page(name))
+        self.assertIn("Virtual clock: times are those of a cost model", " ".join(self.page(name).split()))
         self.assertNotIn("simulated", re.search(r"<main>(.*?)<script", self.page("r.json"), re.S)[1])
 
     def test_what_is_not_simulated_is_no_fact(self):
@@ -220,9 +221,39 @@ class Report(Base):
         self.assertIn("stage_s", data_of(real)[0]["runs"][0]["steps"])
         self.assertNotIn("stage_s", data_of(virtual)[0]["runs"][0]["steps"])
 
+    def test_every_member_that_the_page_names_is_in_the_schema(self):
+        """A misspelt path would be a column that is never there."""
+        root = pathlib.Path(__file__).resolve().parents[2]
+        schema = json.loads((root / "docs" / "result.schema.json").read_text())
+        ours = {"label", "number", "moved_gbs", "shown_as", "curve", "curve_number", "x"}  # added for the page
+
+        def found(node, path):
+            if "$ref" in node:
+                return found(schema["$defs"][node["$ref"].rsplit("/", 1)[1]], path)
+            if not path or any(found(choice, path) for choice in node.get("anyOf", [])):
+                return True
+            first, rest = path[0], path[1:]
+            if first in node.get("properties", {}):
+                return found(node["properties"][first], rest)
+            if isinstance(node.get("additionalProperties"), dict):
+                return found(node["additionalProperties"], rest)
+            if "object" in node.get("type", []) and "properties" not in node:
+                return True  # its members are not described
+            return "items" in node and found(node["items"], rest if first.isdigit() else path)
+
+        scopes = [schema, schema["properties"]["runs"]["items"]]
+        page = (root / "bench" / "report" / "page.html").read_text()
+        paths = {line.rsplit(" = ", 1)[1] for tag in re.findall(r"{{(?:table|facts) (.*?)}}", page, re.S) for line in tag.splitlines()[1:]}
+        script = (root / "bench" / "report" / "charts.js").read_text()
+        paths |= {path for path in re.findall(r"'((?:latency|throughput|steps|slo|series|window|model)/[\w/]*\w)'", script)}
+        self.assertGreater(len(paths), 90)
+        missing = {path for path in (p.split(":")[0] for p in paths) if path != "@" and path not in ours
+                   and not any(found(scope, path.split("/")) for scope in scopes)}
+        self.assertEqual(missing - {"bytes", "flops", "floor_s", "measured_s", "fraction", "gbs", "gflops"}, set())  # of a phase
+
     def test_a_result_with_nothing_in_it_gives_dashes(self):
         page = self.page(self.write("bare.json", {"schema": "quire.result/1", "runs": [{"latency": {}}]}))
-        self.assertIn("<td>\u2013</td>", page)
+        self.assertIn("weights \u2013", page)
 
     def test_files_that_are_no_results_are_refused(self):
         self.assertIn("not a result of quire", self.refused(self.write("foreign.json", {"request_throughput": 3})))
@@ -289,25 +320,32 @@ class InTheBrowser(Base):
         with browser.Browser() as window:
             window.open(self.path / "page.html")
             self.assertEqual(window.complaints, [])
-            return window.evaluate(f"(() => {{ const chart = Chart.getChart(document.querySelector('{selector} canvas'));"
-                                   " return chart ? chart.data.datasets.map(d => [d.label, d.data, !!d.hidden]) : null })()")
+            return window.evaluate(f"(() => {{ const canvas = document.querySelector('{selector} canvas');"
+                                   " return canvas && Chart.getChart(canvas).data.datasets.map(d => [d.label, d.data, !!d.hidden]) })()")
+
+    def test_bars_are_named_by_their_percentiles(self):
+        self.page("r.json")
+        with browser.Browser() as window:
+            window.open(self.path / "page.html")
+            ticks = window.evaluate("Chart.getChart(document.querySelector('#figure-itl-causes canvas')).scales.y.ticks.map(t => t.label)")
+        self.assertEqual(ticks[0], "P50")
 
     def test_a_sweep_has_a_curve_for_each_value_of_its_second_axis(self):
         self.page(self.grid())
-        curves = {label: [(p["x"], p["y"]) for p in data] for label, data, _ in self.datasets("[data-chart=sweep-throughput]")}
+        curves = {label: [(p["x"], p["y"]) for p in data] for label, data, _ in self.datasets("#figure-sweep-throughput")}
         self.assertEqual(curves, {"dtype=f32": [(1, 1500), (2, 2500), (4, 4500)], "dtype=bf16": [(1, 1000), (2, 2000), (4, 4000)]})
 
     def test_goodput_is_drawn_where_there_are_slos(self):
         self.page(self.grid())
-        self.assertEqual(len(self.datasets("[data-chart=sweep-goodput]")), 2)
+        self.assertEqual(len(self.datasets("#figure-sweep-goodput")), 2)
         self.page(self.grid(limits={"ttft": None}))
-        self.assertIsNone(self.datasets("[data-chart=sweep-goodput]"))
+        self.assertIsNone(self.datasets("#figure-sweep-goodput"))
 
     def test_a_legend_names_every_run(self):
         self.grid()
         lines = (self.path / "grid.jsonl").read_text()
         self.page(self.write("twice.jsonl", lines + lines))
-        curves = self.datasets("[data-chart=cdf][data-metric=ttft]")
+        curves = self.datasets("#figure-ttft-cdf")
         self.assertEqual(len({label for label, _, _ in curves}), 12)
         self.assertEqual(sum(not hidden for _, _, hidden in curves), 8)
 
@@ -322,7 +360,7 @@ class InTheBrowser(Base):
         self.page(self.write("long.jsonl", "".join(lines)))
         with browser.Browser() as window:
             window.open(self.path / "page.html")
-            places = window.evaluate("""[...document.querySelectorAll('#latency figure[data-chart=cdf]')].map(figure => {
+            places = window.evaluate("""[...document.querySelectorAll('#latency figure[id$=-cdf]')].map(figure => {
                 const chart = Chart.getChart(figure.querySelector('canvas')), boxes = chart.legend.legendHitBoxes;
                 return [boxes.length, Math.max(...boxes.map(b => b.top + b.height)), chart.chartArea.top,
                         Math.max(...boxes.map(b => b.left + b.width)), chart.width]; })""")
@@ -342,7 +380,7 @@ class InTheBrowser(Base):
         self.page(self.write("zero.jsonl", "\n".join(lines) + "\n"))
         with browser.Browser() as window:
             window.open(self.path / "page.html")
-            self.assertEqual(window.evaluate("Chart.getChart(document.querySelector('[data-chart=sweep-goodput] canvas')).scales.y.type"),
+            self.assertEqual(window.evaluate("Chart.getChart(document.querySelector('#figure-sweep-goodput canvas')).scales.y.type"),
                              "linear")
 
     def test_hostile_text_stays_text(self):
@@ -364,17 +402,12 @@ class InTheBrowser(Base):
             window.open(self.path / "page.html")
             height = window.call("Page.getLayoutMetrics")["cssContentSize"]["height"]
             self.assertEqual(window.complaints, [])
-            window.picture(self.path / "static.png")
-        page = (self.path / "page.html").read_text()
-        drawn = re.findall(r'<svg viewBox.*?aria-label="([^"]+)">(.*?)</svg>', page, re.S)
-        self.assertEqual([title.split(" (")[0] for title, _ in drawn],
-                         ["Time to first token", "Inter-token latency", "Tokens per second", "Sequences running and waiting",
-                          "KV cache in use"])
-        series = self.result["runs"][0]["series"]
-        points = re.findall(r'[ML]([\d.-]+) ([\d.-]+)', re.findall(r'class="line s1" d="([^"]*)"', drawn[2][1])[0])
-        self.assertEqual(len(points), sum(v > 0 or min(series["output_tokens"]) == 0 for v in series["output_tokens"]))
-        heights = [float(y) for _, y in points]
-        self.assertEqual(heights.index(min(heights)), series["output_tokens"].index(max(series["output_tokens"])))
+            rows = window.call("DOM.getDocument", depth=-1)
+            self.assertNotIn('"figure"', json.dumps(rows))
+        for section in ("summary", "latency", "steps", "workload", "checks", "machine", "configuration"):
+            part = re.search(rf'<section id="{section}">(.*?)</section>', (self.path / "page.html").read_text(), re.S)[1]
+            self.assertGreaterEqual(part.count("<tr>"), 2, section)
+            self.assertNotIn("<canvas", part)
         with browser.Browser() as window:
             window.open(self.path / "page.html")
             self.assertGreater(window.call("Page.getLayoutMetrics")["cssContentSize"]["height"], height + 2000)

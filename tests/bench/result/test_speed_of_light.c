@@ -1,4 +1,4 @@
-/* The distance from the machine's limit, of steps whose numbers are known. */
+/* The fraction of the roofline that steps reach, for steps whose numbers are known. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -143,7 +143,7 @@ static void an_early_end_by_over_saturation_is_not_mended_by_a_longer_run(void *
     result->records[0].oversaturated  = true;
     static const char *const checks[] = {"requests", "length", "cut"};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
-        assert_non_null(strstr(check_of(checks[i])->hint, "over-saturation ended the run early"));
+        assert_non_null(strstr(check_of(checks[i])->hint, "overload ended the run early"));
     assert_non_null(strstr(check_of("saturation")->hint, "load.request_rate"));
     result->profile = "replay";
     assert_non_null(strstr(check_of("saturation")->hint, "raise workload.trace.time_scale"));

@@ -1,0 +1,245 @@
+/* What the results of a report are called, along which axis a sweep lies, and in which order they stand. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/report/report_data.h"
+
+static const struct load {
+    const char *key, *title, *unit;
+} loads[] = {{"load.streams", "streams", "streams"},
+             {"load.request_rate", "requests due per second", "requests/s"},
+             {"load.max_concurrency", "requests at once, at most", "at once"}};
+enum { LOADS = sizeof loads / sizeof *loads };
+
+static const json_t *axes_of(const json_t *result) { return qr_json_at(result, "sweep/axes"); }
+static json_t       *result_at(const qr_report *report, size_t i) { return json_array_get(report->results, i); }
+
+static void replace(json_t *object, const char *name, json_t *value)
+{
+    json_object_del(object, name);
+    json_object_set_new(object, name, value);
+}
+
+/* ---- the axis ---- */
+
+static double setting(const json_t *result, const char *key)
+{
+    const json_t *value = json_object_get(json_object_get(result, "config"), key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static size_t distinct_values(const qr_report *report, const char *key)
+{
+    double seen[QR_REPORT_MAX_RESULTS];
+    size_t count = 0;
+    for (size_t r = 0; r < json_array_size(report->results); r++) {
+        const double value = setting(result_at(report, r), key);
+        bool         old   = !isfinite(value);
+        for (size_t i = 0; i < count; i++) old |= seen[i] == value;
+        if (!old) seen[count++] = value;
+    }
+    return count;
+}
+
+/* Of results that were given one by one: the request rate, or the streams. */
+static const char *load_key_of(const json_t *result)
+{
+    const char *profile = qr_json_text_at(result, "disclosure/profile");
+    if (strcmp(profile, "throughput") == 0 || strcmp(profile, "replay") == 0) return NULL;
+    return strcmp(profile, "concurrent") == 0 ? "load.streams" : "load.request_rate";
+}
+
+/* Of the axes of [sweep], the load, else the first whose values are numbers. */
+static const char *named_axis(const qr_report *report)
+{
+    json_t     *axes = (json_t *)axes_of(result_at(report, 0)), *value;
+    const char *key;
+    for (size_t i = 0; i < LOADS; i++)
+        if (json_object_get(axes, loads[i].key) != NULL && distinct_values(report, loads[i].key) > 1)
+            return loads[i].key;
+    json_object_foreach(axes, key, value) if (distinct_values(report, key) > 1) return key;
+    return NULL;
+}
+
+const char *qr_report_axis(const qr_report *report)
+{
+    bool        all_named = true, all_alike = true;
+    const char *key = load_key_of(result_at(report, 0));
+    for (size_t i = 0; i < json_array_size(report->results); i++) {
+        const char *own = load_key_of(result_at(report, i));
+        all_named &= json_object_size(axes_of(result_at(report, i))) > 0;
+        all_alike &= key != NULL && own != NULL && strcmp(key, own) == 0;
+    }
+    if (json_array_size(report->results) < 3) return NULL;
+    if (all_named) return named_axis(report);
+    return all_alike && distinct_values(report, key) >= 3 ? key : NULL;
+}
+
+static const char *last_word(const char *key) { return strrchr(key, '.') ? strrchr(key, '.') + 1 : key; }
+
+const char *qr_report_axis_title(const char *axis)
+{
+    for (size_t i = 0; i < LOADS; i++)
+        if (strcmp(axis, loads[i].key) == 0) return loads[i].title;
+    return last_word(axis);
+}
+
+/* ---- names ---- */
+
+/* "load.streams" 4 as "4 streams"; another key as "max_num_seqs=16". */
+static void print_value(const char *key, const json_t *value, FILE *to)
+{
+    const double number = json_number_value(value);
+    for (size_t i = 0; i < LOADS; i++) {
+        if (strcmp(key, loads[i].key) != 0 || !json_is_number(value)) continue;
+        fprintf(to, "%g %s", number, number == 1 && i == 0 ? "stream" : loads[i].unit);
+        return;
+    }
+    fprintf(to, "%s=", last_word(key));
+    if (json_is_number(value))
+        fprintf(to, "%g", number);
+    else if (json_is_string(value))
+        fputs(json_string_value(value), to);
+    else
+        json_dumpf(value, to, JSON_ENCODE_ANY | JSON_COMPACT);
+}
+
+/* Names `member` by the values of the axes: all but `without` (NULL: all), or of `only`; behind the file, if any. */
+static void name_by(json_t *result, const char *member, const char *file, const char *without, const char *only)
+{
+    const json_t *values = only ? json_object_get(result, "config") : axes_of(result);
+    char         *text   = NULL;
+    size_t        size   = 0;
+    const char   *key;
+    json_t       *value;
+    FILE         *to = open_memstream(&text, &size);
+    if (to == NULL) return;
+    json_object_foreach((json_t *)values, key, value)
+    {
+        if ((without != NULL && strcmp(key, without) == 0) || (only != NULL && strcmp(key, only) != 0)) continue;
+        if (ftell(to) > 0) fputs(", ", to);
+        print_value(key, value, to);
+    }
+    fclose(to);
+    if (text[0] != '\0' || strcmp(member, "curve") == 0)
+        replace(result, member, json_sprintf("%s%s%s", file, file[0] && text[0] ? ": " : "", text));
+    free(text);
+}
+
+/* A point of a sweep is called by its values, and by its file where there are several; results that were given one by
+ * one keep their names. A probe of a search has no axes but its rate. */
+static void name_point(json_t *result, const char *axis, bool with_file)
+{
+    const bool  is_point = qr_json_text_at(result, "file")[0] != '\0';
+    const bool  has_axes = json_object_size(axes_of(result)) > 0;
+    const char *file     = with_file ? qr_json_text_at(result, "file") : "";
+    name_by(result, "curve", file, axis, NULL);
+    if (is_point && (has_axes || axis != NULL)) name_by(result, "shown_as", file, NULL, has_axes ? NULL : axis);
+}
+
+/* Results of sweeps carry the name of their file. */
+static bool several_files(const qr_report *report)
+{
+    const char *first = qr_json_text_at(result_at(report, 0), "file");
+    bool        any   = false;
+    for (size_t i = 1; i < json_array_size(report->results); i++)
+        any |= strcmp(qr_json_text_at(result_at(report, i), "file"), first) != 0;
+    return any;
+}
+
+/* Two points with the same values, probes of a search or a point measured again, get numbers. What is simulated is
+ * called so beside measured results. */
+static void tell_apart(const qr_report *report)
+{
+    const size_t count = json_array_size(report->results), simulated = qr_report_simulated(report);
+    const char  *names[QR_REPORT_MAX_RESULTS];
+    for (size_t i = 0; i < count; i++) names[i] = qr_json_text_at(result_at(report, i), "shown_as");
+    for (size_t i = count; i-- > 0;) {
+        char   number[24] = "";
+        size_t same       = 1;
+        for (size_t j = 0; j < i; j++) same += strcmp(names[i], names[j]) == 0;
+        if (same > 1) snprintf(number, sizeof number, " (%zu)", same);
+        const bool marked = simulated < count && qr_report_is_simulated(result_at(report, i));
+        replace(result_at(report, i), "shown_as",
+                json_sprintf("%s%s%s", names[i], number, marked ? " (simulated)" : ""));
+    }
+}
+
+/* ---- the order ---- */
+
+/* Curves are numbered as they appear. */
+static void number_curves(const qr_report *report)
+{
+    json_int_t curves = 0;
+    for (size_t i = 0; i < json_array_size(report->results); i++) {
+        json_int_t number = -1;
+        for (size_t j = 0; j < i && number < 0; j++)
+            if (json_equal(json_object_get(result_at(report, j), "curve"),
+                           json_object_get(result_at(report, i), "curve")))
+                number = json_integer_value(json_object_get(result_at(report, j), "curve_number"));
+        json_object_set_new(result_at(report, i), "curve_number", json_integer(number < 0 ? curves++ : number));
+    }
+}
+
+static bool comes_before(const json_t *a, const json_t *b)
+{
+    const double c = qr_json_number_at(a, "curve_number"), d = qr_json_number_at(b, "curve_number");
+    return c < d || (c == d && qr_json_number_at(a, "x") < qr_json_number_at(b, "x"));
+}
+
+/* A sweep's results come in the order in which they ended: here by curve, then along the axis. Insertion sort: stable,
+ * and there are a few hundred at the most. */
+static void sort_results(json_t *results)
+{
+    for (size_t i = 1; i < json_array_size(results); i++) {
+        json_t *moving = json_incref(json_array_get(results, i));
+        size_t  to     = i;
+        while (to > 0 && comes_before(moving, json_array_get(results, to - 1))) to--;
+        json_array_remove(results, i);
+        json_array_insert_new(results, to, moving);
+    }
+}
+
+/* ---- runs ---- */
+
+static double moved_gbs(const json_t *run)
+{
+    const double busy = qr_json_number_at(run, "window/length_s") - qr_json_number_at(run, "steps/time_s/idle");
+    return (qr_json_number_at(run, "steps/moved/weight_bytes") + qr_json_number_at(run, "steps/moved/kv_bytes")) /
+           busy * 1e-9;
+}
+
+/* Runs are called by their result, and numbered over all results. */
+static void name_runs(const qr_report *report)
+{
+    json_int_t number = 0;
+    for (size_t r = 0; r < json_array_size(report->results); r++) {
+        const char *name = qr_json_text_at(result_at(report, r), "shown_as");
+        json_t     *runs = json_object_get(result_at(report, r), "runs"), *run;
+        size_t      i;
+        json_array_foreach(runs, i, run)
+        {
+            const double moved = moved_gbs(run);
+            json_object_set_new(run, "label",
+                                json_array_size(runs) > 1 ? json_sprintf("%s #%zu", name, i + 1) : json_string(name));
+            json_object_set_new(run, "number", json_integer(++number));
+            json_object_set_new(run, "moved_gbs", isfinite(moved) ? json_real(moved) : json_null());
+        }
+    }
+}
+
+void qr_report_arrange(qr_report *report)
+{
+    const char *axis      = qr_report_axis(report);
+    const bool  with_file = several_files(report);
+    for (size_t i = 0; i < json_array_size(report->results); i++) {
+        const double x = axis != NULL ? setting(result_at(report, i), axis) : NAN;
+        json_object_set_new(result_at(report, i), "x", isfinite(x) ? json_real(x) : json_null());
+        name_point(result_at(report, i), axis, with_file);
+    }
+    tell_apart(report);
+    if (axis != NULL) number_curves(report);
+    if (axis != NULL) sort_results(report->results);
+    name_runs(report);
+}

@@ -1,0 +1,349 @@
+/* Fills a template: one pass over its text, with the open sections on a stack. */
+#include "bench/report/template.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "bench/common/array.h"
+#include "bench/report/html.h"
+
+enum { MOST_DEPTH = 16, MOST_COLUMNS = 16, MOST_NAME = 96 };
+
+/* An open section, and the element whose turn it is. */
+typedef struct frame {
+    const json_t *in, *value; /* `in` NULL: once, without an element of its own */
+    const char   *body;
+    size_t        index;
+    void         *member; /* {{*}} */
+    char          key[MOST_NAME];
+} frame;
+
+typedef struct filler {
+    const char *at, *end;
+    frame       frames[MOST_DEPTH]; /* [depth] the first holds the document */
+    size_t      depth;
+    FILE       *to;
+} filler;
+
+/* ---- values ---- */
+
+const json_t *qr_json_at(const json_t *from, const char *path)
+{
+    char name[MOST_NAME];
+    while (from != NULL && *path != '\0') {
+        const size_t length = strcspn(path, "/");
+        snprintf(name, sizeof name, "%.*s", (int)length, path);
+        from = json_is_array(from) && isdigit((unsigned char)name[0]) ? json_array_get(from, strtoul(name, NULL, 10))
+                                                                      : json_object_get(from, name);
+        path += length + (path[length] == '/');
+    }
+    return from;
+}
+
+double qr_json_number_at(const json_t *from, const char *path)
+{
+    const json_t *value = qr_json_at(from, path);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+const char *qr_json_text_at(const json_t *from, const char *path)
+{
+    const char *text = json_string_value(qr_json_at(from, path));
+    return text ? text : "";
+}
+
+static frame *top(filler *f) { return &f->frames[f->depth - 1]; }
+
+/* The number or name of the innermost element. */
+static const char *key_of(const filler *f)
+{
+    size_t d = f->depth - 1;
+    while (d > 0 && f->frames[d].key[0] == '\0') d--;
+    return f->frames[d].key;
+}
+
+static const json_t *find(filler *f, const char *path)
+{
+    char        whole[2 * MOST_NAME];
+    const char *at = strchr(path, '@');
+    for (size_t d = f->depth; strcmp(path, ".") == 0; d--)
+        if (f->frames[d - 1].value != NULL) return f->frames[d - 1].value;
+    if (at == NULL)
+        snprintf(whole, sizeof whole, "%s", path);
+    else
+        snprintf(whole, sizeof whole, "%.*s%s%s", (int)(at - path), path, key_of(f), at + 1);
+    for (size_t d = f->depth; d > 0; d--) {
+        const json_t *value = qr_json_at(f->frames[d - 1].value, whole);
+        if (value != NULL) return value;
+    }
+    return NULL;
+}
+
+static bool is_something(const json_t *value)
+{
+    return !(
+        value == NULL || json_is_null(value) || json_is_false(value) ||
+        (json_is_string(value) && json_string_length(value) == 0) ||
+        ((json_is_array(value) || json_is_object(value)) && json_array_size(value) + json_object_size(value) == 0));
+}
+
+static bool is_text(const json_t *value, const char *text)
+{
+    char number[32];
+    snprintf(number, sizeof number, "%g", json_number_value(value));
+    return strcmp(json_is_number(value) ? number : json_is_string(value) ? json_string_value(value) : "", text) == 0;
+}
+
+/* "PATH:FORMAT" */
+static void write_value(filler *f, const char *tag)
+{
+    char path[MOST_NAME];
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(tag, ":"), tag);
+    const char *format = strchr(tag, ':');
+    if (strcmp(path, "@") == 0)
+        qr_html_text(key_of(f), f->to);
+    else
+        qr_html_value(find(f, path), format ? format + 1 : "", f->to);
+}
+
+/* ---- sections ---- */
+
+static frame *push(filler *f, const json_t *value)
+{
+    qr_assert(f->depth < MOST_DEPTH);
+    f->frames[f->depth] = (frame){.value = value, .body = f->at};
+    return &f->frames[f->depth++];
+}
+
+/* Behind the {{/}} of the section whose body begins here. */
+static void skip(filler *f)
+{
+    for (size_t open = 1; open > 0;) {
+        const char *tag = memmem(f->at, (size_t)(f->end - f->at), "{{", 2);
+        qr_assert(tag != NULL);
+        open += strchr("#^*", tag[2]) != NULL;
+        open -= tag[2] == '/';
+        f->at = (const char *)memmem(tag, (size_t)(f->end - tag), "}}", 2) + 2;
+    }
+}
+
+/* The element that is the next. False: there is none. */
+static bool advance(frame *s)
+{
+    if (s->member != NULL) {
+        s->value = json_object_iter_value(s->member);
+        snprintf(s->key, sizeof s->key, "%s", json_object_iter_key(s->member));
+        s->member = json_object_iter_next((json_t *)s->in, s->member);
+        return true;
+    }
+    if (!json_is_array(s->in) || s->index >= json_array_size(s->in)) return false;
+    s->value = json_array_get(s->in, s->index);
+    snprintf(s->key, sizeof s->key, "%zu", s->index++);
+    return true;
+}
+
+static void open_members(filler *f, const json_t *object)
+{
+    if (json_object_size(object) == 0) {
+        skip(f);
+        return;
+    }
+    frame *s  = push(f, object);
+    s->in     = object;
+    s->member = json_object_iter((json_t *)object);
+    advance(s);
+}
+
+/* {{#...}}, {{^...}} or {{*...}} */
+static void open_section(filler *f, char kind, const char *condition)
+{
+    char path[MOST_NAME];
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(condition, "="), condition);
+    const char   *wanted = strchr(condition, '=');
+    const json_t *value  = find(f, path);
+    const bool    is_key = strcmp(path, "@") == 0;
+    const bool    holds  = is_key   ? strcmp(key_of(f), wanted + 1) == 0
+                           : wanted ? is_text(value, wanted + 1)
+                                    : is_something(value);
+    if (kind == '*')
+        open_members(f, value);
+    else if (holds == (kind == '^'))
+        skip(f);
+    else if (kind == '^' || wanted != NULL)
+        push(f, NULL);
+    else {
+        frame *s = push(f, value);
+        if (json_is_array(value)) s->in = value, advance(s);
+    }
+}
+
+static void close_section(filler *f)
+{
+    frame *s = top(f);
+    if (s->in != NULL && advance(s))
+        f->at = s->body;
+    else
+        f->depth--;
+}
+
+/* ---- tables ---- */
+
+typedef struct column {
+    char head[MOST_NAME], value[MOST_NAME]; /* value: PATH:FORMAT */
+    bool may_be_zero, has_values, has_text;
+} column;
+
+typedef struct row {
+    const json_t *outer, *inner;
+    char          key[MOST_NAME];
+} row;
+
+/* "HEAD = PATH:FORMAT" lines; returns how many. */
+static size_t parse_columns(const char *lines, column columns[MOST_COLUMNS], size_t most)
+{
+    size_t count = 0;
+    for (; *lines == '\n'; lines += 1 + strcspn(lines + 1, "\n")) {
+        column    *c      = &columns[count];
+        const bool strict = lines[1] == '?';
+        if (count == most || sscanf(lines + 1 + strict, "%95[^=]= %95[^\n]", c->head, c->value) != 2) continue;
+        c->head[strlen(c->head) - 1] = '\0'; /* the space before "=" */
+        c->may_be_zero               = !strict;
+        count++;
+    }
+    return count;
+}
+
+static const json_t *value_of(filler *f, const column *c)
+{
+    char path[MOST_NAME];
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(c->value, ":"), c->value);
+    return find(f, path);
+}
+
+static void push_row(filler *f, const row *r)
+{
+    push(f, r->outer);
+    snprintf(push(f, r->inner)->key, MOST_NAME, "%s", r->key);
+}
+
+static bool add_rows(row **rows, size_t *count, const json_t *outer, const json_t *in)
+{
+    frame each = {.in = in, .member = json_is_object(in) ? json_object_iter((json_t *)in) : NULL};
+    while (advance(&each)) {
+        row r = {.outer = outer, .inner = each.value};
+        snprintf(r.key, sizeof r.key, "%s", each.key);
+        if (!QR_ARRAY_PUSH(*rows, *count, r)) return false;
+    }
+    return true;
+}
+
+static size_t find_rows(filler *f, const char *paths, row **rows_out)
+{
+    char          outer[MOST_NAME] = "", inner[MOST_NAME] = "";
+    size_t        count = 0, i;
+    const json_t *element;
+    sscanf(paths, "%95s %95[^\n]", outer, inner);
+    const json_t *in = find(f, outer);
+    if (strchr(paths, ' ') == NULL || strchr(paths, ' ') > strchr(paths, '\n'))
+        add_rows(rows_out, &count, NULL, in);
+    else
+        json_array_foreach(in, i, element) add_rows(rows_out, &count, element, qr_json_at(element, inner));
+    return count;
+}
+
+static void look_at(filler *f, column *c, const row *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        push_row(f, &rows[i]);
+        const json_t *value = value_of(f, c);
+        c->has_values |= is_something(value) && (c->may_be_zero || json_number_value(value) != 0);
+        c->has_text |= is_something(value) && !json_is_number(value) && strstr(c->value, ":check") == NULL;
+        f->depth -= 2;
+    }
+}
+
+static void write_cell(filler *f, const column *c, bool is_first)
+{
+    fputs(is_first ? "<th scope=\"row\">" : c->has_text ? "<td class=\"text\">" : "<td>", f->to);
+    write_value(f, c->value);
+    fputs(is_first ? "</th>" : "</td>", f->to);
+}
+
+static void write_table(filler *f, const char *tag)
+{
+    column       columns[MOST_COLUMNS] = {0};
+    row         *rows                  = NULL;
+    const size_t count                 = parse_columns(strchr(tag, '\n'), columns, MOST_COLUMNS);
+    const size_t row_count             = find_rows(f, tag, &rows);
+    fputs("<div class=\"scroll\"><table><thead><tr>", f->to);
+    for (size_t c = 0; c < count; c++) {
+        look_at(f, &columns[c], rows, row_count);
+        if (!columns[c].has_values && c > 0) continue;
+        fprintf(f->to, "<th%s>%s</th>", columns[c].has_text ? " class=\"text\"" : "", columns[c].head);
+    }
+    fputs("</tr></thead><tbody>\n", f->to);
+    for (size_t i = 0; i < row_count; i++) {
+        push_row(f, &rows[i]);
+        fputs("<tr>", f->to);
+        for (size_t c = 0; c < count; c++)
+            if (columns[c].has_values || c == 0) write_cell(f, &columns[c], c == 0);
+        fputs("</tr>\n", f->to);
+        f->depth -= 2;
+    }
+    fputs("</tbody></table></div>\n", f->to);
+    free(rows);
+}
+
+static void write_facts(filler *f, const char *tag)
+{
+    column       facts[2 * MOST_COLUMNS] = {0};
+    const char  *lines                   = strchr(tag, '\n');
+    const size_t count                   = parse_columns(lines, facts, 2 * MOST_COLUMNS);
+    bool         any                     = false;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *value = value_of(f, &facts[i]);
+        if (!is_something(value) && !json_is_false(value)) continue;
+        if (!any) fprintf(f->to, "<div><h3>%.*s</h3><div class=\"scroll\"><table><tbody>\n", (int)(lines - tag), tag);
+        any = true;
+        fprintf(f->to, "<tr><th scope=\"row\">%s</th><td class=\"text\">", facts[i].head);
+        write_value(f, facts[i].value);
+        fputs("</td></tr>\n", f->to);
+    }
+    if (any) fputs("</tbody></table></div></div>\n", f->to);
+}
+
+/* ---- all ---- */
+
+static void fill_tag(filler *f, const char *tag)
+{
+    if (strchr("#^*", tag[0]) != NULL)
+        open_section(f, tag[0], tag + 1);
+    else if (tag[0] == '/')
+        close_section(f);
+    else if (strncmp(tag, "table ", 6) == 0)
+        write_table(f, tag + 6);
+    else if (strncmp(tag, "facts ", 6) == 0)
+        write_facts(f, tag + 6);
+    else
+        write_value(f, tag);
+}
+
+void qr_template_fill(const char *text, size_t size, const json_t *root, FILE *to)
+{
+    filler f = {.at = text, .end = text + size, .to = to};
+    push(&f, root);
+    while (f.at < f.end) {
+        const char *open  = memmem(f.at, (size_t)(f.end - f.at), "{{", 2);
+        const char *close = open ? memmem(open, (size_t)(f.end - open), "}}", 2) : NULL;
+        fwrite(f.at, 1, (size_t)((close ? open : f.end) - f.at), to);
+        if (close == NULL) break;
+        char *tag = strndup(open + 2, (size_t)(close - open) - 2);
+        f.at      = close + 2;
+        if (tag != NULL) fill_tag(&f, tag);
+        free(tag);
+    }
+}

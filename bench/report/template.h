@@ -1,0 +1,32 @@
+/* Fills the tags of a text with values of a JSON document, as HTML.
+ *
+ *   {{PATH}} {{PATH:FORMAT}}   a value, see qr_html_value()
+ *   {{#PATH}} ... {{/}}        for each element of an array; else once where there is something: not null, false or
+ * empty
+ *   {{#PATH=TEXT}} ... {{/}}   once where the value is TEXT
+ *   {{^PATH}} {{^PATH=TEXT}}   where the one above writes nothing
+ *   {{*PATH}} ... {{/}}        for each member of an object
+ *   {{table PATH PATH          a table with a row for each element (or member) of the first, or of the second in each
+ * of HEAD = PATH:FORMAT         these; a column without values is left out, one with "?" before its head also if all
+ *   ...}}                      are 0
+ *   {{facts TITLE              a table of two columns; what has no value is left out
+ *   NAME = PATH:FORMAT
+ *   ...}}
+ *
+ * PATH is member/member/..., in the innermost element that has it; numbers count in arrays. "." is the element itself,
+ * "@" its number or its member's name, also as a part of a path. */
+#ifndef QR_BENCH_TEMPLATE_H
+#define QR_BENCH_TEMPLATE_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* `text` must be well formed: it is the tool's own. */
+void qr_template_fill(const char *text, size_t size, const json_t *root, FILE *to);
+
+/* The value at "member/member/...", or NULL; the last member may hold dots. */
+const json_t *qr_json_at(const json_t *from, const char *path);
+double        qr_json_number_at(const json_t *from, const char *path); /* NAN: none */
+const char   *qr_json_text_at(const json_t *from, const char *path);   /* "": none */
+
+#endif
