@@ -1,4 +1,5 @@
-/* The options that every command has. See command.h. */
+/* The options that every command has: flags become assignments, which are applied over file and environment. Also
+ * completion, --help=WORD, messages and exit statuses. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,13 +60,12 @@ int qr_report_error(const quire_error *error)
     return error->status == QUIRE_ERR_INVALID ? QR_EXIT_USAGE : QR_EXIT_FAILED;
 }
 
-/* ---- assignments
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- assignments ---- */
 
 static void add(qr_arguments *arguments, const char *origin, char *text)
 {
     if (text == NULL || arguments->assignment_count == QR_MAX_ASSIGNMENTS) {
-        qr_complain("%s: more than %d options", origin, QR_MAX_ASSIGNMENTS);
+        qr_complain("%s: at most %d values can be set on the command line", origin, QR_MAX_ASSIGNMENTS);
         exit(QR_EXIT_USAGE);
     }
     arguments->assignments[arguments->assignment_count].origin = strdup(origin);
@@ -78,7 +78,7 @@ static char *quoted(const char *key, const char *value)
     char *text = malloc(strlen(key) + 6 * strlen(value) + 4);
     if (text == NULL) return NULL;
     char *to = text + sprintf(text, "%s=\"", key);
-    for (; *value != '\0'; ++value) {
+    for (; *value != '\0'; value++) {
         const unsigned char c = (unsigned char)*value;
         if (c == '"' || c == '\\')
             to += sprintf(to, "\\%c", c);
@@ -103,7 +103,7 @@ void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *k
 
 bool qr_arguments_take(qr_arguments *arguments, const qr_flag *flags, size_t count, int option, const char *value)
 {
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         if (flags[i].option != option) continue;
         qr_arguments_set(arguments, flags[i].flag, flags[i].key, value, flags[i].quoted);
         return true;
@@ -120,20 +120,19 @@ static bool is_path(const char *model)
 
 void qr_arguments_deinit(qr_arguments *arguments)
 {
-    for (unsigned i = 0; i < arguments->assignment_count; ++i) {
+    for (unsigned i = 0; i < arguments->assignment_count; i++) {
         free(arguments->assignments[i].origin);
         free(arguments->assignments[i].text);
     }
     arguments->assignment_count = 0;
 }
 
-/* ---- argp
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- argp ---- */
 
 static bool is_text(const quire_config_key *key)
 {
     static const char *const text[] = {"string", "choice", "size", "duration"};
-    for (size_t i = 0; i < sizeof text / sizeof *text; ++i)
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
         if (strcmp(key->type, text[i]) == 0) return true;
     return false;
 }
@@ -164,7 +163,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
         return 0;
     case OPTION_PRINT_CONFIG: arguments->print_config = true; return 0;
     case ARGP_KEY_ARG:
-        if (state->arg_num > 0) argp_error(state, "%s: only one configuration file can be given", value);
+        if (state->arg_num > 0) argp_error(state, "%s: at most one configuration file can be given", value);
         arguments->config_path = value;
         return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -172,13 +171,17 @@ static error_t parse(int option, char *value, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"config", 'c', "FILE", 0, "configuration to read (default: the environment's QUIRE_CONFIG)", 1},
+    {"config", 'c', "FILE", 0, "configuration file to read (default: the file that the variable QUIRE_CONFIG names)",
+     1},
     {"set", OPTION_SET, "SECTION.KEY=VALUE", 0,
-     "set any key; VALUE is read as TOML, else as text. Repeatable; later wins. `quire config template` lists the keys",
+     "set any configuration key (`quire config keys` lists them); VALUE is TOML, quotes may be left out. Repeatable, "
+     "the "
+     "last one wins",
      1},
     {"model", OPTION_MODEL, "FOLDER|PRESET", 0,
      "folder with config.json and *.safetensors [model.path], or a preset with synthetic weights [model.preset]", 1},
-    {"print-config", OPTION_PRINT_CONFIG, NULL, 0, "print the effective configuration with origins and stop", 1},
+    {"print-config", OPTION_PRINT_CONFIG, NULL, 0,
+     "print the effective configuration, each value with its origin, and exit", 1},
     {0},
 };
 
@@ -190,8 +193,7 @@ error_t qr_parse_common(int option, char *value, struct argp_state *state)
     return 0;
 }
 
-/* ---- an alias for every key
- * ---------------------------------------------------------------------------------------------- */
+/* ---- an alias for every key ---- */
 
 static const char *last_word(const char *name)
 {
@@ -202,7 +204,7 @@ static const char *last_word(const char *name)
 static bool is_unique(const char *word)
 {
     unsigned count = 0;
-    for (size_t i = 0; qr_tool_key_at(i) != NULL; ++i) {
+    for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) {
         const char *name = qr_tool_key_at(i)->name;
         count += strchr(name, '[') == NULL && strcmp(last_word(name), word) == 0;
     }
@@ -215,7 +217,7 @@ bool qr_flag_name(const quire_config_key *key, bool brief, char *name_out, size_
     if (strpbrk(key->name, "[*") != NULL || strcmp(key->name, "schema_version") == 0) return false;
     if (brief && (!is_unique(from) || from == key->name)) return false;
     snprintf(name_out, size, "--%s", from);
-    for (char *at = name_out; *at != '\0'; ++at)
+    for (char *at = name_out; *at != '\0'; at++)
         if (*at == '.' || *at == '_') *at = '-';
     return true;
 }
@@ -245,13 +247,13 @@ static void add_alias(alias_table *table, size_t key, bool brief, bool negated)
 static bool fill_aliases(alias_table *table)
 {
     size_t keys = 0, own = sizeof options / sizeof *options - 1;
-    while (qr_tool_key_at(keys) != NULL) ++keys;
+    while (qr_tool_key_at(keys) != NULL) keys++;
     *table         = (alias_table){.count = own};
     table->options = calloc(4 * keys + own + 1, sizeof *table->options);
     table->names   = calloc(4 * keys + own + 1, sizeof *table->names);
     if (table->options == NULL || table->names == NULL) return false;
     memcpy(table->options, options, sizeof options);
-    for (size_t i = 0; i < 4 * keys; ++i) add_alias(table, i / 4, i & 1, i & 2);
+    for (size_t i = 0; i < 4 * keys; i++) add_alias(table, i / 4, i & 1, i & 2);
     return true;
 }
 
@@ -259,10 +261,10 @@ static bool fill_aliases(alias_table *table)
 
 static void print_flags(const struct argp *argp)
 {
-    for (const struct argp_option *o = argp->options; o != NULL && (o->name != NULL || o->key != 0); ++o)
+    for (const struct argp_option *o = argp->options; o != NULL && (o->name != NULL || o->key != 0); o++)
         if (o->name != NULL) printf("--%s\n", o->name);
-    for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; ++c)
-        for (const struct argp_option *o = c->argp->options; o != NULL && o->name != NULL; ++o)
+    for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; c++)
+        for (const struct argp_option *o = c->argp->options; o != NULL && o->name != NULL; o++)
             printf("--%s\n", o->name);
 }
 
@@ -288,12 +290,12 @@ static const struct choices {
 static void print_choices(const char *word)
 {
     const quire_config_key *key;
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; ++i)
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
         if (strcmp(word, choices[i].flag) == 0) fputs(choices[i].words, stdout);
-    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; ++i) {
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
         if (strcmp(word, "--set") == 0 && strpbrk(key->name, "[*") == NULL) printf("%s=\n", key->name);
         if (key->range == NULL || !is_flag_of(key, word) || strchr(key->range, '|') == NULL) continue;
-        for (const char *at = key->range; *at != '\0'; ++at)
+        for (const char *at = key->range; *at != '\0'; at++)
             if (*at != ' ') putchar(*at == '|' ? '\n' : *at);
         putchar('\n');
     }
@@ -313,7 +315,7 @@ void qr_complete(const struct argp *argp)
 static bool show_flags(const struct argp_option *o, const char *word)
 {
     bool found = false;
-    for (; o != NULL && o->name != NULL; ++o) {
+    for (; o != NULL && o->name != NULL; o++) {
         if ((o->flags & OPTION_HIDDEN) || o->doc == NULL || !(strcasestr(o->name, word) || strcasestr(o->doc, word)))
             continue;
         printf("--%s%s%s\n    %s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->doc);
@@ -325,10 +327,10 @@ static bool show_flags(const struct argp_option *o, const char *word)
 /* --help=WORD searches the command's own flags, then the keys, because every key is a flag. */
 static void answer_help(const struct argp *argp, int argc, char **argv)
 {
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strncmp(argv[i], "--help=", 7) != 0) continue;
         bool found = show_flags(argp->options, argv[i] + 7);
-        for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; ++c)
+        for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; c++)
             found |= show_flags(c->argp->options, argv[i] + 7);
         exit(qr_keys_show(argv[i] + 7, found));
     }
@@ -347,7 +349,7 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     }
     const struct argp common = {.options = aliases.options, .parser = parse};
     size_t            count  = 0;
-    for (; argp->children != NULL && argp->children[count].argp != NULL && count < MAX_CHILDREN; ++count)
+    for (; argp->children != NULL && argp->children[count].argp != NULL && count < MAX_CHILDREN; count++)
         children[count] = argp->children[count];
     children[count] = (struct argp_child){&common, 0, "Configuration", 9};
     whole.children  = children;
@@ -359,13 +361,12 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     free(aliases.names);
 }
 
-/* ---- the configuration
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the configuration ---- */
 
 static quire_status apply_defaults(const qr_arguments *arguments, quire_config *config, quire_error *error)
 {
     if (quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL) return QUIRE_OK;
-    for (size_t i = 0; i < arguments->default_count; ++i) {
+    for (size_t i = 0; i < arguments->default_count; i++) {
         const qr_default *d = &arguments->defaults[i];
         char              text[128];
         if (strcmp(quire_config_origin(config, d->probe), "built-in") != 0) continue;
@@ -381,7 +382,7 @@ static quire_status apply(const qr_arguments *arguments, quire_config *config, q
     const char  *path   = arguments->config_path ? arguments->config_path : getenv("QUIRE_CONFIG");
     quire_status status = path && path[0] != '\0' ? quire_config_read(config, path, error) : QUIRE_OK;
     if (status == QUIRE_OK) status = quire_config_read_environment(config, error);
-    for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; ++i)
+    for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; i++)
         status = quire_config_set(config, arguments->assignments[i].text, arguments->assignments[i].origin, error);
     return status == QUIRE_OK ? apply_defaults(arguments, config, error) : status;
 }
@@ -397,7 +398,7 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
     quire_error   error  = {0};
     quire_status  status = qr_tool_config_create(&config, &error);
     if (status == QUIRE_OK) status = apply(arguments, config, &error);
-    for (size_t i = 0; i < count && status == QUIRE_OK; ++i) status = quire_config_set(config, more[i], origin, &error);
+    for (size_t i = 0; i < count && status == QUIRE_OK; i++) status = quire_config_set(config, more[i], origin, &error);
     if (status == QUIRE_OK) status = qr_tool_config_check(config, &error);
     if (status == QUIRE_OK) return config;
     qr_report_error(&error);
@@ -440,7 +441,7 @@ quire_logger qr_logger_of(const quire_config *config)
     const char              *level   = getenv("QUIRE_LOG");
     if (level == NULL || level[0] == '\0') level = quire_config_string(config, "output.log_level");
     quire_logger logger = {.level = QUIRE_LOG_INFO};
-    for (int i = QUIRE_LOG_ERROR; level != NULL && i <= QUIRE_LOG_DEBUG; ++i)
+    for (int i = QUIRE_LOG_ERROR; level != NULL && i <= QUIRE_LOG_DEBUG; i++)
         if (strcmp(level, names[i]) == 0) logger.level = (quire_log_level)i;
     return logger;
 }

@@ -35,8 +35,7 @@ int qr_command_check(int argc, char **argv);
 int qr_command_config(int argc, char **argv);
 int qr_command_workload(int argc, char **argv);
 
-/* ---- options that every command has
- * ---------------------------------------------------------------------------------- */
+/* ---- options that every command has ---- */
 
 enum { QR_MAX_ASSIGNMENTS = 256 };
 
@@ -107,8 +106,7 @@ int qr_print_config(const quire_config *config, quire_print how);
 typedef int qr_body(void *context, const quire_config *config);
 int         qr_arguments_run(qr_arguments *arguments, qr_body *body, void *context);
 
-/* ---- messages
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---- */
 
 /* "quire: error: ..." on stderr. */
 void qr_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -96,7 +96,7 @@ static char *effective(settings *s, const char *path)
 
 static int diff(settings *s)
 {
-    if (s->count != 2) return qr_complain("config diff: expected two files"), QR_EXIT_USAGE;
+    if (s->count != 2) return qr_complain("config diff: needs two files"), QR_EXIT_USAGE;
     char *a = effective(s, s->arguments[0]), *b = effective(s, s->arguments[1]);
     int   status = QR_EXIT_USAGE;
     if (a != NULL && b != NULL) {

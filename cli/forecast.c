@@ -65,8 +65,7 @@ static quire_status size_pool(qr_forecast *p, quire_error *error)
     return qr_options_pool_blocks(&request, &p->scheduler.num_blocks, error);
 }
 
-/* ---- printing
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- printing ---- */
 
 static void print_row(FILE *to, const char *name, uint64_t bytes, const char *note)
 {

@@ -46,8 +46,7 @@ typedef struct generator {
 
 static bool is_interrupted(const generator *g) { return *g->interrupt == QR_INTERRUPT_ASKED; }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static void cancel_all(generator *g)
 {
@@ -90,8 +89,7 @@ static void answer_bad(generator *g, const json_t *id, uint64_t line, const qr_l
     flush(g);
 }
 
-/* ---- jobs
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- jobs ---- */
 
 static void link_job(generator *g, qr_job *job)
 {
@@ -209,8 +207,7 @@ static void feed(generator *g)
     }
 }
 
-/* ---- events
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static void take(generator *g, const quire_event *event)
 {
@@ -230,7 +227,7 @@ static size_t drain(generator *g)
     quire_event events[EVENTS_AT_ONCE];
     size_t      total = 0;
     for (size_t count; (count = quire_engine_poll(g->engine, events, EVENTS_AT_ONCE)) > 0; total += count)
-        for (size_t i = 0; i < count; ++i) take(g, &events[i]);
+        for (size_t i = 0; i < count; i++) take(g, &events[i]);
     return total;
 }
 
@@ -271,8 +268,7 @@ static quire_status run(generator *g)
     return QUIRE_OK;
 }
 
-/* ---- set-up
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- set-up ---- */
 
 static bool open_files(generator *g)
 {
@@ -390,8 +386,7 @@ static int generate(void *context, const quire_config *config)
     return status;
 }
 
-/* ---- options
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 static const struct argp_option options[] = {
     {"input", 'i', "FILE", 0, "requests, one JSON object a line; - = stdin (default) [generate.input]", 0},

@@ -6,8 +6,7 @@
 #include "cli/command.h"
 #include "cli/job.h"
 
-/* ---- collecting
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- collecting ---- */
 
 static bool grow(qr_job_sequence *s)
 {
@@ -35,7 +34,7 @@ static void append_float(qr_text *out, float value)
 static void append_floats(qr_text *out, const float *values, uint32_t count)
 {
     QR_TEXT_LITERAL(out, "[");
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count; i++) {
         if (i > 0) QR_TEXT_LITERAL(out, ", ");
         append_float(out, values[i]);
     }
@@ -46,7 +45,7 @@ static void append_tops(qr_text *out, const quire_token_detail *detail)
 {
     if (out->length > 0) QR_TEXT_LITERAL(out, ", ");
     QR_TEXT_LITERAL(out, "[");
-    for (uint32_t i = 0; detail != NULL && i < detail->top_count; ++i) {
+    for (uint32_t i = 0; detail != NULL && i < detail->top_count; i++) {
         qr_text_format(out, "%s[%d, ", i ? ", " : "", detail->top_tokens[i]);
         append_float(out, detail->top_logprobs[i]);
         QR_TEXT_LITERAL(out, "]");
@@ -105,7 +104,7 @@ void qr_job_take(qr_job *job, const quire_event *event, uint32_t vocab_size)
 void qr_job_destroy(qr_job *job)
 {
     if (job == NULL) return;
-    for (uint32_t i = 0; job->sequences != NULL && i < job->sequence_count; ++i) {
+    for (uint32_t i = 0; job->sequences != NULL && i < job->sequence_count; i++) {
         qr_job_sequence *s = &job->sequences[i];
         free(s->tokens);
         free(s->logprobs);
@@ -119,8 +118,7 @@ void qr_job_destroy(qr_job *job)
     free(job);
 }
 
-/* ---- answering
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- answering ---- */
 
 static const char *finish_name(quire_finish finish)
 {
@@ -171,7 +169,7 @@ static void append_named(qr_text *out, const char *name, const float *values, ui
 static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequence *s, uint32_t vocab_size)
 {
     QR_TEXT_LITERAL(out, "\"tokens\": [");
-    for (uint32_t i = 0; i < s->count; ++i) qr_text_format(out, "%s%d", i ? ", " : "", s->tokens[i]);
+    for (uint32_t i = 0; i < s->count; i++) qr_text_format(out, "%s%d", i ? ", " : "", s->tokens[i]);
     qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : finish_name(s->finish));
     if (s->failed || s->finish == QUIRE_FINISH_ERROR) {
         qr_line_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
@@ -206,7 +204,7 @@ static void append_totals(qr_text *out, const qr_job *job, bool encoder_decoder)
 {
     const quire_finish_detail *d           = &job->sequences[0].detail;
     uint64_t                   preemptions = 0, first_ns = 0, end_ns = 0;
-    for (uint32_t i = 0; i < job->sequence_count; ++i) {
+    for (uint32_t i = 0; i < job->sequence_count; i++) {
         const quire_finish_detail *other = &job->sequences[i].detail;
         preemptions += other->preemptions;
         if (other->first_token_ns != 0 && (first_ns == 0 || other->first_token_ns < first_ns))
@@ -235,7 +233,7 @@ bool qr_job_answer(const qr_job *job, uint32_t vocab_size, bool encoder_decoder,
     bool       well    = true;
     QR_TEXT_LITERAL(out, ", ");
     if (several) QR_TEXT_LITERAL(out, "\"outputs\": [");
-    for (uint32_t i = 0; i < job->sequence_count; ++i) {
+    for (uint32_t i = 0; i < job->sequence_count; i++) {
         const qr_job_sequence *s = &job->sequences[i];
         well &= !s->failed && s->finish != QUIRE_FINISH_ERROR;
         if (several) qr_text_format(out, "%s{\"index\": %u, ", i ? ", " : "", i);

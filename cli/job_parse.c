@@ -26,7 +26,7 @@ static const char *line_name(const char *member)
         {"banned", "banned_token_ids"}, {"banned_count", "banned_token_ids"}, {"logit_bias_count", "logit_bias"},
         {"timeout_ns", "timeout_ms"},
     };
-    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i][0], member) == 0) return names[i][1];
     return member;
 }

@@ -31,7 +31,7 @@ static void help(FILE *to)
     fputs("Usage: quire COMMAND [OPTION...]\n"
           "Decodes many transformer sequences together on CPUs.\n\n",
           to);
-    for (size_t i = 0; i < COMMAND_COUNT; ++i) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
     fputs("\n"
           "  quire generate --model FOLDER < requests.jsonl > answers.jsonl\n"
           "  quire COMMAND --help\n"
@@ -63,7 +63,7 @@ static int dispatch(const struct command *command, int argc, char **argv)
  */
 static void fill_standard_descriptors(void)
 {
-    for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor)
+    for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; descriptor++)
         if (fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
             (void)open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
@@ -79,7 +79,7 @@ static int run(int argc, char **argv)
         return QR_EXIT_OK;
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) return version();
-    for (size_t i = 0; i < COMMAND_COUNT; ++i)
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return dispatch(&commands[i], argc, argv);
     qr_complain("%s: unknown command; see quire --help", argv[1]);
     return QR_EXIT_USAGE;

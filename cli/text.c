@@ -43,7 +43,7 @@ void qr_text_json_string(qr_text *text, const char *value)
     json_t *string = json_string(value);
     if (string == NULL) { /* a message may quote bytes of a file */
         char *clean = strdup(value);
-        for (char *c = clean; c != NULL && *c != '\0'; ++c)
+        for (char *c = clean; c != NULL && *c != '\0'; c++)
             if (*c & 0x80) *c = '?';
         string = json_string(clean ? clean : "");
         free(clean);
@@ -63,7 +63,7 @@ static size_t character_length(const unsigned char *at)
     if (at[0] < 0x80) return at[0] == '\n' || at[0] == '\t' || (at[0] >= 0x20 && at[0] != 0x7f);
     const size_t length = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
     if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
-    for (size_t i = 1; i < length; ++i)
+    for (size_t i = 1; i < length; i++)
         if ((at[i] & 0xc0) != 0x80) return 0;
     const bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
     const bool beyond   = (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf4 && at[1] >= 0x90);

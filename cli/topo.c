@@ -60,14 +60,14 @@ static void print_numbers(uint32_t *numbers, uint32_t count)
 {
     ranges r = {0};
     qsort(numbers, count, sizeof *numbers, by_os_index);
-    for (uint32_t i = 0; i < count; ++i) range_add(&r, numbers[i]);
+    for (uint32_t i = 0; i < count; i++) range_add(&r, numbers[i]);
     range_close(&r);
 }
 
 static void print_machine(const qr_topology *t)
 {
     uint32_t packages = 0, cores = 0, allowed = 0, numbers[QR_MAX_CPUS];
-    for (uint32_t i = 0; i < t->cpu_count; ++i) {
+    for (uint32_t i = 0; i < t->cpu_count; i++) {
         if (t->cpus[i].package >= packages) packages = t->cpus[i].package + 1;
         if (i == 0 || t->cpus[i].core != t->cpus[i - 1].core) ++cores;
         if (t->cpus[i].allowed) numbers[allowed++] = t->cpus[i].os_index;
@@ -92,7 +92,7 @@ static void print_kernels(const quire_engine_options *options)
     const uint32_t    count  = qr_kernels_available(tables, 16);
     const qr_kernels *chosen = qr_kernels_select(options->isa);
     printf("kernels    %s; this CPU runs", chosen->isa);
-    for (uint32_t i = 0; i < count && i < 16; ++i) printf(" %s", tables[i]->isa);
+    for (uint32_t i = 0; i < count && i < 16; i++) printf(" %s", tables[i]->isa);
     printf("\n");
 }
 
@@ -102,10 +102,10 @@ static void print_placement(const qr_topology *t, const qr_placement *p, const c
     printf("placement  %u threads on %u node%s, bind = %s\n", p->thread_count, p->node_count,
            p->node_count == 1 ? "" : "s", bind_names[p->bind]);
     uint32_t numbers[QR_MAX_THREADS], first = 0;
-    for (uint32_t n = 0; n < p->node_count; ++n) {
+    for (uint32_t n = 0; n < p->node_count; n++) {
         const uint32_t count = p->node_threads[n];
         uint64_t       bytes = 0;
-        for (uint32_t i = 0; i < t->node_count; ++i)
+        for (uint32_t i = 0; i < t->node_count; i++)
             if (t->nodes[i].os_index == p->node_os[n]) bytes = t->nodes[i].memory_bytes;
         memcpy(numbers, p->cpu + first, count * sizeof *numbers);
         printf("  node %-4u threads %u-%u on CPUs ", p->node_os[n], first, first + count - 1);
@@ -141,8 +141,7 @@ static int show(void *context, const quire_config *config)
     return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
-/* ---- options
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 static const struct argp_option options[] = {
     {"threads", 'j', "N", 0, "compute threads; 0 = one per physical core [topology.threads]", 0},

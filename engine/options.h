@@ -3,8 +3,8 @@
 #ifndef QR_ENGINE_OPTIONS_H
 #define QR_ENGINE_OPTIONS_H
 
+#include "base/option_list.h"
 #include "base/options.h"
-#include "engine/option_list.h"
 #include "model/model.h"
 #include "scheduler/scheduler.h"
 

@@ -39,7 +39,7 @@ typedef struct qr_architecture {
     bool        tied;           /* the output projection is the input embedding */
     bool        never_tied;     /* config.json says so: a missing output projection is an error */
     uint32_t    eos_count;
-    int32_t     eos_token_ids[8]; /* [eos_count] */
+    int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
 } qr_architecture;
 
 static inline uint32_t qr_q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/option_list.h"
 #include "base/options.h"
 #include "model/config_json.h"
 #include "model/declare.h"
@@ -30,10 +31,9 @@ struct quire_model {
 static quire_status take_options(const quire_model_options *given, quire_model_options *options, quire_error *error)
 {
     *options = (quire_model_options){.size = sizeof *options};
-    if (given == NULL) return QUIRE_OK;
-    QR_TRY(qr_options_copy("quire_model_options", given, sizeof given->size, options, sizeof *options, error));
-    if ((unsigned)options->weight_dtype > QUIRE_DTYPE_INT8)
-        return qr_fail(error, QUIRE_ERR_INVALID, "model.weight_dtype: %d is outside 0..3", (int)options->weight_dtype);
+    if (given != NULL)
+        QR_TRY(qr_options_copy("quire_model_options", given, sizeof given->size, options, sizeof *options, error));
+    QR_TRY(qr_option_resolve_all(QR_OF_MODEL, options, error));
     if (options->shape_count > 0 && options->shape == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "model.shape is NULL but %u overrides are given",
                        options->shape_count);

@@ -21,7 +21,7 @@ typedef struct qr_model_facts {
     uint32_t max_position_embeddings; /* 0 = none (T5) */
     int32_t  decoder_start_token_id;  /* -1: none */
     uint32_t eos_count;
-    int32_t  eos_token_ids[8];
+    int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
 } qr_model_facts;
 
 void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out);

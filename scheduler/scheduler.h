@@ -46,7 +46,7 @@ typedef struct qr_scheduler_options {
     uint32_t        window; /* sliding window in tokens, 0 = none */
     int32_t         decoder_start_token_id;
     uint32_t        eos_count;
-    int32_t         eos_token_ids[8];
+    int32_t         eos_token_ids[QUIRE_MAX_EOS_IDS];
     quire_allocator allocator;
 } qr_scheduler_options;
 

@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/option_list.h"
 #include "scheduler/state.h"
 
 enum { MAX_TIMEOUT_MS = 86400000, MAX_PRIORITY = 1000, MAX_LENGTH_PENALTY = 1000 };
@@ -264,35 +265,38 @@ quire_status qr_scheduler_validate(const qr_scheduler_options *options, const qu
 
 /* ---- the scheduler's own options ---- */
 
-static quire_status check_tenant(const qr_scheduler_options *o, const quire_tenant_options *t, quire_error *error)
+static double most(const char *key) { return qr_option_find(key)->most; }
+
+static quire_status check_tenant(const quire_tenant_options *tenant, quire_error *error)
 {
-    const field fields[] = {
-        {"tenant.weight", (double)t->weight, 1, 1000, true},
-        {"tenant.max_kv_fraction", (double)t->max_kv_fraction, (double)0.01f, 1, true},
-    };
-    QR_TRY(check_string("tenant.name", t->name, QUIRE_MAX_TENANT_NAME, error));
-    return check_fields(o, fields, sizeof fields / sizeof fields[0], error);
+    quire_tenant_options copy = *tenant;
+    QR_TRY(check_string("tenant.name", tenant->name, QUIRE_MAX_TENANT_NAME, error));
+    return qr_option_resolve_all(QR_OF_TENANT, &copy, error);
 }
 
+/* Ranges are those of the options that they come from; 0 may be allowed where an option has a word for it. */
 quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_error *error)
 {
     const uint32_t most_eos = sizeof o->eos_token_ids / sizeof o->eos_token_ids[0];
     const field    fields[] = {
-           {"max_num_seqs", o->max_num_seqs, 1, 4096, false},
-           {"max_num_batched_tokens", o->max_num_batched_tokens, o->max_num_seqs, 65536, false},
-           {"max_num_encoder_input_tokens", o->max_num_encoder_input_tokens, o->encoder_decoder, 65536, false},
-           {"max_model_len", o->max_model_len, 2, 1 << 24, false},
+           {"max_num_seqs", o->max_num_seqs, 1, most("scheduler.max_num_seqs"), false},
+           {"max_num_batched_tokens", o->max_num_batched_tokens, o->max_num_seqs, most("scheduler.max_num_batched_tokens"),
+            false},
+           {"max_num_encoder_input_tokens", o->max_num_encoder_input_tokens, o->encoder_decoder,
+            most("scheduler.max_num_encoder_input_tokens"), false},
+           {"max_model_len", o->max_model_len, 2, most("model.max_model_len"), false},
            {"long_prefill_token_threshold", o->long_prefill_token_threshold, 0, o->max_num_batched_tokens, false},
            {"max_num_partial_prefills", o->max_num_partial_prefills, 1, o->max_num_seqs, false},
            {"max_long_partial_prefills", o->max_long_partial_prefills, 1, o->max_num_partial_prefills, false},
-           {"priority_ageing_ms", (double)o->priority_ageing_ns / NS_PER_MS, 0, 86400000, false},
-           {"watermark", (double)o->watermark, 0, 0.5, false},
-           {"max_head_passes", o->max_head_passes, 0, 1024, false},
-           {"max_num_tenants", o->max_num_tenants, 1, 1024, false},
-           {"max_num_queued_reqs", o->max_num_queued_reqs, 1, 1048576, false},
-           {"max_num_queued_tokens", o->max_num_queued_tokens, o->max_model_len, UINT32_MAX, false},
-           {"num_speculative_tokens", o->num_speculative_tokens, 0, 64, false},
-           {"num_blocks", o->num_blocks, 1, 1 << 28, false},
+           {"priority_ageing_ns", (double)o->priority_ageing_ns, 0, most("scheduler.priority_ageing"), false},
+           {"watermark", (double)o->watermark, 0, most("scheduler.watermark"), false},
+           {"max_head_passes", o->max_head_passes, 0, most("scheduler.max_head_passes"), false},
+           {"max_num_tenants", o->max_num_tenants, 1, most("scheduler.max_num_tenants"), false},
+           {"max_num_queued_reqs", o->max_num_queued_reqs, 1, most("scheduler.max_num_queued_reqs"), false},
+           {"max_num_queued_tokens", o->max_num_queued_tokens, o->max_model_len, most("scheduler.max_num_queued_tokens"),
+            false},
+           {"num_speculative_tokens", o->num_speculative_tokens, 0, most("scheduler.num_speculative_tokens"), false},
+           {"num_blocks", o->num_blocks, 1, most("kv_cache.num_kv_blocks"), false},
            {"block_size", o->block_size, 1, 65536, false},
            {"node_count", o->node_count, 1, QR_MAX_NODES, false},
            {"vocab_size", o->vocab_size, 1, INT32_MAX, false},
@@ -302,8 +306,8 @@ quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_err
     if (!o->enable_chunked_prefill && o->max_num_batched_tokens < o->max_model_len)
         return qr_fail(
             error, QUIRE_ERR_INVALID,
-            "max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = false needs",
+            "max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = false requires",
             o->max_num_batched_tokens, o->max_model_len);
-    for (uint32_t i = 0; i < o->tenant_count; i++) QR_TRY(check_tenant(o, &o->tenants[i], error));
+    for (uint32_t i = 0; i < o->tenant_count; i++) QR_TRY(check_tenant(&o->tenants[i], error));
     return QUIRE_OK;
 }

@@ -1,6 +1,6 @@
 // What the engine would refuse, said with the place in the file.
 #include "engine/config/object.h"
-#include "engine/option_list.h"
+#include "engine/option_rules.h"
 
 namespace qr::config {
 

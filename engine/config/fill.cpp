@@ -1,8 +1,8 @@
 // From values to the options of the library: each field of the list from the value of its key.
 #include <cstring>
 
+#include "base/option_list.h"
 #include "engine/config/object.h"
-#include "engine/option_list.h"
 
 namespace qr::config {
 

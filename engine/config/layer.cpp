@@ -206,7 +206,7 @@ void settle_group(const key_table &keys, store &values, const store &built_in, c
         if (key == nullptr || std::find(touched.begin(), touched.end(), key) == touched.end()) continue;
         if (chosen != nullptr && chooses(values, chosen) && chooses(values, key))
             fail(QUIRE_ERR_INVALID,
-                 find(values, key)->place + ": " + keys.shown(key) + ": give either this or " + keys.shown(chosen));
+                 find(values, key)->place + ": " + keys.shown(key) + ": mutually exclusive with " + keys.shown(chosen));
         if (chosen == nullptr || chooses(values, key)) chosen = key;
     }
     for (const char *key : group)

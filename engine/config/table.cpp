@@ -6,8 +6,8 @@
 #include <cstring>
 #include <deque>
 
+#include "base/option_list.h"
 #include "engine/config/store.h"
-#include "engine/option_list.h"
 
 namespace qr::config {
 

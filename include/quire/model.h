@@ -23,9 +23,9 @@ typedef struct quire_model_info {
     uint32_t    encoder_layers;                                 /* 0: decoder-only */
     int32_t     decoder_start_token_id;                         /* -1: decoder-only */
     uint32_t    eos_count;
-    int32_t     eos_token_ids[8]; /* [eos_count] */
-    quire_dtype weight_dtype;     /* as resolved for this CPU */
-    uint32_t    window;           /* sliding window of the decoder in tokens, 0 = none */
+    int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
+    quire_dtype weight_dtype;                     /* as resolved for this CPU */
+    uint32_t    window;                           /* sliding window of the decoder in tokens, 0 = none */
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

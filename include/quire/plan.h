@@ -22,8 +22,6 @@ typedef struct quire_planner quire_planner;
 
 #define QUIRE_NO_BLOCK UINT32_MAX /* in a block table: left behind by the sliding window */
 
-enum { QUIRE_MAX_EOS_IDS = 8 };
-
 /* What the planner must know of the host's model and of its KV memory. */
 typedef struct quire_planner_model {
     size_t   size;                   /* sizeof(quire_planner_model) */

@@ -7,6 +7,8 @@
 /* Gives back what quire allocated for the caller, where a function says so. NULL is allowed. Thread: any. */
 QUIRE_API void quire_free(void *memory);
 
+enum { QUIRE_MAX_EOS_IDS = 8 }; /* end-of-sequence ids of a model */
+
 /* A choice that the library makes when left alone. */
 typedef enum quire_toggle {
     QUIRE_TOGGLE_AUTO = 0,

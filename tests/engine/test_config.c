@@ -107,7 +107,7 @@ static int64_t integer(const char *key)
     return quire_config_is_set(config, key) ? quire_config_integer(config, key) : -77;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------ */
+/* ---- names ---- */
 
 static void unknown_names_are_refused_with_the_nearest(void **state)
 {
@@ -144,7 +144,7 @@ static void sections_and_lists_are_told_apart(void **state)
     refuse("tenant = [3]\n", QUIRE_ERR_INVALID, ":1:10: tenant: expected an array of tables, found integer 3");
 }
 
-/* ---- types ------------------------------------------------------------------------------------------------------ */
+/* ---- types ---- */
 
 static void wrong_types_say_what_was_found(void **state)
 {
@@ -181,7 +181,7 @@ static void wrong_types_say_what_was_found(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) refuse(cases[i][0], QUIRE_ERR_INVALID, cases[i][1]);
 }
 
-/* ---- ranges ----------------------------------------------------------------------------------------------------- */
+/* ---- ranges ---- */
 
 static quire_status set_integer(const char *key, int64_t value)
 {
@@ -252,7 +252,7 @@ static void numbers_keep_to_open_and_closed_bounds(void **state)
     set("output.percentiles=[0.001, 100]");
 }
 
-/* ---- units ------------------------------------------------------------------------------------------------------ */
+/* ---- units ---- */
 
 static void sizes_and_times_have_units(void **state)
 {
@@ -290,7 +290,7 @@ static void sizes_and_times_have_units(void **state)
     assert_int_equal(integer("kv_cache.size"), 0); /* no number */
 }
 
-/* ---- broken files ----------------------------------------------------------------------------------------------- */
+/* ---- broken files ---- */
 
 static void broken_text_is_refused_with_its_place(void **state)
 {
@@ -395,7 +395,7 @@ static void brackets_in_strings_and_comments_are_not_nesting(void **state)
     assert_string_equal(quire_config_string(config, "workload.path"), "[[[[[[[[[[[[[[[[[[[[[[''[\n");
 }
 
-/* ---- layers ----------------------------------------------------------------------------------------------------- */
+/* ---- layers ---- */
 
 static void later_layers_win_and_say_where_they_are_from(void **state)
 {
@@ -502,7 +502,7 @@ static void path_and_preset_replace_each_other(void **state)
     set("model.preset=t5-small");
     assert_null(quire_config_model_path(config));
     refuse("[model]\npath = \"a\"\npreset = \"b\"\n", QUIRE_ERR_INVALID,
-           ":3:10: [model] preset: give either this or [model] path");
+           ":3:10: [model] preset: mutually exclusive with [model] path");
     assert_string_equal(quire_config_model_preset(config), "t5-small"); /* a refused file changes nothing */
 }
 
@@ -520,11 +520,11 @@ static void the_cache_has_one_size(void **state)
     set("kv_cache.size=auto");
     assert_true(quire_config_engine(config)->memory_fraction == 0.0F);
     refuse("[kv_cache]\nnum_kv_blocks = 3\nmemory_fraction = 0.5\n", QUIRE_ERR_INVALID,
-           ":3:19: [kv_cache] memory_fraction: give either this or [kv_cache] num_kv_blocks");
+           ":3:19: [kv_cache] memory_fraction: mutually exclusive with [kv_cache] num_kv_blocks");
     accept("[kv_cache]\nsize = \"auto\"\nnum_kv_blocks = 3\n");
 }
 
-/* ---- distributions ---------------------------------------------------------------------------------------------- */
+/* ---- distributions ---- */
 
 static void distributions_need_what_they_need_and_no_more(void **state)
 {
@@ -573,7 +573,7 @@ static void a_later_table_replaces_all_of_an_earlier_one(void **state)
     assert_int_equal(check(), QUIRE_OK);
 }
 
-/* ---- several keys ----------------------------------------------------------------------------------------------- */
+/* ---- several keys ---- */
 
 static void contradictions_between_keys_are_refused(void **state)
 {
@@ -632,7 +632,7 @@ static void what_is_allowed_together_passes(void **state)
     assert_int_equal(check(), QUIRE_OK);
 }
 
-/* ---- options ---------------------------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 static void the_built_in_configuration_is_the_engines_default(void **state)
 {
@@ -706,7 +706,7 @@ static void sections_of_the_tool_are_skipped_where_they_are_not_added(void **sta
     quire_config_destroy(plain);
 }
 
-/* ---- sweeps and labels ------------------------------------------------------------------------------------------ */
+/* ---- sweeps and labels ---- */
 
 static void axes_are_expanded_and_checked(void **state)
 {
@@ -748,7 +748,7 @@ static void labels_have_names_of_ones_own(void **state)
     assert_string_equal(quire_config_string(config, "output.label[2].value"), "3");
 }
 
-/* ---- printing --------------------------------------------------------------------------------------------------- */
+/* ---- printing ---- */
 
 static char *without_comments(char *text)
 {
@@ -814,7 +814,7 @@ static void the_template_has_every_key_and_loads(void **state)
     quire_free(text);
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static void names_of_the_table_are_unique_and_types_known(void **state)
 {

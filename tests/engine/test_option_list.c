@@ -10,7 +10,8 @@
 
 #include <cmocka.h>
 
-#include "engine/option_list.h"
+#include "base/option_list.h"
+#include "engine/option_rules.h"
 #include "quire/config.h"
 
 /* ---- fields ---- */

@@ -1,9 +1,10 @@
 /* The table made from options.inc, and what can be said of an option without looking at the others. */
-#include "engine/option_list.h"
+#include "base/option_list.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -14,15 +15,16 @@
     {key, field, QR_OPTION_##kind, fallback, least, most, words, help},
 
 const qr_option qr_option_list[] = {
-#include "engine/options.inc"
+#include "base/options.inc"
 };
 const size_t qr_option_count = sizeof qr_option_list / sizeof *qr_option_list;
 
 const qr_option *qr_option_find(const char *key)
 {
-    for (size_t i = 0; i < qr_option_count; i++)
-        if (qr_option_list[i].key != NULL && strcmp(qr_option_list[i].key, key) == 0) return &qr_option_list[i];
-    return NULL;
+    size_t i = 0;
+    while (i < qr_option_count && (qr_option_list[i].key == NULL || strcmp(qr_option_list[i].key, key) != 0)) i++;
+    qr_assert(i < qr_option_count);
+    return &qr_option_list[i];
 }
 
 size_t qr_option_width(const qr_option *option)
@@ -143,4 +145,11 @@ quire_status qr_option_resolve(const qr_option *option, void *options, quire_err
     }
     if (option->kind == QR_OPTION_SEED) return QUIRE_OK;
     return option->kind == QR_OPTION_REAL ? check_real(option, at, error) : check_whole(option, at, error);
+}
+
+quire_status qr_option_resolve_all(qr_option_struct of, void *options, quire_error *error)
+{
+    for (size_t i = 0; i < qr_option_count; i++)
+        if (qr_option_list[i].of == of) QR_TRY(qr_option_resolve(&qr_option_list[i], options, error));
+    return QUIRE_OK;
 }

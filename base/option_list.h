@@ -1,8 +1,8 @@
 /* The one list of options. Everything that is said of an option is said in its line of option_list.c: the ranges and
  * defaults that create checks, the key of the configuration file with its environment variable, flag and help, and
  * docs/CONFIGURATION.md come from there. A new option is a line there and a field in quire/options.h. */
-#ifndef QR_ENGINE_OPTION_LIST_H
-#define QR_ENGINE_OPTION_LIST_H
+#ifndef QR_BASE_OPTION_LIST_H
+#define QR_BASE_OPTION_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,13 +50,8 @@ size_t           qr_option_width(const qr_option *option); /* bytes of the field
  * *options: of the struct that the option is of. */
 quire_status qr_option_resolve(const qr_option *option, void *options, quire_error *error);
 
-/* What an error of qr_options_check() is about: keys of the list; `other` NULL: one key alone. */
-typedef struct qr_option_fault {
-    const char *key, *other;
-} qr_option_fault;
-
-/* All fields of an engine's options, then the rules between them, as far as they can be judged without a model. */
-quire_status qr_options_check(quire_engine_options *options, qr_option_fault *fault_out, quire_error *error);
+/* The same for every field of the struct. */
+quire_status qr_option_resolve_all(qr_option_struct of, void *options, quire_error *error);
 
 #ifdef __cplusplus
 }
