@@ -119,6 +119,16 @@ static inline const char *check(const qr_cache *cache, sequence *const *sequence
         if (verdict_ != NULL) fail_msg("%s", verdict_);                                                                \
     } while (0)
 
+/* The cache that the tests of a file create, one after the other. */
+static qr_cache cache;
+
+static inline int destroy(void **state)
+{
+    (void)state;
+    qr_cache_destroy(&cache);
+    return 0;
+}
+
 static inline double now_ns(void)
 {
     struct timespec t;

@@ -1,15 +1,7 @@
 /* The pool's order: golden vectors V1 to V7 (extents off) and V12 to V15 (extents on) of docs/CACHE.md. */
 #include "cache/fixture.h"
 
-static qr_cache cache;
 static sequence a, b, c, d, e;
-
-static int destroy(void **state)
-{
-    (void)state;
-    qr_cache_destroy(&cache);
-    return 0;
-}
 
 static void fresh_pool_in_release_order(uint32_t num_blocks)
 {

@@ -1,7 +1,6 @@
 /* Operations on block tables: all or nothing, copy-on-write, fork, truncate, slide, reservations, runs, nodes. */
 #include "cache/fixture.h"
 
-static qr_cache cache;
 static sequence a, b, c;
 
 static void create_pool(uint32_t num_blocks, bool extents, bool prefix_caching)
@@ -10,13 +9,6 @@ static void create_pool(uint32_t num_blocks, bool extents, bool prefix_caching)
     options.extents               = extents;
     options.enable_prefix_caching = prefix_caching;
     create(&cache, &options);
-}
-
-static int destroy(void **state)
-{
-    (void)state;
-    qr_cache_destroy(&cache);
-    return 0;
 }
 
 static void append_is_all_or_nothing(void **state)

@@ -1,7 +1,6 @@
 /* Each rule of qr_cache_check, violated on purpose, is reported by its number; the sound scene is not. */
 #include "cache/fixture.h"
 
-static qr_cache        cache;
 static sequence        a, b, d, encoder, other;
 static qr_cache_holder holders[4];
 static const uint32_t  BS = 4;
@@ -56,13 +55,6 @@ static int scene(void **state)
         holders[i] = (qr_cache_holder){&all[i]->table, all[i]->computed, all[i]->computed, 0};
     assert_null(verdict());
     assert_true(cache.pool.reserved > 0 && cache.pool.cached == 2 + 3);
-    return 0;
-}
-
-static int destroy(void **state)
-{
-    (void)state;
-    qr_cache_destroy(&cache);
     return 0;
 }
 

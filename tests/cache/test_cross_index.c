@@ -1,8 +1,6 @@
 /* Cross content: one set of blocks per encoder input, referenced and evicted as a whole. */
 #include "cache/fixture.h"
 
-static qr_cache cache;
-
 /* Their tokens are encoder ids. */
 static sequence a, b, c;
 
@@ -12,13 +10,6 @@ static void create_pool(uint32_t num_blocks, bool prefix_caching)
     options.extents               = false;
     options.enable_prefix_caching = prefix_caching;
     create(&cache, &options);
-}
-
-static int destroy(void **state)
-{
-    (void)state;
-    qr_cache_destroy(&cache);
-    return 0;
 }
 
 static void encoder_input(sequence *x, int32_t first, uint32_t count, uint32_t tenant)

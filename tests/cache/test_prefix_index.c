@@ -1,7 +1,6 @@
 /* The prefix index: what may be hit, when it can be hit, and by whom. */
 #include "cache/fixture.h"
 
-static qr_cache cache;
 static sequence a, b, c;
 
 static void create_pool(uint32_t num_blocks, uint32_t hash_bits)
@@ -10,13 +9,6 @@ static void create_pool(uint32_t num_blocks, uint32_t hash_bits)
     options.extents          = false;
     options.hash_bits        = hash_bits;
     create(&cache, &options);
-}
-
-static int destroy(void **state)
-{
-    (void)state;
-    qr_cache_destroy(&cache);
-    return 0;
 }
 
 static uint32_t hits_of(const sequence *s)
