@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "bench/report/result_file.h"
-#include "bench/result/speed_of_light.h"
+#include "bench/result/roofline.h"
 #include "bench/workload/fit.h"
 
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
@@ -31,7 +31,7 @@ struct qr_session {
     quire_model  *model;
     quire_engine *engine;
     qr_virtual   *machine; /* run.clock = virtual: in place of the engine */
-    qr_light      light;   /* the limits that live metrics compare steps with */
+    qr_roofline   roof;    /* the limits that live metrics compare steps with */
     char         *asked;   /* the part of the configuration that model and engine read */
 };
 
@@ -160,15 +160,15 @@ static void describe(const qr_session *session, qr_result *result)
 
 static double floor_s(const void *context, const quire_step *step)
 {
-    const qr_light *light = context;
-    return qr_light_is_resident(light, step) ? NAN : qr_light_floor(light, step);
+    const qr_roofline *roof = context;
+    return qr_roofline_is_resident(roof, step) ? NAN : qr_roofline_floor(roof, step);
 }
 
 /* Where the limits were measured before the run, its live metrics compare steps with them. */
 static void show_limit(qr_session *session, const qr_result *result)
 {
-    const qr_prometheus_limit limit = {floor_s, &session->light};
-    if (qr_light_of(result, &session->light)) qr_prometheus_compare(result->prometheus, &limit);
+    const qr_prometheus_limit limit = {floor_s, &session->roof};
+    if (qr_roofline_of(result, &session->roof)) qr_prometheus_compare(result->prometheus, &limit);
 }
 
 /* What no repetition could play is refused before the first one. */

@@ -2,6 +2,7 @@
  * it separates: inside an array, and not beside an object or another array, it is dropped. */
 #include "bench/common/json_text.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { MOST_DEPTH = 64, MOST_SPACE = 2 + 2 * MOST_DEPTH };
@@ -66,6 +67,10 @@ static int take_all(const char *text, size_t size, void *context)
     for (size_t i = 0; i < size && status == 0; i++) status = take(context, text[i]);
     return status;
 }
+
+json_t *qr_json_number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+json_t *qr_json_whole(uint64_t value) { return json_integer((json_int_t)value); }
 
 bool qr_json_write(const json_t *value, FILE *to)
 {

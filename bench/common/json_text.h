@@ -1,10 +1,14 @@
-/* JSON that a person can scroll through: indented, but an array of plain values stays on one line. */
+/* Numbers as JSON, and JSON that a person can scroll through: indented, but an array of plain values on one line. */
 #ifndef QR_BENCH_JSON_TEXT_H
 #define QR_BENCH_JSON_TEXT_H
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+
+json_t *qr_json_number(double value); /* null: not finite */
+json_t *qr_json_whole(uint64_t value);
 
 /* False: out of memory, nested too deeply, or the file does not take it (errno). */
 bool qr_json_write(const json_t *value, FILE *to);

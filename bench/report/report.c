@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/json_text.h"
 #include "bench/common/whole_file.h"
 #include "bench/report/report_data.h"
 #include "bench/result/compare.h"
@@ -17,8 +18,6 @@ bool qr_report_has_charts(void) { return qr_chart_js_size > 0; }
 
 static size_t        count_of(const qr_report *report) { return json_array_size(report->results); }
 static const json_t *result_at(const qr_report *report, size_t i) { return json_array_get(report->results, i); }
-
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
 /* The member `name`, made as [count] nulls where it is missing. */
 static json_t *row_of(json_t *rows, const char *name, size_t count)
@@ -47,11 +46,11 @@ static void add_metrics(json_t *rows, const qr_comparison *c, size_t i, size_t c
         const qr_compared *m = qr_compare_find(c, compared[k][0]);
         if (m == NULL) continue;
         json_t *row = row_of(rows, compared[k][1], count);
-        json_array_set_new(row, 0, json_pack("{s:o}", "first", number(m->a)));
+        json_array_set_new(row, 0, json_pack("{s:o}", "first", qr_json_number(m->a)));
         json_array_set_new(row, i,
-                           json_pack("{s:o, s:o, s:[o, o], s:s}", "value", number(m->b), "ratio",
-                                     number(m->ratio.value), "ci95", number(m->ratio.low), number(m->ratio.high),
-                                     "verdict", qr_verdict_name(m->verdict)));
+                           json_pack("{s:o, s:o, s:[o, o], s:s}", "value", qr_json_number(m->b), "ratio",
+                                     qr_json_number(m->ratio.value), "ci95", qr_json_number(m->ratio.low),
+                                     qr_json_number(m->ratio.high), "verdict", qr_verdict_name(m->verdict)));
     }
 }
 
@@ -129,7 +128,7 @@ static json_t *grid_rows(const qr_report *report, const double *xs, size_t x_cou
         for (size_t k = 0; k < x_count; k++)
             if (xs[k] == x)
                 json_array_set_new(row, k,
-                                   json_pack("{s:o, s:f}", "value", number(value), "heat",
+                                   json_pack("{s:o, s:f}", "value", qr_json_number(value), "heat",
                                              isfinite(value) && most > 0 ? value / most : 0));
     }
     return rows;
@@ -180,7 +179,7 @@ static json_t *threads_on(const json_t *result, const char *list)
         const double  busy = qr_json_number_at(own, "busy_s"), wait = qr_json_number_at(own, "barrier_s");
         if (lists(list, (long)json_integer_value(cpu)))
             json_array_append_new(to, json_pack("{s:I, s:I, s:o}", "thread", (json_int_t)thread, "cpu",
-                                                json_integer_value(cpu), "busy", number(busy / (busy + wait))));
+                                                json_integer_value(cpu), "busy", qr_json_number(busy / (busy + wait))));
     }
     return to;
 }

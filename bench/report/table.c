@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "bench/result/attribution.h"
-#include "bench/result/speed_of_light.h"
+#include "bench/result/roofline.h"
 
 static const qr_metrics *first(const qr_result *result) { return &result->runs[0]; }
 
@@ -254,39 +254,39 @@ static void share(const char *name, double fraction, FILE *to)
 }
 
 /* A fraction above 1 says that the machine was not measured at its best. */
-static bool any_above_one(const qr_speed_of_light *speed)
+static bool any_above_one(const qr_roofline_fraction *f)
 {
-    bool any = speed->fraction > 1;
-    for (int i = 0; i < QR_LIGHT_PHASES; i++) any |= speed->phases[i].fraction > 1;
-    for (int i = 0; i < QR_LIGHT_CLASSES; i++) any |= speed->by_rows[i].fraction > 1;
+    bool any = f->fraction > 1;
+    for (int i = 0; i < QR_ROOFLINE_PHASES; i++) any |= f->phases[i].fraction > 1;
+    for (int i = 0; i < QR_ROOFLINE_CLASSES; i++) any |= f->by_rows[i].fraction > 1;
     return any;
 }
 
 static void roofline_lines(const qr_result *result, FILE *to)
 {
-    static const char *const names[QR_LIGHT_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
-    qr_speed_of_light        speed;
-    qr_light                 light;
-    if (!qr_light_of(result, &light) || !qr_speed_of_light_of(result, 0, &speed)) return;
-    if (speed.steps == 0) {
+    static const char *const names[QR_ROOFLINE_CLASSES] = {" 1-4", ", 5-16", ", 17-64", ", 65+"};
+    qr_roofline_fraction     f;
+    qr_roofline              roof;
+    if (!qr_roofline_of(result, &roof) || !qr_roofline_fraction_of(result, 0, &f)) return;
+    if (f.steps == 0) {
         fprintf(to, "\nof the roofline: unknown, every step may have run from the caches\n");
         return;
     }
-    share("\nof the roofline:", speed.fraction, to);
-    for (int i = 0; i < QR_LIGHT_PHASES; i++) {
-        if (i > 0 && !(speed.phases[i].measured_s > 0)) continue;
+    share("\nof the roofline:", f.fraction, to);
+    for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
+        if (i > 0 && !(f.phases[i].measured_s > 0)) continue;
         fputs(i == 0 ? " (" : ", ", to);
-        share(speed.phases[i].name, speed.phases[i].fraction, to);
+        share(f.phases[i].name, f.phases[i].fraction, to);
     }
     fputs(")\n  by rows of a step:", to);
-    for (int i = 0; i < QR_LIGHT_CLASSES; i++) share(names[i], speed.by_rows[i].fraction, to);
+    for (int i = 0; i < QR_ROOFLINE_CLASSES; i++) share(names[i], f.by_rows[i].fraction, to);
     fputc('\n', to);
     say(to, "  measured on this machine: %.1f GB/s memory read bandwidth, %.0f GFLOP/s peak of the weights' type%s",
-        light.read_gbs, light.weight_gflops,
-        any_above_one(&speed) ? "; above 100 %: the machine was faster during the run" : "");
-    if (speed.resident_steps > 0)
+        roof.read_gbs, roof.weight_gflops,
+        any_above_one(&f) ? "; above 100 %: the machine was faster during the run" : "");
+    if (f.resident_steps > 0)
         fprintf(to, "  %llu of %llu steps may have run from the caches and are left out\n",
-                (unsigned long long)speed.resident_steps, (unsigned long long)(speed.resident_steps + speed.steps));
+                (unsigned long long)f.resident_steps, (unsigned long long)(f.resident_steps + f.steps));
 }
 
 /* ", P99 90 % others' prefill" after "most of an ITL:", for the middle and the highest percentile with its samples. */

@@ -3,11 +3,10 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "bench/common/json_text.h"
 #include "bench/result/attribution.h"
 #include "bench/result/result_json.h"
-#include "bench/result/speed_of_light.h"
-
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+#include "bench/result/roofline.h"
 
 static json_t *limit(const qr_result *result, size_t offset, const char *unit)
 {
@@ -17,10 +16,11 @@ static json_t *limit(const qr_result *result, size_t offset, const char *unit)
     for (uint32_t i = 0; i < result->limit_count; i++) {
         low  = fmin(low, values[i]);
         high = fmax(high, values[i]);
-        json_array_append_new(samples, number(values[i]));
+        json_array_append_new(samples, qr_json_number(values[i]));
     }
     return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o}", "unit", unit, "n", (json_int_t)result->limit_count, "median",
-                     number(median), "min", number(low), "max", number(high), "samples", samples);
+                     qr_json_number(median), "min", qr_json_number(low), "max", qr_json_number(high), "samples",
+                     samples);
 }
 
 /* The longest measured run that one block of one layer fills. */
@@ -55,48 +55,47 @@ json_t *qr_limits_json(const qr_result *result)
     return to;
 }
 
-static json_t *phases(const qr_speed_of_light *speed)
+static json_t *phases(const qr_roofline_fraction *f)
 {
     json_t *to = json_object();
-    for (int i = 0; i < QR_LIGHT_PHASES; i++)
-        json_object_set_new(to, speed->phases[i].name,
-                            json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "bytes", speed->phases[i].bytes, "flops",
-                                      speed->phases[i].flops, "floor_s", speed->phases[i].floor_s, "measured_s",
-                                      speed->phases[i].measured_s, "fraction", number(speed->phases[i].fraction), "gbs",
-                                      number(speed->phases[i].gbs), "gflops", number(speed->phases[i].gflops)));
+    for (int i = 0; i < QR_ROOFLINE_PHASES; i++)
+        json_object_set_new(to, f->phases[i].name,
+                            json_pack("{s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "bytes", f->phases[i].bytes, "flops",
+                                      f->phases[i].flops, "floor_s", f->phases[i].floor_s, "measured_s",
+                                      f->phases[i].measured_s, "fraction", qr_json_number(f->phases[i].fraction), "gbs",
+                                      qr_json_number(f->phases[i].gbs), "gflops", qr_json_number(f->phases[i].gflops)));
     return to;
 }
 
-static json_t *by_rows(const qr_speed_of_light *speed)
+static json_t *by_rows(const qr_roofline_fraction *f)
 {
     json_t *to = json_array();
-    for (int i = 0; i < QR_LIGHT_CLASSES; i++) {
-        json_t *rows = json_pack("[i]", (int)speed->by_rows[i].first);
-        json_array_append_new(rows, speed->by_rows[i].last ? json_integer(speed->by_rows[i].last) : json_null());
+    for (int i = 0; i < QR_ROOFLINE_CLASSES; i++) {
+        json_t *rows = json_pack("[i]", (int)f->by_rows[i].first);
+        json_array_append_new(rows, f->by_rows[i].last ? json_integer(f->by_rows[i].last) : json_null());
         json_array_append_new(to, json_pack("{s:o, s:I, s:f, s:f, s:o}", "rows", rows, "steps",
-                                            (json_int_t)speed->by_rows[i].steps, "floor_s", speed->by_rows[i].floor_s,
-                                            "step_s", speed->by_rows[i].step_s, "fraction",
-                                            number(speed->by_rows[i].fraction)));
+                                            (json_int_t)f->by_rows[i].steps, "floor_s", f->by_rows[i].floor_s, "step_s",
+                                            f->by_rows[i].step_s, "fraction", qr_json_number(f->by_rows[i].fraction)));
     }
     return to;
 }
 
-json_t *qr_speed_of_light_json(const qr_result *result, uint32_t run)
+json_t *qr_roofline_json(const qr_result *result, uint32_t run)
 {
-    qr_speed_of_light speed;
-    if (!qr_speed_of_light_of(result, run, &speed)) return json_null();
-    return json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:b, s:o, s:o}", "fraction", number(speed.fraction), "floor_s",
-                     speed.floor_s, "step_s", speed.step_s, "rest_s", speed.rest_s, "steps", (json_int_t)speed.steps,
-                     "cache_resident_steps", (json_int_t)speed.resident_steps, "cache_resident",
-                     speed.resident_steps > speed.steps, "phases", phases(&speed), "by_rows", by_rows(&speed));
+    qr_roofline_fraction f;
+    if (!qr_roofline_fraction_of(result, run, &f)) return json_null();
+    return json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:b, s:o, s:o}", "fraction", qr_json_number(f.fraction), "floor_s",
+                     f.floor_s, "step_s", f.step_s, "rest_s", f.rest_s, "steps", (json_int_t)f.steps,
+                     "cache_resident_steps", (json_int_t)f.resident_steps, "cache_resident", f.resident_steps > f.steps,
+                     "phases", phases(&f), "by_rows", by_rows(&f));
 }
 
-static void add_light(json_t *to, const qr_light *light, const quire_step *step)
+static void add_floor(json_t *to, const qr_roofline *roof, const quire_step *step)
 {
-    const double floor_s = qr_light_floor(light, step), step_s = qr_light_step_seconds(step);
-    const bool   resident = qr_light_is_resident(light, step);
-    json_object_set_new(to, "floor_us", number(floor_s * 1e6));
-    json_object_set_new(to, "fraction", resident || step_s <= 0 ? json_null() : number(floor_s / step_s));
+    const double floor_s = qr_roofline_floor(roof, step), step_s = qr_roofline_step_seconds(step);
+    const bool   resident = qr_roofline_is_resident(roof, step);
+    json_object_set_new(to, "floor_us", qr_json_number(floor_s * 1e6));
+    json_object_set_new(to, "fraction", resident || step_s <= 0 ? json_null() : qr_json_number(floor_s / step_s));
     json_object_set_new(to, "cache_resident", json_boolean(resident));
 }
 
@@ -104,8 +103,8 @@ json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index)
 {
     const quire_step *step = &result->records[run].steps[index];
     json_t           *to   = qr_step_json(step, run);
-    qr_light          light;
-    if (to != NULL && qr_light_of(result, &light)) add_light(to, &light, step);
+    qr_roofline       roof;
+    if (to != NULL && qr_roofline_of(result, &roof)) add_floor(to, &roof, step);
     return to;
 }
 

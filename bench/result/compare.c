@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "bench/common/input_file.h"
+#include "bench/common/json_text.h"
 #include "bench/result/result_check.h"
 
 /* ---- reading ---- */
@@ -345,8 +346,6 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
     }
 }
 
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
-
 json_t *qr_compare_json(const qr_comparison *c)
 {
     json_t *metrics = json_array(), *differences = json_array();
@@ -354,9 +353,10 @@ json_t *qr_compare_json(const qr_comparison *c)
         const qr_compared *m = &c->metrics[i];
         json_array_append_new(metrics,
                               json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:[o, o], s:s}", "name", m->name, "unit",
-                                        m->unit, "higher_is_better", m->higher_is_better, "a", number(m->a), "b",
-                                        number(m->b), "ratio", number(m->ratio.value), "ci95", number(m->ratio.low),
-                                        number(m->ratio.high), "verdict", qr_verdict_name(m->verdict)));
+                                        m->unit, "higher_is_better", m->higher_is_better, "a", qr_json_number(m->a),
+                                        "b", qr_json_number(m->b), "ratio", qr_json_number(m->ratio.value), "ci95",
+                                        qr_json_number(m->ratio.low), qr_json_number(m->ratio.high), "verdict",
+                                        qr_verdict_name(m->verdict)));
     }
     for (size_t i = 0; i < c->difference_count; i++) {
         const qr_difference *d = &c->differences[i];

@@ -1,9 +1,7 @@
 /* A result as JSON, `quire.result/1`. Null means not measurable; there is never a NaN. */
 #include "bench/result/result_json.h"
-#include "bench/result/fairness.h"
+#include "bench/common/json_text.h"
 #include "bench/result/machine.h"
-#include "bench/result/series.h"
-#include "bench/result/speed_of_light.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,52 +10,6 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
-
-static json_t *whole(uint64_t value) { return json_integer((json_int_t)value); }
-
-static json_t *rate(const qr_rate *r, const char *unit)
-{
-    return json_pack("{s:o, s:s, s:[o, o]}", "value", number(r->value), "unit", unit, "ci95", number(r->low),
-                     number(r->high));
-}
-
-static json_t *value(double x, const char *unit) { return json_pack("{s:o, s:s}", "value", number(x), "unit", unit); }
-
-static json_t *summary(const qr_summary *s, const qr_metrics *m, const char *unit)
-{
-    json_t *p = json_object(), *ci = json_object();
-    for (size_t i = 0; i < m->percentile_count; i++) {
-        char name[24];
-        snprintf(name, sizeof name, "%g", m->percentiles[i]);
-        json_object_set_new(p, name, number(s->p[i]));
-        if (isfinite(s->p[i]))
-            json_object_set_new(ci, name, json_pack("[o, o]", number(s->low[i]), number(s->high[i])));
-    }
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "unit", unit, "n", whole(s->n), "mean",
-                     number(s->mean), "stdev", number(s->stdev), "min", number(s->min), "max", number(s->max), "p", p,
-                     "ci95", ci);
-}
-
-/* The distribution's shape, for pictures: parallel arrays of percentiles and values. */
-static json_t *curve(const qr_summary *s)
-{
-    json_t *p = json_array(), *values = json_array();
-    for (size_t i = 0; i < QR_CURVE_POINTS && s->n > 0; i++) {
-        if (!isfinite(s->curve[i])) continue;
-        json_array_append_new(p, json_real(qr_curve_percentile(i)));
-        json_array_append_new(values, json_real(s->curve[i]));
-    }
-    return json_pack("{s:o, s:o}", "p", p, "value", values);
-}
-
-static json_t *with_curve(const qr_summary *s, const qr_metrics *m, const char *unit)
-{
-    json_t *to = summary(s, m, unit);
-    json_object_set_new(to, "curve", curve(s));
-    return to;
-}
 
 static json_t *time_text(time_t t)
 {
@@ -139,8 +91,8 @@ static json_t *model(const qr_result *r)
 
 static json_t *placement(const qr_thread_placement *p)
 {
-    return json_pack("{s:b, s:o, s:I}", "pinned", p->pinned, "memory_local", number(p->memory_local), "migrations",
-                     (json_int_t)p->migrations);
+    return json_pack("{s:b, s:o, s:I}", "pinned", p->pinned, "memory_local", qr_json_number(p->memory_local),
+                     "migrations", (json_int_t)p->migrations);
 }
 
 static json_t *engine(const qr_result *r)
@@ -188,277 +140,12 @@ static json_t *validity(const qr_result *r)
     json_t *checks = json_array();
     for (uint32_t i = 0; i < r->check_count; i++) {
         const qr_check *c = &r->checks[i];
-        json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:o, s:s, s:s, s:s}", "id", c->id, "ok", c->ok,
-                                                "severity", c->invalid ? "invalid" : "warn", "value", number(c->value),
-                                                "unit", c->unit, "need", c->need, "hint", c->ok ? "" : c->hint));
+        json_array_append_new(checks,
+                              json_pack("{s:s, s:b, s:s, s:o, s:s, s:s, s:s}", "id", c->id, "ok", c->ok, "severity",
+                                        c->invalid ? "invalid" : "warn", "value", qr_json_number(c->value), "unit",
+                                        c->unit, "need", c->need, "hint", c->ok ? "" : c->hint));
     }
     return json_pack("{s:s, s:o}", "result", qr_result_is_valid(r) ? "VALID" : "INVALID", "checks", checks);
-}
-
-static json_t *requests(const qr_metrics *m)
-{
-    const struct {
-        const char *name;
-        uint32_t    count;
-    } counts[] = {{"due", m->requests.due},
-                  {"completed", m->requests.completed},
-                  {"failed", m->requests.failed},
-                  {"refused", m->requests.refused},
-                  {"cancelled", m->requests.cancelled},
-                  {"cut", m->requests.cut},
-                  {"preempted", m->requests.preempted},
-                  {"skipped", m->requests.skipped},
-                  {"shortened", m->requests.shortened},
-                  {"verified", m->requests.verified}};
-    json_t *to = json_object();
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        json_object_set_new(to, counts[i].name, whole(counts[i].count));
-    return to;
-}
-
-static json_t *throughput(const qr_metrics *m)
-{
-    json_t *to = json_object();
-    json_object_set_new(to, "requests", rate(&m->throughput.requests, "req/s"));
-    json_object_set_new(to, "output_tokens", rate(&m->throughput.output, "tok/s"));
-    json_object_set_new(to, "input_tokens", rate(&m->throughput.input, "tok/s"));
-    json_object_set_new(to, "cached_tokens", value(m->throughput.cached, "tok/s"));
-    json_object_set_new(to, "total_tokens", value(m->throughput.output.value + m->throughput.input.value, "tok/s"));
-    json_object_set_new(to, "goodput", value(m->throughput.goodput, "req/s"));
-    json_object_set_new(to, "token_goodput", value(m->throughput.token_goodput, "tok/s"));
-    json_object_set_new(to, "peak_output_tokens", value(m->throughput.peak_output, "tok/s"));
-    json_object_set_new(to, "output_tokens_per_user", value(m->throughput.per_user, "tok/s"));
-    json_object_set_new(to, "saturated_output_tokens", value(m->throughput.saturated_output, "tok/s"));
-    return to;
-}
-
-static json_t *latency(const qr_metrics *m)
-{
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ttft", with_curve(&m->ttft, m, "ms"), "ttft_service",
-                     with_curve(&m->ttft_service, m, "ms"), "queue", with_curve(&m->queue, m, "ms"), "itl",
-                     with_curve(&m->itl, m, "ms"), "tpot", with_curve(&m->tpot, m, "ms"), "ntpot",
-                     with_curve(&m->ntpot, m, "ms"), "e2el", with_curve(&m->e2el, m, "ms"));
-}
-
-static json_t *limit(double ms) { return ms > 0 ? json_real(ms) : json_null(); }
-
-/* Attainment of each class of [[workload.mix]], by its name; {} without classes or limits. */
-static json_t *by_class(const qr_result *r, uint32_t index)
-{
-    const qr_run *record  = &r->records[index];
-    json_t       *to      = json_object();
-    const size_t  classes = quire_config_count(r->config, "workload.mix");
-    for (size_t c = 0; c < classes && qr_slo_is_given(&r->runs[index].slo); c++) {
-        double due = 0, met = 0;
-        char   key[64], name[32];
-        snprintf(key, sizeof key, "workload.mix[%zu].name", c);
-        snprintf(name, sizeof name, "%zu", c);
-        const char *given = quire_config_string(r->config, key);
-        for (size_t i = 0; i < record->request_count; i++) {
-            const qr_run_request *q = &record->requests[i];
-            if (q->shape.mix != c || q->due_ns < record->window_start_ns || q->due_ns > record->window_end_ns) continue;
-            due++;
-            met += qr_slo_is_met(&r->runs[index].slo, q);
-        }
-        json_object_set_new(to, given ? given : name, due > 0 ? json_real(met / due) : json_null());
-    }
-    return to;
-}
-
-static json_t *slo(const qr_result *r, uint32_t index)
-{
-    const qr_metrics *m = &r->runs[index];
-    return json_pack("{s:{s:o, s:o, s:o, s:o}, s:o, s:{s:o, s:o, s:o, s:o}, s:o}", "limits_ms", "ttft",
-                     limit(m->slo.ttft_ms), "tpot", limit(m->slo.tpot_ms), "e2el", limit(m->slo.e2el_ms), "itl_p99",
-                     limit(m->slo.itl_p99_ms), "attainment", number(m->attainment), "each", "ttft",
-                     number(m->attainment_ttft), "tpot", number(m->attainment_tpot), "e2el", number(m->attainment_e2el),
-                     "itl_p99", number(m->attainment_itl), "by_class", by_class(r, index));
-}
-
-static json_t *steps(const qr_metrics *m)
-{
-    json_t *wait = json_object();
-    for (int i = 0; i < QUIRE_WAIT_REASONS; i++)
-        json_object_set_new(wait, quire_wait_reason_name((quire_wait_reason)i), number(m->steps.wait_s[i]));
-    json_t *to =
-        json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "count", (json_int_t)m->steps.count, "busy_share",
-                  m->steps.busy_share, "kv_usage_mean", m->steps.kv_usage_mean, "kv_usage_max", m->steps.kv_usage_max,
-                  "batch_fill", m->steps.batch_fill, "prefix_hit_share", m->steps.prefix_hit_share,
-                  "contiguous_run_bytes", m->steps.contiguous_run_bytes, "imbalance", m->steps.imbalance);
-    json_object_set_new(to, "rows", summary(&m->steps.rows, m, "rows"));
-    json_object_set_new(to, "sequences", summary(&m->steps.sequences, m, "sequences"));
-    json_object_set_new(to, "time", summary(&m->steps.time_ms, m, "ms"));
-    json_object_set_new(to, "preemptions", whole(m->steps.preemptions));
-    json_object_set_new(to, "recomputed_tokens", whole(m->steps.recomputed_tokens));
-    json_object_set_new(to, "encoder_runs", whole(m->steps.encoder_runs));
-    json_object_set_new(to, "encoder_runs_saved", whole(m->steps.encoder_runs_saved));
-    json_object_set_new(to, "draft_tokens", whole(m->steps.drafts));
-    json_object_set_new(to, "draft_accepted", whole(m->steps.drafts_accepted));
-    json_object_set_new(to, "time_s",
-                        json_pack("{s:f, s:f, s:f, s:f}", "encoder", m->steps.encoder_s, "prefill", m->steps.prefill_s,
-                                  "decode", m->steps.decode_s, "idle", m->steps.idle_s));
-    json_object_set_new(to, "stage_s",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "projections", m->steps.projection_s,
-                                  "attention", m->steps.attention_s, "logits", m->steps.logits_s, "rowwise",
-                                  m->steps.rowwise_s, "encoder", m->steps.encoder_stage_s, "sampling",
-                                  m->steps.sampling_s, "scheduler", m->steps.scheduler_s, "barrier", m->steps.barrier_s,
-                                  "other", m->steps.other_s));
-    json_object_set_new(to, "moved",
-                        json_pack("{s:f, s:f, s:f}", "weight_bytes", m->steps.weight_bytes, "kv_bytes",
-                                  m->steps.kv_bytes, "flops", m->steps.flops));
-    json_object_set_new(to, "wait_s", wait);
-    return to;
-}
-
-/* As the workload names them: a single one has no name. */
-static void tenant_name(const qr_metrics *m, uint32_t tenant, char name_out[20])
-{
-    name_out[0] = '\0';
-    if (m->tenants > 1) snprintf(name_out, 20, "tenant-%u", tenant);
-}
-
-/* Null where there is one tenant. */
-static json_t *fairness(const qr_run *run, const qr_metrics *m)
-{
-    qr_fairness shares;
-    if (qr_fairness_of(run, m, &shares) != QUIRE_OK || shares.count < 2) {
-        qr_fairness_deinit(&shares);
-        return json_null();
-    }
-    json_t *by_tenant = json_object();
-    for (uint32_t i = 0; i < shares.count; i++) {
-        const qr_tenant_share *share = &shares.tenants[i];
-        char                   name[20];
-        tenant_name(m, share->tenant, name);
-        json_object_set_new(by_tenant, name,
-                            json_pack("{s:I, s:I, s:I, s:o, s:o}", "due", (json_int_t)share->due, "completed",
-                                      (json_int_t)share->completed, "output_tokens", (json_int_t)share->output_tokens,
-                                      "queue", summary(&share->queue, m, "ms"), "ttft",
-                                      summary(&share->ttft, m, "ms")));
-    }
-    json_t *to = json_pack("{s:o, s:o}", "jain", number(shares.jain), "by_tenant", by_tenant);
-    qr_fairness_deinit(&shares);
-    return to;
-}
-
-static json_t *noise(const qr_run *run)
-{
-    const qr_noise n = qr_noise_between(&run->noise_first, &run->noise_last);
-    return json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:f}", "steal_share", n.steal_share, "other_share", n.other_share,
-                     "involuntary_switches", (json_int_t)n.involuntary_switches, "page_faults",
-                     (json_int_t)n.page_faults, "major_faults", (json_int_t)n.major_faults, "throttled_periods",
-                     (json_int_t)n.throttled_periods, "contaminated_s", qr_contaminated_s(run));
-}
-
-static json_t *series(const qr_run *run)
-{
-    json_t *to = qr_series_json(run), *contaminated = json_array();
-    for (size_t i = 0; i < run->contaminated_count; i++)
-        json_array_append_new(contaminated, json_integer(run->contaminated[i]));
-    json_object_set_new(to, "contaminated", contaminated);
-    return to;
-}
-
-/* What each thread did within the steps of the window; null unless its stages were kept, for a trace, all of them. */
-static json_t *threads(const qr_run *run)
-{
-    static const char *const names[] = {"projections_s", "attention_s", "logits_s", "rowwise_s", "sampling_s"};
-    enum { KINDS = sizeof names / sizeof *names, MOST = sizeof run->placement.cpus / sizeof *run->placement.cpus };
-    double work[MOST][KINDS] = {{0}}, busy[MOST] = {0}, barrier[MOST] = {0};
-    if (run->stage_count == 0 || run->stages_dropped > 0 || run->placement.threads > MOST) return json_null();
-    for (size_t i = 0; i < run->stage_count; i++) {
-        const qr_run_stage *s = &run->stages[i];
-        if (s->start_ns < run->window_start_ns || s->start_ns > run->window_end_ns || s->thread >= MOST ||
-            s->kind >= KINDS)
-            continue;
-        work[s->thread][s->kind] += s->busy_ns * 1e-9;
-        busy[s->thread] += s->busy_ns * 1e-9;
-        barrier[s->thread] += s->wait_ns * 1e-9;
-    }
-    json_t *to = json_array();
-    for (uint32_t t = 0; t < run->placement.threads; t++) {
-        json_t *thread = json_pack("{s:I, s:I, s:f, s:f}", "thread", (json_int_t)t, "cpu",
-                                   (json_int_t)run->placement.cpus[t], "busy_s", busy[t], "barrier_s", barrier[t]);
-        for (size_t k = 0; k < KINDS; k++) json_object_set_new(thread, names[k], json_real(work[t][k]));
-        json_array_append_new(to, thread);
-    }
-    return to;
-}
-
-static json_t *run(const qr_result *r, uint32_t index)
-{
-    const qr_metrics *m      = &r->runs[index];
-    const qr_run     *record = &r->records[index];
-    const bool        vary   = quire_config_boolean(r->config, "run.vary_seed");
-    json_t           *to =
-        json_pack("{s:I, s:I, s:{s:f, s:f, s:f, s:o, s:b}}", "repetition", (json_int_t)index, "seed",
-                  (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
-                  m->warmup_s, "grace_s", (double)(record->end_ns - record->window_end_ns) * 1e-9, "saturated_s",
-                  m->saturated_s < 0 ? json_null() : number(m->saturated_s), "oversaturated", record->oversaturated);
-    json_object_set_new(to, "requests", requests(m));
-    json_object_set_new(to, "throughput", throughput(m));
-    json_object_set_new(to, "latency", latency(m));
-    json_object_set_new(to, "slo", slo(r, index));
-    json_object_set_new(to, "steps", steps(m));
-    json_object_set_new(to, "speed_of_light", qr_speed_of_light_json(r, index));
-    json_object_set_new(to, "attribution", r->is_virtual ? json_null() : qr_attribution_json(record, m));
-    json_object_set_new(to, "noise", r->is_virtual ? json_null() : noise(record));
-    json_object_set_new(to, "fairness", fairness(record, m));
-    json_object_set_new(to, "threads", threads(record));
-    json_object_set_new(to, "series", series(record));
-    return to;
-}
-
-/* Over the repetitions: mean, stdev, and Student's interval; null without values. */
-static json_t *aggregate_of(double *values, uint32_t count, const char *unit)
-{
-    if (count == 0) return json_null();
-    const qr_interval mean = qr_interval_of_mean(values, count);
-    qr_summary        s;
-    qr_summary_of(values, count, NULL, 0, &s);
-    return json_pack("{s:o, s:o, s:o, s:[o, o], s:s}", "mean", number(s.mean), "stdev", number(s.stdev), "n",
-                     whole(s.n), "ci95", number(mean.low), number(mean.high), "unit", unit);
-}
-
-/* `at` gives the value of one run; null where one has none. */
-static json_t *over_runs(const qr_result *r, double (*at)(const qr_metrics *m), const char *unit)
-{
-    double values[QR_MAX_REPETITIONS];
-    for (uint32_t i = 0; i < r->run_count; i++) {
-        values[i] = at(&r->runs[i]);
-        if (!isfinite(values[i])) return json_null();
-    }
-    return aggregate_of(values, r->run_count, unit);
-}
-
-static json_t *fraction_of_limit(const qr_result *r)
-{
-    double   fraction[QR_MAX_REPETITIONS];
-    uint32_t known = 0;
-    for (uint32_t i = 0; i < r->run_count; i++) {
-        qr_speed_of_light speed;
-        if (qr_speed_of_light_of(r, i, &speed) && isfinite(speed.fraction)) fraction[known++] = speed.fraction;
-    }
-    return aggregate_of(fraction, known, "of the roofline");
-}
-
-static double requests_of(const qr_metrics *m) { return m->throughput.requests.value; }
-static double output_of(const qr_metrics *m) { return m->throughput.output.value; }
-static double input_of(const qr_metrics *m) { return m->throughput.input.value; }
-static double goodput_of(const qr_metrics *m) { return m->throughput.goodput; }
-static double ttft_of(const qr_metrics *m) { return m->ttft.mean; }
-static double itl_of(const qr_metrics *m) { return m->itl.mean; }
-static double tpot_of(const qr_metrics *m) { return m->tpot.mean; }
-static double e2el_of(const qr_metrics *m) { return m->e2el.mean; }
-
-static json_t *aggregate(const qr_result *r)
-{
-    return json_pack("{s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o, s:o, s:o}, s:{s:o}}", "throughput", "requests",
-                     over_runs(r, requests_of, "req/s"), "output_tokens", over_runs(r, output_of, "tok/s"),
-                     "input_tokens", over_runs(r, input_of, "tok/s"), "goodput", over_runs(r, goodput_of, "req/s"),
-                     "latency", "ttft", over_runs(r, ttft_of, "ms"), "itl", over_runs(r, itl_of, "ms"), "tpot",
-                     over_runs(r, tpot_of, "ms"), "e2el", over_runs(r, e2el_of, "ms"), "speed_of_light", "fraction",
-                     fraction_of_limit(r));
 }
 
 /* The files that `quire report` reads besides this one. */
@@ -521,7 +208,7 @@ json_t *qr_result_json(const qr_result *r)
     char    hash[32];
     json_t *values = json_object(), *origins = json_object(), *runs = json_array(), *to = json_object();
     configuration(r, values, origins);
-    for (uint32_t i = 0; i < r->run_count; i++) json_array_append_new(runs, run(r, i));
+    for (uint32_t i = 0; i < r->run_count; i++) json_array_append_new(runs, qr_run_json(r, i));
     json_object_set_new(to, "schema", json_string("quire.result/1"));
     json_object_set_new(to, "partial", json_boolean(r->partial));
     json_object_set_new(to, "context", context(r));
@@ -530,7 +217,7 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "config", values);
     json_object_set_new(to, "config_origin", origins);
     if (qr_config_hash(r->config, hash)) json_object_set_new(to, "config_hash", json_string(hash));
-    json_object_set_new(to, "seed", whole(r->seed));
+    json_object_set_new(to, "seed", qr_json_whole(r->seed));
     json_object_set_new(to, "sweep", json_null());
     json_object_set_new(to, "disclosure",
                         json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:s}", "boundary", "library", "load_model",
@@ -543,109 +230,7 @@ json_t *qr_result_json(const qr_result *r)
     json_object_set_new(to, "validity", validity(r));
     json_object_set_new(to, "limits", qr_limits_json(r));
     json_object_set_new(to, "runs", runs);
-    json_object_set_new(to, "aggregate", aggregate(r));
+    json_object_set_new(to, "aggregate", qr_aggregate_json(r));
     json_object_set_new(to, "logs", logs(r));
-    return to;
-}
-
-/* Its inter-token latencies, in order: they lie between its first token and its end. */
-static json_t *gaps_of(const qr_run *run, size_t index)
-{
-    const qr_run_request *q   = &run->requests[index];
-    json_t               *to  = json_array();
-    size_t                low = 0, high = run->gap_count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (run->gaps[middle].end_ns < q->first_ns)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < run->gap_count && (q->end_ns < 0 || run->gaps[low].end_ns <= q->end_ns); low++)
-        if (run->gaps[low].request == index) json_array_append_new(to, json_real((double)run->gaps[low].gap_ns * 1e-3));
-    return to;
-}
-
-/* [[from, to], ...] of the first preemptions. */
-static json_t *preemption_intervals(const qr_run_request *q)
-{
-    json_t *to = json_array();
-    for (size_t i = 0; i < QUIRE_KEPT_PREEMPTIONS && q->preemption_intervals[i].to_ns > 0; i++)
-        json_array_append_new(to, json_pack("[I, I]", (json_int_t)q->preemption_intervals[i].from_ns,
-                                            (json_int_t)q->preemption_intervals[i].to_ns));
-    return to;
-}
-
-json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
-{
-    const qr_run         *record = &r->records[run_index];
-    const qr_run_request *q      = &record->requests[index];
-    json_t               *wait   = json_object();
-    for (int i = 0; i < QUIRE_WAIT_REASONS; i++)
-        if (q->wait_ns[i])
-            json_object_set_new(wait, quire_wait_reason_name((quire_wait_reason)i), whole(q->wait_ns[i]));
-    json_t *to =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id", (json_int_t)index,
-                  "run", (json_int_t)run_index, "class", (json_int_t)q->shape.mix, "priority",
-                  (json_int_t)q->shape.priority, "num_prompt_tokens", (json_int_t)q->shape.prompt_tokens,
-                  "num_encoder_tokens", (json_int_t)q->shape.encoder_tokens, "num_cached_tokens",
-                  (json_int_t)q->cached_tokens, "num_output_tokens", (json_int_t)q->output_tokens, "a",
-                  (json_int_t)q->due_ns, "q", (json_int_t)q->submit_ns, "s", (json_int_t)q->planned_ns, "p",
-                  (json_int_t)q->prompt_done_ns, "f", (json_int_t)q->first_ns, "e", (json_int_t)q->end_ns);
-    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
-    json_object_set_new(to, "num_preemptions", whole(q->preemptions));
-    json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
-    if (q->preemption_intervals[0].to_ns > 0) json_object_set_new(to, "preempted_ns", preemption_intervals(q));
-    if (q->status != QUIRE_OK) json_object_set_new(to, "status", json_string(quire_status_text(q->status)));
-    json_object_set_new(to, "in_window",
-                        json_boolean(q->end_ns >= record->window_start_ns && q->end_ns <= record->window_end_ns));
-    json_object_set_new(to, "wait_ns", wait);
-    json_object_set_new(to, "tenant", whole(q->shape.tenant));
-    if (qr_slo_is_given(&r->runs[run_index].slo))
-        json_object_set_new(to, "slo_ok", json_boolean(qr_slo_is_met(&r->runs[run_index].slo, q)));
-    if (quire_config_boolean(r->config, "output.itl_samples"))
-        json_object_set_new(to, "itl_us", gaps_of(record, index));
-    return to;
-}
-
-json_t *qr_step_json(const quire_step *s, uint32_t run_index)
-{
-    const struct {
-        const char *name;
-        uint64_t    value;
-    } counts[] = {{"step", s->step},
-                  {"run", run_index},
-                  {"t_ns", s->start_ns},
-                  {"rows", s->rows},
-                  {"rows_prefill", s->rows_prompt},
-                  {"rows_encoder", s->rows_encoder},
-                  {"rows_logits", s->rows_logits},
-                  {"sequences", s->sequences},
-                  {"running", s->running},
-                  {"waiting", s->waiting},
-                  {"blocks_used", s->blocks_used},
-                  {"blocks_cached", s->blocks_cached},
-                  {"preempted", s->preempted},
-                  {"bytes", s->weight_bytes + s->kv_bytes},
-                  {"kv_bytes", s->kv_bytes},
-                  {"kv_tokens", s->kv_tokens},
-                  {"kv_pairs", s->kv_pairs},
-                  {"cross_tokens", s->cross_tokens},
-                  {"cross_pairs", s->cross_pairs},
-                  {"encoder_pairs", s->encoder_pairs},
-                  {"flops", s->flops}};
-    const struct {
-        const char *name;
-        uint64_t    ns;
-    } times[]  = {{"plan_us", s->plan_ns},      {"forward_us", s->forward_ns},       {"sample_us", s->sample_ns},
-                  {"commit_us", s->commit_ns},  {"projection_us", s->projection_ns}, {"attention_us", s->attention_ns},
-                  {"logits_us", s->logits_ns},  {"encoder_us", s->encoder_ns},       {"rowwise_us", s->rowwise_ns},
-                  {"barrier_us", s->barrier_ns}};
-    json_t *to = json_object();
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        json_object_set_new(to, counts[i].name, whole(counts[i].value));
-    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
-        json_object_set_new(to, times[i].name, json_real((double)times[i].ns * 1e-3));
-    json_object_set_new(to, "imbalance", json_real((double)s->imbalance));
     return to;
 }

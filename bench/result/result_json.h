@@ -13,12 +13,14 @@
 bool qr_config_hash(const quire_config *config, char hash_out[32]);
 
 json_t *qr_result_json(const qr_result *result);
+json_t *qr_run_json(const qr_result *result, uint32_t run);
+json_t *qr_aggregate_json(const qr_result *result); /* over the runs */
 json_t *qr_request_json(const qr_result *result, uint32_t run, size_t index);
 json_t *qr_step_json(const quire_step *step, uint32_t run);
 
 /* Members of a result, or of one of its runs (analysis_json.c). */
-json_t *qr_limits_json(const qr_result *result);                       /* {}: not measured */
-json_t *qr_speed_of_light_json(const qr_result *result, uint32_t run); /* null: the limits were not measured */
+json_t *qr_limits_json(const qr_result *result);                 /* {}: not measured */
+json_t *qr_roofline_json(const qr_result *result, uint32_t run); /* null: the limits were not measured */
 json_t *qr_attribution_json(const qr_run *run, const qr_metrics *metrics);
 
 /* A step as a line of the step log: qr_step_json, and where limits were measured floor_us, fraction, cache_resident. */

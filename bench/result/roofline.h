@@ -6,45 +6,46 @@
  * with bytes and operations as the engine counted them (quire_step) and R and P as the engine measured them before,
  * between and after the repetitions (quire_limits): medians, since a shared machine moves. A step that moves less than
  * eight times the last-level caches may find its data there; it is marked and left out. */
-#ifndef QR_BENCH_SPEED_OF_LIGHT_H
-#define QR_BENCH_SPEED_OF_LIGHT_H
+#ifndef QR_BENCH_ROOFLINE_H
+#define QR_BENCH_ROOFLINE_H
 
 #include "bench/result/result.h"
 
 /* What a step is divided by. */
-typedef struct qr_light {
+typedef struct qr_roofline {
     double   read_gbs;
     double   weight_gflops, kv_gflops; /* of the dtypes that projections and logits, and attention, multiply */
     uint64_t resident_bytes;           /* below it a step may run from the caches */
-} qr_light;
+} qr_roofline;
 
 /* False: the result has no measured limits. */
-bool qr_light_of(const qr_result *result, qr_light *light_out);
+bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out);
 
 /* Seconds a step takes at least; seconds it took, planning and sampling included. */
-double qr_light_floor(const qr_light *light, const quire_step *step);
-double qr_light_step_seconds(const quire_step *step);
-bool   qr_light_is_resident(const qr_light *light, const quire_step *step);
+double qr_roofline_floor(const qr_roofline *light, const quire_step *step);
+double qr_roofline_step_seconds(const quire_step *step);
+bool   qr_roofline_is_resident(const qr_roofline *light, const quire_step *step);
 
-enum { QR_LIGHT_PHASES = 4, QR_LIGHT_CLASSES = 4 };
+enum { QR_ROOFLINE_PHASES = 4, QR_ROOFLINE_CLASSES = 4 };
 
-typedef struct qr_speed_of_light {
+typedef struct qr_roofline_fraction {
     double   floor_s, step_s, fraction; /* fraction NAN: no step counts */
     uint64_t steps, resident_steps;     /* that count; left out */
     struct {
         const char *name; /* "projections", "attention", "logits", "encoder" */
         double      bytes, flops, floor_s, measured_s, fraction, gbs, gflops;
-    } phases[QR_LIGHT_PHASES]; /* the encoder's layers and cross blocks are a phase of their own, not in the others */
-    double rest_s;             /* of step_s: row-wise work, sampling, planning, barriers */
+    } phases[QR_ROOFLINE_PHASES]; /* the encoder's layers and cross blocks are a phase of their own, not in the others
+                                   */
+    double rest_s;                /* of step_s: row-wise work, sampling, planning, barriers */
     struct {
         uint32_t first, last; /* rows, encoder rows included; last 0: no end */
         uint64_t steps;
         double   floor_s, step_s, fraction;
-    } by_rows[QR_LIGHT_CLASSES];
-} qr_speed_of_light;
+    } by_rows[QR_ROOFLINE_CLASSES];
+} qr_roofline_fraction;
 
 /* Steps of the window of one repetition. False: no measured limits. */
-bool qr_speed_of_light_of(const qr_result *result, uint32_t run, qr_speed_of_light *speed_out);
+bool qr_roofline_fraction_of(const qr_result *result, uint32_t run, qr_roofline_fraction *fraction_out);
 
 /* The median of a number in all the limits that were measured. `values_out` (NULL, or [QR_MAX_LIMITS]) gets them in the
  * order of measuring; returns NAN where there is none. */

@@ -11,7 +11,7 @@
 
 #include "bench/keys.h"
 #include "bench/result/result_json.h"
-#include "bench/result/speed_of_light.h"
+#include "bench/result/roofline.h"
 #include "support/close.h"
 
 #define GIGA UINT64_C(1000000000)
@@ -50,10 +50,10 @@ static void play(quire_step *steps, size_t count)
     result->records[0].step_count = count;
 }
 
-static qr_speed_of_light speed(void)
+static qr_roofline_fraction speed(void)
 {
-    qr_speed_of_light s;
-    assert_true(qr_speed_of_light_of(result, 0, &s));
+    qr_roofline_fraction s;
+    assert_true(qr_roofline_fraction_of(result, 0, &s));
     return s;
 }
 
@@ -72,7 +72,7 @@ static void a_step_of_few_rows_is_bounded_by_reading(void **state)
                        .sample_ns        = 6000000,
                        .commit_ns        = 4000000};
     play(&step, 1);
-    const qr_speed_of_light s = speed();
+    const qr_roofline_fraction s = speed();
     assert_close(s.floor_s, 0.1);
     assert_close(s.step_s, 0.125);
     assert_close(s.fraction, 0.8);
@@ -93,7 +93,7 @@ static void operations_are_divided_by_the_peak_of_their_dtype(void **state)
                        .attention_flops  = 40 * GIGA,
                        .forward_ns       = 200000000};
     play(&step, 1);
-    const qr_speed_of_light s = speed();
+    const qr_roofline_fraction s = speed();
     assert_close(s.floor_s, 0.15);
     assert_close(s.fraction, 0.75);
     assert_int_equal(s.by_rows[3].steps, 1);
@@ -105,7 +105,7 @@ static void fractions_are_of_sums_not_means_of_fractions(void **state)
     quire_step steps[] = {{.rows = 4, .weight_bytes = 5 * GIGA, .forward_ns = 100000000},  /* 1.0 */
                           {.rows = 5, .weight_bytes = 5 * GIGA, .forward_ns = 400000000}}; /* 0.25 */
     play(steps, 2);
-    const qr_speed_of_light s = speed();
+    const qr_roofline_fraction s = speed();
     assert_close(s.fraction, 0.4);
     assert_close(s.by_rows[0].fraction, 1);
     assert_close(s.by_rows[1].fraction, 0.25);
@@ -141,7 +141,7 @@ static void a_phase_has_its_own_bytes_operations_and_time(void **state)
                            .encoder_ns               = 125000000,
                            .forward_ns               = 160000000}};
     play(steps, 2);
-    const qr_speed_of_light s = speed();
+    const qr_roofline_fraction s = speed();
     assert_close(s.phases[0].fraction, 0.8); /* what the encoder moves is not in it */
     assert_close(s.phases[0].gbs, 40);
     assert_close(s.phases[0].gflops, 64);
@@ -152,7 +152,7 @@ static void a_phase_has_its_own_bytes_operations_and_time(void **state)
     assert_close(s.phases[3].flops, 30e9);
     assert_close(s.phases[3].fraction, 0.8);
     double named = 0;
-    for (int i = 0; i < QR_LIGHT_PHASES; i++) named += s.phases[i].measured_s;
+    for (int i = 0; i < QR_ROOFLINE_PHASES; i++) named += s.phases[i].measured_s;
     assert_close(s.rest_s, 0.035);
     assert_close(named + s.rest_s, s.step_s);
     assert_int_equal(s.steps, 2);
@@ -164,7 +164,7 @@ static void steps_that_fit_the_caches_are_marked_and_do_not_count(void **state)
     quire_step steps[] = {{.rows = 1, .weight_bytes = (8 << 20) - 1, .forward_ns = 10},
                           {.rows = 1, .weight_bytes = 8 << 20, .forward_ns = 1000000}};
     play(steps, 2);
-    const qr_speed_of_light s = speed();
+    const qr_roofline_fraction s = speed();
     assert_int_equal(s.resident_steps, 1);
     assert_int_equal(s.steps, 1);
     assert_close(s.step_s, 1e-3);
@@ -191,10 +191,10 @@ static void steps_outside_the_window_do_not_count(void **state)
 static void without_limits_there_is_nothing_to_divide_by(void **state)
 {
     (void)state;
-    qr_speed_of_light s;
+    qr_roofline_fraction s;
     result->limit_count = 0;
-    assert_false(qr_speed_of_light_of(result, 0, &s));
-    json_t *none = qr_speed_of_light_json(result, 0), *limits = qr_limits_json(result);
+    assert_false(qr_roofline_fraction_of(result, 0, &s));
+    json_t *none = qr_roofline_json(result, 0), *limits = qr_limits_json(result);
     assert_true(json_is_null(none));
     assert_int_equal(json_object_size(limits), 0);
     json_decref(none), json_decref(limits);

@@ -1,0 +1,146 @@
+/* Floors of steps, and their sums by phase and by rows. */
+#include "bench/result/roofline.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CACHES = 8 };
+
+static int compare_doubles(const void *left, const void *right)
+{
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+double qr_limits_median(const qr_result *result, size_t offset, double *values_out)
+{
+    double values[QR_MAX_LIMITS];
+    for (uint32_t i = 0; i < result->limit_count; i++)
+        memcpy(&values[i], (const char *)&result->limits[i] + offset, sizeof *values);
+    if (values_out != NULL) memcpy(values_out, values, result->limit_count * sizeof *values);
+    if (result->limit_count == 0) return NAN;
+    qsort(values, result->limit_count, sizeof *values, compare_doubles);
+    return qr_quantile(values, result->limit_count, 0.5);
+}
+
+static double peak_of(const qr_result *result, const char *dtype)
+{
+    if (strcmp(dtype, "int8") == 0) return qr_limits_median(result, offsetof(quire_limits, int8_gops), NULL);
+    if (strcmp(dtype, "f32") == 0) return qr_limits_median(result, offsetof(quire_limits, f32_gflops), NULL);
+    return qr_limits_median(result, offsetof(quire_limits, bf16_gflops), NULL); /* what "auto" means for KV as well */
+}
+
+bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out)
+{
+    const char *kv = quire_config_string(result->config, "kv_cache.dtype");
+    if (result->limit_count == 0) return false;
+    *roofline_out = (qr_roofline){.read_gbs       = qr_limits_median(result, offsetof(quire_limits, read_gbs), NULL),
+                                  .weight_gflops  = peak_of(result, quire_dtype_name(result->model.weight_dtype)),
+                                  .kv_gflops      = peak_of(result, kv ? kv : "bf16"),
+                                  .resident_bytes = CACHES * result->limits[0].cache_bytes};
+    return true;
+}
+
+static double floor_of(const qr_roofline *roof, double bytes, double weight_flops, double kv_flops)
+{
+    const double read = bytes / roof->read_gbs;
+    return fmax(read, weight_flops / roof->weight_gflops + kv_flops / roof->kv_gflops) * 1e-9;
+}
+
+double qr_roofline_floor(const qr_roofline *roof, const quire_step *step)
+{
+    return floor_of(roof, (double)(step->weight_bytes + step->kv_bytes),
+                    (double)(step->projection_flops + step->logits_flops), (double)step->attention_flops);
+}
+
+double qr_roofline_step_seconds(const quire_step *step)
+{
+    return (double)(step->plan_ns + step->forward_ns + step->sample_ns + step->commit_ns) * 1e-9;
+}
+
+bool qr_roofline_is_resident(const qr_roofline *roof, const quire_step *step)
+{
+    return step->weight_bytes + step->kv_bytes < roof->resident_bytes;
+}
+
+/* ---- sums ------------------------------------------------------------------------------------------------------- */
+
+static void add_phases(const qr_roofline *roof, const quire_step *step, qr_roofline_fraction *f)
+{
+    const struct {
+        double bytes, weight_flops, kv_flops;
+        double ns;
+    } parts[QR_ROOFLINE_PHASES] = {
+        {(double)(step->projection_bytes - step->encoder_weight_bytes),
+         (double)(step->projection_flops - step->encoder_projection_flops), 0, (double)step->projection_ns},
+        {(double)(step->kv_bytes - step->encoder_kv_bytes), 0,
+         (double)(step->attention_flops - step->encoder_attention_flops), (double)step->attention_ns},
+        {(double)step->logits_bytes, (double)step->logits_flops, 0, (double)step->logits_ns},
+        {(double)(step->encoder_weight_bytes + step->encoder_kv_bytes), (double)step->encoder_projection_flops,
+         (double)step->encoder_attention_flops, (double)step->encoder_ns}};
+    for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
+        f->phases[i].bytes += parts[i].bytes;
+        f->phases[i].flops += parts[i].weight_flops + parts[i].kv_flops;
+        f->phases[i].floor_s += floor_of(roof, parts[i].bytes, parts[i].weight_flops, parts[i].kv_flops);
+        f->phases[i].measured_s += parts[i].ns * 1e-9;
+    }
+}
+
+static void add_class(const quire_step *step, double floor_s, double step_s, qr_roofline_fraction *f)
+{
+    const uint32_t rows = step->rows + step->rows_encoder;
+    int class           = 0;
+    while (class + 1 < QR_ROOFLINE_CLASSES && rows > f->by_rows[class].last) class ++;
+    f->by_rows[class].steps++;
+    f->by_rows[class].floor_s += floor_s;
+    f->by_rows[class].step_s += step_s;
+}
+
+static void add_step(const qr_roofline *roof, const quire_step *step, qr_roofline_fraction *f)
+{
+    const double floor_s = qr_roofline_floor(roof, step), step_s = qr_roofline_step_seconds(step);
+    if (qr_roofline_is_resident(roof, step)) {
+        f->resident_steps++;
+        return;
+    }
+    f->steps++;
+    f->floor_s += floor_s;
+    f->step_s += step_s;
+    add_phases(roof, step, f);
+    add_class(step, floor_s, step_s, f);
+}
+
+static double ratio(double part, double whole) { return whole > 0 ? part / whole : NAN; }
+
+static void divide(qr_roofline_fraction *f)
+{
+    f->fraction = ratio(f->floor_s, f->step_s);
+    f->rest_s   = f->step_s;
+    for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
+        f->phases[i].fraction = ratio(f->phases[i].floor_s, f->phases[i].measured_s);
+        f->rest_s -= f->phases[i].measured_s;
+        f->phases[i].gbs    = ratio(f->phases[i].bytes, f->phases[i].measured_s) * 1e-9;
+        f->phases[i].gflops = ratio(f->phases[i].flops, f->phases[i].measured_s) * 1e-9;
+    }
+    for (int i = 0; i < QR_ROOFLINE_CLASSES; i++)
+        f->by_rows[i].fraction = ratio(f->by_rows[i].floor_s, f->by_rows[i].step_s);
+}
+
+bool qr_roofline_fraction_of(const qr_result *result, uint32_t run, qr_roofline_fraction *fraction_out)
+{
+    const qr_run *record = &result->records[run];
+    qr_roofline   roof;
+    *fraction_out = (qr_roofline_fraction){
+        .phases  = {{.name = "projections"}, {.name = "attention"}, {.name = "logits"}, {.name = "encoder"}},
+        .by_rows = {{.first = 1, .last = 4}, {.first = 5, .last = 16}, {.first = 17, .last = 64}, {.first = 65}}};
+    if (!qr_roofline_of(result, &roof)) return false;
+    for (size_t i = 0; i < record->step_count; i++) {
+        const int64_t start = (int64_t)record->steps[i].start_ns;
+        if (start >= record->window_start_ns && start <= record->window_end_ns)
+            add_step(&roof, &record->steps[i], fraction_out);
+    }
+    divide(fraction_out);
+    return true;
+}
