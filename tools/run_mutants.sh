@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
 done
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 1
 flags="-std=gnu17 -O1 -w -D_GNU_SOURCE"
-sources=$(cd "$root" && ls cache/*.c scheduler/*.c tests/sim/*.c base/assert.c base/error.c base/memory.c |
+sources=$(cd "$root" && ls cache/*.c scheduler/*.c tests/sim/*.c base/*.c |
     grep -v -e kv_memory -e sim/scope -e sim/decisions)
 
 # compile TREE OUT FILE...: objects of the files, headers from the tree first
