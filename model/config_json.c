@@ -73,16 +73,9 @@ static void check_class(qr_config_reader *r, const qr_model_type *type, const ch
 
 static void check_classes(qr_config_reader *r, const qr_model_type *type)
 {
-    const json_t *list = json_object_get(r->root, "architectures");
-    if (!qr_config_has(r, "architectures")) return;
-    if (!json_is_array(list)) {
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: architectures: expected an array, found %s, with model_type \"%s\"",
-                    r->origin, qr_json_type_name(list), type->name);
-        return;
-    }
     size_t        i;
     const json_t *element;
-    json_array_foreach(list, i, element)
+    json_array_foreach(qr_config_array(r, "architectures"), i, element)
     {
         if (json_is_string(element))
             check_class(r, type, json_string_value(element));

@@ -10,25 +10,27 @@ const char *qr_json_type_name(const json_t *value)
 
 static bool absent(const json_t *value) { return value == NULL || json_is_null(value); }
 
-static void complain_of_type(qr_config_reader *r, const char *key, const char *expected, const json_t *value)
+/* The value of a key if it is there and of one of the `types` (bits by json_type). */
+static const json_t *find(qr_config_reader *r, const json_t *object, const char *key, bool required, unsigned types,
+                          const char *expected)
 {
+    const json_t *value = json_object_get(object, key);
+    if (absent(value)) {
+        if (required) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
+        return NULL;
+    }
+    if ((types >> json_typeof(value) & 1) != 0) return value;
     QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: expected %s, found %s", r->origin, key, expected,
                 qr_json_type_name(value));
+    return NULL;
 }
 
 int64_t qr_config_integer(qr_config_reader *r, const json_t *object, const char *key, int64_t low, int64_t high,
                           int64_t fallback)
 {
-    const json_t *value = json_object_get(object, key);
-    if (absent(value)) {
-        if (fallback != QR_REQUIRED) return fallback;
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
-        return low;
-    }
-    if (!json_is_integer(value)) {
-        complain_of_type(r, key, "an integer", value);
-        return low;
-    }
+    const bool    required = fallback == QR_REQUIRED;
+    const json_t *value    = find(r, object, key, required, 1u << JSON_INTEGER, "an integer");
+    if (value == NULL) return required ? low : fallback;
     const int64_t number = json_integer_value(value);
     if (number >= low && number <= high) return number;
     QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %lld is outside %lld..%lld", r->origin, key, (long long)number,
@@ -39,16 +41,9 @@ int64_t qr_config_integer(qr_config_reader *r, const json_t *object, const char 
 double qr_config_number(qr_config_reader *r, const json_t *object, const char *key, double low, double high,
                         double fallback)
 {
-    const json_t *value = json_object_get(object, key);
-    if (absent(value)) {
-        if (!isnan(fallback)) return fallback;
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
-        return low;
-    }
-    if (!json_is_number(value)) {
-        complain_of_type(r, key, "a number", value);
-        return low;
-    }
+    const bool    required = isnan(fallback);
+    const json_t *value    = find(r, object, key, required, 1u << JSON_INTEGER | 1u << JSON_REAL, "a number");
+    if (value == NULL) return required ? low : fallback;
     const double number = json_number_value(value);
     if (number >= low && number <= high) return number;
     QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %.9g is outside %g..%g", r->origin, key, number, low, high);
@@ -57,24 +52,29 @@ double qr_config_number(qr_config_reader *r, const json_t *object, const char *k
 
 const char *qr_config_string(qr_config_reader *r, const json_t *object, const char *key, const char *fallback)
 {
-    const json_t *value = json_object_get(object, key);
-    if (absent(value)) return fallback;
-    if (json_is_string(value)) return json_string_value(value);
-    complain_of_type(r, key, "a string", value);
-    return fallback;
+    const json_t *value = find(r, object, key, false, 1u << JSON_STRING, "a string");
+    return value != NULL ? json_string_value(value) : fallback;
+}
+
+bool qr_config_boolean(qr_config_reader *r, const char *key, bool fallback)
+{
+    const json_t *value = find(r, r->root, key, false, 1u << JSON_TRUE | 1u << JSON_FALSE, "true or false");
+    return value != NULL ? json_is_true(value) : fallback;
+}
+
+const json_t *qr_config_object(qr_config_reader *r, const char *key)
+{
+    return find(r, r->root, key, false, 1u << JSON_OBJECT, "an object");
+}
+
+const json_t *qr_config_array(qr_config_reader *r, const char *key)
+{
+    return find(r, r->root, key, false, 1u << JSON_ARRAY, "an array");
 }
 
 uint32_t qr_config_size(qr_config_reader *r, const char *key, int64_t high, int64_t fallback)
 {
     return (uint32_t)qr_config_integer(r, r->root, key, 1, high, fallback);
-}
-
-bool qr_config_boolean(qr_config_reader *r, const char *key, bool fallback)
-{
-    const json_t *value = json_object_get(r->root, key);
-    if (absent(value)) return fallback;
-    if (!json_is_boolean(value)) complain_of_type(r, key, "true or false", value);
-    return json_is_true(value);
 }
 
 bool qr_config_has(const qr_config_reader *r, const char *key) { return !absent(json_object_get(r->root, key)); }

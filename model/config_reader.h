@@ -44,10 +44,12 @@ double  qr_config_number(qr_config_reader *reader, const json_t *object, const c
                          double fallback);
 const char *qr_config_string(qr_config_reader *reader, const json_t *object, const char *key, const char *fallback);
 
-/* Keys of the root. A size is 1..high. */
-uint32_t qr_config_size(qr_config_reader *reader, const char *key, int64_t high, int64_t fallback);
-bool     qr_config_boolean(qr_config_reader *reader, const char *key, bool fallback);
-bool     qr_config_has(const qr_config_reader *reader, const char *key); /* and it is not null */
+/* Keys of the root. A size is 1..high; object and array are NULL where the key is missing or null. */
+uint32_t      qr_config_size(qr_config_reader *reader, const char *key, int64_t high, int64_t fallback);
+bool          qr_config_boolean(qr_config_reader *reader, const char *key, bool fallback);
+const json_t *qr_config_object(qr_config_reader *reader, const char *key);
+const json_t *qr_config_array(qr_config_reader *reader, const char *key);
+bool          qr_config_has(const qr_config_reader *reader, const char *key); /* and it is not null */
 
 /* ERR_UNSUPPORTED if a feature is `used` that quire does not have; `message` follows the key. */
 void qr_config_refuse(qr_config_reader *reader, bool used, const char *key, const char *message);

@@ -159,9 +159,6 @@ static void forward(qr_pass *pass)
     }
 }
 
-static const char *const embedding_names[] = {"model.embed_tokens.weight", NULL};
-static const char *const unread_tensors[]  = {"*.rotary_emb.inv_freq", NULL}; /* tables of old versions */
-
 const qr_family qr_family_llama = {
     .types           = {[LLAMA]   = {"llama", {"LlamaForCausalLM"}},
                         [MISTRAL] = {"mistral", {"MistralForCausalLM"}},
@@ -170,7 +167,7 @@ const qr_family qr_family_llama = {
     .read_config     = read_config,
     .declare         = declare,
     .forward         = forward,
-    .embedding_names = embedding_names,
+    .embedding_names = (const char *const[]){"model.embed_tokens.weight", NULL},
     .output_name     = "lm_head.weight",
-    .unread_tensors  = unread_tensors,
+    .unread_tensors  = (const char *const[]){"*.rotary_emb.inv_freq", NULL}, /* of old versions */
 };

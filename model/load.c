@@ -177,7 +177,7 @@ static quire_status find(void *context, const qr_tensor_spec *spec, qr_matrix *m
     return qr_weights_find(context, spec, matrix_out, error);
 }
 
-qr_declaration qr_network_declare(qr_network *network, quire_error *error)
+quire_status qr_network_declare(qr_network *network, quire_error *error)
 {
     qr_arena      *arena = &network->parameter_memory;
     qr_declaration d     = {.architecture  = network->architecture,
@@ -190,7 +190,8 @@ qr_declaration qr_network_declare(qr_network *network, quire_error *error)
                             .error         = error};
     lay_out(network, arena);
     qr_declare(&d);
-    return d;
+    network->packed_bytes = d.packed_bytes;
+    return d.status;
 }
 
 quire_status qr_network_load(qr_network *network, quire_error *error)
@@ -198,7 +199,7 @@ quire_status qr_network_load(qr_network *network, quire_error *error)
     const uint64_t start_ns = qr_now_ns();
     (void)qr_network_declare(network, error);
     QR_TRY(qr_arena_create(&network->parameter_memory, &network->options.allocator, "model parameters", error));
-    QR_TRY(qr_network_declare(network, error).status);
+    QR_TRY(qr_network_declare(network, error));
     QR_TRY(create_projections(network, error));
     QR_TRY(create_regions(network, error));
     QR_TRY(pack(network, error));

@@ -40,8 +40,11 @@ static quire_status take_options(const quire_model_options *given, quire_model_o
     return QUIRE_OK;
 }
 
-static quire_status create(const quire_model_options *options, quire_model **model_out, quire_error *error)
+static quire_status create(const quire_model_options *given, quire_model_options *options, quire_model **model_out,
+                           quire_error *error)
 {
+    *model_out = NULL;
+    QR_TRY(take_options(given, options, error));
     quire_model *model = qr_allocate(&options->allocator, sizeof *model, 64);
     if (model == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory for a model's description");
     model->allocator    = options->allocator;
@@ -99,8 +102,7 @@ quire_status quire_model_load(const char *path, const quire_model_options *optio
     quire_model_options o;
     *model_out = NULL;
     if (path == NULL || path[0] == '\0') return qr_fail(error, QUIRE_ERR_INVALID, "model.path: empty");
-    QR_TRY(take_options(options, &o, error));
-    QR_TRY(create(&o, model_out, error));
+    QR_TRY(create(options, &o, model_out, error));
     return destroying_on_failure(load(*model_out, path, error), model_out);
 }
 
@@ -108,9 +110,7 @@ quire_status quire_model_synthetic(const char *preset, const quire_model_options
                                    quire_error *error)
 {
     quire_model_options o;
-    *model_out = NULL;
-    QR_TRY(take_options(options, &o, error));
-    QR_TRY(create(&o, model_out, error));
+    QR_TRY(create(options, &o, model_out, error));
     quire_model *model = *model_out;
     snprintf(model->name, sizeof model->name, "%s", preset ? preset : "");
     return destroying_on_failure(

@@ -167,11 +167,11 @@ void qr_network_plan_memory(const quire_model *model, const qr_network_options *
     network.options.team = NULL;
     network.kernels      = qr_kernels_select(options->isa);
     if (network.kernels != NULL) (void)create_plans(&network, NULL); /* for their sizes; what fails counts as nothing */
-    const qr_declaration counted = qr_network_declare(&network, NULL);
-    qr_arena             step    = {0};
+    (void)qr_network_declare(&network, NULL);
+    qr_arena step = {0};
     lay_out_buffers(&network, &step);
     *forecast_out = (qr_network_forecast){
-        .weight_bytes          = counted.packed_bytes + network.parameter_memory.used,
+        .weight_bytes          = qr_network_weight_bytes(&network),
         .scratch_bytes         = step.used + plan_bytes(&network),
         .encoder_scratch_bytes = encoder_kv_bytes(&network),
     };
@@ -260,10 +260,7 @@ bool qr_network_batch_invariant(const qr_network *network) { return qr_projectio
 
 uint64_t qr_network_weight_bytes(const qr_network *network)
 {
-    uint64_t bytes = network->parameter_memory.used + qr_network_embedding_bytes(network);
-    for (const qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
-        bytes += qr_projection_bytes(l->projection);
-    return bytes;
+    return network->packed_bytes + network->parameter_memory.used;
 }
 
 uint64_t qr_network_scratch_bytes(const qr_network *network)

@@ -47,6 +47,7 @@ struct qr_network {
     qr_mapping   *regions;          /* [thread_count] each thread's shards, on its node */
     qr_mapping    embedding_rows;   /* [vocab_size][hidden_size], f32 or bf16 */
     qr_dtype      embedding_dtype;
+    uint64_t      packed_bytes; /* of all regions, and embedding_rows */
     qr_work       decoder_work, encoder_work, cross_work, head_work;
 
     /* a step */
@@ -94,7 +95,7 @@ static inline uint64_t qr_network_embedding_bytes(const qr_network *network)
 }
 
 /* load.c: the run of the family's description that counts, or once there is memory the one that loads. */
-qr_declaration qr_network_declare(qr_network *network, quire_error *error);
+quire_status qr_network_declare(qr_network *network, quire_error *error);
 
 /* load.c: parameters, projections, regions, embedding; everything is destroyed with the network. */
 quire_status qr_network_load(qr_network *network, quire_error *error);

@@ -30,13 +30,8 @@ static const char *rope_type(qr_config_reader *r, const json_t *settings)
 /* Beside `rope_parameters` the older form may repeat it, and must not say anything else. */
 static void check_rope_scaling(qr_config_reader *r, const char *type)
 {
-    const json_t *old = json_object_get(r->root, "rope_scaling");
-    if (!qr_config_has(r, "rope_scaling")) return;
-    if (!json_is_object(old)) {
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: rope_scaling: expected an object, found %s", r->origin,
-                    qr_json_type_name(old));
-        return;
-    }
+    const json_t *old = qr_config_object(r, "rope_scaling");
+    if (old == NULL) return;
     const char *old_type = rope_type(r, old);
     if (old_type == NULL) old_type = json_object_size(old) > 0 ? "missing" : "default";
     if (strcmp(old_type, type ? type : "default") == 0) return;
@@ -74,15 +69,10 @@ static void read_settings(qr_config_reader *r, const char *key, const json_t *se
 void qr_rope_read(qr_config_reader *r, qr_rope *rope)
 {
     const char   *key      = qr_config_has(r, "rope_parameters") ? "rope_parameters" : "rope_scaling";
-    const json_t *settings = json_object_get(r->root, key);
+    const json_t *settings = qr_config_object(r, key);
     rope->theta            = qr_config_number(r, r->root, "rope_theta", 1, 1e12, 10000);
     refuse_partial(r, r->root);
-    if (!qr_config_has(r, key)) return;
-    if (json_is_object(settings))
-        read_settings(r, key, settings, rope);
-    else
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: expected an object, found %s", r->origin, key,
-                    qr_json_type_name(settings));
+    if (settings != NULL) read_settings(r, key, settings, rope);
 }
 
 /* ---- tables ---- */

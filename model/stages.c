@@ -148,62 +148,57 @@ void qr_stage_output(qr_pass *pass, const qr_linear *linear, uint32_t rows)
                      &(qr_projection_out){.to = buffers->hidden, .add = true});
 }
 
+/* Rows as a projection wrote them into the buffer of q, k and v. */
+static qr_attention_args attention_args(const qr_network *network, char *plane)
+{
+    const qr_rows *rows = &network->buffers.qkv;
+    return (qr_attention_args){.plane     = plane,
+                               .q         = rows->data,
+                               .q_stride  = rows->stride,
+                               .kv_stride = rows->stride,
+                               .out       = network->buffers.attended};
+}
+
 void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self_attention *how, uint32_t rows)
 {
-    const qr_network       *network = pass->network;
-    const qr_architecture  *a       = network->architecture;
-    const qr_rows          *to      = &network->buffers.qkv;
-    const float            *qkv     = to->data;
-    const qr_attention_args args    = {.plane     = how->plane,
-                                       .q         = qkv,
-                                       .k         = qkv + qr_q_columns(a),
-                                       .v         = qkv + qr_q_columns(a) + qr_kv_columns(a),
-                                       .q_stride  = to->stride,
-                                       .kv_stride = to->stride,
-                                       .prologue  = how->prologue,
-                                       .bias      = how->bias,
-                                       .out       = network->buffers.attended};
+    const qr_buffers      *buffers = &pass->network->buffers;
+    const qr_architecture *a       = pass->network->architecture;
+    qr_attention_args      args    = attention_args(pass->network, how->plane);
+    args.k                         = args.q + qr_q_columns(a);
+    args.v                         = args.k + qr_kv_columns(a);
+    args.prologue                  = how->prologue;
+    args.bias                      = how->bias;
     qr_stage_norm(pass, rows, layer->attention_norm);
-    qr_stage_project(pass, &layer->qkv, &network->buffers.normed, rows, &(qr_projection_out){.to = *to});
+    qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     qr_stage_attention(pass, how->plan, &args, true);
     qr_stage_output(pass, &layer->output, rows);
 }
 
 void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows)
 {
-    const qr_network *network    = pass->network;
-    qr_rows           q          = network->buffers.qkv;
-    q.dim                        = qr_q_columns(network->architecture);
-    const qr_attention_args args = {.plane     = qr_kv_memory_plane(network->kv, i),
-                                    .q         = q.data,
-                                    .q_stride  = q.stride,
-                                    .kv_stride = q.stride,
-                                    .out       = network->buffers.attended};
+    const qr_network       *network = pass->network;
+    const qr_attention_args args    = attention_args(network, qr_kv_memory_plane(network->kv, i));
+    qr_projection_out       out     = {.to = network->buffers.qkv};
+    out.to.dim                      = qr_q_columns(network->architecture);
     qr_stage_norm(pass, rows, layer->cross_norm);
-    qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &(qr_projection_out){.to = q});
+    qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
     qr_stage_attention(pass, network->cross_plan, &args, false);
     qr_stage_output(pass, &layer->cross_output, rows);
 }
 
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
 {
-    const qr_network *network = pass->network;
+    qr_network       *network = pass->network;
     const uint32_t    columns = qr_kv_columns(network->architecture);
-    qr_rows           kv      = network->buffers.qkv;
-    kv.dim                    = 2 * columns;
+    qr_projection_out out     = {.to = network->buffers.qkv};
+    out.to.dim                = 2 * columns;
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const float            *k    = kv.data;
-        const qr_attention_args args = {.plane     = qr_kv_memory_plane(network->kv, i),
-                                        .q         = k, /* not read by an append */
-                                        .k         = k,
-                                        .v         = k + columns,
-                                        .q_stride  = kv.stride,
-                                        .kv_stride = kv.stride,
-                                        .out       = network->buffers.attended};
-        qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows,
-                         &(qr_projection_out){.to = kv});
+        qr_attention_args args = attention_args(network, qr_kv_memory_plane(network->kv, i));
+        args.k                 = args.q; /* there is no q, and an append reads none */
+        args.v                 = args.k + columns;
+        qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows, &out);
         qr_attention_append(network->cross_append_plan, &args, pass->thread);
-        qr_stage_end(pass, &pass->network->report.attention_ns);
+        qr_stage_end(pass, &network->report.attention_ns);
     }
 }
 

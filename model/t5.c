@@ -196,22 +196,17 @@ static void forward(qr_pass *pass)
     decode(pass);
 }
 
-/* Some files hold the shared embedding under a stack's name only, others under all three. */
-static const char *const embedding_names[] = {"shared.weight", "encoder.embed_tokens.weight",
-                                              "decoder.embed_tokens.weight", NULL};
-
-/* Copies of the shared embedding, and the bias of the first cross-attention, which was never used. */
-static const char *const unread_tensors[] = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
-                                             "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
-                                             NULL};
-
 const qr_family qr_family_t5 = {
-    .types           = {{"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}}},
-    .read_config     = read_config,
-    .declare         = declare,
-    .forward         = forward,
-    .embedding_names = embedding_names,
+    .types       = {{"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}}},
+    .read_config = read_config,
+    .declare     = declare,
+    .forward     = forward,
+    .embedding_names =
+        (const char *const[]){"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", NULL},
     .output_name     = "lm_head.weight",
     .tied_by_default = true,
-    .unread_tensors  = unread_tensors,
+    /* copies of the embedding, and the bias of the first cross-attention, which was never used */
+    .unread_tensors =
+        (const char *const[]){"encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
+                              "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", NULL},
 };

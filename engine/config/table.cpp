@@ -8,6 +8,7 @@
 
 #include "base/option_list.h"
 #include "engine/config/store.h"
+#include "model/presets.h"
 
 namespace qr::config {
 
@@ -60,19 +61,14 @@ namespace {
 
 // ---- the library's keys ----
 
-constexpr const char *presets =
-    "tiny | tinyllama-1.1b | llama-3.2-1b | llama-3.1-8b | qwen3-0.6b | t5-small | t5-base | "
-    "t5-large | flan-t5-xl";
-
 constexpr quire_config_key before_options[] = {
     {"schema_version", "integer", "1", "1..1", "version of this format"},
     {"model.path", "string", nullptr, nullptr, "folder with config.json and *.safetensors; give this or preset"},
-    {"model.preset", "string", nullptr, presets,
-     "the shape of a published model with random weights; give this or path"},
 };
-constexpr quire_config_key tenants = {
-    "tenant", "array", nullptr, nullptr,
-    "limits and weights of requests by their `tenant`; tenants never share prefix blocks"};
+constexpr const char      *preset_help = "the shape of a published model with random weights; give this or path";
+constexpr quire_config_key tenants     = {
+        "tenant", "array", nullptr, nullptr,
+        "limits and weights of requests by their `tenant`; tenants never share prefix blocks"};
 constexpr quire_config_key shape = {
     "model.shape.*", "integer", nullptr, "0..1000000000",
     "changes a number of the preset, by its name in config.json, e.g. num_hidden_layers"};
@@ -160,11 +156,19 @@ string fallback_of(const qr_option &o)
     return o.words != nullptr ? quoted(nth_word(o.words, 0)) : "";
 }
 
+string preset_names()
+{
+    string names;
+    for (uint32_t i = 0; qr_preset_name(i) != nullptr; i++) names += (i > 0 ? " | " : "") + string(qr_preset_name(i));
+    return names;
+}
+
 std::vector<quire_config_key> make_library_keys()
 {
     static std::deque<string>     texts; // where the rows' strings are
     std::vector<quire_config_key> rows(std::begin(before_options), std::end(before_options));
     const auto kept = [](const string &text) { return text.empty() ? nullptr : texts.emplace_back(text).c_str(); };
+    rows.push_back({"model.preset", "string", nullptr, kept(preset_names()), preset_help});
     for (size_t i = 0; i < qr_option_count; i++) {
         const qr_option &o = qr_option_list[i];
         if (o.key == nullptr) continue;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/architecture.h"
 #include "model/presets.h"
 
 static void presets_have_their_published_shapes(void **state)
@@ -80,7 +81,7 @@ static void an_unknown_preset_is_answered_with_the_list(void **state)
     for (uint32_t i = 0; qr_preset_name(i) != NULL; i++) assert_non_null(strstr(error.message, qr_preset_name(i)));
 }
 
-/* The key table's row of docs/CONFIGURATION.md is compared with the table itself by test_engine_config_docs. */
+/* The key table's row of docs/CONFIGURATION.md is compared with the table itself by test_cli_config_docs. */
 static void every_preset_is_in_the_readme_and_in_the_key_table(void **state)
 {
     (void)state;
