@@ -108,7 +108,7 @@ json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index)
     return to;
 }
 
-/* ---- attribution ------------------------------------------------------------------------------------------------ */
+/* ---- attribution ---- */
 
 static json_t *band(const qr_band *b)
 {

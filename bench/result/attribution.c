@@ -1,4 +1,4 @@
-/* See attribution.h. */
+/* Splits latencies by cause, and averages the splits around a percentile. */
 #include "bench/result/attribution.h"
 
 #include <math.h>
@@ -24,7 +24,7 @@ static const struct {
 const char *qr_cause_name(qr_cause cause) { return causes[cause].name; }
 const char *qr_cause_text(qr_cause cause) { return causes[cause].text; }
 
-/* ---- one step --------------------------------------------------------------------------------------------------- */
+/* ---- one step ---- */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -87,7 +87,7 @@ static size_t step_of_plan(const qr_run *run, int64_t planned_ns)
     return after > 0 ? after - 1 : 0;
 }
 
-/* ---- a latency -------------------------------------------------------------------------------------------------- */
+/* ---- a latency ---- */
 
 /* Time waiting, by the reasons the scheduler counted for this request in all; `order` where it counted none. NONE is
  * the time in which it ran. */
@@ -152,7 +152,7 @@ void qr_split_gap(const qr_run *run, const qr_run_gap *gap, qr_split *split_out)
     split_out->ns[QR_CAUSE_OWN_PREFILL] = 0;
 }
 
-/* ---- bands ------------------------------------------------------------------------------------------------------ */
+/* ---- bands ---- */
 
 typedef struct ranked {
     int64_t ns;

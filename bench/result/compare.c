@@ -62,18 +62,18 @@ static const json_t *run_of(const json_t *result, size_t index)
 /* ---- metrics ---- */
 
 /* Where a metric is in a run: throughput.<name>.value, latency.<name>.mean or .p.<percentile>, slo.attainment. */
-typedef struct place {
+typedef struct metric_path {
     const char *group, *name, *percentile; /* percentile NULL: the value or the mean */
     const char *label, *unit;
     bool        higher;
-} place;
+} metric_path;
 
-static const json_t *member_of(const json_t *run, const place *p)
+static const json_t *member_of(const json_t *run, const metric_path *p)
 {
     return json_object_get(json_object_get(run, p->group), p->name);
 }
 
-static double value_at(const json_t *run, const place *p)
+static double value_at(const json_t *run, const metric_path *p)
 {
     const json_t *member = member_of(run, p);
     const json_t *value  = p->percentile            ? json_object_get(json_object_get(member, "p"), p->percentile)
@@ -84,7 +84,7 @@ static double value_at(const json_t *run, const place *p)
 }
 
 /* The interval that one run gives for its own value. */
-static qr_interval interval_within(const json_t *run, const place *p)
+static qr_interval interval_within(const json_t *run, const metric_path *p)
 {
     const json_t *member = member_of(run, p), *ci = json_object_get(member, "ci95");
     const double  value = value_at(run, p);
@@ -114,7 +114,7 @@ static qr_verdict judge(const qr_compared *m)
     return QR_VERDICT_UNCLEAR;
 }
 
-static void add_metric(qr_comparison *c, const place *p)
+static void add_metric(qr_comparison *c, const metric_path *p)
 {
     double     *values = calloc(2 * (size_t)c->pairs, sizeof *values);
     qr_compared m      = {.higher_is_better = p->higher};
@@ -141,7 +141,7 @@ static void add_metric(qr_comparison *c, const place *p)
 static void add_latency(qr_comparison *c, const char *name, const json_t *distribution)
 {
     char        label[48];
-    place       p = {.group = "latency", .name = name, .label = label, .unit = text_of(distribution, "unit")};
+    metric_path p = {.group = "latency", .name = name, .label = label, .unit = text_of(distribution, "unit")};
     const char *percentile;
     json_t     *value;
     snprintf(label, sizeof label, "%s.mean", name);
@@ -161,9 +161,9 @@ static void add_metrics(qr_comparison *c)
     json_t       *member;
     json_object_foreach(json_object_get(first, "throughput"), name, member)
     {
-        add_metric(c, &(place){"throughput", name, NULL, name, text_of(member, "unit"), true});
+        add_metric(c, &(metric_path){"throughput", name, NULL, name, text_of(member, "unit"), true});
     }
-    add_metric(c, &(place){"slo", "attainment", NULL, "attainment", "share", true});
+    add_metric(c, &(metric_path){"slo", "attainment", NULL, "attainment", "share", true});
     json_object_foreach(json_object_get(first, "latency"), name, member) add_latency(c, name, member);
 }
 

@@ -1,4 +1,4 @@
-/* See machine.h. */
+/* Reads /proc, /sys and the environment. */
 #include "bench/result/machine.h"
 
 #include <dirent.h>
@@ -270,7 +270,7 @@ static json_t *warnings_json(const json_t *machine)
     for (size_t i = 0; i < sizeof overruled / sizeof *overruled; i++)
         if (json_object_get(env, overruled[i]) != NULL)
             json_array_append_new(
-                to, json_sprintf("%s is set; [topology] decides about the engine's threads", overruled[i]));
+                to, json_sprintf("%s is set, but [topology] decides where the engine's threads run", overruled[i]));
     return to;
 }
 

@@ -1,4 +1,4 @@
-/* See metrics.h. */
+/* Latencies, rates and steps of a run as the numbers of a report. */
 #include "bench/result/metrics.h"
 
 #include <math.h>

@@ -65,7 +65,7 @@ bool qr_roofline_is_resident(const qr_roofline *roof, const quire_step *step)
     return step->weight_bytes + step->kv_bytes < roof->resident_bytes;
 }
 
-/* ---- sums ------------------------------------------------------------------------------------------------------- */
+/* ---- sums ---- */
 
 static void add_phases(const qr_roofline *roof, const quire_step *step, qr_roofline_fraction *f)
 {
