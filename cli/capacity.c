@@ -114,6 +114,7 @@ static quire_status play(search *s, const quire_config *config, const qr_run_sto
 static bool write_probe(const search *s, const qr_result *result, const qr_probe *probe)
 {
     json_t *line = qr_result_json(result);
+    json_object_del(line, "sweep"); /* null until here */
     if (line != NULL)
         json_object_set_new(line, "sweep",
                             json_pack("{s:o, s:{s:f, s:b, s:b, s:I, s:I}}", "axes", qr_point_axes(s->sweep, s->point),

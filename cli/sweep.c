@@ -266,6 +266,7 @@ static bool take_result(void *context, size_t index, quire_status status, const 
         s->status = QR_EXIT_FAILED;
     }
     json_t *line = qr_result_json(s->results[index]);
+    json_object_del(line, "sweep"); /* null until here */
     if (line != NULL)
         json_object_set_new(line, "sweep",
                             json_pack("{s:I, s:I, s:o}", "point", (json_int_t)index, "points",

@@ -131,6 +131,7 @@ static quire_status apply(json_t *root, const char *origin, const quire_shape_ov
         return qr_fail(error, QUIRE_ERR_INVALID, "model.shape: %s is %s and cannot be changed to a number",
                        change->name, qr_json_type_name(old));
     json_t *changed = json_is_boolean(old) ? json_boolean(change->value != 0) : json_integer(change->value);
+    json_object_del(root, change->name);
     if (json_object_set_new(root, change->name, changed) != 0)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "model.shape: no memory");
     return QUIRE_OK;
