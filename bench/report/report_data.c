@@ -106,7 +106,7 @@ static quire_status read_lines(qr_log *log, FILE *from, const char *path, quire_
     bool    ok = true;
     while (ok && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
         number++;
-        json_t *object = json_loadb(line, (size_t)length, 0, NULL);
+        json_t *object = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, NULL);
         ok             = object != NULL && qr_log_take(log, object);
         json_decref(object);
     }
@@ -221,7 +221,7 @@ static quire_status read_sweep(qr_report *report, FILE *from, const char *path, 
     label_of(path, stem);
     while (status == QUIRE_OK && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
         json_error_t where;
-        json_t      *result = json_loadb(line, (size_t)length, 0, &where);
+        json_t      *result = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, &where);
         snprintf(place, sizeof place, "%.4000s:%zu", path, ++number);
         status = result != NULL ? take_line(report, result, stem, place, error)
                                 : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);

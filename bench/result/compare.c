@@ -40,7 +40,7 @@ quire_status qr_result_read(const char *path, json_t **result_out, quire_error *
     FILE        *from;
     *result_out = NULL;
     QR_TRY(open_result(path, &from, error));
-    json_t *root = json_loadf(from, 0, &at);
+    json_t *root = json_loadf(from, JSON_REJECT_DUPLICATES, &at);
     fclose(from);
     if (root == NULL && strcmp(at.text, "end of file expected near '{'") == 0)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: several results in one file (a sweep): give one result", path,

@@ -189,7 +189,7 @@ class Compare(unittest.TestCase):
         empty["runs"] = []
         for bad, word in ((foreign, "not a result of quire"), ({}, "not a result of quire"), (empty, "holds no run"),
                           ({"schema": "quire.result/2"}, "quire.result/2 is not one that this version reads"),
-                          ("{", "not JSON"), ("[1]", "not a result of quire"),
+                          ("{", "not JSON"), ('{"a": 1, "a": 2}', "duplicate object key"), ("[1]", "not a result of quire"),
                           (json.dumps(result()) + "\n" + json.dumps(result()), "several results")):
             done = self.compare(result(), bad)
             self.assertEqual(done.returncode, 2, bad)
