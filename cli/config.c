@@ -118,7 +118,8 @@ static int run(settings *s)
     if (strcmp(s->what, "template") == 0) return show(s, QUIRE_PRINT_TEMPLATE);
     if (strcmp(s->what, "keys") == 0) return qr_keys_show(argument, false);
     if (strcmp(s->what, "schema") == 0) return qr_keys_schema();
-    if (strcmp(s->what, "scdoc") == 0) return qr_keys_scdoc(); /* quire.toml(5) is made of it */
+    if (strcmp(s->what, "scdoc") == 0) return qr_keys_scdoc();       /* quire.toml(5) is made of it */
+    if (strcmp(s->what, "markdown") == 0) return qr_keys_markdown(); /* tools/write_config_docs.py */
     if (strcmp(s->what, "diff") == 0) return diff(s);
     qr_complain("config %s: expected print, template, keys, schema or diff", s->what);
     return QR_EXIT_USAGE;

@@ -221,3 +221,28 @@ int qr_keys_scdoc(void)
     }
     return ended();
 }
+
+static void print_cell(const char *text, const char *quote)
+{
+    printf("| %s", *text != '\0' ? quote : "");
+    for (; *text != '\0'; text++) {
+        if (*text == '|') putchar('\\');
+        putchar(*text);
+    }
+}
+
+int qr_keys_markdown(void)
+{
+    const quire_config_key *key;
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
+        const char *cells[] = {key->name, key->type, key->fallback ? key->fallback : "", key->range ? key->range : "",
+                               key->help};
+        for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+            const char *quote = c == 0 || c == 2 ? "`" : "";
+            print_cell(cells[c], quote);
+            if (*cells[c] != '\0') printf("%s ", quote);
+        }
+        puts("|");
+    }
+    return ended();
+}

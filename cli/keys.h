@@ -6,7 +6,8 @@
 
 /* Keys whose name or help holds `pattern`; NULL: all. None is an error, unless a flag was `found` already. */
 int qr_keys_show(const char *pattern, bool found);
-int qr_keys_schema(void); /* JSON Schema, draft 2020-12 */
-int qr_keys_scdoc(void);  /* scdoc(5) paragraphs */
+int qr_keys_schema(void);   /* JSON Schema, draft 2020-12 */
+int qr_keys_markdown(void); /* a table row for each, for docs/CONFIGURATION.md */
+int qr_keys_scdoc(void);    /* scdoc(5) paragraphs */
 
 #endif

@@ -76,7 +76,8 @@ static void every_key_has_its_row(void **state)
         print_error("%s\n", row_of(key));
         missing++;
     }
-    if (missing > 0) fail_msg("docs/CONFIGURATION.md lacks the %zu rows above", missing);
+    if (missing > 0)
+        fail_msg("docs/CONFIGURATION.md lacks the %zu rows above: run tools/write_config_docs.py", missing);
 }
 
 /* A row that no key stands behind is a promise nobody keeps. */

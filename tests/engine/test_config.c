@@ -3,6 +3,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -845,6 +848,83 @@ static void values_unset_or_of_another_type_read_as_nothing(void **state)
     quire_config_destroy(NULL);
 }
 
+/* ---- keys of a program's own ---- */
+
+static void a_program_adds_its_own_keys(void **state)
+{
+    (void)state;
+    static const quire_config_key own[] = {{"server.port", "integer", "8080", "1..65535", "TCP port to listen on"},
+                                           {"scheduler.zeal", "number", NULL, "0..1", "how eager"}};
+    quire_config                 *c     = NULL;
+    assert_int_equal(quire_config_create(&c, &error), QUIRE_OK);
+    assert_int_equal(quire_config_set(c, "server.port=1", NULL, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(quire_config_add_keys(c, "server", own, 2, &error), QUIRE_OK);
+    assert_int_equal(quire_config_integer(c, "server.port"), 8080);
+    assert_true(quire_config_is_default(c, "server.port"));
+    assert_int_equal(quire_config_set(c, "server.port=0", "--port", &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "--port: [server] port: 0 is below the minimum 1");
+    assert_int_equal(quire_config_set(c, "server.port=443", "--port", &error), QUIRE_OK);
+    assert_false(quire_config_is_default(c, "server.port"));
+    assert_int_equal(quire_config_refuse(c, "server.port", &error, "%d needs root", 443), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "--port: [server] port: 443 needs root");
+    assert_int_equal(quire_config_add_keys(c, "server", own, 1, &error), QUIRE_ERR_INVALID);
+    quire_config_destroy(c);
+}
+
+static void a_print_may_be_of_one_owners_keys(void **state)
+{
+    (void)state;
+    char *all = quire_config_print(config, QUIRE_PRINT_BARE, NULL);
+    char *own = quire_config_print(config, QUIRE_PRINT_BARE, "quire"),
+         *run = quire_config_print(config, QUIRE_PRINT_BARE, "bench");
+    assert_non_null(strstr(own, "[kernels]"));
+    assert_null(strstr(own, "[load]"));
+    assert_non_null(strstr(run, "[load]"));
+    assert_null(strstr(run, "[output]"));
+    assert_non_null(strstr(all, "[output]"));
+    quire_free(all), quire_free(own), quire_free(run);
+}
+
+/* Keys of one section stay together, or the text would open it twice and not be TOML. */
+static void a_section_of_two_owners_is_printed_once(void **state)
+{
+    (void)state;
+    static const quire_config_key more = {"load.extra", "integer", "3", NULL, "an addition"};
+    assert_int_equal(quire_config_add_keys(config, "test", &more, 1, &error), QUIRE_OK);
+    char *text = quire_config_print(config, QUIRE_PRINT_TEMPLATE, NULL), *first = strstr(text, "\n[load]");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "\n[load]"));
+    accept(text);
+    quire_free(text);
+}
+
+static void a_key_that_nobody_registered_ends_the_program(void **state)
+{
+    (void)state;
+    int         status = 0;
+    const pid_t child  = fork();
+    if (child == 0) {
+        const struct rlimit no_core = {0, 0};
+        setrlimit(RLIMIT_CORE, &no_core);
+        if (freopen("/dev/null", "w", stderr) == NULL) _exit(1);
+        signal(SIGABRT, SIG_DFL);
+        (void)quire_config_number(config, "load.request_rat");
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void members_that_a_table_leaves_out_have_their_defaults(void **state)
+{
+    (void)state;
+    accept("[run]\nwarmup = { mode = \"duration\", min = \"4s\" }\n[[workload.mix]]\nname = \"a\"\n");
+    assert_int_equal(integer("run.warmup.min"), 4000000000);
+    assert_int_equal(integer("run.warmup.max"), 60000000000);
+    assert_true(quire_config_number(config, "workload.mix[0].weight") == 1);
+    assert_int_equal(integer("workload.mix[0].output_tokens.value"), 128);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, start, finish)
 
 int main(void)
@@ -885,6 +965,11 @@ int main(void)
         CASE(the_template_has_every_key_and_loads),
         CASE(names_of_the_table_are_unique_and_types_known),
         CASE(values_unset_or_of_another_type_read_as_nothing),
+        CASE(a_program_adds_its_own_keys),
+        CASE(a_print_may_be_of_one_owners_keys),
+        CASE(a_section_of_two_owners_is_printed_once),
+        CASE(a_key_that_nobody_registered_ends_the_program),
+        CASE(members_that_a_table_leaves_out_have_their_defaults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
