@@ -27,6 +27,14 @@ quire_status qr_options_copy(const char *what, const void *from, size_t least, v
     return QUIRE_OK;
 }
 
+quire_status qr_options_copy_element(const char *what, const void *array, size_t i, void *to, size_t to_size,
+                                     quire_error *error)
+{
+    size_t stride;
+    memcpy(&stride, array, sizeof stride);
+    return qr_options_copy(what, (const char *)array + i * stride, sizeof stride, to, to_size, error);
+}
+
 void qr_options_give(const void *from, size_t from_size, void *to)
 {
     size_t size;

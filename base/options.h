@@ -12,6 +12,10 @@
 quire_status qr_options_copy(const char *what, const void *from, size_t least, void *to, size_t to_size,
                              quire_error *error);
 
+/* The same of element `i` of an array of such structs: the size in the first is the distance between them. */
+quire_status qr_options_copy_element(const char *what, const void *array, size_t i, void *to, size_t to_size,
+                                     quire_error *error);
+
 /* The reverse: fills a caller's struct, which begins with its size, as far as it reaches. */
 void qr_options_give(const void *from, size_t from_size, void *to);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/options.h"
 
 /* In file and struct: the first is at least the second, where both are given. */
 typedef struct at_least {
@@ -52,25 +53,28 @@ quire_status qr_options_check_order(const quire_engine_options *options, qr_opti
     return QUIRE_OK;
 }
 
-static quire_status check_tenant_fields(const quire_tenant_options *tenant, quire_error *error)
+static quire_status tenant_at(const quire_engine_options *options, uint32_t i, quire_tenant_options *out,
+                              quire_error *error)
 {
-    quire_tenant_options copy   = *tenant;
-    quire_error          reason = {0};
-    if (qr_option_resolve_all(QR_OF_TENANT, &copy, &reason) == QUIRE_OK) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: %.150s", tenant->name, reason.message);
+    return qr_options_copy_element("quire_tenant_options", options->tenants, i, out, sizeof *out, error);
 }
 
 static quire_status check_tenant(const quire_engine_options *options, uint32_t i, quire_error *error)
 {
-    const quire_tenant_options *tenant = &options->tenants[i];
-    if (tenant->name == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %u: name is missing", i);
-    if (strnlen(tenant->name, QUIRE_MAX_TENANT_NAME + 1) > QUIRE_MAX_TENANT_NAME)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %.20s...: name is longer than %d bytes", tenant->name,
+    quire_tenant_options tenant, other;
+    quire_error          reason = {0};
+    QR_TRY(tenant_at(options, i, &tenant, error));
+    if (tenant.name == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %u: name is missing", i);
+    if (strnlen(tenant.name, QUIRE_MAX_TENANT_NAME + 1) > QUIRE_MAX_TENANT_NAME)
+        return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %.20s...: name is longer than %d bytes", tenant.name,
                        QUIRE_MAX_TENANT_NAME);
-    for (uint32_t k = 0; k < i; k++)
-        if (strcmp(options->tenants[k].name, tenant->name) == 0)
-            return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: name appears twice", tenant->name);
-    return check_tenant_fields(tenant, error);
+    for (uint32_t k = 0; k < i; k++) {
+        QR_TRY(tenant_at(options, k, &other, error));
+        if (strcmp(other.name, tenant.name) == 0)
+            return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: name appears twice", tenant.name);
+    }
+    if (qr_option_resolve_all(QR_OF_TENANT, &tenant, &reason) == QUIRE_OK) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "[[tenant]] %s: %.150s", tenant.name, reason.message);
 }
 
 static quire_status check_tenants(const quire_engine_options *options, qr_option_fault *fault, quire_error *error)

@@ -98,6 +98,7 @@ static void fill_scheduling(const quire_engine_options *options, qr_scheduler_op
     out->max_num_tenants              = options->max_num_tenants;
     out->tenants                      = options->tenants;
     out->tenant_count                 = options->tenant_count;
+    out->tenant_stride                = options->tenant_count ? options->tenants[0].size : 0;
     out->max_num_queued_reqs          = options->max_num_queued_reqs;
     out->max_num_queued_tokens        = options->max_num_queued_tokens;
     out->num_speculative_tokens       = options->num_speculative_tokens;

@@ -45,11 +45,13 @@ static void lay_out(qr_scheduler *s, qr_arena *arena)
     quire_tenant_options *tenants = QR_ARENA_TAKE(arena, quire_tenant_options, s->options.tenant_count);
     if (arena->base == NULL) return;
     for (uint32_t i = 0; i < s->options.tenant_count; i++) {
-        tenants[i]      = s->options.tenants[i];
-        tenants[i].name = names + i * (QUIRE_MAX_TENANT_NAME + 1);
-        if (s->options.tenants[i].name) strcpy(names + i * (QUIRE_MAX_TENANT_NAME + 1), s->options.tenants[i].name);
+        const quire_tenant_options given = qr_tenant_options_at(&s->options, i);
+        tenants[i]                       = given;
+        tenants[i].name                  = names + i * (QUIRE_MAX_TENANT_NAME + 1);
+        if (given.name) strcpy(names + i * (QUIRE_MAX_TENANT_NAME + 1), given.name);
     }
-    s->options.tenants = tenants;
+    s->options.tenants       = tenants;
+    s->options.tenant_stride = 0;
 }
 
 static void lay_out_reserve(qr_scheduler *s, qr_arena *reserve)

@@ -30,7 +30,8 @@ typedef struct qr_scheduler_options {
     uint32_t                    max_head_passes; /* 0 = strict order */
     bool                        tenant_fairness;
     uint32_t                    max_num_tenants;
-    const quire_tenant_options *tenants; /* [tenant_count], copied */
+    const quire_tenant_options *tenants;       /* [tenant_count], copied */
+    size_t                      tenant_stride; /* bytes from one to the next; 0 = sizeof(quire_tenant_options) */
     uint32_t                    tenant_count;
     uint32_t                    max_num_queued_reqs, max_num_queued_tokens;
     uint32_t                    num_speculative_tokens, prompt_lookup_max;

@@ -267,6 +267,14 @@ quire_status qr_scheduler_validate(const qr_scheduler_options *options, const qu
 
 static double most(const char *key) { return qr_option_find(key)->most; }
 
+quire_tenant_options qr_tenant_options_at(const qr_scheduler_options *o, uint32_t i)
+{
+    quire_tenant_options tenant = {0};
+    const size_t         stride = o->tenant_stride ? o->tenant_stride : sizeof tenant;
+    memcpy(&tenant, (const char *)o->tenants + i * stride, qr_min_u64(stride, sizeof tenant));
+    return tenant;
+}
+
 static quire_status check_tenant(const quire_tenant_options *tenant, quire_error *error)
 {
     quire_tenant_options copy = *tenant;
@@ -308,6 +316,9 @@ quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_err
             error, QUIRE_ERR_INVALID,
             "max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = false requires",
             o->max_num_batched_tokens, o->max_model_len);
-    for (uint32_t i = 0; i < o->tenant_count; i++) QR_TRY(check_tenant(&o->tenants[i], error));
+    for (uint32_t i = 0; i < o->tenant_count; i++) {
+        const quire_tenant_options tenant = qr_tenant_options_at(o, i);
+        QR_TRY(check_tenant(&tenant, error));
+    }
     return QUIRE_OK;
 }

@@ -64,7 +64,8 @@ void fill_shape(quire_config &config)
 void fill_tenants(quire_config &config)
 {
     const value *tenants = config.find("tenant");
-    config.tenants.assign(tenants ? tenants->count : 0, quire_tenant_options{});
+    config.tenants.assign(tenants ? tenants->count : 0,
+                          quire_tenant_options{sizeof(quire_tenant_options), nullptr, 0, 0, 0, 0});
     for (size_t i = 0; i < config.tenants.size(); i++)
         fill_all(config, QR_OF_TENANT, "tenant[" + std::to_string(i) + "]", &config.tenants[i]);
     config.engine.tenants      = config.tenants.data();

@@ -31,6 +31,7 @@ typedef enum quire_preemption_mode {
 } quire_preemption_mode;
 
 typedef struct quire_tenant_options {
+    size_t      size;                /* sizeof(quire_tenant_options) as the caller sees it, in each of an array */
     const char *name;                /* as in quire_request */
     float       weight;              /* share of service, relative to other tenants */
     float       max_kv_fraction;     /* of the blocks */

@@ -35,6 +35,8 @@ static const extent model_exceptions[] = {
     FIELD(quire_model_options, allocator), FIELD(quire_model_options, logger),
 };
 
+static const extent tenant_size = FIELD(quire_tenant_options, size);
+
 static void mark(unsigned char *bytes, size_t offset, size_t size)
 {
     for (size_t i = offset; i < offset + size; i++) bytes[i]++;
@@ -64,7 +66,7 @@ static void every_field_has_one_line(void **state)
                    sizeof engine_exceptions / sizeof *engine_exceptions);
     assert_covered(QR_OF_MODEL, sizeof(quire_model_options), model_exceptions,
                    sizeof model_exceptions / sizeof *model_exceptions);
-    assert_covered(QR_OF_TENANT, sizeof(quire_tenant_options), NULL, 0);
+    assert_covered(QR_OF_TENANT, sizeof(quire_tenant_options), &tenant_size, 1);
 }
 
 /* The width follows from the type of the line, and must be that of the field: its neighbour begins behind it. */

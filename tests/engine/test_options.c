@@ -125,28 +125,52 @@ static void tenants_are_checked_one_by_one(void **state)
 {
     (void)state;
     quire_error          error;
-    quire_tenant_options good[2] = {{.name = "a", .weight = 1000}, {.name = "b", .max_kv_fraction = 0.01f}};
+    quire_tenant_options good[2] = {{.size = sizeof *good, .name = "a", .weight = 1000},
+                                    {.size = sizeof *good, .name = "b", .max_kv_fraction = 0.01f}};
     quire_engine_options options = {.tenants = good, .tenant_count = 2};
     assert_int_equal(resolve(&options, &error), QUIRE_OK);
     good[1].name = "a";
     options      = (quire_engine_options){.tenants = good, .tenant_count = 2};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
     assert_string_equal(error.message, "[[tenant]] a: name appears twice");
-    good[1] = (quire_tenant_options){.name = "b", .weight = 1001};
+    good[1] = (quire_tenant_options){.size = sizeof *good, .name = "b", .weight = 1001};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
-    good[1] = (quire_tenant_options){.name = "b", .weight = 0.5f};
+    good[1] = (quire_tenant_options){.size = sizeof *good, .name = "b", .weight = 0.5f};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
-    good[1] = (quire_tenant_options){.name = "b", .weight = NAN};
+    good[1] = (quire_tenant_options){.size = sizeof *good, .name = "b", .weight = NAN};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
-    good[1] = (quire_tenant_options){.name = "b", .max_kv_fraction = 1.1f};
+    good[1] = (quire_tenant_options){.size = sizeof *good, .name = "b", .max_kv_fraction = 1.1f};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
-    good[1] = (quire_tenant_options){.name = NULL};
+    good[1] = (quire_tenant_options){.size = sizeof *good, .name = NULL};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
     options = (quire_engine_options){.tenant_count = 1};
     assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
 }
 
 /* ---- structs of other versions ---- */
+
+static void tenants_of_a_newer_program_are_found_by_their_own_size(void **state)
+{
+    (void)state;
+    struct {
+        quire_tenant_options known;
+        uint64_t             unknown;
+    } newer[2] = {{{.size = sizeof *newer, .name = "a", .weight = 3}, 0},
+                  {{.size = sizeof *newer, .name = "b", .weight = 2000}, 0}};
+    quire_error          error;
+    qr_scheduler_options s;
+    quire_engine_options options = {.tenants = &newer[0].known, .tenant_count = 2};
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[[tenant]] b: weight: 2000 is above the maximum 1000");
+    newer[1].known.weight = 2;
+    assert_int_equal(resolve(&options, &error), QUIRE_OK);
+    qr_options_scheduler(&options, &llama, &s);
+    assert_int_equal(s.tenant_stride, sizeof *newer);
+    newer[1].unknown = 1;
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+    newer[1].unknown = 0, newer[0].known.size = 0;
+    assert_int_equal(resolve(&options, &error), QUIRE_ERR_INVALID);
+}
 
 typedef struct newer_options {
     quire_engine_options known;
@@ -297,6 +321,7 @@ int main(void)
         cmocka_unit_test(options_that_contradict_each_other_are_refused),
         cmocka_unit_test(a_model_without_a_limit_gets_one_that_the_option_may_raise),
         cmocka_unit_test(tenants_are_checked_one_by_one),
+        cmocka_unit_test(tenants_of_a_newer_program_are_found_by_their_own_size),
         cmocka_unit_test(an_older_shorter_struct_is_completed_with_zeros),
         cmocka_unit_test(a_newer_longer_struct_is_accepted_while_its_tail_is_zero),
         cmocka_unit_test(a_size_that_was_never_set_is_refused),
