@@ -10,8 +10,7 @@
 
 enum { WORD_BITS = 64, WHOLE = 0xff, EXTENT_CANDIDATES = 8 };
 
-/* ---- lists ----------------------------------------------------------------------------------------------------------
- */
+/* ---- lists ---- */
 
 static void list_append(qr_block_pool *pool, qr_block_list *list, uint32_t id)
 {
@@ -42,8 +41,7 @@ static void list_remove(qr_block_pool *pool, qr_block_list *list, uint32_t id)
 
 static const qr_block_list empty_list = {QR_BLOCK_NONE, QR_BLOCK_NONE, 0};
 
-/* ---- extents by number of FREE blocks -------------------------------------------------------------------------------
- */
+/* ---- extents by number of FREE blocks ---- */
 
 static void set_insert(qr_extent_set *set, uint32_t extent)
 {
@@ -90,8 +88,7 @@ static void flip_free(qr_pool_node *node, uint32_t id)
     set_insert(&node->by_free[__builtin_popcount(*mask)], extent);
 }
 
-/* ---- transitions ----------------------------------------------------------------------------------------------------
- */
+/* ---- transitions ---- */
 
 static qr_pool_node *node_of(const qr_block_pool *pool, uint32_t id) { return &pool->nodes[pool->blocks[id].node]; }
 
@@ -193,8 +190,7 @@ void qr_block_pool_unindex(qr_block_pool *pool, uint32_t id)
     if (pool->blocks[id].state == QR_BLOCK_CACHED) change_state(pool, id, QR_BLOCK_FREE);
 }
 
-/* ---- whose block is evicted -----------------------------------------------------------------------------------------
- */
+/* ---- whose block is evicted ---- */
 
 static bool evicted_before(const qr_block_pool *pool, const qr_pool_node *node, uint32_t a, uint32_t b)
 {
@@ -222,8 +218,7 @@ static uint32_t evict_one(qr_block_pool *pool, qr_pool_node *node)
     return id;
 }
 
-/* ---- choosing a block -----------------------------------------------------------------------------------------------
- */
+/* ---- choosing a block ---- */
 
 static bool is_reserved_for(const qr_block_pool *pool, uint32_t id, const qr_block_table *table)
 {
@@ -433,8 +428,7 @@ void qr_block_pool_unreserve(qr_block_pool *pool, qr_block_table *table)
     for (uint32_t id; (id = take_reserved(pool, table)) != QR_BLOCK_NONE;) change_state(pool, id, QR_BLOCK_FREE);
 }
 
-/* ---- references -----------------------------------------------------------------------------------------------------
- */
+/* ---- references ---- */
 
 /* The last reference and pin are gone. */
 static void settle(qr_block_pool *pool, uint32_t id)
@@ -473,8 +467,7 @@ void qr_block_pool_unpin(qr_block_pool *pool, uint32_t id)
     if (block->refs + block->pins == 0) settle(pool, id);
 }
 
-/* ---- tenants, nodes -------------------------------------------------------------------------------------------------
- */
+/* ---- tenants, nodes ---- */
 
 static void flush_list(qr_block_pool *pool, const qr_block_list *list)
 {
@@ -521,8 +514,7 @@ uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uin
     return home;
 }
 
-/* ---- creation -------------------------------------------------------------------------------------------------------
- */
+/* ---- creation ---- */
 
 void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, uint32_t *first_block)
 {

@@ -4,8 +4,7 @@
 #include "base/assert.h"
 #include "base/bits.h"
 
-/* ---- entries, and the runs of adjacent ids among them
- * ---------------------------------------------------------------- */
+/* ---- entries, and the runs of adjacent ids among them ---- */
 
 /* Entry i continues the run of entry i - 1. */
 static bool joins(const qr_block_table *table, uint32_t i)
@@ -68,8 +67,7 @@ static void cut_published(const qr_block_pool *pool, qr_block_table *table, uint
     table->chain     = keep > table->first ? pool->blocks[table->blocks[keep - 1]].chain : 0;
 }
 
-/* ---- operations -----------------------------------------------------------------------------------------------------
- */
+/* ---- operations ---- */
 
 void qr_block_table_init(qr_block_table *table, uint32_t *storage, uint32_t capacity, bool grows,
                          const qr_prefix_root *root)

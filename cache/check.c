@@ -16,8 +16,7 @@
         if (check_verdict_ != NULL) return check_verdict_;                                                             \
     } while (0)
 
-/* ---- C1, C14: counters ----------------------------------------------------------------------------------------------
- */
+/* ---- C1, C14: counters ---- */
 
 static const char *check_node_counts(const qr_block_pool *pool, uint32_t n)
 {
@@ -62,8 +61,7 @@ static const char *check_tenants(const qr_cache *cache)
     return NULL;
 }
 
-/* ---- C2, C6, C9, C10, C12: tables -----------------------------------------------------------------------------------
- */
+/* ---- C2, C6, C9, C10, C12: tables ---- */
 
 static const char *check_ids(const qr_cache *cache, const qr_block_table *table, uint32_t stamp)
 {
@@ -157,8 +155,7 @@ static const char *check_tables(const qr_cache *cache, const qr_cache_holders *h
     return NULL;
 }
 
-/* ---- C3: states
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- C3: states ---- */
 
 static const char *check_states(const qr_block_pool *pool)
 {
@@ -191,8 +188,7 @@ static const char *check_reservations(const qr_cache *cache, const qr_cache_hold
     return NULL;
 }
 
-/* ---- C4: lists
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- C4: lists ---- */
 
 static const char *check_list(const qr_block_pool *pool, const qr_block_list *list, qr_block_state state)
 {
@@ -232,8 +228,7 @@ static const char *check_node_lists(const qr_block_pool *pool, const qr_pool_nod
     return NULL;
 }
 
-/* ---- C5: extents
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- C5: extents ---- */
 
 static bool set_contains(const qr_extent_set *set, uint32_t extent)
 {
@@ -260,8 +255,7 @@ static const char *check_extents(const qr_block_pool *pool, const qr_pool_node *
     return NULL;
 }
 
-/* ---- C7, C10, C11: indexes
- * -------------------------------------------------------------------------------------------- */
+/* ---- C7, C10, C11: indexes ---- */
 
 static const char *check_prefix(const qr_cache *cache)
 {

@@ -46,7 +46,7 @@ static uint32_t find(const qr_cross_index *index, uint32_t bucket, const qr_pref
     uint32_t entry = index->buckets[bucket];
     for (; entry != QR_BLOCK_NONE && !equal(index, entry, root, ids, count);
          entry = index->pool->blocks[entry].hash_next)
-        ++*length_out;
+        (*length_out)++;
     return entry;
 }
 

@@ -53,7 +53,7 @@ static uint32_t find(const qr_prefix_index *index, const key *k, uint32_t bucket
 {
     *length_out = 0;
     uint32_t id = index->buckets[bucket];
-    for (; id != QR_BLOCK_NONE && !equal(index, id, k); id = index->pool->blocks[id].hash_next) ++*length_out;
+    for (; id != QR_BLOCK_NONE && !equal(index, id, k); id = index->pool->blocks[id].hash_next) (*length_out)++;
     return id;
 }
 

@@ -85,7 +85,7 @@ static void flush(generator *g)
 static void answer_bad(generator *g, const json_t *id, uint64_t line, const qr_line_error *error)
 {
     qr_job_answer_error(id, line, error, &g->text);
-    ++g->bad;
+    g->bad++;
     flush(g);
 }
 
@@ -96,7 +96,7 @@ static void link_job(generator *g, qr_job *job)
     job->next = g->active;
     if (job->next != NULL) job->next->previous = job;
     g->active = job;
-    ++g->active_count;
+    g->active_count++;
 }
 
 static void unlink_job(generator *g, qr_job *job)
@@ -106,7 +106,7 @@ static void unlink_job(generator *g, qr_job *job)
     else
         g->active = job->next;
     if (job->next != NULL) job->next->previous = job->previous;
-    --g->active_count;
+    g->active_count--;
 }
 
 /* The library cannot tell an empty encoder_input from none. */
@@ -213,11 +213,11 @@ static void take(generator *g, const quire_event *event)
 {
     qr_job *job = event->user_data;
     qr_job_take(job, event, g->info.vocab_size);
-    if (event->kind == QUIRE_EVENT_TOKEN) ++g->output_tokens;
+    if (event->kind == QUIRE_EVENT_TOKEN) g->output_tokens++;
     if (event->kind != QUIRE_EVENT_FINISHED || !event->last) return;
-    if (!qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text)) ++g->errors;
+    if (!qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text)) g->errors++;
     flush(g);
-    ++g->answered;
+    g->answered++;
     unlink_job(g, job);
     qr_job_destroy(job);
 }

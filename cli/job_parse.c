@@ -43,7 +43,7 @@ void qr_job_error_of(const quire_error *error, qr_line_error *error_out)
         snprintf(member, sizeof member, "%.*s", (int)name, message);
         snprintf(error_out->field, sizeof error_out->field, "%s", line_name(member));
         message = rest + (*rest == ':' ? 1 : 0);
-        while (*message == ' ') ++message;
+        while (*message == ' ') message++;
     }
     snprintf(error_out->message, sizeof error_out->message, "%s", message);
 }

@@ -58,12 +58,12 @@ static qr_line_result give(qr_lines *lines, size_t length, size_t consumed, cons
 {
     const bool  skipped = lines->skipping;
     const char *line    = lines->buffer + lines->start;
-    ++lines->number;
+    lines->number++;
     lines->skipping = false;
     lines->start += consumed;
     lines->scanned = lines->start;
     if (skipped || length > QR_MAX_LINE_BYTES) return QR_LINE_TOO_LONG;
-    if (length > 0 && line[length - 1] == '\r') --length;
+    if (length > 0 && line[length - 1] == '\r') length--;
     if (lines->number == 1 && length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
         line += 3;
         length -= 3;

@@ -69,7 +69,7 @@ static void print_machine(const qr_topology *t)
     uint32_t packages = 0, cores = 0, allowed = 0, numbers[QR_MAX_CPUS];
     for (uint32_t i = 0; i < t->cpu_count; i++) {
         if (t->cpus[i].package >= packages) packages = t->cpus[i].package + 1;
-        if (i == 0 || t->cpus[i].core != t->cpus[i - 1].core) ++cores;
+        if (i == 0 || t->cpus[i].core != t->cpus[i - 1].core) cores++;
         if (t->cpus[i].allowed) numbers[allowed++] = t->cpus[i].os_index;
     }
     printf("machine    %u package%s, %u node%s, %u cores, %u hardware threads%s\n", packages, packages == 1 ? "" : "s",

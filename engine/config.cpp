@@ -73,7 +73,7 @@ void number_names(const quire_config_key &row, const key_table &keys, const stor
     const string start(row.name, strlen(row.name) - 1), base = start.substr(0, start.size() - 1);
     const bool   is_axis = is_type(row, "axis");
     size_t       names   = 0;
-    for (auto at = values.lower_bound(start); at != values.end() && starts_with(at->first, start); ++at) {
+    for (auto at = values.lower_bound(start); at != values.end() && starts_with(at->first, start); at++) {
         if (keys.find(pattern_of(at->first)) != &row || at->first.back() == ']') continue;
         const string name = base + "[" + std::to_string(names++) + "]";
         add_view(views, name + (is_axis ? ".key" : ".name"), at->first.substr(start.size()), at->second);
@@ -112,7 +112,7 @@ const source built_in{"built-in", false};
 template <typename Keys> void apply_defaults(quire_config &config, const Keys &first, const Keys &last)
 {
     commit(config, built_in, [&](layer &applying) {
-        for (auto key = first; key != last; ++key)
+        for (auto key = first; key != last; key++)
             if (string_view(key->name).find('[') == string_view::npos) applying.apply_default(*key, key->name);
     });
     config.built_in = config.values;

@@ -15,7 +15,7 @@ enum {
     MAX_BEAM_WIDTH = 64, /* as the scheduler accepts */
 };
 
-/* ---- the machine ------------------------------------------------------------------------------------------------ */
+/* ---- the machine ---- */
 
 qr_bind_options qr_engine_bind_options(quire_engine *engine)
 {
@@ -58,7 +58,7 @@ static quire_status create_network(quire_engine *engine, const quire_model *mode
     return qr_network_create(model, &options, &engine->network, error);
 }
 
-/* ---- the pool of blocks ----------------------------------------------------------------------------------------- */
+/* ---- the pool of blocks ---- */
 
 static uint32_t blocks_of_longest(const qr_scheduler_options *options, uint32_t length)
 {
@@ -129,7 +129,7 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
     return qr_network_attach_kv(engine->network, &engine->kv, error);
 }
 
-/* ---- scheduler and buffers -------------------------------------------------------------------------------------- */
+/* ---- scheduler and buffers ---- */
 
 static uint64_t random_seed(void)
 {
@@ -202,7 +202,7 @@ static quire_status create_samplers(quire_engine *engine, quire_error *error)
     return QUIRE_OK;
 }
 
-/* ---- facts for reports ------------------------------------------------------------------------------------------ */
+/* ---- facts for reports ---- */
 
 static void state_facts(quire_engine *engine)
 {
@@ -231,7 +231,7 @@ static void state_facts(quire_engine *engine)
                  (unsigned long long)stats->kv_cache_bytes >> 20);
 }
 
-/* ---- create, destroy -------------------------------------------------------------------------------------------- */
+/* ---- create, destroy ---- */
 
 static quire_status build(quire_engine *engine, const quire_model *model, quire_error *error)
 {

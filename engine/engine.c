@@ -10,7 +10,7 @@
 
 enum { HELD_SLEEP_MS = 20 }; /* while only deadlines and slow readers can bring work */
 
-/* ---- what every call does --------------------------------------------------------------------------------------- */
+/* ---- what every call does ---- */
 
 typedef struct call {
     int errno_before, cancel_state;
@@ -41,7 +41,7 @@ static quire_status forked(quire_error *error)
 /* Locks are state that a const engine may change. */
 static quire_engine *lockable(const quire_engine *engine) { return (quire_engine *)(uintptr_t)engine; }
 
-/* ---- submit, cancel --------------------------------------------------------------------------------------------- */
+/* ---- submit, cancel ---- */
 
 static quire_status check_logits(const quire_engine *engine, const quire_request *request, quire_error *error)
 {
@@ -101,7 +101,7 @@ void quire_engine_flush_cache(quire_engine *engine)
     end_call(&state);
 }
 
-/* ---- step, run, stop -------------------------------------------------------------------------------------------- */
+/* ---- step, run, stop ---- */
 
 quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)
 {
@@ -145,7 +145,7 @@ void quire_engine_stop(quire_engine *engine)
     errno = errno_before;
 }
 
-/* ---- limits ------------------------------------------------------------------------------------------------------ */
+/* ---- limits ---- */
 
 quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *limits_out, quire_error *error)
 {
@@ -164,7 +164,7 @@ quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *lim
     return status;
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 size_t quire_engine_poll(quire_engine *engine, quire_event *events, size_t capacity)
 {
@@ -190,7 +190,7 @@ size_t quire_engine_wait(quire_engine *engine, quire_event *events, size_t capac
 
 int quire_engine_event_fd(const quire_engine *engine) { return is_forked(engine) ? -1 : engine->outbox.event_fd; }
 
-/* ---- looking in ------------------------------------------------------------------------------------------------- */
+/* ---- looking in ---- */
 
 /* A request that the scheduler has not seen waits for its turn. */
 static bool explain_pending(qr_ledger *ledger, quire_request_id id, quire_explanation *explanation,

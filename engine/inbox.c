@@ -26,7 +26,7 @@ void qr_inbox_layout(qr_inbox *inbox, qr_arena *arena, const qr_inbox_limits *li
 
 void qr_inbox_init(qr_inbox *inbox, qr_ledger *ledger) { inbox->ledger = ledger; }
 
-/* ---- copying --------------------------------------------------------------------------------------------------- */
+/* ---- copying ---- */
 
 typedef struct piece {
     const void **field; /* of the copied request: the caller's array, then ours */
@@ -87,7 +87,7 @@ static size_t find_room(const qr_inbox *inbox, size_t bytes)
     return bytes < tail ? 0 : SIZE_MAX;
 }
 
-/* ---- submit ----------------------------------------------------------------------------------------------------- */
+/* ---- submit ---- */
 
 static quire_status check_limits(const qr_inbox *inbox, uint32_t places, uint32_t tokens, size_t byte_start,
                                  quire_error *error)
@@ -173,7 +173,7 @@ void qr_inbox_count_refusal(qr_inbox *inbox)
     qr_ledger_unlock(inbox->ledger);
 }
 
-/* ---- cancel, flush ---------------------------------------------------------------------------------------------- */
+/* ---- cancel, flush ---- */
 
 quire_status qr_inbox_cancel(qr_inbox *inbox, quire_request_id id)
 {
@@ -194,7 +194,7 @@ void qr_inbox_flush_cache(qr_inbox *inbox)
     qr_ledger_unlock(inbox->ledger);
 }
 
-/* ---- the driver's side ------------------------------------------------------------------------------------------ */
+/* ---- the driver's side ---- */
 
 static qr_message *oldest(qr_inbox *inbox) { return &inbox->messages[inbox->head]; }
 

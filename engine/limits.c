@@ -57,7 +57,7 @@ static double median(double *samples, uint32_t count)
     return samples[count / 2];
 }
 
-/* ---- one quantity: samples between barriers --------------------------------------------------------------------- */
+/* ---- one quantity: samples between barriers ---- */
 
 typedef struct quantity {
     sample_function *run;
@@ -112,7 +112,7 @@ static float pass_barriers(measurement *m, uint32_t thread, uint32_t sample, uin
     return 0;
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------ */
+/* ---- all of them ---- */
 
 static void measure_reading(measurement *m, uint32_t thread, uint32_t thread_count)
 {
@@ -151,7 +151,7 @@ static void measure_on_thread(void *context, uint32_t thread, uint32_t thread_co
     measure_barrier(m, thread);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 /* A power of two for each thread: eight times the caches together, but no more than `most_bytes`, which already takes
  * 0.3 s to read so often, and less where memory is short. */

@@ -51,7 +51,7 @@ static qr_outbox_slot *slot_at(qr_outbox *outbox, uint64_t position)
     return &outbox->slots[position % outbox->slot_count];
 }
 
-/* ---- putting ---------------------------------------------------------------------------------------------------- */
+/* ---- putting ---- */
 
 static bool ring_is_full(const qr_outbox *outbox) { return outbox->head - outbox->released == outbox->slot_count; }
 
@@ -192,7 +192,7 @@ bool qr_outbox_has_room(qr_outbox *outbox)
     return !outbox->stuck;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static void release_slot(qr_outbox *outbox, const qr_outbox_slot *slot, uint64_t now_ns)
 {
@@ -245,7 +245,7 @@ bool qr_outbox_sleep(qr_outbox *outbox, uint64_t until_ns)
     return true;
 }
 
-/* ---- holding back ----------------------------------------------------------------------------------------------- */
+/* ---- holding back ---- */
 
 void qr_outbox_make_live(qr_outbox *outbox, qr_record *record)
 {

@@ -35,7 +35,7 @@ struct quire_planner {
     uint32_t             samples_most;
 };
 
-/* ---- creation --------------------------------------------------------------------------------------------------- */
+/* ---- creation ---- */
 
 static quire_status check_range(const char *name, uint32_t value, uint32_t least, uint32_t most, quire_error *error)
 {
@@ -152,7 +152,7 @@ void quire_planner_destroy(quire_planner *planner)
     qr_deallocate(&allocator, planner, sizeof *planner);
 }
 
-/* ---- requests --------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 /* Times never go back. */
 static uint64_t advance(quire_planner *planner, uint64_t now_ns)
@@ -204,7 +204,7 @@ quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, u
     return qr_scheduler_resume(planner->scheduler, id, advance(planner, now_ns));
 }
 
-/* ---- the plan as arrays ----------------------------------------------------------------------------------------- */
+/* ---- the plan as arrays ---- */
 
 static void show_slots(quire_planner *planner, const qr_batch_sequence *s)
 {
@@ -347,7 +347,7 @@ quire_status quire_planner_plan(quire_planner *planner, uint64_t now_ns, const q
     return QUIRE_OK;
 }
 
-/* ---- commit ----------------------------------------------------------------------------------------------------- */
+/* ---- commit ---- */
 
 static bool in_vocabulary(const quire_planner *planner, int32_t token)
 {
@@ -449,7 +449,7 @@ void quire_planner_allow_drafts(quire_planner *planner, bool allowed)
     qr_scheduler_allow_drafts(planner->scheduler, allowed);
 }
 
-/* ---- looking in ------------------------------------------------------------------------------------------------- */
+/* ---- looking in ---- */
 
 size_t quire_planner_poll(quire_planner *planner, quire_event *events, size_t capacity)
 {

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 
-/* ---- inbox to scheduler ----------------------------------------------------------------------------------------- */
+/* ---- inbox to scheduler ---- */
 
 /* Is it the whole queue that is full, or the tenant's part? Preemption may have filled the queue since submit. */
 static bool queue_is_full(const qr_inbox *inbox, const qr_message *message)
@@ -81,7 +81,7 @@ static void drain_inbox(quire_engine *engine, uint64_t now_ns)
     drain_cancels(engine, now_ns);
 }
 
-/* ---- scheduler to outbox ---------------------------------------------------------------------------------------- */
+/* ---- scheduler to outbox ---- */
 
 /* The last token of its sequence: the end stands right behind it, or behind other sequences' events. */
 static bool ends_here(const qr_scheduler_event *events, uint32_t count, uint32_t i)
@@ -161,7 +161,7 @@ static bool regulate(quire_engine *engine, uint64_t now_ns)
     return room;
 }
 
-/* ---- sampling --------------------------------------------------------------------------------------------------- */
+/* ---- sampling ---- */
 
 /* The thread's mask, filled by the host's hook; NULL: the request has none. */
 static const uint32_t *fill_mask(quire_engine *engine, uint32_t thread, uint32_t i, const float *logits)
@@ -232,7 +232,7 @@ static void sample_rows(void *context, uint32_t thread, uint32_t thread_count)
     }
 }
 
-/* ---- zero_on_free ----------------------------------------------------------------------------------------------- */
+/* ---- zero_on_free ---- */
 
 /* Pairs of block and layer are dealt to the threads in turn. */
 static void zero_blocks(void *context, uint32_t thread, uint32_t thread_count)
@@ -257,7 +257,7 @@ static void zero_freed(quire_engine *engine)
     qr_scheduler_freed_clear(engine->scheduler);
 }
 
-/* ---- the step --------------------------------------------------------------------------------------------------- */
+/* ---- the step ---- */
 
 static void copy_report(const qr_forward_report *report, quire_step *step)
 {

@@ -16,7 +16,7 @@ static bool fail(qr_json_scan *scan, const char *problem)
 
 static void skip_space(qr_json_scan *scan)
 {
-    while (scan->at < scan->length && memchr(" \t\r\n", scan->text[scan->at], 4) != NULL) ++scan->at;
+    while (scan->at < scan->length && memchr(" \t\r\n", scan->text[scan->at], 4) != NULL) scan->at++;
 }
 
 /* '\0' past the end; a NUL inside matches nothing that is looked for. */
@@ -33,7 +33,7 @@ static bool expect(qr_json_scan *scan, char wanted, const char *problem)
 /* From an opening quote to past the closing one. */
 static bool skip_string(qr_json_scan *scan)
 {
-    for (++scan->at; scan->at < scan->length; scan->at++) {
+    for (scan->at++; scan->at < scan->length; scan->at++) {
         if (scan->text[scan->at] == '\\')
             scan->at++;
         else if (scan->text[scan->at] == '"')

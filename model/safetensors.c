@@ -332,7 +332,7 @@ static quire_status take_entry(const index_reader *r, qr_json_slice key, qr_json
         return qr_fail(r->error, QUIRE_ERR_FORMAT,
                        "%s: weight_map: the name %.*s is not valid text of at most %d bytes", r->files->index,
                        (int)qr_min_u64(key.length, 80), key.text, QR_SAFETENSORS_MAX_NAME);
-    while (value.length > 0 && strchr(" \t\r\n", value.text[value.length - 1]) != NULL) --value.length;
+    while (value.length > 0 && strchr(" \t\r\n", value.text[value.length - 1]) != NULL) value.length--;
     /* a name, not a path: the index must not lead out of the folder */
     if (!qr_json_slice_string(value, file, sizeof file) || file[0] == '\0' || strchr(file, '/') != NULL)
         return qr_fail(r->error, QUIRE_ERR_FORMAT,

@@ -53,8 +53,7 @@ static bool breaks_promises(const qr_scheduler *s, uint32_t group, qr_admission_
 
 static void give_back(qr_scheduler *s, const qr_admission *a, uint32_t kept, bool had_cross)
 {
-    QR_FOR_EACH_MEMBER(s, m, a->group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, a->group) {
         qr_block_table_set_running(&s->cache.pool, &s->sequences[m].self, false);
         qr_block_table_set_running(&s->cache.pool, &s->sequences[m].cross, false);
     }
@@ -69,8 +68,7 @@ static bool take_blocks(qr_scheduler *s, const qr_admission *a)
     const bool     empty = g->self.count == 0, had_cross = g->cross.count > 0;
     const uint32_t kept = g->self.count;
     if (empty) g->self.home = g->cross.home = qr_block_pool_home(pool, s->hits, a->hits);
-    QR_FOR_EACH_MEMBER(s, m, a->group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, a->group) {
         qr_block_table_set_running(pool, &s->sequences[m].self, true);
         qr_block_table_set_running(pool, &s->sequences[m].cross, true);
     }

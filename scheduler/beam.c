@@ -94,8 +94,7 @@ static bool open_beams(const qr_scheduler *s, uint32_t group, const qr_plan_entr
                        const qr_sample_result *results, beam *beams)
 {
     uint32_t i = 0;
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         const qr_sample_result *result = &results[entry[i++].sample_start];
         if (result->failed || result->candidates == NULL || result->candidate_logprobs == NULL) return false;
         beams[s->sequences[m].beam_rank] =

@@ -123,7 +123,7 @@ static void publish_encoder(qr_scheduler *s, uint32_t group)
         shared ? qr_cross_index_publish(&s->cache.cross, &g->cross, r->encoder_input, r->encoder_count)
                      : qr_cross_index_content(&s->cache.cross, &g->cross);
     QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].self.root.content = content;
-    g->cross_written                                                  = true;
+    g->cross_written = true;
     s->stats.encoder_runs++;
     s->stats.tokens_encoder += r->encoder_count;
 }
@@ -133,8 +133,7 @@ static void commit_group(qr_scheduler *s, uint32_t group, const qr_plan_entry *e
     qr_sequence *g = &s->sequences[group];
     qr_request  *r = &s->requests[g->request];
     if (g->encodes) publish_encoder(s, group);
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         s->sequences[m].computed += g->rows - g->drafts;
         publish_and_slide(s, m);
     }

@@ -88,8 +88,7 @@ static void count_state(qr_scheduler *s, const qr_sequence *g, qr_sequence_state
 
 static void set_running(qr_scheduler *s, uint32_t group, bool running)
 {
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         qr_block_table_set_running(&s->cache.pool, &s->sequences[m].self, running);
         qr_block_table_set_running(&s->cache.pool, &s->sequences[m].cross, running);
     }
@@ -157,9 +156,8 @@ void qr_group_truncate(qr_scheduler *s, uint32_t group, uint32_t keep)
 {
     uint32_t kept = keep; /* the same for all members, whose tables may differ when the pool refused one of them */
     QR_FOR_EACH_MEMBER(s, m, group)
-    if (keep < s->sequences[m].self.count && s->sequences[m].self.first > 0) kept = 0;
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+        if (keep < s->sequences[m].self.count && s->sequences[m].self.first > 0) kept = 0;
+    QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence *q = &s->sequences[m];
         if (kept >= q->self.count) continue;
         qr_block_table_truncate(&s->cache.pool, &q->self, kept);
@@ -169,8 +167,7 @@ void qr_group_truncate(qr_scheduler *s, uint32_t group, uint32_t keep)
 
 void qr_group_release_cross(qr_scheduler *s, uint32_t group)
 {
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence *q = &s->sequences[m];
         qr_block_table_release(&s->cache.pool, &q->cross);
         q->cross_written = false;
@@ -180,8 +177,7 @@ void qr_group_release_cross(qr_scheduler *s, uint32_t group)
 
 void qr_group_release_blocks(qr_scheduler *s, uint32_t group)
 {
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         qr_block_table_release(&s->cache.pool, &s->sequences[m].self);
         s->sequences[m].computed = 0;
     }
@@ -195,8 +191,7 @@ static bool last_writer(const qr_scheduler *s, uint32_t group, uint32_t member, 
     uint32_t        names = 0;
     bool            last = true, seen = false;
     if (b->index != QR_INDEX_NONE) return false;
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         if (s->sequences[m].self.blocks[entry] != block) continue;
         names++;
         if (seen) last = false;
@@ -209,8 +204,7 @@ uint32_t qr_group_copies(const qr_scheduler *s, uint32_t group)
 {
     uint32_t       copies   = 0;
     const uint32_t position = s->sequences[group].computed, entry = position / s->options.block_size;
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         const qr_block_table *table = &s->sequences[m].self;
         if (!qr_block_table_needs_copy(&s->cache.pool, table, position)) continue;
         copies += !last_writer(s, group, m, table->blocks[entry], entry);

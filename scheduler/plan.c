@@ -31,8 +31,7 @@ static void charge(qr_scheduler *s, uint32_t group, uint32_t rows)
 static bool take_blocks(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
     qr_block_pool *pool = &s->cache.pool;
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence  *q    = &s->sequences[m];
         qr_block_copy copy = {0};
         if (!qr_block_table_needs_copy(pool, &q->self, q->computed)) continue;
@@ -41,8 +40,7 @@ static bool take_blocks(qr_scheduler *s, uint32_t group, uint32_t rows)
         if (copy.slots == 0) continue;
         s->plan.copies[s->plan.copy_count++] = (qr_plan_copy){copy.from, copy.to, copy.slots};
     }
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence *q = &s->sequences[m];
         if (!qr_block_table_append(pool, &q->self, q->computed + rows)) return false;
     }
@@ -142,7 +140,7 @@ static void widen(qr_scheduler *s, uint32_t group)
     const uint32_t rows = qr_group_rows_that_fit(s, group, g->rows + extra);
     if (rows <= g->rows) return;
     QR_FOR_EACH_MEMBER(s, m, group)
-    if (!qr_block_table_append(&s->cache.pool, &s->sequences[m].self, g->computed + rows)) return;
+        if (!qr_block_table_append(&s->cache.pool, &s->sequences[m].self, g->computed + rows)) return;
     s->rows_left -= (rows - g->rows) * qr_width(g);
     g->rows = rows;
 }

@@ -13,8 +13,7 @@ static uint32_t own_in_table(const qr_scheduler *s, const qr_block_table *table,
 uint32_t qr_group_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enough)
 {
     uint32_t own = 0;
-    QR_FOR_EACH_MEMBER(s, m, group)
-    {
+    QR_FOR_EACH_MEMBER(s, m, group) {
         if (own < enough) own += own_in_table(s, &s->sequences[m].self, enough - own);
         if (own < enough) own += own_in_table(s, &s->sequences[m].cross, enough - own);
     }

@@ -19,7 +19,7 @@
 
 static const size_t huge_page_bytes = (size_t)2 << 20;
 
-/* ---- mapping ---------------------------------------------------------------------------------------------------- */
+/* ---- mapping ---- */
 
 /* Maps one huge page more than wanted and gives back what lies outside the aligned part. */
 static char *map_aligned(size_t bytes)
@@ -86,7 +86,7 @@ void qr_mapping_destroy(qr_mapping *mapping)
     *mapping = (qr_mapping){0};
 }
 
-/* ---- binding ---------------------------------------------------------------------------------------------------- */
+/* ---- binding ---- */
 
 /* A preference unless strict: a node that runs full then lends from its neighbour instead of killing the process. */
 static int bind_pages(char *begin, size_t bytes, uint32_t node_os, bool strict)

@@ -18,7 +18,7 @@ typedef struct hierarchy {
     size_t mount_length;
 } hierarchy;
 
-/* ---- files ------------------------------------------------------------------------------------------------------ */
+/* ---- files ---- */
 
 static FILE *open_below(const char *root, const char *path)
 {
@@ -72,7 +72,7 @@ static bool read_u64(const char *root, const char *directory, const char *name, 
     return *end == '\0';
 }
 
-/* ---- where the hierarchies are ---------------------------------------------------------------------------------- */
+/* ---- where the hierarchies are ---- */
 
 /* Is `word` one of the comma-separated words of `list`? */
 static bool has_word(const char *list, const char *word)
@@ -190,7 +190,7 @@ static bool hierarchy_up(hierarchy *h)
     return true;
 }
 
-/* ---- CPU quota -------------------------------------------------------------------------------------------------- */
+/* ---- CPU quota ---- */
 
 static double least_quota(double a, double b) { return a == 0.0 || (b > 0.0 && b < a) ? b : a; }
 
@@ -224,7 +224,7 @@ double qr_cgroup_quota(const char *root)
     return quota;
 }
 
-/* ---- cpuset ----------------------------------------------------------------------------------------------------- */
+/* ---- cpuset ---- */
 
 bool qr_cpu_set_parse(const char *text, qr_cpu_set *set_out)
 {
@@ -263,7 +263,7 @@ bool qr_cgroup_cpuset(const char *root, qr_cpu_set *set_out)
     return nearest_cpuset(root, NULL, v2, set_out) || nearest_cpuset(root, "cpuset", v1, set_out);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 /* Page cache that the kernel gives back under pressure counts as free. */
 static uint64_t memory_left(const char *root, const char *directory, const char *max_name, const char *current_name,

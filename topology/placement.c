@@ -16,7 +16,7 @@ typedef struct selection {
     bool               in[QR_MAX_CPUS]; /* [cpu_count] */
 } selection;
 
-/* ---- the syntax of `cpus` --------------------------------------------------------------------------------------- */
+/* ---- the syntax of `cpus` ---- */
 
 /*   list  = item {"," item}
  *   item  = range | place {"." place}
@@ -65,7 +65,7 @@ static bool read_place(const char **text, place *place_out)
     return false;
 }
 
-/* ---- selecting -------------------------------------------------------------------------------------------------- */
+/* ---- selecting ---- */
 
 /* The number of each selected CPU's package or core among those selected: their logical indices, with gaps closed. */
 static void number_places(const selection *s, place_type type, uint16_t *number)
@@ -198,7 +198,7 @@ static quire_status select_cpus(const char *cpus, selection *s, quire_error *err
     return QUIRE_OK;
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 /* The CPUs (indices into topology->cpus) that get a thread: all selected ones, or the first of each core. */
 static uint32_t list_candidates(const selection *s, bool smt, uint16_t *list)

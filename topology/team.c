@@ -53,7 +53,7 @@ struct qr_team {
     team_thread *threads;                          /* [placement.thread_count] */
 };
 
-/* ---- fork ------------------------------------------------------------------------------------------------------- */
+/* ---- fork ---- */
 
 static _Atomic uint32_t forks_survived; /* how many forks lie between this process and the first */
 static pthread_once_t   fork_handler = PTHREAD_ONCE_INIT;
@@ -66,7 +66,7 @@ bool qr_team_is_forked(const qr_team *team)
     return atomic_load_explicit(&forks_survived, memory_order_relaxed) != team->fork_count;
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
 static void pause_cpu(void)
 {
@@ -111,7 +111,7 @@ static void wait_while(signal_word *word, uint32_t old, uint64_t spin_ns)
     sleep_while(word, old);
 }
 
-/* ---- barrier ---------------------------------------------------------------------------------------------------- */
+/* ---- barrier ---- */
 
 /* Sense-reversing (Hensgen, Finkel, Manber 1988) with a counter for the sense: the last to arrive opens the phase. */
 void qr_team_barrier(qr_team *team, uint32_t thread)
@@ -136,7 +136,7 @@ uint64_t qr_team_barrier_ns(const qr_team *team, uint32_t thread)
     return atomic_load_explicit(&team->threads[thread].barrier_ns, memory_order_relaxed);
 }
 
-/* ---- the region ------------------------------------------------------------------------------------------------- */
+/* ---- the region ---- */
 
 static void finish(qr_team *team, uint32_t work)
 {
@@ -183,7 +183,7 @@ static void *open_region(void *argument)
     return NULL;
 }
 
-/* ---- create ----------------------------------------------------------------------------------------------------- */
+/* ---- create ---- */
 
 typedef struct proof {
     pthread_mutex_t mutex;
@@ -305,7 +305,7 @@ void qr_team_destroy(qr_team *team)
     qr_deallocate(&allocator, team, sizeof *team);
 }
 
-/* ---- run -------------------------------------------------------------------------------------------------------- */
+/* ---- run ---- */
 
 void qr_team_run(qr_team *team, qr_team_function *function, void *context)
 {

@@ -24,7 +24,7 @@ typedef struct discovery {
     uint32_t         nearest[QR_MAX_NODES * 2]; /* os_index of any node -> index into node[] */
 } discovery;
 
-/* ---- nodes ------------------------------------------------------------------------------------------------------ */
+/* ---- nodes ---- */
 
 static bool holds_memory(hwloc_topology_t hwloc, hwloc_obj_t node)
 {
@@ -86,7 +86,7 @@ static void fill_distances(discovery *d, qr_topology *topology)
     if (distances != NULL) hwloc_distances_release(d->hwloc, distances);
 }
 
-/* ---- CPUs ------------------------------------------------------------------------------------------------------- */
+/* ---- CPUs ---- */
 
 /* The first node with memory next to the CPU, else the one nearest to a node without. */
 static uint32_t node_of(const discovery *d, const qr_topology *topology, hwloc_obj_t pu)
@@ -138,7 +138,7 @@ static quire_status find_cpus(discovery *d, qr_topology *topology, quire_error *
     return QUIRE_OK;
 }
 
-/* ---- what the process may use ----------------------------------------------------------------------------------- */
+/* ---- what the process may use ---- */
 
 static bool affinity_of_this_thread(qr_cpu_set *set)
 {
@@ -203,7 +203,7 @@ static void find_caches(const discovery *d, qr_topology *topology)
         if (serves_an_allowed_cpu(topology, cache)) topology->l3_bytes += cache->attr->cache.size;
 }
 
-/* ---- create ----------------------------------------------------------------------------------------------------- */
+/* ---- create ---- */
 
 static quire_status load(discovery *d, const qr_topology_source *source, quire_error *error)
 {
@@ -247,7 +247,7 @@ void qr_topology_destroy(qr_topology *topology)
     *topology = (qr_topology){0};
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 static uint64_t available_memory(const char *root)
 {

@@ -60,7 +60,7 @@ void qr_list_default(qr_micro_list *list, uint32_t count, const uint64_t *values
     memcpy(list->values, values, count * sizeof *values);
 }
 
-/* ---- the machine ------------------------------------------------------------------------------------------------ */
+/* ---- the machine ---- */
 
 static quire_status create_team(const qr_micro_options *options, const qr_topology *topology, qr_machine *machine,
                                 quire_error *error)
@@ -129,7 +129,7 @@ void qr_machine_destroy(qr_machine *machine)
     *machine = (qr_machine){0};
 }
 
-/* ---- turns ------------------------------------------------------------------------------------------------------ */
+/* ---- turns ---- */
 
 typedef struct pass {
     qr_team *team;
@@ -161,7 +161,7 @@ static double time_pass(const qr_arms *arms, qr_arm *arm, uint32_t round)
     return (double)p.ns * 1e-9;
 }
 
-/* ---- R ---------------------------------------------------------------------------------------------------------- */
+/* ---- R ---- */
 
 typedef struct reader {
     const qr_machine *machine;
@@ -193,7 +193,7 @@ static qr_arm reading_arm(reader *r)
     return arm;
 }
 
-/* ---- rounds ----------------------------------------------------------------------------------------------------- */
+/* ---- rounds ---- */
 
 typedef struct turn {
     double seconds, before, after; /* of the arm, of R */
@@ -322,7 +322,7 @@ void qr_arm_note(qr_arm *arm, const char *key, double value)
     json_object_set_new(arm->more, key, json_real(value));
 }
 
-/* ---- report ----------------------------------------------------------------------------------------------------- */
+/* ---- report ---- */
 
 static json_t *number(double value, bool known) { return known ? json_real(value) : json_null(); }
 
@@ -396,7 +396,7 @@ quire_status qr_arms_report(qr_arms *arms, const char *kernel, bool as_json, FIL
     return fflush(out) == 0 && !ferror(out) ? QUIRE_OK : qr_fail(error, QUIRE_ERR_IO, "the report cannot be written");
 }
 
-/* ---- arms that every benchmark has ------------------------------------------------------------------------------ */
+/* ---- arms that every benchmark has ---- */
 
 static void multiply_part(void *context, uint32_t thread, uint32_t thread_count)
 {

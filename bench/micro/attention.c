@@ -61,7 +61,7 @@ struct bench {
     qr_multiplier     multiplier[DTYPES];
 };
 
-/* ---- what is measured ------------------------------------------------------------------------------------------- */
+/* ---- what is measured ---- */
 
 static qr_kv_shape kv_shape(const bench *b, qr_dtype dtype)
 {
@@ -167,7 +167,7 @@ static quire_status draw_sequences(bench *b, quire_error *error)
     return QUIRE_OK;
 }
 
-/* ---- block tables ----------------------------------------------------------------------------------------------- */
+/* ---- block tables ---- */
 
 /* Fisher-Yates over the `count` runs of `run` blocks from `first` on. What does not fill a run stays. */
 static void shuffle_runs(uint32_t *blocks, uint32_t first, uint32_t last, uint32_t run)
@@ -217,7 +217,7 @@ static void describe_sequences(const bench *b, attention_arm *arm)
     }
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 static quire_status create_kv(bench *b, qr_dtype dtype, quire_error *error)
 {
@@ -287,7 +287,7 @@ static quire_status create_memory(bench *b, quire_error *error)
     return QUIRE_OK;
 }
 
-/* ---- arms ------------------------------------------------------------------------------------------------------- */
+/* ---- arms ---- */
 
 static double imbalance_of(const attention_arm *arm)
 {
@@ -433,7 +433,7 @@ static void create_peak_arms(bench *b)
     }
 }
 
-/* ---- results ---------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 static double tokens_per_second(const bench *b, const qr_arm *arm)
 {
@@ -488,7 +488,7 @@ static void state_results(bench *b, uint32_t index)
         snprintf(arm->note + length, sizeof arm->note - (size_t)length, ", %.2f x bf16", twin->seconds / arm->seconds);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void destroy(bench *b)
 {

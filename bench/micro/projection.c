@@ -54,7 +54,7 @@ struct bench {
     qr_multiplier     multiplier[DTYPES];
 };
 
-/* ---- weights ---------------------------------------------------------------------------------------------------- */
+/* ---- weights ---- */
 
 static quire_status read_columns(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
@@ -157,7 +157,7 @@ static bool is_onednn(const matrix_set *set)
     return set->context != NULL && strncmp(qr_projection_implementation(set->context), "own", 3) != 0;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---- */
 
 static quire_status create_rows(const bench *b, qr_dtype dtype, uint32_t dim, qr_rows *rows, quire_error *error)
 {
@@ -188,7 +188,7 @@ static quire_status create_inputs(bench *b, quire_error *error)
     return create_rows(b, QR_F32, b->options.columns, &b->y, error);
 }
 
-/* ---- arms ------------------------------------------------------------------------------------------------------- */
+/* ---- arms ---- */
 
 static void move_on(void *context, uint32_t round)
 {
@@ -260,7 +260,7 @@ static void create_arms(bench *b)
     }
 }
 
-/* ---- results ---------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 /* Reading or multiplying, whichever takes longer, is the limit. */
 static void state_limit(bench *b, uint32_t index)
@@ -287,7 +287,7 @@ static void compare_with_onednn(bench *b, uint32_t index)
     snprintf(arm->note, sizeof arm->note, "%.2f x oneDNN", times);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static quire_status set_defaults(bench *b, quire_error *error)
 {

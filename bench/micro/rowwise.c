@@ -46,7 +46,7 @@ typedef struct rowwise {
     uint32_t      repeats; /* rows of one thread in one pass */
 } rowwise;
 
-/* ---- the kernels ------------------------------------------------------------------------------------------------ */
+/* ---- the kernels ---- */
 
 static const float *in_row(const bench *b, const thread_rows *t, uint32_t row) { return t->in + (size_t)row * b->dim; }
 
@@ -107,7 +107,7 @@ static void axpy(const bench *b, thread_rows *t, uint32_t row)
     b->machine->kernels->axpy(t->sum, in_row(b, t, row), 0.5f, b->dim);
 }
 
-/* ---- arms ------------------------------------------------------------------------------------------------------- */
+/* ---- arms ---- */
 
 static void run_rows(void *context, uint32_t thread, uint32_t thread_count)
 {
@@ -156,7 +156,7 @@ static void create_arms(bench *b)
     add(b, "axpy", axpy, 4);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static qr_rows take_rows(qr_arena *arena, qr_dtype dtype, uint32_t dim)
 {

@@ -62,7 +62,7 @@ typedef struct bench {
     step_arm   steps[DTYPES * (QR_MICRO_LIST_MAX + 1)];
 } bench;
 
-/* ---- one pass --------------------------------------------------------------------------------------------------- */
+/* ---- one pass ---- */
 
 /* A row's greedy token is the next pass's input. */
 static void choose(void *context, uint32_t thread, uint32_t thread_count)
@@ -130,7 +130,7 @@ static void decode(void *context)
     if (++arm->passes > WARM_PASSES) count_stages(arm, qr_now_ns() - start);
 }
 
-/* ---- keys and values -------------------------------------------------------------------------------------------- */
+/* ---- keys and values ---- */
 
 /* The encoder's input, if the model has one, then all tokens but the last of sequence 0. */
 static quire_status compute_prompt(subject *s, quire_error *error)
@@ -184,7 +184,7 @@ static quire_status create_cache(subject *s, quire_error *error)
     return qr_network_attach_kv(s->network, &s->kv, error);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static quire_status open_model(const qr_micro_options *options, subject *s, quire_error *error)
 {
@@ -260,7 +260,7 @@ static void destroy_subject(subject *s)
     free(s->sequences), free(s->kept), free(s->samplers);
 }
 
-/* ---- arms and report -------------------------------------------------------------------------------------------- */
+/* ---- arms and report ---- */
 
 /* Bytes and operations come from a pass that does not count. */
 static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_arm *peak, quire_error *error)

@@ -35,8 +35,7 @@ static const char *type_name(const json_t *value)
     return names[json_typeof(value)];
 }
 
-/* ---- plain values
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- plain values ---- */
 
 typedef enum field_kind { FIELD_COUNT, FIELD_SIGNED, FIELD_REAL, FIELD_FLAG } field_kind;
 
@@ -99,8 +98,7 @@ static bool read_plain(const field *f, const json_t *value, quire_request *reque
     return true;
 }
 
-/* ---- arrays of ids
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- arrays of ids ---- */
 
 static const struct list {
     const char *name;
@@ -148,8 +146,7 @@ static bool read_list(uint32_t number, const json_t *value, qr_request_line *lin
     return read_ids(list, value, ids, error);
 }
 
-/* ---- the others
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- the others ---- */
 
 static bool read_bias(const json_t *value, qr_request_line *line, qr_line_error *error)
 {
@@ -191,7 +188,7 @@ static bool logits_of(const char *text, uint32_t *logits_out)
                  {"last", QUIRE_LOGITS_LAST},
                  {"first,last", QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST},
                  {"all", QUIRE_LOGITS_ALL}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; ++i)
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(text, known[i].text) == 0) {
             *logits_out = known[i].bits;
             return true;
@@ -263,15 +260,14 @@ static bool read_field(const char *name, const json_t *value, qr_request_line *l
 {
     if (json_is_null(value) || strcmp(name, "id") == 0) return true; /* null: as if left out */
     if (strcmp(name, "logprobs") == 0) line->logprobs = true;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i)
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (strcmp(name, fields[i].name) == 0) return read_plain(&fields[i], value, &line->request, error);
-    for (uint32_t i = 0; i < LIST_COUNT; ++i)
+    for (uint32_t i = 0; i < LIST_COUNT; i++)
         if (strcmp(name, lists[i].name) == 0) return read_list(i, value, line, error);
     return read_special(name, value, line, error);
 }
 
-/* ---- the line
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- the line ---- */
 
 static bool read_id(const json_t *root, qr_request_line *line, qr_line_error *error)
 {
@@ -345,7 +341,7 @@ quire_status qr_request_defaults_of(const quire_config *config, qr_request_defau
 void qr_request_line_drop_lists(qr_request_line *line)
 {
     quire_request *r = &line->request;
-    for (uint32_t i = 0; i < LIST_COUNT; ++i) free(line->ids[i]);
+    for (uint32_t i = 0; i < LIST_COUNT; i++) free(line->ids[i]);
     memset(line->ids, 0, sizeof line->ids);
     free(line->bias);
     free((void *)(uintptr_t)r->tenant);

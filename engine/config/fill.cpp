@@ -55,7 +55,7 @@ void fill_shape(quire_config &config)
 {
     constexpr string_view start = "model.shape.";
     config.shape.clear();
-    for (auto at = config.values.lower_bound(start); at != config.values.end() && starts_with(at->first, start); ++at)
+    for (auto at = config.values.lower_bound(start); at != config.values.end() && starts_with(at->first, start); at++)
         config.shape.push_back({at->first.c_str() + start.size(), at->second.integer});
     config.model.shape       = config.shape.data();
     config.model.shape_count = static_cast<uint32_t>(config.shape.size());

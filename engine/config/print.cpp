@@ -128,7 +128,7 @@ class printer {
     string render_table(const string &path) const
     {
         string out;
-        for (auto at = values_.lower_bound(path + "."); at != values_.end() && starts_with(at->first, path + "."); ++at)
+        for (auto at = values_.lower_bound(path + "."); at != values_.end() && starts_with(at->first, path + "."); at++)
             out += (out.empty() ? "{ " : ", ") + member_name(at->first.substr(path.size() + 1)) + " = " +
                    render(at->first);
         return out.empty() ? out : out + " }";
@@ -147,7 +147,7 @@ class printer {
     {
         const string start(row.name, strlen(row.name) - 1);
         bool         first = true;
-        for (auto at = values_.lower_bound(start); at != values_.end() && starts_with(at->first, start); ++at) {
+        for (auto at = values_.lower_bound(start); at != values_.end() && starts_with(at->first, start); at++) {
             const auto *spelt = keys_.find(pattern_of(at->first));
             if (spelt != &row || at->first.back() == ']') continue;
             open_section(start + "x");

@@ -52,7 +52,7 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return x ^ (x >> 29);
 }
 
-/* ---- the model -------------------------------------------------------------------------------------------------- */
+/* ---- the model ---- */
 
 static uint64_t start_hash(const quire_request *request)
 {
@@ -159,7 +159,7 @@ static void run(host *h, const quire_plan *plan)
     h->kv_pairs += plan->kv_pairs;
 }
 
-/* ---- the host --------------------------------------------------------------------------------------------------- */
+/* ---- the host ---- */
 
 static quire_engine_options small_options(void)
 {
@@ -309,7 +309,7 @@ static void submit_many(host *h, uint32_t n, uint32_t count)
                6 + i * 5 % (PROMPT - 6));
 }
 
-/* ---- what a host gets ------------------------------------------------------------------------------------------- */
+/* ---- what a host gets ---- */
 
 static void a_host_decodes_through_the_plans_tables(void **state)
 {
@@ -551,7 +551,7 @@ static void an_engine_and_a_planner_decide_alike(void **state)
     quire_model_destroy(model);
 }
 
-/* ---- time ------------------------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 static void all_times_are_the_hosts(void **state)
 {
@@ -610,7 +610,7 @@ static void a_waiting_request_is_explained_at_any_time(void **state)
     close_host(h);
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------------------- */
+/* ---- ends ---- */
 
 static void a_request_can_be_cancelled_between_plan_and_commit(void **state)
 {
@@ -703,7 +703,7 @@ static void unusable_logits_end_their_request_alone(void **state)
     close_host(h);
 }
 
-/* ---- what a step counts ----------------------------------------------------------------------------------------- */
+/* ---- what a step counts ---- */
 
 static void a_plan_counts_what_attention_sees(void **state)
 {
@@ -739,7 +739,7 @@ static void a_plan_counts_what_attention_sees(void **state)
     close_host(h);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 static void assert_refused(quire_status status, quire_status expected, const quire_error *error, const char *part)
 {

@@ -28,8 +28,7 @@ static world w;
 static uint32_t draw(uint32_t limit) { return qr_random_below(w.seed, 1, w.draws++, limit); }
 static bool     chance(uint32_t percent) { return draw(100) < percent; }
 
-/* ---- the content oracle ---------------------------------------------------------------------------------------------
- */
+/* ---- the content oracle ---- */
 
 /* What slot p of the sequence must hold; called with p ascending from 0. */
 static uint64_t slot_hash(const sequence *s, uint64_t content, uint32_t p, uint64_t previous)
@@ -81,8 +80,7 @@ static void verify(void)
     if (verdict != NULL) fail_msg("step %lu: %s", w.step, verdict);
 }
 
-/* ---- the naive index: all blocks are searched, hash and buckets are not used
- * ------------------------------------------ */
+/* ---- the naive index: all blocks are searched, hash and buckets are not used ---- */
 
 static uint32_t naive_find(const sequence *s, uint32_t entry, uint64_t chain)
 {
@@ -118,8 +116,7 @@ static void compare_with_naive_search(const sequence *s, const uint32_t *hits, u
     assert_int_equal(found, count);
 }
 
-/* ---- operations -----------------------------------------------------------------------------------------------------
- */
+/* ---- operations ---- */
 
 /* A few families of prompts that part at a few places: prefixes are often shared. */
 static void choose_prompt(sequence *s, uint32_t limit)
@@ -349,8 +346,7 @@ static void the_time_of_an_operation_is_printed(void **state)
     print_message("a random operation, its model included: %.0f ns\n", (now_ns() - begin) / 20000);
 }
 
-/* ---- the naive pool: FREE in release order, then the heaviest tenant's CACHED in release order
- * ------------------------- */
+/* ---- the naive pool: FREE in release order, then the heaviest tenant's CACHED in release order ---- */
 
 typedef struct naive_list {
     uint32_t ids[MAX_BLOCKS], count;
@@ -453,8 +449,7 @@ static void without_extents_the_order_is_that_of_a_naive_pool(void **state)
     qr_cache_destroy(&w.cache);
 }
 
-/* ---- contiguity under churn -----------------------------------------------------------------------------------------
- */
+/* ---- contiguity under churn ---- */
 
 enum { CHURN_BLOCKS = 2048, CHURN_SEQUENCES = 48, CHURN_ENTRIES = 128 };
 

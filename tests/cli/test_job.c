@@ -127,7 +127,7 @@ static void bad_lines_name_the_field(void **state)
         {"{\"id\": \"a\", \"timeout_ms\": 0}", "timeout_ms", "not above 0", true},
         {"{\"id\": \"a\", \"timeout_ms\": \"1s\"}", "timeout_ms", "a string", true},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_line_error error;
         qr_job       *job = parse(cases[i].line, &error);
         if (error.status != QUIRE_ERR_INVALID || strcmp(error.field, cases[i].field) != 0 ||
@@ -159,9 +159,9 @@ static void a_line_with_a_nul_byte_is_refused(void **state)
 static void too_many_ids_are_refused(void **state)
 {
     (void)state;
-    for (unsigned count = QUIRE_MAX_STOP_IDS; count <= QUIRE_MAX_STOP_IDS + 1; ++count) {
+    for (unsigned count = QUIRE_MAX_STOP_IDS; count <= QUIRE_MAX_STOP_IDS + 1; count++) {
         char line[1000] = "{\"prompt\": [1], \"stop_token_ids\": [0";
-        for (unsigned i = 1; i < count; ++i) snprintf(line + strlen(line), 16, ",%u", i);
+        for (unsigned i = 1; i < count; i++) snprintf(line + strlen(line), 16, ",%u", i);
         strcat(line, "]}");
         qr_line_error error;
         qr_job       *job = parse(line, &error);
@@ -170,8 +170,7 @@ static void too_many_ids_are_refused(void **state)
     }
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static void token(qr_job *job, uint32_t sequence, uint32_t index, int32_t id, const quire_token_detail *detail)
 {
@@ -262,7 +261,7 @@ static void all_logits_come_with_nine_digits(void **state)
     json_t       *answer = answer_of(job, true);
     const json_t *rows   = json_object_get(answer, "logits");
     assert_int_equal(json_array_size(rows), 2);
-    for (size_t i = 0; i < 3; ++i)
+    for (size_t i = 0; i < 3; i++)
         assert_true((float)json_number_value(json_array_get(json_array_get(rows, 1), i)) == x[i]);
     assert_null(json_object_get(answer, "first_logits"));
     assert_null(json_object_get(answer, "logprobs"));

@@ -90,11 +90,11 @@ static void a_line_above_the_limit_is_skipped_and_the_next_is_read(void **state)
     unlink(name);
     char *block = malloc(1 << 20);
     memset(block, 'x', 1 << 20);
-    for (int i = 0; i < 40; ++i) /* 40 MiB: one line; then one of exactly the limit, then one above by one */
+    for (int i = 0; i < 40; i++) /* 40 MiB: one line; then one of exactly the limit, then one above by one */
         assert_int_equal(write(file, block, 1 << 20), 1 << 20);
     assert_int_equal(write(file, "\nnext\n", 6), 6);
-    for (int extra = 0; extra <= 1; ++extra) {
-        for (int i = 0; i < QR_MAX_LINE_BYTES >> 20; ++i) assert_int_equal(write(file, block, 1 << 20), 1 << 20);
+    for (int extra = 0; extra <= 1; extra++) {
+        for (int i = 0; i < QR_MAX_LINE_BYTES >> 20; i++) assert_int_equal(write(file, block, 1 << 20), 1 << 20);
         assert_int_equal(write(file, &"x\n"[!extra], (size_t)(1 + extra)), 1 + extra);
     }
     free(block);

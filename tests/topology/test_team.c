@@ -65,7 +65,7 @@ static void assert_at_most(uint32_t tasks)
     assert_in_range(count_tasks(), 1, tasks);
 }
 
-/* ---- hand-over -------------------------------------------------------------------------------------------------- */
+/* ---- hand-over ---- */
 
 typedef struct tally {
     _Atomic uint32_t calls[MOST_THREADS];
@@ -134,7 +134,7 @@ static void destroy_takes_null_and_threads_do_not_pile_up(void **state)
     }
 }
 
-/* ---- barrier ---------------------------------------------------------------------------------------------------- */
+/* ---- barrier ---- */
 
 typedef struct rounds {
     qr_team *team;
@@ -209,7 +209,7 @@ static void barrier_time_is_counted_where_it_is_waited(void **state)
     qr_team_destroy(m.team);
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 typedef struct turn {
     qr_team *team;
@@ -308,7 +308,7 @@ static void a_team_of_no_threads_is_refused(void **state)
     assert_int_equal(qr_team_create(&placement, &(qr_team_options){0}, &team, NULL), QUIRE_ERR_INVALID);
 }
 
-/* ---- processes -------------------------------------------------------------------------------------------------- */
+/* ---- processes ---- */
 
 /* Runs in a child: the address space has room for a few thread stacks, not for a thousand. */
 static int ask_for_too_many(void)
