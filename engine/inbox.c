@@ -235,8 +235,3 @@ void qr_inbox_report(qr_inbox *inbox, uint32_t scheduler_requests, uint32_t sche
     inbox->scheduler_requests = scheduler_requests;
     inbox->scheduler_tokens   = scheduler_tokens;
 }
-
-bool qr_inbox_empty(const qr_inbox *inbox)
-{
-    return inbox->count == 0 && inbox->ledger->cancels.head == QR_NO_RECORD && !inbox->flush_cache;
-}

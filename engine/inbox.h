@@ -52,6 +52,5 @@ qr_message *qr_inbox_peek(qr_inbox *inbox); /* oldest that is not cancelled, or 
 void        qr_inbox_pop(qr_inbox *inbox);
 void        qr_inbox_forget(qr_inbox *inbox, qr_record *record); /* a cancelled PENDING record: skip its message */
 void        qr_inbox_report(qr_inbox *inbox, uint32_t scheduler_requests, uint32_t scheduler_tokens);
-bool        qr_inbox_empty(const qr_inbox *inbox);
 
 #endif

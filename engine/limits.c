@@ -69,10 +69,10 @@ typedef struct quantity {
 static void measure(measurement *m, uint32_t thread, const quantity *q, double *result)
 {
     for (uint32_t s = 0; s < q->samples; s++) {
-        qr_team_barrier(m->team, thread);
+        qr_team_barrier(m->team);
         const uint64_t start = qr_now_ns();
         m->sink[thread] += q->run(m, thread, s, q->variant);
-        qr_team_barrier(m->team, thread);
+        qr_team_barrier(m->team);
         if (thread == 0) m->samples[s] = (double)(qr_now_ns() - start);
     }
     if (thread == 0) *result = q->work / median(m->samples, q->samples);
@@ -107,8 +107,8 @@ static float multiply(measurement *m, uint32_t thread, uint32_t sample, uint32_t
 
 static float pass_barriers(measurement *m, uint32_t thread, uint32_t sample, uint32_t variant)
 {
-    (void)sample, (void)variant;
-    for (int i = 0; i < BARRIERS; i++) qr_team_barrier(m->team, thread);
+    (void)thread, (void)sample, (void)variant;
+    for (int i = 0; i < BARRIERS; i++) qr_team_barrier(m->team);
     return 0;
 }
 

@@ -54,10 +54,9 @@ typedef struct qr_attention_tuning {
 } qr_attention_tuning;
 
 typedef struct qr_attention_limits {
-    uint32_t max_rows, max_sequences;
-    uint32_t max_kv_length;    /* longest table of one sequence, tokens */
-    uint64_t max_total_splits; /* of all sequences of one step together; 0 = max_sequences * splits of max_kv_length */
-    uint32_t thread_count;
+    uint32_t            max_rows, max_sequences;
+    uint32_t            max_kv_length; /* longest table of one sequence, tokens */
+    uint32_t            thread_count;
     const uint32_t     *thread_node; /* [thread_count] never decreasing; NULL = all on one node */
     qr_attention_tuning tuning;
 } qr_attention_limits;

@@ -40,10 +40,9 @@ static void count_slots(qr_attention_plan *plan)
     const qr_attention_limits *limits = &plan->limits;
     const uint64_t             splits = qr_ceil_div_u32(limits->max_kv_length, QR_SPLIT_TOKENS);
     if (limits->thread_count < 2) return;
-    uint64_t single = splits * (limits->thread_count - 1);
-    if (limits->max_total_splits != 0) single = qr_min_u64(single, limits->max_total_splits);
-    plan->slots_few_rows = limits->max_rows > 1 ? splits * qr_min_u32(limits->max_rows, FEW_ROWS) : 0;
-    plan->slot_capacity  = single + plan->slots_few_rows;
+    const uint64_t single = splits * (limits->thread_count - 1);
+    plan->slots_few_rows  = limits->max_rows > 1 ? splits * qr_min_u32(limits->max_rows, FEW_ROWS) : 0;
+    plan->slot_capacity   = single + plan->slots_few_rows;
 }
 
 static uint32_t rows_per_tile(const qr_attention_plan *plan) { return qr_max_u32(1, TILE_QUERY_ROWS / plan->group); }

@@ -48,9 +48,9 @@ static void probe_thread(void *context, uint32_t thread, uint32_t thread_count)
     qr_team *team = p->options->team;
     for (uint32_t i = 0; i < ROUNDS * VARIANTS; i++) {
         const probe_variant variant = (probe_variant)(i % VARIANTS);
-        qr_team_barrier(team, thread);
+        qr_team_barrier(team);
         const uint64_t start = qr_now_ns(), tokens = walk_variant(p, thread, variant);
-        qr_team_barrier(team, thread);
+        qr_team_barrier(team);
         if (thread != 0) continue;
         p->tokens[variant]  = tokens;
         p->best_ns[variant] = qr_min_u64(p->best_ns[variant], qr_now_ns() - start);

@@ -32,11 +32,11 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket)
 {
     qr_team *team = pass->network->options.team;
     if (pass->thread != 0 && pass->log == NULL) {
-        qr_team_barrier(team, pass->thread);
+        qr_team_barrier(team);
         return;
     }
     const uint64_t done_ns = qr_now_ns();
-    qr_team_barrier(team, pass->thread);
+    qr_team_barrier(team);
     const uint64_t end_ns = qr_now_ns();
     if (pass->log != NULL) keep_stage(pass, bucket, done_ns, end_ns);
     if (pass->thread == 0) {

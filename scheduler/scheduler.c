@@ -161,7 +161,6 @@ void qr_scheduler_destroy(qr_scheduler *s)
     qr_deallocate(&allocator, s, sizeof *s);
 }
 
-size_t qr_scheduler_bytes(const qr_scheduler *s) { return sizeof *s + s->arena.capacity + s->cache.arena.capacity; }
 size_t qr_scheduler_record_bytes(const qr_scheduler *s) { return s->arena.capacity / s->record_count; }
 size_t qr_scheduler_reserved_bytes(const qr_scheduler *s) { return s->reserve.capacity; }
 

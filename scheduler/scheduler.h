@@ -53,7 +53,6 @@ typedef struct qr_scheduler_options {
 
 quire_status qr_scheduler_create(const qr_scheduler_options *options, qr_scheduler **scheduler_out, quire_error *error);
 void         qr_scheduler_destroy(qr_scheduler *scheduler);
-size_t       qr_scheduler_bytes(const qr_scheduler *scheduler);          /* memory it holds */
 size_t       qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* of that, for each request it can hold */
 size_t       qr_scheduler_reserved_bytes(const qr_scheduler *scheduler); /* address space, in use as far as touched */
 

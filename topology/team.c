@@ -30,7 +30,6 @@ typedef struct signal_word {
 } signal_word;
 
 typedef struct team_thread {
-    _Alignas(CACHE_LINE) _Atomic uint64_t barrier_ns; /* written by the thread alone */
     quire_status pin_status;
     quire_error  pin_error;
 } team_thread;
@@ -114,7 +113,7 @@ static void wait_while(signal_word *word, uint32_t old, uint64_t spin_ns)
 /* ---- barrier ---- */
 
 /* Sense-reversing (Hensgen, Finkel, Manber 1988) with a counter for the sense: the last to arrive opens the phase. */
-void qr_team_barrier(qr_team *team, uint32_t thread)
+void qr_team_barrier(qr_team *team)
 {
     const uint32_t count = team->placement.thread_count;
     if (count == 1) return;
@@ -124,16 +123,7 @@ void qr_team_barrier(qr_team *team, uint32_t thread)
         signal_word_set(&team->phase, phase + 1);
         return;
     }
-    const uint64_t start = qr_now_ns();
     wait_while(&team->phase, phase, team->options.barrier_spin_ns);
-    _Atomic uint64_t *waited = &team->threads[thread].barrier_ns;
-    atomic_store_explicit(waited, atomic_load_explicit(waited, memory_order_relaxed) + qr_now_ns() - start,
-                          memory_order_relaxed);
-}
-
-uint64_t qr_team_barrier_ns(const qr_team *team, uint32_t thread)
-{
-    return atomic_load_explicit(&team->threads[thread].barrier_ns, memory_order_relaxed);
 }
 
 /* ---- the region ---- */

@@ -29,10 +29,7 @@ void         qr_team_destroy(qr_team *team); /* NULL is allowed. Thread: owner. 
 void qr_team_run(qr_team *team, qr_team_function *function, void *context);
 
 /* Waits until every thread of the team is here; orders memory. Only inside a function given to run(). */
-void qr_team_barrier(qr_team *team, uint32_t thread);
-
-/* Nanoseconds this thread has waited in barriers since create. */
-uint64_t qr_team_barrier_ns(const qr_team *team, uint32_t thread);
+void qr_team_barrier(qr_team *team);
 
 const qr_placement *qr_team_placement(const qr_team *team);
 uint32_t            qr_team_size(const qr_team *team);

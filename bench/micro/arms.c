@@ -140,10 +140,10 @@ typedef struct pass {
 static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
 {
     pass *p = context;
-    qr_team_barrier(p->team, thread);
+    qr_team_barrier(p->team);
     const uint64_t start = qr_now_ns();
     p->arm->run(p->arm->context, thread, thread_count);
-    qr_team_barrier(p->team, thread);
+    qr_team_barrier(p->team);
     if (thread == 0) p->ns = qr_now_ns() - start;
 }
 

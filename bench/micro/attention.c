@@ -315,7 +315,7 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
     (void)thread_count;
     qr_attention_run(arm->plan, &arm->args, thread);
     if (!qr_attention_needs_merge(arm->plan)) return;
-    qr_team_barrier(arm->bench->machine->team, thread);
+    qr_team_barrier(arm->bench->machine->team);
     qr_attention_merge(arm->plan, &arm->args, thread);
 }
 

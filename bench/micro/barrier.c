@@ -8,8 +8,8 @@ enum { BARRIERS = 10000, HAND_OVERS = 1000, SAMPLES = 15 };
 static void pass_barriers(void *context, uint32_t thread, uint32_t thread_count)
 {
     const qr_machine *machine = context;
-    (void)thread_count;
-    for (int i = 0; i < BARRIERS; i++) qr_team_barrier(machine->team, thread);
+    (void)thread, (void)thread_count;
+    for (int i = 0; i < BARRIERS; i++) qr_team_barrier(machine->team);
 }
 
 static void do_nothing(void *context, uint32_t thread, uint32_t thread_count)

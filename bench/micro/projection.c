@@ -206,7 +206,7 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
     (void)thread_count;
     for (uint32_t i = 0; i < arm->products; i++) {
         qr_projection_run(set->projections[(set->next + i) % set->copies], thread, &b->x[set->dtype], arm->rows, &out);
-        if (i + 1 < arm->products) qr_team_barrier(b->machine->team, thread);
+        if (i + 1 < arm->products) qr_team_barrier(b->machine->team);
     }
 }
 

@@ -22,7 +22,7 @@ typedef struct qr_noise {                       /* between two samples */
 } qr_noise;
 
 /* Of the time: above the first a second is contaminated and a run is warned of, above the second a run is INVALID. */
-enum { QR_NOISE_LIMIT_PERCENT = 2, QR_NOISE_INVALID_PERCENT = 5, QR_NOISE_MAX_SECONDS = 4096 };
+enum { QR_NOISE_LIMIT_PERCENT = 2, QR_NOISE_INVALID_PERCENT = 5 };
 
 uint64_t qr_throttled_periods(const char *root); /* of this process's control group, since it was made */
 void     qr_noise_sample_take(const char *root, qr_noise_sample *sample_out);

@@ -712,10 +712,9 @@ static void work_is_cut_where_it_pays(void **state)
     (void)state;
     const qr_attention_shape shape = {
         .kv = {.dtype = QR_F32, .kv_heads = 2, .head_dim = 64, .block_size = 32}, .heads = 8, .scale = 1};
-    const qr_attention_limits limits = {
-        .max_rows = 600, .max_sequences = 4, .max_kv_length = 4096, .max_total_splits = 16, .thread_count = 4};
-    qr_attention_plan    *plan;
-    qr_attention_sequence s[4] = {{.row_count = 1, .position = 4000, .kv_length = 4001}};
+    const qr_attention_limits limits = {.max_rows = 600, .max_sequences = 4, .max_kv_length = 4096, .thread_count = 4};
+    qr_attention_plan        *plan;
+    qr_attention_sequence     s[4] = {{.row_count = 1, .position = 4000, .kv_length = 4001}};
     assert_int_equal(qr_attention_plan_create(tables[0], &shape, &limits, NULL, &plan, NULL), QUIRE_OK);
     qr_attention_plan_build(plan, s, 1);
     assert_true(qr_attention_needs_merge(plan));

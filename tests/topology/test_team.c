@@ -1,7 +1,6 @@
 /* The team: hand-over, barrier, threads that stay, signals, fork, refusals. */
 #include <dirent.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -148,9 +147,9 @@ static void write_meet_read_meet(void *context, uint32_t thread, uint32_t thread
     rounds *r = context;
     for (uint32_t round = 1; round <= r->rounds; round++) {
         r->value[thread] = round;
-        qr_team_barrier(r->team, thread);
+        qr_team_barrier(r->team);
         for (uint32_t i = 0; i < thread_count; i++) r->wrong[thread] += r->value[i] != round;
-        qr_team_barrier(r->team, thread);
+        qr_team_barrier(r->team);
     }
 }
 
@@ -182,31 +181,6 @@ static void an_oversubscribed_team_makes_progress(void **state)
     qr_team *team = create_team(MOST_THREADS);
     run_rounds(team, 200);
     qr_team_destroy(team);
-}
-
-typedef struct meeting {
-    qr_team         *team;
-    _Atomic uint32_t waiting;
-} meeting;
-
-static void let_the_other_wait(void *context, uint32_t thread, uint32_t thread_count)
-{
-    (void)thread_count;
-    meeting *m = context;
-    if (thread == 1) atomic_store(&m->waiting, 1);
-    while (thread == 0 && atomic_load(&m->waiting) == 0) sched_yield();
-    if (thread == 0) usleep(30000);
-    qr_team_barrier(m->team, thread);
-}
-
-static void barrier_time_is_counted_where_it_is_waited(void **state)
-{
-    (void)state;
-    meeting m = {.team = create_team(2)};
-    qr_team_run(m.team, let_the_other_wait, &m);
-    assert_true(qr_team_barrier_ns(m.team, 1) >= 15000000);
-    assert_int_equal(qr_team_barrier_ns(m.team, 0), 0);
-    qr_team_destroy(m.team);
 }
 
 /* ---- threads ---- */
@@ -368,7 +342,6 @@ int main(void)
         cmocka_unit_test(destroy_takes_null_and_threads_do_not_pile_up),
         cmocka_unit_test(nobody_passes_the_barrier_early),
         cmocka_unit_test(an_oversubscribed_team_makes_progress),
-        cmocka_unit_test(barrier_time_is_counted_where_it_is_waited),
         cmocka_unit_test(five_drivers_in_turn_add_no_thread),
         cmocka_unit_test(threads_are_pinned_and_block_signals),
         cmocka_unit_test(a_refused_pin_is_an_error_when_strict),
