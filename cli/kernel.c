@@ -97,7 +97,7 @@ static const struct argp_option options[] = {
      "its encoder's tokens (default 512)",
      3},
     {"sequences", OPTION_SEQUENCES, "N", 0,
-     "attention: sequences (default: as many as hold eight times the last-level cache; 1 for more than 8 rows)", 3},
+     "attention: sequences (default: as many as do not fit the caches; 1 for more than 8 rows)", 3},
     {"lengths", OPTION_LENGTHS, "SHORTEST:LONGEST", 0,
      "attention: keys of each sequence drawn by Zipf's law instead (32 sequences)", 3},
     {"run-length", OPTION_RUN_LENGTH, "LIST", 0,

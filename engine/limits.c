@@ -1,61 +1,47 @@
-/* The limits of a machine as its team meets them. Every sample is one pass of all threads between two barriers, timed
- * by thread 0: the slowest thread counts, as in a step. */
+/* Measures the roofline of a machine as its team meets it. Every sample is one pass of all threads between two
+ * barriers, timed by thread 0: the slowest thread counts, as in a step. */
 #include "engine/limits.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "kernels/limits.h"
 
 enum {
     READ_SAMPLES     = 9,
     RUN_SAMPLES      = 3,
-    RUN_SHARE        = 4, /* a sample of runs reads one quarter of the memory, the next one the next quarter */
+    PARTS            = 8, /* of a thread's memory; a sample reads one, the next sample the next */
     MULTIPLY_SAMPLES = 5,
     MULTIPLY_STEPS   = 200000,
     BARRIER_SAMPLES  = 5,
     BARRIERS         = 1000,
     SAMPLES_MAX      = 9,
-    CACHES           = 8, /* times the last-level caches are read */
 };
 
-static const uint64_t least_bytes = (uint64_t)16 << 20, most_bytes = (uint64_t)512 << 20, least_run = 4096;
+static const uint64_t least_run = 4096, longest_run = 1 << 20;
 
 typedef struct measurement {
     qr_team          *team;
     const qr_kernels *kernels;
     qr_mapping        memory;
-    size_t            thread_bytes; /* a power of two; thread t reads [t, t + 1) * thread_bytes */
-    uint64_t          start_ns;
+    size_t            thread_bytes;         /* a power of two; thread t reads [t, t + 1) * thread_bytes */
     double            samples[SAMPLES_MAX]; /* of the quantity at hand; written by thread 0 */
     quire_limits      limits;
     float             sink[QR_MAX_THREADS]; /* makes the loops' results needed */
 } measurement;
 
+/* A thread in the middle of the measurement. */
+typedef struct worker {
+    measurement *m;
+    uint32_t     thread, thread_count;
+    uint32_t     samples; /* taken so far, of all quantities */
+} worker;
+
 /* One thread's part of one sample. */
-typedef float sample_function(measurement *m, uint32_t thread, uint32_t sample, uint32_t variant);
-
-float qr_limits_read(const void *from, size_t bytes)
-{
-    const qr_kernels *best;
-    (void)qr_kernels_available(&best, 1);
-    return best->limits->read(from, bytes);
-}
-
-static int compare_doubles(const void *left, const void *right)
-{
-    const double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-static double median(double *samples, uint32_t count)
-{
-    qsort(samples, count, sizeof *samples, compare_doubles);
-    return samples[count / 2];
-}
+typedef float sample_function(const worker *w, uint32_t variant);
 
 /* ---- one quantity: samples between barriers ---- */
 
@@ -66,100 +52,111 @@ typedef struct quantity {
 } quantity;
 
 /* *result: work per nanosecond. */
-static void measure(measurement *m, uint32_t thread, const quantity *q, double *result)
+static void measure(worker *w, const quantity *q, double *result)
 {
-    for (uint32_t s = 0; s < q->samples; s++) {
+    measurement *m = w->m;
+    for (uint32_t s = 0; s < q->samples; s++, w->samples++) {
         qr_team_barrier(m->team);
         const uint64_t start = qr_now_ns();
-        m->sink[thread] += q->run(m, thread, s, q->variant);
+        m->sink[w->thread] += q->run(w, q->variant);
         qr_team_barrier(m->team);
-        if (thread == 0) m->samples[s] = (double)(qr_now_ns() - start);
+        if (w->thread == 0) m->samples[s] = (double)(qr_now_ns() - start);
     }
-    if (thread == 0) *result = q->work / median(m->samples, q->samples);
+    if (w->thread == 0) *result = q->work / qr_median(m->samples, q->samples);
 }
 
-static float read_in_order(measurement *m, uint32_t thread, uint32_t sample, uint32_t variant)
+static size_t part_bytes(const measurement *m) { return m->thread_bytes / PARTS; }
+
+/* What this sample reads: nothing is read again before all the rest has been, so that no cache holds it. */
+static const char *part_of(const worker *w)
 {
-    (void)sample, (void)variant;
-    return qr_limits_read(m->memory.base + thread * m->thread_bytes, m->thread_bytes);
+    return w->m->memory.base + w->thread * w->m->thread_bytes + w->samples % PARTS * part_bytes(w->m);
+}
+
+static float read_in_order(const worker *w, uint32_t variant)
+{
+    (void)variant;
+    return w->m->kernels->limits->read(part_of(w), part_bytes(w->m));
 }
 
 /* Runs of least_run << variant bytes. Their order is a linear congruential sequence modulo a power of two with full
- * period (Hull & Dobell 1962), so that each run is read once before any is read again. */
-static float read_in_runs(measurement *m, uint32_t thread, uint32_t sample, uint32_t variant)
+ * period (Hull & Dobell 1962), so that each run is read once. */
+static float read_in_runs(const worker *w, uint32_t variant)
 {
-    const size_t bytes = least_run << variant, count = m->thread_bytes / bytes, part = qr_max_u64(1, count / RUN_SHARE);
-    const char  *base = m->memory.base + thread * m->thread_bytes;
+    const size_t bytes = least_run << variant, count = part_bytes(w->m) / bytes;
+    const char  *base = part_of(w);
     uint64_t     run  = 0;
     float        sum  = 0;
-    for (size_t i = 0; i < (sample + 1) * part; i++) {
+    for (size_t i = 0; i < count; i++) {
         run = (run * 1664525 + 1013904223) & (count - 1);
-        if (i >= sample * part) sum += qr_limits_read(base + run * bytes, bytes);
+        sum += w->m->kernels->limits->read(base + run * bytes, bytes);
     }
     return sum;
 }
 
-static float multiply(measurement *m, uint32_t thread, uint32_t sample, uint32_t variant)
+static float multiply(const worker *w, uint32_t variant)
 {
-    (void)thread, (void)sample;
-    return m->kernels->limits->by_dtype[variant].multiply(MULTIPLY_STEPS);
+    return w->m->kernels->limits->by_dtype[variant].multiply(MULTIPLY_STEPS);
 }
 
-static float pass_barriers(measurement *m, uint32_t thread, uint32_t sample, uint32_t variant)
+static float pass_barriers(const worker *w, uint32_t variant)
 {
-    (void)thread, (void)sample, (void)variant;
-    for (int i = 0; i < BARRIERS; i++) qr_team_barrier(m->team);
+    (void)variant;
+    for (int i = 0; i < BARRIERS; i++) qr_team_barrier(w->m->team);
     return 0;
 }
 
 /* ---- all of them ---- */
 
-static void measure_reading(measurement *m, uint32_t thread, uint32_t thread_count)
+static void measure_reading(worker *w, quire_limits *limits)
 {
-    const double   all  = (double)m->thread_bytes * thread_count;
-    const quantity read = {.run = read_in_order, .samples = READ_SAMPLES, .work = all};
-    measure(m, thread, &read, &m->limits.read_gbs);
+    const double   work = (double)part_bytes(w->m) * w->thread_count;
+    const quantity read = {.run = read_in_order, .samples = READ_SAMPLES, .work = work};
+    measure(w, &read, &limits->read_gbs);
     for (uint32_t i = 0; i < QUIRE_LIMIT_RUNS; i++) {
-        const quantity runs = {.run = read_in_runs, .samples = RUN_SAMPLES, .variant = i, .work = all / RUN_SHARE};
-        measure(m, thread, &runs, &m->limits.run_gbs[i]);
+        const quantity runs = {.run = read_in_runs, .samples = RUN_SAMPLES, .variant = i, .work = work};
+        measure(w, &runs, &limits->run_gbs[i]);
     }
 }
 
-static void measure_peak(measurement *m, uint32_t thread, uint32_t thread_count, qr_dtype dtype, double *result)
+static void measure_peak(worker *w, qr_dtype dtype, double *result)
 {
-    const double   step = (double)m->kernels->limits->by_dtype[dtype].operations * MULTIPLY_STEPS;
-    const quantity peak = {.run = multiply, .samples = MULTIPLY_SAMPLES, .variant = dtype, .work = step * thread_count};
-    measure(m, thread, &peak, result);
+    const double   work = (double)w->m->kernels->limits->by_dtype[dtype].operations * MULTIPLY_STEPS * w->thread_count;
+    const quantity peak = {.run = multiply, .samples = MULTIPLY_SAMPLES, .variant = dtype, .work = work};
+    measure(w, &peak, result);
 }
 
-static void measure_barrier(measurement *m, uint32_t thread)
+static void measure_barrier(worker *w, double *barrier_ns)
 {
     const quantity barriers = {.run = pass_barriers, .samples = BARRIER_SAMPLES, .work = BARRIERS};
-    measure(m, thread, &barriers, &m->limits.barrier_ns);
-    if (thread == 0) m->limits.barrier_ns = 1 / m->limits.barrier_ns;
+    measure(w, &barriers, barrier_ns);
+    if (w->thread == 0) *barrier_ns = 1 / *barrier_ns;
 }
 
 static void measure_on_thread(void *context, uint32_t thread, uint32_t thread_count)
 {
     measurement *m = context;
-    memset(m->memory.base + thread * m->thread_bytes, 1,
-           m->thread_bytes); /* first touch: else a page of zeros is read */
-    measure_reading(m, thread, thread_count);
-    measure_peak(m, thread, thread_count, QR_F32, &m->limits.f32_gflops);
-    measure_peak(m, thread, thread_count, QR_BF16, &m->limits.bf16_gflops);
-    measure_peak(m, thread, thread_count, QR_INT8, &m->limits.int8_gops);
-    measure_barrier(m, thread);
+    worker       w = {.m = m, .thread = thread, .thread_count = thread_count};
+    memset(m->memory.base + thread * m->thread_bytes, 1, m->thread_bytes); /* else pages of zeros would be read */
+    measure_reading(&w, &m->limits);
+    measure_peak(&w, QR_F32, &m->limits.f32_gflops);
+    measure_peak(&w, QR_BF16, &m->limits.bf16_gflops);
+    measure_peak(&w, QR_INT8, &m->limits.int8_gops);
+    measure_barrier(&w, &m->limits.barrier_ns);
 }
 
 /* ---- memory ---- */
 
-/* A power of two for each thread: eight times the caches together, but no more than `most_bytes`, which already takes
- * 0.3 s to read so often, and less where memory is short. */
+/* At most: a virtual machine may be told of 260 MB of its host's cache, and eight times that took five seconds to fill
+ * and read. */
+uint64_t qr_limits_beyond(uint64_t cache_bytes) { return qr_min_u64(8 * cache_bytes, (uint64_t)512 << 20); }
+
+/* A power of two for each thread, less than wanted where memory is short. */
 static size_t bytes_of_thread(uint64_t cache_bytes, uint32_t thread_count)
 {
-    const uint64_t wanted = qr_min_u64(qr_max_u64(CACHES * cache_bytes, least_bytes), most_bytes) / thread_count;
-    const uint64_t most   = qr_max_u64(qr_memory_limit(NULL) / 2 / thread_count, 1);
-    uint64_t       bytes  = (uint64_t)1 << 20; /* the longest run */
+    const uint64_t wanted = qr_limits_beyond(cache_bytes) / thread_count;
+    const uint64_t most   = qr_memory_limit(NULL) / 2 / thread_count;
+    uint64_t       bytes  = PARTS * longest_run;
     while (bytes < wanted && 2 * bytes <= most) bytes *= 2;
     return bytes;
 }

@@ -8,13 +8,13 @@
 #include "quire/limits.h"
 
 typedef struct qr_limits_options {
-    const qr_kernels      *kernels;     /* whose products are the peak */
+    const qr_kernels      *kernels;     /* whose loops read and multiply */
     uint64_t               cache_bytes; /* last-level caches of the team's cores together */
     const qr_bind_options *bind;
 } qr_limits_options;
 
-/* The fastest reader of this machine, whatever the cap on the kernels: bandwidth is not a matter of the kernels. */
-float qr_limits_read(const void *from, size_t bytes);
+/* Bytes that are beyond caches of `cache_bytes` together: eight times as many, at most 512 MiB. Thread: any. */
+uint64_t qr_limits_beyond(uint64_t cache_bytes);
 
 /* Fills all of *limits_out but `size`. Thread: the one that runs the team. */
 quire_status qr_limits_measure(qr_team *team, const qr_limits_options *options, quire_limits *limits_out,

@@ -4,20 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/median.h"
 #include "base/rng.h"
 
 /* ---- order ---- */
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-void qr_sort(double *values, size_t n)
-{
-    if (n > 1) qsort(values, n, sizeof *values, ascending);
-}
 
 double qr_quantile(const double *sorted, uint64_t n, double p)
 {

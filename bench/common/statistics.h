@@ -7,8 +7,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void qr_sort(double *values, size_t n); /* ascending */
-
 /* The quantile p (0..1) of sorted samples, n >= 1, by linear interpolation (NumPy's default). */
 double qr_quantile(const double *sorted, uint64_t n, double p);
 

@@ -7,13 +7,13 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "engine/limits.h"
 #include "kernels/limits.h"
 
 enum {
     WARM_ROUNDS    = 2,
     MULTIPLY_STEPS = 400000,
-    CACHES         = 8, /* times the last-level cache are read */
     READ_SHARES    = 4, /* a turn of R reads one of so many shares, the next one the next */
     READ_ROUNDING  = READ_SHARES * QR_READ_STEP,
     TURNS_LEAST    = 3, /* that must agree, else all count */
@@ -75,6 +75,7 @@ static quire_status create_team(const qr_micro_options *options, const qr_topolo
     machine->thread_count = qr_team_size(machine->team);
     machine->l2_bytes     = topology->l2_bytes ? topology->l2_bytes : 1u << 20;
     machine->l3_bytes     = topology->l3_bytes ? topology->l3_bytes : 32u << 20;
+    machine->beyond_bytes = qr_limits_beyond(machine->l3_bytes);
     return QUIRE_OK;
 }
 
@@ -88,7 +89,7 @@ static void touch_part(void *context, uint32_t thread, uint32_t thread_count)
 static quire_status create_memory(qr_machine *machine, quire_error *error)
 {
     const qr_placement *placement = qr_team_placement(machine->team);
-    const size_t        bytes     = qr_round_up(CACHES * machine->l3_bytes / machine->thread_count, READ_ROUNDING);
+    const size_t        bytes     = qr_round_up(machine->beyond_bytes / machine->thread_count, READ_ROUNDING);
     machine->memory               = calloc(machine->thread_count, sizeof *machine->memory);
     machine->sink                 = calloc(machine->thread_count, sizeof *machine->sink);
     if (machine->memory == NULL || machine->sink == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "memory to read");
@@ -181,7 +182,7 @@ static void read_share(void *context, uint32_t thread, uint32_t thread_count)
     const qr_mapping *part  = &r->machine->memory[thread];
     const size_t      bytes = part->bytes / READ_SHARES;
     (void)thread_count;
-    r->machine->sink[thread] += qr_limits_read(part->base + r->share * bytes, bytes);
+    r->machine->sink[thread] += r->machine->kernels->limits->read(part->base + r->share * bytes, bytes);
 }
 
 static qr_arm reading_arm(reader *r)
@@ -204,18 +205,6 @@ typedef struct samples {
     double  *values; /* [(arms + 1) * rounds] to sort */
     uint32_t rounds;
 } samples;
-
-static int compare_doubles(const void *left, const void *right)
-{
-    const double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-double qr_median(double *values, uint32_t count)
-{
-    qsort(values, count, sizeof *values, compare_doubles);
-    return (values[(count - 1) / 2] + values[count / 2]) / 2;
-}
 
 static bool agrees(const turn *t)
 {

@@ -19,7 +19,8 @@ typedef struct qr_machine {
     uint32_t          thread_count;
     const qr_kernels *kernels;
     uint64_t          l2_bytes, l3_bytes; /* of one core, of all together; guessed where unknown */
-    qr_mapping       *memory; /* [thread_count] what R reads: each thread its own part, together eight times l3_bytes */
+    uint64_t          beyond_bytes;       /* qr_limits_beyond(l3_bytes) */
+    qr_mapping       *memory; /* [thread_count] what R reads: each thread its own part, together beyond_bytes */
     float            *sink;   /* [thread_count] makes what is read needed */
     qr_log            log;
     qr_bind_options   bind;
@@ -69,9 +70,6 @@ typedef struct qr_arms {
 
 /* Times `rounds` passes of each arm after two that do not count. */
 quire_status qr_arms_run(qr_arms *arms, uint32_t rounds, quire_error *error);
-
-/* Sorts values[count]; count >= 1. */
-double qr_median(double *values, uint32_t count);
 
 /* States the limit of an arm that has run; `is_peak`: GFLOP/s instead of GB/s. */
 void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak);

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "bench/micro/arms.h"
@@ -20,7 +21,6 @@
 enum {
     FEW_ROWS        = 8, /* of a sequence: up to so many it is decoding, reading bounds it */
     DISTINCT_BLOCKS = 8, /* that are filled; the others are copies */
-    CACHES          = 8, /* times the last-level cache is the least that "beyond the caches" means */
     DTYPES          = 3,
     HEADS_MAX       = 16384,
 };
@@ -84,7 +84,7 @@ static uint32_t enough_sequences(const bench *b)
         if (measures(b, dtype)) least = qr_min_u64(least, qr_kv_block_bytes(&shape));
     }
     const uint64_t sequence = (uint64_t)least * qr_ceil_div_u32(b->options.context, b->options.block_size);
-    return (uint32_t)(CACHES * b->machine->l3_bytes / sequence) + 1;
+    return (uint32_t)(b->machine->beyond_bytes / sequence) + 1;
 }
 
 static void set_defaults(bench *b)

@@ -1,6 +1,7 @@
 /* What meeting costs: the team's barrier, and handing a function over to the team, which a step does once. */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "bench/micro/arms.h"
 
 enum { BARRIERS = 10000, HAND_OVERS = 1000, SAMPLES = 15 };

@@ -15,7 +15,6 @@ enum {
     COPIES_MAX = 64,
     PATHS      = 2,
     DTYPES     = 3,
-    CACHES     = 8,  /* times the last-level cache: all copies together */
     FEW_ROWS   = 16, /* up to here a pass goes through all copies, beyond through proportionally fewer */
     TABLE      = 1 << 20,
 };
@@ -121,7 +120,7 @@ static quire_status create_copies(matrix_set *set, quire_error *error)
         .k = b->options.k, .columns = b->options.columns, .dtype = set->dtype, .name = "micro"};
     for (set->copies = 0; set->copies < COPIES_MAX; set->copies++) {
         const uint64_t bytes = set->copies > 0 ? qr_projection_bytes(set->projections[0]) : 0;
-        if (set->copies > 0 && set->copies * bytes >= CACHES * b->machine->l3_bytes) break;
+        if (set->copies > 0 && set->copies * bytes >= b->machine->beyond_bytes) break;
         QR_TRY(qr_projection_create(set->context, &shape, &set->projections[set->copies], error));
     }
     return QUIRE_OK;

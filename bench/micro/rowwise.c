@@ -8,7 +8,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "bench/micro/arms.h"
-#include "engine/limits.h"
 #include "kernels/limits.h"
 
 enum {
@@ -121,7 +120,8 @@ static void run_read(void *context, uint32_t thread, uint32_t thread_count)
     const rowwise *arm = context;
     thread_rows   *t   = &arm->bench->threads[thread];
     (void)thread_count;
-    for (uint32_t i = 0; i < PASS_BYTES / READ_BYTES; i++) t->sink += qr_limits_read(t->plain, READ_BYTES);
+    for (uint32_t i = 0; i < PASS_BYTES / READ_BYTES; i++)
+        t->sink += arm->bench->machine->kernels->limits->read(t->plain, READ_BYTES);
 }
 
 /* `bytes` of an element that come from or go to L2; weights and sums of one row stay in L1. */

@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "scheduler/scheduler.h"
@@ -168,12 +169,6 @@ static void run_round(bench *b, unsigned round, unsigned steps)
     b->row_ns[round] = (double)(b->step_ns - ns) / (double)(b->rows - rows);
 }
 
-static int compare(const void *left, const void *right)
-{
-    const double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
 /* ---- the report ---- */
 
 typedef struct figures {
@@ -185,9 +180,8 @@ typedef struct figures {
 static figures figures_of(bench *b, unsigned rounds)
 {
     const double steps = (double)b->steps, records = b->target + (double)b->load->running;
-    const double books = (double)qr_scheduler_record_bytes(b->scheduler);
-    qsort(b->row_ns, rounds, sizeof *b->row_ns, compare);
-    const double row_ns = (b->row_ns[(rounds - 1) / 2] + b->row_ns[rounds / 2]) / 2;
+    const double books  = (double)qr_scheduler_record_bytes(b->scheduler);
+    const double row_ns = qr_median(b->row_ns, rounds);
     return (figures){.step_s        = row_ns * (double)b->rows / steps * 1e-9,
                      .row_s         = row_ns * 1e-9,
                      .submit_s      = b->submits ? (double)b->submit_ns / (double)b->submits * 1e-9 : 0,

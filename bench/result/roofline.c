@@ -3,16 +3,11 @@
 
 #include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { CACHES = 8 };
+#include "base/median.h"
 
-static int compare_doubles(const void *left, const void *right)
-{
-    const double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
+enum { CACHES = 8 };
 
 double qr_limits_median(const qr_result *result, size_t offset, double *values_out)
 {
@@ -21,8 +16,7 @@ double qr_limits_median(const qr_result *result, size_t offset, double *values_o
         memcpy(&values[i], (const char *)&result->limits[i] + offset, sizeof *values);
     if (values_out != NULL) memcpy(values_out, values, result->limit_count * sizeof *values);
     if (result->limit_count == 0) return NAN;
-    qsort(values, result->limit_count, sizeof *values, compare_doubles);
-    return qr_quantile(values, result->limit_count, 0.5);
+    return qr_median(values, result->limit_count);
 }
 
 static double peak_of(const qr_result *result, const char *dtype)

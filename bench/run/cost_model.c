@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/median.h"
 #include "bench/common/statistics.h"
 
 enum { LEAST_SAMPLES = 32, LEAST_PER_PIECE = 8, REWEIGHTINGS = 12, MOST_SWEEPS = 20000 };
@@ -68,12 +69,6 @@ static void note_most(qr_cost_model *model, const qr_step_work *work)
 
 /* ---- knots ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static size_t count_up_to(const double *sorted, size_t count, double limit)
 {
     size_t low = 0, high = count;
@@ -99,7 +94,7 @@ static double next_candidate(double knot)
 /* A piece has at least LEAST_PER_PIECE of the values; there is none where all values are equal. */
 static void choose_knots(double *values, size_t count, qr_cost_curve *curve_out)
 {
-    qsort(values, count, sizeof *values, ascending);
+    qr_sort(values, count);
     const double most = values[count - 1];
     curve_out->count  = 0;
     if (values[0] == most) return;
@@ -218,7 +213,7 @@ static qr_cost_error error_of(const qr_cost_sample *samples, size_t count, doubl
         measured += samples[i].seconds;
         predicted[i] = fabs(predicted[i] / samples[i].seconds - 1);
     }
-    qsort(predicted, count, sizeof *predicted, ascending);
+    qr_sort(predicted, count);
     return (qr_cost_error){.median = qr_quantile(predicted, count, 0.5),
                            .p90    = qr_quantile(predicted, count, 0.9),
                            .total  = total / measured - 1};

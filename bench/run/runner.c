@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "bench/common/array.h"
 #include "bench/common/statistics.h"
 #include "bench/run/progress.h"
