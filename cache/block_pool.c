@@ -12,34 +12,7 @@ enum { WORD_BITS = 64, WHOLE = 0xff, EXTENT_CANDIDATES = 8 };
 
 /* ---- lists ---- */
 
-static void list_append(qr_block_pool *pool, qr_block_list *list, uint32_t id)
-{
-    qr_block *block = &pool->blocks[id];
-    block->next     = QR_BLOCK_NONE;
-    block->prev     = list->tail;
-    if (list->tail == QR_BLOCK_NONE)
-        list->head = id;
-    else
-        pool->blocks[list->tail].next = id;
-    list->tail = id;
-    list->count++;
-}
-
-static void list_remove(qr_block_pool *pool, qr_block_list *list, uint32_t id)
-{
-    const qr_block *block = &pool->blocks[id];
-    if (block->prev == QR_BLOCK_NONE)
-        list->head = block->next;
-    else
-        pool->blocks[block->prev].next = block->next;
-    if (block->next == QR_BLOCK_NONE)
-        list->tail = block->prev;
-    else
-        pool->blocks[block->next].prev = block->prev;
-    list->count--;
-}
-
-static const qr_block_list empty_list = {QR_BLOCK_NONE, QR_BLOCK_NONE, 0};
+static qr_links links_of(const qr_block_pool *pool) { return QR_LINKS(pool->blocks, link); }
 
 /* ---- extents by number of FREE blocks ---- */
 
@@ -99,14 +72,14 @@ static void cached_insert(qr_block_pool *pool, qr_pool_node *node, uint32_t id)
         node->active_place[tenant]         = node->active_count;
         node->active[node->active_count++] = tenant;
     }
-    list_append(pool, &node->cached_lists[tenant], id);
+    qr_list_append(&node->cached_lists[tenant], links_of(pool), id);
     node->cached++, pool->cached++, pool->tenants[tenant].cached++;
 }
 
 static void cached_remove(qr_block_pool *pool, qr_pool_node *node, uint32_t id)
 {
     const uint32_t tenant = pool->blocks[id].tenant;
-    list_remove(pool, &node->cached_lists[tenant], id);
+    qr_list_remove(&node->cached_lists[tenant], links_of(pool), id);
     node->cached--, pool->cached--, pool->tenants[tenant].cached--;
     if (node->cached_lists[tenant].count != 0) return;
     const uint32_t last                      = node->active[--node->active_count];
@@ -123,11 +96,11 @@ static void leave_state(qr_block_pool *pool, uint32_t id)
         if (pool->extents)
             flip_free(node, id);
         else
-            list_remove(pool, &node->free_list, id);
+            qr_list_remove(&node->free_list, links_of(pool), id);
         break;
     case QR_BLOCK_RESERVED:
         node->reserved--, pool->reserved--;
-        list_remove(pool, &node->reserved_list, id);
+        qr_list_remove(&node->reserved_list, links_of(pool), id);
         pool->blocks[id].owner = NULL;
         break;
     case QR_BLOCK_USED: node->used--, pool->used--, pool->tenants[pool->blocks[id].tenant].used--; break;
@@ -146,11 +119,11 @@ static void enter_state(qr_block_pool *pool, uint32_t id, qr_block_state state)
         if (pool->extents)
             flip_free(node, id);
         else
-            list_append(pool, &node->free_list, id);
+            qr_list_append(&node->free_list, links_of(pool), id);
         break;
     case QR_BLOCK_RESERVED:
         node->reserved++, pool->reserved++;
-        list_append(pool, &node->reserved_list, id);
+        qr_list_append(&node->reserved_list, links_of(pool), id);
         break;
     case QR_BLOCK_USED: node->used++, pool->used++, pool->tenants[pool->blocks[id].tenant].used++; break;
     case QR_BLOCK_CACHED: cached_insert(pool, node, id); break;
@@ -274,7 +247,8 @@ static uint32_t evict_extent(qr_block_pool *pool, qr_pool_node *node)
     if (node->cached == 0) return QR_BLOCK_NONE;
     const uint32_t tenant = victim_tenant(pool, node);
     uint32_t       oldest = node->cached_lists[tenant].head;
-    for (uint32_t i = 0; i < EXTENT_CANDIDATES && oldest != QR_BLOCK_NONE; i++, oldest = pool->blocks[oldest].next) {
+    for (uint32_t i = 0; i < EXTENT_CANDIDATES && oldest != QR_BLOCK_NONE;
+         i++, oldest = pool->blocks[oldest].link.next) {
         const uint32_t extent = extent_of(node, oldest);
         if (!can_evict_extent(pool, node, extent, tenant)) continue;
         const uint32_t first = extent_first(node, extent);
@@ -326,7 +300,8 @@ static uint32_t evict_run(qr_block_pool *pool, const qr_pool_node *node, uint32_
     if (node->cached < wanted || wanted < 2) return QR_BLOCK_NONE;
     const uint32_t tenant = victim_tenant(pool, node);
     uint32_t       oldest = node->cached_lists[tenant].head;
-    for (uint32_t i = 0; i < EXTENT_CANDIDATES && oldest != QR_BLOCK_NONE; i++, oldest = pool->blocks[oldest].next) {
+    for (uint32_t i = 0; i < EXTENT_CANDIDATES && oldest != QR_BLOCK_NONE;
+         i++, oldest = pool->blocks[oldest].link.next) {
         const uint32_t extent = extent_of(node, oldest), end = extent_end(node, extent);
         uint32_t       run = 0;
         for (uint32_t id = extent_first(node, extent); id < end; id++) {
@@ -469,7 +444,7 @@ void qr_block_pool_unpin(qr_block_pool *pool, uint32_t id)
 
 /* ---- tenants, nodes ---- */
 
-static void flush_list(qr_block_pool *pool, const qr_block_list *list)
+static void flush_list(qr_block_pool *pool, const qr_list *list)
 {
     while (list->count != 0) forget_content(pool, list->head);
 }
@@ -537,7 +512,7 @@ static void layout_node(const qr_cache_options *options, qr_pool_node *node, qr_
         node->by_free[k].words   = QR_ARENA_TAKE(arena, uint64_t, node->word_count);
         node->by_free[k].summary = QR_ARENA_TAKE(arena, uint64_t, node->summary_count);
     }
-    node->cached_lists = QR_ARENA_TAKE(arena, qr_block_list, options->max_tenants);
+    node->cached_lists = QR_ARENA_TAKE(arena, qr_list, options->max_tenants);
     node->active       = QR_ARENA_TAKE(arena, uint32_t, options->max_tenants);
     node->active_place = QR_ARENA_TAKE(arena, uint32_t, options->max_tenants);
     node->order        = QR_ARENA_TAKE(arena, uint8_t, options->node_count);
@@ -590,8 +565,8 @@ static void init_node(qr_block_pool *pool, const qr_cache_options *options, uint
 {
     qr_pool_node *node = &pool->nodes[n];
     order_nodes(options, n, node->order);
-    node->free_list = node->reserved_list = empty_list;
-    for (uint32_t t = 0; t < pool->max_tenants; t++) node->cached_lists[t] = empty_list;
+    node->free_list = node->reserved_list = QR_LIST_EMPTY;
+    for (uint32_t t = 0; t < pool->max_tenants; t++) node->cached_lists[t] = QR_LIST_EMPTY;
     for (uint32_t e = 0; e < node->extent_count; e++) set_insert(&node->by_free[0], e);
     for (uint32_t id = node->first; id < node->end; id++) {
         pool->blocks[id].node = (uint8_t)n;

@@ -8,10 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
 #include "base/memory.h"
 #include "topology/topology.h" /* QR_MAX_NODES */
 
-#define QR_BLOCK_NONE UINT32_MAX
+#define QR_BLOCK_NONE QR_NONE
 enum { QR_EXTENT_BLOCKS = 8, QR_SALT_BYTES = 16 };
 
 typedef struct qr_block_table  qr_block_table;
@@ -37,17 +38,13 @@ typedef struct qr_block {
     uint32_t    refs;                /* table entries naming it */
     uint32_t    pins;                /* copies of the step in flight that read it */
     uint32_t    tenant;
-    uint32_t    next, prev;           /* in the list of its state */
-    uint32_t    hash_next, hash_prev; /* in its bucket */
+    qr_link     link;      /* in the list of its state; head: released first */
+    qr_link     hash_link; /* in its bucket */
     uint32_t    bucket;
     uint8_t     state, index, node;
     bool        root; /* indexed as block 0 of a sequence */
 } qr_block;
 _Static_assert(sizeof(qr_block) == 96, "the size of the pool is computed with it");
-
-typedef struct qr_block_list {
-    uint32_t head, tail, count; /* head: released first */
-} qr_block_list;
 
 typedef struct qr_pool_tenant {
     uint32_t weight; /* >= 1 */
@@ -61,17 +58,17 @@ typedef struct qr_extent_set {
 
 /* The blocks [first, end) of one node. Extent e of the node is [first + 8e, first + 8e + 8), cut at end. */
 typedef struct qr_pool_node {
-    uint32_t       first, end;
-    uint32_t       extent_count, word_count, summary_count;
-    uint32_t       free, reserved, used, cached;
-    uint8_t       *free_mask; /* [extent_count] FREE blocks of each extent */
-    qr_extent_set  by_free[QR_EXTENT_BLOCKS + 1];
-    qr_block_list  free_list;             /* extents off: FREE in release order */
-    qr_block_list  reserved_list;         /* in order of reservation */
-    qr_block_list *cached_lists;          /* [max_tenants] */
-    uint32_t      *active, *active_place; /* tenants with CACHED blocks here, [active_count]; [max_tenants] */
-    uint32_t       active_count;
-    uint8_t       *order; /* [node_count] this node first, then by distance */
+    uint32_t      first, end;
+    uint32_t      extent_count, word_count, summary_count;
+    uint32_t      free, reserved, used, cached;
+    uint8_t      *free_mask; /* [extent_count] FREE blocks of each extent */
+    qr_extent_set by_free[QR_EXTENT_BLOCKS + 1];
+    qr_list       free_list;             /* extents off: FREE in release order */
+    qr_list       reserved_list;         /* in order of reservation */
+    qr_list      *cached_lists;          /* [max_tenants] */
+    uint32_t     *active, *active_place; /* tenants with CACHED blocks here, [active_count]; [max_tenants] */
+    uint32_t      active_count;
+    uint8_t      *order; /* [node_count] this node first, then by distance */
 } qr_pool_node;
 
 typedef struct qr_block_pool {

@@ -2,19 +2,9 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/check.h"
 #include "cache/cache.h"
 #include "cache/layout.h"
-
-/* Returns the sentence from the calling function when the rule is violated. */
-#define RULE(condition, sentence)                                                                                      \
-    do {                                                                                                               \
-        if (!(condition)) return (sentence);                                                                           \
-    } while (0)
-#define CHECK(expr)                                                                                                    \
-    do {                                                                                                               \
-        const char *check_verdict_ = (expr);                                                                           \
-        if (check_verdict_ != NULL) return check_verdict_;                                                             \
-    } while (0)
 
 /* ---- C1, C14: counters ---- */
 
@@ -23,13 +13,13 @@ static const char *check_node_counts(const qr_block_pool *pool, uint32_t n)
     const qr_pool_node *node      = &pool->nodes[n];
     uint32_t            counts[4] = {0};
     for (uint32_t id = node->first; id < node->end; id++) {
-        RULE(pool->blocks[id].state <= QR_BLOCK_CACHED, "C1: a block is in no state");
-        RULE(pool->blocks[id].node == n, "C1: a block is on a node that does not own it");
+        QR_RULE(pool->blocks[id].state <= QR_BLOCK_CACHED, "C1: a block is in no state");
+        QR_RULE(pool->blocks[id].node == n, "C1: a block is on a node that does not own it");
         counts[pool->blocks[id].state]++;
     }
-    RULE(counts[QR_BLOCK_FREE] == node->free && counts[QR_BLOCK_RESERVED] == node->reserved &&
-             counts[QR_BLOCK_USED] == node->used && counts[QR_BLOCK_CACHED] == node->cached,
-         "C1: a node's counters differ from the states of its blocks");
+    QR_RULE(counts[QR_BLOCK_FREE] == node->free && counts[QR_BLOCK_RESERVED] == node->reserved &&
+                counts[QR_BLOCK_USED] == node->used && counts[QR_BLOCK_CACHED] == node->cached,
+            "C1: a node's counters differ from the states of its blocks");
     return NULL;
 }
 
@@ -37,13 +27,13 @@ static const char *check_counts(const qr_block_pool *pool)
 {
     uint32_t free = 0, reserved = 0, used = 0, cached = 0;
     for (uint32_t n = 0; n < pool->node_count; n++) {
-        CHECK(check_node_counts(pool, n));
+        QR_CHECK(check_node_counts(pool, n));
         free += pool->nodes[n].free, reserved += pool->nodes[n].reserved;
         used += pool->nodes[n].used, cached += pool->nodes[n].cached;
     }
-    RULE(free == pool->free && reserved == pool->reserved && used == pool->used && cached == pool->cached,
-         "C1: the pool's counters differ from the sums over its nodes");
-    RULE(free + reserved + used + cached == pool->num_blocks, "C1: the states do not add up to num_blocks");
+    QR_RULE(free == pool->free && reserved == pool->reserved && used == pool->used && cached == pool->cached,
+            "C1: the pool's counters differ from the sums over its nodes");
+    QR_RULE(free + reserved + used + cached == pool->num_blocks, "C1: the states do not add up to num_blocks");
     return NULL;
 }
 
@@ -54,10 +44,10 @@ static const char *check_tenants(const qr_cache *cache)
     for (uint32_t t = 0; t < pool->max_tenants; t++) {
         uint32_t listed = 0;
         for (uint32_t n = 0; n < pool->node_count; n++) listed += pool->nodes[n].cached_lists[t].count;
-        RULE(listed == pool->tenants[t].cached, "C14: a tenant's CACHED blocks differ from its lists");
+        QR_RULE(listed == pool->tenants[t].cached, "C14: a tenant's CACHED blocks differ from its lists");
         used += pool->tenants[t].used, cached += pool->tenants[t].cached;
     }
-    RULE(used == pool->used && cached == pool->cached, "C14: the tenants' blocks do not add up to USED and CACHED");
+    QR_RULE(used == pool->used && cached == pool->cached, "C14: the tenants' blocks do not add up to USED and CACHED");
     return NULL;
 }
 
@@ -66,16 +56,17 @@ static const char *check_tenants(const qr_cache *cache)
 static const char *check_ids(const qr_cache *cache, const qr_block_table *table, uint32_t stamp)
 {
     const qr_block_pool *pool = &cache->pool;
-    RULE(table->first <= table->count && table->count <= table->capacity, "C12: a table is longer than its capacity");
+    QR_RULE(table->first <= table->count && table->count <= table->capacity,
+            "C12: a table is longer than its capacity");
     for (uint32_t i = 0; i < table->count; i++) {
         const uint32_t id = table->blocks[i];
-        RULE((id == QR_BLOCK_NONE) == (i < table->first), "C12: NONE above the window, or a block below it");
+        QR_RULE((id == QR_BLOCK_NONE) == (i < table->first), "C12: NONE above the window, or a block below it");
         if (id == QR_BLOCK_NONE) continue;
-        RULE(id < pool->num_blocks, "C6: a table names a block outside the pool");
-        RULE(cache->check_seen[id] != stamp, "C6: a table names a block twice");
+        QR_RULE(id < pool->num_blocks, "C6: a table names a block outside the pool");
+        QR_RULE(cache->check_seen[id] != stamp, "C6: a table names a block twice");
         cache->check_seen[id] = stamp;
         cache->check_refs[id]++;
-        RULE(pool->blocks[id].tenant == table->root.tenant, "C10: a table names a block of another tenant");
+        QR_RULE(pool->blocks[id].tenant == table->root.tenant, "C10: a table names a block of another tenant");
     }
     return NULL;
 }
@@ -85,7 +76,7 @@ static const char *check_runs(const qr_block_table *table)
     uint32_t runs = 0;
     for (uint32_t i = table->first; i < table->count; i++)
         runs += i == table->first || table->blocks[i] != table->blocks[i - 1] + 1;
-    RULE(runs == table->runs, "C15: a table's runs of adjacent blocks are miscounted");
+    QR_RULE(runs == table->runs, "C15: a table's runs of adjacent blocks are miscounted");
     return NULL;
 }
 
@@ -93,18 +84,18 @@ static const char *check_positions(const qr_cache *cache, const qr_cache_holder 
 {
     const qr_block_table *table = holder->table;
     const uint32_t        bs    = cache->pool.block_size;
-    RULE(holder->write_end >= holder->computed, "C12: a plan writes before what was computed");
-    RULE(qr_ceil_div_u32(holder->write_end, bs) <= table->count, "C12: a table is too short for its positions");
-    RULE(table->published <= table->count, "C12: more blocks published than the table has");
+    QR_RULE(holder->write_end >= holder->computed, "C12: a plan writes before what was computed");
+    QR_RULE(qr_ceil_div_u32(holder->write_end, bs) <= table->count, "C12: a table is too short for its positions");
+    QR_RULE(table->published <= table->count, "C12: more blocks published than the table has");
     for (uint32_t i = table->first; i < table->count; i++) {
         const uint64_t end = (uint64_t)(i + 1) * bs;
-        RULE(holder->window == 0 || end + holder->window > (uint64_t)holder->computed + 1,
-             "C12: a table holds a block that the window left behind");
+        QR_RULE(holder->window == 0 || end + holder->window > (uint64_t)holder->computed + 1,
+                "C12: a table holds a block that the window left behind");
         const qr_block *block = &cache->pool.blocks[table->blocks[i]];
-        RULE(block->index != QR_INDEX_PREFIX || holder->computed >= end,
-             "C8: a block is indexed, but no committed step wrote all its slots");
-        RULE(block->index != QR_INDEX_CROSS || holder->computed > 0,
-             "C8: cross content is indexed, but no committed step wrote it");
+        QR_RULE(block->index != QR_INDEX_PREFIX || holder->computed >= end,
+                "C8: a block is indexed, but no committed step wrote all its slots");
+        QR_RULE(block->index != QR_INDEX_CROSS || holder->computed > 0,
+                "C8: cross content is indexed, but no committed step wrote it");
     }
     return NULL;
 }
@@ -114,9 +105,10 @@ static const char *check_writes(const qr_cache *cache, const qr_cache_holder *ho
     const uint32_t bs = cache->pool.block_size;
     for (uint32_t i = holder->computed / bs; i < qr_ceil_div_u32(holder->write_end, bs); i++) {
         if (holder->write_end == holder->computed) break;
-        RULE(i >= holder->table->first, "C9: a plan writes a block that the window left behind");
+        QR_RULE(i >= holder->table->first, "C9: a plan writes a block that the window left behind");
         const qr_block *block = &cache->pool.blocks[holder->table->blocks[i]];
-        RULE(block->refs == 1 && block->index == QR_INDEX_NONE, "C9: a plan writes a block that is shared or indexed");
+        QR_RULE(block->refs == 1 && block->index == QR_INDEX_NONE,
+                "C9: a plan writes a block that is shared or indexed");
     }
     return NULL;
 }
@@ -126,16 +118,18 @@ static const char *check_references(const qr_cache *cache, const qr_cache_holder
     const qr_block_pool *pool = &cache->pool;
     memset(cache->check_refs, 0, pool->num_blocks * sizeof *cache->check_refs);
     memset(cache->check_seen, 0, pool->num_blocks * sizeof *cache->check_seen);
-    for (uint32_t t = 0; t < holders->table_count; t++) CHECK(check_ids(cache, holders->tables[t].table, t + 1));
+    for (uint32_t t = 0; t < holders->table_count; t++) QR_CHECK(check_ids(cache, holders->tables[t].table, t + 1));
     for (uint32_t id = 0; id < pool->num_blocks; id++)
-        RULE(pool->blocks[id].refs == cache->check_refs[id], "C2: refs differ from the table entries naming the block");
+        QR_RULE(pool->blocks[id].refs == cache->check_refs[id],
+                "C2: refs differ from the table entries naming the block");
     memset(cache->check_seen, 0, pool->num_blocks * sizeof *cache->check_seen);
     for (uint32_t c = 0; c < holders->copy_count; c++) {
-        RULE(holders->copies[c].from < pool->num_blocks, "C6: a copy names a block outside the pool");
+        QR_RULE(holders->copies[c].from < pool->num_blocks, "C6: a copy names a block outside the pool");
         if (holders->copies[c].slots > 0) cache->check_seen[holders->copies[c].from]++;
     }
     for (uint32_t id = 0; id < pool->num_blocks; id++)
-        RULE(pool->blocks[id].pins == cache->check_seen[id], "C2: pins differ from the copies of the plan in flight");
+        QR_RULE(pool->blocks[id].pins == cache->check_seen[id],
+                "C2: pins differ from the copies of the plan in flight");
     return NULL;
 }
 
@@ -144,14 +138,14 @@ static const char *check_tables(const qr_cache *cache, const qr_cache_holders *h
     uint64_t blocks = 0, runs = 0;
     for (uint32_t t = 0; t < holders->table_count; t++) {
         const qr_cache_holder *holder = &holders->tables[t];
-        CHECK(check_positions(cache, holder));
-        CHECK(check_writes(cache, holder));
-        CHECK(check_runs(holder->table));
+        QR_CHECK(check_positions(cache, holder));
+        QR_CHECK(check_writes(cache, holder));
+        QR_CHECK(check_runs(holder->table));
         if (!holder->table->running) continue;
         blocks += holder->table->count - holder->table->first;
         runs += holder->table->runs;
     }
-    RULE(blocks == cache->pool.run_blocks && runs == cache->pool.runs, "C15: the pool's runs are miscounted");
+    QR_RULE(blocks == cache->pool.run_blocks && runs == cache->pool.runs, "C15: the pool's runs are miscounted");
     return NULL;
 }
 
@@ -163,9 +157,10 @@ static const char *check_states(const qr_block_pool *pool)
         const qr_block *block   = &pool->blocks[id];
         const bool      in_use  = block->refs + block->pins > 0;
         const bool      indexed = block->index != QR_INDEX_NONE;
-        RULE((block->state == QR_BLOCK_USED) == in_use, "C3: USED, but refs + pins = 0, or the other way round");
-        RULE((block->state == QR_BLOCK_CACHED) == (!in_use && indexed), "C3: CACHED, but not indexed, or not CACHED");
-        RULE((block->state == QR_BLOCK_RESERVED) == (block->owner != NULL), "C3: RESERVED without an owner");
+        QR_RULE((block->state == QR_BLOCK_USED) == in_use, "C3: USED, but refs + pins = 0, or the other way round");
+        QR_RULE((block->state == QR_BLOCK_CACHED) == (!in_use && indexed),
+                "C3: CACHED, but not indexed, or not CACHED");
+        QR_RULE((block->state == QR_BLOCK_RESERVED) == (block->owner != NULL), "C3: RESERVED without an owner");
     }
     return NULL;
 }
@@ -180,51 +175,51 @@ static const char *check_reservations(const qr_cache *cache, const qr_cache_hold
         const uint32_t        first = table->reserved;
         for (uint32_t id = first; id != QR_BLOCK_NONE && id < pool->num_blocks && id < first + QR_EXTENT_BLOCKS; id++) {
             if (pool->blocks[id].state != QR_BLOCK_RESERVED || pool->blocks[id].owner != table) break;
-            RULE(table->running, "C3: a block is RESERVED for a sequence that is not RUNNING");
+            QR_RULE(table->running, "C3: a block is RESERVED for a sequence that is not RUNNING");
             found++;
         }
     }
-    RULE(found == pool->reserved, "C3: a block is RESERVED for nobody");
+    QR_RULE(found == pool->reserved, "C3: a block is RESERVED for nobody");
     return NULL;
 }
 
 /* ---- C4: lists ---- */
 
-static const char *check_list(const qr_block_pool *pool, const qr_block_list *list, qr_block_state state)
+static const char *check_list(const qr_block_pool *pool, const qr_list *list, qr_block_state state)
 {
     uint32_t previous = QR_BLOCK_NONE, count = 0;
     uint64_t stamp = 0;
-    for (uint32_t id = list->head; id != QR_BLOCK_NONE; id = pool->blocks[id].next) {
-        RULE(id < pool->num_blocks && count < list->count, "C4: a list leads outside the pool, or in a circle");
+    for (uint32_t id = list->head; id != QR_BLOCK_NONE; id = pool->blocks[id].link.next) {
+        QR_RULE(id < pool->num_blocks && count < list->count, "C4: a list leads outside the pool, or in a circle");
         const qr_block *block = &pool->blocks[id];
-        RULE(block->prev == previous, "C4: next and prev of a list disagree");
-        RULE(block->state == state, "C4: a list has a member of another state");
-        RULE(block->released > stamp, "C4: a list is not in release order");
+        QR_RULE(block->link.prev == previous, "C4: next and prev of a list disagree");
+        QR_RULE(block->state == state, "C4: a list has a member of another state");
+        QR_RULE(block->released > stamp, "C4: a list is not in release order");
         stamp = block->released, previous = id, count++;
     }
-    RULE(list->tail == previous && list->count == count, "C4: a list's tail or length is wrong");
+    QR_RULE(list->tail == previous && list->count == count, "C4: a list's tail or length is wrong");
     return NULL;
 }
 
 static const char *check_node_lists(const qr_block_pool *pool, const qr_pool_node *node)
 {
-    CHECK(check_list(pool, &node->reserved_list, QR_BLOCK_RESERVED));
-    CHECK(check_list(pool, &node->free_list, QR_BLOCK_FREE));
-    RULE(node->reserved_list.count == node->reserved, "C4: the RESERVED list misses a block");
-    RULE(pool->extents || node->free_list.count == node->free, "C4: the FREE list misses a block");
+    QR_CHECK(check_list(pool, &node->reserved_list, QR_BLOCK_RESERVED));
+    QR_CHECK(check_list(pool, &node->free_list, QR_BLOCK_FREE));
+    QR_RULE(node->reserved_list.count == node->reserved, "C4: the RESERVED list misses a block");
+    QR_RULE(pool->extents || node->free_list.count == node->free, "C4: the FREE list misses a block");
     uint32_t cached = 0, active = 0;
     for (uint32_t t = 0; t < pool->max_tenants; t++) {
-        const qr_block_list *list = &node->cached_lists[t];
-        CHECK(check_list(pool, list, QR_BLOCK_CACHED));
-        for (uint32_t id = list->head; id != QR_BLOCK_NONE; id = pool->blocks[id].next)
-            RULE(pool->blocks[id].tenant == t, "C4: a CACHED block is in another tenant's list");
+        const qr_list *list = &node->cached_lists[t];
+        QR_CHECK(check_list(pool, list, QR_BLOCK_CACHED));
+        for (uint32_t id = list->head; id != QR_BLOCK_NONE; id = pool->blocks[id].link.next)
+            QR_RULE(pool->blocks[id].tenant == t, "C4: a CACHED block is in another tenant's list");
         cached += list->count;
         if (list->count == 0) continue;
         active++;
-        RULE(node->active_place[t] < node->active_count && node->active[node->active_place[t]] == t,
-             "C4: a tenant with CACHED blocks is not among the active ones");
+        QR_RULE(node->active_place[t] < node->active_count && node->active[node->active_place[t]] == t,
+                "C4: a tenant with CACHED blocks is not among the active ones");
     }
-    RULE(cached == node->cached && active == node->active_count, "C4: the CACHED lists miss a block");
+    QR_RULE(cached == node->cached && active == node->active_count, "C4: the CACHED lists miss a block");
     return NULL;
 }
 
@@ -243,15 +238,15 @@ static const char *check_extents(const qr_block_pool *pool, const qr_pool_node *
             const uint32_t id = node->first + e * QR_EXTENT_BLOCKS + i;
             if (id < node->end && pool->blocks[id].state == QR_BLOCK_FREE) mask |= 1u << i;
         }
-        RULE(mask == node->free_mask[e], "C5: an extent's mask differs from its FREE blocks");
+        QR_RULE(mask == node->free_mask[e], "C5: an extent's mask differs from its FREE blocks");
         for (uint32_t k = 0; k <= QR_EXTENT_BLOCKS; k++)
-            RULE(set_contains(&node->by_free[k], e) == (k == (uint32_t)__builtin_popcount(mask)),
-                 "C5: an extent is in a set that its FREE blocks do not put it in");
+            QR_RULE(set_contains(&node->by_free[k], e) == (k == (uint32_t)__builtin_popcount(mask)),
+                    "C5: an extent is in a set that its FREE blocks do not put it in");
     }
     for (uint32_t k = 0; k <= QR_EXTENT_BLOCKS; k++)
         for (uint32_t w = 0; w < node->word_count; w++)
-            RULE((node->by_free[k].words[w] != 0) == (node->by_free[k].summary[w / 64] >> w % 64 & 1),
-                 "C5: a set's summary differs from its words");
+            QR_RULE((node->by_free[k].words[w] != 0) == (node->by_free[k].summary[w / 64] >> w % 64 & 1),
+                    "C5: a set's summary differs from its words");
     return NULL;
 }
 
@@ -263,11 +258,11 @@ static const char *check_prefix(const qr_cache *cache)
     const qr_prefix_index *index = &cache->prefix;
     uint32_t               found = 0, flagged = 0;
     for (uint32_t bucket = 0; bucket <= index->bucket_mask; bucket++) {
-        for (uint32_t id = index->buckets[bucket]; id != QR_BLOCK_NONE; id = pool->blocks[id].hash_next) {
-            RULE(id < pool->num_blocks && found < pool->num_blocks,
-                 "C7: a bucket leads outside the pool, or in a circle");
-            RULE(pool->blocks[id].index == QR_INDEX_PREFIX && pool->blocks[id].bucket == bucket,
-                 "C7: a bucket holds a block that is not indexed there");
+        for (uint32_t id = index->buckets[bucket]; id != QR_BLOCK_NONE; id = pool->blocks[id].hash_link.next) {
+            QR_RULE(id < pool->num_blocks && found < pool->num_blocks,
+                    "C7: a bucket leads outside the pool, or in a circle");
+            QR_RULE(pool->blocks[id].index == QR_INDEX_PREFIX && pool->blocks[id].bucket == bucket,
+                    "C7: a bucket holds a block that is not indexed there");
             found++;
         }
     }
@@ -275,10 +270,11 @@ static const char *check_prefix(const qr_cache *cache)
         const qr_block *block = &pool->blocks[id];
         if (block->index != QR_INDEX_PREFIX) continue;
         flagged++;
-        RULE(block->chain == block->serial, "C7: an indexed block's chain is not its own serial");
-        RULE(qr_prefix_index_find_self(index, id) == id, "C7: the key of an indexed block finds another one, or none");
+        QR_RULE(block->chain == block->serial, "C7: an indexed block's chain is not its own serial");
+        QR_RULE(qr_prefix_index_find_self(index, id) == id,
+                "C7: the key of an indexed block finds another one, or none");
     }
-    RULE(found == flagged && found == index->entries, "C7: the prefix index misses a block flagged as indexed");
+    QR_RULE(found == flagged && found == index->entries, "C7: the prefix index misses a block flagged as indexed");
     return NULL;
 }
 
@@ -289,15 +285,17 @@ static const char *check_entry(const qr_cache *cache, uint32_t entry, uint32_t *
     const qr_cross_index *index = &cache->cross;
     uint32_t              count = 0;
     for (uint32_t id = entry; id != QR_BLOCK_NONE; id = index->entry_next[id]) {
-        RULE(id < pool->num_blocks && count < pool->num_blocks, "C7: a cross entry leads outside the pool");
+        QR_RULE(id < pool->num_blocks && count < pool->num_blocks, "C7: a cross entry leads outside the pool");
         const qr_block *block = &pool->blocks[id];
-        RULE(block->index == QR_INDEX_CROSS && index->entry_of[id] == entry, "C7: a cross entry has a foreign block");
-        RULE(block->tenant == pool->blocks[entry].tenant, "C10: a cross entry has blocks of two tenants");
-        RULE(block->state == pool->blocks[entry].state, "C11: a cross entry is partly CACHED, partly USED");
+        QR_RULE(block->index == QR_INDEX_CROSS && index->entry_of[id] == entry,
+                "C7: a cross entry has a foreign block");
+        QR_RULE(block->tenant == pool->blocks[entry].tenant, "C10: a cross entry has blocks of two tenants");
+        QR_RULE(block->state == pool->blocks[entry].state, "C11: a cross entry is partly CACHED, partly USED");
         count++;
     }
-    RULE(count == qr_ceil_div_u32(index->lengths[entry], pool->block_size), "C11: a cross entry misses a block");
-    RULE(qr_cross_index_find_self(index, entry) == entry, "C7: the key of cross content finds another entry, or none");
+    QR_RULE(count == qr_ceil_div_u32(index->lengths[entry], pool->block_size), "C11: a cross entry misses a block");
+    QR_RULE(qr_cross_index_find_self(index, entry) == entry,
+            "C7: the key of cross content finds another entry, or none");
     *blocks_out += count;
     return NULL;
 }
@@ -308,35 +306,36 @@ static const char *check_cross(const qr_cache *cache)
     const qr_cross_index *index = &cache->cross;
     uint32_t              found = 0, blocks = 0, flagged = 0;
     for (uint32_t bucket = 0; bucket <= index->bucket_mask; bucket++) {
-        for (uint32_t entry = index->buckets[bucket]; entry != QR_BLOCK_NONE; entry = pool->blocks[entry].hash_next) {
-            RULE(entry < pool->num_blocks && found < pool->num_blocks, "C7: a cross bucket leads outside the pool");
-            RULE(pool->blocks[entry].bucket == bucket, "C7: a cross entry is in another bucket than its own");
-            CHECK(check_entry(cache, entry, &blocks));
+        for (uint32_t entry = index->buckets[bucket]; entry != QR_BLOCK_NONE;
+             entry          = pool->blocks[entry].hash_link.next) {
+            QR_RULE(entry < pool->num_blocks && found < pool->num_blocks, "C7: a cross bucket leads outside the pool");
+            QR_RULE(pool->blocks[entry].bucket == bucket, "C7: a cross entry is in another bucket than its own");
+            QR_CHECK(check_entry(cache, entry, &blocks));
             found++;
         }
     }
     for (uint32_t id = 0; id < pool->num_blocks; id++) flagged += pool->blocks[id].index == QR_INDEX_CROSS;
-    RULE(found == index->entries && blocks == flagged, "C7: the cross index misses a block flagged as indexed");
+    QR_RULE(found == index->entries && blocks == flagged, "C7: the cross index misses a block flagged as indexed");
     return NULL;
 }
 
 const char *qr_cache_check(const qr_cache *cache, const qr_cache_holders *holders)
 {
     const qr_block_pool *pool = &cache->pool;
-    CHECK(check_counts(pool));
+    QR_CHECK(check_counts(pool));
     /* C2 and C3 imply it, but this names the case. */
-    RULE(holders->table_count + holders->copy_count > 0 || pool->used + pool->reserved == 0,
-         "C13: nothing is live, but blocks are USED or RESERVED");
-    CHECK(check_references(cache, holders));
-    CHECK(check_states(pool));
-    CHECK(check_reservations(cache, holders));
+    QR_RULE(holders->table_count + holders->copy_count > 0 || pool->used + pool->reserved == 0,
+            "C13: nothing is live, but blocks are USED or RESERVED");
+    QR_CHECK(check_references(cache, holders));
+    QR_CHECK(check_states(pool));
+    QR_CHECK(check_reservations(cache, holders));
     for (uint32_t n = 0; n < pool->node_count; n++) {
-        CHECK(check_node_lists(pool, &pool->nodes[n]));
-        if (pool->extents) CHECK(check_extents(pool, &pool->nodes[n]));
+        QR_CHECK(check_node_lists(pool, &pool->nodes[n]));
+        if (pool->extents) QR_CHECK(check_extents(pool, &pool->nodes[n]));
     }
-    CHECK(check_prefix(cache));
-    if (pool->cross != NULL) CHECK(check_cross(cache));
-    CHECK(check_tables(cache, holders));
-    CHECK(check_tenants(cache));
+    QR_CHECK(check_prefix(cache));
+    if (pool->cross != NULL) QR_CHECK(check_cross(cache));
+    QR_CHECK(check_tables(cache, holders));
+    QR_CHECK(check_tenants(cache));
     return NULL;
 }

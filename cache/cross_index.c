@@ -45,7 +45,7 @@ static uint32_t find(const qr_cross_index *index, uint32_t bucket, const qr_pref
     *length_out    = 0;
     uint32_t entry = index->buckets[bucket];
     for (; entry != QR_BLOCK_NONE && !equal(index, entry, root, ids, count);
-         entry = index->pool->blocks[entry].hash_next)
+         entry = index->pool->blocks[entry].hash_link.next)
         (*length_out)++;
     return entry;
 }
@@ -98,11 +98,8 @@ static void insert(qr_cross_index *index, const qr_block_table *table, uint32_t 
     memcpy(block->salt, table->root.salt, QR_SALT_BYTES);
     block->chain          = block->serial;
     block->bucket         = bucket;
-    block->hash_prev      = QR_BLOCK_NONE;
-    block->hash_next      = index->buckets[bucket];
     index->lengths[entry] = count;
-    if (block->hash_next != QR_BLOCK_NONE) index->pool->blocks[block->hash_next].hash_prev = entry;
-    index->buckets[bucket] = entry;
+    qr_chain_push(&index->buckets[bucket], QR_LINKS(index->pool->blocks, hash_link), entry);
     index->entries++;
 }
 
@@ -125,11 +122,7 @@ void qr_cross_index_evict(qr_cross_index *index, uint32_t id)
     qr_assert(index->pool->blocks[id].index == QR_INDEX_CROSS);
     const uint32_t  entry = index->entry_of[id];
     const qr_block *block = &index->pool->blocks[entry];
-    if (block->hash_prev == QR_BLOCK_NONE)
-        index->buckets[block->bucket] = block->hash_next;
-    else
-        index->pool->blocks[block->hash_prev].hash_next = block->hash_next;
-    if (block->hash_next != QR_BLOCK_NONE) index->pool->blocks[block->hash_next].hash_prev = block->hash_prev;
+    qr_chain_remove(&index->buckets[block->bucket], QR_LINKS(index->pool->blocks, hash_link), entry);
     index->entries--;
     for (uint32_t next, i = entry; i != QR_BLOCK_NONE; i = next) {
         next = index->entry_next[i];
@@ -154,7 +147,8 @@ static bool same_content(const qr_cross_index *index, uint32_t a, uint32_t b)
 uint32_t qr_cross_index_find_self(const qr_cross_index *index, uint32_t entry)
 {
     uint32_t other = index->buckets[index->pool->blocks[entry].bucket];
-    while (other != QR_BLOCK_NONE && !same_content(index, other, entry)) other = index->pool->blocks[other].hash_next;
+    while (other != QR_BLOCK_NONE && !same_content(index, other, entry))
+        other = index->pool->blocks[other].hash_link.next;
     return other;
 }
 

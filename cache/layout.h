@@ -3,6 +3,7 @@
 #ifndef QR_CACHE_LAYOUT_H
 #define QR_CACHE_LAYOUT_H
 
+#include "base/bits.h"
 #include "cache/cache.h"
 
 void qr_block_pool_layout(qr_block_pool *pool, const qr_cache_options *options, qr_arena *arena);
@@ -17,12 +18,7 @@ uint32_t qr_prefix_index_find_self(const qr_prefix_index *index, uint32_t block)
 uint32_t qr_cross_index_find_self(const qr_cross_index *index, uint32_t entry);
 
 /* Buckets are a power of two, so that a mask picks one: the smallest that is not below the number of blocks. */
-static inline uint32_t qr_bucket_count(uint32_t num_blocks)
-{
-    uint32_t count = 1;
-    while (count < num_blocks) count *= 2;
-    return count;
-}
+static inline uint32_t qr_bucket_count(uint32_t num_blocks) { return (uint32_t)qr_next_power_of_two(num_blocks); }
 
 static inline uint64_t qr_hash_mask(uint32_t bits) { return bits >= 64 ? UINT64_MAX : (1ull << bits) - 1; }
 

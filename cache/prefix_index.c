@@ -53,22 +53,19 @@ static uint32_t find(const qr_prefix_index *index, const key *k, uint32_t bucket
 {
     *length_out = 0;
     uint32_t id = index->buckets[bucket];
-    for (; id != QR_BLOCK_NONE && !equal(index, id, k); id = index->pool->blocks[id].hash_next) (*length_out)++;
+    for (; id != QR_BLOCK_NONE && !equal(index, id, k); id = index->pool->blocks[id].hash_link.next) (*length_out)++;
     return id;
 }
 
 static void insert(qr_prefix_index *index, uint32_t id, const key *k, uint32_t bucket)
 {
-    qr_block *block  = &index->pool->blocks[id];
-    block->parent    = k->parent;
-    block->root      = k->root;
-    block->chain     = block->serial;
-    block->index     = QR_INDEX_PREFIX;
-    block->bucket    = bucket;
-    block->hash_prev = QR_BLOCK_NONE;
-    block->hash_next = index->buckets[bucket];
-    if (block->hash_next != QR_BLOCK_NONE) index->pool->blocks[block->hash_next].hash_prev = id;
-    index->buckets[bucket] = id;
+    qr_block *block = &index->pool->blocks[id];
+    block->parent   = k->parent;
+    block->root     = k->root;
+    block->chain    = block->serial;
+    block->index    = QR_INDEX_PREFIX;
+    block->bucket   = bucket;
+    qr_chain_push(&index->buckets[bucket], QR_LINKS(index->pool->blocks, hash_link), id);
     if (k->root) memcpy(block->salt, k->salt, QR_SALT_BYTES);
     memcpy(tokens_of(index, id), k->tokens, index->pool->block_size * sizeof *k->tokens);
     index->entries++;
@@ -127,11 +124,7 @@ void qr_prefix_index_evict(qr_prefix_index *index, uint32_t id)
 {
     const qr_block *block = &index->pool->blocks[id];
     qr_assert(block->index == QR_INDEX_PREFIX);
-    if (block->hash_prev == QR_BLOCK_NONE)
-        index->buckets[block->bucket] = block->hash_next;
-    else
-        index->pool->blocks[block->hash_prev].hash_next = block->hash_next;
-    if (block->hash_next != QR_BLOCK_NONE) index->pool->blocks[block->hash_next].hash_prev = block->hash_prev;
+    qr_chain_remove(&index->buckets[block->bucket], QR_LINKS(index->pool->blocks, hash_link), id);
     index->entries--;
     qr_block_pool_unindex(index->pool, id);
 }

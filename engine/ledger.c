@@ -8,20 +8,14 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/bits.h"
 #include "base/error.h"
-
-static uint32_t power_of_two_above(uint32_t count)
-{
-    uint32_t power = 1;
-    while (power < count && power < 1u << 30) power *= 2;
-    return power;
-}
 
 void qr_ledger_layout(qr_ledger *ledger, qr_arena *arena, uint32_t sequences)
 {
     ledger->record_count    = sequences;
     ledger->finish_capacity = sequences;
-    ledger->bucket_mask     = power_of_two_above(sequences) - 1;
+    ledger->bucket_mask     = (uint32_t)qr_next_power_of_two(sequences) - 1;
     ledger->records         = QR_ARENA_TAKE(arena, qr_record, sequences);
     ledger->buckets         = QR_ARENA_TAKE(arena, uint32_t, (size_t)ledger->bucket_mask + 1);
 }
@@ -29,8 +23,7 @@ void qr_ledger_layout(qr_ledger *ledger, qr_arena *arena, uint32_t sequences)
 quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error)
 {
     ledger->next_id = 1;
-    ledger->live    = (qr_record_list){QR_NO_RECORD, QR_NO_RECORD};
-    ledger->cancels = (qr_record_list){QR_NO_RECORD, QR_NO_RECORD};
+    ledger->live = ledger->cancels = QR_LIST_EMPTY;
     memset(ledger->buckets, 0xff, ((size_t)ledger->bucket_mask + 1) * sizeof *ledger->buckets);
     for (uint32_t i = 0; i < ledger->record_count; i++)
         ledger->records[i].chain = i + 1 < ledger->record_count ? i + 1 : QR_NO_RECORD;
@@ -68,9 +61,13 @@ qr_record *qr_ledger_open(qr_ledger *ledger, uint32_t sequences)
     ledger->finish_reserved += sequences;
 
     uint32_t *bucket = bucket_of(ledger, ledger->next_id);
-    *record =
-        (qr_record){.id = ledger->next_id++, .sequences = sequences, .state = QR_RECORD_PENDING, .chain = *bucket};
-    *bucket = index;
+    *record          = (qr_record){.id        = ledger->next_id++,
+                                   .sequences = sequences,
+                                   .state     = QR_RECORD_PENDING,
+                                   .chain     = *bucket,
+                                   .live      = QR_UNLINKED,
+                                   .cancel    = QR_UNLINKED};
+    *bucket          = index;
     return record;
 }
 
@@ -81,57 +78,34 @@ qr_record *qr_ledger_find(qr_ledger *ledger, quire_request_id id)
     return NULL;
 }
 
-/* The two lists differ in the link they use: the live list and the cancel list. */
-static qr_link *link_of(qr_ledger *ledger, const qr_record_list *list, uint32_t index)
-{
-    return list == &ledger->live ? &ledger->records[index].live : &ledger->records[index].cancel;
-}
-
-static void append(qr_ledger *ledger, qr_record_list *list, uint32_t index)
-{
-    *link_of(ledger, list, index) = (qr_link){.next = QR_NO_RECORD, .previous = list->tail, .listed = true};
-    if (list->tail == QR_NO_RECORD)
-        list->head = index;
-    else
-        link_of(ledger, list, list->tail)->next = index;
-    list->tail = index;
-}
-
-static void unlink_record(qr_ledger *ledger, qr_record_list *list, uint32_t index)
-{
-    qr_link *link = link_of(ledger, list, index);
-    if (!link->listed) return;
-    if (link->previous == QR_NO_RECORD)
-        list->head = link->next;
-    else
-        link_of(ledger, list, link->previous)->next = link->next;
-    if (link->next == QR_NO_RECORD)
-        list->tail = link->previous;
-    else
-        link_of(ledger, list, link->next)->previous = link->previous;
-    link->listed = false;
-}
+static qr_links live_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, live); }
+static qr_links cancel_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, cancel); }
 
 void qr_ledger_make_live(qr_ledger *ledger, qr_record *record)
 {
     qr_assert(record->state == QR_RECORD_PENDING);
     record->state = QR_RECORD_LIVE;
-    append(ledger, &ledger->live, qr_ledger_index(ledger, record));
+    qr_list_append(&ledger->live, live_links(ledger), qr_ledger_index(ledger, record));
 }
 
 void qr_ledger_cancel(qr_ledger *ledger, qr_record *record)
 {
     if (record->cancelled) return;
     record->cancelled = true;
-    append(ledger, &ledger->cancels, qr_ledger_index(ledger, record));
+    qr_list_append(&ledger->cancels, cancel_links(ledger), qr_ledger_index(ledger, record));
 }
 
 qr_record *qr_ledger_take_cancel(qr_ledger *ledger)
 {
     const uint32_t index = ledger->cancels.head;
     if (index == QR_NO_RECORD) return NULL;
-    unlink_record(ledger, &ledger->cancels, index);
+    qr_list_remove(&ledger->cancels, cancel_links(ledger), index);
     return &ledger->records[index];
+}
+
+static void leave(qr_list *list, qr_links links, uint32_t index)
+{
+    if (qr_list_has(list, links, index)) qr_list_remove(list, links, index);
 }
 
 static void unlink_bucket(qr_ledger *ledger, const qr_record *record)
@@ -144,8 +118,8 @@ static void unlink_bucket(qr_ledger *ledger, const qr_record *record)
 void qr_ledger_close(qr_ledger *ledger, qr_record *record)
 {
     const uint32_t index = qr_ledger_index(ledger, record);
-    unlink_record(ledger, &ledger->live, index);
-    unlink_record(ledger, &ledger->cancels, index);
+    leave(&ledger->live, live_links(ledger), index);
+    leave(&ledger->cancels, cancel_links(ledger), index);
     unlink_bucket(ledger, record);
     ledger->finish_reserved -= record->sequences;
     *record           = (qr_record){.chain = ledger->free_head};

@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/list.h"
 #include "base/memory.h"
 
 #include "quire/request.h"
 
-#define QR_NO_RECORD UINT32_MAX
+#define QR_NO_RECORD QR_NONE
 
 typedef enum qr_record_state {
     QR_RECORD_FREE,
@@ -27,16 +28,6 @@ typedef enum qr_record_state {
 
 /* Why the driver holds a request back; bits. */
 typedef enum qr_hold { QR_HOLD_UNREAD = 1, QR_HOLD_LOGITS = 2 } qr_hold;
-
-/* Membership in a list of records. */
-typedef struct qr_link {
-    uint32_t next, previous; /* records, or QR_NO_RECORD */
-    bool     listed;
-} qr_link;
-
-typedef struct qr_record_list {
-    uint32_t head, tail;
-} qr_record_list;
 
 typedef struct qr_record {
     quire_request_id id; /* 0: free */
@@ -61,8 +52,8 @@ typedef struct qr_ledger {
     qr_record       *records;
     uint32_t        *buckets; /* [bucket_mask + 1] first record of a chain, by id & bucket_mask */
     uint32_t         record_count, bucket_mask, free_head;
-    qr_record_list   live;                             /* LIVE and ENDED records in the order the scheduler got them */
-    qr_record_list   cancels;                          /* records whose cancel the driver has not taken, in order */
+    qr_list          live;                             /* LIVE and ENDED records in the order the scheduler got them */
+    qr_list          cancels;                          /* records whose cancel the driver has not taken, in order */
     uint32_t         finish_reserved, finish_capacity; /* places for FINISHED events in the outbox */
     quire_request_id next_id;
     bool             ready;    /* mutex and wake_fd exist */

@@ -10,7 +10,7 @@ static bool partials_reached(const qr_scheduler *s, uint32_t todo)
 {
     const uint32_t threshold = s->options.long_prefill_token_threshold;
     uint32_t       partial = 0, longer = 0;
-    for (uint32_t i = s->running.head; i != QR_NONE; i = s->sequences[i].next) {
+    for (uint32_t i = s->running.head; i != QR_NONE; i = s->sequences[i].link.next) {
         const qr_sequence *g = &s->sequences[i];
         if (qr_decoding(g) || (g->entry != QR_NONE && g->rows == qr_todo(g))) continue;
         partial++;
@@ -215,7 +215,7 @@ static void count_passes(qr_scheduler *s)
 static void mark_tenants(qr_scheduler *s)
 {
     const uint32_t head = qr_tenant_head(s, false);
-    for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].next) {
+    for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].link.next) {
         const uint32_t first = s->tenants[i].heap.nodes[0].item;
         if (s->options.tenant_fairness && first != head && s->sequences[first].reason == QUIRE_WAIT_ORDER)
             qr_note_wait(s, first, QUIRE_WAIT_TENANT, 0);

@@ -17,7 +17,7 @@ static bool equal_content(const qr_scheduler *s, uint32_t a, uint32_t b)
 
 static bool is_being_computed(const qr_scheduler *s, uint32_t group)
 {
-    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].link.next)
         if (s->sequences[g].encodes && equal_content(s, g, group)) return true;
     return false;
 }

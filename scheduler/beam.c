@@ -219,9 +219,7 @@ static void finish_search(qr_scheduler *s, uint32_t group)
     for (uint32_t m = s->sequences[group].sibling; m != QR_NONE; m = s->sequences[m].sibling)
         qr_copy_history(s, group, m);
     qr_request_forget(s, request);
-    r->next_emitting                                                                                  = QR_NONE;
-    *(s->emitting.tail == QR_NONE ? &s->emitting.head : &s->requests[s->emitting.tail].next_emitting) = request;
-    s->emitting.tail                                                                                  = request;
+    qr_list_append(&s->emitting, QR_LINKS(s->requests, emitting), request);
 }
 
 void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results)
@@ -273,8 +271,7 @@ void qr_beam_deliver(qr_scheduler *s)
         qr_request    *r       = &s->requests[request];
         for (; r->emit_rank < r->stored.n; r->emit_rank++, r->emit_token = 0)
             if (!deliver_one(s, r)) return;
-        s->emitting.head = r->next_emitting;
-        if (s->emitting.head == QR_NONE) s->emitting.tail = QR_NONE;
+        qr_list_remove(&s->emitting, QR_LINKS(s->requests, emitting), request);
         qr_request_close(s, request);
     }
 }

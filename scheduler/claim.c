@@ -12,7 +12,7 @@ static bool claim_is_possible(qr_scheduler *s, uint32_t head, uint32_t *slots_ou
     bool           any = false;
     if (qr_admission_measure(s, &a) != QUIRE_WAIT_NONE) return false;
     const uint32_t idle = qr_idle_own_blocks(s, head, qr_admission_blocks(&a));
-    for (uint32_t v = s->running.tail; v != QR_NONE; v = s->sequences[v].prev) {
+    for (uint32_t v = s->running.tail; v != QR_NONE; v = s->sequences[v].link.prev) {
         if (!qr_is_claim_victim(s, head, v)) continue;
         any = true;
         if (needed - slots <= s->options.max_num_seqs && qr_admission_blocks(&a) <= qr_available(s) + idle + blocks)
@@ -29,7 +29,7 @@ static bool claim_is_possible(qr_scheduler *s, uint32_t head, uint32_t *slots_ou
 static void free_slots(qr_scheduler *s, uint32_t head, uint32_t slots)
 {
     for (uint32_t v = s->running.tail, next; v != QR_NONE && slots > 0; v = next) {
-        next = s->sequences[v].prev;
+        next = s->sequences[v].link.prev;
         if (!qr_is_claim_victim(s, head, v)) continue;
         slots -= qr_min_u32(slots, s->sequences[v].slots);
         qr_group_preempt(s, v, QUIRE_WAIT_SEQUENCES);

@@ -6,29 +6,14 @@
 
 /* ---- lists ---- */
 
-void qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t group)
-{
-    qr_sequence *g = &s->sequences[group];
-    g->prev        = after;
-    g->next        = after == QR_NONE ? list->head : s->sequences[after].next;
-    *(g->next == QR_NONE ? &list->tail : &s->sequences[g->next].prev) = group;
-    *(after == QR_NONE ? &list->head : &s->sequences[after].next)     = group;
-}
-
-void qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t group)
-{
-    qr_sequence *g                                                    = &s->sequences[group];
-    *(g->next == QR_NONE ? &list->tail : &s->sequences[g->next].prev) = g->prev;
-    *(g->prev == QR_NONE ? &list->head : &s->sequences[g->prev].next) = g->next;
-    g->next = g->prev = QR_NONE;
-}
+static qr_links links_of(const qr_scheduler *s) { return QR_LINKS(s->sequences, link); }
 
 static void insert_by_rank(qr_scheduler *s, uint32_t group)
 {
     uint32_t after = s->running.tail;
     while (after != QR_NONE && qr_rank_before(&s->sequences[group].rank, &s->sequences[after].rank))
-        after = s->sequences[after].prev;
-    qr_list_insert_after(s, &s->running, after, group);
+        after = s->sequences[after].link.prev;
+    qr_list_insert_after(&s->running, links_of(s), after, group);
 }
 
 uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index)
@@ -41,9 +26,13 @@ uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index)
     qr_prefix_root    root   = {.tenant = r->tenant};
     root.content             = s->options.encoder_decoder ? QR_CONTENT_UNKNOWN : 0;
     for (uint32_t i = 0; i < QR_SALT_BYTES; i++) root.salt[i] = r->salt[i];
-    *q = (qr_sequence){.request = request, .index = index, .sibling = QR_NONE, .next_member = QR_NONE, .next = QR_NONE};
-    q->prev = q->entry = QR_NONE;
-    q->draft_length    = s->options.num_speculative_tokens;
+    *q              = (qr_sequence){.request     = request,
+                                    .index       = index,
+                                    .sibling     = QR_NONE,
+                                    .next_member = QR_NONE,
+                                    .link        = QR_UNLINKED,
+                                    .entry       = QR_NONE};
+    q->draft_length = s->options.num_speculative_tokens;
     qr_block_table_init(&q->self, blocks, s->table_capacity, true, &root);
     qr_block_table_init(&q->cross, cross, s->cross_capacity, false, &root);
     return record;
@@ -108,10 +97,10 @@ static void leave(qr_scheduler *s, uint32_t group)
     if (from == QR_SEQUENCE_NONE) return;
     count_state(s, &s->sequences[group], from, false);
     if (is_waiting(from)) qr_tenant_dequeue(s, group);
-    if (from == QR_SEQUENCE_PREEMPTED) qr_list_remove(s, &s->preempted, group);
-    if (from == QR_SEQUENCE_PAUSED) qr_list_remove(s, &s->paused, group);
+    if (from == QR_SEQUENCE_PREEMPTED) qr_list_remove(&s->preempted, links_of(s), group);
+    if (from == QR_SEQUENCE_PAUSED) qr_list_remove(&s->paused, links_of(s), group);
     if (from == QR_SEQUENCE_RUNNING) {
-        qr_list_remove(s, &s->running, group);
+        qr_list_remove(&s->running, links_of(s), group);
         set_running(s, group, false);
     }
 }
@@ -121,8 +110,8 @@ static void enter(qr_scheduler *s, uint32_t group, qr_sequence_state to)
     QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].state = to;
     count_state(s, &s->sequences[group], to, true);
     if (is_waiting(to)) qr_tenant_enqueue(s, group);
-    if (to == QR_SEQUENCE_PREEMPTED) qr_list_insert_after(s, &s->preempted, s->preempted.tail, group);
-    if (to == QR_SEQUENCE_PAUSED) qr_list_insert_after(s, &s->paused, s->paused.tail, group);
+    if (to == QR_SEQUENCE_PREEMPTED) qr_list_append(&s->preempted, links_of(s), group);
+    if (to == QR_SEQUENCE_PAUSED) qr_list_append(&s->paused, links_of(s), group);
     if (to == QR_SEQUENCE_RUNNING) {
         end_preemption(s, &s->sequences[group]);
         insert_by_rank(s, group);

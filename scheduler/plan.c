@@ -116,10 +116,10 @@ static void visit(qr_scheduler *s, uint32_t group)
 static void schedule_running(qr_scheduler *s)
 {
     s->decode_rows = 0; /* set aside: decodes never stall for a prompt */
-    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].link.next)
         if (qr_decoding(&s->sequences[g]) && qr_plan_may_run(s, g)) s->decode_rows += qr_width(&s->sequences[g]);
     s->visiting = true;
-    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next) visit(s, g);
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].link.next) visit(s, g);
     s->visiting = false;
     qr_assert(s->decode_rows == 0);
 }
@@ -147,14 +147,14 @@ static void widen(qr_scheduler *s, uint32_t group)
 
 static void schedule_leftover(qr_scheduler *s)
 {
-    for (uint32_t g = s->running.head; g != QR_NONE && s->rows_left > 0; g = s->sequences[g].next)
+    for (uint32_t g = s->running.head; g != QR_NONE && s->rows_left > 0; g = s->sequences[g].link.next)
         if (s->sequences[g].entry != QR_NONE) widen(s, g);
 }
 
 static uint32_t senior_preempted(const qr_scheduler *s)
 {
     uint32_t best = QR_NONE;
-    for (uint32_t g = s->preempted.head; g != QR_NONE; g = s->sequences[g].next)
+    for (uint32_t g = s->preempted.head; g != QR_NONE; g = s->sequences[g].link.next)
         if (qr_plan_may_run(s, g) &&
             (best == QR_NONE || qr_rank_before(&s->sequences[g].rank, &s->sequences[best].rank)))
             best = g;
@@ -164,7 +164,7 @@ static uint32_t senior_preempted(const qr_scheduler *s)
 /* The most senior RUNNING group, else the head. guaranteed_no_evict: groups with a promise before new ones. */
 static uint32_t forced_group(const qr_scheduler *s)
 {
-    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].next)
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].link.next)
         if (qr_plan_may_run(s, g)) return g;
     const bool     old_first = s->suspect_count > 0 || s->options.capacity_policy == QUIRE_CAPACITY_GUARANTEED_NO_EVICT;
     const uint32_t preempted = old_first ? senior_preempted(s) : QR_NONE;
@@ -271,7 +271,7 @@ static void build(qr_scheduler *s)
 static void cancel_idle_encoders(qr_scheduler *s)
 {
     for (uint32_t g = s->running.head, next; g != QR_NONE; g = next) {
-        next = s->sequences[g].next;
+        next = s->sequences[g].link.next;
         if (s->sequences[g].encodes && s->sequences[g].entry == QR_NONE) qr_group_preempt(s, g, QUIRE_WAIT_BUDGET);
     }
 }

@@ -32,9 +32,9 @@ static bool is_junior(const qr_scheduler *s, uint32_t group, uint32_t to)
 uint32_t qr_idle_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enough)
 {
     uint32_t own = 0;
-    for (uint32_t v = s->paused.head; v != QR_NONE && own < enough; v = s->sequences[v].next)
+    for (uint32_t v = s->paused.head; v != QR_NONE && own < enough; v = s->sequences[v].link.next)
         own += qr_group_own_blocks(s, v, enough - own);
-    for (uint32_t v = s->preempted.head; v != QR_NONE && own < enough; v = s->sequences[v].next)
+    for (uint32_t v = s->preempted.head; v != QR_NONE && own < enough; v = s->sequences[v].link.next)
         if (v != group && is_junior(s, v, group)) own += qr_group_own_blocks(s, v, enough - own);
     return own;
 }
@@ -67,7 +67,7 @@ static bool goes_before(const qr_scheduler *s, uint32_t a, uint32_t b)
 static uint32_t choose(const qr_scheduler *s, const qr_taker *taker, const qr_list *list, qr_sequence_state class)
 {
     uint32_t best = QR_NONE;
-    for (uint32_t v = list->tail; v != QR_NONE; v = s->sequences[v].prev)
+    for (uint32_t v = list->tail; v != QR_NONE; v = s->sequences[v].link.prev)
         if ((best == QR_NONE || goes_before(s, v, best)) && is_victim(s, taker, v, class)) best = v;
     return best;
 }

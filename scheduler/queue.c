@@ -3,6 +3,7 @@
 #include "scheduler/queue.h"
 
 #include "base/assert.h"
+#include "base/bits.h"
 #include "base/rng.h"
 
 static void put(qr_heap *heap, uint32_t index, qr_heap_node node)
@@ -65,9 +66,7 @@ bool qr_heap_check(const qr_heap *heap)
 
 uint32_t qr_id_map_buckets(uint32_t records)
 {
-    uint32_t buckets = 4;
-    while (buckets < 2 * (uint64_t)records && buckets < 1u << 31) buckets *= 2;
-    return buckets;
+    return (uint32_t)qr_next_power_of_two(qr_max_u64(4, qr_min_u64(2 * (uint64_t)records, 1u << 31)));
 }
 
 static uint32_t home(const qr_id_map *map, uint64_t id) { return (uint32_t)qr_mix64(id) & map->mask; }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define QR_NONE UINT32_MAX
+#include "base/list.h"
 
 /* Compared field by field; smaller is more senior. */
 typedef struct qr_rank {

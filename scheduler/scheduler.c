@@ -106,7 +106,7 @@ static void init(qr_scheduler *s)
         s->deadlines.index_of[i] = s->waiting_index[i] = QR_NONE;
     }
     s->free_sequence_count = s->free_request_count = s->record_count;
-    s->running = s->preempted = s->paused = s->emitting = (qr_list){QR_NONE, QR_NONE};
+    s->running = s->preempted = s->paused = s->emitting = QR_LIST_EMPTY;
     s->hypothesis_room                                  = QR_HYPOTHESIS_EVENTS;
     qr_tenants_init(s);
 }

@@ -22,16 +22,12 @@ enum {
     QR_HYPOTHESIS_EVENTS = 1024, /* tokens of finished beam searches between two clears */
 };
 
-typedef struct qr_list {
-    uint32_t head, tail;
-} qr_list;
-
 typedef struct qr_sequence {
     qr_sequence_state state;
     uint32_t          request, index;
     uint32_t          sibling;     /* next sequence of the request, or QR_NONE */
     uint32_t          next_member; /* next beam of the group, or QR_NONE */
-    uint32_t          next, prev;  /* in RUNNING, PREEMPTED or PAUSED */
+    qr_link           link;        /* in RUNNING, PREEMPTED or PAUSED */
     qr_rank           rank;
     uint32_t          slots;            /* of max_num_seqs that the group takes: its sequences, forked or not */
     uint32_t          length, computed; /* positions; length = prompt + output */
@@ -80,7 +76,7 @@ typedef struct qr_request {
     /* beam search */
     uint32_t hypotheses, hypothesis_serial; /* kept; ever added */
     uint32_t emit_rank, emit_token;         /* delivery in progress */
-    uint32_t next_emitting;                 /* list of finished searches not yet delivered */
+    qr_link  emitting;                      /* in the list of finished searches not yet delivered */
     uint32_t beam_order[QR_MAX_BEAMS];      /* records by rank of the hypothesis they keep, once finished */
 } qr_request;
 
@@ -106,7 +102,7 @@ typedef struct qr_tenant {
     uint64_t skipped_in;      /* number of the plan that refused it for QUOTA */
     uint64_t rows;
     qr_heap  heap;
-    uint32_t next, prev; /* in active (something waits) or idle (nothing lives) */
+    qr_link  link; /* in active (something waits) or idle (nothing lives) */
 } qr_tenant;
 
 struct qr_scheduler {
@@ -215,8 +211,6 @@ static inline uint32_t qr_width(const qr_sequence *group) { return group->next_m
 
 /* ---- group.c: states and blocks ---- */
 
-void     qr_list_insert_after(qr_scheduler *s, qr_list *list, uint32_t after, uint32_t group); /* QR_NONE: in front */
-void     qr_list_remove(qr_scheduler *s, qr_list *list, uint32_t group);
 uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index); /* a free record, in state NONE */
 
 /* The group enters a state: QUEUED or PREEMPTED (its tenant's heap), RUNNING, PAUSED, RETIRING or DONE. Asserts that

@@ -31,7 +31,7 @@ static uint64_t cross_blocks(const qr_scheduler *s)
     double         blocks  = 0;
     const qr_list *lists[] = {&s->running, &s->preempted, &s->paused};
     for (uint32_t l = 0; l < 3; l++)
-        for (uint32_t g = lists[l]->head; g != QR_NONE; g = s->sequences[g].next) {
+        for (uint32_t g = lists[l]->head; g != QR_NONE; g = s->sequences[g].link.next) {
             const qr_block_table *table = &s->sequences[g].cross;
             if (table->count > 0) blocks += (double)table->count / s->cache.pool.blocks[table->blocks[0]].refs;
         }

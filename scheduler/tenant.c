@@ -13,20 +13,7 @@ static uint64_t hash_name(const char *name)
     return hash;
 }
 
-static void list_append(qr_scheduler *s, qr_list *list, uint32_t tenant)
-{
-    s->tenants[tenant].prev                                               = list->tail;
-    s->tenants[tenant].next                                               = QR_NONE;
-    *(list->tail == QR_NONE ? &list->head : &s->tenants[list->tail].next) = tenant;
-    list->tail                                                            = tenant;
-}
-
-static void list_remove(qr_scheduler *s, qr_list *list, uint32_t tenant)
-{
-    qr_tenant *t                                                    = &s->tenants[tenant];
-    *(t->prev == QR_NONE ? &list->head : &s->tenants[t->prev].next) = t->next;
-    *(t->next == QR_NONE ? &list->tail : &s->tenants[t->next].prev) = t->prev;
-}
+static qr_links links_of(const qr_scheduler *s) { return QR_LINKS(s->tenants, link); }
 
 static void set_options(qr_scheduler *s, uint32_t tenant, const quire_tenant_options *o)
 {
@@ -50,14 +37,14 @@ static void set_name(qr_tenant *t, const char *name)
 
 void qr_tenants_init(qr_scheduler *s)
 {
-    s->active = s->idle = (qr_list){QR_NONE, QR_NONE};
+    s->active = s->idle = QR_LIST_EMPTY;
     for (uint32_t i = 0; i < s->tenant_count; i++) {
         const bool                 listed  = i < s->options.tenant_count;
         const quire_tenant_options options = listed ? s->options.tenants[i] : (quire_tenant_options){0};
         set_options(s, i, &options);
         s->tenants[i].listed = listed;
         if (listed) set_name(&s->tenants[i], options.name ? options.name : "");
-        list_append(s, &s->idle, i);
+        qr_list_append(&s->idle, links_of(s), i);
     }
 }
 
@@ -73,7 +60,7 @@ uint32_t qr_tenant_open(qr_scheduler *s, const char *name)
 {
     uint32_t tenant = qr_tenant_find(s, name);
     if (tenant != QR_NONE) return tenant;
-    for (tenant = s->idle.head; tenant != QR_NONE && s->tenants[tenant].listed;) tenant = s->tenants[tenant].next;
+    for (tenant = s->idle.head; tenant != QR_NONE && s->tenants[tenant].listed;) tenant = s->tenants[tenant].link.next;
     if (tenant == QR_NONE) return QR_NONE;
     if (s->tenants[tenant].used) qr_block_pool_forget_tenant(&s->cache.pool, tenant);
     set_name(&s->tenants[tenant], name);
@@ -85,19 +72,19 @@ uint32_t qr_tenant_open(qr_scheduler *s, const char *name)
 
 void qr_tenant_request_opened(qr_scheduler *s, uint32_t tenant)
 {
-    if (s->tenants[tenant].live++ == 0) list_remove(s, &s->idle, tenant);
+    if (s->tenants[tenant].live++ == 0) qr_list_remove(&s->idle, links_of(s), tenant);
 }
 
 void qr_tenant_request_closed(qr_scheduler *s, uint32_t tenant)
 {
-    if (--s->tenants[tenant].live == 0) list_append(s, &s->idle, tenant);
+    if (--s->tenants[tenant].live == 0) qr_list_append(&s->idle, links_of(s), tenant);
 }
 
 /* A tenant that was idle gets no credit for service that it did not ask for. */
 static void lift(qr_scheduler *s, qr_tenant *t)
 {
     uint64_t floor = UINT64_MAX;
-    for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].next)
+    for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].link.next)
         floor = qr_min_u64(floor, s->tenants[i].counter);
     if (floor == UINT64_MAX) floor = s->last_admitted_counter;
     t->counter = qr_max_u64(t->counter, floor);
@@ -109,7 +96,7 @@ void qr_tenant_enqueue(qr_scheduler *s, uint32_t group)
     qr_tenant     *t      = &s->tenants[tenant];
     if (t->waiting++ == 0) {
         lift(s, t);
-        list_append(s, &s->active, tenant);
+        qr_list_append(&s->active, links_of(s), tenant);
     }
     qr_heap_push(&t->heap, &s->sequences[group].rank, group);
     s->waiting_groups++;
@@ -120,7 +107,7 @@ void qr_tenant_dequeue(qr_scheduler *s, uint32_t group)
     const uint32_t tenant = qr_request_of(s, group)->tenant;
     qr_tenant     *t      = &s->tenants[tenant];
     qr_heap_remove(&t->heap, group);
-    if (--t->waiting == 0) list_remove(s, &s->active, tenant);
+    if (--t->waiting == 0) qr_list_remove(&s->active, links_of(s), tenant);
     s->waiting_groups--;
 }
 
@@ -133,7 +120,7 @@ void qr_tenant_charge(qr_scheduler *s, uint32_t tenant, uint64_t tokens)
 uint32_t qr_tenant_head(const qr_scheduler *s, bool skip_quota)
 {
     uint32_t best = QR_NONE;
-    for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].next) {
+    for (uint32_t i = s->active.head; i != QR_NONE; i = s->tenants[i].link.next) {
         const qr_tenant *t = &s->tenants[i];
         if (t->heap.count == 0 || (skip_quota && t->skipped_in == s->plan.number)) continue;
         const uint32_t group = t->heap.nodes[0].item;

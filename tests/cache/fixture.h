@@ -88,8 +88,8 @@ static inline uint32_t order_of_reuse(const qr_cache *cache, uint32_t *order)
 {
     const qr_pool_node *node  = &cache->pool.nodes[0];
     uint32_t            count = 0;
-    for (uint32_t b = node->free_list.head; b != QR_BLOCK_NONE; b = cache->pool.blocks[b].next) order[count++] = b;
-    for (uint32_t b = node->cached_lists[0].head; b != QR_BLOCK_NONE; b = cache->pool.blocks[b].next)
+    for (uint32_t b = node->free_list.head; b != QR_BLOCK_NONE; b = cache->pool.blocks[b].link.next) order[count++] = b;
+    for (uint32_t b = node->cached_lists[0].head; b != QR_BLOCK_NONE; b = cache->pool.blocks[b].link.next)
         order[count++] = b;
     return count;
 }

@@ -102,13 +102,13 @@ static void c3_states_follow_from_use(void **state)
 static void c4_lists_are_linked_both_ways_in_release_order(void **state)
 {
     (void)state;
-    qr_block_list *list = &cache.pool.nodes[0].cached_lists[0];
-    assert_violation("C4", block(list->head)->next, list->head);
-    assert_violation("C4", block(list->tail)->prev, QR_BLOCK_NONE);
+    qr_list *list = &cache.pool.nodes[0].cached_lists[0];
+    assert_violation("C4", block(list->head)->link.next, list->head);
+    assert_violation("C4", block(list->tail)->link.prev, QR_BLOCK_NONE);
     assert_violation("C4", block(list->head)->released, UINT64_MAX);
     assert_violation("C4", list->tail, list->head);
-    assert_violation("C4", block(list->tail)->next, in_state(QR_BLOCK_USED));
-    assert_violation("C4", block(list->tail)->next, 1000);
+    assert_violation("C4", block(list->tail)->link.next, in_state(QR_BLOCK_USED));
+    assert_violation("C4", block(list->tail)->link.next, 1000);
     assert_violation("C4", cache.pool.nodes[0].active_count, 0);
     assert_violation("C4", cache.pool.nodes[0].active[0], 1);
     assert_violation("C4", cache.pool.nodes[0].reserved_list.count, 1);

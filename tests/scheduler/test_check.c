@@ -54,11 +54,11 @@ static void lists_and_their_order_are_checked(void **state)
     (void)state;
     qr_sequence *first = &s->sequences[s->running.head], *second = &s->sequences[s->running.tail];
     BREAK(first->state, QR_SEQUENCE_PAUSED, "S1: a list has a group of another state");
-    BREAK(second->prev, QR_NONE, "S1: next and prev of a list disagree");
+    BREAK(second->link.prev, QR_NONE, "S1: next and prev of a list disagree");
     BREAK(s->running.tail, s->running.head, "S1: a list's tail is wrong");
     BREAK(second->rank.low, 0, "S2: RUNNING is not sorted by rank");
     qr_scheduler_pause(s, 1, d.now_ns);
-    BREAK(s->paused, ((qr_list){QR_NONE, QR_NONE}), "S1: a live group is in no list, or a retiring one is");
+    BREAK(s->paused, QR_LIST_EMPTY, "S1: a live group is in no list, or a retiring one is");
 }
 
 static void heaps_are_checked(void **state)

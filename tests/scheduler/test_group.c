@@ -101,7 +101,7 @@ static void each_group_that_shares_a_tail_expects_a_copy_and_the_last_writes_in_
     driver_submit(&d, request, 6, 1, NULL);
     driver_step(&d); /* forked: the second block of 4 is half full, and named by three */
     uint32_t copies = 0;
-    for (uint32_t g = d.scheduler->running.head; g != QR_NONE; g = d.scheduler->sequences[g].next)
+    for (uint32_t g = d.scheduler->running.head; g != QR_NONE; g = d.scheduler->sequences[g].link.next)
         copies += qr_group_copies(d.scheduler, g);
     assert_int_equal(copies, 3); /* groups of their own: each must expect to copy */
     driver_plan(&d);

@@ -193,7 +193,7 @@ static void check_partial(sim *s)
     uint32_t            partial  = 0;
     bool                admitted = false;
     if (t->options.policy != QUIRE_POLICY_FCFS) return;
-    for (uint32_t u = t->running.head; u != QR_NONE; u = t->sequences[u].next) {
+    for (uint32_t u = t->running.head; u != QR_NONE; u = t->sequences[u].link.next) {
         const qr_sequence *q = &t->sequences[u];
         if (qr_decoding(q) || (q->entry != QR_NONE && q->rows - q->drafts == qr_todo(q))) continue;
         partial++;
@@ -207,7 +207,7 @@ static void check_partial(sim *s)
 static void check_stalls(sim *s)
 {
     const qr_scheduler *t = s->scheduler;
-    for (uint32_t u = t->running.head; u != QR_NONE; u = t->sequences[u].next) {
+    for (uint32_t u = t->running.head; u != QR_NONE; u = t->sequences[u].link.next) {
         const qr_sequence *q = &t->sequences[u];
         if (!s->decoding[u] || q->entry != QR_NONE) continue;
         if (q->reason != QUIRE_WAIT_BLOCKS && q->reason != QUIRE_WAIT_FAULT)
