@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 quire_status qr_fail(quire_error *error, quire_status status, const char *format, ...)
 {
@@ -13,6 +14,12 @@ quire_status qr_fail(quire_error *error, quire_status status, const char *format
         va_end(arguments);
     }
     return status;
+}
+
+void qr_trace_error(quire_status status, const char *expr, const char *file, int line)
+{
+    if (getenv("QUIRE_TRACE_ERRORS") == NULL) return;
+    fprintf(stderr, "quire: %s:%d: %s: %s\n", file, line, expr, quire_status_text(status));
 }
 
 const char *quire_status_text(quire_status status)
