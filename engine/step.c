@@ -196,7 +196,7 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
     const float            *logits   = engine->builder.logits_kept[row] ? engine->logits + row * vocab : NULL;
     const qr_sample_input   input    = {
              .logits         = logits,
-             .digests        = qr_digests_at(qr_network_digests(engine->network), row, 0),
+             .partial_lse    = qr_partial_lse_at(qr_network_partial_lse(engine->network), row, 0),
              .request        = view->request,
              .tokens         = view->tokens,
              .token_count    = sample->position,

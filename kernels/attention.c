@@ -17,16 +17,16 @@ static bool share_of(const qr_attention_plan *plan, uint32_t thread, uint32_t k,
     return *from < *to;
 }
 
-/* Takes the first or the last unit that is left of the owner's share. Who works hands nothing over by it: results meet
+/* Takes the first or the last task that is left of the owner's share. Who works hands nothing over by it: results meet
  * at the barrier. */
-static bool claim(const qr_attention_plan *plan, uint32_t owner, uint32_t turn, bool first, uint32_t *unit_out)
+static bool claim(const qr_attention_plan *plan, uint32_t owner, uint32_t turn, bool first, uint32_t *task_out)
 {
     _Atomic uint64_t *left = &plan->claims[owner].left[turn];
     uint64_t          seen = atomic_load_explicit(left, memory_order_relaxed), after;
     do {
         const uint32_t begin = (uint32_t)seen, end = (uint32_t)(seen >> 32);
         if (begin >= end) return false;
-        *unit_out = first ? begin : end - 1;
+        *task_out = first ? begin : end - 1;
         after     = first ? seen + 1 : seen - (UINT64_C(1) << 32);
     } while (!atomic_compare_exchange_weak_explicit(left, &seen, after, memory_order_relaxed, memory_order_relaxed));
     return true;
@@ -194,7 +194,10 @@ void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args 
 /* ---- run ---- */
 
 /* A portion's query rows are numbered (kv head, row, head of the group), the head of the group innermost. */
-static uint32_t units_of(const qr_attention_plan *plan, const portion *p) { return p->heads * p->rows * plan->group; }
+static uint32_t query_rows_of(const qr_attention_plan *plan, const portion *p)
+{
+    return p->heads * p->rows * plan->group;
+}
 
 /* Rows are a stride apart, which no hardware prefetcher follows. */
 static void fetch_floats(const float *from, uint32_t count)
@@ -341,7 +344,7 @@ static void attend_split(const qr_attention_plan *plan, const qr_attention_args 
 static void run_portion(const qr_attention_plan *plan, const qr_attention_args *args,
                         const qr_attention_scratch *scratch, const portion *p, float *slots, size_t slot_stride)
 {
-    const uint32_t units     = units_of(plan, p);
+    const uint32_t count     = query_rows_of(plan, p);
     const uint32_t last_tile = qr_min_u32(end_tile(plan, p), p->split_end * SPLIT_TILES);
     pack_queries(plan, args, scratch, p);
     for (uint32_t split = p->split; split < p->split_end; split++) {
@@ -349,29 +352,29 @@ static void run_portion(const qr_attention_plan *plan, const qr_attention_args *
         float     *states = slots != NULL ? slots + (split - p->split) * slot_stride
                             : first       ? scratch->running
                                           : scratch->split;
-        clear_states(plan, states, units);
+        clear_states(plan, states, count);
         attend_split(plan, args, p, split, last_tile, scratch->q, states);
         if (slots == NULL && !first)
-            for (size_t u = 0; u < units; u++)
-                merge_state(plan, scratch->running + u * plan->state_floats, states + u * plan->state_floats);
+            for (size_t row = 0; row < count; row++)
+                merge_state(plan, scratch->running + row * plan->state_floats, states + row * plan->state_floats);
     }
     if (slots == NULL) finish_portion(plan, args, p, scratch->running);
 }
 
 /* Slots of a cut sequence: [split][kv head][row][head of the group] states. */
-static float *slot_of(const qr_attention_plan *plan, const qr_planned_sequence *planned, uint32_t split, uint32_t unit)
+static float *slot_of(const qr_attention_plan *plan, const qr_planned_sequence *planned, uint32_t split, uint32_t row)
 {
-    const size_t units = (size_t)plan->sequences[planned->index].row_count * plan->shape.heads;
-    const size_t first = (size_t)planned->slot * plan->shape.heads + (split - planned->first_split) * units;
-    return plan->slots + (first + unit) * plan->state_floats;
+    const size_t rows  = (size_t)plan->sequences[planned->index].row_count * plan->shape.heads;
+    const size_t first = (size_t)planned->slot * plan->shape.heads + (split - planned->first_split) * rows;
+    return plan->slots + (first + row) * plan->state_floats;
 }
 
 static void run_visit(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
                       const qr_planned_sequence *planned, const portion *p)
 {
-    const size_t units = (size_t)p->rows * plan->shape.heads;
+    const size_t rows  = (size_t)p->rows * plan->shape.heads;
     float       *slots = planned->cut ? slot_of(plan, planned, p->split, p->head * p->rows * plan->group) : NULL;
-    run_portion(plan, args, &plan->scratch[thread], p, slots, units * plan->state_floats);
+    run_portion(plan, args, &plan->scratch[thread], p, slots, rows * plan->state_floats);
 }
 
 static void run_tile(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
@@ -387,13 +390,13 @@ static void run_tile(const qr_attention_plan *plan, const qr_attention_args *arg
     run_portion(plan, args, &plan->scratch[thread], &p, NULL, 0);
 }
 
-/* The planned sequence of a unit. */
-static uint32_t planned_of(const qr_attention_plan *plan, uint32_t unit)
+/* The planned sequence of a task. */
+static uint32_t planned_of(const qr_attention_plan *plan, uint32_t task)
 {
     uint32_t k = 0, end = plan->planned_count;
     while (end - k > 1) {
         const uint32_t middle = k + (end - k) / 2;
-        if (plan->planned[middle].first_unit <= unit)
+        if (plan->planned[middle].first_task <= task)
             k = middle;
         else
             end = middle;
@@ -401,16 +404,16 @@ static uint32_t planned_of(const qr_attention_plan *plan, uint32_t unit)
     return k;
 }
 
-static void run_unit(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t owner, uint32_t unit,
+static void run_task(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t owner, uint32_t task,
                      uint32_t thread, bool append)
 {
-    const uint32_t             k       = planned_of(plan, unit);
+    const uint32_t             k       = planned_of(plan, task);
     const qr_planned_sequence *planned = &plan->planned[k];
     uint32_t                   from, to;
     if (!share_of(plan, owner, k, &from, &to)) return;
     if (append) append_share(plan, args, owner, k, thread);
     if (planned->kind == QR_BY_TILE)
-        run_tile(plan, args, thread, planned, unit - planned->first_unit);
+        run_tile(plan, args, thread, planned, task - planned->first_task);
     else if (planned->kind == QR_BY_HEAD)
         visit_by_head(plan, args, thread, planned, from, to, run_visit);
     else
@@ -426,10 +429,10 @@ static void run_shares(qr_attention_plan *plan, const qr_attention_args *args, u
     const uint64_t start = qr_now_ns();
     const uint32_t turn = plan->scratch[thread].runs++ % 2, threads = plan->limits.thread_count;
     qr_attention_offer_share(plan, thread, 1 - turn);
-    for (uint32_t i = 0, unit; i < threads; i++) {
+    for (uint32_t i = 0, task; i < threads; i++) {
         const uint32_t owner = (thread + i) % threads;
         if (plan->thread_node[owner] != plan->thread_node[thread]) continue;
-        while (claim(plan, owner, turn, owner == thread, &unit)) run_unit(plan, args, owner, unit, thread, append);
+        while (claim(plan, owner, turn, owner == thread, &task)) run_task(plan, args, owner, task, thread, append);
     }
     plan->scratch[thread].busy_ns += qr_now_ns() - start;
 }
@@ -447,15 +450,15 @@ void qr_attention_append_and_run(qr_attention_plan *plan, const qr_attention_arg
 
 /* ---- merge ---- */
 
-static void merge_unit(const qr_attention_plan *plan, const qr_attention_args *args,
-                       const qr_attention_scratch *scratch, const qr_planned_sequence *planned, uint32_t unit)
+static void merge_row(const qr_attention_plan *plan, const qr_attention_args *args, const qr_attention_scratch *scratch,
+                      const qr_planned_sequence *planned, uint32_t query_row)
 {
     const qr_attention_sequence *sequence = &plan->sequences[planned->index];
-    const uint32_t               group = plan->group, row = unit / group % sequence->row_count;
-    const uint32_t               head = unit / (group * sequence->row_count) * group + unit % group;
+    const uint32_t               group = plan->group, row = query_row / group % sequence->row_count;
+    const uint32_t               head = query_row / (group * sequence->row_count) * group + query_row % group;
     clear_states(plan, scratch->running, 1);
     for (uint32_t s = 0; s < planned->split_count; s++)
-        merge_state(plan, scratch->running, slot_of(plan, planned, planned->first_split + s, unit));
+        merge_state(plan, scratch->running, slot_of(plan, planned, planned->first_split + s, query_row));
     finish_state(plan, args, sequence->row_start + row, head, scratch->running);
 }
 
@@ -465,10 +468,10 @@ void qr_attention_merge(qr_attention_plan *plan, const qr_attention_args *args, 
     for (uint32_t k = 0; plan->merge_needed && k < plan->planned_count; k++) {
         const qr_planned_sequence *planned = &plan->planned[k];
         if (!planned->cut) continue;
-        const uint64_t units   = (uint64_t)plan->sequences[planned->index].row_count * plan->shape.heads;
+        const uint64_t rows    = (uint64_t)plan->sequences[planned->index].row_count * plan->shape.heads;
         const uint64_t threads = plan->limits.thread_count;
-        for (uint64_t u = units * thread / threads; u < units * (thread + 1) / threads; u++)
-            merge_unit(plan, args, &plan->scratch[thread], planned, (uint32_t)u);
+        for (uint64_t u = rows * thread / threads; u < rows * (thread + 1) / threads; u++)
+            merge_row(plan, args, &plan->scratch[thread], planned, (uint32_t)u);
     }
     plan->scratch[thread].busy_ns += qr_now_ns() - start;
 }

@@ -24,7 +24,7 @@ typedef struct qr_planned_sequence {
     uint32_t    first_split, split_count;
     uint32_t    tile_rows; /* QR_BY_TILE: rows of a full item */
     uint32_t    items;
-    uint32_t    first_unit; /* units of the sequences before it */
+    uint32_t    first_task; /* tasks of the sequences before it */
     bool        cut;        /* its states go to slots */
     uint64_t    slot;       /* first slot, when cut */
 } qr_planned_sequence;
@@ -34,15 +34,15 @@ typedef struct qr_line_position { /* an item on the line */
 } qr_line_position;
 
 typedef struct qr_attention_scratch {
-    float   *q;       /* [unit_capacity][padded dim] packed query rows */
-    float   *split;   /* [unit_capacity] states of the split at hand */
-    float   *running; /* [unit_capacity] states of the splits before it */
+    float   *q;       /* [query_row_capacity][padded dim] packed query rows */
+    float   *split;   /* [query_row_capacity] states of the split at hand */
+    float   *running; /* [query_row_capacity] states of the splits before it */
     float   *k, *v;   /* [padded dim] a head's row, prepared */
     uint64_t busy_ns;
     uint32_t runs; /* since build */
 } qr_attention_scratch;
 
-/* What nobody has begun of a thread's share: units [low half, high half). A unit is an item of many rows, or the whole
+/* What nobody has begun of a thread's share: tasks [low half, high half). A task is an item of many rows, or the whole
  * share of another sequence. The owner takes the first, and who has nothing left the last. Two, for this run and the
  * next. */
 typedef struct qr_attention_claims {
@@ -55,7 +55,7 @@ struct qr_attention_plan {
     qr_attention_shape          shape;
     qr_attention_limits         limits;
     uint32_t                    group, padded_dim, state_floats;
-    uint32_t                    unit_capacity; /* query rows a thread can hold */
+    uint32_t                    query_row_capacity; /* rows times heads that a thread can hold */
     uint64_t                    slot_capacity, slots_few_rows;
 
     const qr_attention_sequence *sequences;
@@ -66,7 +66,7 @@ struct qr_attention_plan {
     uint32_t                    *thread_node;
     float                       *slots; /* [slot_capacity][heads] states */
 
-    uint32_t planned_count, unit_count;
+    uint32_t planned_count, task_count;
     bool     append_barrier, merge_needed;
     uint64_t bytes, flops;
 };

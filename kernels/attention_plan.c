@@ -49,7 +49,7 @@ static uint32_t rows_per_tile(const qr_attention_plan *plan) { return qr_max_u32
 
 static void lay_out(qr_attention_plan *plan, qr_arena *arena)
 {
-    const uint32_t threads = plan->limits.thread_count, units = plan->unit_capacity;
+    const uint32_t threads = plan->limits.thread_count, rows = plan->query_row_capacity;
     plan->planned     = QR_ARENA_TAKE(arena, qr_planned_sequence, plan->limits.max_sequences);
     plan->begin       = QR_ARENA_TAKE(arena, qr_line_position, threads + 1);
     plan->thread_node = QR_ARENA_TAKE(arena, uint32_t, threads);
@@ -58,9 +58,9 @@ static void lay_out(qr_attention_plan *plan, qr_arena *arena)
     qr_attention_scratch *scratch = QR_ARENA_TAKE(arena, qr_attention_scratch, threads);
     for (uint32_t t = 0; t < threads; t++) {
         qr_attention_scratch mine = {0};
-        mine.q                    = QR_ARENA_TAKE(arena, float, (size_t)units * plan->padded_dim);
-        mine.split                = QR_ARENA_TAKE(arena, float, (size_t)units * plan->state_floats);
-        mine.running              = QR_ARENA_TAKE(arena, float, (size_t)units * plan->state_floats);
+        mine.q                    = QR_ARENA_TAKE(arena, float, (size_t)rows * plan->padded_dim);
+        mine.split                = QR_ARENA_TAKE(arena, float, (size_t)rows * plan->state_floats);
+        mine.running              = QR_ARENA_TAKE(arena, float, (size_t)rows * plan->state_floats);
         mine.k                    = QR_ARENA_TAKE(arena, float, plan->padded_dim);
         mine.v                    = QR_ARENA_TAKE(arena, float, plan->padded_dim);
         if (scratch != NULL) scratch[t] = mine;
@@ -80,11 +80,11 @@ quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attent
     if (limits->tuning.byte_fs == 0) plan.limits.tuning.byte_fs = COST_BYTE;
     if (limits->tuning.pair_fs == 0)
         plan.limits.tuning.pair_fs = 4000000 * shape->kv.head_dim / plan.kernels->by_dtype[shape->kv.dtype].gflops;
-    plan.group         = shape->heads / shape->kv.kv_heads;
-    plan.padded_dim    = qr_kv_padded_dim(&shape->kv);
-    plan.state_floats  = plan.padded_dim + QR_ATTENTION_STATE_TAIL;
-    plan.unit_capacity = qr_max_u32(qr_min_u32(limits->max_rows, FEW_ROWS) * shape->heads,
-                                    qr_min_u32(limits->max_rows, rows_per_tile(&plan)) * plan.group);
+    plan.group              = shape->heads / shape->kv.kv_heads;
+    plan.padded_dim         = qr_kv_padded_dim(&shape->kv);
+    plan.state_floats       = plan.padded_dim + QR_ATTENTION_STATE_TAIL;
+    plan.query_row_capacity = qr_max_u32(qr_min_u32(limits->max_rows, FEW_ROWS) * shape->heads,
+                                         qr_min_u32(limits->max_rows, rows_per_tile(&plan)) * plan.group);
     count_slots(&plan);
 
     qr_attention_plan *self = qr_allocate(allocator, sizeof plan, 64);
@@ -317,27 +317,27 @@ static void assign_slots(qr_attention_plan *plan)
     }
 }
 
-static void number_units(qr_attention_plan *plan)
+static void number_tasks(qr_attention_plan *plan)
 {
-    plan->unit_count = 0;
+    plan->task_count = 0;
     for (uint32_t k = 0; k < plan->planned_count; k++) {
-        plan->planned[k].first_unit = plan->unit_count;
-        plan->unit_count += plan->planned[k].kind == QR_BY_TILE ? plan->planned[k].items : 1;
+        plan->planned[k].first_task = plan->task_count;
+        plan->task_count += plan->planned[k].kind == QR_BY_TILE ? plan->planned[k].items : 1;
     }
 }
 
-/* The first unit at or behind a place on the line; `end`: of a sequence that is cut there, the one behind it. */
-static uint32_t unit_at(const qr_attention_plan *plan, qr_line_position at, bool end)
+/* The first task at or behind a position on the line; `end`: of a sequence that is cut there, the one behind it. */
+static uint32_t task_at(const qr_attention_plan *plan, qr_line_position at, bool end)
 {
-    if (at.planned == plan->planned_count) return plan->unit_count;
+    if (at.planned == plan->planned_count) return plan->task_count;
     const qr_planned_sequence *planned = &plan->planned[at.planned];
-    return planned->first_unit + (planned->kind == QR_BY_TILE ? at.item : end && at.item > 0);
+    return planned->first_task + (planned->kind == QR_BY_TILE ? at.item : end && at.item > 0);
 }
 
 void qr_attention_offer_share(const qr_attention_plan *plan, uint32_t thread, uint32_t turn)
 {
-    const uint64_t first = unit_at(plan, plan->begin[thread], false);
-    const uint64_t end   = unit_at(plan, plan->begin[thread + 1], true);
+    const uint64_t first = task_at(plan, plan->begin[thread], false);
+    const uint64_t end   = task_at(plan, plan->begin[thread + 1], true);
     atomic_store_explicit(&plan->claims[thread].left[turn], first | end << 32, memory_order_relaxed);
 }
 
@@ -351,7 +351,7 @@ void qr_attention_plan_build(qr_attention_plan *plan, const qr_attention_sequenc
     if (deal_by_node(plan, count) > SPREAD_PERCENT) deal_over_nodes(plan);
     plan->begin[plan->limits.thread_count] = (qr_line_position){plan->planned_count, 0};
     assign_slots(plan);
-    number_units(plan);
+    number_tasks(plan);
     for (uint32_t k = 0; k < plan->planned_count; k++) {
         count_work(plan, &sequences[plan->planned[k].index]);
         plan->append_barrier |=

@@ -22,22 +22,23 @@ typedef struct qr_rows {
     float   *scales;      /* [rows] int8 only: value = code * scale */
 } qr_rows;
 
-enum { QR_DIGEST_COLUMNS = 64 };
+enum { QR_LSE_COLUMNS = 64 };
 
 /* Of a row of logits, by groups of 64 columns: what its best column and the sum of its exponentials need, made while
  * the group is in cache. Groups are absolute, so that the bits do not depend on who computed which. [rows][groups] */
-typedef struct qr_digests {
+typedef struct qr_partial_lse {
     float    *greatest; /* of the group; NaN where one of its columns is not finite */
     float    *sum_exp;  /* exp(x - greatest), over the group */
     uint32_t *best;     /* lowest column that holds it */
     uint32_t  groups;   /* ceil(columns / 64) */
-} qr_digests;
+} qr_partial_lse;
 
 /* Those of one row and the ones after it, from `group` on. */
-static inline qr_digests qr_digests_at(const qr_digests *digests, uint32_t row, uint32_t group)
+static inline qr_partial_lse qr_partial_lse_at(const qr_partial_lse *partial_lse, uint32_t row, uint32_t group)
 {
-    const size_t at = (size_t)row * digests->groups + group;
-    return (qr_digests){digests->greatest + at, digests->sum_exp + at, digests->best + at, digests->groups};
+    const size_t at = (size_t)row * partial_lse->groups + group;
+    return (qr_partial_lse){partial_lse->greatest + at, partial_lse->sum_exp + at, partial_lse->best + at,
+                            partial_lse->groups};
 }
 
 typedef struct qr_kernels {
@@ -56,11 +57,12 @@ typedef struct qr_kernels {
      */
     uint32_t (*argmax)(const float *x, uint32_t count, float *value_out);
 
-    /* The digest of columns [first, first + count) of a row, count <= 64, to the first place of `out`. */
-    void (*digest)(const qr_digests *out, const float *x, uint32_t first, uint32_t count);
+    /* The partial log-sum-exp of columns [first, first + count) of a row, count <= 64, to the first element of `out`.
+     */
+    void (*partial_lse)(const qr_partial_lse *out, const float *x, uint32_t first, uint32_t count);
 
     /* Sum over a row's groups of sum_exp * exp(greatest - top); count <= 4096 (callers add segments). */
-    float (*merge_exp)(const qr_digests *digests, uint32_t count, float top);
+    float (*merge_exp)(const qr_partial_lse *partial_lse, uint32_t count, float top);
 
     /* scaled[i] = (x[i] - top) / temperature and weights[i] = exp(scaled[i]), 0 below -87; returns the sum of the
      * weights. top is the greatest of x, temperature > 0, count <= 4096 (callers add segments in ascending order). */

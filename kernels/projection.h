@@ -93,8 +93,8 @@ typedef struct qr_projection_out {
 
     /* Of the results, made while they are in cache; f32 only, not with `add`. NULL: none. Then `to` needs to be written
      * in the rows that are `kept` only. */
-    const qr_digests *digests;
-    const bool       *kept; /* [rows], with digests; NULL: all */
+    const qr_partial_lse *partial_lse;
+    const bool           *kept; /* [rows], with partial log-sum-exp; NULL: all */
 } qr_projection_out;
 
 /* The thread's columns for all rows. Runs on that thread inside the team; allocates nothing. */

@@ -4,17 +4,17 @@
 #include "base/assert.h"
 #include "kernels/projection_parts.h"
 
-_Static_assert((int)QR_DIGEST_COLUMNS == (int)QR_GROUP_COLUMNS, "a thread digests whole groups");
+_Static_assert((int)QR_LSE_COLUMNS == (int)QR_GROUP_COLUMNS, "a thread has whole groups");
 
-/* The group's results replaced its sums: digests them, and copies the rows that somebody will read. */
-static void digest_group(const qr_projection *p, const qr_epilogue *done, uint32_t column, uint32_t first_row,
-                         const qr_projection_out *out)
+/* The group's results replaced its sums: their partial log-sum-exp, and a copy of the rows that somebody will read. */
+static void partial_lse_of_group(const qr_projection *p, const qr_epilogue *done, uint32_t column, uint32_t first_row,
+                                 const qr_projection_out *out)
 {
     for (uint32_t i = 0; i < done->rows; i++) {
-        const uint32_t   row     = first_row + i;
-        const float     *results = (const float *)done->out + i * done->out_stride;
-        const qr_digests digests = qr_digests_at(out->digests, row, column / QR_GROUP_COLUMNS);
-        p->context->kernels->digest(&digests, results, column, done->columns);
+        const uint32_t       row         = first_row + i;
+        const float         *results     = (const float *)done->out + i * done->out_stride;
+        const qr_partial_lse partial_lse = qr_partial_lse_at(out->partial_lse, row, column / QR_GROUP_COLUMNS);
+        p->context->kernels->partial_lse(&partial_lse, results, column, done->columns);
         if (out->kept == NULL || out->kept[row])
             memcpy((float *)out->to.data + (size_t)row * out->to.stride + column, results,
                    done->columns * sizeof *results);
@@ -43,12 +43,12 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
         epilogue.column_scales = qr_column_scales_of(p, s) + group * p->halves * QR_GROUP_COLUMNS;
         epilogue.up_scales     = epilogue.column_scales + QR_GROUP_COLUMNS;
     }
-    if (out->digests != NULL) {
+    if (out->partial_lse != NULL) {
         epilogue.out        = sums; /* in place */
         epilogue.out_stride = sums_stride;
     }
     p->context->kernels->projection->epilogue(&epilogue);
-    if (out->digests != NULL) digest_group(p, &epilogue, column, block->row, out);
+    if (out->partial_lse != NULL) partial_lse_of_group(p, &epilogue, column, block->row, out);
 }
 
 /* The block's rows in the own kernel's form; *stride in bytes. */
@@ -138,7 +138,7 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
 {
     qr_assert(x->dtype == p->shape.dtype && x->dim == p->shape.k && x->stride >= p->k);
     qr_assert(row_count <= p->context->options.max_rows && (!out->add || out->to.dtype == QR_F32));
-    qr_assert(out->digests == NULL || (out->to.dtype == QR_F32 && !out->add));
+    qr_assert(out->partial_lse == NULL || (out->to.dtype == QR_F32 && !out->add));
     if (p->shards[thread].group_count == 0) return;
     for (uint32_t row = 0; row < row_count;) {
         const uint32_t rest  = row_count - row;

@@ -128,9 +128,9 @@ static float sum_from(const float *x, const float *weights, uint32_t count, floa
 }
 
 /* One pass over registers, without a branch on the values. */
-static void digest(const qr_digests *out, const float *x, uint32_t first, uint32_t count)
+static void partial_lse(const qr_partial_lse *out, const float *x, uint32_t first, uint32_t count)
 {
-    enum { VECTORS = QR_DIGEST_COLUMNS / VF32_LANES };
+    enum { VECTORS = QR_LSE_COLUMNS / VF32_LANES };
     vf32     v[VECTORS], top = vf32_set(-INFINITY), sum = vf32_zero();
     uint64_t finite = 0, equal = 0;
     for (uint32_t i = 0; i < VECTORS; i++) {
@@ -152,17 +152,17 @@ static void digest(const qr_digests *out, const float *x, uint32_t first, uint32
     *out->sum_exp       = vf32_sum(sum);
 }
 
-static float merge_exp(const qr_digests *digests, uint32_t count, float top)
+static float merge_exp(const qr_partial_lse *partial_lse, uint32_t count, float top)
 {
     vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
     for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
         for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
             const uint32_t at = i + c * VF32_LANES, left = elements_left(count, at);
             if (left == 0) break;
-            const vf32 e     = vf32_exp(vf32_sub(vf32_load_upto(digests->greatest + at, left), vf32_set(top)));
+            const vf32 e     = vf32_exp(vf32_sub(vf32_load_upto(partial_lse->greatest + at, left), vf32_set(top)));
             const bool whole = left >= VF32_LANES;
             chain[c]         = vf32_fma(whole ? e : vf32_select(vmask_range(0, (int32_t)left), e, vf32_zero()),
-                                vf32_load_upto(digests->sum_exp + at, left), chain[c]);
+                                vf32_load_upto(partial_lse->sum_exp + at, left), chain[c]);
         }
     return sum_of_chains(chain);
 }

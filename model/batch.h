@@ -31,9 +31,9 @@ typedef struct qr_batch {
     const uint32_t          *positions;   /* [row_count] */
     const qr_batch_sequence *sequences;   /* [sequence_count] */
     const uint32_t          *logits_rows; /* [logits_count] ascending row numbers whose logits are wanted */
-    const bool              *logits_kept; /* [logits_count] false: its digests are enough; NULL: all are kept */
-    const qr_batch_copy     *copies;      /* [copy_count] done first */
-    const qr_batch_encoder  *encoders;    /* [encoder_count] done before the rows */
+    const bool          *logits_kept; /* [logits_count] false: its partial log-sum-exp is enough; NULL: all are kept */
+    const qr_batch_copy *copies;      /* [copy_count] done first */
+    const qr_batch_encoder *encoders; /* [encoder_count] done before the rows */
 
     /* Run by all threads behind the logits of a batch that has some, in the same handing-over: sampling. NULL: nothing
      */

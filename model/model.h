@@ -78,7 +78,7 @@ quire_status qr_network_forward(qr_network *network, const qr_batch *batch, cons
                                 qr_forward_report *report_out);
 
 /* Of each logits row of the last forward, kept or not; valid until the next one. */
-const qr_digests *qr_network_digests(const qr_network *network);
+const qr_partial_lse *qr_network_partial_lse(const qr_network *network);
 
 /* The stages of `thread` in the last forward, [returned] in order; *stages_out is NULL when none are kept. Until the
  * next forward. Thread: the driver. */

@@ -47,12 +47,12 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     b->logits        = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
     b->logits.data   = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
 
-    const uint32_t groups = qr_ceil_div_u32(a->vocab_size, QR_DIGEST_COLUMNS);
+    const uint32_t groups = qr_ceil_div_u32(a->vocab_size, QR_LSE_COLUMNS);
     const size_t   all    = (size_t)logits * groups;
-    b->digests            = (qr_digests){.greatest = QR_ARENA_TAKE(arena, float, all),
-                                         .sum_exp  = QR_ARENA_TAKE(arena, float, all),
-                                         .best     = QR_ARENA_TAKE(arena, uint32_t, all),
-                                         .groups   = groups};
+    b->partial_lse        = (qr_partial_lse){.greatest = QR_ARENA_TAKE(arena, float, all),
+                                             .sum_exp  = QR_ARENA_TAKE(arena, float, all),
+                                             .best     = QR_ARENA_TAKE(arena, uint32_t, all),
+                                             .groups   = groups};
     lay_out_stage_logs(network, arena);
 }
 
@@ -248,7 +248,7 @@ uint32_t qr_network_stages(const qr_network *network, uint32_t thread, const qui
     return log ? log->count : 0;
 }
 
-const qr_digests *qr_network_digests(const qr_network *network) { return &network->buffers.digests; }
+const qr_partial_lse *qr_network_partial_lse(const qr_network *network) { return &network->buffers.partial_lse; }
 
 qr_kv_shape qr_network_kv_shape(const qr_network *network) { return network->kv_shape; }
 const char *qr_network_isa(const qr_network *network) { return network->kernels->isa; }

@@ -9,14 +9,14 @@
 /* Activations of a step. Rows are the step's rows, or before them its encoder tokens. Padding up to each stride is
  * zero: every writer writes `dim` elements only. "as read": in the weights' dtype, what a projection takes. */
 typedef struct qr_buffers {
-    qr_rows    hidden;                  /* [rows][hidden_size] f32, the residual stream */
-    qr_rows    normed;                  /* [rows][hidden_size] as read */
-    qr_rows    qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
-    qr_rows    attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
-    qr_rows    fed, fed_read;           /* [rows][intermediate_size], likewise */
-    qr_rows    selected; /* [logits_count][hidden_size] as read: final norm of the rows that want logits */
-    qr_rows    logits;   /* [logits_count][vocab_size] f32, not padded; of the rows that are kept */
-    qr_digests digests;  /* [logits_count] of all of them */
+    qr_rows        hidden;                  /* [rows][hidden_size] f32, the residual stream */
+    qr_rows        normed;                  /* [rows][hidden_size] as read */
+    qr_rows        qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
+    qr_rows        attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
+    qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise */
+    qr_rows        selected;    /* [logits_count][hidden_size] as read: final norm of the rows that want logits */
+    qr_rows        logits;      /* [logits_count][vocab_size] f32, not padded; of the rows that are kept */
+    qr_partial_lse partial_lse; /* [logits_count] of all of them */
 } qr_buffers;
 
 /* What one thread did in the last step. A cache line of its own: the thread writes it while the others write theirs. */

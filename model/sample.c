@@ -100,7 +100,7 @@ void qr_sampler_destroy(qr_sampler *sampler)
     qr_deallocate(&allocator, sampler, sizeof *sampler);
 }
 
-/* ---- what the digests of a row say ---- */
+/* ---- what the partial log-sum-exp of a row says ---- */
 
 /* The raw logits: log softmax of x is x - greatest - log_sum. */
 typedef struct raw_row {
@@ -110,17 +110,17 @@ typedef struct raw_row {
 } raw_row;
 
 /* False: not all of them are finite. */
-static bool look_at(const qr_kernels *kernels, const qr_digests *digests, raw_row *raw)
+static bool look_at(const qr_kernels *kernels, const qr_partial_lse *partial_lse, raw_row *raw)
 {
-    const uint32_t group = kernels->argmax(digests->greatest, digests->groups, &raw->greatest);
-    for (uint32_t i = 0; i < digests->groups; i++)
-        if (isnan(digests->greatest[i])) return false;
+    const uint32_t group = kernels->argmax(partial_lse->greatest, partial_lse->groups, &raw->greatest);
+    for (uint32_t i = 0; i < partial_lse->groups; i++)
+        if (isnan(partial_lse->greatest[i])) return false;
     double sum = 0;
-    for (uint32_t i = 0; i < digests->groups; i += SEGMENT) {
-        const qr_digests rest = qr_digests_at(digests, 0, i);
-        sum += (double)kernels->merge_exp(&rest, qr_min_u32(SEGMENT, digests->groups - i), raw->greatest);
+    for (uint32_t i = 0; i < partial_lse->groups; i += SEGMENT) {
+        const qr_partial_lse rest = qr_partial_lse_at(partial_lse, 0, i);
+        sum += (double)kernels->merge_exp(&rest, qr_min_u32(SEGMENT, partial_lse->groups - i), raw->greatest);
     }
-    raw->best    = digests->best[group];
+    raw->best    = partial_lse->best[group];
     raw->log_sum = log(sum);
     return true;
 }
@@ -509,7 +509,7 @@ void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_outp
     output->token     = -1;
     output->logprob   = 0;
     output->top_count = 0;
-    output->failed    = !look_at(sampler->kernels, &input->digests, &raw);
+    output->failed    = !look_at(sampler->kernels, &input->partial_lse, &raw);
     if (output->failed) return;
     if (input->request->beam_width > 1)
         sample_beam(sampler, input, &raw, output);

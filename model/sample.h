@@ -9,10 +9,10 @@
 #include "quire/request.h"
 
 typedef struct qr_sample_input {
-    const float         *logits;  /* [vocab] raw; NULL where qr_sample_reads_logits() is false */
-    qr_digests           digests; /* of them */
-    const quire_request *request; /* sampling, bias, masks, logprobs, beam_width, stop ids */
-    const int32_t       *tokens;  /* [token_count] prompt and output so far, for penalties */
+    const float         *logits;      /* [vocab] raw; NULL where qr_sample_reads_logits() is false */
+    qr_partial_lse       partial_lse; /* of them */
+    const quire_request *request;     /* sampling, bias, masks, logprobs, beam_width, stop ids */
+    const int32_t       *tokens;      /* [token_count] prompt and output so far, for penalties */
     uint32_t             token_count, prompt_count;
     uint32_t             sequence_index, position; /* of the random number */
     bool                 mask_stops;               /* eos and stop ids may not be chosen */
@@ -39,7 +39,7 @@ quire_status              qr_sampler_create(const qr_kernels *kernels, uint32_t 
 void                      qr_sampler_destroy(qr_sampler *sampler);
 
 /* Whether the row itself is needed, by sampling or by who asked for it: what is greedy with nothing to mask and no list
- * follows from the digests alone. */
+ * follows from the partial log-sum-exp alone. */
 bool qr_sample_reads_logits(const quire_request *request, bool mask_stops);
 
 /* output->top_* point to caller memory. Thread: the sampler's. */

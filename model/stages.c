@@ -225,10 +225,10 @@ void qr_stage_logits(qr_pass *pass)
                                    network->parameters.decoder_norm, network->architecture->norm_epsilon);
     qr_stage_end(pass, &network->report.rowwise_ns);
     const float             scale = network->architecture->logits_scale;
-    const qr_projection_out out   = {.to       = network->buffers.logits,
-                                     .multiply = scale == 1 ? 0 : scale,
-                                     .digests  = &network->buffers.digests,
-                                     .kept     = batch->logits_kept};
+    const qr_projection_out out   = {.to          = network->buffers.logits,
+                                     .multiply    = scale == 1 ? 0 : scale,
+                                     .partial_lse = &network->buffers.partial_lse,
+                                     .kept        = batch->logits_kept};
     qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected,
                       batch->logits_count, &out);
     qr_stage_end(pass, &network->report.logits_ns);

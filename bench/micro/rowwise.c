@@ -90,13 +90,14 @@ static void exp_scaled(const bench *b, thread_rows *t, uint32_t row)
                                                    qr_min_u32(SEGMENT, b->dim - i), 1, 0.8f);
 }
 
-static void digest(const bench *b, thread_rows *t, uint32_t row)
+static void partial_lse(const bench *b, thread_rows *t, uint32_t row)
 {
-    float      greatest, sum;
-    uint32_t   best;
-    qr_digests digests = {&greatest, &sum, &best, 1};
-    for (uint32_t i = 0; i < b->dim; i += QR_DIGEST_COLUMNS) {
-        b->machine->kernels->digest(&digests, in_row(b, t, row) + i, i, qr_min_u32(QR_DIGEST_COLUMNS, b->dim - i));
+    float          greatest, sum;
+    uint32_t       best;
+    qr_partial_lse partial_lse = {&greatest, &sum, &best, 1};
+    for (uint32_t i = 0; i < b->dim; i += QR_LSE_COLUMNS) {
+        b->machine->kernels->partial_lse(&partial_lse, in_row(b, t, row) + i, i,
+                                         qr_min_u32(QR_LSE_COLUMNS, b->dim - i));
         t->sink += sum;
     }
 }
@@ -152,7 +153,7 @@ static void create_arms(bench *b)
     add(b, "convert to int8", convert_int8, 4 + 1);
     add(b, "argmax", argmax, 4);
     add(b, "exp_scaled", exp_scaled, 4);
-    add(b, "digest of logits", digest, 4);
+    add(b, "partial log-sum-exp", partial_lse, 4);
     add(b, "axpy", axpy, 4);
 }
 

@@ -71,8 +71,8 @@ static void choose(void *context, uint32_t thread, uint32_t thread_count)
     subject            *s       = arm->s;
     const quire_request request = {0};
     for (uint32_t i = thread; i < arm->rows; i += thread_count) {
-        const qr_sample_input input  = {.digests = qr_digests_at(qr_network_digests(s->network), i, 0),
-                                        .request = &request};
+        const qr_sample_input input  = {.partial_lse = qr_partial_lse_at(qr_network_partial_lse(s->network), i, 0),
+                                        .request     = &request};
         qr_sample_output      output = {0};
         qr_sample(s->samplers[thread], &input, &output);
         s->tokens[i] = output.failed ? 0 : output.token;

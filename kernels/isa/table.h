@@ -18,15 +18,15 @@
 extern const qr_kernels QR_TABLE_NAME(QR_ISA_NAME);
 
 const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
-    .isa        = QR_STRING(QR_ISA_NAME),
-    .rms_norm   = rms_norm,
-    .convert    = convert,
-    .argmax     = argmax,
-    .digest     = digest,
-    .merge_exp  = merge_exp,
-    .exp_scaled = exp_scaled,
-    .sum_from   = sum_from,
-    .axpy       = axpy,
+    .isa         = QR_STRING(QR_ISA_NAME),
+    .rms_norm    = rms_norm,
+    .convert     = convert,
+    .argmax      = argmax,
+    .partial_lse = partial_lse,
+    .merge_exp   = merge_exp,
+    .exp_scaled  = exp_scaled,
+    .sum_from    = sum_from,
+    .axpy        = axpy,
 #ifdef QR_HAS_PROJECTION_KERNELS
     .projection = &projection_kernels,
 #endif

@@ -326,36 +326,36 @@ static void every_epilogue_matches_the_reference(void **state)
                 }
 }
 
-typedef struct digested {
+typedef struct lse {
     float    greatest[MAX_ROWS * 5], sum_exp[MAX_ROWS * 5];
     uint32_t best[MAX_ROWS * 5];
-} digested;
+} lse;
 
-/* The digests of all rows as a second pass over the written results would give them. */
-static void digest_again(const qr_kernels *kernels, const qr_rows *results, uint32_t rows, digested *d)
+/* The partial log-sum-exp of all rows as a second pass over the written results would give them. */
+static void partial_lse_again(const qr_kernels *kernels, const qr_rows *results, uint32_t rows, lse *d)
 {
-    const uint32_t   groups  = qr_ceil_div_u32(results->dim, 64);
-    const qr_digests digests = {d->greatest, d->sum_exp, d->best, groups};
+    const uint32_t       groups      = qr_ceil_div_u32(results->dim, 64);
+    const qr_partial_lse partial_lse = {d->greatest, d->sum_exp, d->best, groups};
     for (uint32_t row = 0; row < rows; row++)
         for (uint32_t group = 0; group < groups; group++) {
-            const qr_digests at = qr_digests_at(&digests, row, group);
-            const float     *x  = (const float *)results->data + (size_t)row * results->stride + 64 * group;
-            kernels->digest(&at, x, 64 * group, qr_min_u32(64, results->dim - 64 * group));
+            const qr_partial_lse at = qr_partial_lse_at(&partial_lse, row, group);
+            const float         *x  = (const float *)results->data + (size_t)row * results->stride + 64 * group;
+            kernels->partial_lse(&at, x, 64 * group, qr_min_u32(64, results->dim - 64 * group));
         }
 }
 
-static void check_digests(const subject *s, const qr_kernels *kernels, uint32_t rows)
+static void check_partial_lse(const subject *s, const qr_kernels *kernels, uint32_t rows)
 {
-    static digested want, got;
-    const uint32_t  columns = s->shape.columns, groups = qr_ceil_div_u32(columns, 64);
-    qr_rows         plain = rows_create(QR_F32, columns, MAX_ROWS), some = rows_create(QR_F32, columns, MAX_ROWS);
-    bool            kept[MAX_ROWS];
+    static lse     want, got;
+    const uint32_t columns = s->shape.columns, groups = qr_ceil_div_u32(columns, 64);
+    qr_rows        plain = rows_create(QR_F32, columns, MAX_ROWS), some = rows_create(QR_F32, columns, MAX_ROWS);
+    bool           kept[MAX_ROWS];
     for (uint32_t row = 0; row < rows; row++) kept[row] = random_value(77, row) > 0;
-    const qr_digests digests = {got.greatest, got.sum_exp, got.best, groups};
+    const qr_partial_lse partial_lse = {got.greatest, got.sum_exp, got.best, groups};
     run(s, &s->x, rows, &(qr_projection_out){.to = plain, .multiply = 0.5f});
-    digest_again(kernels, &plain, rows, &want);
+    partial_lse_again(kernels, &plain, rows, &want);
     memset(&got, 0xff, sizeof got);
-    run(s, &s->x, rows, &(qr_projection_out){.to = some, .multiply = 0.5f, .digests = &digests, .kept = kept});
+    run(s, &s->x, rows, &(qr_projection_out){.to = some, .multiply = 0.5f, .partial_lse = &partial_lse, .kept = kept});
     const size_t count = (size_t)rows * groups;
     assert_memory_equal(got.greatest, want.greatest, count * sizeof(float));
     assert_memory_equal(got.sum_exp, want.sum_exp, count * sizeof(float));
@@ -380,8 +380,8 @@ static void digests_are_those_of_the_results_and_only_kept_rows_are_written(void
                 const qr_projection_shape shape = {.k = 72, .columns = 257 - 40 * i, .dtype = (qr_dtype)dtype};
                 const variant             o     = {.small_m = i % 2 ? QUIRE_SMALL_M_ONEDNN : QUIRE_SMALL_M_AUTO};
                 subject                  *s     = subject_create(tables[t], 1 + i % 3, shape, o);
-                check_digests(s, tables[t], rows[i]);
-                check_digests(s, tables[t], rows[(i + 2) % 5]);
+                check_partial_lse(s, tables[t], rows[i]);
+                check_partial_lse(s, tables[t], rows[(i + 2) % 5]);
                 subject_destroy(s);
             }
 }

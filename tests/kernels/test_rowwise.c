@@ -187,13 +187,13 @@ static void argmax_takes_the_lowest_of_equals_and_never_nan(void **state)
 }
 
 /* Up to 64 columns with ties, infinities and NaN against a plain pass; *nothing* else of the arrays is written. */
-static void a_digest_names_the_lowest_of_the_greatest_and_what_is_not_finite(void **state)
+static void a_partial_lse_names_the_lowest_of_the_greatest_and_what_is_not_finite(void **state)
 {
     (void)state;
     static const float values[] = {0.0f, -0.0f, 1.5f, 1.5f, -7.0f, -90.0f, 3.0f, NAN, INFINITY, -INFINITY};
     for (uint32_t seed = 0; seed < 2000; seed++) {
-        const uint32_t count = 1 + qr_random_below(1, seed, 0, QR_DIGEST_COLUMNS), kinds = seed % 4 ? 7 : 10;
-        float          x[QR_DIGEST_COLUMNS];
+        const uint32_t count = 1 + qr_random_below(1, seed, 0, QR_LSE_COLUMNS), kinds = seed % 4 ? 7 : 10;
+        float          x[QR_LSE_COLUMNS];
         bool           finite = true;
         for (uint32_t i = 0; i < count; i++) {
             x[i] = values[qr_random_below(3, seed, i, kinds)];
@@ -203,10 +203,10 @@ static void a_digest_names_the_lowest_of_the_greatest_and_what_is_not_finite(voi
         double         sum  = 0;
         for (uint32_t i = 0; i < count; i++) sum += exp((double)x[i] - (double)x[best]);
         for (uint32_t k = 0; k < table_count; k++) {
-            float            greatest[2] = {-1, -1}, sum_exp[2] = {-1, -1};
-            uint32_t         found[2] = {7, 7};
-            const qr_digests digests  = {greatest, sum_exp, found, 2};
-            tables[k]->digest(&digests, x, 1000, count);
+            float                greatest[2] = {-1, -1}, sum_exp[2] = {-1, -1};
+            uint32_t             found[2]    = {7, 7};
+            const qr_partial_lse partial_lse = {greatest, sum_exp, found, 2};
+            tables[k]->partial_lse(&partial_lse, x, 1000, count);
             assert_int_equal(isnan(greatest[0]) == 0, finite);
             if (finite) {
                 assert_int_equal(found[0], 1000 + best);
@@ -218,7 +218,7 @@ static void a_digest_names_the_lowest_of_the_greatest_and_what_is_not_finite(voi
     }
 }
 
-static void merged_digests_are_the_sum_over_the_whole_row(void **state)
+static void merged_partial_lse_is_the_sum_over_the_whole_row(void **state)
 {
     (void)state;
     static float    x[LONG * 4], greatest[LONG], sum_exp[LONG];
@@ -230,12 +230,12 @@ static void merged_digests_are_the_sum_over_the_whole_row(void **state)
         for (uint32_t i = 0; i < columns; i++) top = fmax(top, (double)x[i]);
         for (uint32_t i = 0; i < columns; i++) want += exp((double)x[i] - top);
         for (uint32_t k = 0; k < table_count; k++) {
-            const qr_digests digests = {greatest, sum_exp, best, groups};
+            const qr_partial_lse partial_lse = {greatest, sum_exp, best, groups};
             for (uint32_t g = 0; g < groups; g++) {
-                const qr_digests at = qr_digests_at(&digests, 0, g);
-                tables[k]->digest(&at, x + 64 * g, 64 * g, columns - 64 * g < 64 ? columns - 64 * g : 64);
+                const qr_partial_lse at = qr_partial_lse_at(&partial_lse, 0, g);
+                tables[k]->partial_lse(&at, x + 64 * g, 64 * g, columns - 64 * g < 64 ? columns - 64 * g : 64);
             }
-            const double got = (double)tables[k]->merge_exp(&digests, groups, (float)top);
+            const double got = (double)tables[k]->merge_exp(&partial_lse, groups, (float)top);
             if (!(fabs(got - want) <= 1e-6 * want)) fail_msg("%s: %.9g instead of %.9g", tables[k]->isa, got, want);
         }
     }
@@ -336,8 +336,8 @@ int main(void)
         cmocka_unit_test(conversion_to_bf16_and_int8_has_the_same_bits_everywhere),
         cmocka_unit_test(a_row_of_zeros_has_int8_codes_of_zero),
         cmocka_unit_test(argmax_takes_the_lowest_of_equals_and_never_nan),
-        cmocka_unit_test(a_digest_names_the_lowest_of_the_greatest_and_what_is_not_finite),
-        cmocka_unit_test(merged_digests_are_the_sum_over_the_whole_row),
+        cmocka_unit_test(a_partial_lse_names_the_lowest_of_the_greatest_and_what_is_not_finite),
+        cmocka_unit_test(merged_partial_lse_is_the_sum_over_the_whole_row),
         cmocka_unit_test(one_exponential_has_a_relative_error_below_2e_minus_7),
         cmocka_unit_test(exp_scaled_weighs_below_the_greatest_and_touches_nothing_else),
         cmocka_unit_test(sum_from_adds_the_weights_of_values_that_reach_the_floor),

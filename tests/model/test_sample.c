@@ -119,18 +119,18 @@ static int32_t reference_draw(const double *probability, double uniform)
 }
 
 /* As the projection to the vocabulary leaves them; until the next call. */
-static qr_digests digests_of(const float *logits)
+static qr_partial_lse partial_lse_of(const float *logits)
 {
     const uint32_t vocab = vocab_in_use;
-    enum { GROUPS = (VOCAB + QR_DIGEST_COLUMNS - 1) / QR_DIGEST_COLUMNS };
+    enum { GROUPS = (VOCAB + QR_LSE_COLUMNS - 1) / QR_LSE_COLUMNS };
     static float    greatest[GROUPS], sum_exp[GROUPS];
     static uint32_t best[GROUPS];
-    qr_digests      digests = {greatest, sum_exp, best, (vocab + QR_DIGEST_COLUMNS - 1) / QR_DIGEST_COLUMNS};
-    for (uint32_t first = 0; first < vocab; first += QR_DIGEST_COLUMNS) {
-        const qr_digests at = qr_digests_at(&digests, 0, first / QR_DIGEST_COLUMNS);
-        qr_kernels_select(NULL)->digest(&at, logits + first, first, qr_min_u32(QR_DIGEST_COLUMNS, vocab - first));
+    qr_partial_lse  partial_lse = {greatest, sum_exp, best, (vocab + QR_LSE_COLUMNS - 1) / QR_LSE_COLUMNS};
+    for (uint32_t first = 0; first < vocab; first += QR_LSE_COLUMNS) {
+        const qr_partial_lse at = qr_partial_lse_at(&partial_lse, 0, first / QR_LSE_COLUMNS);
+        qr_kernels_select(NULL)->partial_lse(&at, logits + first, first, qr_min_u32(QR_LSE_COLUMNS, vocab - first));
     }
-    return digests;
+    return partial_lse;
 }
 
 static qr_sample_output run(qr_sampler *sampler, const qr_sample_input *all)
@@ -139,7 +139,7 @@ static qr_sample_output run(qr_sampler *sampler, const qr_sample_input *all)
     static float     logprobs[TOP];
     qr_sample_output output = {.top_tokens = tokens, .top_logprobs = logprobs};
     qr_sample_input  input  = *all;
-    input.digests           = digests_of(input.logits);
+    input.partial_lse       = partial_lse_of(input.logits);
     if (!qr_sample_reads_logits(input.request, input.mask_stops) && input.mask == NULL) input.logits = NULL;
     qr_sample(sampler, &input, &output);
     return output;
@@ -164,8 +164,8 @@ static void greedy_takes_the_greatest_and_the_lowest_of_equals(void **state)
     qr_sampler_destroy(sampler);
 }
 
-/* Greedy from the digests alone, against one pass over the row; few values, so that most rows have ties. */
-static void greedy_needs_the_digests_only_and_agrees_with_a_pass_over_the_row(void **state)
+/* Greedy from the partial log-sum-exp alone, against one pass over the row; few values, so that most rows have ties. */
+static void greedy_needs_the_partial_lse_only_and_agrees_with_a_pass_over_the_row(void **state)
 {
     (void)state;
     static float logits[VOCAB];
@@ -534,7 +534,7 @@ int main(void)
         cmocka_unit_test(a_row_whose_tokens_are_all_masked_fails),
         cmocka_unit_test(a_filter_that_reaches_into_the_tail_draws_from_it),
         cmocka_unit_test(extreme_temperatures_stay_in_range),
-        cmocka_unit_test(greedy_needs_the_digests_only_and_agrees_with_a_pass_over_the_row),
+        cmocka_unit_test(greedy_needs_the_partial_lse_only_and_agrees_with_a_pass_over_the_row),
         cmocka_unit_test(the_row_is_read_for_whatever_is_not_plainly_greedy),
     };
     return cmocka_run_group_tests_name("model/sample", tests, NULL, NULL);
