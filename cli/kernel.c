@@ -1,4 +1,4 @@
-/* quire kernel: micro-benchmarks of the parts, arms interleaved in one run. */
+/* quire kernel: micro-benchmarks of the parts, variants interleaved in one run. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +82,7 @@ static const struct argp_option options[] = {
     {"isa", OPTION_ISA, "NAME", 0, "cap on the instruction set, as kernels.isa", 1},
     {"cpus", OPTION_CPUS, "LIST", 0, "CPUs to use, as topology.cpus", 1},
     {"threads", OPTION_THREADS, "N", 0, "threads, as topology.threads", 1},
-    {"rounds", OPTION_ROUNDS, "N", 0, "rounds in which every arm has one turn (default 15)", 1},
+    {"rounds", OPTION_ROUNDS, "N", 0, "rounds in which every variant has one turn (default 15)", 1},
     {"json", OPTION_JSON, NULL, 0, "print JSON (quire.kernel/1)", 1},
     {"dtype", OPTION_DTYPE, "LIST", 0, "f32, bf16, int8: of the weights, or of keys and values; step: of both", 2},
     {"kv-dtype", OPTION_KV_DTYPE, "LIST", 0, "attention: the same as --dtype", 2},
@@ -274,7 +274,7 @@ static void describe(const kernel *k, struct argp_option shown[OPTIONS], char *t
         if (k == NULL || k == &kernels[i])
             at += (size_t)snprintf(text + at, size - at, "%-11s %s\n", kernels[i].name, kernels[i].text);
     snprintf(text + at, size - at,
-             "\nA LIST makes an arm of every value. All arms take turns in every round; medians are printed.");
+             "\nA LIST makes a variant of every value. All variants take turns in every round; medians are printed.");
 }
 
 int qr_command_kernel(int argc, char **argv)

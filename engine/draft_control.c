@@ -9,7 +9,7 @@ bool qr_draft_control_allows(const qr_draft_control *control)
     return control->steps / QR_DRAFT_TURN_STEPS % 2 == 0;
 }
 
-/* tokens / ns of both arms, compared crosswise; 128 bits, since tokens times ns may not fit 64. */
+/* tokens / ns of both variants, compared crosswise; 128 bits, since tokens times ns may not fit 64. */
 static bool drafts_pay(const qr_draft_control *control)
 {
     const __uint128_t with    = (__uint128_t)control->tokens[1] * control->ns[0] * (100 + ADVANTAGE_PERCENT);

@@ -1,7 +1,8 @@
 /* Whether drafts pay. A verified row is nearly free while a step is bound by reading weights, and costs as much as any
  * other once the batch is bound by arithmetic; where that changes depends on machine, model and batch, and what a draft
- * gains depends on the text. So it is measured: steps with and without drafts take turns in a trial, the arm with more
- * tokens per second is held for a while, then tried again. Tokens do not depend on it, since drafts change none. */
+ * gains depends on the text. So it is measured: steps with and without drafts take turns in a trial, the variant with
+ * more tokens per second is held for a while, then tried again. Tokens do not depend on it, since drafts change none.
+ */
 #ifndef QR_ENGINE_DRAFT_CONTROL_H
 #define QR_ENGINE_DRAFT_CONTROL_H
 
@@ -9,7 +10,7 @@
 #include <stdint.h>
 
 enum {
-    QR_DRAFT_TURN_STEPS = 4,   /* of one arm in a trial */
+    QR_DRAFT_TURN_STEPS = 4,   /* of one variant in a trial */
     QR_DRAFT_TURNS      = 4,   /* with, without, with, without */
     QR_DRAFT_HOLD_STEPS = 256, /* between two trials */
 };

@@ -39,7 +39,7 @@ static bool row_is_equal(const float *sums, size_t stride, uint32_t count, const
 
 typedef struct self_test {
     const qr_projection *projection;
-    uint32_t             thread, groups; /* groups of the own kernel's arm */
+    uint32_t             thread, groups; /* groups of the own kernel's variant */
     qr_rows              x;              /* [QR_ONEDNN_ROWS] */
     float               *own;            /* [QR_PRODUCT_ROWS][groups * 64] */
     float               *alone;          /* [packed columns] */

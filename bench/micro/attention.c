@@ -13,7 +13,7 @@
 #include "base/median.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "bench/micro/arms.h"
+#include "bench/micro/variants.h"
 #include "cache/kv_memory.h"
 #include "kernels/attention.h"
 #include "model/attention_probe.h"
@@ -26,39 +26,39 @@ enum {
 };
 
 /* One combination of the options, in memory or in cache. */
-typedef struct variant {
+typedef struct combination {
     qr_dtype dtype;
     uint32_t q_heads, rows;
     size_t   run_bytes; /* 0: as long as they come */
     bool     in_cache;
-} variant;
+} combination;
 
 typedef struct bench bench;
 
-typedef struct attention_arm {
+typedef struct attention_variant {
     bench                 *bench;
-    variant                variant;
+    combination            combination;
     qr_attention_plan     *plan;
     qr_attention_sequence *sequences; /* [bench.sequence_count] */
     uint32_t              *blocks;    /* [bench.block_count] tables of all sequences, one after the other */
     qr_attention_args      args;
     double                *imbalance; /* [passes] slowest thread over the mean */
     uint32_t               passes;
-} attention_arm;
+} attention_variant;
 
 struct bench {
-    const qr_machine *machine;
-    qr_micro_options  options; /* defaults filled in */
-    uint32_t          sequence_count, block_count, most_heads, most_rows, most_tokens;
-    uint32_t         *lengths;                                                         /* [sequence_count] */
-    uint32_t          first_sequence[QR_MAX_NODES + 1], first_block[QR_MAX_NODES + 1]; /* of each node */
-    qr_kv_memory      kv[DTYPES];  /* one layer; empty where the dtype is not measured */
-    float            *q, *kv_rows; /* query rows; rows to fill blocks with */
-    qr_rows           out;
-    attention_arm    *attention; /* [attention_count], the attention arms of `arms` in order */
-    qr_arm           *arms;
-    uint32_t          attention_count, arm_count, peak_arm[DTYPES];
-    qr_multiplier     multiplier[DTYPES];
+    const qr_machine  *machine;
+    qr_micro_options   options; /* defaults filled in */
+    uint32_t           sequence_count, block_count, most_heads, most_rows, most_tokens;
+    uint32_t          *lengths;                                                         /* [sequence_count] */
+    uint32_t           first_sequence[QR_MAX_NODES + 1], first_block[QR_MAX_NODES + 1]; /* of each node */
+    qr_kv_memory       kv[DTYPES];  /* one layer; empty where the dtype is not measured */
+    float             *q, *kv_rows; /* query rows; rows to fill blocks with */
+    qr_rows            out;
+    attention_variant *attention; /* [attention_count], the attention variants of `variants` in order */
+    qr_variant        *variants;
+    uint32_t           attention_count, variant_count, peak_variant[DTYPES];
+    qr_multiplier      multiplier[DTYPES];
 };
 
 /* ---- what is measured ---- */
@@ -183,36 +183,37 @@ static void shuffle_runs(uint32_t *blocks, uint32_t first, uint32_t last, uint32
     }
 }
 
-static quire_status fill_tables(const bench *b, attention_arm *arm, quire_error *error)
+static quire_status fill_tables(const bench *b, attention_variant *variant, quire_error *error)
 {
-    const qr_kv_shape shape = kv_shape(b, arm->variant.dtype);
+    const qr_kv_shape shape = kv_shape(b, variant->combination.dtype);
     const size_t      block = qr_kv_block_bytes(&shape);
-    const uint32_t    run   = (uint32_t)(arm->variant.run_bytes / block);
-    if (arm->variant.run_bytes > 0 && run == 0)
+    const uint32_t    run   = (uint32_t)(variant->combination.run_bytes / block);
+    if (variant->combination.run_bytes > 0 && run == 0)
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "--run-length %zu: a block of %u tokens of %s has %zu bytes; fewer --kv-heads make it smaller",
-                       arm->variant.run_bytes, shape.block_size, qr_dtype_name(shape.dtype), block);
+                       variant->combination.run_bytes, shape.block_size, qr_dtype_name(shape.dtype), block);
     const uint32_t few = (uint32_t)qr_max_u64(1, b->machine->l2_bytes / 2 / block);
     for (uint32_t n = 0; n < qr_team_placement(b->machine->team)->node_count; n++) {
         const uint32_t first = b->first_block[n], last = b->first_block[n + 1];
-        for (uint32_t i = first; i < last; i++) arm->blocks[i] = arm->variant.in_cache ? first + (i - first) % few : i;
-        if (run > 0 && !arm->variant.in_cache) shuffle_runs(arm->blocks, first, last, run);
+        for (uint32_t i = first; i < last; i++)
+            variant->blocks[i] = variant->combination.in_cache ? first + (i - first) % few : i;
+        if (run > 0 && !variant->combination.in_cache) shuffle_runs(variant->blocks, first, last, run);
     }
     return QUIRE_OK;
 }
 
-static void describe_sequences(const bench *b, attention_arm *arm)
+static void describe_sequences(const bench *b, attention_variant *variant)
 {
     uint32_t block = 0, row = 0;
     for (uint32_t n = 0, s = 0; s < b->sequence_count; s++) {
         while (s >= b->first_sequence[n + 1]) n++;
-        arm->sequences[s] = (qr_attention_sequence){.row_start = row,
-                                                    .row_count = arm->variant.rows,
-                                                    .position  = b->lengths[s] - arm->variant.rows,
-                                                    .kv_length = b->lengths[s],
-                                                    .blocks    = arm->blocks + block,
-                                                    .node      = n};
-        row += arm->variant.rows;
+        variant->sequences[s] = (qr_attention_sequence){.row_start = row,
+                                                        .row_count = variant->combination.rows,
+                                                        .position  = b->lengths[s] - variant->combination.rows,
+                                                        .kv_length = b->lengths[s],
+                                                        .blocks    = variant->blocks + block,
+                                                        .node      = n};
+        row += variant->combination.rows;
         block += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
     }
 }
@@ -287,14 +288,14 @@ static quire_status create_memory(bench *b, quire_error *error)
     return QUIRE_OK;
 }
 
-/* ---- arms ---- */
+/* ---- variants ---- */
 
-static double imbalance_of(const attention_arm *arm)
+static double imbalance_of(const attention_variant *variant)
 {
-    const uint32_t threads = arm->bench->machine->thread_count;
+    const uint32_t threads = variant->bench->machine->thread_count;
     double         slowest = 0, sum = 0;
     for (uint32_t t = 0; t < threads; t++) {
-        const double busy = (double)qr_attention_busy_ns(arm->plan, t);
+        const double busy = (double)qr_attention_busy_ns(variant->plan, t);
         slowest           = busy > slowest ? busy : slowest;
         sum += busy;
     }
@@ -304,19 +305,19 @@ static double imbalance_of(const attention_arm *arm)
 /* The plan is built for each pass as for each step; the times of the pass before are taken first. */
 static void prepare_pass(void *context, uint32_t round)
 {
-    attention_arm *arm = context;
-    if (round > 0) arm->imbalance[arm->passes++] = imbalance_of(arm);
-    qr_attention_plan_build(arm->plan, arm->sequences, arm->bench->sequence_count);
+    attention_variant *variant = context;
+    if (round > 0) variant->imbalance[variant->passes++] = imbalance_of(variant);
+    qr_attention_plan_build(variant->plan, variant->sequences, variant->bench->sequence_count);
 }
 
 static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
 {
-    attention_arm *arm = context;
+    attention_variant *variant = context;
     (void)thread_count;
-    qr_attention_run(arm->plan, &arm->args, thread);
-    if (!qr_attention_needs_merge(arm->plan)) return;
-    qr_team_barrier(arm->bench->machine->team);
-    qr_attention_merge(arm->plan, &arm->args, thread);
+    qr_attention_run(variant->plan, &variant->args, thread);
+    if (!qr_attention_needs_merge(variant->plan)) return;
+    qr_team_barrier(variant->bench->machine->team);
+    qr_attention_merge(variant->plan, &variant->args, thread);
 }
 
 /* As the engine does at start, over the keys and values themselves. */
@@ -336,9 +337,9 @@ static void probe(const bench *b, const qr_attention_shape *shape, qr_attention_
     free(memory);
 }
 
-static quire_status create_plan(const bench *b, attention_arm *arm, quire_error *error)
+static quire_status create_plan(const bench *b, attention_variant *variant, quire_error *error)
 {
-    const variant           *v      = &arm->variant;
+    const combination       *v      = &variant->combination;
     const qr_attention_shape shape  = {.kind  = QR_ATTENTION_CAUSAL,
                                        .kv    = kv_shape(b, v->dtype),
                                        .heads = v->q_heads,
@@ -351,62 +352,62 @@ static quire_status create_plan(const bench *b, attention_arm *arm, quire_error 
                                         .thread_count  = b->machine->thread_count,
                                         .thread_node   = qr_team_placement(b->machine->team)->node,
                                         .tuning        = tuning};
-    return qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &arm->plan, error);
+    return qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &variant->plan, error);
 }
 
-static void name_arm(const bench *b, const variant *v, qr_arm *arm)
+static void name_variant(const bench *b, const combination *v, qr_variant *variant)
 {
     char run[32] = "";
     if (v->run_bytes > 0) snprintf(run, sizeof run, ", runs of %zu KiB", v->run_bytes >> 10);
-    snprintf(arm->name, sizeof arm->name, "%s G = %u, %u row%s%s%s", qr_dtype_name(v->dtype),
+    snprintf(variant->name, sizeof variant->name, "%s G = %u, %u row%s%s%s", qr_dtype_name(v->dtype),
              v->q_heads / b->options.kv_heads, v->rows, v->rows > 1 ? "s" : "", run, v->in_cache ? ", in L2" : "");
-    arm->params =
+    variant->params =
         json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i}", "kv_dtype", qr_dtype_name(v->dtype), "head_dim",
                   (int)b->options.head_dim, "q_heads", (int)v->q_heads, "kv_heads", (int)b->options.kv_heads, "rows",
                   (int)v->rows, "sequences", (int)b->sequence_count, "longest", (int)b->most_tokens, "run_bytes",
                   (int)v->run_bytes, "in_cache", v->in_cache, "block_size", (int)b->options.block_size);
 }
 
-static quire_status create_arm(bench *b, const variant *v, quire_error *error)
+static quire_status create_variant(bench *b, const combination *v, quire_error *error)
 {
-    attention_arm *arm = &b->attention[b->attention_count++];
-    *arm               = (attention_arm){.bench = b, .variant = *v};
-    arm->sequences     = calloc(b->sequence_count, sizeof *arm->sequences);
-    arm->blocks        = calloc(b->block_count, sizeof *arm->blocks);
-    arm->imbalance     = calloc(b->options.rounds + 2, sizeof *arm->imbalance);
-    if (arm->sequences == NULL || arm->blocks == NULL || arm->imbalance == NULL)
+    attention_variant *variant = &b->attention[b->attention_count++];
+    *variant                   = (attention_variant){.bench = b, .combination = *v};
+    variant->sequences         = calloc(b->sequence_count, sizeof *variant->sequences);
+    variant->blocks            = calloc(b->block_count, sizeof *variant->blocks);
+    variant->imbalance         = calloc(b->options.rounds + 2, sizeof *variant->imbalance);
+    if (variant->sequences == NULL || variant->blocks == NULL || variant->imbalance == NULL)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "block tables");
-    QR_TRY(fill_tables(b, arm, error));
-    describe_sequences(b, arm);
-    QR_TRY(create_plan(b, arm, error));
-    qr_attention_plan_build(arm->plan, arm->sequences, b->sequence_count);
-    arm->args = (qr_attention_args){.plane    = qr_kv_memory_plane(&b->kv[v->dtype], 0),
-                                    .q        = b->q,
-                                    .q_stride = v->q_heads * b->options.head_dim,
-                                    .out      = b->out};
+    QR_TRY(fill_tables(b, variant, error));
+    describe_sequences(b, variant);
+    QR_TRY(create_plan(b, variant, error));
+    qr_attention_plan_build(variant->plan, variant->sequences, b->sequence_count);
+    variant->args = (qr_attention_args){.plane    = qr_kv_memory_plane(&b->kv[v->dtype], 0),
+                                        .q        = b->q,
+                                        .q_stride = v->q_heads * b->options.head_dim,
+                                        .out      = b->out};
 
-    qr_arm *turn = &b->arms[b->arm_count++];
-    *turn        = (qr_arm){.prepare = prepare_pass,
-                            .run     = run_pass,
-                            .context = arm,
-                            .bytes   = (double)qr_attention_bytes(arm->plan),
-                            .flops   = (double)qr_attention_flops(arm->plan)};
-    name_arm(b, v, turn);
+    qr_variant *turn = &b->variants[b->variant_count++];
+    *turn            = (qr_variant){.prepare = prepare_pass,
+                                    .run     = run_pass,
+                                    .context = variant,
+                                    .bytes   = (double)qr_attention_bytes(variant->plan),
+                                    .flops   = (double)qr_attention_flops(variant->plan)};
+    name_variant(b, v, turn);
     return QUIRE_OK;
 }
 
 /* In memory, and where reading bounds it the same in cache right after it. */
-static quire_status create_pair(bench *b, variant v, quire_error *error)
+static quire_status create_pair(bench *b, combination v, quire_error *error)
 {
-    if (b->attention_count + 2 > QR_ARMS_MAX - DTYPES)
-        return qr_fail(error, QUIRE_ERR_INVALID, "more than %d combinations of the lists", (QR_ARMS_MAX - 5) / 2);
-    QR_TRY(create_arm(b, &v, error));
+    if (b->attention_count + 2 > QR_VARIANTS_MAX - DTYPES)
+        return qr_fail(error, QUIRE_ERR_INVALID, "more than %d combinations of the lists", (QR_VARIANTS_MAX - 5) / 2);
+    QR_TRY(create_variant(b, &v, error));
     if (v.rows > FEW_ROWS) return QUIRE_OK;
     v.in_cache = true;
-    return create_arm(b, &v, error);
+    return create_variant(b, &v, error);
 }
 
-static quire_status create_attention_arms(bench *b, quire_error *error)
+static quire_status create_attention_variants(bench *b, quire_error *error)
 {
     const qr_micro_options *o = &b->options;
     for (uint32_t d = 0; d < o->dtypes.count; d++)
@@ -414,78 +415,79 @@ static quire_status create_attention_arms(bench *b, quire_error *error)
             for (uint32_t h = 0; h < o->q_heads.count; h++)
                 for (uint32_t c = 0; c < o->run_bytes.count; c++)
                     QR_TRY(create_pair(b,
-                                       (variant){.dtype     = (qr_dtype)o->dtypes.values[d],
-                                                 .rows      = (uint32_t)o->rows.values[r],
-                                                 .q_heads   = (uint32_t)o->q_heads.values[h],
-                                                 .run_bytes = o->run_bytes.values[c]},
+                                       (combination){.dtype     = (qr_dtype)o->dtypes.values[d],
+                                                     .rows      = (uint32_t)o->rows.values[r],
+                                                     .q_heads   = (uint32_t)o->q_heads.values[h],
+                                                     .run_bytes = o->run_bytes.values[c]},
                                        error));
     return QUIRE_OK;
 }
 
-static void create_peak_arms(bench *b)
+static void create_peak_variants(bench *b)
 {
     for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
         if (!measures(b, dtype)) continue;
         char name[32];
         snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
-        b->peak_arm[dtype] = b->arm_count;
-        qr_arm_multiply(&b->arms[b->arm_count++], name, &b->multiplier[dtype], b->machine, dtype);
+        b->peak_variant[dtype] = b->variant_count;
+        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine, dtype);
     }
 }
 
 /* ---- results ---- */
 
-static double tokens_per_second(const bench *b, const qr_arm *arm)
+static double tokens_per_second(const bench *b, const qr_variant *variant)
 {
     double tokens = 0;
     for (uint32_t s = 0; s < b->sequence_count; s++) tokens += b->lengths[s];
-    return tokens / arm->seconds;
+    return tokens / variant->seconds;
 }
 
-/* The same variant with bf16 keys and values, or NULL. */
-static const qr_arm *bf16_twin(const bench *b, const variant *v)
+/* The same with bf16 keys and values, or NULL. */
+static const qr_variant *bf16_twin(const bench *b, const combination *v)
 {
     for (uint32_t i = 0; i < b->attention_count; i++) {
-        const variant *w = &b->attention[i].variant;
+        const combination *w = &b->attention[i].combination;
         if (w->dtype == QR_BF16 && w->rows == v->rows && w->q_heads == v->q_heads && w->run_bytes == v->run_bytes &&
             w->in_cache == v->in_cache)
-            return &b->arms[i];
+            return &b->variants[i];
     }
     return NULL;
 }
 
 static void state_limit(bench *b, uint32_t index)
 {
-    const variant *v    = &b->attention[index].variant;
-    qr_arm        *arm  = &b->arms[index];
-    const double   read = arm->read_gbs, peak = b->arms[b->peak_arm[v->dtype]].gflops;
-    qr_arm_note(arm, "fraction_of_read", arm->gbs / read);
-    qr_arm_note(arm, "fraction_of_peak", arm->gflops / peak);
+    const combination *v       = &b->attention[index].combination;
+    qr_variant        *variant = &b->variants[index];
+    const double       read = variant->read_gbs, peak = b->variants[b->peak_variant[v->dtype]].gflops;
+    qr_variant_note(variant, "fraction_of_read", variant->gbs / read);
+    qr_variant_note(variant, "fraction_of_peak", variant->gflops / peak);
     if (v->rows > FEW_ROWS || v->in_cache) {
-        qr_arm_limit(arm, peak, "P", true);
+        qr_variant_limit(variant, peak, "P", true);
     } else if (v->q_heads == b->options.kv_heads) {
-        qr_arm_limit(arm, read, "R", false);
+        qr_variant_limit(variant, read, "R", false);
     } else {
-        const double cached = b->arms[index + 1].gbs;
-        qr_arm_limit(arm, 1 / (1 / read + 1 / cached), "1/(1/R + 1/C)", false);
-        qr_arm_note(arm, "cached_gbs", cached);
+        const double cached = b->variants[index + 1].gbs;
+        qr_variant_limit(variant, 1 / (1 / read + 1 / cached), "1/(1/R + 1/C)", false);
+        qr_variant_note(variant, "cached_gbs", cached);
     }
 }
 
 static void state_results(bench *b, uint32_t index)
 {
-    attention_arm *a    = &b->attention[index];
-    qr_arm        *arm  = &b->arms[index];
-    const qr_arm  *twin = bf16_twin(b, &a->variant);
+    attention_variant *a       = &b->attention[index];
+    qr_variant        *variant = &b->variants[index];
+    const qr_variant  *twin    = bf16_twin(b, &a->combination);
     state_limit(b, index);
     a->imbalance[a->passes++] = imbalance_of(a);
     const double imbalance    = qr_median(a->imbalance, a->passes);
-    qr_arm_note(arm, "imbalance", imbalance);
-    qr_arm_note(arm, "kv_tokens_per_second", tokens_per_second(b, arm));
-    if (twin != NULL && twin != arm) qr_arm_note(arm, "times_bf16", twin->seconds / arm->seconds);
-    int length = snprintf(arm->note, sizeof arm->note, "slowest/mean %.3f", imbalance);
-    if (twin != NULL && twin != arm)
-        snprintf(arm->note + length, sizeof arm->note - (size_t)length, ", %.2f x bf16", twin->seconds / arm->seconds);
+    qr_variant_note(variant, "imbalance", imbalance);
+    qr_variant_note(variant, "kv_tokens_per_second", tokens_per_second(b, variant));
+    if (twin != NULL && twin != variant) qr_variant_note(variant, "times_bf16", twin->seconds / variant->seconds);
+    int length = snprintf(variant->note, sizeof variant->note, "slowest/mean %.3f", imbalance);
+    if (twin != NULL && twin != variant)
+        snprintf(variant->note + length, sizeof variant->note - (size_t)length, ", %.2f x bf16",
+                 twin->seconds / variant->seconds);
 }
 
 /* ---- life ---- */
@@ -502,7 +504,7 @@ static void destroy(bench *b)
     qr_deallocate(NULL, b->kv_rows, kv * sizeof *b->kv_rows);
     qr_deallocate(NULL, b->out.data, rows * b->out.stride * sizeof(float));
     for (int dtype = 0; dtype < DTYPES; dtype++) qr_kv_memory_destroy(&b->kv[dtype]);
-    free(b->attention), free(b->arms), free(b->lengths);
+    free(b->attention), free(b->variants), free(b->lengths);
 }
 
 static quire_status create(bench *b, quire_error *error)
@@ -513,21 +515,21 @@ static quire_status create(bench *b, quire_error *error)
     QR_TRY(check(b, error));
     QR_TRY(draw_sequences(b, error));
     QR_TRY(create_memory(b, error));
-    b->attention = calloc(QR_ARMS_MAX, sizeof *b->attention);
-    b->arms      = calloc(QR_ARMS_MAX, sizeof *b->arms);
-    if (b->attention == NULL || b->arms == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "arms");
-    QR_TRY(create_attention_arms(b, error));
-    create_peak_arms(b);
+    b->attention = calloc(QR_VARIANTS_MAX, sizeof *b->attention);
+    b->variants  = calloc(QR_VARIANTS_MAX, sizeof *b->variants);
+    if (b->attention == NULL || b->variants == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "variants");
+    QR_TRY(create_attention_variants(b, error));
+    create_peak_variants(b);
     return QUIRE_OK;
 }
 
 static quire_status run(bench *b, FILE *out, quire_error *error)
 {
     QR_TRY(create(b, error));
-    qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
-    QR_TRY(qr_arms_run(&arms, b->options.rounds, error));
+    qr_variants variants = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
+    QR_TRY(qr_variants_run(&variants, b->options.rounds, error));
     for (uint32_t i = 0; i < b->attention_count; i++) state_results(b, i);
-    return qr_arms_report(&arms, "attention", b->options.json, out, error);
+    return qr_variants_report(&variants, "attention", b->options.json, out, error);
 }
 
 static quire_status create_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)

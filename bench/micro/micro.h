@@ -15,7 +15,7 @@ typedef struct qr_micro_list {
     uint64_t values[QR_MICRO_LIST_MAX];
 } qr_micro_list;
 
-/* 0, NULL and empty lists mean the default. Every combination of the lists is an arm of its own. */
+/* 0, NULL and empty lists mean the default. Every combination of the lists is a variant of its own. */
 typedef struct qr_micro_options {
     const char   *isa, *cpus;
     uint32_t      threads, rounds;

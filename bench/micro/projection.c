@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "bench/micro/arms.h"
+#include "bench/micro/variants.h"
 #include "kernels/projection.h"
 
 enum {
@@ -35,22 +35,22 @@ typedef struct matrix_set {
 } matrix_set;
 
 /* One number of rows. */
-typedef struct projection_arm {
+typedef struct projection_variant {
     matrix_set *set;
     uint32_t    rows, products; /* of one pass */
-} projection_arm;
+} projection_variant;
 
 struct bench {
-    const qr_machine *machine;
-    qr_micro_options  options; /* defaults filled in */
-    uint32_t          most_rows;
-    float            *weights; /* [TABLE + k] random numbers */
-    qr_rows           x[DTYPES], y;
-    matrix_set       *sets; /* [DTYPES][PATHS] */
-    projection_arm   *projection;
-    qr_arm           *arms;
-    uint32_t          projection_count, arm_count, peak_arm[DTYPES];
-    qr_multiplier     multiplier[DTYPES];
+    const qr_machine   *machine;
+    qr_micro_options    options; /* defaults filled in */
+    uint32_t            most_rows;
+    float              *weights; /* [TABLE + k] random numbers */
+    qr_rows             x[DTYPES], y;
+    matrix_set         *sets; /* [DTYPES][PATHS] */
+    projection_variant *projection;
+    qr_variant         *variants;
+    uint32_t            projection_count, variant_count, peak_variant[DTYPES];
+    qr_multiplier       multiplier[DTYPES];
 };
 
 /* ---- weights ---- */
@@ -187,45 +187,46 @@ static quire_status create_inputs(bench *b, quire_error *error)
     return create_rows(b, QR_F32, b->options.columns, &b->y, error);
 }
 
-/* ---- arms ---- */
+/* ---- variants ---- */
 
 static void move_on(void *context, uint32_t round)
 {
-    const projection_arm *arm = context;
+    const projection_variant *variant = context;
     (void)round;
-    arm->set->next = (arm->set->next + arm->products) % arm->set->copies;
+    variant->set->next = (variant->set->next + variant->products) % variant->set->copies;
 }
 
 static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
 {
-    const projection_arm   *arm = context;
-    const matrix_set       *set = arm->set;
-    const bench            *b   = set->bench;
-    const qr_projection_out out = {.to = b->y};
+    const projection_variant *variant = context;
+    const matrix_set         *set     = variant->set;
+    const bench              *b       = set->bench;
+    const qr_projection_out   out     = {.to = b->y};
     (void)thread_count;
-    for (uint32_t i = 0; i < arm->products; i++) {
-        qr_projection_run(set->projections[(set->next + i) % set->copies], thread, &b->x[set->dtype], arm->rows, &out);
-        if (i + 1 < arm->products) qr_team_barrier(b->machine->team);
+    for (uint32_t i = 0; i < variant->products; i++) {
+        qr_projection_run(set->projections[(set->next + i) % set->copies], thread, &b->x[set->dtype], variant->rows,
+                          &out);
+        if (i + 1 < variant->products) qr_team_barrier(b->machine->team);
     }
 }
 
-static void create_arm(bench *b, matrix_set *set, uint32_t rows)
+static void create_variant(bench *b, matrix_set *set, uint32_t rows)
 {
-    projection_arm *arm  = &b->projection[b->projection_count++];
-    *arm                 = (projection_arm){.set = set, .rows = rows};
-    arm->products        = qr_max_u32(1, rows <= FEW_ROWS ? set->copies : set->copies * FEW_ROWS / rows);
+    projection_variant *variant = &b->projection[b->projection_count++];
+    *variant                    = (projection_variant){.set = set, .rows = rows};
+    variant->products           = qr_max_u32(1, rows <= FEW_ROWS ? set->copies : set->copies * FEW_ROWS / rows);
     const double columns = b->options.columns, k = b->options.k;
-    qr_arm      *turn = &b->arms[b->arm_count++];
-    *turn             = (qr_arm){.prepare = move_on,
-                                 .run     = run_pass,
-                                 .context = arm,
-                                 .bytes   = (double)qr_projection_bytes(set->projections[0]) * arm->products,
-                                 .flops   = 2 * k * columns * rows * arm->products};
+    qr_variant  *turn = &b->variants[b->variant_count++];
+    *turn             = (qr_variant){.prepare = move_on,
+                                     .run     = run_pass,
+                                     .context = variant,
+                                     .bytes   = (double)qr_projection_bytes(set->projections[0]) * variant->products,
+                                     .flops   = 2 * k * columns * rows * variant->products};
     const char *path  = set->path == QUIRE_SMALL_M_ONEDNN ? "oneDNN" : "quire";
     snprintf(turn->name, sizeof turn->name, "%s M = %u, %s", qr_dtype_name(set->dtype), rows, path);
     turn->params = json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:i}", "dtype", qr_dtype_name(set->dtype), "m", (int)rows,
                              "n", (int)b->options.columns, "k", (int)b->options.k, "path", path, "implementation",
-                             qr_projection_implementation(set->context), "products", (int)arm->products);
+                             qr_projection_implementation(set->context), "products", (int)variant->products);
 }
 
 static matrix_set *set_of(const bench *b, qr_dtype dtype, int path) { return &b->sets[(int)dtype * PATHS + path]; }
@@ -241,21 +242,21 @@ static quire_status create_sets(bench *b, quire_error *error)
     return QUIRE_OK;
 }
 
-static void create_arms(bench *b)
+static void create_variants(bench *b)
 {
     const qr_micro_options *o = &b->options;
     for (uint32_t d = 0; d < o->dtypes.count; d++)
         for (uint32_t r = 0; r < o->rows.count; r++)
             for (int path = 0; path < PATHS; path++) {
                 matrix_set *set = set_of(b, (qr_dtype)o->dtypes.values[d], path);
-                if (path == 0 || is_onednn(set)) create_arm(b, set, (uint32_t)o->rows.values[r]);
+                if (path == 0 || is_onednn(set)) create_variant(b, set, (uint32_t)o->rows.values[r]);
             }
     for (uint32_t d = 0; d < o->dtypes.count; d++) {
         const qr_dtype dtype = (qr_dtype)o->dtypes.values[d];
         char           name[32];
         snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
-        b->peak_arm[dtype] = b->arm_count;
-        qr_arm_multiply(&b->arms[b->arm_count++], name, &b->multiplier[dtype], b->machine, dtype);
+        b->peak_variant[dtype] = b->variant_count;
+        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine, dtype);
     }
 }
 
@@ -264,15 +265,15 @@ static void create_arms(bench *b)
 /* Reading or multiplying, whichever takes longer, is the limit. */
 static void state_limit(bench *b, uint32_t index)
 {
-    const qr_dtype dtype = b->projection[index].set->dtype;
-    qr_arm        *arm   = &b->arms[index];
-    const double   read = arm->read_gbs, peak = b->arms[b->peak_arm[dtype]].gflops;
-    qr_arm_note(arm, "fraction_of_read", arm->gbs / read);
-    qr_arm_note(arm, "fraction_of_peak", arm->gflops / peak);
-    if (arm->bytes / read > arm->flops / peak)
-        qr_arm_limit(arm, read, "R", false);
+    const qr_dtype dtype   = b->projection[index].set->dtype;
+    qr_variant    *variant = &b->variants[index];
+    const double   read = variant->read_gbs, peak = b->variants[b->peak_variant[dtype]].gflops;
+    qr_variant_note(variant, "fraction_of_read", variant->gbs / read);
+    qr_variant_note(variant, "fraction_of_peak", variant->gflops / peak);
+    if (variant->bytes / read > variant->flops / peak)
+        qr_variant_limit(variant, read, "R", false);
     else
-        qr_arm_limit(arm, peak, "P", true);
+        qr_variant_limit(variant, peak, "P", true);
 }
 
 static void compare_with_onednn(bench *b, uint32_t index)
@@ -280,10 +281,10 @@ static void compare_with_onednn(bench *b, uint32_t index)
     if (b->projection[index].set->path == QUIRE_SMALL_M_ONEDNN || index + 1 == b->projection_count ||
         b->projection[index + 1].set->path != QUIRE_SMALL_M_ONEDNN)
         return;
-    qr_arm      *arm   = &b->arms[index];
-    const double times = b->arms[index + 1].seconds / arm->seconds;
-    qr_arm_note(arm, "times_onednn", times);
-    snprintf(arm->note, sizeof arm->note, "%.2f x oneDNN", times);
+    qr_variant  *variant = &b->variants[index];
+    const double times   = b->variants[index + 1].seconds / variant->seconds;
+    qr_variant_note(variant, "times_onednn", times);
+    snprintf(variant->note, sizeof variant->note, "%.2f x oneDNN", times);
 }
 
 /* ---- life ---- */
@@ -307,32 +308,33 @@ static void destroy(bench *b)
     for (int d = 0; d < DTYPES; d++) destroy_rows(b, &b->x[d]);
     destroy_rows(b, &b->y);
     qr_deallocate(NULL, b->weights, (TABLE + (size_t)b->options.k) * sizeof *b->weights);
-    free(b->sets), free(b->projection), free(b->arms);
+    free(b->sets), free(b->projection), free(b->variants);
 }
 
 static quire_status create(bench *b, quire_error *error)
 {
     QR_TRY(set_defaults(b, error));
     b->sets       = calloc(DTYPES * PATHS, sizeof *b->sets);
-    b->projection = calloc(QR_ARMS_MAX, sizeof *b->projection);
-    b->arms       = calloc(QR_ARMS_MAX, sizeof *b->arms);
-    if (b->sets == NULL || b->projection == NULL || b->arms == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "arms");
+    b->projection = calloc(QR_VARIANTS_MAX, sizeof *b->projection);
+    b->variants   = calloc(QR_VARIANTS_MAX, sizeof *b->variants);
+    if (b->sets == NULL || b->projection == NULL || b->variants == NULL)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "variants");
     QR_TRY(create_inputs(b, error));
     QR_TRY(create_sets(b, error));
-    create_arms(b);
+    create_variants(b);
     return QUIRE_OK;
 }
 
 static quire_status run(bench *b, FILE *out, quire_error *error)
 {
     QR_TRY(create(b, error));
-    qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
-    QR_TRY(qr_arms_run(&arms, b->options.rounds, error));
+    qr_variants variants = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
+    QR_TRY(qr_variants_run(&variants, b->options.rounds, error));
     for (uint32_t i = 0; i < b->projection_count; i++) {
         state_limit(b, i);
         compare_with_onednn(b, i);
     }
-    return qr_arms_report(&arms, "projection", b->options.json, out, error);
+    return qr_variants_report(&variants, "projection", b->options.json, out, error);
 }
 
 static quire_status create_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "bench/micro/arms.h"
+#include "bench/micro/variants.h"
 #include "kernels/limits.h"
 
 enum {
@@ -15,7 +15,7 @@ enum {
     PASS_BYTES = 64 << 20,            /* of a thread in one pass: some milliseconds */
     SEGMENT    = 4096,                /* of a row's exponentials, as sampling adds them */
     READ_BYTES = ROWS * 2048 * 4 * 2, /* of the plain read: half of the smallest second-level caches in use */
-    ARMS       = 16,
+    VARIANTS   = 16,
 };
 
 _Static_assert(PASS_BYTES % READ_BYTES == 0, "a pass reads whole rounds");
@@ -32,9 +32,9 @@ typedef struct bench {
     const qr_machine *machine;
     uint32_t          dim;
     thread_rows      *threads; /* [thread_count] */
-    qr_arm            arms[ARMS];
-    struct rowwise   *contexts; /* [ARMS] */
-    uint32_t          arm_count;
+    qr_variant        variants[VARIANTS];
+    struct rowwise   *contexts; /* [VARIANTS] */
+    uint32_t          variant_count;
 } bench;
 
 typedef void row_function(const bench *b, thread_rows *t, uint32_t row);
@@ -107,45 +107,46 @@ static void axpy(const bench *b, thread_rows *t, uint32_t row)
     b->machine->kernels->axpy(t->sum, in_row(b, t, row), 0.5f, b->dim);
 }
 
-/* ---- arms ---- */
+/* ---- variants ---- */
 
 static void run_rows(void *context, uint32_t thread, uint32_t thread_count)
 {
-    const rowwise *arm = context;
+    const rowwise *variant = context;
     (void)thread_count;
-    for (uint32_t i = 0; i < arm->repeats; i++) arm->run(arm->bench, &arm->bench->threads[thread], i % ROWS);
+    for (uint32_t i = 0; i < variant->repeats; i++)
+        variant->run(variant->bench, &variant->bench->threads[thread], i % ROWS);
 }
 
 static void run_read(void *context, uint32_t thread, uint32_t thread_count)
 {
-    const rowwise *arm = context;
-    thread_rows   *t   = &arm->bench->threads[thread];
+    const rowwise *variant = context;
+    thread_rows   *t       = &variant->bench->threads[thread];
     (void)thread_count;
     for (uint32_t i = 0; i < PASS_BYTES / READ_BYTES; i++)
-        t->sink += arm->bench->machine->kernels->limits->read(t->plain, READ_BYTES);
+        t->sink += variant->bench->machine->kernels->limits->read(t->plain, READ_BYTES);
 }
 
 /* `bytes` of an element that come from or go to L2; weights and sums of one row stay in L1. */
 static void add(bench *b, const char *name, row_function *run, double bytes)
 {
-    rowwise *context = &b->contexts[b->arm_count];
-    qr_arm  *arm     = &b->arms[b->arm_count++];
-    *context         = (rowwise){.bench = b, .run = run, .repeats = qr_max_u32(1, PASS_BYTES / 4 / b->dim)};
-    *arm             = (qr_arm){.run     = run_rows,
-                                .context = context,
-                                .bytes   = bytes * b->dim * context->repeats * b->machine->thread_count,
-                                .params  = json_pack("{s:i}", "dim", (int)b->dim)};
-    snprintf(arm->name, sizeof arm->name, "%s", name);
+    rowwise    *context = &b->contexts[b->variant_count];
+    qr_variant *variant = &b->variants[b->variant_count++];
+    *context            = (rowwise){.bench = b, .run = run, .repeats = qr_max_u32(1, PASS_BYTES / 4 / b->dim)};
+    *variant            = (qr_variant){.run     = run_rows,
+                                       .context = context,
+                                       .bytes   = bytes * b->dim * context->repeats * b->machine->thread_count,
+                                       .params  = json_pack("{s:i}", "dim", (int)b->dim)};
+    snprintf(variant->name, sizeof variant->name, "%s", name);
 }
 
-static void create_arms(bench *b)
+static void create_variants(bench *b)
 {
-    b->contexts[0] = (rowwise){.bench = b};
-    b->arms[0]     = (qr_arm){.name    = "C, plain read in L2",
-                              .run     = run_read,
-                              .context = &b->contexts[0],
-                              .bytes   = (double)PASS_BYTES * b->machine->thread_count};
-    b->arm_count   = 1;
+    b->contexts[0]   = (rowwise){.bench = b};
+    b->variants[0]   = (qr_variant){.name    = "C, plain read in L2",
+                                    .run     = run_read,
+                                    .context = &b->contexts[0],
+                                    .bytes   = (double)PASS_BYTES * b->machine->thread_count};
+    b->variant_count = 1;
     add(b, "rms_norm to f32", norm_f32, 4 + 4);
     add(b, "rms_norm to bf16", norm_bf16, 4 + 2);
     add(b, "rms_norm to int8", norm_int8, 4 + 1);
@@ -170,7 +171,7 @@ static qr_rows take_rows(qr_arena *arena, qr_dtype dtype, uint32_t dim)
 static void lay_out(bench *b, qr_arena *arena)
 {
     thread_rows *threads = QR_ARENA_TAKE(arena, thread_rows, b->machine->thread_count);
-    b->contexts          = QR_ARENA_TAKE(arena, rowwise, ARMS);
+    b->contexts          = QR_ARENA_TAKE(arena, rowwise, VARIANTS);
     for (uint32_t t = 0; t < b->machine->thread_count; t++) {
         thread_rows mine = {.in     = QR_ARENA_TAKE(arena, float, (size_t)ROWS * b->dim),
                             .weight = QR_ARENA_TAKE(arena, float, b->dim),
@@ -196,10 +197,10 @@ static void fill(const bench *b)
 
 static quire_status run(bench *b, const qr_micro_options *options, FILE *out, quire_error *error)
 {
-    qr_arms arms = {.machine = b->machine, .arm = b->arms, .count = b->arm_count};
-    QR_TRY(qr_arms_run(&arms, options->rounds ? options->rounds : 15, error));
-    for (uint32_t i = 1; i < b->arm_count; i++) qr_arm_limit(&b->arms[i], b->arms[0].gbs, "C", false);
-    return qr_arms_report(&arms, "rowwise", options->json, out, error);
+    qr_variants variants = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
+    QR_TRY(qr_variants_run(&variants, options->rounds ? options->rounds : 15, error));
+    for (uint32_t i = 1; i < b->variant_count; i++) qr_variant_limit(&b->variants[i], b->variants[0].gbs, "C", false);
+    return qr_variants_report(&variants, "rowwise", options->json, out, error);
 }
 
 static quire_status prepare_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
@@ -210,7 +211,7 @@ static quire_status prepare_and_run(qr_machine *machine, const qr_micro_options 
     QR_TRY(qr_arena_create(&arena, NULL, "rows", error));
     lay_out(&b, &arena);
     fill(&b);
-    create_arms(&b);
+    create_variants(&b);
     const quire_status status = run(&b, options, out, error);
     qr_arena_destroy(&arena);
     return status;

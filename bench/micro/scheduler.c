@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/micro/arms.h"
+#include "bench/micro/variants.h"
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -198,7 +198,7 @@ static void print_line(const load *l, const figures *f, FILE *out)
             f->row_s * 1e9, f->submit_s * 1e6, f->run_blocks, f->record_bytes, f->most_bytes);
 }
 
-static json_t *arm_of(const load *l, const figures *f)
+static json_t *variant_of(const load *l, const figures *f)
 {
     json_t *params =
         json_pack("{s:I, s:I, s:I, s:b, s:b}", "running", (json_int_t)l->running, "waiting", (json_int_t)l->waiting,
@@ -211,10 +211,10 @@ static json_t *arm_of(const load *l, const figures *f)
 
 static quire_status print_json(const figures *f, unsigned steps, FILE *out, quire_error *error)
 {
-    json_t *arms = json_array();
-    for (size_t i = 0; i < LOADS; i++) json_array_append_new(arms, arm_of(&loads[i], &f[i]));
+    json_t *variants = json_array();
+    for (size_t i = 0; i < LOADS; i++) json_array_append_new(variants, variant_of(&loads[i], &f[i]));
     json_t   *document = json_pack("{s:s, s:s, s:I, s:o}", "schema", "quire.kernel/1", "kernel", "scheduler", "steps",
-                                   (json_int_t)steps, "arms", arms);
+                                   (json_int_t)steps, "variants", variants);
     const int failed   = document == NULL || json_dumpf(document, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0;
     json_decref(document);
     if (failed || fputc('\n', out) == EOF) return qr_fail(error, QUIRE_ERR_IO, "the report cannot be written");

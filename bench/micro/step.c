@@ -11,14 +11,14 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "bench/micro/arms.h"
+#include "bench/micro/variants.h"
 #include "model/model.h"
 #include "model/sample.h"
 
 enum {
     DTYPES      = 3,
     ROUNDS      = 15,
-    WARM_PASSES = 2,  /* as many as arms.c does not count */
+    WARM_PASSES = 2,  /* as many as variants.c does not count */
     OWN_TOKENS  = 32, /* decoder tokens of an encoder-decoder model's sequence */
     STAGES      = 7,
     PASSES_MAX  = QR_ROUNDS_MAX + WARM_PASSES,
@@ -46,20 +46,20 @@ typedef struct subject {
     qr_multiplier      multiplier;
 } subject;
 
-typedef struct step_arm {
+typedef struct step_variant {
     subject          *s;
     uint32_t          rows, passes;
     uint64_t          stage_ns[STAGES]; /* of the passes that count */
     qr_forward_report report;           /* of the last pass */
     quire_status      status;
-} step_arm;
+} step_variant;
 
 typedef struct bench {
-    qr_machine machine;
-    subject    subjects[DTYPES];
-    uint32_t   subject_count, arm_count;
-    qr_arm     arms[DTYPES * (QR_MICRO_LIST_MAX + 1)];
-    step_arm   steps[DTYPES * (QR_MICRO_LIST_MAX + 1)];
+    qr_machine   machine;
+    subject      subjects[DTYPES];
+    uint32_t     subject_count, variant_count;
+    qr_variant   variants[DTYPES * (QR_MICRO_LIST_MAX + 1)];
+    step_variant steps[DTYPES * (QR_MICRO_LIST_MAX + 1)];
 } bench;
 
 /* ---- one pass ---- */
@@ -67,10 +67,10 @@ typedef struct bench {
 /* A row's greedy token is the next pass's input. */
 static void choose(void *context, uint32_t thread, uint32_t thread_count)
 {
-    const step_arm     *arm     = context;
-    subject            *s       = arm->s;
+    const step_variant *variant = context;
+    subject            *s       = variant->s;
     const quire_request request = {0};
-    for (uint32_t i = thread; i < arm->rows; i += thread_count) {
+    for (uint32_t i = thread; i < variant->rows; i += thread_count) {
         const qr_sample_input input  = {.partial_lse = qr_partial_lse_at(qr_network_partial_lse(s->network), i, 0),
                                         .request     = &request};
         qr_sample_output      output = {0};
@@ -93,41 +93,41 @@ static qr_batch_sequence sequence(const subject *s, uint32_t i, uint32_t positio
                                .node         = i % qr_team_placement(s->machine->team)->node_count};
 }
 
-static void count_stages(step_arm *arm, uint64_t all_ns)
+static void count_stages(step_variant *variant, uint64_t all_ns)
 {
-    const qr_forward_report *r             = &arm->report;
+    const qr_forward_report *r             = &variant->report;
     const uint64_t           parts[STAGES] = {r->projection_ns, r->logits_ns,   r->attention_ns,
                                               r->rowwise_ns,    r->sampling_ns, r->barrier_ns};
     uint64_t                 rest          = all_ns;
     for (int i = 0; i + 1 < STAGES; i++) {
-        arm->stage_ns[i] += parts[i];
+        variant->stage_ns[i] += parts[i];
         rest -= qr_min_u64(rest, parts[i]);
     }
-    arm->stage_ns[STAGES - 1] += rest;
+    variant->stage_ns[STAGES - 1] += rest;
 }
 
 static void decode(void *context)
 {
-    step_arm      *arm   = context;
-    subject       *s     = arm->s;
-    const uint64_t start = qr_now_ns();
-    for (uint32_t i = 0; i < arm->rows; i++) {
+    step_variant  *variant = context;
+    subject       *s       = variant->s;
+    const uint64_t start   = qr_now_ns();
+    for (uint32_t i = 0; i < variant->rows; i++) {
         s->positions[i] = own_tokens(s) - 1;
         s->sequences[i] = sequence(s, i, own_tokens(s) - 1, 1);
     }
-    const qr_batch     batch  = {.row_count      = arm->rows,
-                                 .sequence_count = arm->rows,
-                                 .logits_count   = arm->rows,
+    const qr_batch     batch  = {.row_count      = variant->rows,
+                                 .sequence_count = variant->rows,
+                                 .logits_count   = variant->rows,
                                  .tokens         = s->tokens,
                                  .positions      = s->positions,
                                  .sequences      = s->sequences,
                                  .logits_rows    = s->numbers,
                                  .logits_kept    = s->kept,
                                  .finish         = choose,
-                                 .finish_context = arm};
-    const quire_status status = qr_network_forward(s->network, &batch, NULL, &arm->report);
-    if (status != QUIRE_OK) arm->status = status;
-    if (++arm->passes > WARM_PASSES) count_stages(arm, qr_now_ns() - start);
+                                 .finish_context = variant};
+    const quire_status status = qr_network_forward(s->network, &batch, NULL, &variant->report);
+    if (status != QUIRE_OK) variant->status = status;
+    if (++variant->passes > WARM_PASSES) count_stages(variant, qr_now_ns() - start);
 }
 
 /* ---- keys and values ---- */
@@ -260,25 +260,26 @@ static void destroy_subject(subject *s)
     free(s->sequences), free(s->kept), free(s->samplers);
 }
 
-/* ---- arms and report ---- */
+/* ---- variants and report ---- */
 
 /* Bytes and operations come from a pass that does not count. */
-static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_arm *peak, quire_error *error)
+static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_variant *peak, quire_error *error)
 {
-    step_arm *step = &b->steps[b->arm_count];
-    qr_arm   *arm  = &b->arms[b->arm_count++];
-    *step          = (step_arm){.s = s, .rows = rows};
+    step_variant *step    = &b->steps[b->variant_count];
+    qr_variant   *variant = &b->variants[b->variant_count++];
+    *step                 = (step_variant){.s = s, .rows = rows};
     decode(step);
     step->passes = 0;
     if (step->status != QUIRE_OK) return qr_fail(error, step->status, "a step of %u rows cannot be computed", rows);
-    *arm        = (qr_arm){.drive   = decode,
-                           .context = step,
-                           .bytes   = (double)(step->report.weight_bytes + step->report.kv_bytes),
-                           .flops   = (double)step->report.flops,
-                           .peak    = peak};
-    arm->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_dtype_name(s->dtype), "rows", (json_int_t)rows, "context",
-                            (json_int_t)s->context);
-    snprintf(arm->name, sizeof arm->name, "%s, %u sequences, context %u", qr_dtype_name(s->dtype), rows, s->context);
+    *variant        = (qr_variant){.drive   = decode,
+                                   .context = step,
+                                   .bytes   = (double)(step->report.weight_bytes + step->report.kv_bytes),
+                                   .flops   = (double)step->report.flops,
+                                   .peak    = peak};
+    variant->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_dtype_name(s->dtype), "rows", (json_int_t)rows,
+                                "context", (json_int_t)s->context);
+    snprintf(variant->name, sizeof variant->name, "%s, %u sequences, context %u", qr_dtype_name(s->dtype), rows,
+             s->context);
     return QUIRE_OK;
 }
 
@@ -296,26 +297,26 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
     QR_TRY(create_subject(options, s, error));
     char name[64];
     snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
-    qr_arm *peak = &b->arms[b->arm_count++];
-    qr_arm_multiply(peak, name, &s->multiplier, &b->machine, dtype);
+    qr_variant *peak = &b->variants[b->variant_count++];
+    qr_variant_multiply(peak, name, &s->multiplier, &b->machine, dtype);
     for (uint32_t i = 0; i < rows->count; i++) QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, error));
     return QUIRE_OK;
 }
 
-static void judge(qr_arm *arm, const step_arm *step)
+static void judge(qr_variant *variant, const step_variant *step)
 {
     uint64_t all = 0;
     size_t   at  = 0;
-    if (arm->peak == NULL) return;
-    qr_arm_limit(arm, arm->gbs / arm->floor_fraction, "max(bytes/R, flops/P)", false);
+    if (variant->peak == NULL) return;
+    qr_variant_limit(variant, variant->gbs / variant->floor_fraction, "max(bytes/R, flops/P)", false);
     for (int i = 0; i < STAGES; i++) all += step->stage_ns[i];
     for (int i = 0; i < STAGES; i++) {
         char         key[32];
         const double share = (double)step->stage_ns[i] / (double)all;
         snprintf(key, sizeof key, "%s_share", stage_names[i]);
-        qr_arm_note(arm, key, share);
-        at += (size_t)snprintf(arm->note + at, sizeof arm->note - at, "%s%s %.1f %%", i ? ", " : "", stage_names[i],
-                               100 * share);
+        qr_variant_note(variant, key, share);
+        at += (size_t)snprintf(variant->note + at, sizeof variant->note - at, "%s%s %.1f %%", i ? ", " : "",
+                               stage_names[i], 100 * share);
     }
 }
 
@@ -325,13 +326,13 @@ static quire_status run(bench *b, const qr_micro_options *options, FILE *out, qu
     const qr_micro_list rows   = options->rows.count ? options->rows : (qr_micro_list){4, {1, 4, 16, 64}};
     for (uint32_t i = 0; i < dtypes.count; i++)
         QR_TRY(add_subject(b, options, &rows, (qr_dtype)dtypes.values[i], error));
-    qr_arms all = {.machine = &b->machine, .arm = b->arms, .count = b->arm_count};
-    QR_TRY(qr_arms_run(&all, options->rounds ? options->rounds : ROUNDS, error));
-    for (uint32_t i = 0; i < b->arm_count; i++) {
+    qr_variants all = {.machine = &b->machine, .variant = b->variants, .count = b->variant_count};
+    QR_TRY(qr_variants_run(&all, options->rounds ? options->rounds : ROUNDS, error));
+    for (uint32_t i = 0; i < b->variant_count; i++) {
         if (b->steps[i].status != QUIRE_OK) return qr_fail(error, b->steps[i].status, "a step could not be computed");
-        judge(&b->arms[i], &b->steps[i]);
+        judge(&b->variants[i], &b->steps[i]);
     }
-    return qr_arms_report(&all, "step", options->json, out, error);
+    return qr_variants_report(&all, "step", options->json, out, error);
 }
 
 int qr_micro_step(const qr_micro_options *options, FILE *out)

@@ -19,98 +19,98 @@ def kernel(*arguments):
     return subprocess.run([QUIRE, "kernel", *arguments], capture_output=True, text=True, timeout=120)
 
 
-def arms(*arguments):
+def variants(*arguments):
     done = kernel(*arguments, *SMALL, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["schema"] == "quire.kernel/1"
-    return document["arms"]
+    return document["variants"]
 
 
 def first(*arguments):
-    """The first arm behind R."""
-    found = arms(*arguments)
+    """The first variant behind R."""
+    found = variants(*arguments)
     assert found[0]["name"].startswith("R"), found[0]
     return found[1]
 
 
 class Json(unittest.TestCase):
-    def check(self, arm):
-        self.assertLessEqual(FIELDS, set(arm))
-        self.assertGreater(arm["seconds"], 0)
-        if arm["bytes"]:
-            self.assertAlmostEqual(arm["gbs"], arm["bytes"] / arm["seconds"] / 1e9, delta=arm["gbs"] * 1e-3)
-        if arm["limit"]:
-            reached = arm["gflops"] if arm["limit_unit"] == "GFLOP/s" else arm["gbs"]
-            self.assertAlmostEqual(arm["fraction"], reached / arm["limit"], delta=arm["fraction"] * 1e-3)
+    def check(self, variant):
+        self.assertLessEqual(FIELDS, set(variant))
+        self.assertGreater(variant["seconds"], 0)
+        if variant["bytes"]:
+            self.assertAlmostEqual(variant["gbs"], variant["bytes"] / variant["seconds"] / 1e9, delta=variant["gbs"] * 1e-3)
+        if variant["limit"]:
+            reached = variant["gflops"] if variant["limit_unit"] == "GFLOP/s" else variant["gbs"]
+            self.assertAlmostEqual(variant["fraction"], reached / variant["limit"], delta=variant["fraction"] * 1e-3)
 
     def test_limits_has_reading_runs_products_and_the_barrier(self):
-        found = arms("limits")
-        for arm in found:
-            self.check(arm)
+        found = variants("limits")
+        for variant in found:
+            self.check(variant)
         names = " ".join(a["name"] for a in found)
         for part in ("R, ", "runs of 4 KiB", "runs of 1024 KiB", "f32", "bf16", "int8", "barrier"):
             self.assertIn(part, names)
 
     def test_limits_below_a_cap_has_no_faster_instruction_set(self):
-        names = " ".join(a["name"] for a in arms("limits", "--isa", "scalar"))
+        names = " ".join(a["name"] for a in variants("limits", "--isa", "scalar"))
         self.assertIn("P scalar", names)
         self.assertNotIn("P avx", names)
 
-    def test_attention_makes_an_arm_of_every_combination(self):
-        found = arms("attention", "--kv-heads", "2", "--q-heads", "2,8", "--dtype", "bf16,int8", "--context", "512",
+    def test_attention_makes_an_variant_of_every_combination(self):
+        found = variants("attention", "--kv-heads", "2", "--q-heads", "2,8", "--dtype", "bf16,int8", "--context", "512",
                      "--sequences", "3", "--run-length", "0,32K")
-        for arm in found:
-            self.check(arm)
+        for variant in found:
+            self.check(variant)
         self.assertEqual(len([a for a in found if a["name"].startswith(("bf16", "int8"))]), 2 * 2 * 2 * 2)
 
     def test_attention_counts_visible_keys(self):
-        arm = first("attention", "--kv-heads", "2", "--q-heads", "8", "--dtype", "bf16", "--context", "300",
+        variant = first("attention", "--kv-heads", "2", "--q-heads", "8", "--dtype", "bf16", "--context", "300",
                    "--sequences", "3", "--head-dim", "64")
-        self.assertEqual(arm["bytes"], 3 * 300 * 2 * 2 * 64 * 2)
-        self.assertEqual(arm["flops"], 3 * 300 * 8 * 4 * 64)
+        self.assertEqual(variant["bytes"], 3 * 300 * 2 * 2 * 64 * 2)
+        self.assertEqual(variant["flops"], 3 * 300 * 8 * 4 * 64)
 
     def test_attention_of_many_rows_is_measured_against_multiplication(self):
-        arm = first("attention", "--kv-heads", "1", "--q-heads", "2", "--dtype", "bf16", "--rows", "64")
-        self.assertEqual(arm["limit_name"], "P")
-        self.assertEqual(arm["flops"], 64 * 65 // 2 * 2 * 4 * 128)
+        variant = first("attention", "--kv-heads", "1", "--q-heads", "2", "--dtype", "bf16", "--rows", "64")
+        self.assertEqual(variant["limit_name"], "P")
+        self.assertEqual(variant["flops"], 64 * 65 // 2 * 2 * 4 * 128)
 
     def test_ragged_lengths_lie_in_their_range(self):
-        arm = first("attention", "--kv-heads", "1", "--q-heads", "1", "--dtype", "bf16", "--lengths", "32:512")
-        self.assertLessEqual(arm["params"]["longest"], 512)
-        self.assertGreaterEqual(arm["imbalance"], 1)
-        self.assertLess(arm["bytes"], 32 * 512 * 2 * 128 * 2)
+        variant = first("attention", "--kv-heads", "1", "--q-heads", "1", "--dtype", "bf16", "--lengths", "32:512")
+        self.assertLessEqual(variant["params"]["longest"], 512)
+        self.assertGreaterEqual(variant["imbalance"], 1)
+        self.assertLess(variant["bytes"], 32 * 512 * 2 * 128 * 2)
 
 
     def test_projection_counts_weights_and_products(self):
-        found = arms("projection", "--k", "256", "--n", "640", "--rows", "1,32", "--dtype", "f32")
-        for arm in found:
-            self.check(arm)
+        found = variants("projection", "--k", "256", "--n", "640", "--rows", "1,32", "--dtype", "f32")
+        for variant in found:
+            self.check(variant)
         own = [a for a in found if a["params"].get("path") == "quire"]
         self.assertEqual([a["params"]["m"] for a in own], [1, 32])
-        for arm in own:
-            self.assertEqual(arm["bytes"], arm["params"]["products"] * 256 * 640 * 4)
-            self.assertEqual(arm["flops"], arm["params"]["products"] * 2 * 256 * 640 * arm["params"]["m"])
+        for variant in own:
+            self.assertEqual(variant["bytes"], variant["params"]["products"] * 256 * 640 * 4)
+            self.assertEqual(variant["flops"], variant["params"]["products"] * 2 * 256 * 640 * variant["params"]["m"])
         self.assertEqual(own[0]["params"]["products"], 2 * own[1]["params"]["products"])
 
 
     def test_rowwise_and_barrier_measure_something(self):
-        rowwise = arms("rowwise", "--k", "512")
-        for arm in rowwise + arms("barrier"):
-            self.check(arm)
+        rowwise = variants("rowwise", "--k", "512")
+        for variant in rowwise + variants("barrier"):
+            self.check(variant)
         self.assertIn("rms_norm to bf16", [a["name"] for a in rowwise])
         self.assertTrue(all(a["limit_name"] == "C" for a in rowwise[2:]))
 
 
     def test_step_counts_every_sequences_own_keys_and_its_shares_add_up(self):
         def bytes_of(context):
-            found = arms("step", "--model", "tiny", "--rows", "1,3", "--context", str(context), "--dtype", "bf16,int8")
-            for arm in found:
-                self.check(arm)
+            found = variants("step", "--model", "tiny", "--rows", "1,3", "--context", str(context), "--dtype", "bf16,int8")
+            for variant in found:
+                self.check(variant)
             steps = [a for a in found if "rows" in a["params"]]
             self.assertEqual([a["params"]["rows"] for a in steps], [1, 3, 1, 3])
-            for arm in steps:
-                shares = [value for key, value in arm.items() if key.endswith("_share")]
+            for variant in steps:
+                shares = [value for key, value in variant.items() if key.endswith("_share")]
                 self.assertEqual(len(shares), 7)
                 self.assertAlmostEqual(sum(shares), 1, places=9)
             return [a["bytes"] for a in steps]
@@ -127,7 +127,7 @@ class Json(unittest.TestCase):
 
 
 def first_step(*arguments):
-    return next(a for a in arms("step", *arguments) if "rows" in a["params"])
+    return next(a for a in variants("step", *arguments) if "rows" in a["params"])
 
 
 class Refusals(unittest.TestCase):

@@ -59,7 +59,7 @@ static void drafts_that_are_never_right_are_turned_off_when_they_cost(void **sta
 static void steps_that_do_not_differ_leave_drafts_on(void **state)
 {
     (void)state;
-    const machine    idle    = {1000000, 0, 0}; /* no drafts are found: both arms are the same */
+    const machine    idle    = {1000000, 0, 0}; /* no drafts are found: both variants are the same */
     qr_draft_control control = {0};
     run(&control, &idle, 4, TRIAL);
     assert_true(qr_draft_control_allows(&control));

@@ -1,5 +1,5 @@
-/* The team, the turns and the report of the micro-benchmarks: see arms.h. */
-#include "bench/micro/arms.h"
+/* The team, the turns and the report of the micro-benchmarks. */
+#include "bench/micro/variants.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -133,9 +133,9 @@ void qr_machine_destroy(qr_machine *machine)
 /* ---- turns ---- */
 
 typedef struct pass {
-    qr_team *team;
-    qr_arm  *arm;
-    uint64_t ns;
+    qr_team    *team;
+    qr_variant *variant;
+    uint64_t    ns;
 } pass;
 
 static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
@@ -143,20 +143,20 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
     pass *p = context;
     qr_team_barrier(p->team);
     const uint64_t start = qr_now_ns();
-    p->arm->run(p->arm->context, thread, thread_count);
+    p->variant->run(p->variant->context, thread, thread_count);
     qr_team_barrier(p->team);
     if (thread == 0) p->ns = qr_now_ns() - start;
 }
 
-static double time_pass(const qr_arms *arms, qr_arm *arm, uint32_t round)
+static double time_pass(const qr_variants *variants, qr_variant *variant, uint32_t round)
 {
-    pass p = {.team = arms->machine->team, .arm = arm};
-    if (arm->prepare != NULL) arm->prepare(arm->context, round);
-    if (arm->drive == NULL) {
+    pass p = {.team = variants->machine->team, .variant = variant};
+    if (variant->prepare != NULL) variant->prepare(variant->context, round);
+    if (variant->drive == NULL) {
         qr_team_run(p.team, run_pass, &p);
     } else {
         const uint64_t start = qr_now_ns();
-        arm->drive(arm->context);
+        variant->drive(variant->context);
         p.ns = qr_now_ns() - start;
     }
     return (double)p.ns * 1e-9;
@@ -185,24 +185,24 @@ static void read_share(void *context, uint32_t thread, uint32_t thread_count)
     r->machine->sink[thread] += r->machine->kernels->limits->read(part->base + r->share * bytes, bytes);
 }
 
-static qr_arm reading_arm(reader *r)
+static qr_variant reading_variant(reader *r)
 {
-    qr_arm arm   = {.name = "R, plain read of memory", .prepare = next_share, .run = read_share, .context = r};
-    size_t bytes = 0;
+    qr_variant variant = {.name = "R, plain read of memory", .prepare = next_share, .run = read_share, .context = r};
+    size_t     bytes   = 0;
     for (uint32_t t = 0; t < r->machine->thread_count; t++) bytes += r->machine->memory[t].bytes / READ_SHARES;
-    arm.bytes = (double)bytes;
-    return arm;
+    variant.bytes = (double)bytes;
+    return variant;
 }
 
 /* ---- rounds ---- */
 
 typedef struct turn {
-    double seconds, before, after; /* of the arm, of R */
+    double seconds, before, after; /* of the variant, of R */
 } turn;
 
 typedef struct samples {
-    turn    *turns;  /* [arms][rounds] */
-    double  *values; /* [(arms + 1) * rounds] to sort */
+    turn    *turns;  /* [variants][rounds] */
+    double  *values; /* [(variants + 1) * rounds] to sort */
     uint32_t rounds;
 } samples;
 
@@ -212,180 +212,181 @@ static bool agrees(const turn *t)
     return ratio < agreement && ratio > 1 / agreement;
 }
 
-static void summarize(qr_arm *arm, double read_bytes, const turn *turns, const samples *s)
+static void summarize(qr_variant *variant, double read_bytes, const turn *turns, const samples *s)
 {
-    arm->agreeing = 0;
-    for (uint32_t i = 0; i < s->rounds; i++) arm->agreeing += agrees(&turns[i]);
-    const bool all    = arm->agreeing < TURNS_LEAST;
+    variant->agreeing = 0;
+    for (uint32_t i = 0; i < s->rounds; i++) variant->agreeing += agrees(&turns[i]);
+    const bool all    = variant->agreeing < TURNS_LEAST;
     double    *ratios = s->values + s->rounds;
-    arm->turns        = 0;
+    variant->turns    = 0;
     for (uint32_t i = 0; i < s->rounds; i++) {
         if (!all && !agrees(&turns[i])) continue;
-        const double read     = 2 * read_bytes / (turns[i].before + turns[i].after);
-        ratios[arm->turns]    = arm->bytes / turns[i].seconds / read;
-        s->values[arm->turns] = turns[i].seconds;
-        arm->turns++;
+        const double read         = 2 * read_bytes / (turns[i].before + turns[i].after);
+        ratios[variant->turns]    = variant->bytes / turns[i].seconds / read;
+        s->values[variant->turns] = turns[i].seconds;
+        variant->turns++;
     }
-    arm->seconds       = qr_median(s->values, arm->turns);
-    arm->gbs           = arm->bytes / arm->seconds * 1e-9;
-    arm->gflops        = arm->flops / arm->seconds * 1e-9;
-    const double ratio = qr_median(ratios, arm->turns);
-    arm->read_gbs      = ratio > 0 ? arm->gbs / ratio : 0;
+    variant->seconds   = qr_median(s->values, variant->turns);
+    variant->gbs       = variant->bytes / variant->seconds * 1e-9;
+    variant->gflops    = variant->flops / variant->seconds * 1e-9;
+    const double ratio = qr_median(ratios, variant->turns);
+    variant->read_gbs  = ratio > 0 ? variant->gbs / ratio : 0;
 }
 
-/* The two limits of one and the same round: R around the arm's turn, P of the multiplying arm's. */
-static double floor_fraction(const qr_arm *arm, double read_bytes, const turn *turns, const turn *peaks,
+/* The two limits of one and the same round: R around the variant's turn, P of the multiplying variant's. */
+static double floor_fraction(const qr_variant *variant, double read_bytes, const turn *turns, const turn *peaks,
                              const samples *s)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < s->rounds; i++) {
-        if (arm->turns < s->rounds && !agrees(&turns[i])) continue;
-        const double reading     = arm->bytes * (turns[i].before + turns[i].after) / (2 * read_bytes);
-        const double multiplying = arm->flops * peaks[i].seconds / arm->peak->flops;
+        if (variant->turns < s->rounds && !agrees(&turns[i])) continue;
+        const double reading     = variant->bytes * (turns[i].before + turns[i].after) / (2 * read_bytes);
+        const double multiplying = variant->flops * peaks[i].seconds / variant->peak->flops;
         s->values[count++]       = (reading > multiplying ? reading : multiplying) / turns[i].seconds;
     }
     return qr_median(s->values, count);
 }
 
-static void summarize_floor(qr_arms *arms, qr_arm *arm, const samples *s)
+static void summarize_floor(qr_variants *variants, qr_variant *variant, const samples *s)
 {
-    const turn *turns = s->turns + (size_t)(arm - arms->arm) * s->rounds;
-    if (arm->peak == NULL) return;
-    arm->floor_fraction =
-        floor_fraction(arm, arms->read.bytes, turns, s->turns + (size_t)(arm->peak - arms->arm) * s->rounds, s);
+    const turn *turns = s->turns + (size_t)(variant - variants->variant) * s->rounds;
+    if (variant->peak == NULL) return;
+    variant->floor_fraction = floor_fraction(variant, variants->read.bytes, turns,
+                                             s->turns + (size_t)(variant->peak - variants->variant) * s->rounds, s);
 }
 
-static void summarize_reading(qr_arms *arms, const samples *s)
+static void summarize_reading(qr_variants *variants, const samples *s)
 {
-    qr_arm *read = &arms->read;
-    read->turns = read->agreeing = arms->count * s->rounds;
+    qr_variant *read = &variants->read;
+    read->turns = read->agreeing = variants->count * s->rounds;
     for (uint32_t i = 0; i < read->turns; i++) s->values[i] = s->turns[i].before;
     read->seconds  = qr_median(s->values, read->turns);
     read->read_gbs = read->gbs = read->bytes / read->seconds * 1e-9;
 }
 
-static void run_round(qr_arms *arms, uint32_t round, const samples *s)
+static void run_round(qr_variants *variants, uint32_t round, const samples *s)
 {
-    double before = time_pass(arms, &arms->read, round);
-    for (uint32_t i = 0; i < arms->count; i++) {
-        const uint32_t index   = round % 2 == 0 ? i : arms->count - 1 - i;
-        const double   seconds = time_pass(arms, &arms->arm[index], round);
-        const double   after   = time_pass(arms, &arms->read, round);
+    double before = time_pass(variants, &variants->read, round);
+    for (uint32_t i = 0; i < variants->count; i++) {
+        const uint32_t index   = round % 2 == 0 ? i : variants->count - 1 - i;
+        const double   seconds = time_pass(variants, &variants->variant[index], round);
+        const double   after   = time_pass(variants, &variants->read, round);
         if (round >= WARM_ROUNDS)
             s->turns[(size_t)index * s->rounds + round - WARM_ROUNDS] = (turn){seconds, before, after};
         before = after;
     }
 }
 
-quire_status qr_arms_run(qr_arms *arms, uint32_t rounds, quire_error *error)
+quire_status qr_variants_run(qr_variants *variants, uint32_t rounds, quire_error *error)
 {
-    reader  r = {.machine = arms->machine};
+    reader  r = {.machine = variants->machine};
     samples s = {.rounds = rounds};
-    s.turns   = calloc((size_t)arms->count * rounds, sizeof *s.turns);
-    s.values  = calloc(((size_t)arms->count + 1) * rounds, sizeof *s.values);
+    s.turns   = calloc((size_t)variants->count * rounds, sizeof *s.turns);
+    s.values  = calloc(((size_t)variants->count + 1) * rounds, sizeof *s.values);
     if (s.turns == NULL || s.values == NULL) {
         free(s.turns), free(s.values);
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rounds of samples", rounds);
     }
-    arms->read = reading_arm(&r);
-    for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++) run_round(arms, round, &s);
-    for (uint32_t i = 0; i < arms->count; i++)
-        summarize(&arms->arm[i], arms->read.bytes, s.turns + (size_t)i * rounds, &s);
-    for (uint32_t i = 0; i < arms->count; i++) summarize_floor(arms, &arms->arm[i], &s);
-    summarize_reading(arms, &s);
+    variants->read = reading_variant(&r);
+    for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++) run_round(variants, round, &s);
+    for (uint32_t i = 0; i < variants->count; i++)
+        summarize(&variants->variant[i], variants->read.bytes, s.turns + (size_t)i * rounds, &s);
+    for (uint32_t i = 0; i < variants->count; i++) summarize_floor(variants, &variants->variant[i], &s);
+    summarize_reading(variants, &s);
     free(s.turns), free(s.values);
     return QUIRE_OK;
 }
 
-void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak)
+void qr_variant_limit(qr_variant *variant, double limit, const char *name, bool is_peak)
 {
-    arm->limit         = limit;
-    arm->limit_name    = name;
-    arm->limit_is_peak = is_peak;
-    arm->fraction      = limit > 0 ? (is_peak ? arm->gflops : arm->gbs) / limit : 0;
+    variant->limit         = limit;
+    variant->limit_name    = name;
+    variant->limit_is_peak = is_peak;
+    variant->fraction      = limit > 0 ? (is_peak ? variant->gflops : variant->gbs) / limit : 0;
 }
 
-void qr_arm_note(qr_arm *arm, const char *key, double value)
+void qr_variant_note(qr_variant *variant, const char *key, double value)
 {
-    if (arm->more == NULL) arm->more = json_object();
-    json_object_set_new(arm->more, key, json_real(value));
+    if (variant->more == NULL) variant->more = json_object();
+    json_object_set_new(variant->more, key, json_real(value));
 }
 
 /* ---- report ---- */
 
 static json_t *number(double value, bool known) { return known ? json_real(value) : json_null(); }
 
-static json_t *arm_json(qr_arm *arm)
+static json_t *variant_json(qr_variant *variant)
 {
-    const char *unit = arm->limit_name == NULL ? NULL : arm->limit_is_peak ? "GFLOP/s" : "GB/s";
-    json_t     *json =
-        json_pack("{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o, s:o, s:o, s:o}", "name", arm->name,
-                  "params", arm->params ? arm->params : json_object(), "seconds", arm->seconds, "bytes", arm->bytes,
-                  "flops", arm->flops, "gbs", arm->gbs, "gflops", number(arm->gflops, arm->flops > 0), "limit",
-                  number(arm->limit, arm->limit > 0), "limit_name", arm->limit_name, "limit_unit", unit, "fraction",
-                  number(arm->fraction, arm->limit > 0), "read_gbs", number(arm->read_gbs, arm->read_gbs > 0), "turns",
-                  arm->turns > 0 ? json_integer(arm->turns) : json_null(), "turns_agreeing",
-                  arm->turns > 0 ? json_integer(arm->agreeing) : json_null());
-    if (arm->more != NULL) json_object_update(json, arm->more);
-    json_decref(arm->more);
-    arm->params = arm->more = NULL;
+    const char *unit = variant->limit_name == NULL ? NULL : variant->limit_is_peak ? "GFLOP/s" : "GB/s";
+    json_t     *json = json_pack(
+            "{s:s, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:s?, s:s?, s:o, s:o, s:o, s:o}", "name", variant->name, "params",
+        variant->params ? variant->params : json_object(), "seconds", variant->seconds, "bytes", variant->bytes,
+            "flops", variant->flops, "gbs", variant->gbs, "gflops", number(variant->gflops, variant->flops > 0), "limit",
+            number(variant->limit, variant->limit > 0), "limit_name", variant->limit_name, "limit_unit", unit, "fraction",
+            number(variant->fraction, variant->limit > 0), "read_gbs", number(variant->read_gbs, variant->read_gbs > 0),
+            "turns", variant->turns > 0 ? json_integer(variant->turns) : json_null(), "turns_agreeing",
+        variant->turns > 0 ? json_integer(variant->agreeing) : json_null());
+    if (variant->more != NULL) json_object_update(json, variant->more);
+    json_decref(variant->more);
+    variant->params = variant->more = NULL;
     return json;
 }
 
-static void print_arm(const qr_arm *arm, FILE *out)
+static void print_variant(const qr_variant *variant, FILE *out)
 {
-    fprintf(out, "%-44s %9.3f ms", arm->name, arm->seconds * 1e3);
-    if (arm->bytes > 0)
-        fprintf(out, " %7.1f GB/s", arm->gbs);
+    fprintf(out, "%-44s %9.3f ms", variant->name, variant->seconds * 1e3);
+    if (variant->bytes > 0)
+        fprintf(out, " %7.1f GB/s", variant->gbs);
     else
         fprintf(out, " %12s", "");
-    if (arm->flops > 0)
-        fprintf(out, " %7.1f GFLOP/s", arm->gflops);
+    if (variant->flops > 0)
+        fprintf(out, " %7.1f GFLOP/s", variant->gflops);
     else
         fprintf(out, " %15s", "");
-    if (arm->limit > 0) fprintf(out, "  %5.2f of %s", arm->fraction, arm->limit_name);
-    if (arm->note[0] != '\0') fprintf(out, "  %s", arm->note);
+    if (variant->limit > 0) fprintf(out, "  %5.2f of %s", variant->fraction, variant->limit_name);
+    if (variant->note[0] != '\0') fprintf(out, "  %s", variant->note);
     fputc('\n', out);
 }
 
-static void drop_json(const qr_arms *arms)
+static void drop_json(const qr_variants *variants)
 {
-    for (uint32_t i = 0; i < arms->count; i++) {
-        json_decref(arms->arm[i].params), json_decref(arms->arm[i].more);
-        arms->arm[i].params = arms->arm[i].more = NULL;
+    for (uint32_t i = 0; i < variants->count; i++) {
+        json_decref(variants->variant[i].params), json_decref(variants->variant[i].more);
+        variants->variant[i].params = variants->variant[i].more = NULL;
     }
 }
 
-static void report_json(qr_arms *arms, const char *kernel, FILE *out)
+static void report_json(qr_variants *variants, const char *kernel, FILE *out)
 {
     json_t *list = json_array();
-    if (arms->read.seconds > 0) json_array_append_new(list, arm_json(&arms->read));
-    for (uint32_t i = 0; i < arms->count; i++) json_array_append_new(list, arm_json(&arms->arm[i]));
-    json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:o}", "schema", "quire.kernel/1", "kernel", kernel, "isa",
-                            arms->machine->kernels->isa, "threads", (int)arms->machine->thread_count, "arms", list);
+    if (variants->read.seconds > 0) json_array_append_new(list, variant_json(&variants->read));
+    for (uint32_t i = 0; i < variants->count; i++) json_array_append_new(list, variant_json(&variants->variant[i]));
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:i, s:o}", "schema", "quire.kernel/1", "kernel", kernel, "isa",
+                  variants->machine->kernels->isa, "threads", (int)variants->machine->thread_count, "variants", list);
     json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     fputc('\n', out);
     json_decref(all);
 }
 
-static void report_text(const qr_arms *arms, FILE *out)
+static void report_text(const qr_variants *variants, FILE *out)
 {
-    fprintf(out, "%s, %u threads\n", arms->machine->kernels->isa, arms->machine->thread_count);
-    if (arms->read.seconds > 0) print_arm(&arms->read, out);
-    for (uint32_t i = 0; i < arms->count; i++) print_arm(&arms->arm[i], out);
+    fprintf(out, "%s, %u threads\n", variants->machine->kernels->isa, variants->machine->thread_count);
+    if (variants->read.seconds > 0) print_variant(&variants->read, out);
+    for (uint32_t i = 0; i < variants->count; i++) print_variant(&variants->variant[i], out);
 }
 
-quire_status qr_arms_report(qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error)
+quire_status qr_variants_report(qr_variants *variants, const char *kernel, bool as_json, FILE *out, quire_error *error)
 {
     if (as_json)
-        report_json(arms, kernel, out);
+        report_json(variants, kernel, out);
     else
-        report_text(arms, out);
-    drop_json(arms);
+        report_text(variants, out);
+    drop_json(variants);
     return fflush(out) == 0 && !ferror(out) ? QUIRE_OK : qr_fail(error, QUIRE_ERR_IO, "the report cannot be written");
 }
 
-/* ---- arms that every benchmark has ---- */
+/* ---- variants that every benchmark has ---- */
 
 static void multiply_part(void *context, uint32_t thread, uint32_t thread_count)
 {
@@ -394,12 +395,12 @@ static void multiply_part(void *context, uint32_t thread, uint32_t thread_count)
     m->sink[thread] += m->kernels->limits->by_dtype[m->dtype].multiply(MULTIPLY_STEPS);
 }
 
-void qr_arm_multiply(qr_arm *arm, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
-                     qr_dtype dtype)
+void qr_variant_multiply(qr_variant *variant, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
+                         qr_dtype dtype)
 {
     const double step = machine->kernels->limits->by_dtype[dtype].operations;
     *multiplier       = (qr_multiplier){.kernels = machine->kernels, .dtype = dtype};
-    *arm =
-        (qr_arm){.run = multiply_part, .context = multiplier, .flops = step * MULTIPLY_STEPS * machine->thread_count};
-    snprintf(arm->name, sizeof arm->name, "%s", name);
+    *variant          = (qr_variant){
+                 .run = multiply_part, .context = multiplier, .flops = step * MULTIPLY_STEPS * machine->thread_count};
+    snprintf(variant->name, sizeof variant->name, "%s", name);
 }

@@ -1,11 +1,11 @@
-/* What the micro-benchmarks of kernels share: a team as the engine's, arms that take turns, medians, one report.
+/* What the micro-benchmarks of kernels share: a team as the engine's, variants that take turns, medians, one report.
  *
- * All arms of a run are timed once in every round, in an order that alternates from round to round, each by all
+ * All variants of a run are timed once in every round, in an order that alternates from round to round, each by all
  * threads between two barriers. Before and after each turn a quarter of a memory of its own is read, in rotation: the
- * bandwidth R of that moment. On a shared machine R can double within a second, so an arm is compared with its own
+ * bandwidth R of that moment. On a shared machine R can double within a second, so a variant is compared with its own
  * neighbours, and a turn counts only if those two agree within 10 % (unless too few do). */
-#ifndef QR_ARMS_H
-#define QR_ARMS_H
+#ifndef QR_VARIANTS_H
+#define QR_VARIANTS_H
 
 #include <jansson.h>
 
@@ -29,9 +29,9 @@ typedef struct qr_machine {
 quire_status qr_machine_create(const qr_micro_options *options, qr_machine *machine, quire_error *error);
 void         qr_machine_destroy(qr_machine *machine);
 
-enum { QR_ARMS_MAX = 160, QR_ROUNDS_MAX = 1000 };
+enum { QR_VARIANTS_MAX = 160, QR_ROUNDS_MAX = 1000 };
 
-typedef struct qr_arm {
+typedef struct qr_variant {
     char    name[64];
     json_t *params; /* owned; NULL: none */
     /* Untimed, by the driver, before each pass: NULL: nothing to do. */
@@ -40,11 +40,12 @@ typedef struct qr_arm {
     void (*run)(void *context, uint32_t thread, uint32_t thread_count);
     /* Instead of run: one pass by the driver, which hands its work to the team itself. */
     void (*drive)(void *context);
-    void                *context;
-    double               bytes, flops; /* of one pass of all threads */
-    const struct qr_arm *peak; /* an arm of the same run that only multiplies: P of floor_fraction; NULL: not wanted */
+    void  *context;
+    double bytes, flops; /* of one pass of all threads */
+    const struct qr_variant
+        *peak; /* a variant of the same run that only multiplies: P of floor_fraction; NULL: not wanted */
 
-    double   seconds; /* median of a pass; set by qr_arms_run */
+    double   seconds; /* median of a pass; set by qr_variants_run */
     double   gbs, gflops;
     double   read_gbs;       /* R at its turns: gbs / read_gbs is the median of the ratios turn by turn */
     uint32_t turns;          /* that count; 0: the limits measure in their own way */
@@ -56,33 +57,33 @@ typedef struct qr_arm {
     double      limit;
     const char *limit_name; /* "R", "P", "1/(1/R + 1/C)", "oneDNN" */
     bool        limit_is_peak;
-    double      fraction;  /* reached / limit; set by qr_arm_limit */
+    double      fraction;  /* reached / limit; set by qr_variant_limit */
     json_t     *more;      /* owned; further fields of the JSON; NULL: none */
     char        note[128]; /* printed behind the line */
-} qr_arm;
+} qr_variant;
 
-typedef struct qr_arms {
+typedef struct qr_variants {
     const qr_machine *machine;
-    qr_arm           *arm; /* [count], the caller's */
+    qr_variant       *variant; /* [count], the caller's */
     uint32_t          count;
-    qr_arm            read; /* R, all turns; set by qr_arms_run */
-} qr_arms;
+    qr_variant        read; /* R, all turns; set by qr_variants_run */
+} qr_variants;
 
-/* Times `rounds` passes of each arm after two that do not count. */
-quire_status qr_arms_run(qr_arms *arms, uint32_t rounds, quire_error *error);
+/* Times `rounds` passes of each variant after two that do not count. */
+quire_status qr_variants_run(qr_variants *variants, uint32_t rounds, quire_error *error);
 
-/* States the limit of an arm that has run; `is_peak`: GFLOP/s instead of GB/s. */
-void qr_arm_limit(qr_arm *arm, double limit, const char *name, bool is_peak);
+/* States the limit of a variant that has run; `is_peak`: GFLOP/s instead of GB/s. */
+void qr_variant_limit(qr_variant *variant, double limit, const char *name, bool is_peak);
 
-/* Adds a field to the arm's JSON. */
-void qr_arm_note(qr_arm *arm, const char *key, double value);
+/* Adds a field to the variant's JSON. */
+void qr_variant_note(qr_variant *variant, const char *key, double value);
 
-/* R and every arm as a line of text, or all as one JSON document {"schema": "quire.kernel/1", "kernel", "isa",
- * "threads", "arms": [{"name", "params", "seconds", "bytes", "flops", "gbs", "gflops", "limit", "limit_name",
+/* R and every variant as a line of text, or all as one JSON document {"schema": "quire.kernel/1", "kernel", "isa",
+ * "threads", "variants": [{"name", "params", "seconds", "bytes", "flops", "gbs", "gflops", "limit", "limit_name",
  * "fraction", ...}]}. Frees params and more. ERR_IO where `out` refuses. */
-quire_status qr_arms_report(qr_arms *arms, const char *kernel, bool as_json, FILE *out, quire_error *error);
+quire_status qr_variants_report(qr_variants *variants, const char *kernel, bool as_json, FILE *out, quire_error *error);
 
-/* ---- arms that every benchmark has ---- */
+/* ---- variants that every benchmark has ---- */
 
 /* Multiplies in registers as the limit P does. */
 typedef struct qr_multiplier {
@@ -90,8 +91,8 @@ typedef struct qr_multiplier {
     qr_dtype          dtype;
     float             sink[QR_MAX_THREADS];
 } qr_multiplier;
-void qr_arm_multiply(qr_arm *arm, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
-                     qr_dtype dtype);
+void qr_variant_multiply(qr_variant *variant, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
+                         qr_dtype dtype);
 
 /* What a benchmark returns to its caller, after a message on stderr if it failed. */
 int qr_micro_status(quire_status status, const quire_error *error);
