@@ -10,7 +10,7 @@
 #include "model/batch.h"
 #include "topology/team.h"
 
-#include "quire/engine.h"
+#include "quire/model.h"
 
 /* What the engine must know of a model before anything is allocated. */
 typedef struct qr_model_facts {

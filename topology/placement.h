@@ -5,7 +5,7 @@
 
 #include "topology/topology.h"
 
-#include "quire/engine.h"
+#include "quire/options.h"
 
 enum { QR_MAX_THREADS = 1024 };
 
