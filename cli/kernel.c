@@ -15,9 +15,7 @@ enum {
     OPTION_JSON,
     OPTION_STEPS,
     OPTION_DTYPE,
-    OPTION_KV_DTYPE,
     OPTION_ROWS,
-    OPTION_M,
     OPTION_Q_HEADS,
     OPTION_KV_HEADS,
     OPTION_HEAD_DIM,
@@ -51,15 +49,15 @@ typedef struct kernel {
 
 static const kernel kernels[] = {
     {"attention", qr_micro_attention,
-     ALWAYS | TEAM | BIT(OPTION_DTYPE) | BIT(OPTION_KV_DTYPE) | BIT(OPTION_ROWS) | BIT(OPTION_Q_HEADS) |
-         BIT(OPTION_KV_HEADS) | BIT(OPTION_HEAD_DIM) | BIT(OPTION_CONTEXT) | BIT(OPTION_SEQUENCES) |
-         BIT(OPTION_LENGTHS) | BIT(OPTION_RUN_LENGTH) | BIT(OPTION_BLOCK_SIZE),
+     ALWAYS | TEAM | BIT(OPTION_DTYPE) | BIT(OPTION_ROWS) | BIT(OPTION_Q_HEADS) | BIT(OPTION_KV_HEADS) |
+         BIT(OPTION_HEAD_DIM) | BIT(OPTION_CONTEXT) | BIT(OPTION_SEQUENCES) | BIT(OPTION_LENGTHS) |
+         BIT(OPTION_RUN_LENGTH) | BIT(OPTION_BLOCK_SIZE),
      "paged attention, against a plain read, the same kernel in cache, a register loop"},
     {"barrier", qr_micro_barrier, ALWAYS | TEAM, "threads meeting, and taking over a function"},
     {"limits", qr_micro_limits, ALWAYS | TEAM,
      "reading in order and in runs, multiplication in registers, the barrier"},
     {"projection", qr_micro_projection,
-     ALWAYS | TEAM | BIT(OPTION_DTYPE) | BIT(OPTION_ROWS) | BIT(OPTION_M) | BIT(OPTION_K) | BIT(OPTION_COLUMNS),
+     ALWAYS | TEAM | BIT(OPTION_DTYPE) | BIT(OPTION_ROWS) | BIT(OPTION_K) | BIT(OPTION_COLUMNS),
      "rows times packed weights, against a plain read, a register loop and oneDNN"},
     {"rowwise", qr_micro_rowwise, ALWAYS | TEAM | BIT(OPTION_K),
      "norms, conversions, argmax and sums of rows in cache, against a plain read there"},
@@ -85,10 +83,8 @@ static const struct argp_option options[] = {
     {"rounds", OPTION_ROUNDS, "N", 0, "rounds in which every variant has one turn (default 15)", 1},
     {"json", OPTION_JSON, NULL, 0, "print JSON (quire.kernel/1)", 1},
     {"dtype", OPTION_DTYPE, "LIST", 0, "f32, bf16, int8: of the weights, or of keys and values; step: of both", 2},
-    {"kv-dtype", OPTION_KV_DTYPE, "LIST", 0, "attention: the same as --dtype", 2},
     {"rows", OPTION_ROWS, "LIST", 0,
      "rows; attention: query rows of each sequence (default 1); step: sequences (default 1, 4, 16, 64)", 2},
-    {"m", OPTION_M, "LIST", 0, "projection: the same as --rows", 2},
     {"q-heads", OPTION_Q_HEADS, "LIST", 0, "attention: query heads (default 1, 4 and 8 for each kv head)", 3},
     {"kv-heads", OPTION_KV_HEADS, "N", 0, "attention: kv heads (default 8)", 3},
     {"head-dim", OPTION_HEAD_DIM, "N", 0, "attention: elements of a head (default 128)", 3},
@@ -177,9 +173,7 @@ static error_t parse_kernel(int option, const char *value, struct argp_state *st
     qr_micro_options *m = &((settings *)state->input)->micro;
     switch (option) {
     case OPTION_DTYPE: dtypes(state, "--dtype", value, &m->dtypes); return 0;
-    case OPTION_KV_DTYPE: dtypes(state, "--kv-dtype", value, &m->dtypes); return 0;
     case OPTION_ROWS: list(state, "--rows", value, false, &m->rows); return 0;
-    case OPTION_M: list(state, "--m", value, false, &m->rows); return 0;
     case OPTION_Q_HEADS: list(state, "--q-heads", value, false, &m->q_heads); return 0;
     case OPTION_KV_HEADS: m->kv_heads = whole(state, "--kv-heads", value, 1, 1024); return 0;
     case OPTION_HEAD_DIM: m->head_dim = whole(state, "--head-dim", value, 8, 256); return 0;
@@ -235,7 +229,7 @@ static bool all_apply(const kernel *k, uint64_t given)
     for (uint32_t i = 0; options[i].name != NULL; i++) {
         const uint64_t bit = BIT(options[i].key);
         if ((given & bit) == 0 || (k->options & bit) != 0) continue;
-        qr_complain("kernel %s: --%s is not for it, but for: %s", k->name, options[i].name,
+        qr_complain("kernel %s: --%s does not apply; it applies to: %s", k->name, options[i].name,
                     names_of(bit, ", ", text, sizeof text));
         return false;
     }
