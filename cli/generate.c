@@ -257,7 +257,7 @@ static quire_status run(generator *g)
         feed(g);
         if (g->active_count == 0 && (g->stopping || is_interrupted(g) || (g->ended && g->held == NULL))) break;
         if (g->active_count == 0) continue;
-        quire_step         step   = {0};
+        quire_step         step   = {.size = sizeof step};
         const quire_status status = quire_engine_step(g->engine, &step);
         if (status != QUIRE_OK) return status;
         watch_cross_blocks(g);

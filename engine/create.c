@@ -82,7 +82,7 @@ static uint32_t longest_fit(const qr_scheduler_options *options)
 
 static void warn_if_short(quire_engine *engine)
 {
-    const qr_scheduler_options *options = &engine->scheduler_options;
+    const qr_scheduler_options *options = &engine->planner.options;
     const uint32_t              longest = longest_fit(options);
     if (longest >= options->max_model_len) return;
     qr_log_write(&engine->log, QUIRE_LOG_WARN,
@@ -93,7 +93,7 @@ static void warn_if_short(quire_engine *engine)
 static quire_status size_pool(quire_engine *engine, quire_error *error)
 {
     const qr_kv_shape     shape   = qr_network_kv_shape(engine->network);
-    qr_scheduler_options *options = &engine->scheduler_options;
+    qr_scheduler_options *options = &engine->planner.options;
     const qr_pool_request request = {
         .limit         = qr_memory_limit(NULL),
         .block_bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers,
@@ -113,13 +113,13 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
 {
     const qr_placement *placement = qr_team_placement(engine->team);
     uint32_t            first_block[QR_MAX_NODES + 1];
-    engine->scheduler_options.node_count = placement->node_count;
+    engine->planner.options.node_count = placement->node_count;
     QR_TRY(size_pool(engine, error));
-    qr_block_pool_split(engine->scheduler_options.num_blocks, placement->node_count, first_block);
+    qr_block_pool_split(engine->planner.options.num_blocks, placement->node_count, first_block);
     const qr_kv_shape shape            = qr_network_kv_shape(engine->network);
     engine->block_bytes                = qr_kv_block_bytes(&shape);
     const qr_kv_memory_options options = {.layers      = engine->facts.decoder_layers,
-                                          .num_blocks  = engine->scheduler_options.num_blocks,
+                                          .num_blocks  = engine->planner.options.num_blocks,
                                           .block_bytes = engine->block_bytes,
                                           .first_block = first_block,
                                           .node_os     = placement->node_os,
@@ -140,15 +140,16 @@ static uint64_t random_seed(void)
 
 static quire_status create_scheduler(quire_engine *engine, quire_error *error)
 {
-    engine->scheduler_options.hash_seed = random_seed(); /* picks buckets only: no decision depends on it */
-    return qr_scheduler_create(&engine->scheduler_options, &engine->scheduler, error);
+    qr_scheduler_options options = engine->planner.options;
+    options.hash_seed            = random_seed(); /* picks buckets only: no decision depends on it */
+    return qr_planner_init(&engine->planner, &options, error);
 }
 
 static void layout_sampling(qr_sampling *sampling, qr_arena *arena, uint32_t samples, uint32_t top)
 {
     sampling->samples      = samples;
     sampling->top          = top;
-    sampling->results      = QR_ARENA_TAKE(arena, qr_sample_result, samples);
+    sampling->results      = QR_ARENA_TAKE(arena, quire_sampled, samples);
     sampling->top_counts   = QR_ARENA_TAKE(arena, uint32_t, samples);
     sampling->top_tokens   = QR_ARENA_TAKE(arena, int32_t, (size_t)samples * top);
     sampling->top_logprobs = QR_ARENA_TAKE(arena, float, (size_t)samples *top);
@@ -160,22 +161,14 @@ static void layout(quire_engine *engine, qr_arena *arena)
     const uint32_t              per_step = 1 + options->num_speculative_tokens;
     const uint32_t              samples  = options->max_num_seqs * per_step;
     const uint32_t              beams    = qr_min_u32(options->max_num_seqs, MAX_BEAM_WIDTH);
-    const qr_inbox_limits       inbox    = {.requests        = options->max_num_queued_reqs,
-                                            .tokens          = options->max_num_queued_tokens,
-                                            .logits_slots    = options->max_logits_in_flight,
-                                            .tokens_per_step = per_step};
     const qr_outbox_limits      outbox   = {.max_sequences       = options->max_num_seqs,
                                             .tokens_per_step     = per_step,
                                             .logits_slots        = options->max_logits_in_flight,
                                             .vocab_size          = engine->facts.vocab_size,
                                             .consumer_timeout_ns = options->consumer_timeout_ns};
-    const qr_batch_limits       batch    = {
-                 .rows = options->max_num_batched_tokens, .sequences = options->max_num_seqs, .samples = samples};
     /* twice what the scheduler can hold: as many may have ended without being read yet */
     qr_ledger_layout(&engine->ledger, arena, 2 * (options->max_num_queued_reqs + options->max_num_seqs));
-    qr_inbox_layout(&engine->inbox, arena, &inbox);
     qr_outbox_layout(&engine->outbox, arena, &outbox, &engine->ledger);
-    qr_batch_builder_layout(&engine->builder, arena, &batch);
     layout_sampling(&engine->sampling, arena, samples, qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
     engine->samplers   = QR_ARENA_TAKE(arena, qr_sampler *, engine->thread_count);
     engine->mask_words = options->mask.fill ? qr_ceil_div_u32(engine->facts.vocab_size, 32) : 0;
@@ -188,7 +181,10 @@ static quire_status create_buffers(quire_engine *engine, quire_error *error)
     QR_TRY(qr_arena_create(&engine->arena, &engine->options.allocator, "engine queues", error));
     layout(engine, &engine->arena);
     QR_TRY(qr_ledger_init(&engine->ledger, error));
-    qr_inbox_init(&engine->inbox, &engine->ledger);
+    engine->inbox = (qr_inbox){.ledger       = &engine->ledger,
+                               .scheduler    = engine->planner.scheduler,
+                               .limits       = &engine->planner.options,
+                               .logits_slots = engine->options.max_logits_in_flight};
     return qr_outbox_init(&engine->outbox, error);
 }
 
@@ -209,16 +205,16 @@ static void state_facts(quire_engine *engine)
     quire_stats      *stats       = &engine->stats;
     const qr_kv_shape shape       = qr_network_kv_shape(engine->network);
     const uint64_t    bytes       = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
-    const uint32_t    size        = engine->scheduler_options.block_size;
+    const uint32_t    size        = engine->planner.options.block_size;
     stats->size                   = sizeof *stats;
     stats->threads                = engine->thread_count;
     stats->nodes                  = qr_team_placement(engine->team)->node_count;
     stats->block_size             = size;
-    stats->max_model_len          = engine->scheduler_options.max_model_len;
-    stats->max_num_batched_tokens = engine->scheduler_options.max_num_batched_tokens;
+    stats->max_model_len          = engine->planner.options.max_model_len;
+    stats->max_num_batched_tokens = engine->planner.options.max_num_batched_tokens;
     stats->weight_bytes           = qr_network_weight_bytes(engine->network);
     stats->scratch_bytes          = qr_network_scratch_bytes(engine->network);
-    stats->kv_cache_bytes         = bytes * engine->scheduler_options.num_blocks;
+    stats->kv_cache_bytes         = bytes * engine->planner.options.num_blocks;
     stats->kv_bytes_per_token     = bytes / size;
     stats->batch_invariant        = qr_network_batch_invariant(engine->network);
     strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
@@ -227,7 +223,7 @@ static void state_facts(quire_engine *engine)
     qr_log_write(&engine->log, QUIRE_LOG_INFO,
                  "engine: %u threads on %u nodes, %s, %s, weights %llu MiB, KV cache %u blocks of %u tokens, %llu MiB",
                  stats->threads, stats->nodes, stats->isa, stats->implementation,
-                 (unsigned long long)stats->weight_bytes >> 20, engine->scheduler_options.num_blocks, size,
+                 (unsigned long long)stats->weight_bytes >> 20, engine->planner.options.num_blocks, size,
                  (unsigned long long)stats->kv_cache_bytes >> 20);
 }
 
@@ -235,7 +231,7 @@ static void state_facts(quire_engine *engine)
 
 static quire_status build(quire_engine *engine, const quire_model *model, quire_error *error)
 {
-    qr_options_scheduler(&engine->options, &engine->facts, &engine->scheduler_options);
+    qr_options_scheduler(&engine->options, &engine->facts, &engine->planner.options);
     QR_TRY(find_machine(engine, error));
     QR_TRY(create_network(engine, model, error));
     QR_TRY(create_cache(engine, error));
@@ -246,7 +242,7 @@ static quire_status build(quire_engine *engine, const quire_model *model, quire_
     engine->idle = true;
     /* The caller's arrays and strings need not outlive this call. */
     engine->options.cpus = engine->options.isa = NULL;
-    engine->options.tenants = engine->scheduler_options.tenants = NULL;
+    engine->options.tenants                    = NULL;
     return QUIRE_OK;
 }
 
@@ -292,7 +288,7 @@ void quire_engine_destroy(quire_engine *engine)
     qr_outbox_deinit(&engine->outbox);
     qr_ledger_deinit(&engine->ledger);
     qr_arena_destroy(&engine->arena);
-    qr_scheduler_destroy(engine->scheduler);
+    qr_planner_deinit(&engine->planner);
     qr_network_destroy(engine->network);
     qr_kv_memory_destroy(&engine->kv);
     qr_team_destroy(engine->team);

@@ -56,14 +56,12 @@ static quire_status check_mask(const quire_engine *engine, const quire_request *
     return qr_fail(error, QUIRE_ERR_INVALID, "request: masked: %d, but this engine has no mask hook", request->masked);
 }
 
-static quire_status validate(const quire_engine *engine, const quire_request *request, quire_request *copy,
-                             quire_error *error)
+static quire_status resolve(const quire_engine *engine, const quire_request *request, quire_request *resolved,
+                            quire_error *error)
 {
-    QR_TRY(qr_options_copy("quire_request", request, sizeof request->size, copy, sizeof *copy, error));
-    if (copy->prompt_count == 0) copy->prompt = NULL; /* encoder-decoder: the model's start token */
-    QR_TRY(qr_scheduler_validate(&engine->scheduler_options, copy, error));
-    QR_TRY(check_mask(engine, copy, error));
-    return check_logits(engine, copy, error);
+    QR_TRY(qr_request_resolve(&engine->planner.options, request, resolved, error));
+    QR_TRY(check_mask(engine, resolved, error));
+    return check_logits(engine, resolved, error);
 }
 
 quire_status quire_engine_submit(quire_engine *engine, const quire_request *request, quire_request_id *id_out,
@@ -72,11 +70,11 @@ quire_status quire_engine_submit(quire_engine *engine, const quire_request *requ
     if (is_forked(engine)) return forked(error);
     if (request == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_submit: request is NULL");
     const call       state = begin_call();
-    quire_request    copy;
+    quire_request    resolved;
     quire_request_id id     = 0;
-    quire_status     status = validate(engine, request, &copy, error);
+    quire_status     status = resolve(engine, request, &resolved, error);
     if (status == QUIRE_OK)
-        status = qr_inbox_submit(&engine->inbox, &copy, qr_now_ns(), &id, error);
+        status = qr_inbox_submit(&engine->inbox, &resolved, qr_now_ns(), &id, error);
     else
         qr_inbox_count_refusal(&engine->inbox);
     if (id_out != NULL) *id_out = id;
@@ -109,7 +107,7 @@ quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)
     const call state = begin_call();
     quire_step step;
     qr_engine_step(engine, &step);
-    if (step_out != NULL) *step_out = step;
+    if (step_out != NULL) qr_options_give(&step, sizeof step, step_out);
     end_call(&state);
     return QUIRE_OK;
 }
@@ -118,7 +116,7 @@ quire_status quire_engine_run(quire_engine *engine)
 {
     if (is_forked(engine)) return QUIRE_ERR_FORKED;
     while (!atomic_exchange(&engine->stop_run, false)) {
-        quire_step step;
+        quire_step step = {.size = sizeof step};
         QR_TRY(quire_engine_step(engine, &step));
         if (step.rows > 0 || step.rows_encoder > 0) continue;
         const call state = begin_call();
@@ -192,21 +190,16 @@ int quire_engine_event_fd(const quire_engine *engine) { return is_forked(engine)
 
 /* ---- looking in ---- */
 
-/* A request that the scheduler has not seen waits for its turn. */
-static bool explain_pending(qr_ledger *ledger, quire_request_id id, quire_explanation *explanation,
-                            quire_status *status)
+/* A request that has not entered the scheduler's queue waits for its turn. */
+static quire_status explain(quire_engine *engine, quire_request_id id, quire_explanation *explanation_out)
 {
-    qr_ledger_lock(ledger);
-    const qr_record *record = qr_ledger_find(ledger, id);
-    const bool       gone   = record == NULL || record->state == QR_RECORD_ENDED;
-    const bool       waits  = !gone && record->state == QR_RECORD_PENDING;
-    if (waits) {
-        *explanation                           = (quire_explanation){.reason = QUIRE_WAIT_ORDER};
-        explanation->wait_ns[QUIRE_WAIT_ORDER] = qr_now_ns() - record->arrival_ns;
-    }
-    qr_ledger_unlock(ledger);
-    *status = gone ? QUIRE_ERR_NOT_FOUND : QUIRE_OK;
-    return gone || waits;
+    const uint64_t   now_ns = qr_now_ns();
+    const qr_record *record = qr_inbox_find(&engine->inbox, id);
+    if (record == NULL || record->state != QR_RECORD_PENDING)
+        return qr_scheduler_explain(engine->planner.scheduler, id, now_ns, explanation_out);
+    *explanation_out                           = (quire_explanation){.reason = QUIRE_WAIT_ORDER};
+    explanation_out->wait_ns[QUIRE_WAIT_ORDER] = now_ns - record->arrival_ns;
+    return QUIRE_OK;
 }
 
 quire_status quire_engine_explain(const quire_engine *engine, quire_request_id id, quire_explanation *explanation_out)
@@ -214,12 +207,11 @@ quire_status quire_engine_explain(const quire_engine *engine, quire_request_id i
     if (is_forked(engine)) return QUIRE_ERR_FORKED;
     const call    state = begin_call();
     quire_engine *self  = lockable(engine);
-    quire_status  status;
-    if (!explain_pending(&self->ledger, id, explanation_out, &status)) {
-        pthread_mutex_lock(&self->scheduler_mutex);
-        status = qr_scheduler_explain(self->scheduler, id, qr_now_ns(), explanation_out);
-        pthread_mutex_unlock(&self->scheduler_mutex);
-    }
+    pthread_mutex_lock(&self->scheduler_mutex);
+    qr_ledger_lock(&self->ledger);
+    const quire_status status = explain(self, id, explanation_out);
+    qr_ledger_unlock(&self->ledger);
+    pthread_mutex_unlock(&self->scheduler_mutex);
     end_call(&state);
     return status;
 }
@@ -230,7 +222,7 @@ const char *quire_engine_check(const quire_engine *engine)
     const call    state = begin_call();
     quire_engine *self  = lockable(engine);
     pthread_mutex_lock(&self->scheduler_mutex);
-    const char *violation = qr_scheduler_check(self->scheduler);
+    const char *violation = qr_scheduler_check(self->planner.scheduler);
     pthread_mutex_unlock(&self->scheduler_mutex);
     end_call(&state);
     return violation;

@@ -8,26 +8,25 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
-#include "engine/batch_builder.h"
 #include "engine/draft_control.h"
 #include "engine/inbox.h"
 #include "engine/options.h"
 #include "engine/outbox.h"
+#include "engine/planner.h"
 #include "model/model.h"
 #include "model/sample.h"
 
 /* What sampling a row gives, per sample of a plan. */
 typedef struct qr_sampling {
-    qr_sample_result *results;      /* [samples] */
-    uint32_t         *top_counts;   /* [samples] */
-    int32_t          *top_tokens;   /* [samples][top] */
-    float            *top_logprobs; /* [samples][top] */
-    uint32_t          samples, top;
+    quire_sampled *results;      /* [samples] */
+    uint32_t      *top_counts;   /* [samples] */
+    int32_t       *top_tokens;   /* [samples][top] */
+    float         *top_logprobs; /* [samples][top] */
+    uint32_t       samples, top;
 } qr_sampling;
 
 struct quire_engine {
     quire_engine_options options; /* resolved; its strings and tenants are not kept */
-    qr_scheduler_options scheduler_options;
     qr_model_facts       facts;
     qr_log               log;
 
@@ -37,23 +36,19 @@ struct quire_engine {
     qr_network       *network;
     qr_kv_memory      kv;
     size_t            block_bytes; /* of one KV block in one layer */
-    qr_scheduler     *scheduler;
+    quire_planner     planner;
     qr_arena          arena; /* everything below */
     qr_ledger         ledger;
     qr_inbox          inbox;
     qr_outbox         outbox;
 
     /* the driver's */
-    qr_batch_builder builder;
     qr_sampler     **samplers; /* [thread_count] */
     uint32_t        *masks;    /* [thread_count][mask_words], if there is a mask hook */
     uint32_t         mask_words;
     uint32_t         thread_count;
     qr_sampling      sampling;
-    const qr_plan   *plan;
-    const float     *logits;      /* [logits rows][vocab], of the last forward */
-    uint32_t         events_done; /* of the scheduler's events, those in the outbox already */
-    bool             backlog;     /* some events found no room in the outbox */
+    bool             backlog; /* some events found no room in the outbox */
     qr_draft_control draft_control;
     uint64_t         steps_drafts_paused;
     uint64_t         steps, step_ns, activity_seen;

@@ -1,4 +1,4 @@
-/* Records of unfinished requests: a free list, a hash by id, and the list of those the scheduler has. */
+/* Records of unfinished requests: a free list, and the lists of those that wait, live and are to be cancelled. */
 #include "engine/ledger.h"
 
 #include <errno.h>
@@ -15,18 +15,15 @@ void qr_ledger_layout(qr_ledger *ledger, qr_arena *arena, uint32_t sequences)
 {
     ledger->record_count    = sequences;
     ledger->finish_capacity = sequences;
-    ledger->bucket_mask     = (uint32_t)qr_next_power_of_two(sequences) - 1;
     ledger->records         = QR_ARENA_TAKE(arena, qr_record, sequences);
-    ledger->buckets         = QR_ARENA_TAKE(arena, uint32_t, (size_t)ledger->bucket_mask + 1);
 }
 
 quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error)
 {
     ledger->next_id = 1;
-    ledger->live = ledger->cancels = QR_LIST_EMPTY;
-    memset(ledger->buckets, 0xff, ((size_t)ledger->bucket_mask + 1) * sizeof *ledger->buckets);
+    ledger->pending = ledger->live = ledger->cancels = QR_LIST_EMPTY;
     for (uint32_t i = 0; i < ledger->record_count; i++)
-        ledger->records[i].chain = i + 1 < ledger->record_count ? i + 1 : QR_NO_RECORD;
+        ledger->records[i].next_free = i + 1 < ledger->record_count ? i + 1 : QR_NO_RECORD;
     ledger->free_head = 0;
     ledger->wake_fd   = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (ledger->wake_fd < 0) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "engine: eventfd: %s", strerror(errno));
@@ -46,10 +43,9 @@ void qr_ledger_deinit(qr_ledger *ledger)
 void qr_ledger_lock(qr_ledger *ledger) { pthread_mutex_lock(&ledger->mutex); }
 void qr_ledger_unlock(qr_ledger *ledger) { pthread_mutex_unlock(&ledger->mutex); }
 
-static uint32_t *bucket_of(qr_ledger *ledger, quire_request_id id)
-{
-    return &ledger->buckets[id & ledger->bucket_mask];
-}
+/* A record is in `pending` or `live`, and maybe in `cancels` as well. */
+static qr_links place_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, place); }
+static qr_links cancel_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, cancel); }
 
 qr_record *qr_ledger_open(qr_ledger *ledger, uint32_t sequences)
 {
@@ -57,35 +53,34 @@ qr_record *qr_ledger_open(qr_ledger *ledger, uint32_t sequences)
     if (sequences > ledger->finish_capacity - ledger->finish_reserved) return NULL;
     const uint32_t index  = ledger->free_head;
     qr_record     *record = &ledger->records[index];
-    ledger->free_head     = record->chain;
+    ledger->free_head     = record->next_free;
     ledger->finish_reserved += sequences;
-
-    uint32_t *bucket = bucket_of(ledger, ledger->next_id);
-    *record          = (qr_record){.id        = ledger->next_id++,
-                                   .sequences = sequences,
-                                   .state     = QR_RECORD_PENDING,
-                                   .chain     = *bucket,
-                                   .live      = QR_UNLINKED,
-                                   .cancel    = QR_UNLINKED};
-    *bucket          = index;
+    *record = (qr_record){.id        = ledger->next_id++,
+                          .sequences = sequences,
+                          .state     = QR_RECORD_PENDING,
+                          .place     = QR_UNLINKED,
+                          .cancel    = QR_UNLINKED};
+    qr_list_append(&ledger->pending, place_links(ledger), index);
     return record;
 }
 
-qr_record *qr_ledger_find(qr_ledger *ledger, quire_request_id id)
+void qr_ledger_take_back(qr_ledger *ledger, qr_record *record)
 {
-    for (uint32_t i = *bucket_of(ledger, id); i != QR_NO_RECORD; i = ledger->records[i].chain)
-        if (ledger->records[i].id == id) return &ledger->records[i];
-    return NULL;
+    ledger->next_id = record->id;
+    qr_ledger_close(ledger, record);
 }
 
-static qr_links live_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, live); }
-static qr_links cancel_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, cancel); }
+qr_record *qr_ledger_first_pending(qr_ledger *ledger)
+{
+    return ledger->pending.head == QR_NO_RECORD ? NULL : &ledger->records[ledger->pending.head];
+}
 
 void qr_ledger_make_live(qr_ledger *ledger, qr_record *record)
 {
     qr_assert(record->state == QR_RECORD_PENDING);
     record->state = QR_RECORD_LIVE;
-    qr_list_append(&ledger->live, live_links(ledger), qr_ledger_index(ledger, record));
+    qr_list_remove(&ledger->pending, place_links(ledger), qr_ledger_index(ledger, record));
+    qr_list_append(&ledger->live, place_links(ledger), qr_ledger_index(ledger, record));
 }
 
 void qr_ledger_cancel(qr_ledger *ledger, qr_record *record)
@@ -103,26 +98,14 @@ qr_record *qr_ledger_take_cancel(qr_ledger *ledger)
     return &ledger->records[index];
 }
 
-static void leave(qr_list *list, qr_links links, uint32_t index)
-{
-    if (qr_list_has(list, links, index)) qr_list_remove(list, links, index);
-}
-
-static void unlink_bucket(qr_ledger *ledger, const qr_record *record)
-{
-    uint32_t *link = bucket_of(ledger, record->id);
-    while (*link != qr_ledger_index(ledger, record)) link = &ledger->records[*link].chain;
-    *link = record->chain;
-}
-
 void qr_ledger_close(qr_ledger *ledger, qr_record *record)
 {
     const uint32_t index = qr_ledger_index(ledger, record);
-    leave(&ledger->live, live_links(ledger), index);
-    leave(&ledger->cancels, cancel_links(ledger), index);
-    unlink_bucket(ledger, record);
+    qr_list_remove(record->state == QR_RECORD_PENDING ? &ledger->pending : &ledger->live, place_links(ledger), index);
+    if (qr_list_has(&ledger->cancels, cancel_links(ledger), index))
+        qr_list_remove(&ledger->cancels, cancel_links(ledger), index);
     ledger->finish_reserved -= record->sequences;
-    *record           = (qr_record){.chain = ledger->free_head};
+    *record           = (qr_record){.next_free = ledger->free_head};
     ledger->free_head = index;
 }
 

@@ -21,7 +21,7 @@
 
 typedef enum qr_record_state {
     QR_RECORD_FREE,
-    QR_RECORD_PENDING, /* in the inbox */
+    QR_RECORD_PENDING, /* kept by the scheduler, but not in its queue yet */
     QR_RECORD_LIVE,    /* in the scheduler */
     QR_RECORD_ENDED,   /* its last event is in the outbox */
 } qr_record_state;
@@ -30,7 +30,9 @@ typedef enum qr_record_state {
 typedef enum qr_hold { QR_HOLD_UNREAD = 1, QR_HOLD_LOGITS = 2 } qr_hold;
 
 typedef struct qr_record {
-    quire_request_id id; /* 0: free */
+    quire_request_id id;      /* 0: free */
+    uint32_t         request; /* of the scheduler; while PENDING or LIVE */
+    uint32_t         queued_tokens;
     void            *user_data;
     uint64_t         arrival_ns;
     uint64_t         read_ns;         /* since when its reader has taken none of its unread events */
@@ -43,15 +45,16 @@ typedef struct qr_record {
     qr_record_state  state;
     bool             cancelled; /* asked for */
     bool             failed;    /* ended by the engine for its slow reader */
-    uint32_t         chain;     /* next in its bucket, or next free */
-    qr_link          live, cancel;
+    uint32_t         next_free;
+    qr_link          place; /* in `pending` or `live` */
+    qr_link          cancel;
 } qr_record;
 
 typedef struct qr_ledger {
     pthread_mutex_t  mutex; /* of everything below and of both queues */
     qr_record       *records;
-    uint32_t        *buckets; /* [bucket_mask + 1] first record of a chain, by id & bucket_mask */
-    uint32_t         record_count, bucket_mask, free_head;
+    uint32_t         record_count, free_head;
+    qr_list          pending;                          /* in the order of their ids */
     qr_list          live;                             /* LIVE and ENDED records in the order the scheduler got them */
     qr_list          cancels;                          /* records whose cancel the driver has not taken, in order */
     uint32_t         finish_reserved, finish_capacity; /* places for FINISHED events in the outbox */
@@ -74,7 +77,8 @@ void qr_ledger_unlock(qr_ledger *ledger);
 
 /* A PENDING record with the next id, or NULL: full. */
 qr_record *qr_ledger_open(qr_ledger *ledger, uint32_t sequences);
-qr_record *qr_ledger_find(qr_ledger *ledger, quire_request_id id); /* NULL: unknown */
+void       qr_ledger_take_back(qr_ledger *ledger, qr_record *record); /* the last one opened, as if it had not been */
+qr_record *qr_ledger_first_pending(qr_ledger *ledger);                /* oldest, or NULL */
 void       qr_ledger_make_live(qr_ledger *ledger, qr_record *record);
 void       qr_ledger_cancel(qr_ledger *ledger, qr_record *record); /* lists it once */
 qr_record *qr_ledger_take_cancel(qr_ledger *ledger);               /* NULL: none */

@@ -296,7 +296,7 @@ void qr_outbox_regulate(qr_outbox *outbox, uint64_t now_ns, qr_apply_change *app
     if (!outbox->crossed && !outbox->stuck && outbox->held == 0 && outbox->logits_wanted == 0) return;
     outbox->crossed      = false;
     uint32_t logits_left = outbox->logits_free_count;
-    for (uint32_t i = outbox->ledger->live.head; i != QR_NO_RECORD; i = outbox->ledger->records[i].live.next) {
+    for (uint32_t i = outbox->ledger->live.head; i != QR_NO_RECORD; i = outbox->ledger->records[i].place.next) {
         qr_record *record = &outbox->ledger->records[i];
         if (record->state != QR_RECORD_LIVE || record->failed) continue;
         set_holds(outbox, record, holds_of(outbox, record, &logits_left), apply, context);

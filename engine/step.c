@@ -6,11 +6,14 @@
 
 /* ---- inbox to scheduler ---- */
 
-/* Is it the whole queue that is full, or the tenant's part? Preemption may have filled the queue since submit. */
-static bool queue_is_full(const qr_inbox *inbox, const qr_message *message)
+/* What submit judges by. Planning may have put sequences back into the queue. */
+static void report_queue(quire_engine *engine)
 {
-    return (uint64_t)inbox->scheduler_requests + message->places > inbox->limits.requests ||
-           (uint64_t)inbox->scheduler_tokens + message->tokens > inbox->limits.tokens;
+    uint32_t sequences, tokens;
+    qr_scheduler_queued(engine->planner.scheduler, &sequences, &tokens);
+    qr_ledger_lock(&engine->ledger);
+    qr_inbox_report(&engine->inbox, sequences, tokens);
+    qr_ledger_unlock(&engine->ledger);
 }
 
 static void end_unstarted(quire_engine *engine, qr_record *record, quire_finish finish, quire_status status,
@@ -21,37 +24,33 @@ static void end_unstarted(quire_engine *engine, qr_record *record, quire_finish 
     qr_outbox_end_unstarted(&engine->outbox, record, finish, status, now_ns);
 }
 
-/* False: the message must wait in the inbox. */
-static bool pass_on(quire_engine *engine, const qr_message *message, uint64_t now_ns)
+/* With the ledger locked: others look at the record by its id meanwhile. */
+static quire_status let_enter(quire_engine *engine, qr_record *record, uint64_t now_ns, quire_error *error)
 {
-    qr_record         *record = message->record;
-    quire_error        error  = {0};
     const quire_status status =
-        qr_scheduler_submit(engine->scheduler, &message->request, record->id, record->arrival_ns, &error);
-    if (status == QUIRE_ERR_FULL) {
-        qr_engine_take_stats(engine);
-        if (engine->backlog || queue_is_full(&engine->inbox, message)) return false;
-    }
-    qr_ledger_lock(&engine->ledger);
+        qr_scheduler_enter(engine->planner.scheduler, record->request, record->arrival_ns, error);
     if (status == QUIRE_OK) {
+        qr_inbox_entered(&engine->inbox, record);
         qr_outbox_make_live(&engine->outbox, record);
     } else {
+        qr_inbox_forget(&engine->inbox, record);
         end_unstarted(engine, record, QUIRE_FINISH_ERROR, status, now_ns);
     }
-    qr_inbox_pop(&engine->inbox);
-    qr_ledger_unlock(&engine->ledger);
-    if (status != QUIRE_OK)
-        qr_log_write(&engine->log, QUIRE_LOG_WARN, "request %llu: %s", (unsigned long long)record->id, error.message);
-    return true;
+    return status;
 }
 
-static void drain_messages(quire_engine *engine, uint64_t now_ns)
+static void drain_pending(quire_engine *engine, uint64_t now_ns)
 {
     for (;;) {
+        quire_error error = {0};
         qr_ledger_lock(&engine->ledger);
-        const qr_message *message = qr_inbox_peek(&engine->inbox);
+        qr_record             *record = qr_ledger_first_pending(&engine->ledger);
+        const quire_request_id id     = record ? record->id : 0;
+        const quire_status     status = record ? let_enter(engine, record, now_ns, &error) : QUIRE_OK;
         qr_ledger_unlock(&engine->ledger);
-        if (message == NULL || !pass_on(engine, message, now_ns)) return;
+        if (record == NULL) return;
+        if (status == QUIRE_OK) continue;
+        qr_log_write(&engine->log, QUIRE_LOG_WARN, "request %llu: %s", (unsigned long long)id, error.message);
     }
 }
 
@@ -63,7 +62,8 @@ static void drain_cancels(quire_engine *engine, uint64_t now_ns)
             qr_inbox_forget(&engine->inbox, record);
             end_unstarted(engine, record, QUIRE_FINISH_CANCELLED, QUIRE_OK, now_ns);
         } else if (record->state == QR_RECORD_LIVE) {
-            (void)qr_scheduler_cancel(engine->scheduler, record->id, now_ns); /* NOT_FOUND: its end is on the way */
+            (void)qr_scheduler_cancel(engine->planner.scheduler, record->id,
+                                      now_ns); /* NOT_FOUND: its end is on the way */
         }
     }
     qr_ledger_unlock(&engine->ledger);
@@ -76,8 +76,8 @@ static void drain_inbox(quire_engine *engine, uint64_t now_ns)
     const bool flush          = engine->inbox.flush_cache;
     engine->inbox.flush_cache = false;
     qr_ledger_unlock(&engine->ledger);
-    if (flush) qr_scheduler_flush_cache(engine->scheduler);
-    drain_messages(engine, now_ns);
+    if (flush) qr_scheduler_flush_cache(engine->planner.scheduler);
+    drain_pending(engine, now_ns);
     drain_cancels(engine, now_ns);
 }
 
@@ -113,28 +113,24 @@ static bool put_token(quire_engine *engine, const qr_scheduler_event *events, ui
                                  .top_tokens   = sampling->top_tokens + (size_t)sample * sampling->top,
                                  .top_logprobs = sampling->top_logprobs + (size_t)sample * sampling->top};
     if (wants_logits(events, count, i))
-        extra.logits = engine->logits + (size_t)engine->builder.sample_logits[sample] * engine->facts.vocab_size;
+        extra.logits = qr_network_logits(engine->network, engine->planner.plan.samples[sample].logits_row);
     return qr_outbox_put_token(&engine->outbox, &events[i], &extra, now_ns);
 }
 
-/* Moves the scheduler's events to the outbox; false: some found no room and stay. Nothing is planned before they are
- * out, so that their logits live. A finished beam search may have more than fit at once, hence the loop. */
+/* Moves the planner's events to the outbox; false: some found no room and stay. Nothing is planned before they are out,
+ * so that their logits live. A finished beam search may have more than fit at once, hence the loop. */
 static bool publish(quire_engine *engine, uint64_t now_ns)
 {
-    bool all = true;
+    bool                      all = true;
+    uint32_t                  count;
+    const qr_scheduler_event *events;
     qr_ledger_lock(&engine->ledger);
-    for (uint32_t count = 0; all;) {
-        const qr_scheduler_event *events = qr_scheduler_events(engine->scheduler, &count);
-        for (; all && engine->events_done < count; engine->events_done += all) {
-            const uint32_t i = engine->events_done;
-            all              = events[i].kind == QUIRE_EVENT_TOKEN ? put_token(engine, events, count, i, now_ns)
-                                                                   : qr_outbox_put_finished(&engine->outbox, &events[i], now_ns);
+    while (all && (events = qr_planner_events(&engine->planner, &count), count > 0))
+        for (uint32_t i = 0; all && i < count; i++) {
+            all = events[i].kind == QUIRE_EVENT_TOKEN ? put_token(engine, events, count, i, now_ns)
+                                                      : qr_outbox_put_finished(&engine->outbox, &events[i], now_ns);
+            engine->planner.events_taken += all;
         }
-        if (count == 0) break;
-        if (!all) break;
-        qr_scheduler_events_clear(engine->scheduler);
-        engine->events_done = 0;
-    }
     qr_outbox_signal(&engine->outbox, !all);
     qr_ledger_unlock(&engine->ledger);
     engine->backlog = !all;
@@ -146,9 +142,9 @@ static void apply_change(void *context, quire_request_id id, qr_change change)
     quire_engine  *engine = context;
     const uint64_t now_ns = qr_now_ns();
     /* NOT_FOUND: the request ended in this very step. */
-    if (change == QR_PAUSE) (void)qr_scheduler_pause(engine->scheduler, id, now_ns);
-    if (change == QR_RESUME) (void)qr_scheduler_resume(engine->scheduler, id, now_ns);
-    if (change == QR_FAIL) qr_scheduler_fail(engine->scheduler, id, QUIRE_ERR_FULL, now_ns);
+    if (change == QR_PAUSE) (void)qr_scheduler_pause(engine->planner.scheduler, id, now_ns);
+    if (change == QR_RESUME) (void)qr_scheduler_resume(engine->planner.scheduler, id, now_ns);
+    if (change == QR_FAIL) qr_scheduler_fail(engine->planner.scheduler, id, QUIRE_ERR_FULL, now_ns);
 }
 
 /* False: the reader must take something before another step fits. */
@@ -164,20 +160,20 @@ static bool regulate(quire_engine *engine, uint64_t now_ns)
 /* ---- sampling ---- */
 
 /* The thread's mask, filled by the host's hook; NULL: the request has none. */
-static const uint32_t *fill_mask(quire_engine *engine, uint32_t thread, uint32_t i, const float *logits)
+static const uint32_t *fill_mask(quire_engine *engine, uint32_t thread, const quire_plan_sample *sample,
+                                 const float *logits)
 {
-    const qr_plan_sample   *sample = &engine->plan->samples[i];
-    const qr_sequence_view *view   = &engine->builder.views[sample->entry];
-    if (!view->request->masked) return NULL;
-    const qr_record     *record  = view->request->user_data;
-    const uint32_t       certain = view->prompt_count + view->output_count;
-    const quire_mask_row row     = {.request      = view->id,
+    const quire_plan_sequence *sequence = &engine->planner.plan.sequences[sample->entry];
+    if (!sequence->request->masked) return NULL;
+    const qr_record     *record  = sequence->request->user_data;
+    const uint32_t       certain = sequence->position + sequence->row_count - sequence->drafts;
+    const quire_mask_row row     = {.request      = sequence->id,
                                     .user_data    = record->user_data,
-                                    .sequence     = sample->sequence_index,
+                                    .sequence     = sample->sequence,
                                     .vocab_size   = engine->facts.vocab_size,
-                                    .tokens       = view->tokens,
+                                    .tokens       = sequence->tokens,
                                     .token_count  = sample->position,
-                                    .prompt_count = view->prompt_count,
+                                    .prompt_count = sequence->request->prompt_count,
                                     .drafts       = sample->position - certain,
                                     .logits       = logits};
     uint32_t            *mask    = engine->masks + (size_t)thread * engine->mask_words;
@@ -188,44 +184,42 @@ static const uint32_t *fill_mask(quire_engine *engine, uint32_t thread, uint32_t
 
 static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
 {
-    const qr_plan_sample   *sample   = &engine->plan->samples[i];
-    const qr_sequence_view *view     = &engine->builder.views[sample->entry];
-    qr_sampling            *sampling = &engine->sampling;
-    const size_t            vocab    = engine->facts.vocab_size;
-    const uint32_t          row      = engine->builder.sample_logits[i];
-    const float            *logits   = engine->builder.logits_kept[row] ? engine->logits + row * vocab : NULL;
-    const qr_sample_input   input    = {
-             .logits         = logits,
-             .partial_lse    = qr_partial_lse_at(qr_network_partial_lse(engine->network), row, 0),
-             .request        = view->request,
-             .tokens         = view->tokens,
-             .token_count    = sample->position,
-             .prompt_count   = view->prompt_count,
-             .sequence_index = sample->sequence_index,
-             .position       = sample->position,
-             .mask_stops     = sample->mask_stops,
-             .eos            = engine->facts.eos_token_ids,
-             .eos_count      = engine->facts.eos_count,
-             .mask           = engine->mask_words > 0 ? fill_mask(engine, thread, i, logits) : NULL,
+    const quire_plan_sample   *sample   = &engine->planner.plan.samples[i];
+    const quire_plan_sequence *sequence = &engine->planner.plan.sequences[sample->entry];
+    qr_sampling               *sampling = &engine->sampling;
+    const float               *logits   = qr_network_logits(engine->network, sample->logits_row);
+    const qr_sample_input      input    = {
+                .logits         = logits,
+                .partial_lse    = qr_partial_lse_at(qr_network_partial_lse(engine->network), sample->logits_row, 0),
+                .request        = sequence->request,
+                .tokens         = sequence->tokens,
+                .token_count    = sample->position,
+                .prompt_count   = sequence->request->prompt_count,
+                .sequence_index = sample->sequence,
+                .position       = sample->position,
+                .mask_stops     = sample->mask_stops,
+                .eos            = engine->facts.eos_token_ids,
+                .eos_count      = engine->facts.eos_count,
+                .mask           = engine->mask_words > 0 ? fill_mask(engine, thread, sample, logits) : NULL,
     };
     qr_sample_output output = {.top_tokens   = sampling->top_tokens + (size_t)i * sampling->top,
                                .top_logprobs = sampling->top_logprobs + (size_t)i * sampling->top};
     qr_sample(engine->samplers[thread], &input, &output);
-    const bool beams        = view->request->beam_width > 1;
+    const bool beams        = sequence->request->beam_width > 1;
     sampling->top_counts[i] = beams ? 0 : output.top_count;
-    sampling->results[i]    = (qr_sample_result){.token              = output.token,
-                                                 .logprob            = output.logprob,
-                                                 .failed             = output.failed,
-                                                 .candidates         = beams ? output.top_tokens : NULL,
-                                                 .candidate_logprobs = beams ? output.top_logprobs : NULL};
+    sampling->results[i]    = (quire_sampled){.token              = output.token,
+                                              .logprob            = output.logprob,
+                                              .failed             = output.failed,
+                                              .candidates         = beams ? output.top_tokens : NULL,
+                                              .candidate_logprobs = beams ? output.top_logprobs : NULL};
 }
 
 /* Rows are dealt to the threads in turn; each result has its own place. With a mask hook whole sequences are dealt, so
  * that the hook sees the tokens of one in order. */
 static void sample_rows(void *context, uint32_t thread, uint32_t thread_count)
 {
-    quire_engine  *engine = context;
-    const qr_plan *plan   = engine->plan;
+    quire_engine     *engine = context;
+    const quire_plan *plan   = &engine->planner.plan;
     for (uint32_t i = 0; i < plan->sample_count; i++) {
         const uint32_t turn = engine->mask_words > 0 ? plan->samples[i].entry : i;
         if (turn % thread_count == thread) sample_one(engine, thread, i);
@@ -234,65 +228,40 @@ static void sample_rows(void *context, uint32_t thread, uint32_t thread_count)
 
 /* ---- zero_on_free ---- */
 
+typedef struct freed_blocks {
+    const qr_kv_memory *kv;
+    const uint32_t     *blocks; /* [count] */
+    uint32_t            count;
+} freed_blocks;
+
 /* Pairs of block and layer are dealt to the threads in turn. */
 static void zero_blocks(void *context, uint32_t thread, uint32_t thread_count)
 {
-    const quire_engine *engine = context;
-    const qr_kv_memory *kv     = &engine->kv;
-    uint32_t            count;
-    const uint32_t     *freed = qr_scheduler_freed(engine->scheduler, &count);
-    for (uint64_t i = thread; i < (uint64_t)count * kv->layers; i += thread_count) {
+    const freed_blocks *freed = context;
+    const qr_kv_memory *kv    = freed->kv;
+    for (uint64_t i = thread; i < (uint64_t)freed->count * kv->layers; i += thread_count) {
         char *plane = qr_kv_memory_plane(kv, (uint32_t)(i % kv->layers));
-        memset(plane + freed[i / kv->layers] * kv->block_bytes, 0, kv->block_bytes);
+        memset(plane + freed->blocks[i / kv->layers] * kv->block_bytes, 0, kv->block_bytes);
     }
 }
 
 /* Holds scheduler_mutex. What the plan in hand has taken again has no content yet. */
-static void zero_freed(quire_engine *engine)
+static void zero_freed(quire_engine *engine, const uint32_t *blocks, uint32_t count)
 {
-    uint32_t count;
-    qr_scheduler_freed(engine->scheduler, &count);
-    if (count == 0) return;
-    qr_team_run(engine->team, zero_blocks, engine);
-    qr_scheduler_freed_clear(engine->scheduler);
+    freed_blocks freed = {.kv = &engine->kv, .blocks = blocks, .count = count};
+    if (count > 0) qr_team_run(engine->team, zero_blocks, &freed);
 }
 
 /* ---- the step ---- */
 
-static void copy_report(const qr_forward_report *report, quire_step *step)
-{
-    step->projection_ns            = report->projection_ns;
-    step->attention_ns             = report->attention_ns;
-    step->logits_ns                = report->logits_ns;
-    step->encoder_ns               = report->encoder_ns;
-    step->rowwise_ns               = report->rowwise_ns;
-    step->sample_ns                = report->sampling_ns;
-    step->barrier_ns               = report->barrier_ns;
-    step->weight_bytes             = report->weight_bytes;
-    step->kv_bytes                 = report->kv_bytes;
-    step->flops                    = report->flops;
-    step->projection_bytes         = report->projection_bytes;
-    step->projection_flops         = report->projection_flops;
-    step->attention_flops          = report->attention_flops;
-    step->logits_bytes             = report->logits_bytes;
-    step->logits_flops             = report->logits_flops;
-    step->imbalance                = report->imbalance;
-    step->encoder_weight_bytes     = report->encoder_weight_bytes;
-    step->encoder_kv_bytes         = report->encoder_kv_bytes;
-    step->encoder_projection_flops = report->encoder_projection_flops;
-    step->encoder_attention_flops  = report->encoder_attention_flops;
-}
-
 static quire_status forward(quire_engine *engine, quire_step *step)
 {
-    qr_forward_report  report = {0};
     const uint64_t     start  = qr_now_ns();
-    const quire_status status = qr_network_forward(engine->network, &engine->builder.batch, &engine->logits, &report);
-    copy_report(&report, step);
-    step->forward_ns = qr_now_ns() - start - step->sample_ns;
+    const quire_status status = qr_network_forward(engine->network, &engine->planner.plan, sample_rows, engine, step);
+    step->forward_ns          = qr_now_ns() - start - step->sample_ns;
     if (status != QUIRE_OK)
         qr_log_write(&engine->log, QUIRE_LOG_ERROR, "step %llu: the forward pass failed: %s",
-                     (unsigned long long)engine->plan->number, quire_status_text(status));
+                     (unsigned long long)engine->planner.plan.number, quire_status_text(status));
     return status;
 }
 
@@ -305,29 +274,25 @@ static void run_plan(quire_engine *engine, quire_step *step)
 
     const uint64_t start = qr_now_ns();
     if (status == QUIRE_OK)
-        qr_scheduler_commit(engine->scheduler, engine->sampling.results, start);
+        qr_planner_commit(&engine->planner, engine->sampling.results, start);
     else
-        qr_scheduler_commit_failed(engine->scheduler, start);
+        qr_planner_commit_failed(&engine->planner, start);
     step->commit_ns = qr_now_ns() - start;
-    qr_scheduler_debug_check(engine->scheduler);
 }
 
-static void describe_plan(const quire_engine *engine, quire_step *step)
+static void describe_plan(const quire_plan *plan, quire_step *step)
 {
-    const qr_plan *plan = engine->plan;
     step->rows          = plan->rows;
     step->rows_prompt   = plan->rows_prompt;
     step->rows_encoder  = plan->rows_encoder;
-    step->rows_logits   = engine->builder.batch.logits_count;
-    step->sequences     = plan->entry_count;
+    step->rows_logits   = plan->rows_logits;
+    step->sequences     = plan->sequence_count;
     step->preempted     = plan->preempted;
-
-    const qr_batch_reads reads = qr_batch_count_reads(&engine->builder.batch, engine->facts.window);
-    step->kv_tokens            = reads.kv_tokens;
-    step->kv_pairs             = reads.kv_pairs;
-    step->cross_tokens         = reads.cross_tokens;
-    step->cross_pairs          = reads.cross_pairs;
-    step->encoder_pairs        = reads.encoder_pairs;
+    step->kv_tokens     = plan->kv_tokens;
+    step->kv_pairs      = plan->kv_pairs;
+    step->cross_tokens  = plan->cross_tokens;
+    step->cross_pairs   = plan->cross_pairs;
+    step->encoder_pairs = plan->encoder_pairs;
 }
 
 /* Speculative decoding: drafts only while they pay. */
@@ -343,27 +308,21 @@ static void note_drafts(quire_engine *engine, const quire_step *step, uint64_t t
     qr_draft_control_note(&engine->draft_control, step->sequences, tokens, step->forward_ns + step->sample_ns);
 }
 
-static void plan_and_run(quire_engine *engine, quire_step *step)
+/* False: there was nothing to run. */
+static bool plan_and_run(quire_engine *engine, quire_step *step)
 {
     const uint64_t start = qr_now_ns();
     if (adapts_drafts(engine))
-        qr_scheduler_allow_drafts(engine->scheduler, qr_draft_control_allows(&engine->draft_control));
-    engine->plan = qr_scheduler_plan(engine->scheduler, start);
-    if (engine->plan->rows == 0 && engine->plan->rows_encoder == 0) return;
-    qr_scheduler_debug_check(engine->scheduler);
-    zero_freed(engine);
-    qr_batch_build(&engine->builder, engine->plan, engine->scheduler);
-    engine->builder.batch.finish         = sample_rows;
-    engine->builder.batch.finish_context = engine;
-    qr_engine_take_stats(engine); /* plan may have put sequences back into the queue that submit judges by */
+        qr_scheduler_allow_drafts(engine->planner.scheduler, qr_draft_control_allows(&engine->draft_control));
+    const quire_plan *plan = qr_planner_plan(&engine->planner, start);
+    zero_freed(engine, plan->freed, plan->freed_count);
+    if (!engine->planner.in_flight) return false;
+    report_queue(engine);
     step->plan_ns = qr_now_ns() - start;
-    describe_plan(engine, step);
-    const uint64_t tokens = engine->stats.tokens_output;
+    describe_plan(plan, step);
     run_plan(engine, step);
     engine->steps++;
-    if (!adapts_drafts(engine)) return;
-    qr_engine_take_stats(engine);
-    note_drafts(engine, step, engine->stats.tokens_output - tokens);
+    return true;
 }
 
 static void describe_state(const quire_engine *engine, quire_step *step)
@@ -376,17 +335,21 @@ static void describe_state(const quire_engine *engine, quire_step *step)
 
 void qr_engine_step(quire_engine *engine, quire_step *step)
 {
-    *step                = (quire_step){.step = engine->steps + 1, .start_ns = qr_now_ns()};
-    const uint64_t start = step->start_ns;
+    *step                 = (quire_step){.size = sizeof *step, .step = engine->steps + 1, .start_ns = qr_now_ns()};
+    const uint64_t start  = step->start_ns;
+    const uint64_t tokens = engine->stats.tokens_output;
+    uint32_t       count;
     pthread_mutex_lock(&engine->scheduler_mutex);
     drain_inbox(engine, start);
-    if (regulate(engine, start) && publish(engine, start)) plan_and_run(engine, step);
+    const bool ran = regulate(engine, start) && publish(engine, start) && plan_and_run(engine, step);
     (void)publish(engine, qr_now_ns()); /* what does not fit goes out in a later step */
-    zero_freed(engine);
-    if (step->rows > 0 || step->rows_encoder > 0) engine->step_ns += qr_now_ns() - start;
+    const uint32_t *freed = qr_planner_take_freed(&engine->planner, &count);
+    zero_freed(engine, freed, count);
+    if (ran) engine->step_ns += qr_now_ns() - start;
     qr_engine_take_stats(engine);
-    engine->idle = qr_scheduler_idle(engine->scheduler);
+    engine->idle = qr_scheduler_idle(engine->planner.scheduler);
     describe_state(engine, step);
+    if (ran && adapts_drafts(engine)) note_drafts(engine, step, engine->stats.tokens_output - tokens);
     pthread_mutex_unlock(&engine->scheduler_mutex);
 }
 
@@ -394,15 +357,13 @@ void qr_engine_take_stats(quire_engine *engine)
 {
     pthread_mutex_lock(&engine->stats_mutex);
     quire_stats *stats = &engine->stats;
-    qr_scheduler_stats(engine->scheduler, stats);
+    qr_scheduler_stats(engine->planner.scheduler, stats);
     stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)engine->block_bytes;
     stats->steps                = engine->steps;
     stats->steps_drafts_paused  = engine->steps_drafts_paused;
     stats->step_ns              = engine->step_ns;
     stats->requests_finished += engine->unstarted;
     for (int i = 0; i < 6; i++) stats->finished_by[i] += engine->unstarted_by[i];
-    qr_ledger_lock(&engine->ledger);
-    qr_inbox_report(&engine->inbox, stats->waiting + stats->paused, stats->queued_tokens);
-    qr_ledger_unlock(&engine->ledger);
     pthread_mutex_unlock(&engine->stats_mutex);
+    report_queue(engine);
 }

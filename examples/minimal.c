@@ -23,7 +23,7 @@ static quire_finish decode(quire_engine *engine)
 {
     for (;;) {
         quire_event  event;
-        quire_step   step;
+        quire_step   step   = {.size = sizeof step};
         quire_status status = quire_engine_step(engine, &step);
         if (status != QUIRE_OK) return QUIRE_FINISH_ERROR;
         while (quire_engine_poll(engine, &event, 1) == 1) {

@@ -140,7 +140,7 @@ static void forward(qr_pass *pass)
 {
     qr_network            *network = pass->network;
     const qr_architecture *a       = network->architecture;
-    const uint32_t         rows    = pass->batch->row_count;
+    const uint32_t         rows    = pass->plan->rows;
 
     if (rows == 0) return;
     qr_stage_embed(pass, rows, false);

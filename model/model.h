@@ -7,10 +7,9 @@
 #include "cache/kv_memory.h"
 #include "kernels/kernels.h"
 #include "kernels/kv_tile.h"
-#include "model/batch.h"
 #include "topology/team.h"
 
-#include "quire/model.h"
+#include "quire/plan.h"
 
 /* What the engine must know of a model before anything is allocated. */
 typedef struct qr_model_facts {
@@ -63,19 +62,17 @@ qr_kv_shape qr_network_kv_shape(const qr_network *network);
 /* Must be called once before the first forward; borrowed. ERR_NO_MEMORY. */
 quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error);
 
-typedef struct qr_forward_report {
-    uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, sampling_ns, barrier_ns; /* thread 0 */
-    uint64_t weight_bytes, kv_bytes, flops;
-    uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
-    uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
-    float    imbalance;
-} qr_forward_report;
+/* Run by all threads behind the logits, in the same handing-over: sampling. */
+typedef void qr_after_logits(void *context, uint32_t thread, uint32_t thread_count);
 
-/* Runs copies, encoder items, rows, then the batch's `finish`, on the team. logits_out (set before):
- * [logits_count][vocab_size] f32, the network's own buffer, valid until the next forward; rows that the batch does not
- * keep are undefined. ERR_EXECUTION if something failed. Thread: the driver. */
-quire_status qr_network_forward(qr_network *network, const qr_batch *batch, const float **logits_out,
-                                qr_forward_report *report_out);
+/* Runs the plan's copies, encoder items and rows, then `after` if there are logits (NULL: nothing), on the team. Adds
+ * what the pass took and moved to *step: its times but forward_ns, bytes, flops and imbalance. ERR_EXECUTION if
+ * something failed. Thread: the driver. */
+quire_status qr_network_forward(qr_network *network, const quire_plan *plan, qr_after_logits *after, void *context,
+                                quire_step *step);
+
+/* [vocab_size] of plan->logits_rows[row], until the next forward; NULL: no sample of the plan reads the row itself. */
+const float *qr_network_logits(const qr_network *network, uint32_t row);
 
 /* Of each logits row of the last forward, kept or not; valid until the next one. */
 const qr_partial_lse *qr_network_partial_lse(const qr_network *network);

@@ -53,6 +53,7 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
                                              .sum_exp  = QR_ARENA_TAKE(arena, float, all),
                                              .best     = QR_ARENA_TAKE(arena, uint32_t, all),
                                              .groups   = groups};
+    network->logits_kept  = QR_ARENA_TAKE(arena, bool, logits);
     lay_out_stage_logs(network, arena);
 }
 
@@ -246,6 +247,12 @@ uint32_t qr_network_stages(const qr_network *network, uint32_t thread, const qui
     *stages_out              = log ? log->items : NULL;
     *dropped_out             = log ? log->dropped : 0;
     return log ? log->count : 0;
+}
+
+const float *qr_network_logits(const qr_network *network, uint32_t row)
+{
+    const float *logits = network->buffers.logits.data;
+    return network->logits_kept[row] ? logits + (size_t)row * network->architecture->vocab_size : NULL;
 }
 
 const qr_partial_lse *qr_network_partial_lse(const qr_network *network) { return &network->buffers.partial_lse; }

@@ -14,9 +14,9 @@ typedef struct qr_buffers {
     qr_rows        qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
     qr_rows        attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
     qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise */
-    qr_rows        selected;    /* [logits_count][hidden_size] as read: final norm of the rows that want logits */
-    qr_rows        logits;      /* [logits_count][vocab_size] f32, not padded; of the rows that are kept */
-    qr_partial_lse partial_lse; /* [logits_count] of all of them */
+    qr_rows        selected;    /* [rows_logits][hidden_size] as read: final norm of the rows that want logits */
+    qr_rows        logits;      /* [rows_logits][vocab_size] f32, not padded; of the rows that are kept */
+    qr_partial_lse partial_lse; /* [rows_logits] of all of them */
 } qr_buffers;
 
 /* What one thread did in the last step. A cache line of its own: the thread writes it while the others write theirs. */
@@ -70,9 +70,12 @@ struct qr_network {
     uint32_t               encoder_block_count;
     const int32_t        **encoder_tokens; /* [max_encoder_tokens] where each encoder row's token is */
     uint32_t               encoder_rows;
-    const qr_batch        *batch;
-    qr_forward_report      report;
-    qr_stage_log          *stage_logs; /* [thread_count], NULL: not kept */
+    const quire_plan      *plan;
+    bool            *logits_kept; /* [max_logits_rows] of plan->logits_rows; false: its partial log-sum-exp is enough */
+    qr_after_logits *after_logits;
+    void            *after_context;
+    quire_step      *report;
+    qr_stage_log    *stage_logs; /* [thread_count], NULL: not kept */
 };
 
 static inline bool qr_network_has_encoder(const qr_network *network)
@@ -104,12 +107,12 @@ quire_status qr_network_load(qr_network *network, quire_error *error);
 
 /* One thread's way through a step. */
 typedef struct qr_pass {
-    qr_network     *network;
-    const qr_batch *batch;
-    uint32_t        thread, thread_count;
-    qr_stage_log   *log;        /* NULL: not kept */
-    uint64_t        mark_ns;    /* end of the last stage; thread 0, and all that keep a log */
-    bool            in_encoder; /* time counts as encoder_ns */
+    qr_network       *network;
+    const quire_plan *plan;
+    uint32_t          thread, thread_count;
+    qr_stage_log     *log;        /* NULL: not kept */
+    uint64_t          mark_ns;    /* end of the last stage; thread 0, and all that keep a log */
+    bool              in_encoder; /* time counts as encoder_ns */
 } qr_pass;
 
 /* The barrier between stages; thread 0 adds its time to `bucket` of the report, which also says what stage it was. */

@@ -6,11 +6,11 @@
 
 #include "base/clock.h"
 
-static quire_stage_kind kind_of(const qr_forward_report *report, const uint64_t *bucket)
+static quire_stage_kind kind_of(const quire_step *report, const uint64_t *bucket)
 {
     if (bucket == &report->attention_ns) return QUIRE_STAGE_ATTENTION;
     if (bucket == &report->logits_ns) return QUIRE_STAGE_LOGITS;
-    if (bucket == &report->sampling_ns) return QUIRE_STAGE_SAMPLING;
+    if (bucket == &report->sample_ns) return QUIRE_STAGE_SAMPLING;
     return bucket == &report->rowwise_ns ? QUIRE_STAGE_ROWWISE : QUIRE_STAGE_PROJECTION;
 }
 
@@ -24,7 +24,7 @@ static void keep_stage(const qr_pass *pass, const uint64_t *bucket, uint64_t don
     log->items[log->count++] = (quire_stage){.start_ns = pass->mark_ns,
                                              .busy_ns  = (uint32_t)(done_ns - pass->mark_ns),
                                              .wait_ns  = (uint32_t)(end_ns - done_ns),
-                                             .kind     = kind_of(&pass->network->report, bucket),
+                                             .kind     = kind_of(pass->network->report, bucket),
                                              .encoder  = pass->in_encoder};
 }
 
@@ -40,7 +40,7 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket)
     const uint64_t end_ns = qr_now_ns();
     if (pass->log != NULL) keep_stage(pass, bucket, done_ns, end_ns);
     if (pass->thread == 0) {
-        qr_forward_report *report = &pass->network->report;
+        quire_step *report = pass->network->report;
         *(pass->in_encoder ? &report->encoder_ns : bucket) += done_ns - pass->mark_ns;
         report->barrier_ns += end_ns - done_ns;
     }
@@ -61,15 +61,15 @@ static row_range dealt(const qr_pass *pass, uint32_t count)
 
 void qr_stage_copy_blocks(qr_pass *pass)
 {
-    const qr_batch *batch = pass->batch;
-    if (batch->copy_count == 0) return;
+    const quire_plan *plan = pass->plan;
+    if (plan->copy_count == 0) return;
     const qr_network *network = pass->network;
     const row_range   layers  = dealt(pass, network->kv->layers);
     for (uint32_t layer = layers.first; layer < layers.end; layer++)
-        for (uint32_t i = 0; i < batch->copy_count; i++)
-            qr_kv_copy_block(&network->kv_shape, qr_kv_memory_plane(network->kv, layer), batch->copies[i].from,
-                             batch->copies[i].to, batch->copies[i].slots);
-    qr_stage_end(pass, &pass->network->report.attention_ns);
+        for (uint32_t i = 0; i < plan->copy_count; i++)
+            qr_kv_copy_block(&network->kv_shape, qr_kv_memory_plane(network->kv, layer), plan->copies[i].from,
+                             plan->copies[i].to, plan->copies[i].slots);
+    qr_stage_end(pass, &pass->network->report->attention_ns);
 }
 
 static float *f32_row(const qr_rows *rows, uint32_t row) { return (float *)rows->data + (size_t)row * rows->stride; }
@@ -91,7 +91,7 @@ void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
     const qr_network *network = pass->network;
     const row_range   mine    = dealt(pass, rows);
     for (uint32_t row = mine.first; row < mine.end; row++) {
-        const int32_t token = encoder ? *network->encoder_tokens[row] : pass->batch->tokens[row];
+        const int32_t token = encoder ? *network->encoder_tokens[row] : pass->plan->tokens[row];
         widen_embedding(network, (uint32_t)token, f32_row(&network->buffers.hidden, row));
     }
 }
@@ -103,7 +103,7 @@ void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
     for (uint32_t row = mine.first; row < mine.end; row++)
         network->kernels->rms_norm(&network->buffers.normed, row, f32_row(&network->buffers.hidden, row), weight,
                                    network->architecture->norm_epsilon);
-    qr_stage_end(pass, &pass->network->report.rowwise_ns);
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
 void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
@@ -112,7 +112,7 @@ void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, 
     qr_projection_out biased = *out;
     biased.bias              = linear->bias;
     qr_projection_run(linear->projection, pass->thread, x, rows, &biased);
-    qr_stage_end(pass, &pass->network->report.projection_ns);
+    qr_stage_end(pass, &pass->network->report->projection_ns);
 }
 
 /* int8 weights: quantises what the last stage wrote. Otherwise it was written as the next projection reads it. */
@@ -121,12 +121,12 @@ static void quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint
     if (from->data == to->data) return;
     const row_range mine = dealt(pass, rows);
     for (uint32_t row = mine.first; row < mine.end; row++) pass->network->kernels->convert(to, row, f32_row(from, row));
-    qr_stage_end(pass, &pass->network->report.rowwise_ns);
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
 void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append)
 {
-    uint64_t  *bucket   = &pass->network->report.attention_ns;
+    uint64_t  *bucket   = &pass->network->report->attention_ns;
     const bool together = append && !qr_attention_needs_append_barrier(plan);
     if (append && !together) {
         qr_attention_append(plan, args, pass->thread);
@@ -198,7 +198,7 @@ void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
         args.v                 = args.k + columns;
         qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows, &out);
         qr_attention_append(network->cross_append_plan, &args, pass->thread);
-        qr_stage_end(pass, &network->report.attention_ns);
+        qr_stage_end(pass, &network->report->attention_ns);
     }
 }
 
@@ -215,21 +215,21 @@ void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 /* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */
 void qr_stage_logits(qr_pass *pass)
 {
-    qr_network     *network = pass->network;
-    const qr_batch *batch   = pass->batch;
-    if (batch->logits_count == 0) return;
-    const row_range mine = dealt(pass, batch->logits_count);
+    qr_network       *network = pass->network;
+    const quire_plan *plan    = pass->plan;
+    if (plan->rows_logits == 0) return;
+    const row_range mine = dealt(pass, plan->rows_logits);
     for (uint32_t i = mine.first; i < mine.end; i++)
         network->kernels->rms_norm(&network->buffers.selected, i,
-                                   f32_row(&network->buffers.hidden, batch->logits_rows[i]),
+                                   f32_row(&network->buffers.hidden, plan->logits_rows[i]),
                                    network->parameters.decoder_norm, network->architecture->norm_epsilon);
-    qr_stage_end(pass, &network->report.rowwise_ns);
+    qr_stage_end(pass, &network->report->rowwise_ns);
     const float             scale = network->architecture->logits_scale;
     const qr_projection_out out   = {.to          = network->buffers.logits,
                                      .multiply    = scale == 1 ? 0 : scale,
                                      .partial_lse = &network->buffers.partial_lse,
-                                     .kept        = batch->logits_kept};
-    qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected,
-                      batch->logits_count, &out);
-    qr_stage_end(pass, &network->report.logits_ns);
+                                     .kept        = network->logits_kept};
+    qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected, plan->rows_logits,
+                      &out);
+    qr_stage_end(pass, &network->report->logits_ns);
 }

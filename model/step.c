@@ -1,4 +1,4 @@
-/* One step: the batch is checked and planned by the driver, run by the team, and counted. */
+/* One step: the plan is checked and dealt out by the driver, run by the team, and counted. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "model/family.h"
 #include "model/network.h"
+#include "model/sample.h"
 
 quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error)
 {
@@ -25,59 +26,59 @@ static bool tokens_are_valid(const qr_network *network, const int32_t *tokens, u
     return valid;
 }
 
-/* Whether the batch is within what the network was made for: a step must never touch memory that is not its own. */
-static bool batch_is_valid(const qr_network *network, const qr_batch *batch)
+/* Whether the plan is within what the network was made for: a step must never touch memory that is not its own. */
+static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
 {
     const qr_network_options *o = &network->options;
-    if (batch->row_count > o->max_rows || batch->sequence_count > o->max_sequences ||
-        batch->logits_count > o->max_logits_rows || !tokens_are_valid(network, batch->tokens, batch->row_count))
+    if (plan->rows > o->max_rows || plan->sequence_count > o->max_sequences || plan->rows_logits > o->max_logits_rows ||
+        !tokens_are_valid(network, plan->tokens, plan->rows))
         return false;
-    for (uint32_t i = 0; i < batch->sequence_count; i++) {
-        const qr_batch_sequence *s = &batch->sequences[i];
-        if ((uint64_t)s->row_start + s->row_count > batch->row_count ||
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const quire_plan_sequence *s = &plan->sequences[i];
+        if ((uint64_t)s->row_start + s->row_count > plan->rows ||
             (uint64_t)s->position + s->row_count > o->max_model_len || s->cross_length > o->max_encoder_tokens ||
             (qr_network_has_encoder(network) && s->cross_length == 0))
             return false;
     }
-    for (uint32_t i = 0; i < batch->logits_count; i++)
-        if (batch->logits_rows[i] >= batch->row_count) return false;
-    if (batch->encoder_count > (qr_network_has_encoder(network) ? o->max_sequences : 0)) return false;
+    for (uint32_t i = 0; i < plan->rows_logits; i++)
+        if (plan->logits_rows[i] >= plan->rows) return false;
+    if (plan->encoder_count > (qr_network_has_encoder(network) ? o->max_sequences : 0)) return false;
     uint64_t encoder_tokens = 0;
-    for (uint32_t i = 0; i < batch->encoder_count; i++) {
-        encoder_tokens += batch->encoders[i].token_count;
+    for (uint32_t i = 0; i < plan->encoder_count; i++) {
+        encoder_tokens += plan->encoders[i].token_count;
         if (encoder_tokens > o->max_encoder_tokens ||
-            !tokens_are_valid(network, batch->encoders[i].tokens, batch->encoders[i].token_count))
+            !tokens_are_valid(network, plan->encoders[i].tokens, plan->encoders[i].token_count))
             return false;
     }
     return true;
 }
 
-static void plan_rows(qr_network *network, const qr_batch *batch)
+static void plan_rows(qr_network *network, const quire_plan *plan)
 {
-    for (uint32_t i = 0; i < batch->sequence_count; i++) {
-        const qr_batch_sequence *s = &batch->sequences[i];
-        network->self_sequences[i] = (qr_attention_sequence){.row_start = s->row_start,
-                                                             .row_count = s->row_count,
-                                                             .position  = s->position,
-                                                             .kv_length = s->position + s->row_count,
-                                                             .blocks    = s->blocks,
-                                                             .node      = s->node};
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const quire_plan_sequence *s = &plan->sequences[i];
+        network->self_sequences[i]   = (qr_attention_sequence){.row_start = s->row_start,
+                                                               .row_count = s->row_count,
+                                                               .position  = s->position,
+                                                               .kv_length = s->position + s->row_count,
+                                                               .blocks    = s->blocks,
+                                                               .node      = s->node};
         if (!qr_network_has_encoder(network)) continue;
         network->cross_sequences[i]           = network->self_sequences[i];
         network->cross_sequences[i].kv_length = s->cross_length;
         network->cross_sequences[i].blocks    = s->cross_blocks;
     }
-    qr_attention_plan_build(network->self_plan, network->self_sequences, batch->sequence_count);
+    qr_attention_plan_build(network->self_plan, network->self_sequences, plan->sequence_count);
     if (qr_network_has_encoder(network))
-        qr_attention_plan_build(network->cross_plan, network->cross_sequences, batch->sequence_count);
+        qr_attention_plan_build(network->cross_plan, network->cross_sequences, plan->sequence_count);
 }
 
 /* All encoder inputs of the step as one ragged batch, one after the other without padding. */
-static void plan_encoder(qr_network *network, const qr_batch *batch)
+static void plan_encoder(qr_network *network, const quire_plan *plan)
 {
     uint32_t rows = 0, blocks = 0;
-    for (uint32_t i = 0; i < batch->encoder_count; i++) {
-        const qr_batch_encoder     *item          = &batch->encoders[i];
+    for (uint32_t i = 0; i < plan->encoder_count; i++) {
+        const quire_plan_encoder   *item          = &plan->encoders[i];
         const qr_attention_sequence sequence      = {.row_start = rows,
                                                      .row_count = item->token_count,
                                                      .kv_length = item->token_count,
@@ -93,14 +94,14 @@ static void plan_encoder(qr_network *network, const qr_batch *batch)
     qr_assert(blocks <= network->encoder_block_count);
     network->encoder_rows = rows;
     if (rows == 0) return;
-    qr_attention_plan_build(network->encoder_plan, network->encoder_sequences, batch->encoder_count);
-    qr_attention_plan_build(network->cross_append_plan, network->cross_append_sequences, batch->encoder_count);
+    qr_attention_plan_build(network->encoder_plan, network->encoder_sequences, plan->encoder_count);
+    qr_attention_plan_build(network->cross_append_plan, network->cross_append_sequences, plan->encoder_count);
 }
 
 static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
 {
     qr_network *network = context;
-    qr_pass     pass    = {.network = network, .batch = network->batch, .thread = thread, .thread_count = thread_count};
+    qr_pass     pass    = {.network = network, .plan = network->plan, .thread = thread, .thread_count = thread_count};
     if (network->stage_logs != NULL) {
         pass.log        = &network->stage_logs[thread];
         pass.log->count = 0;
@@ -109,9 +110,9 @@ static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
     qr_stage_copy_blocks(&pass);
     network->architecture->family->forward(&pass);
     qr_stage_logits(&pass);
-    if (pass.batch->finish == NULL || pass.batch->logits_count == 0) return;
-    pass.batch->finish(pass.batch->finish_context, thread, thread_count);
-    qr_stage_end(&pass, &network->report.sampling_ns);
+    if (network->after_logits == NULL || pass.plan->rows_logits == 0) return;
+    network->after_logits(network->after_context, thread, thread_count);
+    qr_stage_end(&pass, &network->report->sample_ns);
 }
 
 /* Bytes of one token's keys and values in one layer, as they must move. */
@@ -120,7 +121,7 @@ static uint64_t token_bytes(const qr_kv_shape *kv)
     return (uint64_t)kv->kv_heads * (2 * kv->head_dim * qr_dtype_bytes(kv->dtype) + (kv->dtype == QR_INT8 ? 12 : 0));
 }
 
-static void count_attention(qr_forward_report *report, const qr_attention_plan *plan, uint64_t layers)
+static void count_attention(quire_step *report, const qr_attention_plan *plan, uint64_t layers)
 {
     report->kv_bytes += layers * qr_attention_bytes(plan);
     report->attention_flops += layers * qr_attention_flops(plan);
@@ -141,7 +142,7 @@ static uint64_t repeated_tokens(qr_network *network, const qr_attention_sequence
 {
     const uint32_t size     = network->kv_shape.block_size;
     uint64_t       repeated = 0;
-    for (uint32_t i = 0; i < network->batch->sequence_count; i++) {
+    for (uint32_t i = 0; i < network->plan->sequence_count; i++) {
         const qr_attention_sequence *s = &sequences[i];
         if (s->row_count == 0) continue;
         const uint32_t begin = window != 0 && s->position + 1 > window ? s->position + 1 - window : 0;
@@ -157,14 +158,14 @@ static void count_shared_blocks_once(qr_network *network)
 {
     const qr_architecture *a     = network->architecture;
     const uint64_t         token = a->layers * qr_kv_block_bytes(&network->kv_shape) / network->kv_shape.block_size;
-    if (network->batch->sequence_count < 2) return;
+    if (network->plan->sequence_count < 2) return;
     memset(network->counted, 0, network->counted_bytes);
     uint64_t repeated = repeated_tokens(network, network->self_sequences, a->window);
     if (qr_network_has_encoder(network)) repeated += repeated_tokens(network, network->cross_sequences, 0);
-    network->report.kv_bytes -= repeated * token;
+    network->report->kv_bytes -= repeated * token;
 }
 
-static void count_projections(qr_forward_report *report, const qr_work *work, uint64_t rows)
+static void count_projections(quire_step *report, const qr_work *work, uint64_t rows)
 {
     report->projection_bytes += work->bytes;
     report->projection_flops += work->flops * rows;
@@ -176,11 +177,11 @@ static uint64_t embedding_row_bytes(const qr_network *network)
 }
 
 /* The encoder's layers, and the cross blocks that they end in: apart, and in the sums. */
-static void count_encoder(const qr_network *network, qr_forward_report *report)
+static void count_encoder(const qr_network *network, quire_step *report)
 {
     const qr_architecture *a    = network->architecture;
     const uint64_t         rows = network->encoder_rows;
-    qr_forward_report      own  = {0};
+    quire_step             own  = {0};
     count_projections(&own, &network->encoder_work, rows);
     count_projections(&own, &network->cross_work, rows);
     count_attention(&own, network->encoder_plan, a->encoder_layers);
@@ -199,10 +200,10 @@ static void count_encoder(const qr_network *network, qr_forward_report *report)
 /* What the step must move and compute at least, from the plans and shapes. */
 static void count_step(qr_network *network)
 {
-    const qr_batch        *batch  = network->batch;
+    const quire_plan      *plan   = network->plan;
     const qr_architecture *a      = network->architecture;
-    qr_forward_report     *report = &network->report;
-    const uint64_t         rows   = batch->row_count;
+    quire_step            *report = network->report;
+    const uint64_t         rows   = plan->rows;
     const uint64_t         token  = token_bytes(&network->kv_shape);
     if (rows > 0) {
         count_projections(report, &network->decoder_work, rows);
@@ -212,12 +213,12 @@ static void count_step(qr_network *network)
     }
     if (network->encoder_rows > 0) count_encoder(network, report);
     report->kv_bytes += rows * token * a->layers;
-    for (uint32_t i = 0; i < batch->copy_count; i++)
-        report->kv_bytes += 2 * (uint64_t)batch->copies[i].slots * token * a->layers;
+    for (uint32_t i = 0; i < plan->copy_count; i++)
+        report->kv_bytes += 2 * (uint64_t)plan->copies[i].slots * token * a->layers;
     report->projection_bytes += rows * embedding_row_bytes(network);
-    if (batch->logits_count > 0) {
+    if (plan->rows_logits > 0) {
         report->logits_bytes = network->head_work.bytes;
-        report->logits_flops = network->head_work.flops * batch->logits_count;
+        report->logits_flops = network->head_work.flops * plan->rows_logits;
     }
     report->weight_bytes = report->projection_bytes + report->logits_bytes;
     report->flops        = report->projection_flops + report->attention_flops + report->logits_flops;
@@ -236,19 +237,32 @@ static float imbalance(const qr_network *network)
     return sum == 0 ? 1 : (float)((double)slowest * network->thread_count / (double)sum);
 }
 
-quire_status qr_network_forward(qr_network *network, const qr_batch *batch, const float **logits_out,
-                                qr_forward_report *report_out)
+/* Rows that all samples can judge by their partial log-sum-exp need not be written. Without samples the caller wants
+ * them all. */
+static void keep_logits(qr_network *network, const quire_plan *plan)
 {
-    if (logits_out != NULL) *logits_out = network->buffers.logits.data;
+    memset(network->logits_kept, plan->sample_count == 0, plan->rows_logits * sizeof *network->logits_kept);
+    for (uint32_t i = 0; i < plan->sample_count; i++) {
+        const quire_plan_sample *sample = &plan->samples[i];
+        network->logits_kept[sample->logits_row] |=
+            qr_sample_reads_logits(plan->sequences[sample->entry].request, sample->mask_stops);
+    }
+}
+
+quire_status qr_network_forward(qr_network *network, const quire_plan *plan, qr_after_logits *after, void *context,
+                                quire_step *step)
+{
     if (qr_team_is_forked(network->options.team)) return QUIRE_ERR_FORKED;
-    if (network->kv == NULL || !batch_is_valid(network, batch)) return QUIRE_ERR_EXECUTION;
-    network->batch  = batch;
-    network->report = (qr_forward_report){0};
-    plan_rows(network, batch);
-    plan_encoder(network, batch);
+    if (network->kv == NULL || !plan_is_valid(network, plan)) return QUIRE_ERR_EXECUTION;
+    network->plan          = plan;
+    network->after_logits  = after;
+    network->after_context = context;
+    network->report        = step;
+    plan_rows(network, plan);
+    plan_encoder(network, plan);
+    keep_logits(network, plan);
     qr_team_run(network->options.team, run_thread, network);
     count_step(network);
-    network->report.imbalance = batch->row_count > 0 ? imbalance(network) : 1;
-    if (report_out != NULL) *report_out = network->report;
+    step->imbalance = plan->rows > 0 ? imbalance(network) : 1;
     return QUIRE_OK;
 }

@@ -178,7 +178,7 @@ static void decode(qr_pass *pass)
 {
     qr_network          *network = pass->network;
     const qr_parameters *p       = &network->parameters;
-    const uint32_t       rows    = pass->batch->row_count;
+    const uint32_t       rows    = pass->plan->rows;
     if (rows == 0) return;
     qr_stage_embed(pass, rows, false);
     for (uint32_t i = 0; i < network->architecture->layers; i++) {

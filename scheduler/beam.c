@@ -90,12 +90,12 @@ static bool is_done(const qr_scheduler *s, const qr_request *r, float best_sum, 
 /* ---- one step ---- */
 
 /* The beams in the order of their ranks, each with its row's candidates. False: a row's logits were not finite. */
-static bool open_beams(const qr_scheduler *s, uint32_t group, const qr_plan_entry *entry,
-                       const qr_sample_result *results, beam *beams)
+static bool open_beams(const qr_scheduler *s, uint32_t group, const quire_plan_sequence *entry,
+                       const quire_sampled *sampled, beam *beams)
 {
     uint32_t i = 0;
     QR_FOR_EACH_MEMBER(s, m, group) {
-        const qr_sample_result *result = &results[entry[i++].sample_start];
+        const quire_sampled *result = &sampled[entry[i++].sample_start];
         if (result->failed || result->candidates == NULL || result->candidate_logprobs == NULL) return false;
         beams[s->sequences[m].beam_rank] =
             (beam){.record = m, .scores = result->candidate_logprobs, .tokens = result->candidates};
@@ -222,7 +222,7 @@ static void finish_search(qr_scheduler *s, uint32_t group)
     qr_list_append(&s->emitting, QR_LINKS(s->requests, emitting), request);
 }
 
-void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results)
+void qr_beam_commit(qr_scheduler *s, uint32_t group, const quire_plan_sequence *entry, const quire_sampled *sampled)
 {
     const uint32_t request = s->sequences[group].request;
     qr_request    *r       = &s->requests[request];
@@ -231,7 +231,7 @@ void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry,
     choice         chosen[QR_MAX_BEAMS];
     const bool     last = outputs >= r->stored.max_tokens || s->sequences[group].length + 1 >= s->options.max_model_len;
     memset(beams, 0, sizeof beams);
-    if (!open_beams(s, group, entry, results, beams)) {
+    if (!open_beams(s, group, entry, sampled, beams)) {
         qr_fail_request(s, request);
         return;
     }

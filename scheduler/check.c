@@ -87,24 +87,25 @@ static const char *check_groups(const qr_scheduler *s)
     QR_RULE(tokens == s->queued_tokens, "S7: queued tokens are miscounted");
     QR_RULE(slots[QR_SEQUENCE_RUNNING] <= s->options.max_num_seqs, "S7: more slots than max_num_seqs");
     for (uint32_t i = 0; i < s->record_count; i++)
-        if (s->requests[i].id != 0 && s->requests[i].admitted) promised += s->requests[i].promised_blocks;
+        if (s->requests[i].admitted) promised += s->requests[i].promised_blocks;
     QR_RULE(promised == s->promised_blocks, "S7: promised blocks are miscounted");
     return NULL;
 }
 
 static const char *check_plan(const qr_scheduler *s)
 {
-    const qr_plan *p    = &s->plan;
-    uint32_t       rows = 0;
+    const quire_plan *p    = &s->plan;
+    uint32_t          rows = 0;
     QR_RULE(s->in_flight || s->planned_count == 0, "S8: groups are planned, but no step is in flight");
     if (!s->in_flight) return NULL;
-    for (uint32_t i = 0; i < p->entry_count; i++) {
-        const qr_plan_entry *e = &p->entries[i];
-        QR_RULE(e->row_start == rows && e->rows > e->drafts, "S8: an entry's rows are wrong");
-        rows += e->rows;
-        const qr_sequence_state state = s->sequences[e->sequence].state;
-        QR_RULE(state == QR_SEQUENCE_RUNNING || state == QR_SEQUENCE_RETIRING, "S8: a planned sequence is not RUNNING");
-        QR_RULE(e->position == s->sequences[e->sequence].computed, "S8: an entry does not start where computed ends");
+    for (uint32_t i = 0; i < p->sequence_count; i++) {
+        const quire_plan_sequence *e = &p->sequences[i];
+        const qr_sequence         *q = &s->sequences[s->arrays.sequence_records[i]];
+        QR_RULE(e->row_start == rows && e->row_count > e->drafts, "S8: an entry's rows are wrong");
+        rows += e->row_count;
+        QR_RULE(q->state == QR_SEQUENCE_RUNNING || q->state == QR_SEQUENCE_RETIRING,
+                "S8: a planned sequence is not RUNNING");
+        QR_RULE(e->position == q->computed, "S8: an entry does not start where computed ends");
     }
     QR_RULE(rows == p->rows && rows <= s->options.max_num_batched_tokens, "S8: more rows than max_num_batched_tokens");
     QR_RULE(p->rows_encoder <= s->options.max_num_encoder_input_tokens, "S8: more encoder tokens than allowed");
@@ -134,7 +135,7 @@ static const char *check_cache(const qr_scheduler *s)
                                                                   q->cross_written || q->encodes ? encoder : 0, 0};
     }
     for (uint32_t i = 0; i < s->plan.copy_count; i++) {
-        const qr_plan_copy *c           = &s->plan.copies[i];
+        const quire_plan_copy *c        = &s->plan.copies[i];
         s->copies[holders.copy_count++] = (qr_block_copy){c->from, c->to, c->slots};
     }
     return qr_cache_check(&s->cache, &holders);

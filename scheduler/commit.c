@@ -31,7 +31,7 @@ bool qr_token_stops(const qr_scheduler *s, const qr_request *r, int32_t token)
 }
 
 /* Appends the token and its event; returns why the sequence ends now, or NONE. */
-static quire_finish append(qr_scheduler *s, uint32_t record, const qr_sample_result *result, uint32_t sample)
+static quire_finish append(qr_scheduler *s, uint32_t record, const quire_sampled *result, uint32_t sample)
 {
     qr_sequence      *q = &s->sequences[record];
     const qr_request *r = &s->requests[q->request];
@@ -52,7 +52,7 @@ void qr_fail_request(qr_scheduler *s, uint32_t request)
 }
 
 /* Accepts the samples of the rows whose drafts were right, and one more. */
-static void accept(qr_scheduler *s, uint32_t group, const qr_sample_result *results, uint32_t sample)
+static void accept(qr_scheduler *s, uint32_t group, const quire_sampled *sampled, uint32_t sample)
 {
     qr_sequence   *g        = &s->sequences[group];
     const uint32_t drafted  = g->drafts;
@@ -60,12 +60,12 @@ static void accept(qr_scheduler *s, uint32_t group, const qr_sample_result *resu
     uint32_t       accepted = 0;
     quire_finish   finish   = QUIRE_FINISH_NONE;
     for (uint32_t i = 0; finish == QUIRE_FINISH_NONE; i++) {
-        if (results[sample + i].failed) {
+        if (sampled[sample + i].failed) {
             qr_fail_request(s, g->request);
             break;
         }
-        const bool right = i < drafted && drafts[i] == results[sample + i].token;
-        finish = append(s, group, &results[sample + i], sample + i); /* a right draft is written over by itself */
+        const bool right = i < drafted && drafts[i] == sampled[sample + i].token;
+        finish = append(s, group, &sampled[sample + i], sample + i); /* a right draft is written over by itself */
         if (!right) break;
         accepted += finish == QUIRE_FINISH_NONE;
     }
@@ -128,7 +128,8 @@ static void publish_encoder(qr_scheduler *s, uint32_t group)
     s->stats.tokens_encoder += r->encoder_count;
 }
 
-static void commit_group(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results)
+static void commit_group(qr_scheduler *s, uint32_t group, const quire_plan_sequence *entry,
+                         const quire_sampled *sampled)
 {
     qr_sequence *g = &s->sequences[group];
     qr_request  *r = &s->requests[g->request];
@@ -140,17 +141,17 @@ static void commit_group(qr_scheduler *s, uint32_t group, const qr_plan_entry *e
     if (g->computed < g->length) return; /* an unfinished prompt samples and emits nothing */
     if (g->prompt_done_ns == 0) g->prompt_done_ns = s->now_ns;
     if (qr_is_beam(s, g)) {
-        qr_beam_commit(s, group, entry, results);
+        qr_beam_commit(s, group, entry, sampled);
         return;
     }
     const uint32_t sample = entry->sample_start;
     if (r->forked || r->stored.n == 1) {
-        accept(s, group, results, sample);
+        accept(s, group, sampled, sample);
         return;
     }
     fork_sequences(s, group);
     for (uint32_t m = r->first, i = 0; m != QR_NONE; m = s->sequences[m].sibling, i++)
-        accept(s, m, results, sample + i);
+        accept(s, m, sampled, sample + i);
 }
 
 /* ---- a whole step ---- */
@@ -192,7 +193,7 @@ static void pause_if_wanted(qr_scheduler *s, uint32_t group)
     if (r->live > 0) qr_request_pause(s, s->sequences[group].request);
 }
 
-void qr_scheduler_commit(qr_scheduler *s, const qr_sample_result *results, uint64_t now_ns)
+void qr_scheduler_commit(qr_scheduler *s, const quire_sampled *sampled, uint64_t now_ns)
 {
     s->now_ns = qr_max_u64(s->now_ns, now_ns);
     if (!s->in_flight) return;
@@ -200,7 +201,7 @@ void qr_scheduler_commit(qr_scheduler *s, const qr_sample_result *results, uint6
     for (uint32_t i = 0; i < s->planned_count; i++) {
         const uint32_t group = s->planned[i];
         if (s->sequences[group].state == QR_SEQUENCE_RETIRING) continue;
-        commit_group(s, group, &s->plan.entries[s->sequences[group].entry], results);
+        commit_group(s, group, &s->plan.sequences[s->sequences[group].entry], sampled);
     }
     const uint32_t planned = s->planned_count;
     end_step(s);

@@ -84,17 +84,20 @@ static void discard_tokens(const qr_scheduler *s, uint32_t record)
     if (to > from) (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-static void free_request(qr_scheduler *s, uint32_t request)
+void qr_scheduler_release(qr_scheduler *s, uint32_t request)
 {
-    for (uint32_t m = s->requests[request].first; m != QR_NONE;) {
-        const uint32_t next = s->sequences[m].sibling;
-        discard_tokens(s, m);
+    qr_id_map_remove(&s->ids, s->requests[request].id);
+    s->requests[request].id = 0;
+    for (uint32_t m = request; m != QR_NONE; m = s->sequences[m].sibling) {
         s->sequences[m].state                       = QR_SEQUENCE_NONE;
         s->free_sequences[s->free_sequence_count++] = m;
-        m                                           = next;
     }
-    s->requests[request].id                   = 0;
-    s->free_requests[s->free_request_count++] = request;
+}
+
+static void free_request(qr_scheduler *s, uint32_t request)
+{
+    for (uint32_t m = request; m != QR_NONE; m = s->sequences[m].sibling) discard_tokens(s, m);
+    qr_scheduler_release(s, request);
 }
 
 void qr_scheduler_events_clear(qr_scheduler *s)

@@ -18,8 +18,6 @@ void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to)
 
 void qr_request_forget(qr_scheduler *s, uint32_t request)
 {
-    const qr_request *r = &s->requests[request];
-    qr_id_map_remove(&s->ids, r->id);
     if (s->deadlines.index_of[request] != QR_NONE) qr_heap_remove(&s->deadlines, request);
     s->stats.requests_finished++;
 }
@@ -78,12 +76,13 @@ void qr_request_close(qr_scheduler *s, uint32_t request)
     r->promised_blocks = 0;
     qr_tenant_request_closed(s, r->tenant);
     s->done_requests[s->done_count++] = request;
+    s->live_requests--;
 }
 
 static quire_status end_request(qr_scheduler *s, quire_request_id id, quire_finish finish, quire_status status,
                                 uint64_t now_ns)
 {
-    const uint32_t request = qr_id_map_find(&s->ids, id);
+    const uint32_t request = qr_request_find(s, id);
     if (request == QR_NONE) return QUIRE_ERR_NOT_FOUND;
     s->now_ns = qr_max_u64(s->now_ns, now_ns);
     qr_request_finish(s, request, finish, status);

@@ -16,9 +16,8 @@ static void insert_by_rank(qr_scheduler *s, uint32_t group)
     qr_list_insert_after(&s->running, links_of(s), after, group);
 }
 
-uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index)
+void qr_sequence_init(qr_scheduler *s, uint32_t record, uint32_t request, uint32_t index)
 {
-    const uint32_t    record = s->free_sequences[--s->free_sequence_count];
     const qr_request *r      = &s->requests[request];
     qr_sequence      *q      = &s->sequences[record];
     uint32_t *const   blocks = s->self_blocks + (size_t)record * s->table_capacity;
@@ -28,14 +27,13 @@ uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index)
     for (uint32_t i = 0; i < QR_SALT_BYTES; i++) root.salt[i] = r->salt[i];
     *q              = (qr_sequence){.request     = request,
                                     .index       = index,
-                                    .sibling     = QR_NONE,
+                                    .sibling     = q->sibling,
                                     .next_member = QR_NONE,
                                     .link        = QR_UNLINKED,
                                     .entry       = QR_NONE};
     q->draft_length = s->options.num_speculative_tokens;
     qr_block_table_init(&q->self, blocks, s->table_capacity, true, &root);
     qr_block_table_init(&q->cross, cross, s->cross_capacity, false, &root);
-    return record;
 }
 
 /* ---- states ---- */

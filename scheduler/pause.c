@@ -27,7 +27,7 @@ static bool is_in_flight(const qr_scheduler *s, uint32_t request)
 
 quire_status qr_scheduler_pause(qr_scheduler *s, quire_request_id id, uint64_t now_ns)
 {
-    const uint32_t request = qr_id_map_find(&s->ids, id);
+    const uint32_t request = qr_request_find(s, id);
     if (request == QR_NONE) return QUIRE_ERR_NOT_FOUND;
     s->now_ns = qr_max_u64(s->now_ns, now_ns);
     if (is_in_flight(s, request))
@@ -39,7 +39,7 @@ quire_status qr_scheduler_pause(qr_scheduler *s, quire_request_id id, uint64_t n
 
 quire_status qr_scheduler_resume(qr_scheduler *s, quire_request_id id, uint64_t now_ns)
 {
-    const uint32_t request = qr_id_map_find(&s->ids, id);
+    const uint32_t request = qr_request_find(s, id);
     if (request == QR_NONE) return QUIRE_ERR_NOT_FOUND;
     s->now_ns                         = qr_max_u64(s->now_ns, now_ns);
     s->requests[request].pause_wanted = false;

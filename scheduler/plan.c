@@ -1,5 +1,7 @@
 /* The plan of a step, phase by phase: deadlines, claims, RUNNING groups by rank, admission, leftover rows, forced
  * progress, drafts; then the plan as arrays. qr_scheduler_plan() at the end is the table of contents. */
+#include <string.h>
+
 #include "base/assert.h"
 #include "base/bits.h"
 #include "scheduler/state.h"
@@ -38,7 +40,7 @@ static bool take_blocks(qr_scheduler *s, uint32_t group, uint32_t rows)
         if (!qr_block_table_make_writable(pool, &q->self, q->computed, &copy)) return false;
         s->stats.copies++;
         if (copy.slots == 0) continue;
-        s->plan.copies[s->plan.copy_count++] = (qr_plan_copy){copy.from, copy.to, copy.slots};
+        s->arrays.copies[s->plan.copy_count++] = (quire_plan_copy){copy.from, copy.to, copy.slots};
     }
     QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence *q = &s->sequences[m];
@@ -189,51 +191,111 @@ static void force(qr_scheduler *s)
 
 /* ---- the plan as arrays ---- */
 
-static void add_samples(qr_scheduler *s, const qr_plan_entry *entry, uint32_t number)
+/* Samples come in row order, several on one row for n > 1. */
+static uint32_t add_logits_row(qr_scheduler *s, uint32_t row)
 {
-    const qr_sequence *q        = &s->sequences[entry->sequence];
+    uint32_t *rows = s->arrays.logits_rows, *count = &s->plan.rows_logits;
+    if (*count == 0 || rows[*count - 1] != row) rows[(*count)++] = row;
+    return *count - 1;
+}
+
+static void add_samples(qr_scheduler *s, const quire_plan_sequence *entry, uint32_t record)
+{
+    const qr_sequence *q        = &s->sequences[record];
     const qr_request  *r        = &s->requests[q->request];
     const bool         unforked = r->stored.n > 1 && !r->forked && !qr_is_beam(s, q); /* n samples of one row */
-    const uint32_t     last     = entry->row_start + entry->rows - 1;
+    const uint32_t     last     = entry->row_start + entry->row_count - 1;
     for (uint32_t i = 0; i < entry->sample_count; i++) {
-        const uint32_t ahead = unforked ? 0 : i, output = q->length - r->stored.prompt_count + ahead;
-        s->plan.samples[s->plan.sample_count++] = (qr_plan_sample){.row            = last - entry->drafts + ahead,
-                                                                   .entry          = number,
-                                                                   .sequence_index = unforked ? i : q->index,
-                                                                   .position       = q->length + ahead,
-                                                                   .output_index   = output,
-                                                                   .mask_stops     = output < r->stored.min_tokens};
+        const uint32_t ahead = unforked ? 0 : i, row = last - entry->drafts + ahead;
+        const uint32_t index                      = q->length - r->stored.prompt_count + ahead;
+        s->arrays.samples[s->plan.sample_count++] = (quire_plan_sample){.row        = row,
+                                                                        .logits_row = add_logits_row(s, row),
+                                                                        .entry      = s->plan.sequence_count,
+                                                                        .sequence   = unforked ? i : q->index,
+                                                                        .position   = q->length + ahead,
+                                                                        .index      = index,
+                                                                        .mask_stops = index < r->stored.min_tokens};
     }
 }
 
-static void add_entry(qr_scheduler *s, uint32_t record, const qr_sequence *g)
+static void add_rows(qr_scheduler *s, const quire_plan_sequence *entry)
 {
-    const qr_sequence *q       = &s->sequences[record];
-    const qr_request  *r       = &s->requests[q->request];
-    const bool         samples = g->computed + g->rows - g->drafts == g->length;
-    const uint32_t     count   = r->forked || qr_is_beam(s, q) ? 1 : r->stored.n;
-    qr_plan           *plan    = &s->plan;
-    qr_plan_entry     *entry   = &plan->entries[plan->entry_count];
-    *entry                     = (qr_plan_entry){.sequence     = record,
-                                                 .position     = g->computed,
-                                                 .rows         = g->rows,
-                                                 .row_start    = plan->rows,
-                                                 .drafts       = g->drafts,
-                                                 .sample_start = plan->sample_count,
-                                                 .sample_count = samples ? count + g->drafts : 0};
+    const uint32_t  size = s->options.block_size, start = entry->row_start;
+    const uint32_t *block  = entry->blocks + entry->position / size;
+    uint32_t        offset = entry->position % size;
+    memcpy(s->arrays.tokens + start, entry->tokens + entry->position, entry->row_count * sizeof *entry->tokens);
+    for (uint32_t i = 0; i < entry->row_count; i++) {
+        s->arrays.positions[start + i] = entry->position + i;
+        s->arrays.slots[start + i]     = (uint64_t)*block * size + offset;
+        if (++offset == size) offset = 0, block++;
+    }
+}
+
+static uint64_t sum_to(uint64_t n) { return n * (n + 1) / 2; }
+
+/* Tokens that rows at positions [position, end) see: together, and summed over the rows. A row sees itself, too. */
+static void count_reads(qr_scheduler *s, const quire_plan_sequence *entry)
+{
+    const uint64_t position = entry->position, end = position + entry->row_count;
+    const uint64_t window = s->options.window > 0 ? s->options.window : end;
+    const uint64_t inside = qr_min_u64(end, window), before = qr_min_u64(position, window); /* seen by the last row */
+    s->plan.kv_tokens += end - (position + 1 > window ? position + 1 - window : 0);
+    s->plan.kv_pairs += sum_to(inside) - sum_to(before) + window * (end - inside - (position - before));
+    s->plan.cross_tokens += entry->cross_length;
+    s->plan.cross_pairs += (uint64_t)entry->cross_length * entry->row_count;
+}
+
+static void add_sequence(qr_scheduler *s, uint32_t record, const qr_sequence *g)
+{
+    const qr_sequence    *q    = &s->sequences[record];
+    const qr_request     *r    = &s->requests[q->request];
+    const bool            beam = qr_is_beam(s, q), crosses = r->stored.encoder_count > 0;
+    const bool            samples = g->computed + g->rows - g->drafts == g->length;
+    const uint32_t        count   = r->forked || beam ? 1 : r->stored.n;
+    const qr_block_table *cross   = beam ? &s->sequences[r->first].cross : &q->cross;
+    quire_plan           *plan    = &s->plan;
+    quire_plan_sequence  *entry   = &s->arrays.sequences[plan->sequence_count];
+    *entry                        = (quire_plan_sequence){
+                               .id                = r->id,
+                               .request           = &r->stored,
+                               .sequence          = q->index,
+                               .row_start         = plan->rows,
+                               .row_count         = g->rows,
+                               .position          = g->computed,
+                               .drafts            = g->drafts,
+                               .tokens            = qr_tokens(s, record),
+                               .blocks            = q->self.blocks,
+                               .block_count       = q->self.count,
+                               .cross_blocks      = crosses ? cross->blocks : NULL,
+                               .cross_block_count = qr_ceil_div_u32(r->stored.encoder_count, s->options.block_size),
+                               .cross_length      = r->stored.encoder_count,
+                               .sample_start      = plan->sample_count,
+                               .sample_count      = samples ? count + g->drafts : 0,
+                               .node              = q->self.home,
+    };
+    s->arrays.sequence_records[plan->sequence_count] = record;
+    qr_assert(plan->rows + g->rows <= s->options.max_num_batched_tokens);
+    add_rows(s, entry);
+    add_samples(s, entry, record);
+    count_reads(s, entry);
     plan->rows += g->rows;
-    add_samples(s, entry, plan->entry_count++);
+    plan->sequence_count++;
 }
 
 static void add_encoder(qr_scheduler *s, uint32_t group)
 {
-    const qr_sequence *g                      = &s->sequences[group];
-    const qr_request  *r                      = &s->requests[g->request];
-    s->plan.encoders[s->plan.encoder_count++] = (qr_plan_encoder){.sequence    = group,
-                                                                  .token_count = r->stored.encoder_count,
-                                                                  .tokens      = r->stored.encoder_input,
-                                                                  .blocks      = g->cross.blocks};
-    s->plan.rows_encoder += r->stored.encoder_count;
+    const qr_sequence *g     = &s->sequences[group];
+    const qr_request  *r     = &s->requests[g->request];
+    const uint32_t     count = r->stored.encoder_count, item = s->plan.encoder_count++;
+    s->arrays.encoder_records[item] = group;
+    s->arrays.encoders[item]        = (quire_plan_encoder){.id          = r->id,
+                                                           .tokens      = r->stored.encoder_input,
+                                                           .token_count = count,
+                                                           .blocks      = g->cross.blocks,
+                                                           .block_count = qr_ceil_div_u32(count, s->options.block_size),
+                                                           .node        = g->self.home};
+    s->plan.rows_encoder += count;
+    s->plan.encoder_pairs += (uint64_t)count * count;
 }
 
 static void count_rows(qr_scheduler *s, qr_sequence *g)
@@ -259,9 +321,9 @@ static void build(qr_scheduler *s)
     for (uint32_t i = 0; i < s->planned_count; i++) {
         const uint32_t group = s->planned[i];
         qr_sequence   *g     = &s->sequences[group];
-        g->entry             = s->plan.entry_count;
+        g->entry             = s->plan.sequence_count;
         if (g->encodes) add_encoder(s, group);
-        QR_FOR_EACH_MEMBER(s, m, group) add_entry(s, m, g);
+        QR_FOR_EACH_MEMBER(s, m, group) add_sequence(s, m, g);
         count_rows(s, g);
         QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].highest = g->highest; /* any of them may replace the first */
     }
@@ -278,17 +340,32 @@ static void cancel_idle_encoders(qr_scheduler *s)
 
 static void begin(qr_scheduler *s)
 {
-    qr_plan *p = &s->plan;
-    p->number++;
-    p->rows = p->rows_prompt = p->rows_encoder = p->preempted = 0;
-    p->entry_count = p->sample_count = p->copy_count = p->encoder_count = 0;
-    s->planned_count                                                    = 0;
-    s->took_blocks                                                      = false;
-    s->rows_left                                                        = s->options.max_num_batched_tokens;
-    s->encoder_left                                                     = s->options.max_num_encoder_input_tokens;
+    const qr_plan_arrays *a = &s->arrays;
+    s->plan                 = (quire_plan){.number      = s->plan.number + 1,
+                                           .copies      = a->copies,
+                                           .encoders    = a->encoders,
+                                           .sequences   = a->sequences,
+                                           .samples     = a->samples,
+                                           .tokens      = a->tokens,
+                                           .positions   = a->positions,
+                                           .slots       = a->slots,
+                                           .logits_rows = a->logits_rows};
+    s->planned_count        = 0;
+    s->took_blocks          = false;
+    s->rows_left            = s->options.max_num_batched_tokens;
+    s->encoder_left         = s->options.max_num_encoder_input_tokens;
 }
 
-const qr_plan *qr_scheduler_plan(qr_scheduler *s, uint64_t now_ns)
+static void describe_state(qr_scheduler *s)
+{
+    s->plan.running       = s->slots[QR_SEQUENCE_RUNNING];
+    s->plan.waiting       = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
+    s->plan.paused        = s->slots[QR_SEQUENCE_PAUSED];
+    s->plan.blocks_used   = s->cache.pool.used;
+    s->plan.blocks_cached = s->cache.pool.cached;
+}
+
+const quire_plan *qr_scheduler_plan(qr_scheduler *s, uint64_t now_ns)
 {
     qr_assert(!s->in_flight);
     s->now_ns = qr_max_u64(s->now_ns, now_ns);
@@ -305,6 +382,7 @@ const qr_plan *qr_scheduler_plan(qr_scheduler *s, uint64_t now_ns)
     if (s->options.encoder_decoder) cancel_idle_encoders(s);
     qr_draft(s);
     build(s);
+    describe_state(s);
     s->in_flight = s->planned_count > 0;
     s->stats.steps += s->in_flight;
     if (s->in_flight) qr_stats_hash_plan(s); /* planning an idle scheduler changes nothing */

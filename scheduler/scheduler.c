@@ -1,4 +1,4 @@
-/* Creation, destruction, and what the engine may read of a sequence.
+/* Creation, destruction, and what the engine looks at.
  *
  * Memory. Small arrays lie in one arena. What a record may need at most, but rarely does (tokens, block tables, encoder
  * ids, lists, heaps), lies in one reservation of address space that is touched only when used: a record holds at most
@@ -13,13 +13,28 @@
 
 /* ---- creation ---- */
 
+static void lay_out_plan(qr_scheduler *s, qr_arena *arena)
+{
+    const uint32_t  slots = s->options.max_num_seqs, rows = s->options.max_num_batched_tokens;
+    qr_plan_arrays *a   = &s->arrays;
+    a->copies           = QR_ARENA_TAKE(arena, quire_plan_copy, slots);
+    a->encoders         = QR_ARENA_TAKE(arena, quire_plan_encoder, slots);
+    a->sequences        = QR_ARENA_TAKE(arena, quire_plan_sequence, slots);
+    a->samples          = QR_ARENA_TAKE(arena, quire_plan_sample, slots + rows);
+    a->tokens           = QR_ARENA_TAKE(arena, int32_t, rows);
+    a->positions        = QR_ARENA_TAKE(arena, uint32_t, rows);
+    a->logits_rows      = QR_ARENA_TAKE(arena, uint32_t, rows);
+    a->slots            = QR_ARENA_TAKE(arena, uint64_t, rows);
+    a->sequence_records = QR_ARENA_TAKE(arena, uint32_t, slots);
+    a->encoder_records  = QR_ARENA_TAKE(arena, uint32_t, slots);
+}
+
 static void lay_out(qr_scheduler *s, qr_arena *arena)
 {
-    const uint32_t n = s->record_count, slots = s->options.max_num_seqs, rows = s->options.max_num_batched_tokens;
+    const uint32_t n = s->record_count, slots = s->options.max_num_seqs;
     s->sequences                  = QR_ARENA_TAKE(arena, qr_sequence, n);
     s->requests                   = QR_ARENA_TAKE(arena, qr_request, n);
     s->free_sequences             = QR_ARENA_TAKE(arena, uint32_t, n);
-    s->free_requests              = QR_ARENA_TAKE(arena, uint32_t, n);
     s->done_requests              = QR_ARENA_TAKE(arena, uint32_t, n);
     s->ids.mask                   = qr_id_map_buckets(n) - 1;
     s->ids.buckets                = QR_ARENA_TAKE(arena, qr_id_bucket, s->ids.mask + 1);
@@ -36,13 +51,10 @@ static void lay_out(qr_scheduler *s, qr_arena *arena)
     s->holders                    = QR_ARENA_TAKE(arena, qr_cache_holder, 2 * (size_t)n);
     s->copies                     = QR_ARENA_TAKE(arena, qr_block_copy, slots);
     s->seen                       = QR_ARENA_TAKE(arena, uint8_t, n);
-    s->plan.entries               = QR_ARENA_TAKE(arena, qr_plan_entry, slots);
-    s->plan.samples               = QR_ARENA_TAKE(arena, qr_plan_sample, slots + rows);
-    s->plan.copies                = QR_ARENA_TAKE(arena, qr_plan_copy, slots);
-    s->plan.encoders              = QR_ARENA_TAKE(arena, qr_plan_encoder, slots);
     s->events                     = QR_ARENA_TAKE(arena, qr_scheduler_event, s->event_capacity);
     char                 *names   = QR_ARENA_TAKE(arena, char, s->options.tenant_count *(QUIRE_MAX_TENANT_NAME + 1));
     quire_tenant_options *tenants = QR_ARENA_TAKE(arena, quire_tenant_options, s->options.tenant_count);
+    lay_out_plan(s, arena);
     if (arena->base == NULL) return;
     for (uint32_t i = 0; i < s->options.tenant_count; i++) {
         const quire_tenant_options given = qr_tenant_options_at(&s->options, i);
@@ -102,10 +114,10 @@ static void compute_sizes(qr_scheduler *s)
 static void init(qr_scheduler *s)
 {
     for (uint32_t i = 0; i < s->record_count; i++) {
-        s->free_sequences[i] = s->free_requests[i] = s->record_count - 1 - i;
+        s->free_sequences[i]     = s->record_count - 1 - i;
         s->deadlines.index_of[i] = s->waiting_index[i] = QR_NONE;
     }
-    s->free_sequence_count = s->free_request_count = s->record_count;
+    s->free_sequence_count = s->record_count;
     s->running = s->preempted = s->paused = s->emitting = QR_LIST_EMPTY;
     s->hypothesis_room                                  = QR_HYPOTHESIS_EVENTS;
     qr_tenants_init(s);
@@ -164,33 +176,21 @@ void qr_scheduler_destroy(qr_scheduler *s)
 size_t qr_scheduler_record_bytes(const qr_scheduler *s) { return s->arena.capacity / s->record_count; }
 size_t qr_scheduler_reserved_bytes(const qr_scheduler *s) { return s->reserve.capacity; }
 
-/* ---- views ---- */
+/* ---- looking in ---- */
 
-void qr_scheduler_sequence(const qr_scheduler *s, uint32_t sequence, qr_sequence_view *view_out)
+uint32_t qr_request_find(const qr_scheduler *s, quire_request_id id)
 {
-    const qr_sequence    *q      = &s->sequences[sequence];
-    const qr_request     *r      = &s->requests[q->request];
-    const qr_block_table *cross  = qr_is_beam(s, q) ? &s->sequences[r->first].cross : &q->cross;
-    const uint32_t        drafts = q->drafts;
-    *view_out                    = (qr_sequence_view){.id           = r->id,
-                                                      .request      = &r->stored,
-                                                      .index        = q->index,
-                                                      .tokens       = qr_tokens(s, sequence),
-                                                      .token_count  = q->length + drafts,
-                                                      .prompt_count = r->stored.prompt_count,
-                                                      .output_count = q->length - r->stored.prompt_count,
-                                                      .blocks       = q->self.blocks,
-                                                      .block_count  = q->self.count,
-                                                      .cross_blocks = cross->blocks,
-                                                      .cross_length = r->stored.encoder_count,
-                                                      .node         = q->self.home,
-                                                      .state        = q->state,
-                                                      .computed     = q->computed};
+    const uint32_t request = id == 0 ? QR_NONE : qr_id_map_find(&s->ids, id);
+    return request == QR_NONE || s->requests[request].live == 0 ? QR_NONE : request;
 }
 
-uint32_t qr_scheduler_record_count(const qr_scheduler *s) { return s->record_count; }
+const quire_request *qr_scheduler_kept(const qr_scheduler *s, quire_request_id id)
+{
+    const uint32_t request = id == 0 ? QR_NONE : qr_id_map_find(&s->ids, id);
+    return request == QR_NONE ? NULL : &s->requests[request].stored;
+}
 
-bool qr_scheduler_idle(const qr_scheduler *s) { return s->free_request_count + s->done_count == s->record_count; }
+bool qr_scheduler_idle(const qr_scheduler *s) { return s->live_requests == 0; }
 
 const uint32_t *qr_scheduler_freed(const qr_scheduler *s, uint32_t *count_out)
 {

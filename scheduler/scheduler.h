@@ -5,10 +5,8 @@
 #define QR_SCHEDULER_H
 
 #include "base/memory.h"
-#include "scheduler/plan.h"
 
-#include "quire/engine.h"
-#include "quire/stats.h"
+#include "quire/plan.h"
 
 typedef struct qr_scheduler qr_scheduler;
 
@@ -53,17 +51,37 @@ typedef struct qr_scheduler_options {
 
 quire_status qr_scheduler_create(const qr_scheduler_options *options, qr_scheduler **scheduler_out, quire_error *error);
 void         qr_scheduler_destroy(qr_scheduler *scheduler);
-size_t       qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* of that, for each request it can hold */
+size_t       qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* memory for each request it can hold */
 size_t       qr_scheduler_reserved_bytes(const qr_scheduler *scheduler); /* address space, in use as far as touched */
 
-/* Checks every field against one table, then feasibility, then the queue's bounds; copies. ids from the caller, unique,
- * ascending. ERR_INVALID, ERR_TOO_LONG, ERR_FULL, as quire_engine_submit. `arrival_ns` orders and starts timeouts. */
+/* ---- a request's way in ---- */
+
+/* A copy of its caller's size with the defaults resolved. Checks every field against one table, then feasibility;
+ * ERR_INVALID, ERR_TOO_LONG. Arrays stay the caller's. Pure. Thread: any. */
+quire_status qr_request_resolve(const qr_scheduler_options *options, const quire_request *request,
+                                quire_request *resolved_out, quire_error *error);
+
+/* The limits of the whole queue, in which so many sequences and tokens wait. ERR_FULL. Pure. Thread: any. */
+quire_status qr_scheduler_check_queue(const qr_scheduler_options *options, const quire_request *resolved,
+                                      uint64_t queued, uint64_t queued_tokens, quire_error *error);
+
+/* Records for a resolved request, with a copy of it and its arrays, under an id that is unique and ascends; UINT32_MAX:
+ * none are free. release gives them back unless the request has entered. Calls that name a request by its id, keep,
+ * release and events_clear: one at a time. Thread: any. */
+uint32_t qr_scheduler_keep(qr_scheduler *scheduler, const quire_request *resolved, quire_request_id id);
+void     qr_scheduler_release(qr_scheduler *scheduler, uint32_t request);
+/* The copy, from keep until it is released or, when it has ended, the events are cleared; NULL: there is none. */
+const quire_request *qr_scheduler_kept(const qr_scheduler *scheduler, quire_request_id id);
+
+/* What was kept enters the queue. `arrival_ns` orders requests and starts deadlines. ERR_FULL: a limit of its tenant.
+ */
+quire_status qr_scheduler_enter(qr_scheduler *scheduler, uint32_t request, uint64_t arrival_ns, quire_error *error);
+
+/* All of it, one after the other. */
 quire_status qr_scheduler_submit(qr_scheduler *scheduler, const quire_request *request, quire_request_id id,
                                  uint64_t arrival_ns, quire_error *error);
 
-/* The checks of submit alone, for a caller that queues requests before the scheduler sees them. Pure. Thread: any. */
-quire_status qr_scheduler_validate(const qr_scheduler_options *options, const quire_request *request,
-                                   quire_error *error);
+/* ---- after that ---- */
 
 quire_status qr_scheduler_cancel(qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns);
 quire_status qr_scheduler_pause(qr_scheduler *scheduler, quire_request_id id, uint64_t now_ns); /* its reader is slow */
@@ -71,41 +89,12 @@ quire_status qr_scheduler_resume(qr_scheduler *scheduler, quire_request_id id, u
 void         qr_scheduler_fail(qr_scheduler *scheduler, quire_request_id id, quire_status status, uint64_t now_ns);
 
 /* The next step, followed by exactly one commit or commit_failed; rows == 0 and rows_encoder == 0: nothing to do, and
- * commit need not be called. Planning itself may end requests (deadlines), so look at the events in any case. */
-const qr_plan *qr_scheduler_plan(qr_scheduler *scheduler, uint64_t now_ns);
-/* results[plan->sample_count]. */
-void qr_scheduler_commit(qr_scheduler *scheduler, const qr_sample_result *results, uint64_t now_ns);
+ * commit need not be called. Planning itself may end requests (deadlines), so look at the events in any case. The plan
+ * lists nothing in `freed`: see qr_scheduler_freed(). */
+const quire_plan *qr_scheduler_plan(qr_scheduler *scheduler, uint64_t now_ns);
+/* sampled[plan->sample_count], checked. */
+void qr_scheduler_commit(qr_scheduler *scheduler, const quire_sampled *sampled, uint64_t now_ns);
 void qr_scheduler_commit_failed(qr_scheduler *scheduler, uint64_t now_ns);
-
-/* RETIRING: cancelled while its rows are being computed, released by the next commit. */
-typedef enum qr_sequence_state {
-    QR_SEQUENCE_NONE,
-    QR_SEQUENCE_QUEUED,
-    QR_SEQUENCE_RUNNING,
-    QR_SEQUENCE_PREEMPTED,
-    QR_SEQUENCE_PAUSED,
-    QR_SEQUENCE_RETIRING,
-    QR_SEQUENCE_DONE, /* until its events are cleared */
-} qr_sequence_state;
-
-/* What a running step needs of a sequence; valid until commit. */
-typedef struct qr_sequence_view {
-    quire_request_id     id;
-    const quire_request *request; /* the stored copy: sampling, bias, masks, logprobs, user_data */
-    uint32_t             index;   /* 0..n-1 */
-    const int32_t       *tokens;  /* [token_count] prompt, output, then drafts */
-    uint32_t             token_count, prompt_count, output_count;
-    const uint32_t      *blocks; /* self-attention table */
-    uint32_t             block_count;
-    const uint32_t      *cross_blocks; /* cross-attention table */
-    uint32_t             cross_length; /* encoder tokens */
-    uint32_t             node;         /* home */
-    qr_sequence_state    state;
-    uint32_t             computed; /* positions whose keys and values committed steps wrote */
-} qr_sequence_view;
-
-void     qr_scheduler_sequence(const qr_scheduler *scheduler, uint32_t sequence, qr_sequence_view *view_out);
-uint32_t qr_scheduler_record_count(const qr_scheduler *scheduler); /* sequences are records [0, count) */
 
 /* Whether the next plans may add drafts (num_speculative_tokens); true until told otherwise. */
 void qr_scheduler_allow_drafts(qr_scheduler *scheduler, bool allowed);
@@ -136,7 +125,9 @@ quire_status qr_scheduler_explain(const qr_scheduler *scheduler, quire_request_i
                                   quire_explanation *explanation_out);
 
 /* Fills the scheduler's and the cache's part of *stats. */
-void     qr_scheduler_stats(const qr_scheduler *scheduler, quire_stats *stats);
+void qr_scheduler_stats(const qr_scheduler *scheduler, quire_stats *stats);
+/* What the limits of the queue count: sequences that wait or are paused, tokens of their prompts and encoder inputs. */
+void     qr_scheduler_queued(const qr_scheduler *scheduler, uint32_t *sequences_out, uint32_t *tokens_out);
 uint64_t qr_scheduler_decision_hash(const qr_scheduler *scheduler);
 bool     qr_scheduler_idle(const qr_scheduler *scheduler);  /* nothing live */
 void     qr_scheduler_flush_cache(qr_scheduler *scheduler); /* every CACHED block becomes FREE */

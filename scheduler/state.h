@@ -14,6 +14,17 @@
 #include "scheduler/queue.h"
 #include "scheduler/scheduler.h"
 
+/* RETIRING: cancelled while its rows are being computed, released by the next commit. */
+typedef enum qr_sequence_state {
+    QR_SEQUENCE_NONE,
+    QR_SEQUENCE_QUEUED,
+    QR_SEQUENCE_RUNNING,
+    QR_SEQUENCE_PREEMPTED,
+    QR_SEQUENCE_PAUSED,
+    QR_SEQUENCE_RETIRING,
+    QR_SEQUENCE_DONE, /* until its events are cleared */
+} qr_sequence_state;
+
 enum {
     QR_SEQUENCE_STATES   = QR_SEQUENCE_DONE + 1,
     QR_MAX_BEAMS         = 64,
@@ -72,7 +83,6 @@ typedef struct qr_request {
     bool             admitted, forked, failed;
     bool             pause_wanted; /* while a step of it was in flight */
     uint8_t          salt[QR_SALT_BYTES];
-    char             cache_salt[QUIRE_MAX_CACHE_SALT + 1];
     /* beam search */
     uint32_t hypotheses, hypothesis_serial; /* kept; ever added */
     uint32_t emit_rank, emit_token;         /* delivery in progress */
@@ -86,6 +96,8 @@ typedef struct qr_request_lists {
     int32_t          allowed[QUIRE_MAX_LISTED_IDS];
     int32_t          banned[QUIRE_MAX_LISTED_IDS];
     quire_logit_bias bias[QUIRE_MAX_LOGIT_BIAS];
+    char             tenant[QUIRE_MAX_TENANT_NAME + 1];
+    char             cache_salt[QUIRE_MAX_CACHE_SALT + 1];
 } qr_request_lists;
 
 typedef struct qr_tenant {
@@ -105,6 +117,18 @@ typedef struct qr_tenant {
     qr_link  link; /* in active (something waits) or idle (nothing lives) */
 } qr_tenant;
 
+/* Memory of the arrays that a quire_plan shows, and the records behind two of them. */
+typedef struct qr_plan_arrays {
+    quire_plan_copy     *copies;    /* [max_num_seqs] */
+    quire_plan_encoder  *encoders;  /* [max_num_seqs] */
+    quire_plan_sequence *sequences; /* [max_num_seqs] */
+    quire_plan_sample   *samples;   /* [max_num_seqs + max_num_batched_tokens] */
+    int32_t             *tokens;    /* [max_num_batched_tokens], as all below */
+    uint32_t            *positions, *logits_rows;
+    uint64_t            *slots;
+    uint32_t            *sequence_records, *encoder_records; /* [max_num_seqs] */
+} qr_plan_arrays;
+
 struct qr_scheduler {
     qr_scheduler_options options;
     qr_arena             arena;   /* small, touched at creation */
@@ -117,17 +141,17 @@ struct qr_scheduler {
     /* records */
     uint32_t          record_count;
     qr_sequence      *sequences;      /* [record_count] */
-    qr_request       *requests;       /* [record_count] */
+    qr_request       *requests;       /* [record_count] by the record of its first sequence */
     uint32_t         *free_sequences; /* stack */
-    uint32_t         *free_requests;
-    uint32_t          free_sequence_count, free_request_count;
+    uint32_t          free_sequence_count;
+    uint32_t          live_requests; /* entered, and not all of their sequences DONE */
     uint32_t         *done_requests; /* to be freed when the events are cleared */
     uint32_t          done_count;
     qr_request_lists *lists;                      /* [record_count] by request */
     int32_t          *tokens;                     /* [record_count][token_stride]: tokens, then the kept hypothesis */
     int32_t          *encoder_ids;                /* [record_count][max_num_encoder_input_tokens] by request */
     uint32_t         *self_blocks, *cross_blocks; /* [record_count][capacity] */
-    qr_id_map         ids;
+    qr_id_map         ids;                        /* of the requests that are kept, ended ones included */
     uint64_t          last_number;
     qr_heap           deadlines; /* of requests */
     uint64_t          now_ns;
@@ -144,7 +168,8 @@ struct qr_scheduler {
     uint64_t   last_admitted_counter;
     uint64_t   waiting_groups;
     /* the plan */
-    qr_plan        plan;
+    quire_plan     plan;
+    qr_plan_arrays arrays; /* of `plan` */
     bool           in_flight, took_blocks, visiting;
     bool           drafts_held_back; /* asked for by the caller */
     uint32_t       rows_left, encoder_left;
@@ -211,7 +236,8 @@ static inline uint32_t qr_width(const qr_sequence *group) { return group->next_m
 
 /* ---- group.c: states and blocks ---- */
 
-uint32_t qr_sequence_take(qr_scheduler *s, uint32_t request, uint32_t index); /* a free record, in state NONE */
+/* In state NONE; its link to the next sequence of the request stays. */
+void qr_sequence_init(qr_scheduler *s, uint32_t record, uint32_t request, uint32_t index);
 
 /* The group enters a state: QUEUED or PREEMPTED (its tenant's heap), RUNNING, PAUSED, RETIRING or DONE. Asserts that
  * the transition is one of docs/SCHEDULER.md's. */
@@ -233,9 +259,10 @@ uint32_t qr_group_rows_that_fit(const qr_scheduler *s, uint32_t group, uint32_t 
 /* ---- finish.c, events.c, pause.c: ends and what the client hears ---- */
 
 /* Ends one sequence (an unforked or beam group: all of it) with its FINISHED events. */
-void qr_group_finish(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status);
-void qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, quire_status status);
-void qr_request_forget(qr_scheduler *s, uint32_t request); /* its last sequence ended: no id, no deadline any more */
+void     qr_group_finish(qr_scheduler *s, uint32_t group, quire_finish finish, quire_status status);
+void     qr_request_finish(qr_scheduler *s, uint32_t request, quire_finish finish, quire_status status);
+uint32_t qr_request_find(const qr_scheduler *s, quire_request_id id); /* QR_NONE: not entered, or ended */
+void     qr_request_forget(qr_scheduler *s, uint32_t request); /* its last sequence ended: no deadline any more */
 /* After the last sequence is DONE, and no step in flight holds blocks of the request. */
 void qr_request_close(qr_scheduler *s, uint32_t request);
 void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to); /* what a FINISHED event tells of a sequence */
@@ -317,7 +344,7 @@ void qr_draft_judge(qr_sequence *sequence, uint32_t drafted, uint32_t accepted, 
 
 bool qr_is_beam(const qr_scheduler *s, const qr_sequence *sequence);
 /* One step of a search: the group's beams have been extended by a row each. */
-void qr_beam_commit(qr_scheduler *s, uint32_t group, const qr_plan_entry *entry, const qr_sample_result *results);
+void qr_beam_commit(qr_scheduler *s, uint32_t group, const quire_plan_sequence *entry, const quire_sampled *sampled);
 void qr_beam_deliver(qr_scheduler *s); /* as many events of finished searches as there is room for */
 
 /* ---- validate.c, stats.c ---- */
@@ -326,11 +353,8 @@ void qr_beam_deliver(qr_scheduler *s); /* as many events of finished searches as
 quire_tenant_options qr_tenant_options_at(const qr_scheduler_options *options, uint32_t i);
 
 /* The blocks one sequence holds at least to end (F), or at most ever (F_max). `positions` = prompt + max_tokens - 1. */
-uint32_t qr_blocks_least(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);
-uint32_t qr_blocks_most(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);
-/* The request with its defaults resolved; every check but the queue's. */
-quire_status qr_request_resolve(const qr_scheduler_options *options, const quire_request *request,
-                                quire_request *resolved_out, quire_error *error);
+uint32_t     qr_blocks_least(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);
+uint32_t     qr_blocks_most(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);
 quire_status qr_scheduler_options_check(const qr_scheduler_options *options, quire_error *error);
 
 void qr_stats_hash_plan(qr_scheduler *s);

@@ -1,6 +1,7 @@
 /* Statistics: counters, why a request waits, and the hash over all decisions. */
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/rng.h"
 #include "scheduler/state.h"
 
@@ -15,7 +16,7 @@ static uint32_t unfinished_sequence(const qr_scheduler *s, uint32_t request)
 
 quire_status qr_scheduler_explain(const qr_scheduler *s, quire_request_id id, uint64_t now_ns, quire_explanation *out)
 {
-    const uint32_t request = qr_id_map_find(&s->ids, id);
+    const uint32_t request = qr_request_find(s, id);
     const uint32_t group   = request == QR_NONE ? QR_NONE : unfinished_sequence(s, request);
     if (group == QR_NONE) return QUIRE_ERR_NOT_FOUND;
     const qr_sequence *g = &s->sequences[group];
@@ -70,22 +71,28 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->contiguous_run_blocks = pool->runs ? (double)pool->run_blocks / (double)pool->runs : 0;
 }
 
+void qr_scheduler_queued(const qr_scheduler *s, uint32_t *sequences_out, uint32_t *tokens_out)
+{
+    *sequences_out = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED] + s->slots[QR_SEQUENCE_PAUSED];
+    *tokens_out    = (uint32_t)qr_min_u64(s->queued_tokens, UINT32_MAX);
+}
+
 uint64_t qr_scheduler_decision_hash(const qr_scheduler *s) { return s->hash; }
 
 static void mix(qr_scheduler *s, uint64_t a, uint64_t b) { s->hash = qr_random_u64(s->hash, a, b); }
 
 void qr_stats_hash_plan(qr_scheduler *s)
 {
-    const qr_plan *p = &s->plan;
+    const quire_plan *p = &s->plan;
     mix(s, s->stats.steps, (uint64_t)p->rows << 32 | p->rows_encoder);
-    for (uint32_t i = 0; i < p->entry_count; i++) {
-        const qr_plan_entry *e = &p->entries[i];
-        const qr_sequence   *q = &s->sequences[e->sequence];
-        mix(s, s->requests[q->request].number << 12 | q->index, (uint64_t)e->position << 32 | e->rows);
-        mix(s, (uint64_t)e->drafts << 32 | e->sample_count, q->self.blocks[q->self.count - 1]);
+    for (uint32_t i = 0; i < p->sequence_count; i++) {
+        const quire_plan_sequence *e = &p->sequences[i];
+        const qr_sequence         *q = &s->sequences[s->arrays.sequence_records[i]];
+        mix(s, s->requests[q->request].number << 12 | q->index, (uint64_t)e->position << 32 | e->row_count);
+        mix(s, (uint64_t)e->drafts << 32 | e->sample_count, e->blocks[e->block_count - 1]);
     }
     for (uint32_t i = 0; i < p->copy_count; i++)
         mix(s, p->copies[i].from, (uint64_t)p->copies[i].to << 32 | p->copies[i].slots);
     for (uint32_t i = 0; i < p->encoder_count; i++)
-        mix(s, s->requests[s->sequences[p->encoders[i].sequence].request].number, p->encoders[i].blocks[0]);
+        mix(s, s->requests[s->sequences[s->arrays.encoder_records[i]].request].number, p->encoders[i].blocks[0]);
 }

@@ -5,27 +5,23 @@
 #include "base/error.h"
 #include "scheduler/state.h"
 
-static quire_status check_queue(const qr_scheduler *s, const quire_request *r, uint32_t slots, quire_error *error)
+static uint32_t slots_of(const quire_request *resolved)
 {
-    const qr_scheduler_options *o      = &s->options;
-    const char                 *name   = r->tenant ? r->tenant : "";
-    const uint32_t              tenant = qr_tenant_find(s, name);
-    const uint64_t              queued =
-        (uint64_t)s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED] + s->slots[QR_SEQUENCE_PAUSED];
-    const uint64_t tokens = s->queued_tokens + r->prompt_count + r->encoder_count;
-    if (queued + slots > o->max_num_queued_reqs || slots > s->free_sequence_count || s->free_request_count == 0)
+    return resolved->beam_width > 1 ? resolved->beam_width : resolved->n;
+}
+
+quire_status qr_scheduler_check_queue(const qr_scheduler_options *o, const quire_request *resolved, uint64_t queued,
+                                      uint64_t queued_tokens, quire_error *error)
+{
+    const uint32_t slots = slots_of(resolved), tokens = resolved->prompt_count + resolved->encoder_count;
+    if (queued + slots > o->max_num_queued_reqs)
         return qr_fail(error, QUIRE_ERR_FULL,
                        "queue: %llu sequences are waiting and %u more do not fit in max_num_queued_reqs %u",
                        (unsigned long long)queued, slots, o->max_num_queued_reqs);
-    if (tokens > o->max_num_queued_tokens)
-        return qr_fail(
-            error, QUIRE_ERR_FULL, "queue: %llu tokens are waiting and %u more do not fit in max_num_queued_tokens %u",
-            (unsigned long long)s->queued_tokens, (uint32_t)(tokens - s->queued_tokens), o->max_num_queued_tokens);
-    if (tenant != QR_NONE && s->tenants[tenant].queued + slots > s->tenants[tenant].max_num_queued_reqs)
-        return qr_fail(
-            error, QUIRE_ERR_FULL,
-            "queue: %u sequences of tenant \"%s\" are waiting and %u more do not fit in its max_num_queued_reqs %u",
-            s->tenants[tenant].queued, name, slots, s->tenants[tenant].max_num_queued_reqs);
+    if (queued_tokens + tokens > o->max_num_queued_tokens)
+        return qr_fail(error, QUIRE_ERR_FULL,
+                       "queue: %llu tokens are waiting and %u more do not fit in max_num_queued_tokens %u",
+                       (unsigned long long)queued_tokens, tokens, o->max_num_queued_tokens);
     return QUIRE_OK;
 }
 
@@ -41,33 +37,47 @@ static void set_rank(const qr_scheduler *s, const qr_request *r, qr_sequence *q)
         q->rank = (qr_rank){.high = arrival + priority * (int64_t)ageing, .tie = r->number << 12};
 }
 
-/* Copies an array that came with the request; NULL stays NULL. */
-static const int32_t *keep(int32_t *storage, const int32_t *ids, uint32_t count)
+/* Copies an array that came with the request; none stays NULL. */
+static const void *keep(void *storage, const void *array, size_t bytes)
 {
-    if (count == 0) return NULL;
-    memcpy(storage, ids, count * sizeof *ids);
+    if (bytes == 0) return NULL;
+    memcpy(storage, array, bytes);
     return storage;
 }
 
+static const char *keep_text(char *storage, const char *text) { return text ? strcpy(storage, text) : NULL; }
+
 static void store_request(qr_scheduler *s, uint32_t request, const quire_request *resolved)
 {
-    qr_request       *r     = &s->requests[request];
     qr_request_lists *lists = &s->lists[request];
-    quire_request    *q     = &r->stored;
-    *q                      = *resolved;
-    q->prompt               = keep(qr_tokens(s, r->first), q->prompt, q->prompt_count);
-    q->stop                 = keep(lists->stop, q->stop, q->stop_count);
-    q->allowed              = keep(lists->allowed, q->allowed, q->allowed_count);
-    q->banned               = keep(lists->banned, q->banned, q->banned_count);
-    if (q->logit_bias_count > 0) {
-        memcpy(lists->bias, q->logit_bias, q->logit_bias_count * sizeof *q->logit_bias);
-        q->logit_bias = lists->bias;
-    }
-    if (q->encoder_count > 0)
-        q->encoder_input = keep(s->encoder_ids + (size_t)request * s->options.max_num_encoder_input_tokens,
-                                q->encoder_input, q->encoder_count);
-    q->tenant = s->tenants[r->tenant].name;
-    if (q->cache_salt != NULL) q->cache_salt = r->cache_salt;
+    quire_request    *q     = &s->requests[request].stored;
+    int32_t          *encoder =
+        resolved->encoder_count > 0 ? s->encoder_ids + (size_t)request * s->options.max_num_encoder_input_tokens : NULL;
+    *q               = *resolved;
+    q->prompt        = keep(qr_tokens(s, request), q->prompt, q->prompt_count * sizeof *q->prompt);
+    q->encoder_input = keep(encoder, q->encoder_input, q->encoder_count * sizeof *q->encoder_input);
+    q->stop          = keep(lists->stop, q->stop, q->stop_count * sizeof *q->stop);
+    q->allowed       = keep(lists->allowed, q->allowed, q->allowed_count * sizeof *q->allowed);
+    q->banned        = keep(lists->banned, q->banned, q->banned_count * sizeof *q->banned);
+    q->logit_bias    = keep(lists->bias, q->logit_bias, q->logit_bias_count * sizeof *q->logit_bias);
+    q->tenant        = keep_text(lists->tenant, q->tenant);
+    q->cache_salt    = keep_text(lists->cache_salt, q->cache_salt);
+}
+
+/* Writes nothing that others read of a record which is not QUEUED yet. */
+uint32_t qr_scheduler_keep(qr_scheduler *s, const quire_request *resolved, quire_request_id id)
+{
+    const uint32_t count = slots_of(resolved);
+    if (count > s->free_sequence_count) return QR_NONE;
+    const uint32_t request = s->free_sequences[--s->free_sequence_count];
+    uint32_t       last    = request;
+    for (uint32_t i = 1; i < count; i++)
+        last = s->sequences[last].sibling = s->free_sequences[--s->free_sequence_count];
+    s->sequences[last].sibling = QR_NONE;
+    store_request(s, request, resolved);
+    s->requests[request].id = id;
+    qr_id_map_insert(&s->ids, id, request);
+    return request;
 }
 
 static uint64_t deadline_after(uint64_t arrival_ns, uint64_t duration_ns)
@@ -82,16 +92,6 @@ static void set_deadlines(qr_scheduler *s, uint32_t request)
     r->deadline_ns       = deadline_after(r->arrival_ns, r->stored.timeout_ns);
     const qr_rank rank   = {.low = qr_min_u64(r->queue_deadline_ns, r->deadline_ns), .tie = r->number};
     if (rank.low != UINT64_MAX) qr_heap_push(&s->deadlines, &rank, request);
-}
-
-/* Takes the records: one request, and one sequence for each stream or beam. */
-static void take_records(qr_scheduler *s, uint32_t request, uint32_t count)
-{
-    qr_request *r = &s->requests[request];
-    r->first      = qr_sequence_take(s, request, 0);
-    for (uint32_t i = 1, last = r->first; i < count; i++)
-        last = s->sequences[last].sibling = qr_sequence_take(s, request, i);
-    r->sequences = count;
 }
 
 static void queue_request(qr_scheduler *s, uint32_t request)
@@ -114,26 +114,41 @@ static uint32_t blocks_to_promise(const qr_scheduler *s, const quire_request *r)
     return r->n * qr_blocks_most(&s->options, positions, 1, r->encoder_count);
 }
 
-static quire_status accept(qr_scheduler *s, const quire_request *resolved, quire_request_id id, uint64_t arrival_ns,
-                           uint32_t slots, quire_error *error)
+static quire_status open_tenant(qr_scheduler *s, const quire_request *stored, uint32_t *tenant_out, quire_error *error)
 {
-    const uint32_t tenant = qr_tenant_open(s, resolved->tenant ? resolved->tenant : "");
+    const char    *name   = stored->tenant ? stored->tenant : "";
+    const uint32_t tenant = *tenant_out = qr_tenant_open(s, name);
     if (tenant == QR_NONE)
         return qr_fail(error, QUIRE_ERR_FULL, "%u tenants have live requests, max_num_tenants is %u", s->tenant_count,
                        s->options.max_num_tenants);
-    const uint32_t request = s->free_requests[--s->free_request_count];
-    qr_request    *r       = &s->requests[request];
-    *r = (qr_request){.id = id, .number = ++s->last_number, .arrival_ns = arrival_ns, .tenant = tenant};
-    if (resolved->cache_salt != NULL) {
-        const size_t length = strlen(resolved->cache_salt);
-        memcpy(r->salt, resolved->cache_salt, length);
-        memcpy(r->cache_salt, resolved->cache_salt, length);
-    }
-    take_records(s, request, slots);
-    store_request(s, request, resolved);
-    r->live            = resolved->n;
-    r->promised_blocks = blocks_to_promise(s, resolved);
-    qr_id_map_insert(&s->ids, id, request);
+    const qr_tenant *t = &s->tenants[tenant];
+    if (t->queued + slots_of(stored) <= t->max_num_queued_reqs) return QUIRE_OK;
+    return qr_fail(
+        error, QUIRE_ERR_FULL,
+        "queue: %u sequences of tenant \"%s\" are waiting and %u more do not fit in its max_num_queued_reqs %u",
+        t->queued, name, slots_of(stored), t->max_num_queued_reqs);
+}
+
+static void init_request(qr_scheduler *s, uint32_t request, uint32_t tenant, uint64_t arrival_ns)
+{
+    qr_request         *r      = &s->requests[request];
+    const quire_request stored = r->stored;
+    *r = (qr_request){.stored = stored, .id = r->id, .arrival_ns = arrival_ns, .tenant = tenant, .first = request};
+    r->number          = ++s->last_number;
+    r->stored.tenant   = s->tenants[tenant].name;
+    r->live            = stored.n;
+    r->promised_blocks = blocks_to_promise(s, &stored);
+    if (stored.cache_salt != NULL) memcpy(r->salt, stored.cache_salt, strlen(stored.cache_salt));
+    for (uint32_t m = request; m != QR_NONE; m = s->sequences[m].sibling)
+        qr_sequence_init(s, m, request, r->sequences++);
+}
+
+quire_status qr_scheduler_enter(qr_scheduler *s, uint32_t request, uint64_t arrival_ns, quire_error *error)
+{
+    uint32_t tenant;
+    QR_TRY(open_tenant(s, &s->requests[request].stored, &tenant, error));
+    init_request(s, request, tenant, arrival_ns);
+    s->live_requests++;
     qr_tenant_request_opened(s, tenant);
     set_deadlines(s, request);
     queue_request(s, request);
@@ -144,12 +159,19 @@ static quire_status submit(qr_scheduler *s, const quire_request *request, quire_
                            quire_error *error)
 {
     quire_request resolved;
+    uint32_t      queued, tokens;
     if (id == 0 || qr_id_map_find(&s->ids, id) != QR_NONE)
         return qr_fail(error, QUIRE_ERR_INVALID, "id: %llu must be nonzero and not in use", (unsigned long long)id);
     QR_TRY(qr_request_resolve(&s->options, request, &resolved, error));
-    const uint32_t slots = resolved.beam_width > 1 ? resolved.beam_width : resolved.n;
-    QR_TRY(check_queue(s, &resolved, slots, error));
-    return accept(s, &resolved, id, arrival_ns, slots, error);
+    qr_scheduler_queued(s, &queued, &tokens);
+    QR_TRY(qr_scheduler_check_queue(&s->options, &resolved, queued, tokens, error));
+    const uint32_t record = qr_scheduler_keep(s, &resolved, id);
+    if (record == QR_NONE)
+        return qr_fail(error, QUIRE_ERR_FULL, "queue: %u sequences have ended but their events are not taken yet",
+                       s->record_count);
+    const quire_status status = qr_scheduler_enter(s, record, arrival_ns, error);
+    if (status != QUIRE_OK) qr_scheduler_release(s, record);
+    return status;
 }
 
 quire_status qr_scheduler_submit(qr_scheduler *s, const quire_request *request, quire_request_id id,

@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/option_list.h"
+#include "base/options.h"
 #include "scheduler/state.h"
 
 enum { MAX_TIMEOUT_MS = 86400000, MAX_PRIORITY = 1000, MAX_LENGTH_PENALTY = 1000 };
@@ -239,12 +240,8 @@ static quire_status check_combinations(const quire_request *r, quire_error *erro
 quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_request *request, quire_request *r,
                                 quire_error *error)
 {
-    *r = (quire_request){0};
-    if (request->size == 0) return qr_fail(error, QUIRE_ERR_INVALID, "size: 0, set it to sizeof(quire_request)");
-    memcpy(r, request, request->size < sizeof *r ? request->size : sizeof *r);
-    r->size = sizeof *r;
-    if (o->encoder_decoder && r->prompt == NULL && r->prompt_count == 0)
-        r->prompt = &o->decoder_start_token_id, r->prompt_count = 1;
+    QR_TRY(qr_options_copy("quire_request", request, sizeof request->size, r, sizeof *r, error));
+    if (o->encoder_decoder && r->prompt_count == 0) r->prompt = &o->decoder_start_token_id, r->prompt_count = 1;
     QR_TRY(check_lengths(o, r, error));
     QR_TRY(check_ranges(o, r, error));
     QR_TRY(check_lists(o, r, error));
@@ -254,13 +251,6 @@ quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_reque
     QR_TRY(check_combinations(r, error));
     r->n = qr_max_u32(r->n, 1);
     return check_feasible(o, r, error);
-}
-
-quire_status qr_scheduler_validate(const qr_scheduler_options *options, const quire_request *request,
-                                   quire_error *error)
-{
-    quire_request resolved;
-    return qr_request_resolve(options, request, &resolved, error);
 }
 
 /* ---- the scheduler's own options ---- */

@@ -31,15 +31,15 @@ static const load loads[] = {
 enum { LOADS = sizeof loads / sizeof loads[0], ROUNDS_MAX = 101 };
 
 typedef struct bench {
-    const load       *load;
-    qr_scheduler     *scheduler;
-    qr_sample_result *results;
-    size_t            samples, resident_bytes; /* of memory that filling the queue made the process touch */
-    uint32_t          live, target;
-    uint64_t          id, now_ns;
-    uint64_t          submits, submit_ns, steps, step_ns, rows; /* of the measured rounds */
-    double            row_ns[ROUNDS_MAX];                       /* [rounds] */
-    double            run_blocks;                               /* sum over the steps of their mean runs */
+    const load    *load;
+    qr_scheduler  *scheduler;
+    quire_sampled *results;
+    size_t         samples, resident_bytes; /* of memory that filling the queue made the process touch */
+    uint32_t       live, target;
+    uint64_t       id, now_ns;
+    uint64_t       submits, submit_ns, steps, step_ns, rows; /* of the measured rounds */
+    double         row_ns[ROUNDS_MAX];                       /* [rounds] */
+    double         run_blocks;                               /* sum over the steps of their mean runs */
 } bench;
 
 /* The thread's own time: on a shared machine the clock on the wall measures the neighbours. */
@@ -100,9 +100,9 @@ static bool submit(bench *b)
 
 static void step(bench *b)
 {
-    uint32_t       count;
-    uint64_t       start = thread_ns();
-    const qr_plan *plan  = qr_scheduler_plan(b->scheduler, b->now_ns += 1000);
+    uint32_t          count;
+    uint64_t          start = thread_ns();
+    const quire_plan *plan  = qr_scheduler_plan(b->scheduler, b->now_ns += 1000);
     b->step_ns += thread_ns() - start;
     b->rows += plan->rows;
     for (uint32_t i = 0; i < plan->sample_count; i++)

@@ -29,29 +29,29 @@ static const char *const stage_names[STAGES] = {"projections", "logits",   "atte
 
 /* A model in one dtype, with the keys and values of all sequences. */
 typedef struct subject {
-    const qr_machine  *machine;
-    quire_model       *model;
-    qr_network        *network;
-    qr_model_facts     facts;
-    qr_kv_memory       kv;
-    qr_dtype           dtype;
-    uint32_t           context; /* tokens that a row sees: itself included, or its encoder's */
-    uint32_t           most_rows, own_blocks, cross_blocks, block_size;
-    uint32_t          *blocks;              /* [most_rows][own_blocks + cross_blocks] */
-    qr_sampler       **samplers;            /* [threads] */
-    int32_t           *tokens;              /* [max(most_rows, prompt)] */
-    uint32_t          *positions, *numbers; /* likewise; numbers: 0, 1, 2, ... */
-    qr_batch_sequence *sequences;           /* [most_rows] */
-    bool              *kept;                /* [most_rows] false */
-    qr_multiplier      multiplier;
+    const qr_machine    *machine;
+    quire_model         *model;
+    qr_network          *network;
+    qr_model_facts       facts;
+    qr_kv_memory         kv;
+    qr_dtype             dtype;
+    uint32_t             context; /* tokens that a row sees: itself included, or its encoder's */
+    uint32_t             most_rows, own_blocks, cross_blocks, block_size;
+    uint32_t            *blocks;              /* [most_rows][own_blocks + cross_blocks] */
+    qr_sampler         **samplers;            /* [threads] */
+    int32_t             *tokens;              /* [max(most_rows, prompt)] */
+    uint32_t            *positions, *numbers; /* likewise; numbers: 0, 1, 2, ... */
+    quire_plan_sequence *sequences;           /* [most_rows] */
+    quire_plan_sample   *samples;             /* [most_rows] */
+    qr_multiplier        multiplier;
 } subject;
 
 typedef struct step_variant {
-    subject          *s;
-    uint32_t          rows, passes;
-    uint64_t          stage_ns[STAGES]; /* of the passes that count */
-    qr_forward_report report;           /* of the last pass */
-    quire_status      status;
+    subject     *s;
+    uint32_t     rows, passes;
+    uint64_t     stage_ns[STAGES]; /* of the passes that count */
+    quire_step   report;           /* of the last pass */
+    quire_status status;
 } step_variant;
 
 typedef struct bench {
@@ -64,15 +64,16 @@ typedef struct bench {
 
 /* ---- one pass ---- */
 
+static const quire_request greedy = {0};
+
 /* A row's greedy token is the next pass's input. */
 static void choose(void *context, uint32_t thread, uint32_t thread_count)
 {
     const step_variant *variant = context;
     subject            *s       = variant->s;
-    const quire_request request = {0};
     for (uint32_t i = thread; i < variant->rows; i += thread_count) {
         const qr_sample_input input  = {.partial_lse = qr_partial_lse_at(qr_network_partial_lse(s->network), i, 0),
-                                        .request     = &request};
+                                        .request     = &greedy};
         qr_sample_output      output = {0};
         qr_sample(s->samplers[thread], &input, &output);
         s->tokens[i] = output.failed ? 0 : output.token;
@@ -81,24 +82,25 @@ static void choose(void *context, uint32_t thread, uint32_t thread_count)
 
 static uint32_t own_tokens(const subject *s) { return s->facts.encoder_decoder ? OWN_TOKENS : s->context; }
 
-static qr_batch_sequence sequence(const subject *s, uint32_t i, uint32_t position, uint32_t rows)
+static quire_plan_sequence sequence(const subject *s, uint32_t i, uint32_t position, uint32_t rows)
 {
     const uint32_t *blocks = s->blocks + (size_t)i * (s->own_blocks + s->cross_blocks);
-    return (qr_batch_sequence){.row_start    = i,
-                               .row_count    = rows,
-                               .position     = position,
-                               .blocks       = blocks,
-                               .cross_blocks = s->facts.encoder_decoder ? blocks + s->own_blocks : NULL,
-                               .cross_length = s->facts.encoder_decoder ? s->context : 0,
-                               .node         = i % qr_team_placement(s->machine->team)->node_count};
+    return (quire_plan_sequence){.request      = &greedy,
+                                 .row_start    = i,
+                                 .row_count    = rows,
+                                 .position     = position,
+                                 .blocks       = blocks,
+                                 .cross_blocks = s->facts.encoder_decoder ? blocks + s->own_blocks : NULL,
+                                 .cross_length = s->facts.encoder_decoder ? s->context : 0,
+                                 .node         = i % qr_team_placement(s->machine->team)->node_count};
 }
 
 static void count_stages(step_variant *variant, uint64_t all_ns)
 {
-    const qr_forward_report *r             = &variant->report;
-    const uint64_t           parts[STAGES] = {r->projection_ns, r->logits_ns,   r->attention_ns,
-                                              r->rowwise_ns,    r->sampling_ns, r->barrier_ns};
-    uint64_t                 rest          = all_ns;
+    const quire_step *r             = &variant->report;
+    const uint64_t    parts[STAGES] = {r->projection_ns, r->logits_ns, r->attention_ns,
+                                       r->rowwise_ns,    r->sample_ns, r->barrier_ns};
+    uint64_t          rest          = all_ns;
     for (int i = 0; i + 1 < STAGES; i++) {
         variant->stage_ns[i] += parts[i];
         rest -= qr_min_u64(rest, parts[i]);
@@ -114,18 +116,19 @@ static void decode(void *context)
     for (uint32_t i = 0; i < variant->rows; i++) {
         s->positions[i] = own_tokens(s) - 1;
         s->sequences[i] = sequence(s, i, own_tokens(s) - 1, 1);
+        s->samples[i]   = (quire_plan_sample){.row = i, .logits_row = i, .entry = i};
     }
-    const qr_batch     batch  = {.row_count      = variant->rows,
+    const quire_plan plan     = {.rows           = variant->rows,
                                  .sequence_count = variant->rows,
-                                 .logits_count   = variant->rows,
+                                 .sample_count   = variant->rows,
+                                 .rows_logits    = variant->rows,
                                  .tokens         = s->tokens,
                                  .positions      = s->positions,
                                  .sequences      = s->sequences,
-                                 .logits_rows    = s->numbers,
-                                 .logits_kept    = s->kept,
-                                 .finish         = choose,
-                                 .finish_context = variant};
-    const quire_status status = qr_network_forward(s->network, &batch, NULL, &variant->report);
+                                 .samples        = s->samples,
+                                 .logits_rows    = s->numbers};
+    variant->report           = (quire_step){0};
+    const quire_status status = qr_network_forward(s->network, &plan, choose, variant, &variant->report);
     if (status != QUIRE_OK) variant->status = status;
     if (++variant->passes > WARM_PASSES) count_stages(variant, qr_now_ns() - start);
 }
@@ -135,19 +138,19 @@ static void decode(void *context)
 /* The encoder's input, if the model has one, then all tokens but the last of sequence 0. */
 static quire_status compute_prompt(subject *s, quire_error *error)
 {
-    const uint32_t         count = own_tokens(s);
-    qr_forward_report      report;
-    const qr_batch_encoder encoder = {
+    const uint32_t           count   = own_tokens(s);
+    quire_step               report  = {0};
+    const quire_plan_encoder encoder = {
         .tokens = s->tokens, .token_count = s->context, .blocks = s->blocks + s->own_blocks};
-    const qr_batch_sequence first = sequence(s, 0, 0, count);
-    const qr_batch          batch = {.row_count      = count,
-                                     .sequence_count = 1,
-                                     .encoder_count  = s->facts.encoder_decoder,
-                                     .tokens         = s->tokens,
-                                     .positions      = s->numbers,
-                                     .sequences      = &first,
-                                     .encoders       = &encoder};
-    if (qr_network_forward(s->network, &batch, NULL, &report) == QUIRE_OK) return QUIRE_OK;
+    const quire_plan_sequence first = sequence(s, 0, 0, count);
+    const quire_plan          plan  = {.rows           = count,
+                                       .sequence_count = 1,
+                                       .encoder_count  = s->facts.encoder_decoder,
+                                       .tokens         = s->tokens,
+                                       .positions      = s->numbers,
+                                       .sequences      = &first,
+                                       .encoders       = &encoder};
+    if (qr_network_forward(s->network, &plan, NULL, NULL, &report) == QUIRE_OK) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_EXECUTION, "the prompt of %u tokens cannot be computed", count);
 }
 
@@ -211,9 +214,9 @@ static quire_status create_arrays(subject *s, quire_error *error)
     s->positions = calloc(tokens, sizeof *s->positions);
     s->numbers   = calloc(tokens, sizeof *s->numbers);
     s->sequences = calloc(rows, sizeof *s->sequences);
-    s->kept      = calloc(rows, sizeof *s->kept);
+    s->samples   = calloc(rows, sizeof *s->samples);
     s->samplers  = calloc(s->machine->thread_count, sizeof(qr_sampler *));
-    if (!s->blocks || !s->tokens || !s->positions || !s->numbers || !s->sequences || !s->kept || !s->samplers)
+    if (!s->blocks || !s->tokens || !s->positions || !s->numbers || !s->sequences || !s->samples || !s->samplers)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u sequences of %u tokens", rows, s->context);
     for (uint32_t i = 0; i < tokens; i++) {
         s->numbers[i] = i;
@@ -257,7 +260,7 @@ static void destroy_subject(subject *s)
     qr_kv_memory_destroy(&s->kv);
     quire_model_destroy(s->model);
     free(s->blocks), free(s->tokens), free(s->positions), free(s->numbers);
-    free(s->sequences), free(s->kept), free(s->samplers);
+    free(s->sequences), free(s->samples), free(s->samplers);
 }
 
 /* ---- variants and report ---- */

@@ -148,8 +148,8 @@ static void *drive(void *argument)
 {
     player *p = argument;
     while (!is_stopping(p)) {
-        quire_step step;
-        p->run->status = quire_engine_step(p->engine, &step);
+        quire_step step = {.size = sizeof step};
+        p->run->status  = quire_engine_step(p->engine, &step);
         if (p->run->status != QUIRE_OK) break;
         if (step.rows == 0 && step.rows_encoder == 0) {
             wait_for_work(p);
@@ -429,7 +429,7 @@ static int64_t next_moment(const player *p, int64_t now, bool over)
 
 static quire_status let_time_pass(player *p, int64_t until_ns)
 {
-    quire_step step;
+    quire_step step = {.size = sizeof step};
     if (p->machine == NULL) {
         wait_for_events(p, until_ns);
         return QUIRE_OK;
@@ -572,7 +572,7 @@ static quire_status decode_alone(player *p, const qr_run_request *record, bool *
     quire_engine_flush_cache(p->engine);
     QR_TRY(quire_engine_submit(p->engine, &request, &id, NULL));
     for (;;) {
-        quire_step step;
+        quire_step step = {.size = sizeof step};
         QR_TRY(quire_engine_step(p->engine, &step));
         const size_t taken = quire_engine_poll(p->engine, events, EVENTS_PER_POLL);
         for (size_t i = 0; i < taken; i++) {
@@ -610,7 +610,7 @@ static quire_status verify(player *p)
 static quire_status drain(player *p)
 {
     quire_event events[EVENTS_PER_POLL];
-    quire_step  step;
+    quire_step  step = {.size = sizeof step};
     for (size_t i = 0; i < p->run->request_count; i++)
         if (p->run->requests[i].id != 0 && p->run->requests[i].end_ns < 0) cancel_in(p, p->run->requests[i].id);
     for (uint32_t ended = p->ended;;) {

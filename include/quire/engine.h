@@ -20,26 +20,27 @@
 
 typedef struct quire_engine quire_engine;
 
-/* What the last step did. rows == 0: there was nothing to do. Times in ns, bytes and flops as counted by the plan. */
+/* What the last step did; with rows and rows_encoder 0 there was nothing to do. Times in ns; bytes and floating-point
+ * operations are those that must be moved and done at least, counted from the plan. */
 typedef struct quire_step {
+    size_t   size;             /* sizeof(quire_step), set by the caller: so much is filled */
     uint64_t step;             /* number of the step, from 1 */
     uint64_t start_ns;         /* monotonic clock */
+    uint32_t sequences;        /* in the batch */
     uint32_t rows;             /* tokens computed: decode + prompt */
     uint32_t rows_prompt;      /* of those, in unfinished or just finished prompts */
+    uint32_t rows_logits;      /* of those, whose logits were computed */
     uint32_t rows_encoder;     /* encoder tokens computed */
-    uint32_t rows_logits;      /* rows whose logits were computed */
-    uint32_t sequences;        /* in the batch */
-    uint32_t running, waiting; /* after the step */
     uint32_t preempted;        /* sequences put back by this step */
+    uint32_t running, waiting; /* after the step */
     uint32_t blocks_used, blocks_cached;
     uint64_t plan_ns, forward_ns, sample_ns, commit_ns;                                  /* one after the other */
-    uint64_t projection_ns, attention_ns, logits_ns, encoder_ns, rowwise_ns, barrier_ns; /* within forward_ns */
-    uint64_t weight_bytes, kv_bytes;                                                     /* that must move once */
-    uint64_t flops; /* projections, attention, logits */
+    uint64_t projection_ns, attention_ns, logits_ns, rowwise_ns, encoder_ns, barrier_ns; /* within forward_ns */
+    float    imbalance;                     /* slowest thread's attention time over the mean */
+    uint64_t weight_bytes, kv_bytes, flops; /* in all */
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
     /* of these, what is done in encoder_ns: the encoder's layers and writing the cross blocks */
     uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
-    float    imbalance; /* slowest thread's attention time over the mean */
     /* what attention reads: tokens whose keys and values move once per sequence, (row, token) pairs; of the encoder:
      * the squares of its inputs' lengths */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
@@ -90,7 +91,8 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_engine_submit(quire_engine *engine,
 /* Asks for an early end; the FINISHED event still comes. ERR_NOT_FOUND: already finished. Thread: any. */
 QUIRE_API quire_status quire_engine_cancel(quire_engine *engine, quire_request_id id);
 
-/* Plans one batch, runs one forward pass, samples, queues events. Thread: driver. */
+/* Plans one batch, runs one forward pass, samples, queues events. Fills *step_out up to step_out->size bytes; it may be
+ * NULL. Thread: driver. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_step(quire_engine *engine, quire_step *step_out);
 
 /* The stages of the last step as `thread` (0..threads-1) went through them, in order: copies at most `capacity` of the

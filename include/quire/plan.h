@@ -15,6 +15,8 @@
 #ifndef QUIRE_PLAN_H
 #define QUIRE_PLAN_H
 
+#include <stdbool.h>
+
 #include "quire/engine.h"
 #include "quire/stats.h"
 
@@ -59,11 +61,12 @@ typedef struct quire_plan_sequence {
  * one row, a beam search for one result per beam, and a draft is judged by the sample of the row before it. */
 typedef struct quire_plan_sample {
     uint32_t row;
+    uint32_t logits_row; /* index into logits_rows[]: logits_rows[logits_row] == row */
     uint32_t entry;      /* index into sequences[] */
     uint32_t sequence;   /* 0..n-1: with `position` the stream and counter of a reproducible random number */
-    uint32_t position;   /* that the token will have; penalties look at tokens [0, position) */
+    uint32_t position;   /* that the token will have; penalties look at tokens [0, position), drafts among them */
     uint32_t index;      /* 0 for the first generated token */
-    bool     mask_stops; /* min_tokens: neither an eos id nor a stop id of the request may be chosen */
+    bool     mask_stops; /* min_tokens is not reached: neither an eos id nor a stop id of the request may be chosen */
 } quire_plan_sample;
 
 /* Copy-on-write: the first `slots` token slots of block `from` go to block `to`, in all layers. */
@@ -84,11 +87,15 @@ typedef struct quire_plan_encoder {
 /* One step, valid until its commit. */
 typedef struct quire_plan {
     uint64_t number; /* from 1 */
-    uint32_t rows;   /* in all; 0, and rows_encoder 0: there is nothing to run and nothing to commit */
-    uint32_t sequence_count, sample_count, copy_count, encoder_count;
-    uint32_t freed_count; /* may be more than 0 though there is nothing to run */
 
-    const uint32_t            *freed;     /* [freed_count] zero_on_free: blocks to overwrite before all else */
+    uint32_t freed_count, copy_count, encoder_count, sequence_count, sample_count;
+    uint32_t rows;         /* in all; 0, and rows_encoder 0: there is nothing to run and nothing to commit */
+    uint32_t rows_prompt;  /* of rows, in unfinished or just finished prompts */
+    uint32_t rows_logits;  /* of rows, with at least one sample */
+    uint32_t rows_encoder; /* encoder tokens */
+
+    const uint32_t *freed;                /* [freed_count] zero_on_free: blocks to overwrite before all else; there may
+                                           * be some though there is nothing to run */
     const quire_plan_copy     *copies;    /* [copy_count] to be done first */
     const quire_plan_encoder  *encoders;  /* [encoder_count] to be run before the rows */
     const quire_plan_sequence *sequences; /* [sequence_count] in row order, no gaps */
@@ -96,15 +103,13 @@ typedef struct quire_plan {
     const int32_t             *tokens;    /* [rows] */
     const uint32_t            *positions; /* [rows] */
     const uint64_t            *slots;     /* [rows] block * block_size + offset: where the row's K and V go */
+    const uint32_t            *logits_rows; /* [rows_logits] rows whose logits are wanted, ascending */
 
-    /* what a benchmark counts */
-    uint32_t rows_prompt;  /* of rows, in unfinished or just finished prompts */
-    uint32_t rows_encoder; /* encoder tokens */
-    uint32_t rows_logits;  /* rows with at least one sample */
-    uint32_t preempted;    /* sequences put back while planning */
+    /* after planning */
+    uint32_t preempted; /* sequences put back by it */
     uint32_t running, waiting, paused;
     uint32_t blocks_used, blocks_cached;
-    /* what a cost model reads: tokens whose K and V move once per sequence, and (row, token) pairs of attention */
+    /* what attention reads: tokens whose K and V move once per sequence, and (row, token) pairs */
     uint64_t kv_tokens, kv_pairs;
     uint64_t cross_tokens, cross_pairs;
     uint64_t encoder_pairs; /* sum of the squares of the encoder inputs' lengths */

@@ -17,6 +17,22 @@ static void an_event_is_64_bytes(void **state)
     assert_int_equal(offsetof(quire_event, detail), 48);
 }
 
+/* A host strides through the arrays of a plan, and a planner through those of a host. */
+static void the_elements_of_a_plans_arrays_are_frozen(void **state)
+{
+    (void)state;
+    assert_int_equal(sizeof(quire_plan_sequence), 96);
+    assert_int_equal(offsetof(quire_plan_sequence, tokens), 40);
+    assert_int_equal(offsetof(quire_plan_sequence, node), 88);
+    assert_int_equal(sizeof(quire_plan_sample), 28);
+    assert_int_equal(offsetof(quire_plan_sample, mask_stops), 24);
+    assert_int_equal(sizeof(quire_plan_copy), 12);
+    assert_int_equal(sizeof(quire_plan_encoder), 40);
+    assert_int_equal(offsetof(quire_plan_encoder, node), 36);
+    assert_int_equal(sizeof(quire_sampled), 32);
+    assert_int_equal(offsetof(quire_sampled, candidate_logprobs), 24);
+}
+
 static void every_versioned_struct_begins_with_its_size(void **state)
 {
     (void)state;
@@ -27,6 +43,7 @@ static void every_versioned_struct_begins_with_its_size(void **state)
     assert_int_equal(offsetof(quire_stats, size), 0);
     assert_int_equal(offsetof(quire_limits, size), 0);
     assert_int_equal(offsetof(quire_planner_model, size), 0);
+    assert_int_equal(offsetof(quire_step, size), 0);
 }
 
 static void status_codes_keep_their_values_and_have_texts(void **state)
@@ -77,6 +94,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_event_is_64_bytes),
+        cmocka_unit_test(the_elements_of_a_plans_arrays_are_frozen),
         cmocka_unit_test(every_versioned_struct_begins_with_its_size),
         cmocka_unit_test(status_codes_keep_their_values_and_have_texts),
         cmocka_unit_test(wait_reasons_have_distinct_names),

@@ -518,7 +518,7 @@ static void an_engine_and_a_planner_decide_alike(void **state)
         assert_int_equal(quire_planner_submit(planner, &request, i, NULL, &error), QUIRE_OK);
     }
     while (ended < JOBS) {
-        quire_step  one;
+        quire_step  one = {.size = sizeof one};
         quire_event events[8];
         assert_int_equal(quire_engine_step(engine, &one), QUIRE_OK);
         for (size_t got; (got = quire_engine_poll(engine, events, 8)) > 0;)

@@ -63,7 +63,7 @@ static void submit(uint32_t tokens, uint32_t first_token, uint32_t n)
 
 static quire_step step(void)
 {
-    quire_step done;
+    quire_step done = {.size = sizeof done};
     assert_int_equal(quire_engine_step(engine, &done), QUIRE_OK);
     return done;
 }

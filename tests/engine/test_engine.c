@@ -173,9 +173,21 @@ static int take_events(void)
 
 static uint32_t step(void)
 {
-    quire_step report;
+    quire_step report = {.size = sizeof report};
     assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
     return report.rows;
+}
+
+static void a_step_fills_no_more_than_the_caller_knows(void **state)
+{
+    (void)state;
+    quire_step report = {.size = sizeof report};
+    memset(&report, 0xee, sizeof report);
+    report.size = offsetof(quire_step, running); /* as if compiled when there was no more */
+    assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
+    assert_int_equal(report.size, offsetof(quire_step, running));
+    assert_int_equal(report.rows, 0);
+    for (size_t i = report.size; i < sizeof report; i++) assert_int_equal(((unsigned char *)&report)[i], 0xee);
 }
 
 static void run_until_ended(int requests)
@@ -705,7 +717,7 @@ static int child_main(void)
 {
     int32_t           prompt[4];
     quire_request_id  id;
-    quire_step        report;
+    quire_step        report = {.size = sizeof report};
     quire_event       event;
     quire_explanation explanation;
     quire_stats       stats   = {.size = sizeof stats};
@@ -808,7 +820,7 @@ static void run_sleeps_when_idle_and_ends_by_stop_from_a_signal_handler(void **s
 static void an_idle_step_does_nothing(void **state)
 {
     (void)state;
-    quire_step report;
+    quire_step report = {.size = sizeof report};
     assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
     assert_int_equal(report.rows, 0);
     assert_int_equal(report.running, 0);
@@ -981,7 +993,7 @@ static void counters_add_up(void **state)
 static void a_step_reports_what_it_ran(void **state)
 {
     (void)state;
-    quire_step report;
+    quire_step report = {.size = sizeof report};
     submit_plain(1, 20, 4), submit_plain(2, 8, 4);
     assert_int_equal(quire_engine_step(shared.engine, &report), QUIRE_OK);
     assert_int_equal(report.step, 1);
@@ -1194,6 +1206,7 @@ static void an_encoder_decoder_model_goes_the_same_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_step_fills_no_more_than_the_caller_knows),
         TEST(a_request_is_decoded_to_its_max_tokens),
         TEST(the_times_of_a_request_are_in_order_and_its_waits_add_up),
         TEST(a_sequence_gets_the_same_bits_alone_and_in_company),

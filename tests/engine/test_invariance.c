@@ -87,7 +87,7 @@ static uint32_t band_of(uint32_t rows)
 static void finish(quire_engine *engine, uint32_t requests, run *to)
 {
     for (uint32_t ended = 0; ended < requests; ended += take_events(engine)) {
-        quire_step step;
+        quire_step step = {.size = sizeof step};
         assert_int_equal(quire_engine_step(engine, &step), QUIRE_OK);
         if (step.rows > 0) to->steps[band_of(step.rows)]++;
         to->preempted += step.preempted;

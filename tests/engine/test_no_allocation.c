@@ -130,7 +130,7 @@ static void submit_step_poll_stats_and_explain_allocate_nothing(void **state)
     const int accepted = submit_a_bit_of_everything(engine);
     uint32_t  ended    = 0;
     for (int i = 0; i < 20000 && ended < 12; i++) {
-        quire_step        step;
+        quire_step        step = {.size = sizeof step};
         quire_event       events[16];
         quire_explanation explanation;
         quire_stats       stats = {.size = sizeof stats};

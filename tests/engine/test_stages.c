@@ -25,7 +25,7 @@ static quire_step step_once(quire_engine *engine)
     const int32_t       prompt[] = {1, 2, 3, 4, 5};
     const quire_request request  = {.size = sizeof request, .prompt = prompt, .prompt_count = 5, .max_tokens = 4};
     quire_request_id    id;
-    quire_step          step;
+    quire_step          step = {.size = sizeof step};
     assert_int_equal(quire_engine_submit(engine, &request, &id, NULL), QUIRE_OK);
     assert_int_equal(quire_engine_step(engine, &step), QUIRE_OK);
     assert_true(step.rows >= 5);

@@ -146,7 +146,7 @@ static void *step_some(void *unused)
 {
     (void)unused;
     for (int i = 0; i < 10; i++) {
-        quire_step report;
+        quire_step report = {.size = sizeof report};
         if (quire_engine_step(shared.engine, &report) != QUIRE_OK) return (void *)1;
     }
     return NULL;
@@ -204,7 +204,7 @@ static void a_client_cancelled_in_a_call_leaves_no_lock_behind(void **state)
     (void)state;
     if (QR_SANITIZED) skip(); /* AddressSanitizer does not follow the unwinding of a cancelled thread's stack */
     quire_event events[64];
-    quire_step  report;
+    quire_step  report = {.size = sizeof report};
     for (int i = 0; i < 10; i++) {
         pthread_t client;
         assert_int_equal(pthread_create(&client, NULL, pester, NULL), 0);

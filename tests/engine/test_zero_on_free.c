@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "scheduler/state.h"
 #include "support/small_engine.h"
 
 enum { JOBS = 10, PROMPT = 70 };
@@ -104,9 +105,9 @@ static void the_walker_tells_of_a_broken_rule(void **state)
     assert_int_equal(quire_engine_submit(engine, &request, NULL, NULL), QUIRE_OK);
     assert_int_equal(quire_engine_step(engine, NULL), QUIRE_OK);
     assert_null(quire_engine_check(engine));
-    qr_sequence_view view = {0};
-    for (uint32_t i = 0; view.state != QR_SEQUENCE_RUNNING; i++) qr_scheduler_sequence(engine->scheduler, i, &view);
-    uint32_t *blocks = (uint32_t *)(uintptr_t)view.blocks, first = blocks[0];
+    const qr_sequence *running = engine->planner.scheduler->sequences;
+    while (running->state != QR_SEQUENCE_RUNNING) running++;
+    uint32_t *blocks = running->self.blocks, first = blocks[0];
     blocks[0] = blocks[1];
     assert_non_null(quire_engine_check(engine));
     blocks[0] = first;

@@ -203,18 +203,18 @@ static void start_streams(stream *streams, const golden *g, uint32_t first, uint
 }
 
 typedef struct step {
-    int32_t           tokens[512];
-    uint32_t          positions[512], logits_rows[MAX_CASES];
-    qr_batch_sequence sequences[MAX_CASES];
-    qr_batch_copy     copies[MAX_CASES];
-    qr_batch_encoder  encoders[MAX_CASES];
-    stream           *members[MAX_CASES], *samplers[MAX_CASES];
-    qr_batch          batch;
+    int32_t             tokens[512];
+    uint32_t            positions[512], logits_rows[MAX_CASES];
+    quire_plan_sequence sequences[MAX_CASES];
+    quire_plan_copy     copies[MAX_CASES];
+    quire_plan_encoder  encoders[MAX_CASES];
+    stream             *members[MAX_CASES], *samplers[MAX_CASES];
+    quire_plan          plan;
 } step;
 
 static void add_encoder(step *t, stream *s)
 {
-    t->encoders[t->batch.encoder_count++] = (qr_batch_encoder){
+    t->encoders[t->plan.encoder_count++] = (quire_plan_encoder){
         .tokens = s->golden->input, .token_count = s->golden->input_count, .blocks = s->cross_blocks};
     s->encoded = true;
 }
@@ -223,34 +223,34 @@ static void move_last_block(step *t, stream *s)
 {
     const uint32_t slots = s->computed % BLOCK;
     if (slots == 0) return;
-    uint32_t *block                  = &s->blocks[s->computed / BLOCK];
-    t->copies[t->batch.copy_count++] = (qr_batch_copy){*block, s->spare, slots};
-    const uint32_t old               = *block;
-    *block                           = s->spare;
-    s->spare                         = old;
+    uint32_t *block                 = &s->blocks[s->computed / BLOCK];
+    t->copies[t->plan.copy_count++] = (quire_plan_copy){*block, s->spare, slots};
+    const uint32_t old              = *block;
+    *block                          = s->spare;
+    s->spare                        = old;
 }
 
 static void add_rows(step *t, stream *s, way w)
 {
     uint32_t rows = s->length - s->computed;
     if (w.chunk > 0 && rows > w.chunk) rows = w.chunk;
-    const uint32_t start                    = t->batch.row_count;
-    t->members[t->batch.sequence_count]     = s;
-    t->sequences[t->batch.sequence_count++] = (qr_batch_sequence){.row_start    = start,
-                                                                  .row_count    = rows,
-                                                                  .position     = s->computed,
-                                                                  .blocks       = s->blocks,
-                                                                  .cross_blocks = s->cross_blocks,
-                                                                  .cross_length = s->golden->input_count};
+    const uint32_t start                   = t->plan.rows;
+    t->members[t->plan.sequence_count]     = s;
+    t->sequences[t->plan.sequence_count++] = (quire_plan_sequence){.row_start    = start,
+                                                                   .row_count    = rows,
+                                                                   .position     = s->computed,
+                                                                   .blocks       = s->blocks,
+                                                                   .cross_blocks = s->cross_blocks,
+                                                                   .cross_length = s->golden->input_count};
     for (uint32_t i = 0; i < rows; i++) {
         t->tokens[start + i]    = s->sequence[s->computed + i];
         t->positions[start + i] = s->computed + i;
     }
-    t->batch.row_count += rows;
+    t->plan.rows += rows;
     s->computed += rows;
     if (s->computed < s->length) return;
-    t->samplers[t->batch.logits_count]      = s;
-    t->logits_rows[t->batch.logits_count++] = start + rows - 1;
+    t->samplers[t->plan.rows_logits]      = s;
+    t->logits_rows[t->plan.rows_logits++] = start + rows - 1;
 }
 
 static void take_token(stream *s, transcript *out, const float *logits, uint32_t vocab)
@@ -263,6 +263,12 @@ static void take_token(stream *s, transcript *out, const float *logits, uint32_t
     s->sequence[s->length++]        = (int32_t)best;
 }
 
+static quire_status forward(const machine *m, const quire_plan *plan)
+{
+    quire_step report = {0};
+    return qr_network_forward(m->network, plan, NULL, NULL, &report);
+}
+
 /* Decodes cases [first, first + count) together; transcripts[i] belongs to case first + i. */
 static void decode(machine *m, const golden *g, uint32_t first, uint32_t count, way w, transcript *transcripts)
 {
@@ -272,13 +278,13 @@ static void decode(machine *m, const golden *g, uint32_t first, uint32_t count, 
     memset(transcripts, 0, count * sizeof *transcripts);
     for (uint32_t number = 0;; number++) {
         memset(&t, 0, sizeof t);
-        t.batch.tokens      = t.tokens;
-        t.batch.positions   = t.positions;
-        t.batch.sequences   = t.sequences;
-        t.batch.logits_rows = t.logits_rows;
-        t.batch.copies      = t.copies;
-        t.batch.encoders    = t.encoders;
-        bool waiting        = false;
+        t.plan.tokens      = t.tokens;
+        t.plan.positions   = t.positions;
+        t.plan.sequences   = t.sequences;
+        t.plan.logits_rows = t.logits_rows;
+        t.plan.copies      = t.copies;
+        t.plan.encoders    = t.encoders;
+        bool waiting       = false;
         for (uint32_t i = 0; i < count; i++) {
             stream *s = &streams[i];
             if (transcripts[i].token_count == s->golden->token_count) continue;
@@ -289,10 +295,9 @@ static void decode(machine *m, const golden *g, uint32_t first, uint32_t count, 
             add_rows(&t, s, w);
         }
         if (!waiting) return;
-        const float *logits = NULL;
-        assert_int_equal(qr_network_forward(m->network, &t.batch, &logits, NULL), QUIRE_OK);
-        for (uint32_t i = 0; i < t.batch.logits_count; i++)
-            take_token(t.samplers[i], &transcripts[t.samplers[i] - streams], logits + (size_t)i * m->facts.vocab_size,
+        assert_int_equal(forward(m, &t.plan), QUIRE_OK);
+        for (uint32_t i = 0; i < t.plan.rows_logits; i++)
+            take_token(t.samplers[i], &transcripts[t.samplers[i] - streams], qr_network_logits(m->network, i),
                        m->facts.vocab_size);
     }
 }
@@ -523,27 +528,26 @@ static void a_batch_beyond_the_limits_is_refused_and_harms_nothing(void **state)
     const golden *g = golden_of("llama3-gqa");
     machine       m;
     open_machine(&m, &f32_two, g->path);
-    const uint32_t          blocks[TABLE] = {0}, position = 0;
-    const int32_t           tokens[1] = {320};
-    const qr_batch_sequence sequence  = {.row_count = 1, .blocks = blocks};
-    qr_batch                batch     = {
-                           .row_count = 1, .sequence_count = 1, .tokens = tokens, .positions = &position, .sequences = &sequence};
-    const float *logits;
-    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION); /* token */
+    const uint32_t            blocks[TABLE] = {0}, position = 0;
+    const int32_t             tokens[1] = {320};
+    const quire_plan_sequence sequence  = {.row_count = 1, .blocks = blocks};
+    quire_plan                plan      = {
+                            .rows = 1, .sequence_count = 1, .tokens = tokens, .positions = &position, .sequences = &sequence};
+    assert_int_equal(forward(&m, &plan), QUIRE_ERR_EXECUTION); /* token */
     const int32_t good[1] = {319};
-    batch.tokens          = good;
-    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_OK);
-    batch.row_count = 513;
-    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION);
-    batch.row_count                 = 1;
-    const qr_batch_sequence too_far = {.row_count = 1, .position = MODEL_LEN, .blocks = blocks};
-    batch.sequences                 = &too_far;
-    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION);
-    batch.sequences              = &sequence;
-    const qr_batch_encoder input = {.tokens = good, .token_count = 1, .blocks = blocks};
-    batch.encoder_count          = 1;
-    batch.encoders               = &input;
-    assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_ERR_EXECUTION); /* no encoder */
+    plan.tokens           = good;
+    assert_int_equal(forward(&m, &plan), QUIRE_OK);
+    plan.rows = 513;
+    assert_int_equal(forward(&m, &plan), QUIRE_ERR_EXECUTION);
+    plan.rows                         = 1;
+    const quire_plan_sequence too_far = {.row_count = 1, .position = MODEL_LEN, .blocks = blocks};
+    plan.sequences                    = &too_far;
+    assert_int_equal(forward(&m, &plan), QUIRE_ERR_EXECUTION);
+    plan.sequences                 = &sequence;
+    const quire_plan_encoder input = {.tokens = good, .token_count = 1, .blocks = blocks};
+    plan.encoder_count             = 1;
+    plan.encoders                  = &input;
+    assert_int_equal(forward(&m, &plan), QUIRE_ERR_EXECUTION); /* no encoder */
     decode(&m, g, 0, g->case_count, (way){0}, one);
     assert_golden(g, one);
     close_machine(&m);
@@ -559,25 +563,25 @@ static void a_poisoned_sequence_fails_alone(void **state)
     static float   clean[2][MAX_VOCAB];
     for (int poisoned = 0; poisoned < 2; poisoned++) {
         for (uint32_t position = 0; position < 3; position++) {
-            const int32_t           tokens[2]    = {7, 9};
-            const uint32_t          positions[2] = {position, position};
-            const qr_batch_sequence sequences[2] = {
+            const int32_t             tokens[2]    = {7, 9};
+            const uint32_t            positions[2] = {position, position};
+            const quire_plan_sequence sequences[2] = {
                 {.row_start = 0, .row_count = 1, .position = position, .blocks = tables[0]},
                 {.row_start = 1, .row_count = 1, .position = position, .blocks = tables[1]}};
-            const qr_batch batch = {.row_count      = 2,
-                                    .sequence_count = 2,
-                                    .logits_count   = 2,
-                                    .tokens         = tokens,
-                                    .positions      = positions,
-                                    .sequences      = sequences,
-                                    .logits_rows    = logits_rows};
-            const float   *logits;
-            assert_int_equal(qr_network_forward(m.network, &batch, &logits, NULL), QUIRE_OK);
+            const quire_plan plan = {.rows           = 2,
+                                     .sequence_count = 2,
+                                     .rows_logits    = 2,
+                                     .tokens         = tokens,
+                                     .positions      = positions,
+                                     .sequences      = sequences,
+                                     .logits_rows    = logits_rows};
+            assert_int_equal(forward(&m, &plan), QUIRE_OK);
             if (position == 0 && poisoned) memset(qr_kv_memory_plane(&m.kv, 0), 0xff, m.kv.block_bytes);
             if (position < 2) continue;
-            if (!poisoned) memcpy(clean[1], logits + 320, 320 * sizeof *logits);
-            assert_int_equal(memcmp(clean[1], logits + 320, 320 * sizeof *logits), 0);
-            assert_int_equal(isfinite(logits[0]) != 0, !poisoned);
+            const float *logits[2] = {qr_network_logits(m.network, 0), qr_network_logits(m.network, 1)};
+            if (!poisoned) memcpy(clean[1], logits[1], 320 * sizeof(float));
+            assert_memory_equal(clean[1], logits[1], 320 * sizeof(float));
+            assert_int_equal(isfinite(logits[0][0]) != 0, !poisoned);
         }
     }
     close_machine(&m);
@@ -635,20 +639,19 @@ static void a_step_reports_what_it_must_move_and_compute(void **state)
     const golden *g = golden_of("llama3-gqa");
     machine       m;
     open_machine(&m, &(setup){.threads = 2, .weights = QUIRE_DTYPE_F32, .kv = QR_BF16}, g->path);
-    const uint32_t          blocks[TABLE] = {0, 1}, logits_row = 3;
-    const int32_t           tokens[4]    = {1, 2, 3, 4};
-    const uint32_t          positions[4] = {0, 1, 2, 3};
-    const qr_batch_sequence sequence     = {.row_count = 4, .blocks = blocks};
-    const qr_batch          batch        = {.row_count      = 4,
-                                            .sequence_count = 1,
-                                            .logits_count   = 1,
-                                            .tokens         = tokens,
-                                            .positions      = positions,
-                                            .sequences      = &sequence,
-                                            .logits_rows    = &logits_row};
-    qr_forward_report       report;
-    const float            *logits;
-    assert_int_equal(qr_network_forward(m.network, &batch, &logits, &report), QUIRE_OK);
+    const uint32_t            blocks[TABLE] = {0, 1}, logits_row = 3;
+    const int32_t             tokens[4]    = {1, 2, 3, 4};
+    const uint32_t            positions[4] = {0, 1, 2, 3};
+    const quire_plan_sequence sequence     = {.row_count = 4, .blocks = blocks};
+    const quire_plan          plan         = {.rows           = 4,
+                                              .sequence_count = 1,
+                                              .rows_logits    = 1,
+                                              .tokens         = tokens,
+                                              .positions      = positions,
+                                              .sequences      = &sequence,
+                                              .logits_rows    = &logits_row};
+    quire_step                report       = {0};
+    assert_int_equal(qr_network_forward(m.network, &plan, NULL, NULL, &report), QUIRE_OK);
     const uint64_t layer = 128 * 192 + 128 * 128 + 2 * 128 * 352 + 352 * 128;
     assert_int_equal(report.projection_flops, 4 * 3 * 2 * layer);
     assert_int_equal(report.logits_flops, 2 * 128 * 320);
@@ -673,20 +676,20 @@ static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
     const golden *g = golden_of("t5-gated");
     machine       m;
     open_machine(&m, &f32_two, g->path);
-    const uint32_t          blocks[TABLE] = {0}, cross_blocks[TABLE] = {1}, position = 0;
-    const int32_t           start = 0, input[4] = {5, 6, 7, 8};
-    const qr_batch_encoder  item     = {.tokens = input, .token_count = 4, .blocks = cross_blocks};
-    const qr_batch_sequence sequence = {
+    const uint32_t            blocks[TABLE] = {0}, cross_blocks[TABLE] = {1}, position = 0;
+    const int32_t             start = 0, input[4] = {5, 6, 7, 8};
+    const quire_plan_encoder  item     = {.tokens = input, .token_count = 4, .blocks = cross_blocks};
+    const quire_plan_sequence sequence = {
         .row_count = 1, .blocks = blocks, .cross_blocks = cross_blocks, .cross_length = 4};
-    const qr_batch    batch = {.row_count      = 1,
+    const quire_plan plan   = {.rows           = 1,
                                .sequence_count = 1,
                                .encoder_count  = 1,
                                .tokens         = &start,
                                .positions      = &position,
                                .sequences      = &sequence,
                                .encoders       = &item};
-    qr_forward_report report;
-    assert_int_equal(qr_network_forward(m.network, &batch, NULL, &report), QUIRE_OK);
+    quire_step       report = {0};
+    assert_int_equal(qr_network_forward(m.network, &plan, NULL, NULL, &report), QUIRE_OK);
     const uint64_t attention = 80 * 480 + 160 * 80, feed = 2 * 80 * 144 + 144 * 80, cross = 80 * 160 + 160 * 80;
     const uint64_t weights = 3 * (attention + feed) + 2 * (attention + cross + feed) + 2 * 80 * 320;
     assert_int_equal(report.projection_flops,

@@ -60,12 +60,12 @@ static void without_chunked_prefill_a_prompt_waits_for_a_step_that_holds_it(void
     driver_start(&d, &options);
     const quire_request_id a = driver_submit_new(&d, 100, 4), b = driver_submit_new(&d, 40, 4);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, a, 0)->rows, 100);
+    assert_int_equal(driver_entry(&d, a, 0)->row_count, 100);
     assert_null(driver_entry(&d, b, 0));
     assert_int_equal(driver_reason(&d, b), QUIRE_WAIT_BUDGET);
     driver_commit(&d);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 40);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 40);
     driver_commit(&d);
     driver_finish(&d);
 }
@@ -80,8 +80,8 @@ static void a_second_unfinished_prompt_waits_and_a_short_one_passes_it(void **st
                            c = driver_submit_new(&d, 10, 4);
     driver_plan(&d);
     assert_int_equal(driver_reason(&d, b), QUIRE_WAIT_PARTIAL);
-    assert_int_equal(driver_entry(&d, c, 0)->rows, 10); /* ends in the step: does not count */
-    assert_int_equal(driver_entry(&d, a, 0)->rows, 22); /* clamped to 16, then what nobody took */
+    assert_int_equal(driver_entry(&d, c, 0)->row_count, 10); /* ends in the step: does not count */
+    assert_int_equal(driver_entry(&d, a, 0)->row_count, 22); /* clamped to 16, then what nobody took */
     driver_commit(&d);
     driver_finish(&d);
 }

@@ -20,7 +20,7 @@ static void a_prompt_seen_before_is_found_but_for_its_last_token(void **state)
     const quire_request_id b = driver_submit(&d, driver_request_of(2), 16, 1, NULL);
     driver_plan(&d);
     assert_int_equal(driver_entry(&d, b, 0)->position, 12);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 4);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 4);
     driver_commit(&d);
     driver_run(&d, 10);
     assert_int_equal(driver_cached_tokens(&d, b), 12);

@@ -126,7 +126,7 @@ static void a_cancelled_search_ends_without_tokens(void **state)
     driver_step(&d);
     driver_step(&d);
     driver_plan(&d);
-    assert_int_equal(d.plan->entry_count, 3);
+    assert_int_equal(d.plan->sequence_count, 3);
     assert_int_equal(qr_scheduler_cancel(d.scheduler, id, d.now_ns), QUIRE_OK);
     driver_commit(&d);
     assert_true(qr_scheduler_idle(d.scheduler));

@@ -103,9 +103,9 @@ static void a_plan_in_flight_is_checked(void **state)
     (void)state;
     driver_plan(&d);
     BREAK(s->in_flight, false, "S8: groups are planned, but no step is in flight");
-    BREAK(s->plan.entries[1].row_start, 0, "S8: an entry's rows are wrong");
-    BREAK(s->plan.entries[0].position, 1, "S8: an entry does not start where computed ends");
-    BREAK(s->plan.entries[0].sequence, s->tenants[s->active.head].heap.nodes[0].item,
+    BREAK(s->arrays.sequences[1].row_start, 0, "S8: an entry's rows are wrong");
+    BREAK(s->arrays.sequences[0].position, 1, "S8: an entry does not start where computed ends");
+    BREAK(s->arrays.sequence_records[0], s->tenants[s->active.head].heap.nodes[0].item,
           "S8: a planned sequence is not RUNNING");
     BREAK(s->plan.rows, 1, "S8: more rows than max_num_batched_tokens");
     BREAK(s->plan.rows_encoder, 33, "S8: more encoder tokens than allowed");

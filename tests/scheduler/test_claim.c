@@ -40,7 +40,7 @@ static void an_urgent_request_claims_blocks(void **state)
     driver_step(&d);
     const quire_request_id urgent = driver_submit_priority(&d, 0, 8, 3);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, urgent, 0)->rows, 8);
+    assert_int_equal(driver_entry(&d, urgent, 0)->row_count, 8);
     assert_int_equal(driver_view(&d, a, 0).state, QR_SEQUENCE_RUNNING);
     assert_int_equal(driver_view(&d, b, 0).state, QR_SEQUENCE_PREEMPTED);
     assert_int_equal(driver_view(&d, b, 0).block_count, 2);

@@ -33,8 +33,8 @@ static void nothing_is_found_before_its_step_has_completed(void **state)
     const quire_request_id a = driver_submit(&d, driver_request_of(2), 12, 1, NULL);
     const quire_request_id b = driver_submit(&d, driver_request_of(2), 12, 1, NULL);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, a, 0)->rows, 12);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 12);
+    assert_int_equal(driver_entry(&d, a, 0)->row_count, 12);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 12);
     driver_commit(&d);
     driver_run(&d, 10);
     assert_int_equal(driver_cached_tokens(&d, b), 0);
@@ -113,7 +113,7 @@ static void a_fork_shares_all_blocks_and_each_sequence_ends_alone(void **state)
     request.n = 4, request.ignore_eos = false;
     const quire_request_id id = driver_submit(&d, request, 9, 5, NULL);
     driver_plan(&d);
-    assert_int_equal(d.plan->entry_count, 1);
+    assert_int_equal(d.plan->sequence_count, 1);
     assert_int_equal(d.plan->sample_count, 4);
     driver_commit(&d);
     driver_run(&d, 200);
@@ -143,7 +143,7 @@ static void v11_five_sequences_of_one_prompt_share_it_and_copy_the_tail(void **s
     driver_plan(&d);
     assert_int_equal(d.plan->copy_count, 4);
     for (uint32_t i = 0; i < 4; i++) {
-        const qr_plan_copy copy = d.plan->copies[i];
+        const quire_plan_copy copy = d.plan->copies[i];
         assert_true(copy.from == 1 && copy.to == 2 + i && copy.slots == 1);
         ASSERT_TABLE(&d, a, i, 0, 2 + i);
     }
@@ -191,7 +191,7 @@ static void min_tokens_masks_stops_and_max_tokens_ends(void **state)
     for (uint32_t i = 0; i < 4; i++) {
         driver_plan(&d);
         assert_true(d.plan->samples[0].mask_stops);
-        assert_int_equal(d.plan->samples[0].output_index, i);
+        assert_int_equal(d.plan->samples[0].index, i);
         driver_commit(&d); /* the model does not mask: rule 1 holds in the stop check as well */
     }
     assert_int_equal(driver_find(&d, a)->streams[0].count, 4);

@@ -72,7 +72,7 @@ static void drafts_use_only_rows_that_nobody_needs(void **state)
     const quire_request_id b = driver_submit(&d, driver_request_of(4), 40, 2, NULL);
     for (uint32_t i = 0; i < 4; i++) {
         driver_plan(&d);
-        assert_int_equal(driver_entry(&d, b, 0)->rows, 7);
+        assert_int_equal(driver_entry(&d, b, 0)->row_count, 7);
         assert_int_equal(driver_entry(&d, a, 0)->drafts, 0);
         driver_commit(&d);
     }
@@ -115,14 +115,14 @@ static void each_draft_row_is_sampled_at_its_own_position(void **state)
     request.min_tokens    = 3;
     driver_submit(&d, request, 10, 1, NULL);
     driver_step(&d);
-    const qr_plan *plan = driver_plan(&d);
-    assert_int_equal(plan->entries[0].rows, 5);
-    assert_int_equal(plan->entries[0].drafts, 4);
+    const quire_plan *plan = driver_plan(&d);
+    assert_int_equal(plan->sequences[0].row_count, 5);
+    assert_int_equal(plan->sequences[0].drafts, 4);
     assert_int_equal(plan->sample_count, 5);
     for (uint32_t i = 0; i < 5; i++) {
         assert_int_equal(plan->samples[i].row, i);
         assert_int_equal(plan->samples[i].position, 11 + i);
-        assert_int_equal(plan->samples[i].output_index, 1 + i);
+        assert_int_equal(plan->samples[i].index, 1 + i);
         assert_int_equal(plan->samples[i].mask_stops, 1 + i < 3);
     }
     driver_commit(&d);

@@ -19,7 +19,7 @@ static void an_event_carries_the_user_data_of_its_request(void **state)
     request.user_data     = &mine;
     driver_submit(&d, request, 4, 1, NULL);
     qr_scheduler_plan(d.scheduler, d.now_ns);
-    const qr_sample_result result = {.token = 5};
+    const quire_sampled result = {.token = 5};
     qr_scheduler_commit(d.scheduler, &result, d.now_ns);
     uint32_t                  count;
     const qr_scheduler_event *events = qr_scheduler_events(d.scheduler, &count);
@@ -39,10 +39,8 @@ static void a_record_is_free_again_only_after_its_end_has_been_cleared(void **st
     assert_int_equal(driver_view(&d, id, 0).state, QR_SEQUENCE_DONE);
     assert_true(qr_scheduler_idle(d.scheduler));
     driver_take_events(&d);
-    for (uint32_t i = 0; i < qr_scheduler_record_count(d.scheduler); i++) {
-        qr_sequence_view view;
-        qr_scheduler_sequence(d.scheduler, i, &view);
-        assert_int_equal(view.state, QR_SEQUENCE_NONE);
+    for (uint32_t i = 0; i < d.scheduler->record_count; i++) {
+        assert_int_equal(d.scheduler->sequences[i].state, QR_SEQUENCE_NONE);
     }
     driver_stop_empty(&d);
 }

@@ -21,7 +21,7 @@ static void the_half_that_may_not_run_waits_for_the_fault(void **state)
     driver_step(&d);
     assert_int_equal(driver_reason(&d, a), QUIRE_WAIT_FAULT);
     driver_plan(&d);
-    assert_int_equal(d.plan->entry_count, 1);
+    assert_int_equal(d.plan->sequence_count, 1);
     assert_int_equal(driver_reason(&d, a), QUIRE_WAIT_NONE);
     assert_int_equal(driver_reason(&d, b), QUIRE_WAIT_FAULT);
     driver_commit(&d);
@@ -37,13 +37,13 @@ static void the_groups_of_a_failed_step_run_in_halves(void **state)
     d.poison                    = 5;
     static const uint32_t ran[] = {5, 3, 2, 1, 1}; /* all; the half that is clean; the other; one of its; the cause */
     for (uint32_t i = 0; i < 5; i++) {
-        assert_int_equal(driver_plan(&d)->entry_count, ran[i]);
+        assert_int_equal(driver_plan(&d)->sequence_count, ran[i]);
         driver_commit(&d);
     }
     assert_int_equal(driver_find(&d, 5)->streams[0].status, QUIRE_ERR_EXECUTION);
     assert_int_equal(driver_stats(&d).failed_steps, 3);
     driver_plan(&d);
-    assert_int_equal(d.plan->entry_count, 4);
+    assert_int_equal(d.plan->sequence_count, 4);
     driver_commit(&d);
     driver_finish(&d);
 }

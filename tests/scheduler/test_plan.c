@@ -20,7 +20,7 @@ static void a_long_prompt_runs_in_chunks_and_decodes_go_on_beside_it(void **stat
     uint32_t               steps = 0;
     for (; driver_find(&d, b)->streams[0].count == 0; steps++) {
         driver_plan(&d);
-        assert_int_equal(driver_entry(&d, a, 0)->rows, 1);
+        assert_int_equal(driver_entry(&d, a, 0)->row_count, 1);
         assert_true(d.plan->rows <= 32);
         driver_commit(&d);
     }
@@ -45,8 +45,8 @@ static void decodes_keep_their_rows_beside_a_senior_prompt(void **state)
     qr_scheduler_resume(d.scheduler, prompt, d.now_ns);
     for (uint32_t step = 0; step < 10; step++) {
         driver_plan(&d);
-        for (uint32_t i = 0; i < 3; i++) assert_int_equal(driver_entry(&d, others[i], 0)->rows, 1);
-        assert_int_equal(driver_entry(&d, prompt, 0)->rows, 5);
+        for (uint32_t i = 0; i < 3; i++) assert_int_equal(driver_entry(&d, others[i], 0)->row_count, 1);
+        assert_int_equal(driver_entry(&d, prompt, 0)->row_count, 5);
         if (step > 0) assert_int_equal(driver_entry(&d, prompt, 0)->row_start, 0); /* it is the senior */
         driver_commit(&d);
     }
@@ -67,7 +67,7 @@ static void a_prompt_gets_the_rows_that_decodes_leave(void **state)
     driver_step(&d);
     const quire_request_id b = driver_submit_new(&d, 9, 4);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 2); /* the decodes' rows were set aside */
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 2); /* the decodes' rows were set aside */
     driver_commit(&d);
     driver_finish(&d);
 }

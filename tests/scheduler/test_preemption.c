@@ -19,14 +19,14 @@ static void v8_a_tail_block_is_taken_from_the_junior_and_v9_it_comes_back(void *
     const quire_request_id a = driver_submit(&d, driver_request_of(13), 11, 1, NULL);
     const quire_request_id b = driver_submit(&d, driver_request_of(10), 8, 2, NULL);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, a, 0)->rows, 11);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 8);
+    assert_int_equal(driver_entry(&d, a, 0)->row_count, 11);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 8);
     ASSERT_TABLE(&d, a, 0, 0, 1, 2);
     ASSERT_TABLE(&d, b, 0, 3, 4);
     driver_commit(&d);
     driver_plan(&d);
-    assert_int_equal(driver_entry(&d, a, 0)->rows, 1);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 1);
+    assert_int_equal(driver_entry(&d, a, 0)->row_count, 1);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 1);
     ASSERT_TABLE(&d, a, 0, 0, 1, 2);
     ASSERT_TABLE(&d, b, 0, 3, 4, 5);
     driver_commit(&d);
@@ -43,7 +43,7 @@ static void v8_a_tail_block_is_taken_from_the_junior_and_v9_it_comes_back(void *
     assert_int_equal(qr_scheduler_cancel(d.scheduler, a, d.now_ns), QUIRE_OK);
     driver_plan(&d);
     const uint64_t planned_ns = d.now_ns;
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 2);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 2);
     ASSERT_TABLE(&d, b, 0, 3, 4, 5);
     driver_commit(&d);
     driver_run(&d, 100);
@@ -74,7 +74,7 @@ static void v10_two_prompts_of_12_tokens_trade_one_block(void **state)
     qr_scheduler_cancel(d.scheduler, a, d.now_ns);
     driver_plan(&d);
     ASSERT_TABLE(&d, b, 0, 3, 4, 5, 2);
-    assert_int_equal(driver_entry(&d, b, 0)->rows, 5);
+    assert_int_equal(driver_entry(&d, b, 0)->row_count, 5);
     driver_commit(&d);
     driver_run(&d, 100);
     driver_stop(&d);

@@ -25,7 +25,7 @@ static quire_request valid(void)
 static quire_status check(const quire_request *request, quire_error *error)
 {
     *error = (quire_error){0};
-    return qr_scheduler_validate(&options, request, error);
+    return qr_request_resolve(&options, request, &(quire_request){0}, error);
 }
 
 static void assert_refused(const quire_request *request, const char *field)
@@ -123,7 +123,7 @@ static void lengths_depend_on_each_other(void **state)
     r.max_tokens = 0;
     assert_accepted(&r);
     r.size = 0;
-    assert_refused(&r, "size");
+    assert_refused(&r, "quire_request: size");
 }
 
 static void ids_lie_in_the_vocabulary(void **state)

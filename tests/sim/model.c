@@ -31,11 +31,13 @@ static bool is_retiring(const sim *s, uint32_t record)
     return s->scheduler->sequences[record].state == QR_SEQUENCE_RETIRING;
 }
 
+static uint32_t record_of(const sim *s, uint32_t entry) { return s->scheduler->arrays.sequence_records[entry]; }
+
 static void run_copies(sim *s, bool garbage)
 {
     const uint32_t bs = s->config.options.block_size;
     for (uint32_t i = 0; i < s->plan->copy_count; i++) {
-        const qr_plan_copy *c = &s->plan->copies[i];
+        const quire_plan_copy *c = &s->plan->copies[i];
         if (c->from == c->to || c->slots == 0 || c->slots > bs)
             sim_fail(s, SIM_ORACLE_CONTENT, "copy %u -> %u of %u slots", c->from, c->to, c->slots);
         s->dirty[c->to] = 1;
@@ -44,51 +46,63 @@ static void run_copies(sim *s, bool garbage)
     }
 }
 
-static void run_encoder(sim *s, const qr_plan_encoder *e, bool garbage)
+static void run_encoder(sim *s, uint32_t item, bool garbage)
 {
-    const sim_request *r = sim_request_of(s, e->sequence);
+    const quire_plan_encoder *e      = &s->plan->encoders[item];
+    const uint32_t            record = s->scheduler->arrays.encoder_records[item];
+    const sim_request        *r      = sim_request_of(s, record);
     if (e->token_count != r->request.encoder_count ||
         memcmp(e->tokens, r->encoder, e->token_count * sizeof *e->tokens) != 0)
         sim_fail(s, SIM_ORACLE_CONTENT, "request %llu: the plan has another encoder input", (unsigned long long)r->id);
-    garbage |= is_retiring(s, e->sequence);
+    garbage |= is_retiring(s, record);
     for (uint32_t i = 0; i < e->token_count; i++) write_slot(s, e->blocks, i, garbage ? POISON : r->encoder_hash[i]);
 }
 
-static void read_cross(sim *s, const sim_request *r, const qr_sequence_view *view)
+static void read_cross(sim *s, const sim_request *r, const quire_plan_sequence *e)
 {
     for (uint32_t i = 0; i < r->request.encoder_count; i++) {
-        const uint64_t *slot = slot_of(s, view->cross_blocks, i);
+        const uint64_t *slot = slot_of(s, e->cross_blocks, i);
         if (slot == NULL || *slot != r->encoder_hash[i])
             sim_fail(s, SIM_ORACLE_CONTENT, "request %llu.%u reads wrong cross content at %u",
-                     (unsigned long long)r->id, view->index, i);
+                     (unsigned long long)r->id, e->sequence, i);
     }
+}
+
+/* The arrays that a model reads instead of tables and tokens of the sequences. */
+static void check_row(sim *s, const quire_plan_sequence *e, uint32_t p)
+{
+    const uint32_t bs = s->config.options.block_size, row = e->row_start + p - e->position;
+    if (s->plan->tokens[row] != e->tokens[p] || s->plan->positions[row] != p ||
+        s->plan->slots[row] != (uint64_t)e->blocks[p / bs] * bs + p % bs)
+        sim_fail(s, SIM_ORACLE_CONTENT, "row %u of the plan is not position %u of its sequence", row, p);
 }
 
 /* The rows of one sequence. Hashes of its prefixes go to prefix[], [0] before the first token. */
-static void run_rows(sim *s, const qr_plan_entry *e, const sim_request *r, const qr_sequence_view *view,
-                     uint64_t *prefix)
+static void run_rows(sim *s, const quire_plan_sequence *e, const sim_request *r, bool garbage, uint64_t *prefix)
 {
-    const uint32_t window = s->config.options.window, end = e->position + e->rows;
-    const uint32_t first   = window > 0 && e->position + 1 > window ? e->position + 1 - window : 0;
-    const bool     garbage = is_retiring(s, e->sequence);
-    prefix[0]              = r->root_hash;
-    for (uint32_t p = 0; p < end; p++) prefix[p + 1] = sim_extend(prefix[p], view->tokens[p]);
+    const uint32_t window = s->config.options.window, end = e->position + e->row_count;
+    const uint32_t first = window > 0 && e->position + 1 > window ? e->position + 1 - window : 0;
+    prefix[0]            = r->root_hash;
+    for (uint32_t p = 0; p < end; p++) prefix[p + 1] = sim_extend(prefix[p], e->tokens[p]);
     for (uint32_t p = first; p < e->position; p++) {
-        const uint64_t *slot = slot_of(s, view->blocks, p);
+        const uint64_t *slot = slot_of(s, e->blocks, p);
         if (slot == NULL || *slot != prefix[p + 1])
             sim_fail(s, SIM_ORACLE_CONTENT, "request %llu.%u reads a wrong slot at position %u, block %u",
-                     (unsigned long long)r->id, view->index, p, view->blocks[p / s->config.options.block_size]);
+                     (unsigned long long)r->id, e->sequence, p, e->blocks[p / s->config.options.block_size]);
     }
-    for (uint32_t p = e->position; p < end; p++) write_slot(s, view->blocks, p, garbage ? POISON : prefix[p + 1]);
+    for (uint32_t p = e->position; p < end; p++) {
+        check_row(s, e, p);
+        write_slot(s, e->blocks, p, garbage ? POISON : prefix[p + 1]);
+    }
 }
 
-static void run_sample(sim *s, const qr_plan_sample *sample, uint32_t i, const sim_request *r,
-                       const qr_sequence_view *view, const uint64_t *prefix)
+static void run_sample(sim *s, uint32_t i, const sim_request *r, const quire_plan_sequence *e, const uint64_t *prefix)
 {
-    qr_sample_result *result = &s->results[i];
-    const uint64_t    hash   = prefix[sample->position];
-    *result                  = (qr_sample_result){.logprob = -1, .failed = sample->output_index >= r->not_finite};
-    result->token            = sim_token(s, r, hash, view->tokens[sample->position - 1], sample);
+    const quire_plan_sample *sample = &s->plan->samples[i];
+    quire_sampled           *result = &s->results[i];
+    const uint64_t           hash   = prefix[sample->position];
+    *result                         = (quire_sampled){.logprob = -1, .failed = sample->index >= r->not_finite};
+    result->token                   = sim_token(s, r, hash, e->tokens[sample->position - 1], sample);
     if (r->request.beam_width <= 1) return;
     int32_t *tokens   = s->candidates + (size_t)i * 2 * SIM_STREAMS;
     float   *logprobs = s->candidate_logprobs + (size_t)i * 2 * SIM_STREAMS;
@@ -96,34 +110,31 @@ static void run_sample(sim *s, const qr_plan_sample *sample, uint32_t i, const s
     result->candidates = tokens, result->candidate_logprobs = logprobs;
 }
 
-static void run_entry(sim *s, const qr_plan_entry *e)
+static void run_entry(sim *s, uint32_t entry)
 {
-    uint64_t         prefix[SIM_TOKENS + 1];
-    qr_sequence_view view;
-    qr_scheduler_sequence(s->scheduler, e->sequence, &view);
-    const sim_request *r = sim_request_of(s, e->sequence);
-    if (!is_retiring(s, e->sequence)) read_cross(s, r, &view); /* else its encoder may have written garbage */
-    run_rows(s, e, r, &view, prefix);
-    for (uint32_t i = e->sample_start; i < e->sample_start + e->sample_count; i++)
-        run_sample(s, &s->plan->samples[i], i, r, &view, prefix);
+    uint64_t                   prefix[SIM_TOKENS + 1];
+    const quire_plan_sequence *e        = &s->plan->sequences[entry];
+    const sim_request         *r        = sim_request_of(s, record_of(s, entry));
+    const bool                 retiring = is_retiring(s, record_of(s, entry));
+    if (!retiring) read_cross(s, r, e); /* else its encoder may have written garbage */
+    run_rows(s, e, r, retiring, prefix);
+    for (uint32_t i = e->sample_start; i < e->sample_start + e->sample_count; i++) run_sample(s, i, r, e, prefix);
 }
 
 void sim_forward(sim *s)
 {
     run_copies(s, false);
-    for (uint32_t i = 0; i < s->plan->encoder_count; i++) run_encoder(s, &s->plan->encoders[i], false);
-    for (uint32_t i = 0; i < s->plan->entry_count; i++) run_entry(s, &s->plan->entries[i]);
+    for (uint32_t i = 0; i < s->plan->encoder_count; i++) run_encoder(s, i, false);
+    for (uint32_t i = 0; i < s->plan->sequence_count; i++) run_entry(s, i);
 }
 
 void sim_forward_garbage(sim *s)
 {
     run_copies(s, true);
-    for (uint32_t i = 0; i < s->plan->encoder_count; i++) run_encoder(s, &s->plan->encoders[i], true);
-    for (uint32_t i = 0; i < s->plan->entry_count; i++) {
-        const qr_plan_entry *e = &s->plan->entries[i];
-        qr_sequence_view     view;
-        qr_scheduler_sequence(s->scheduler, e->sequence, &view);
-        for (uint32_t p = e->position; p < e->position + e->rows; p++) write_slot(s, view.blocks, p, POISON);
+    for (uint32_t i = 0; i < s->plan->encoder_count; i++) run_encoder(s, i, true);
+    for (uint32_t i = 0; i < s->plan->sequence_count; i++) {
+        const quire_plan_sequence *e = &s->plan->sequences[i];
+        for (uint32_t p = e->position; p < e->position + e->row_count; p++) write_slot(s, e->blocks, p, POISON);
     }
 }
 

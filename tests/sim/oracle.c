@@ -96,22 +96,22 @@ void sim_check(sim *s)
     if (s->allocations != 0) sim_fail(s, SIM_ORACLE_STATE, "memory was allocated after creation");
 }
 
-static void check_samples(sim *s, const qr_plan_entry *e, uint32_t number, const qr_sequence *q)
+static void check_samples(sim *s, const quire_plan_sequence *e, uint32_t number, const qr_sequence *q)
 {
     const qr_request *r        = &s->scheduler->requests[q->request];
-    const bool        finishes = e->position + e->rows - e->drafts == q->length;
+    const bool        finishes = e->position + e->row_count - e->drafts == q->length;
     const bool        fans     = r->stored.n > 1 && !r->forked && r->stored.beam_width <= 1;
     const uint32_t    expected = !finishes ? 0 : fans ? r->stored.n : 1 + e->drafts;
     if (e->sample_count != expected)
         sim_fail(s, SIM_ORACLE_STATE, "I13: an entry has %u samples, not %u", e->sample_count, expected);
     for (uint32_t i = 0; i < e->sample_count; i++) {
-        const qr_plan_sample *p = &s->plan->samples[e->sample_start + i];
-        if (p->entry != number || p->row < e->row_start || p->row >= e->row_start + e->rows)
+        const quire_plan_sample *p = &s->plan->samples[e->sample_start + i];
+        if (p->entry != number || s->plan->logits_rows[p->logits_row] != p->row || p->row < e->row_start ||
+            p->row >= e->row_start + e->row_count)
             sim_fail(s, SIM_ORACLE_STATE, "I13: a sample is of another entry");
         /* I17: with the row's own position, so that the mock model cannot be led astray. */
         if (p->position != e->position + (p->row - e->row_start) + 1 ||
-            p->output_index != p->position - r->stored.prompt_count ||
-            p->mask_stops != (p->output_index < r->stored.min_tokens))
+            p->index != p->position - r->stored.prompt_count || p->mask_stops != (p->index < r->stored.min_tokens))
             sim_fail(s, SIM_ORACLE_STREAM, "I17: a sample's position, index or mask is not its row's");
     }
 }
@@ -119,20 +119,21 @@ static void check_samples(sim *s, const qr_plan_entry *e, uint32_t number, const
 static void check_entries(sim *s)
 {
     const qr_scheduler *t    = s->scheduler;
-    const qr_plan      *p    = s->plan;
+    const quire_plan   *p    = s->plan;
     uint32_t            rows = 0, encoder = 0;
-    for (uint32_t i = 0; i < p->entry_count; i++) {
-        const qr_plan_entry *e = &p->entries[i];
-        const qr_sequence   *q = &t->sequences[e->sequence];
+    for (uint32_t i = 0; i < p->sequence_count; i++) {
+        const quire_plan_sequence *e      = &p->sequences[i];
+        const uint32_t             record = t->arrays.sequence_records[i];
+        const qr_sequence         *q      = &t->sequences[record];
         if (q->state != QR_SEQUENCE_RUNNING) sim_fail(s, SIM_ORACLE_STATE, "I13: an entry is not RUNNING");
-        if (e->position != q->computed || e->rows == 0 || e->position + e->rows - e->drafts > q->length)
+        if (e->position != q->computed || e->row_count == 0 || e->position + e->row_count - e->drafts > q->length)
             sim_fail(s, SIM_ORACLE_STATE, "I13: an entry's rows are not those to do");
         for (uint32_t j = 0; j < i; j++)
-            if (p->entries[j].sequence == e->sequence)
+            if (t->arrays.sequence_records[j] == record)
                 sim_fail(s, SIM_ORACLE_STATE, "I13: a sequence is planned twice");
         check_samples(s, e, i, q);
-        sim_request_of(s, e->sequence)->first_row_seen = true;
-        rows += e->rows;
+        sim_request_of(s, record)->first_row_seen = true;
+        rows += e->row_count;
     }
     for (uint32_t i = 0; i < p->encoder_count; i++) encoder += p->encoders[i].token_count;
     if (rows != p->rows || rows > s->config.options.max_num_batched_tokens)
@@ -181,8 +182,8 @@ static void check_thrash(sim *s)
         s->senior_ran[i]  = false;
     }
     for (uint32_t i = 0; i < t->record_count; i++)
-        for (uint32_t e = 0; e < s->plan->entry_count && is_live(t->sequences[i].state) && !s->senior_ran[i]; e++)
-            s->senior_ran[i] = qr_rank_before(&t->sequences[s->plan->entries[e].sequence].rank, &t->sequences[i].rank);
+        for (uint32_t e = 0; e < s->plan->sequence_count && is_live(t->sequences[i].state) && !s->senior_ran[i]; e++)
+            s->senior_ran[i] = qr_rank_before(&t->sequences[t->arrays.sequence_records[e]].rank, &t->sequences[i].rank);
 }
 
 /* A prompt that is admitted and stays unfinished is one of at most max_num_partial_prefills. Claims and forced progress
@@ -318,7 +319,7 @@ void sim_check_progress(sim *s, bool refused)
     if (s->draining && s->step > s->drain_from + s->drain_bound)
         sim_fail(s, SIM_ORACLE_PROGRESS, "I18: %llu steps without new work, and %u requests are not done",
                  (unsigned long long)s->drain_bound, s->live);
-    if (s->plan->entry_count > 0 || refused) return;
+    if (s->plan->sequence_count > 0 || refused) return;
     for (uint32_t i = 0; i < t->record_count; i++)
         if (is_live(t->sequences[i].state) && t->sequences[i].state != QR_SEQUENCE_PAUSED)
             sim_fail(s, SIM_ORACLE_PROGRESS, "I18: the plan is empty, but request %llu could run",

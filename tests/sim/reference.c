@@ -20,11 +20,11 @@ bool sim_is_stop(const sim *s, const sim_request *r, int32_t token)
     return false;
 }
 
-int32_t sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const qr_plan_sample *sample)
+int32_t sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const quire_plan_sample *sample)
 {
     const uint32_t vocab = s->config.options.vocab_size;
-    const uint64_t index = (uint64_t)sample->position << 32 | sample->output_index;
-    uint64_t       x     = qr_random_u64(hash ^ r->request.sampling.seed, sample->sequence_index, index);
+    const uint64_t index = (uint64_t)sample->position << 32 | sample->index;
+    uint64_t       x     = qr_random_u64(hash ^ r->request.sampling.seed, sample->sequence, index);
     if (s->config.repetitive && x >> 60 != 0) x = sim_extend(7, last) >> 32;
     uint32_t token = (uint32_t)(x % vocab);
     while (sample->mask_stops && sim_is_stop(s, r, (int32_t)token)) token = (token + 1) % vocab;
@@ -120,14 +120,12 @@ static void expect_stream(const sim *s, sim_request *r, uint32_t index)
     int32_t              last   = r->prompt[q->prompt_count - 1];
     stream->expected_finish     = QUIRE_FINISH_NONE;
     for (uint32_t i = 0; stream->expected_finish == QUIRE_FINISH_NONE; i++) {
-        const qr_plan_sample sample = {.sequence_index = index,
-                                       .position       = q->prompt_count + i,
-                                       .output_index   = i,
-                                       .mask_stops     = i < q->min_tokens};
-        last                        = sim_token(s, r, hash, last, &sample);
-        hash                        = sim_extend(hash, last);
-        stream->expected[i]         = last;
-        stream->expected_count      = i + 1;
+        const quire_plan_sample sample = {
+            .sequence = index, .position = q->prompt_count + i, .index = i, .mask_stops = i < q->min_tokens};
+        last                   = sim_token(s, r, hash, last, &sample);
+        hash                   = sim_extend(hash, last);
+        stream->expected[i]    = last;
+        stream->expected_count = i + 1;
         if (i + 1 >= q->min_tokens && sim_is_stop(s, r, last))
             stream->expected_finish = QUIRE_FINISH_STOP;
         else if (i + 1 >= q->max_tokens || q->prompt_count + i + 1 >= s->config.options.max_model_len)

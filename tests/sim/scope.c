@@ -149,13 +149,13 @@ static void step(sim *s, bool refused, bool fails)
     sim_check_plan(s, refused);
     sim_observe(s);
     sim_check_progress(s, refused);
-    if (s->plan->entry_count == 0) return;
+    if (s->plan->sequence_count == 0) return;
     if (!fails) {
         sim_forward(s);
         qr_scheduler_commit(s->scheduler, s->results, s->now_ns);
         return;
     }
-    if (s->scheduler->planned_count == 1) sim_request_of(s, s->plan->entries[0].sequence)->may_fail = true;
+    if (s->scheduler->planned_count == 1) sim_request_of(s, s->scheduler->arrays.sequence_records[0])->may_fail = true;
     sim_forward_garbage(s);
     qr_scheduler_commit_failed(s->scheduler, s->now_ns);
 }

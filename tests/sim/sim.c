@@ -310,9 +310,10 @@ static void advance_clock(sim *s)
 static bool forward_fails(sim *s)
 {
     bool fails = strikes(s, SIM_FORWARD_FAILS);
-    for (uint32_t i = 0; i < s->plan->entry_count; i++)
-        fails |= sim_request_of(s, s->plan->entries[i].sequence)->poison;
-    if (fails && s->scheduler->planned_count == 1) sim_request_of(s, s->plan->entries[0].sequence)->may_fail = true;
+    for (uint32_t i = 0; i < s->plan->sequence_count; i++)
+        fails |= sim_request_of(s, s->scheduler->arrays.sequence_records[i])->poison;
+    if (fails && s->scheduler->planned_count == 1)
+        sim_request_of(s, s->scheduler->arrays.sequence_records[0])->may_fail = true;
     return fails;
 }
 
@@ -361,12 +362,11 @@ static void trace_plan(const sim *s)
     printf("step %llu at %llu: %u rows, %u encoder, %u copies; blocks %u free %u reserved %u used %u cached\n",
            (unsigned long long)s->step, (unsigned long long)s->now_ns, s->plan->rows, s->plan->rows_encoder,
            s->plan->copy_count, pool->free, pool->reserved, pool->used, pool->cached);
-    for (uint32_t i = 0; i < s->plan->entry_count; i++) {
-        const qr_plan_entry *e = &s->plan->entries[i];
-        const qr_sequence   *q = &s->scheduler->sequences[e->sequence];
-        printf("    %llu.%u: [%u, %u) of %u, drafts %u, samples %u, blocks",
-               (unsigned long long)sim_request_of(s, e->sequence)->id, q->index, e->position, e->position + e->rows,
-               q->length, e->drafts, e->sample_count);
+    for (uint32_t i = 0; i < s->plan->sequence_count; i++) {
+        const quire_plan_sequence *e = &s->plan->sequences[i];
+        const qr_sequence         *q = &s->scheduler->sequences[s->scheduler->arrays.sequence_records[i]];
+        printf("    %llu.%u: [%u, %u) of %u, drafts %u, samples %u, blocks", (unsigned long long)e->id, q->index,
+               e->position, e->position + e->row_count, q->length, e->drafts, e->sample_count);
         for (uint32_t b = 0; b < q->self.count; b++) printf(" %d", (int)q->self.blocks[b]);
         putchar('\n');
     }
@@ -407,7 +407,7 @@ static void step(sim *s)
     sim_take_events(s);
     sim_poison_free(s);
     plan(s);
-    if (s->plan->entry_count > 0) compute(s);
+    if (s->plan->sequence_count > 0) compute(s);
     sim_take_events(s);
     sim_check(s);
     s->coverage->rows += s->plan->rows;

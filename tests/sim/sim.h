@@ -169,11 +169,11 @@ typedef struct sim {
     sim_options       run;
     sim_config        config;
     qr_scheduler     *scheduler;
-    const qr_plan    *plan;
+    const quire_plan *plan;
     uint64_t          now_ns, step;
     uint64_t         *slots; /* [num_blocks][block_size] */
     uint8_t          *dirty; /* [num_blocks] holds something else than poison */
-    qr_sample_result *results;
+    quire_sampled    *results;
     int32_t          *candidates;
     float            *candidate_logprobs;
     sim_request       requests[SIM_REQUESTS];
@@ -217,7 +217,7 @@ void sim_spoil_request(sim *s, quire_request *request); /* makes a field invalid
 
 /* reference.c */
 uint64_t sim_extend(uint64_t hash, int32_t token);
-int32_t  sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const qr_plan_sample *sample);
+int32_t  sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const quire_plan_sample *sample);
 void     sim_candidates(const sim *s, const sim_request *r, uint64_t hash, bool mask_stops, int32_t *tokens,
                         float *logprobs);
 bool     sim_is_stop(const sim *s, const sim_request *r, int32_t token);

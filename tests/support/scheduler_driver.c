@@ -103,14 +103,14 @@ static void driver_print(const driver *d)
     print_message("blocks: used %u cached %u free %u of %u; block_size %u\n", (unsigned)stats.blocks_used,
                   (unsigned)stats.blocks_cached, (unsigned)stats.blocks_free, (unsigned)stats.blocks,
                   d->options.block_size);
-    for (uint32_t i = 0; i < qr_scheduler_record_count(d->scheduler); i++) {
-        qr_sequence_view v;
-        qr_scheduler_sequence(d->scheduler, i, &v);
-        if (v.state == QR_SEQUENCE_NONE || v.state == QR_SEQUENCE_DONE) continue;
+    for (uint32_t i = 0; i < d->scheduler->record_count; i++) {
+        const qr_sequence *q = &d->scheduler->sequences[i];
+        const qr_request  *r = &d->scheduler->requests[q->request];
+        if (q->state == QR_SEQUENCE_NONE || q->state == QR_SEQUENCE_DONE) continue;
         print_message("%llu.%u %s: prompt %u output %u/%u computed %u blocks %u cross %u n %u beams %u reason %d\n",
-                      (unsigned long long)v.id, v.index, states[v.state], v.prompt_count, v.output_count,
-                      v.request->max_tokens, v.computed, v.block_count, v.cross_length, v.request->n,
-                      v.request->beam_width, (int)v.state);
+                      (unsigned long long)r->id, q->index, states[q->state], r->stored.prompt_count,
+                      q->length - r->stored.prompt_count, r->stored.max_tokens, q->computed, q->self.count,
+                      r->stored.encoder_count, r->stored.n, r->stored.beam_width, (int)q->reason);
     }
 }
 
@@ -195,11 +195,9 @@ static uint64_t cross_value(const driver_request *r, uint32_t i)
     return qr_random_u64(r->tenant_hash, 17, i) ^ root_hash(r);
 }
 
-static void run_encoder(driver *d, const qr_plan_encoder *e)
+static void run_encoder(driver *d, const quire_plan_encoder *e)
 {
-    qr_sequence_view view;
-    qr_scheduler_sequence(d->scheduler, e->sequence, &view);
-    const driver_request *r = driver_find(d, view.id);
+    const driver_request *r = driver_find(d, e->id);
     assert_int_equal(e->token_count, r->encoder_count);
     assert_memory_equal(e->tokens, r->encoder, r->encoder_count * sizeof(int32_t));
     for (uint32_t i = 0; i < e->token_count; i++) *slot(d, e->blocks, i) = cross_value(r, i);
@@ -207,42 +205,37 @@ static void run_encoder(driver *d, const qr_plan_encoder *e)
 
 /* Each row re-reads every slot that it may see, then writes its own. Returns nothing; fails the test on a wrong slot.
  */
-static void run_entry(driver *d, const qr_plan_entry *e)
+static void run_entry(driver *d, const quire_plan_sequence *e)
 {
-    qr_sequence_view view;
-    qr_scheduler_sequence(d->scheduler, e->sequence, &view);
-    const driver_request *r = driver_find(d, view.id);
-    assert_true(e->position + e->rows <= view.token_count);
+    const driver_request *r = driver_find(d, e->id);
     for (uint32_t i = 0; i < r->encoder_count; i++)
-        if (*slot(d, view.cross_blocks, i) != cross_value(r, i))
+        if (*slot(d, e->cross_blocks, i) != cross_value(r, i))
             fail_msg("step %llu: request %llu reads wrong cross content", (unsigned long long)d->steps,
-                     (unsigned long long)view.id);
+                     (unsigned long long)e->id);
     uint64_t       hash = root_hash(r);
-    const uint32_t end = e->position + e->rows, window = d->options.window;
+    const uint32_t end = e->position + e->row_count, window = d->options.window;
     for (uint32_t p = 0; p < end; p++) {
-        hash = extend(hash, view.tokens[p]);
+        hash = extend(hash, e->tokens[p]);
         if (p >= e->position) {
-            *slot(d, view.blocks, p) = hash;
+            *slot(d, e->blocks, p) = hash;
             continue;
         }
         if (window > 0 && p + window <= e->position) continue;
-        if (*slot(d, view.blocks, p) != hash)
+        if (*slot(d, e->blocks, p) != hash)
             fail_msg("step %llu: request %llu.%u reads a wrong slot at position %u", (unsigned long long)d->steps,
-                     (unsigned long long)view.id, view.index, p);
+                     (unsigned long long)e->id, e->sequence, p);
     }
 }
 
-static void sample(driver *d, const qr_plan_sample *sample, uint32_t i)
+static void sample(driver *d, const quire_plan_sample *sample, uint32_t i)
 {
-    const qr_plan_entry *e = &d->plan->entries[sample->entry];
-    qr_sequence_view     view;
-    qr_scheduler_sequence(d->scheduler, e->sequence, &view);
-    const driver_request *r    = driver_find(d, view.id);
-    uint64_t              hash = root_hash(r);
+    const quire_plan_sequence *e    = &d->plan->sequences[sample->entry];
+    const driver_request      *r    = driver_find(d, e->id);
+    uint64_t                   hash = root_hash(r);
     assert_int_equal(sample->position, e->position + (sample->row - e->row_start) + 1);
-    for (uint32_t p = 0; p < sample->position; p++) hash = extend(hash, view.tokens[p]);
-    d->results[i] = (qr_sample_result){
-        .token = token_of(d, hash, sample->sequence_index), .logprob = -0.5f, .failed = view.id == d->not_finite};
+    for (uint32_t p = 0; p < sample->position; p++) hash = extend(hash, e->tokens[p]);
+    d->results[i] = (quire_sampled){
+        .token = token_of(d, hash, sample->sequence), .logprob = -0.5f, .failed = e->id == d->not_finite};
     if (r->beam_width <= 1) return;
     d->results[i].candidates         = d->candidates + (size_t)i * 2 * DRIVER_BEAMS;
     d->results[i].candidate_logprobs = d->candidate_logprobs + (size_t)i * 2 * DRIVER_BEAMS;
@@ -254,14 +247,14 @@ static void run_copies(driver *d)
 {
     const uint32_t bs = d->options.block_size;
     for (uint32_t i = 0; i < d->plan->copy_count; i++) {
-        const qr_plan_copy *c = &d->plan->copies[i];
+        const quire_plan_copy *c = &d->plan->copies[i];
         memcpy(d->slots + (size_t)c->to * bs, d->slots + (size_t)c->from * bs, c->slots * sizeof *d->slots);
     }
 }
 
 /* ---- steps ---- */
 
-const qr_plan *driver_plan(driver *d)
+const quire_plan *driver_plan(driver *d)
 {
     d->now_ns += STEP_NS;
     d->plan = qr_scheduler_plan(d->scheduler, d->now_ns);
@@ -272,11 +265,8 @@ const qr_plan *driver_plan(driver *d)
 
 static bool is_poisoned(const driver *d)
 {
-    qr_sequence_view view;
-    for (uint32_t i = 0; i < d->plan->entry_count && d->poison != 0; i++) {
-        qr_scheduler_sequence(d->scheduler, d->plan->entries[i].sequence, &view);
-        if (view.id == d->poison) return true;
-    }
+    for (uint32_t i = 0; i < d->plan->sequence_count && d->poison != 0; i++)
+        if (d->plan->sequences[i].id == d->poison) return true;
     return false;
 }
 
@@ -288,7 +278,7 @@ void driver_commit(driver *d)
     } else {
         run_copies(d);
         for (uint32_t i = 0; i < d->plan->encoder_count; i++) run_encoder(d, &d->plan->encoders[i]);
-        for (uint32_t i = 0; i < d->plan->entry_count; i++) run_entry(d, &d->plan->entries[i]);
+        for (uint32_t i = 0; i < d->plan->sequence_count; i++) run_entry(d, &d->plan->sequences[i]);
         for (uint32_t i = 0; i < d->plan->sample_count; i++) sample(d, &d->plan->samples[i], i);
         qr_scheduler_commit(d->scheduler, d->results, d->now_ns);
     }
@@ -456,25 +446,34 @@ driver_request *driver_find(driver *d, quire_request_id id)
     return &d->requests[id - 1];
 }
 
-const qr_plan_entry *driver_entry(const driver *d, quire_request_id id, uint32_t index)
+const quire_plan_sequence *driver_entry(const driver *d, quire_request_id id, uint32_t index)
 {
-    qr_sequence_view view;
-    for (uint32_t i = 0; i < d->plan->entry_count; i++) {
-        qr_scheduler_sequence(d->scheduler, d->plan->entries[i].sequence, &view);
-        if (view.id == id && view.index == index) return &d->plan->entries[i];
+    for (uint32_t i = 0; i < d->plan->sequence_count; i++) {
+        const quire_plan_sequence *entry = &d->plan->sequences[i];
+        if (entry->id == id && entry->sequence == index) return entry;
     }
     return NULL;
 }
 
-qr_sequence_view driver_view(const driver *d, quire_request_id id, uint32_t index)
+driver_sequence driver_view(const driver *d, quire_request_id id, uint32_t index)
 {
-    qr_sequence_view view;
-    for (uint32_t i = 0; i < qr_scheduler_record_count(d->scheduler); i++) {
-        qr_scheduler_sequence(d->scheduler, i, &view);
-        if (view.state != QR_SEQUENCE_NONE && view.id == id && view.index == index) return view;
+    const qr_scheduler *s = d->scheduler;
+    for (uint32_t i = 0; i < s->record_count; i++) {
+        const qr_sequence *q = &s->sequences[i];
+        const qr_request  *r = &s->requests[q->request];
+        if (q->state == QR_SEQUENCE_NONE || r->id != id || q->index != index) continue;
+        return (driver_sequence){.request      = &r->stored,
+                                 .tokens       = qr_tokens(s, i),
+                                 .length       = q->length,
+                                 .prompt_count = r->stored.prompt_count,
+                                 .output_count = q->length - r->stored.prompt_count,
+                                 .blocks       = q->self.blocks,
+                                 .block_count  = q->self.count,
+                                 .computed     = q->computed,
+                                 .state        = q->state};
     }
     fail_msg("request %llu.%u has no record", (unsigned long long)id, index);
-    return view;
+    return (driver_sequence){0};
 }
 
 quire_stats driver_stats(const driver *d)
@@ -512,7 +511,7 @@ void driver_assert_cancelled(driver *d, quire_request_id id, uint32_t tokens)
 
 void driver_assert_table(const driver *d, quire_request_id id, uint32_t index, uint32_t count, const uint32_t *blocks)
 {
-    const qr_sequence_view view = driver_view(d, id, index);
+    const driver_sequence view = driver_view(d, id, index);
     assert_int_equal(view.block_count, count);
     assert_memory_equal(view.blocks, blocks, count * sizeof *blocks);
 }

@@ -4,7 +4,7 @@
 #ifndef SCHEDULER_DRIVER_H
 #define SCHEDULER_DRIVER_H
 
-#include "scheduler/scheduler.h"
+#include "scheduler/state.h"
 
 enum { DRIVER_REQUESTS = 512, DRIVER_SEQUENCES = 8, DRIVER_TOKENS = 320, DRIVER_BEAMS = 8 };
 
@@ -31,11 +31,11 @@ typedef struct driver {
     qr_scheduler_options options;
     qr_scheduler        *scheduler;
     uint64_t             now_ns;
-    const qr_plan       *plan;
+    const quire_plan    *plan;
     uint64_t            *slots; /* [num_blocks][block_size] */
     driver_request      *requests;
     uint32_t             request_count;
-    qr_sample_result    *results;
+    quire_sampled       *results;
     int32_t             *candidates;
     float               *candidate_logprobs;
     int32_t              token_below; /* tokens are drawn from [0, this); 0 = the whole vocabulary */
@@ -73,17 +73,25 @@ quire_request_id driver_preempt(driver *d, quire_request_id *senior_out);
 quire_status driver_submit_raw(driver *d, const quire_request *request, quire_error *error, quire_request_id *id_out);
 driver_request *driver_find(driver *d, quire_request_id id);
 
-const qr_plan *driver_plan(driver *d);   /* plan, check */
-void           driver_commit(driver *d); /* copies, encoders, rows, samples; commit or commit_failed; events; check */
-void           driver_take_events(driver *d);
-bool           driver_step(driver *d);                    /* both; false: nothing was planned */
-void           driver_run(driver *d, uint32_t max_steps); /* until idle; fails the test if it takes longer */
-void           driver_check(driver *d);
+const quire_plan *driver_plan(driver *d); /* plan, check */
+void driver_commit(driver *d);            /* copies, encoders, rows, samples; commit or commit_failed; events; check */
+void driver_take_events(driver *d);
+bool driver_step(driver *d);                    /* both; false: nothing was planned */
+void driver_run(driver *d, uint32_t max_steps); /* until idle; fails the test if it takes longer */
+void driver_check(driver *d);
 
 /* The plan's entry of a request's sequence; NULL: not in it. */
-const qr_plan_entry *driver_entry(const driver *d, quire_request_id id, uint32_t index);
+const quire_plan_sequence *driver_entry(const driver *d, quire_request_id id, uint32_t index);
 /* The record of a live sequence; asserts that it exists. */
-qr_sequence_view  driver_view(const driver *d, quire_request_id id, uint32_t index);
+typedef struct driver_sequence {
+    const quire_request *request;
+    const int32_t       *tokens; /* [length] */
+    uint32_t             length, prompt_count, output_count;
+    const uint32_t      *blocks;
+    uint32_t             block_count, computed;
+    qr_sequence_state    state;
+} driver_sequence;
+driver_sequence   driver_view(const driver *d, quire_request_id id, uint32_t index);
 quire_stats       driver_stats(const driver *d);
 quire_wait_reason driver_reason(const driver *d, quire_request_id id);
 
