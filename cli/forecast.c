@@ -34,12 +34,13 @@ static quire_status place(qr_forecast *p, quire_error *error)
     return status;
 }
 
-static void size_parts(qr_forecast *p, const quire_model *model)
+static quire_status size_parts(qr_forecast *p, const quire_model *model, quire_error *error)
 {
     qr_options_scheduler(&p->options, &p->facts, &p->scheduler);
     qr_options_network(&p->options, &p->facts, &p->network);
-    p->scheduler.node_count = p->nodes;
-    qr_network_plan_memory(model, &p->network, p->threads, &p->memory);
+    p->scheduler.node_count   = p->nodes;
+    const quire_status status = qr_network_plan_memory(model, &p->network, p->threads, &p->memory, error);
+    if (status != QUIRE_OK) return status;
     const qr_kv_shape shape = {.dtype      = p->network.kv_dtype,
                                .kv_heads   = p->facts.kv_heads,
                                .head_dim   = p->facts.head_dim,
@@ -48,6 +49,7 @@ static void size_parts(qr_forecast *p, const quire_model *model)
     p->fixed_bytes          = p->memory.weight_bytes + p->memory.scratch_bytes + p->memory.encoder_scratch_bytes +
                      (uint64_t)p->options.max_logits_in_flight * p->facts.vocab_size * sizeof(float);
     p->limit = qr_memory_limit(NULL);
+    return QUIRE_OK;
 }
 
 static quire_status size_pool(qr_forecast *p, quire_error *error)
@@ -132,10 +134,9 @@ quire_status qr_forecast_make(const quire_config *config, qr_forecast *p, quire_
     *p                  = (qr_forecast){.options = *quire_config_engine(config), .info = {.size = sizeof p->info}};
     quire_status status = describe(p, config, &model, error);
     if (status == QUIRE_OK) status = place(p, error);
-    if (status == QUIRE_OK) {
-        size_parts(p, model);
-        (void)size_pool(p, &p->pool);
-    }
+    if (status == QUIRE_OK) status = size_parts(p, model, error);
+    if (status == QUIRE_OK && size_pool(p, &p->pool) == QUIRE_OK)
+        status = qr_scheduler_options_check(&p->scheduler, error);
     quire_model_destroy(model);
     return status;
 }

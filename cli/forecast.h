@@ -22,7 +22,8 @@ typedef struct qr_forecast {
     quire_error          pool;                            /* why the KV cache has no size; status OK: it has one */
 } qr_forecast;
 
-/* Errors of the model's files, of the options and of the placement; too little memory is none. */
+/* Errors of the model's files, of the options and of the placement, and what an engine would refuse of them, with its
+ * message; too little memory is none. */
 quire_status qr_forecast_make(const quire_config *config, qr_forecast *forecast_out, quire_error *error);
 
 /* NULL: it fits; else the reason. */

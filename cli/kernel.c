@@ -176,7 +176,7 @@ static error_t parse_kernel(int option, const char *value, struct argp_state *st
     case OPTION_ROWS: list(state, "--rows", value, false, &m->rows); return 0;
     case OPTION_Q_HEADS: list(state, "--q-heads", value, false, &m->q_heads); return 0;
     case OPTION_KV_HEADS: m->kv_heads = whole(state, "--kv-heads", value, 1, 1024); return 0;
-    case OPTION_HEAD_DIM: m->head_dim = whole(state, "--head-dim", value, 8, 256); return 0;
+    case OPTION_HEAD_DIM: m->head_dim = whole(state, "--head-dim", value, 4, 256); return 0;
     case OPTION_CONTEXT: m->context = whole(state, "--context", value, 1, 1u << 24); return 0;
     case OPTION_SEQUENCES: m->sequences = whole(state, "--sequences", value, 1, 65536); return 0;
     case OPTION_LENGTHS: lengths(state, value, m); return 0;

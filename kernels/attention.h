@@ -61,7 +61,10 @@ typedef struct qr_attention_limits {
     qr_attention_tuning tuning;
 } qr_attention_limits;
 
-/* Allocates plan and per-thread scratch once. ERR_UNSUPPORTED: a shape no kernel has (head_dim > 256, ...). */
+/* ERR_UNSUPPORTED: a shape that no kernel has (head_dim > 256, ...). */
+quire_status qr_attention_check(const qr_kernels *kernels, const qr_attention_shape *shape, quire_error *error);
+
+/* Allocates plan and per-thread scratch once. Refuses what qr_attention_check() does. */
 quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attention_shape *shape,
                                       const qr_attention_limits *limits, const quire_allocator *allocator,
                                       qr_attention_plan **plan_out, quire_error *error);

@@ -15,11 +15,11 @@ enum { COST_ITEM = 1000000000, COST_BYTE = 100000 };
 
 /* ---- creation ---- */
 
-static quire_status check_shape(const qr_kernels *kernels, const qr_attention_shape *shape, quire_error *error)
+quire_status qr_attention_check(const qr_kernels *kernels, const qr_attention_shape *shape, quire_error *error)
 {
     const qr_kv_shape *kv = &shape->kv;
-    if (kv->head_dim == 0 || kv->head_dim % 8 != 0 || kv->head_dim > QR_HEAD_DIM_MAX)
-        return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "attention: head_dim %u is not a multiple of 8 from 8 to %d",
+    if (kv->head_dim == 0 || kv->head_dim % 4 != 0 || kv->head_dim > QR_HEAD_DIM_MAX)
+        return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "attention: head_dim %u is not a multiple of 4 from 4 to %d",
                        kv->head_dim, QR_HEAD_DIM_MAX);
     if (kv->kv_heads == 0 || shape->heads == 0 || shape->heads % kv->kv_heads != 0)
         return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "attention: %u heads are not a multiple of %u kv heads",
@@ -73,7 +73,7 @@ quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attent
                                       qr_attention_plan **plan_out, quire_error *error)
 {
     *plan_out = NULL;
-    QR_TRY(check_shape(kernels, shape, error));
+    QR_TRY(qr_attention_check(kernels, shape, error));
     qr_assert(limits->thread_count > 0);
     qr_attention_plan plan = {.kernels = kernels->attention, .shape = *shape, .limits = *limits};
     if (shape->kind == QR_ATTENTION_FULL) plan.shape.window = 0;

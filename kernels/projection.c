@@ -117,7 +117,7 @@ static quire_status reserve_scratch(qr_projection *p, uint32_t thread, quire_err
 
 /* ---- create ---- */
 
-static quire_status check_shape(const qr_projection_shape *s, quire_error *error)
+quire_status qr_projection_check(const qr_projection_shape *s, quire_error *error)
 {
     if (s->k == 0 || s->k > K_MAX)
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u input features, 1 to %d are possible", s->name, s->k, K_MAX);
@@ -141,7 +141,7 @@ quire_status qr_projection_create(qr_projection_context *context, const qr_proje
                                   qr_projection **projection_out, quire_error *error)
 {
     *projection_out = NULL;
-    QR_TRY(check_shape(shape, error));
+    QR_TRY(qr_projection_check(shape, error));
     qr_projection *p = qr_allocate(&context->options.allocator, projection_size(context), QR_PACK_ALIGNMENT);
     if (p == NULL)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: %zu bytes of memory are missing", shape->name,

@@ -67,7 +67,10 @@ typedef struct qr_weight_source {
 
 typedef struct qr_projection qr_projection;
 
-/* Divides the columns. Thread: any. */
+/* ERR_INVALID: a shape that no kernel can multiply. */
+quire_status qr_projection_check(const qr_projection_shape *shape, quire_error *error);
+
+/* Divides the columns. Refuses what qr_projection_check() does. Thread: any. */
 quire_status qr_projection_create(qr_projection_context *context, const qr_projection_shape *shape,
                                   qr_projection **projection_out, quire_error *error);
 void         qr_projection_destroy(qr_projection *projection);

@@ -55,6 +55,7 @@ static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection
 {
     *linear             = (qr_linear){.shape = *shape};
     linear->shape.dtype = d->dtype;
+    if (d->status == QUIRE_OK) d->status = qr_projection_check(&linear->shape, d->error);
     d->packed_bytes += qr_projection_packed_bytes(&linear->shape);
     if (d->arena->base == NULL) return;
     qr_parameters *p                                             = d->parameters;

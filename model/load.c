@@ -197,7 +197,7 @@ quire_status qr_network_declare(qr_network *network, quire_error *error)
 quire_status qr_network_load(qr_network *network, quire_error *error)
 {
     const uint64_t start_ns = qr_now_ns();
-    (void)qr_network_declare(network, error);
+    QR_TRY(qr_network_declare(network, error));
     QR_TRY(qr_arena_create(&network->parameter_memory, &network->options.allocator, "model parameters", error));
     QR_TRY(qr_network_declare(network, error));
     QR_TRY(create_projections(network, error));

@@ -45,12 +45,13 @@ typedef struct qr_network_options {
     quire_allocator allocator;
 } qr_network_options;
 
-/* Bytes that create would take: packed weights, step buffers. For `quire check`; needs no team. */
+/* Bytes that create would take: packed weights, step buffers. For `quire check`; needs no team. Refuses the models and
+ * options that create refuses before it looks for memory, with its message. */
 typedef struct qr_network_forecast {
     uint64_t weight_bytes, scratch_bytes, encoder_scratch_bytes;
 } qr_network_forecast;
-void qr_network_plan_memory(const quire_model *model, const qr_network_options *options, uint32_t thread_count,
-                            qr_network_forecast *forecast_out);
+quire_status qr_network_plan_memory(const quire_model *model, const qr_network_options *options, uint32_t thread_count,
+                                    qr_network_forecast *forecast_out, quire_error *error);
 
 /* Reads, packs (each thread its shard, on its node) and self-tests. Errors name file, tensor and offset. */
 quire_status qr_network_create(const quire_model *model, const qr_network_options *options, qr_network **network_out,

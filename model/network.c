@@ -158,17 +158,28 @@ static uint64_t plan_bytes(const qr_network *network)
     return bytes;
 }
 
+/* ---- what no memory could mend ---- */
+
+/* Finds the kernels, and asks them before anything is loaded; projections are asked as they are declared. */
+static quire_status find_kernels(qr_network *network, quire_error *error)
+{
+    const qr_attention_shape shape = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape);
+    QR_TRY(qr_kernels_check_cap(network->options.isa, error));
+    network->kernels = qr_kernels_select(network->options.isa);
+    return qr_attention_check(network->kernels, &shape, error);
+}
+
 /* ---- forecast ---- */
 
-void qr_network_plan_memory(const quire_model *model, const qr_network_options *options, uint32_t thread_count,
-                            qr_network_forecast *forecast_out)
+quire_status qr_network_plan_memory(const quire_model *model, const qr_network_options *options, uint32_t thread_count,
+                                    qr_network_forecast *forecast_out, quire_error *error)
 {
     qr_network network;
     set_up(&network, model, options, thread_count);
     network.options.team = NULL;
-    network.kernels      = qr_kernels_select(options->isa);
-    if (network.kernels != NULL) (void)create_plans(&network, NULL); /* for their sizes; what fails counts as nothing */
-    (void)qr_network_declare(&network, NULL);
+    QR_TRY(find_kernels(&network, error));
+    QR_TRY(qr_network_declare(&network, error));
+    (void)create_plans(&network, NULL); /* for their sizes; one that finds no memory counts as nothing */
     qr_arena step = {0};
     lay_out_buffers(&network, &step);
     *forecast_out = (qr_network_forecast){
@@ -177,6 +188,7 @@ void qr_network_plan_memory(const quire_model *model, const qr_network_options *
         .encoder_scratch_bytes = encoder_kv_bytes(&network),
     };
     destroy_plans(&network);
+    return QUIRE_OK;
 }
 
 /* ---- life ---- */
@@ -196,8 +208,7 @@ static quire_status create_step_memory(qr_network *network, quire_error *error)
 
 static quire_status create(qr_network *network, quire_error *error)
 {
-    QR_TRY(qr_kernels_check_cap(network->options.isa, error));
-    network->kernels = qr_kernels_select(network->options.isa);
+    QR_TRY(find_kernels(network, error));
     QR_TRY(qr_network_load(network, error));
     QR_TRY(create_step_memory(network, error));
     tune_attention(network);

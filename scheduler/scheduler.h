@@ -49,6 +49,8 @@ typedef struct qr_scheduler_options {
     quire_allocator allocator;
 } qr_scheduler_options;
 
+/* The checks of create alone. */
+quire_status qr_scheduler_options_check(const qr_scheduler_options *options, quire_error *error);
 quire_status qr_scheduler_create(const qr_scheduler_options *options, qr_scheduler **scheduler_out, quire_error *error);
 void         qr_scheduler_destroy(qr_scheduler *scheduler);
 size_t       qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* memory for each request it can hold */

@@ -164,6 +164,16 @@ class Config(unittest.TestCase):
         self.assertRegex(done.stderr, r"warning: \d+ of 20 requests do not fit the KV cache")
         self.assertEqual(run(*small, "--prompt-tokens", "57", "--dry-run").stderr, "")  # 64 + 1: the last is not kept
 
+    def test_check_and_dry_run_refuse_what_an_engine_refuses_with_its_message(self):
+        requests = self.file("requests.jsonl", '{"prompt": [1, 2], "max_tokens": 2}\n')
+        for size, possible in (("2", False), ("10", False), ("12", True), ("100", True), ("512", False)):
+            flags = ("--model", "tiny", "--set", "kv_cache.size=8MiB", "--set", f"model.shape.head_dim={size}")
+            done = [run(*command, *flags) for command in (("generate", "--input", requests), ("check",),
+                                                          ("bench", "--dry-run", "--num-prompts", "1"))]
+            refusals = [d.returncode and d.stderr.splitlines()[-1] for d in done]
+            self.assertEqual(not refusals[0], possible, refusals[0])
+            self.assertEqual(len(set(refusals)), 1, refusals)
+
     def test_a_dry_run_of_a_sweep_and_of_a_comparison(self):
         text = '[model]\npreset = "tiny"\n[load]\nprofile = "concurrent"\n[sweep]\n"load.streams" = [1, 2]\n'
         a = self.file("a.toml", text)

@@ -334,11 +334,11 @@ static uint32_t below(uint64_t seed, uint64_t stream, uint32_t limit)
 /* A random world of bounded cost: long sequences have few and small heads. */
 static void random_world(world *w, uint64_t seed, qr_dtype dtype)
 {
-    static const uint32_t dims[] = {64, 128, 16, 80, 32, 96, 8, 256, 24, 120}, small[] = {16, 8, 32, 24};
+    static const uint32_t dims[] = {64, 128, 16, 80, 32, 96, 8, 100, 256, 24, 120, 4}, small[] = {16, 8, 36, 24};
     const bool            is_long = below(seed, 1, 4) == 0;
     *w                            = (world){.shape = {.kind = below(seed, 2, 3) == 0, .kv = {.dtype = dtype}}};
     qr_attention_shape *shape     = &w->shape;
-    shape->kv.head_dim            = is_long ? small[below(seed, 3, 4)] : dims[below(seed, 3, 10)];
+    shape->kv.head_dim            = is_long ? small[below(seed, 3, 4)] : dims[below(seed, 3, 12)];
     shape->kv.kv_heads            = 1 + below(seed, 4, is_long ? 2 : 6);
     shape->heads                  = shape->kv.kv_heads * (1 + below(seed, 5, is_long ? 3 : 24 / shape->kv.kv_heads));
     shape->kv.block_size          = 32 * (1 + below(seed, 6, 3));
@@ -454,6 +454,7 @@ static const bit_case bit_cases[] = {
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_F32, .dim = 16, .kv_heads = 4, .group = 1, .window = 70, .rope = true},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 80, .kv_heads = 9, .group = 1, .softcap = 9},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 128, .kv_heads = 1, .group = 24, .rope = true},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 100, .kv_heads = 2, .group = 1, .rope = true},
 };
 enum { BIT_CASES = sizeof bit_cases / sizeof *bit_cases };
 
@@ -744,9 +745,9 @@ static void shapes_without_a_kernel_are_refused_by_name(void **state)
     const qr_attention_shape good = {.kv = {.kv_heads = 2, .head_dim = 64, .block_size = 32}, .heads = 4};
     qr_attention_shape       bad  = good;
     bad.kv.head_dim               = 264;
-    assert_unsupported(bad, "attention: head_dim 264 is not a multiple of 8 from 8 to 256");
-    bad = good, bad.kv.head_dim = 20;
-    assert_unsupported(bad, "attention: head_dim 20 is not a multiple of 8 from 8 to 256");
+    assert_unsupported(bad, "attention: head_dim 264 is not a multiple of 4 from 4 to 256");
+    bad = good, bad.kv.head_dim = 22;
+    assert_unsupported(bad, "attention: head_dim 22 is not a multiple of 4 from 4 to 256");
     bad = good, bad.heads = 3;
     assert_unsupported(bad, "attention: 3 heads are not a multiple of 2 kv heads");
     bad = good, bad.kv.block_size = 16;
