@@ -1,6 +1,7 @@
 /* What the families declare with, and the two runs that need no network: counting and checking. */
 #include "model/declare.h"
 
+#include <fnmatch.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "model/family.h"
+#include "model/tally.h"
 
 static const float BIAS_SCALE = 0.02f; /* of random weights */
 
@@ -180,36 +182,39 @@ static quire_status check_one(void *context, const qr_tensor_spec *spec, qr_matr
     return QUIRE_OK;
 }
 
-static bool matches(const char *pattern, const char *name)
-{
-    if (*pattern != '*') return strcmp(pattern, name) == 0;
-    const size_t length = strlen(name), tail = strlen(pattern + 1);
-    return length >= tail && strcmp(name + length - tail, pattern + 1) == 0;
-}
+/* What training tools save beside weights and a model can do without: tables and masks that follow from config.json. */
+static const char *const buffers[] = {"*inv_freq",    "*cos_cached",   "*sin_cached", "*cos_sin_cache", "*freqs_cis",
+                                      "*masked_bias", "*position_ids", "*_mask",      "*.mask",         NULL};
 
-static bool is_unread(const qr_family *family, const char *name)
+static bool matches(const char *const *patterns, const char *name)
 {
-    for (const char *const *pattern = family->unread_tensors; *pattern != NULL; pattern++)
-        if (matches(*pattern, name)) return true;
+    for (; *patterns != NULL; patterns++)
+        if (fnmatch(*patterns, name, 0) == 0) return true;
     return false;
 }
 
-static quire_status check_rest(const check *c, quire_error *error)
+static quire_status check_rest(const check *c, qr_log *log, quire_error *error)
 {
     const qr_safetensors  *files = c->weights->files;
     const qr_architecture *a     = c->weights->architecture;
+    qr_tally               spare = {0};
     for (uint32_t i = 0; i < qr_safetensors_count(files); i++) {
         const qr_tensor *tensor = qr_safetensors_at(files, i);
-        if (c->used[i] || is_unread(a->family, tensor->name)) continue;
+        if (c->used[i] || matches(a->family->unread_tensors, tensor->name)) continue;
+        if (matches(buffers, tensor->name)) {
+            qr_tally_add(&spare, tensor->name);
+            continue;
+        }
         return qr_fail(error, QUIRE_ERR_FORMAT,
                        "%s: tensor \"%.80s\" at byte %llu: not part of the %s of %u layers that config.json describes",
                        qr_safetensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
                        a->model_type, a->layers);
     }
+    qr_tally_warn(&spare, log, qr_safetensors_name(files), "buffers that are not needed and not read");
     return QUIRE_OK;
 }
 
-quire_status qr_declare_check(const qr_weights *weights, quire_error *error)
+quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_error *error)
 {
     const uint32_t count = qr_safetensors_count(weights->files);
     check          c     = {weights, qr_allocate(NULL, count + 1, 64)};
@@ -223,7 +228,7 @@ quire_status qr_declare_check(const qr_weights *weights, quire_error *error)
                             .context      = &c,
                             .error        = error};
     qr_declare(&d);
-    if (d.status == QUIRE_OK) d.status = check_rest(&c, error);
+    if (d.status == QUIRE_OK) d.status = check_rest(&c, log, error);
     qr_deallocate(NULL, c.used, count + 1);
     return d.status;
 }

@@ -76,8 +76,8 @@ void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint6
                       uint64_t *bytes_out);
 
 /* Compares the files with the architecture: every tensor is there in its shape and a readable dtype, and nothing else
- * is there but what the family knows to be unread. */
-quire_status qr_declare_check(const qr_weights *weights, quire_error *error);
+ * is there but what the family knows to be unread, and buffers, which are warned of. */
+quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_error *error);
 
 /* How the rows of the embedding are kept beside packed weights of `dtype`. */
 static inline qr_dtype qr_embedding_dtype(qr_dtype dtype) { return dtype == QR_F32 ? QR_F32 : QR_BF16; }

@@ -34,7 +34,7 @@ typedef struct qr_family {
     const char        *output_name;     /* of the output projection, where it is not tied */
     bool               tied_by_default; /* where config.json does not say */
 
-    /* What published files carry and no forward pass reads, NULL-terminated; "*" at the front stands for any text. */
+    /* What published files carry and no forward pass reads, NULL-terminated patterns as of fnmatch(). */
     const char *const *unread_tensors;
 } qr_family;
 

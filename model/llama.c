@@ -160,7 +160,7 @@ static void forward(qr_pass *pass)
 }
 
 const qr_family qr_family_llama = {
-    .types           = {[LLAMA]   = {"llama", {"LlamaForCausalLM"}},
+    .types           = {[LLAMA]   = {"llama", {"LlamaForCausalLM", "LLaMAForCausalLM"}},
                         [MISTRAL] = {"mistral", {"MistralForCausalLM"}},
                         [QWEN2]   = {"qwen2", {"Qwen2ForCausalLM"}},
                         [QWEN3]   = {"qwen3", {"Qwen3ForCausalLM"}}},
@@ -169,5 +169,5 @@ const qr_family qr_family_llama = {
     .forward         = forward,
     .embedding_names = (const char *const[]){"model.embed_tokens.weight", NULL},
     .output_name     = "lm_head.weight",
-    .unread_tensors  = (const char *const[]){"*.rotary_emb.inv_freq", NULL}, /* of old versions */
+    .unread_tensors  = (const char *const[]){NULL},
 };

@@ -83,17 +83,17 @@ static void resolve_names(qr_architecture *a, const qr_safetensors *files)
     a->tied = !a->never_tied && qr_safetensors_find(files, a->family->output_name) == NULL;
 }
 
-static quire_status load(quire_model *model, const char *path, quire_error *error)
+static quire_status load(quire_model *model, const char *path, qr_log *log, quire_error *error)
 {
     char config[PATH_BYTES];
     if ((size_t)snprintf(config, sizeof config, "%s/config.json", path) >= sizeof config)
         return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(path));
     name_of_folder(path, model->name);
     QR_TRY(qr_architecture_read(config, &model->architecture, error));
-    QR_TRY(qr_safetensors_open(path, &model->allocator, &model->files, error));
+    QR_TRY(qr_safetensors_open(path, &model->allocator, log, &model->files, error));
     resolve_names(&model->architecture, model->files);
     model->weights.files = model->files;
-    return qr_declare_check(&model->weights, error);
+    return qr_declare_check(&model->weights, log, error);
 }
 
 quire_status quire_model_load(const char *path, const quire_model_options *options, quire_model **model_out,
@@ -103,7 +103,11 @@ quire_status quire_model_load(const char *path, const quire_model_options *optio
     *model_out = NULL;
     if (path == NULL || path[0] == '\0') return qr_fail(error, QUIRE_ERR_INVALID, "model.path: empty");
     QR_TRY(create(options, &o, model_out, error));
-    return destroying_on_failure(load(*model_out, path, error), model_out);
+    qr_log log;
+    qr_log_init(&log, &o.logger);
+    const quire_status status = load(*model_out, path, &log, error);
+    qr_log_deinit(&log);
+    return destroying_on_failure(status, model_out);
 }
 
 quire_status quire_model_synthetic(const char *preset, const quire_model_options *options, quire_model **model_out,

@@ -13,12 +13,12 @@
 #include "base/number.h"
 #include "model/files.h"
 #include "model/json_scan.h"
+#include "model/tally.h"
 
 enum {
     NAME_BYTES      = 256, /* of a file name */
     PATH_BYTES      = 4096,
     MAX_ENTRY_BYTES = 1 << 16, /* of one tensor's description */
-    MAX_NOTES_BYTES = 1 << 22, /* of __metadata__ */
     MAX_INDEX_BYTES = 1 << 26,
     CHUNK_ELEMENTS  = 1 << 13, /* converted at once */
 };
@@ -132,23 +132,6 @@ static quire_status read_entry(const entry_reader *r, qr_json_slice value, qr_te
     return status;
 }
 
-/* __metadata__: strings by name, which mean nothing to us. */
-static quire_status check_notes(const entry_reader *r, qr_json_slice value)
-{
-    json_error_t where = {.text = "longer than 4 MiB"};
-    json_t      *notes =
-        value.length > MAX_NOTES_BYTES ? NULL : json_loadb(value.text, value.length, JSON_REJECT_DUPLICATES, &where);
-    const char *problem = notes == NULL ? where.text : json_is_object(notes) ? NULL : "expected an object";
-    void       *iterator;
-    for (iterator = problem ? NULL : json_object_iter(notes); iterator && !problem;
-         iterator = json_object_iter_next(notes, iterator))
-        if (!json_is_string(json_object_iter_value(iterator))) problem = "expected strings only";
-    const quire_status status =
-        problem ? qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: __metadata__: %.100s", r->file, problem) : QUIRE_OK;
-    json_decref(notes);
-    return status;
-}
-
 /* ---- one file's header ---- */
 
 static quire_status grow(qr_safetensors *files, const char *file, quire_error *error)
@@ -180,7 +163,8 @@ static quire_status add_member(qr_safetensors *files, uint32_t number, const ent
     if (!qr_json_slice_string(key, name, sizeof name))
         return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: header: the name %.*s is not valid text of at most %d bytes",
                        r->file, (int)qr_min_u64(key.length, 80), key.text, QR_SAFETENSORS_MAX_NAME);
-    if (strcmp(name, "__metadata__") == 0) return check_notes(r, value);
+    if (strcmp(name, "__metadata__") == 0)
+        return QUIRE_OK; /* notes of whoever wrote the file, which mean nothing here */
     QR_TRY(grow(files, r->file, r->error));
     qr_tensor *tensor = &files->tensors[files->count];
     *tensor           = (qr_tensor){.name = name, .file = number};
@@ -202,9 +186,15 @@ static quire_status parse_header(qr_safetensors *files, uint32_t number, const e
                    (unsigned long long)scan.at + 8, shown ? ", near " : "", shown, shown ? key.text : "", scan.problem);
 }
 
-static int by_name(const void *a, const void *b)
+static int by_name_alone(const void *a, const void *b)
 {
     return strcmp(((const qr_tensor *)a)->name, ((const qr_tensor *)b)->name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const int order = by_name_alone(a, b);
+    return order != 0 ? order : (int)((const qr_tensor *)a)->file - (int)((const qr_tensor *)b)->file;
 }
 
 static int by_offset(const void *a, const void *b)
@@ -291,8 +281,9 @@ static quire_status open_shard(qr_safetensors *files, const char *path, const ch
 typedef struct index_reader {
     qr_safetensors *files;
     const char     *folder;
+    qr_log         *log;
     quire_error    *error;
-    bool           *listed; /* [files->count] in the second pass: all shards are open, every entry must be true */
+    qr_tally       *absent; /* names that no file holds; in the second pass, when all shards are open */
 } index_reader;
 
 static const char INDEX[] = "model.safetensors.index.json";
@@ -315,14 +306,29 @@ static quire_status open_named(const index_reader *r, const char *name)
     return open_shard(r->files, path, name, r->error);
 }
 
-static quire_status check_named(const index_reader *r, const char *tensor, const char *file)
+/* [*first_out, *end_out): the tensors of that name, of several files. */
+static void find_all(const qr_safetensors *files, const char *name, uint32_t *first_out, uint32_t *end_out)
 {
-    const qr_tensor *found = qr_safetensors_find(r->files, tensor);
-    if (found == NULL || strcmp(r->files->shards[found->file].name, file) != 0)
-        return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: tensor \"%.80s\" is not in %.80s", r->files->index,
-                       tensor, file);
-    r->listed[found - r->files->tensors] = true;
-    return QUIRE_OK;
+    const qr_tensor *found = qr_safetensors_find(files, name);
+    uint32_t         first = found ? (uint32_t)(found - files->tensors) : 0, end = first;
+    while (found && first > 0 && strcmp(files->tensors[first - 1].name, name) == 0) --first;
+    while (found && end < files->count && strcmp(files->tensors[end].name, name) == 0) ++end;
+    *first_out = first;
+    *end_out   = end;
+}
+
+/* Marks the tensor of that file as listed; where only other files hold it, these are doubtful. */
+static void compare_named(const index_reader *r, const char *tensor, const char *file)
+{
+    const qr_safetensors *files = r->files;
+    uint32_t              first, end, found = 0;
+    find_all(files, tensor, &first, &end);
+    for (uint32_t i = first; i < end; i++) {
+        files->tensors[i].listed = strcmp(files->shards[files->tensors[i].file].name, file) == 0;
+        found += files->tensors[i].listed;
+    }
+    for (uint32_t i = first; i < end; i++) files->tensors[i].doubt = found ? QR_TENSOR_SURE : QR_TENSOR_MISPLACED;
+    if (first == end) qr_tally_add(r->absent, tensor);
 }
 
 static quire_status take_entry(const index_reader *r, qr_json_slice key, qr_json_slice value)
@@ -338,7 +344,9 @@ static quire_status take_entry(const index_reader *r, qr_json_slice key, qr_json
         return qr_fail(r->error, QUIRE_ERR_FORMAT,
                        "%s: weight_map: tensor \"%.80s\": expected a file name of at most 80 bytes", r->files->index,
                        tensor);
-    return r->listed != NULL ? check_named(r, tensor, file) : open_named(r, file);
+    if (r->absent == NULL) return open_named(r, file);
+    compare_named(r, tensor, file);
+    return QUIRE_OK;
 }
 
 static quire_status walk_map(const index_reader *r, qr_json_slice map)
@@ -376,48 +384,74 @@ static quire_status find_map(const char *label, const char *text, size_t length,
     return QUIRE_OK;
 }
 
-static quire_status sort_all(qr_safetensors *files, quire_error *error)
+static void sort_all(qr_safetensors *files)
 {
     if (files->count > 0) qsort(files->tensors, files->count, sizeof *files->tensors, by_name);
-    return check_distinct(files, files->tensors, files->count, error);
 }
 
-static quire_status check_all_listed(const index_reader *r)
+/* One of the tensors [first, end) of the same name is kept: the listed one, else the first. If another has other
+ * values, it is doubtful. */
+static quire_status merge(const index_reader *r, uint32_t first, uint32_t end, qr_tensor *kept_out, qr_tally *twins)
 {
-    for (uint32_t i = 0; i < r->files->count; i++) {
-        const qr_tensor *tensor = &r->files->tensors[i];
-        if (!r->listed[i])
-            return qr_fail(r->error, QUIRE_ERR_FORMAT, "%s: weight_map: tensor \"%.80s\" of %.80s is missing",
-                           r->files->index, tensor->name, r->files->shards[tensor->file].name);
+    const qr_tensor *tensors = r->files->tensors;
+    uint32_t         kept    = first;
+    for (uint32_t i = first; i < end && !tensors[kept].listed; i++)
+        if (tensors[i].listed) kept = i;
+    *kept_out = tensors[kept];
+    if (end - first > 1) qr_tally_add(twins, kept_out->name);
+    for (uint32_t i = first; i < end; i++) {
+        bool same = true;
+        if (i != kept) QR_TRY(qr_safetensors_same(r->files, &tensors[kept], &tensors[i], &same, r->error));
+        if (!same) kept_out->doubt = QR_TENSOR_CONTESTED;
     }
     return QUIRE_OK;
 }
 
-static quire_status open_listed(qr_safetensors *files, const char *folder, const char *text, size_t length,
+static quire_status merge_all(const index_reader *r)
+{
+    qr_safetensors *files = r->files;
+    qr_tally        twins = {0}, unlisted = {0}, misplaced = {0};
+    uint32_t        kept = 0;
+    for (uint32_t first = 0, end; first < files->count; first = end) {
+        for (end = first + 1; end < files->count;) {
+            if (strcmp(files->tensors[first].name, files->tensors[end].name) != 0) break;
+            end++;
+        }
+        qr_tensor tensor;
+        QR_TRY(merge(r, first, end, &tensor, &twins));
+        if (!tensor.listed) qr_tally_add(tensor.doubt == QR_TENSOR_MISPLACED ? &misplaced : &unlisted, tensor.name);
+        files->tensors[kept++] = tensor;
+    }
+    files->count = kept;
+    qr_tally_warn(&twins, r->log, files->index, "tensors that more than one file holds");
+    qr_tally_warn(&misplaced, r->log, files->index, "tensors that are in another file than weight_map says");
+    qr_tally_warn(&unlisted, r->log, files->index, "tensors that weight_map does not name");
+    return QUIRE_OK;
+}
+
+static quire_status open_listed(qr_safetensors *files, const char *folder, const char *text, size_t length, qr_log *log,
                                 quire_error *error)
 {
     qr_json_slice map;
+    qr_tally      absent = {0};
     QR_TRY(find_map(files->index, text, length, &map, error));
-    index_reader r = {files, folder, error, NULL};
+    index_reader r = {.files = files, .folder = folder, .log = log, .error = error};
     QR_TRY(walk_map(&r, map));
-    QR_TRY(sort_all(files, error));
-    const size_t bytes = files->count + 1;
-    r.listed           = qr_allocate(&files->allocator, bytes, 64);
-    if (r.listed == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: no memory", files->index);
-    memset(r.listed, 0, bytes);
-    quire_status status = walk_map(&r, map);
-    if (status == QUIRE_OK) status = check_all_listed(&r);
-    qr_deallocate(&files->allocator, r.listed, bytes);
-    return status;
+    sort_all(files);
+    r.absent = &absent;
+    QR_TRY(walk_map(&r, map));
+    qr_tally_warn(&absent, log, files->index, "tensors that weight_map names and no file holds");
+    return merge_all(&r);
 }
 
-static quire_status open_index(qr_safetensors *files, const char *folder, const char *path, quire_error *error)
+static quire_status open_index(qr_safetensors *files, const char *folder, const char *path, qr_log *log,
+                               quire_error *error)
 {
     char    *text;
     uint64_t length;
     snprintf(files->index, sizeof files->index, "%s", qr_path_tail(path));
     quire_status status = qr_file_read_whole(path, MAX_INDEX_BYTES, &files->allocator, &text, &length, error);
-    if (status == QUIRE_OK) status = open_listed(files, folder, text, length, error);
+    if (status == QUIRE_OK) status = open_listed(files, folder, text, length, log, error);
     qr_deallocate(&files->allocator, text, length);
     return status;
 }
@@ -458,25 +492,28 @@ quire_status qr_safetensors_open_file(const char *path, const quire_allocator *a
 {
     quire_status status = create(allocator, 1, files_out, error);
     if (status == QUIRE_OK) status = open_shard(*files_out, path, last_part(path), error);
-    if (status == QUIRE_OK) status = sort_all(*files_out, error);
+    if (status == QUIRE_OK) sort_all(*files_out);
     return closing_on_failure(status, files_out);
 }
 
-quire_status qr_safetensors_open(const char *folder, const quire_allocator *allocator, qr_safetensors **files_out,
-                                 quire_error *error)
+quire_status qr_safetensors_open(const char *folder, const quire_allocator *allocator, qr_log *log,
+                                 qr_safetensors **files_out, quire_error *error)
 {
-    char path[PATH_BYTES];
+    char index[PATH_BYTES], single[PATH_BYTES];
     *files_out = NULL;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, INDEX) >= sizeof path)
+    if ((size_t)snprintf(index, sizeof index, "%s/%s", folder, INDEX) >= sizeof index)
         return qr_fail(error, QUIRE_ERR_IO, "%s: the path is too long", qr_path_tail(folder));
-    const bool sharded = access(path, F_OK) == 0;
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    if (access(path, F_OK) == 0) return qr_safetensors_open_file(path, allocator, files_out, error);
+    snprintf(single, sizeof single, "%s/model.safetensors", folder);
+    const bool sharded = access(index, F_OK) == 0;
+    if (access(single, F_OK) == 0) {
+        if (sharded)
+            qr_log_write(log, QUIRE_LOG_INFO, "%s: not read, there is a model.safetensors", qr_path_tail(index));
+        return qr_safetensors_open_file(single, allocator, files_out, error);
+    }
     if (!sharded)
         return qr_fail(error, QUIRE_ERR_IO, "%s: has neither model.safetensors nor %s", qr_path_tail(folder), INDEX);
-    snprintf(path, sizeof path, "%s/%s", folder, INDEX);
     quire_status status = create(allocator, QR_SAFETENSORS_MAX_FILES, files_out, error);
-    if (status == QUIRE_OK) status = open_index(*files_out, folder, path, error);
+    if (status == QUIRE_OK) status = open_index(*files_out, folder, index, log, error);
     return closing_on_failure(status, files_out);
 }
 
@@ -500,7 +537,7 @@ const qr_tensor *qr_safetensors_find(const qr_safetensors *files, const char *na
 {
     const qr_tensor wanted = {.name = name};
     if (files->count == 0) return NULL;
-    return bsearch(&wanted, files->tensors, files->count, sizeof wanted, by_name);
+    return bsearch(&wanted, files->tensors, files->count, sizeof wanted, by_name_alone);
 }
 
 const char *qr_safetensors_name(const qr_safetensors *files)
@@ -516,6 +553,49 @@ const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tenso
 /* ---- reading ---- */
 
 static bool is_dtype(const qr_tensor *tensor, const char *dtype) { return strcmp(tensor->dtype, dtype) == 0; }
+
+static quire_status same_bytes(const qr_safetensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,
+                               quire_error *error)
+{
+    char           chunks[2][2 * CHUNK_ELEMENTS];
+    const shard   *x = &files->shards[a->file], *y = &files->shards[b->file];
+    const uint64_t bytes = a->end - a->begin;
+    for (uint64_t done = 0; done < bytes && *same_out;) {
+        const uint64_t now = qr_min_u64(bytes - done, sizeof *chunks);
+        QR_TRY(qr_file_read(&x->file, x->label, a->begin + done, chunks[0], now, error));
+        QR_TRY(qr_file_read(&y->file, y->label, b->begin + done, chunks[1], now, error));
+        *same_out = memcmp(chunks[0], chunks[1], now) == 0;
+        done += now;
+    }
+    return QUIRE_OK;
+}
+
+static quire_status same_values(const qr_safetensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,
+                                quire_error *error)
+{
+    float    chunks[2][CHUNK_ELEMENTS];
+    uint64_t elements = 1;
+    for (uint32_t i = 0; i < a->rank; i++) elements *= a->shape[i];
+    for (uint64_t done = 0; done < elements && *same_out;) {
+        const uint64_t now = qr_min_u64(elements - done, CHUNK_ELEMENTS);
+        QR_TRY(qr_safetensors_read(files, a, done, now, chunks[0], error));
+        QR_TRY(qr_safetensors_read(files, b, done, now, chunks[1], error));
+        *same_out = memcmp(chunks[0], chunks[1], now * sizeof(float)) == 0;
+        done += now;
+    }
+    return QUIRE_OK;
+}
+
+quire_status qr_safetensors_same(const qr_safetensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,
+                                 quire_error *error)
+{
+    *same_out = a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0;
+    if (!*same_out) return QUIRE_OK;
+    if (is_dtype(a, b->dtype)) return same_bytes(files, a, b, same_out, error);
+    *same_out = qr_safetensors_check_readable(files, a, NULL) == QUIRE_OK &&
+                qr_safetensors_check_readable(files, b, NULL) == QUIRE_OK;
+    return *same_out ? same_values(files, a, b, same_out, error) : QUIRE_OK;
+}
 
 quire_status qr_safetensors_check_readable(const qr_safetensors *files, const qr_tensor *tensor, quire_error *error)
 {

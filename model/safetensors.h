@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "quire/hooks.h"
+#include "base/log.h"
+
 #include "quire/status.h"
 
 enum {
@@ -22,21 +23,31 @@ enum {
     QR_SAFETENSORS_MAX_FILES   = 1000,
 };
 
+/* Why a tensor must not be used. */
+typedef enum qr_tensor_doubt {
+    QR_TENSOR_SURE,
+    QR_TENSOR_MISPLACED, /* the list of shards says that another file holds it, which does not */
+    QR_TENSOR_CONTESTED, /* another file holds it with other values */
+} qr_tensor_doubt;
+
 typedef struct qr_tensor {
-    const char *name;
-    const char *dtype; /* "F32": static text */
-    uint64_t    shape[QR_SAFETENSORS_MAX_RANK];
-    uint32_t    rank;
-    uint32_t    file;       /* number of the file in the table */
-    uint64_t    begin, end; /* in that file, from its first byte */
+    const char     *name;
+    const char     *dtype; /* "F32": static text */
+    uint64_t        shape[QR_SAFETENSORS_MAX_RANK];
+    uint32_t        rank;
+    uint32_t        file;       /* number of the file in the table */
+    uint64_t        begin, end; /* in that file, from its first byte */
+    bool            listed;     /* the list of shards says that this file holds it */
+    qr_tensor_doubt doubt;
 } qr_tensor;
 
 typedef struct qr_safetensors qr_safetensors;
 
 /* `folder` with model.safetensors, or model.safetensors.index.json and the shards it names.
- * ERR_IO: missing or unreadable. ERR_FORMAT: not what it says; the message names file, tensor and offset. */
-quire_status qr_safetensors_open(const char *folder, const quire_allocator *allocator, qr_safetensors **files_out,
-                                 quire_error *error);
+ * ERR_IO: missing or unreadable. ERR_FORMAT: not what it says; the message names file, tensor and offset. Where shards
+ * and their list disagree about a tensor, it is warned of, since a model may not need it; see qr_tensor_doubt. */
+quire_status qr_safetensors_open(const char *folder, const quire_allocator *allocator, qr_log *log,
+                                 qr_safetensors **files_out, quire_error *error);
 /* One file. */
 quire_status qr_safetensors_open_file(const char *path, const quire_allocator *allocator, qr_safetensors **files_out,
                                       quire_error *error);
@@ -57,6 +68,10 @@ const char *qr_safetensors_file_name(const qr_safetensors *files, const qr_tenso
  * ERR_IO: reading failed or the file changed since it was opened. ERR_UNSUPPORTED: another dtype. Thread: any. */
 quire_status qr_safetensors_read(const qr_safetensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                                  float *out, quire_error *error);
+
+/* Whether two tensors have the same shape and values. ERR_IO. */
+quire_status qr_safetensors_same(const qr_safetensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,
+                                 quire_error *error);
 
 /* Part number `part` of `parts` of the tensor is wanted soon. */
 void qr_safetensors_expect(const qr_safetensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts);

@@ -63,6 +63,15 @@ static bool shape_is(const qr_tensor *tensor, const qr_tensor_spec *spec)
                            : tensor->shape[0] == spec->rows && tensor->shape[1] == spec->columns;
 }
 
+static quire_status check_doubt(const char *file, const qr_tensor *tensor, quire_error *error)
+{
+    static const char *const doubts[] = {[QR_TENSOR_MISPLACED] = "the index names another file for it",
+                                         [QR_TENSOR_CONTESTED] = "another file holds it with other values"};
+    if (tensor->doubt == QR_TENSOR_SURE) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\" at byte %llu: %s", file, tensor->name,
+                   (unsigned long long)tensor->begin, doubts[tensor->doubt]);
+}
+
 static quire_status check_tensor(const qr_safetensors *files, const qr_tensor_spec *spec, const qr_tensor *tensor,
                                  quire_error *error)
 {
@@ -80,6 +89,7 @@ static quire_status check_tensor(const qr_safetensors *files, const qr_tensor_sp
                        "%s: tensor \"%.80s\" at byte %llu: its shape is %s, config.json implies %s", file, spec->name,
                        (unsigned long long)tensor->begin, found, wanted);
     }
+    QR_TRY(check_doubt(file, tensor, error));
     return qr_safetensors_check_readable(files, tensor, error);
 }
 

@@ -187,6 +187,7 @@ static void what_quire_lacks_is_refused_by_name(void **state)
         {"{\"architectures\": \"LlamaForCausalLM\"}", FORMAT, {"architectures", "a string"}},
         {"{\"architectures\": [7]}", FORMAT, {"architectures[0]", "an integer"}},
         {"{\"architectures\": [\"LlamaForCausalLM\"]}", QUIRE_OK, {NULL}},
+        {"{\"architectures\": [\"LLaMAForCausalLM\"]}", QUIRE_OK, {NULL}}, /* of the first conversions */
         {"{\"architectures\": null}", QUIRE_OK, {NULL}},
         {"{\"model_type\": \"mistral\", \"architectures\": [\"MistralForCausalLM\"]}", QUIRE_OK, {NULL}},
         {"{\"model_type\": \"qwen2\", \"architectures\": [\"Qwen2ForCausalLM\"]}", QUIRE_OK, {NULL}},

@@ -80,7 +80,7 @@ static qr_safetensors *open_golden(const char *name, qr_architecture *a)
     snprintf(path, sizeof path, QUIRE_SOURCE_DIR "/tests/models/%s/config.json", name);
     if (qr_architecture_read(path, a, &error) != QUIRE_OK) fail_msg("%s", error.message);
     *strrchr(path, '/') = '\0';
-    if (qr_safetensors_open(path, NULL, &files, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    if (qr_safetensors_open(path, NULL, NULL, &files, &error) != QUIRE_OK) fail_msg("%s", error.message);
     return files;
 }
 
@@ -94,7 +94,7 @@ static void golden_files_agree_with_their_configurations(void **state)
         quire_error      error   = {0};
         qr_safetensors  *files   = open_golden(names[i], &a);
         const qr_weights weights = {.architecture = &a, .files = files};
-        if (qr_declare_check(&weights, &error) != QUIRE_OK) fail_msg("%s: %s", names[i], error.message);
+        if (qr_declare_check(&weights, NULL, &error) != QUIRE_OK) fail_msg("%s: %s", names[i], error.message);
         qr_safetensors_close(files);
     }
 }
@@ -121,7 +121,7 @@ static void every_disagreement_names_a_tensor(void **state)
         case 8: changed.qk_norm = true; break;
         default: changed.tied = true; break; /* lm_head.weight left over */
         }
-        assert_int_equal(qr_declare_check(&weights, &error), QUIRE_ERR_FORMAT);
+        assert_int_equal(qr_declare_check(&weights, NULL, &error), QUIRE_ERR_FORMAT);
         if (strstr(error.message, "tensor \"") == NULL) fail_msg("change %d: %s", change, error.message);
     }
     qr_safetensors_close(files);

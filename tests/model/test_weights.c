@@ -23,7 +23,7 @@ static qr_safetensors *open_golden(const char *name, qr_architecture *a)
     snprintf(path, sizeof path, GOLDENS "%s/config.json", name);
     if (qr_architecture_read(path, a, &error) != QUIRE_OK) fail_msg("%s", error.message);
     snprintf(path, sizeof path, GOLDENS "%s", name);
-    if (qr_safetensors_open(path, NULL, &files, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    if (qr_safetensors_open(path, NULL, NULL, &files, &error) != QUIRE_OK) fail_msg("%s", error.message);
     return files;
 }
 

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Folders as people really have them: what quire reads, what it passes over with a warning, what it refuses.
+
+usage: checkpoint_test.py QUIRE MODELS [unittest options]"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
+from checkpoint import Checkpoint
+
+QUIRE, MODELS = sys.argv[1], pathlib.Path(sys.argv[2])
+EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32", "--set", "kv_cache.num_kv_blocks=256"]
+
+
+class CheckpointTest(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.addCleanup(self.place.cleanup)
+        self.folder = str(pathlib.Path(self.place.name) / "a-model")
+
+    def run_quire(self, folder, request, *arguments):
+        return subprocess.run([QUIRE, "generate", "--model", folder, *EXACT, *arguments], capture_output=True,
+                              input=json.dumps(request) + "\n", text=True, timeout=60)
+
+    def answer(self, folder, request, *arguments):
+        """(answer, warnings)"""
+        done = self.run_quire(folder, request, *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout), [line for line in done.stderr.splitlines() if "warning" in line]
+
+    def golden(self, name):
+        """The model, a request, and the tokens of the reference."""
+        case = json.loads((MODELS / name / "expected.json").read_text())["cases"][0]
+        source = "encoder_input" if "encoder_input" in case else "prompt"
+        request = {source: case[source], "max_tokens": case["max_tokens"], "ignore_eos": True}
+        return Checkpoint(MODELS / name), request, case["tokens"]
+
+    def agrees(self, folder, request, tokens, *warnings):
+        """As many warnings as given, each with its words."""
+        answer, warned = self.answer(folder, request)
+        self.assertEqual(answer["tokens"], tokens)
+        self.assertEqual(len(warned), len(warnings), warned)
+        for line, words in zip(warned, warnings):
+            self.assertIn(words, line)
+            self.assertIn("a-model", line)
+
+    def refused(self, folder, *words):
+        done = self.run_quire(folder, {"prompt": [1]})
+        self.assertNotEqual(done.returncode, 0)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+
+class Files(CheckpointTest):
+    def test_buffers_are_passed_over_with_one_warning(self):
+        model, request, tokens = self.golden("qwen2-bias")
+        for name in ("rotary_emb.cos_cached", "rotary_emb.sin_cached", "rotary_emb.inv_freq", "attn_mask"):
+            model.tensors["model.layers.0.self_attn." + name] = ("F32", [2], bytes(8))
+        self.agrees(model.write(self.folder), request, tokens,
+                    'not read: "model.layers.0.self_attn.attn_mask" and 3 more')
+
+    def test_a_weight_that_no_layer_uses_is_refused(self):
+        for name in ("model.layers.0.mlp.extra.weight", "model.layers.0.mlp.up_proj.bias", "model.layers.9.scale"):
+            model, _, _ = self.golden("qwen2-bias")
+            model.tensors[name] = ("F32", [2], bytes(8))
+            self.refused(model.write(self.folder), name, "not part of the qwen2")
+
+    def test_the_first_spelling_of_llama_is_an_alias(self):
+        model, request, tokens = self.golden("llama3-gqa")
+        model.config["architectures"] = ["LLaMAForCausalLM"]
+        self.agrees(model.write(self.folder), request, tokens)
+
+    def test_an_index_may_disagree_where_the_model_does_not_care(self):
+        model, request, tokens = self.golden("qwen2-bias")
+        names = sorted(model.tensors)
+        first, second = names[:9], names[9:]
+        index = {name: 1 for name in first} | {name: 2 for name in second}
+        self.agrees(model.write_shards(self.folder, first, second, index), request, tokens)
+        self.agrees(model.write_shards(self.folder, first, second, index | {"mtp.weight": 2}), request, tokens,
+                    'no file holds: "mtp.weight"')
+        self.agrees(model.write_shards(self.folder, first, second + first[:1], index), request, tokens,
+                    f'more than one file holds: "{first[0]}"')
+
+    def test_a_needed_tensor_is_where_the_index_says(self):
+        model, _, _ = self.golden("qwen2-bias")
+        names = sorted(model.tensors)
+        first, second, name = names[:9], names[9:], names[0]
+        index = {name: 1 for name in first} | {name: 2 for name in second}
+        self.refused(model.write_shards(self.folder, first, second, index | {name: 2}), name,
+                     "the index names another file")
+        self.refused(model.write_shards(self.folder, first[1:], second, index), name, "missing")
+        folder = model.write_shards(self.folder, first, second + [name], index)
+        shard = pathlib.Path(folder) / "model-00002-of-00002.safetensors"
+        shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+        self.refused(folder, name, "other values")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
