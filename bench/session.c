@@ -218,7 +218,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     return status != QUIRE_OK ? status : computed;
 }
 
-/* The machine's limits as they are now. Where they cannot be measured the run goes on, with a warning. */
+/* The machine's roofline as it is now. Where they cannot be measured the run goes on, with a warning. */
 static void measure_limits(qr_session *session, qr_result *result)
 {
     quire_limits limits = {.size = sizeof limits};
@@ -232,7 +232,7 @@ static void measure_limits(qr_session *session, qr_result *result)
     }
     qr_log log;
     qr_log_init(&log, &session->logger);
-    qr_log_write(&log, QUIRE_LOG_WARN, "the machine's limits are not measured: %s", error.message);
+    qr_log_write(&log, QUIRE_LOG_WARN, "the machine's roofline is not measured: %s", error.message);
     qr_log_deinit(&log);
 }
 

@@ -263,7 +263,7 @@ static void describe(const kernel *k, struct argp_option shown[OPTIONS], char *t
     for (uint32_t i = 0; k != NULL && shown[i].name != NULL; i++)
         if ((k->options & BIT(shown[i].key)) == 0) shown[i].flags |= OPTION_HIDDEN;
     size_t at =
-        (size_t)snprintf(text, size, "Measure one part alone, against the limits of this machine in the same run.\v");
+        (size_t)snprintf(text, size, "Measure one part alone, against this machine's roofline, in the same run.\v");
     for (size_t i = 0; i < KERNELS; i++)
         if (k == NULL || k == &kernels[i])
             at += (size_t)snprintf(text + at, size - at, "%-11s %s\n", kernels[i].name, kernels[i].text);

@@ -202,21 +202,18 @@ static quire_status create_samplers(quire_engine *engine, quire_error *error)
 
 static void state_facts(quire_engine *engine)
 {
-    quire_stats      *stats       = &engine->stats;
-    const qr_kv_shape shape       = qr_network_kv_shape(engine->network);
-    const uint64_t    bytes       = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
-    const uint32_t    size        = engine->planner.options.block_size;
-    stats->size                   = sizeof *stats;
-    stats->threads                = engine->thread_count;
-    stats->nodes                  = qr_team_placement(engine->team)->node_count;
-    stats->block_size             = size;
-    stats->max_model_len          = engine->planner.options.max_model_len;
-    stats->max_num_batched_tokens = engine->planner.options.max_num_batched_tokens;
-    stats->weight_bytes           = qr_network_weight_bytes(engine->network);
-    stats->scratch_bytes          = qr_network_scratch_bytes(engine->network);
-    stats->kv_cache_bytes         = bytes * engine->planner.options.num_blocks;
-    stats->kv_bytes_per_token     = bytes / size;
-    stats->batch_invariant        = qr_network_batch_invariant(engine->network);
+    quire_stats      *stats   = &engine->stats;
+    const qr_kv_shape shape   = qr_network_kv_shape(engine->network);
+    const uint64_t    bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
+    const uint32_t    size    = engine->planner.options.block_size;
+    stats->size               = sizeof *stats;
+    stats->threads            = engine->thread_count;
+    stats->nodes              = qr_team_placement(engine->team)->node_count;
+    stats->weight_bytes       = qr_network_weight_bytes(engine->network);
+    stats->scratch_bytes      = qr_network_scratch_bytes(engine->network);
+    stats->kv_cache_bytes     = bytes * engine->planner.options.num_blocks;
+    stats->kv_bytes_per_token = bytes / size;
+    stats->batch_invariant    = qr_network_batch_invariant(engine->network);
     strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
     strncpy(stats->implementation, qr_network_implementation(engine->network), sizeof stats->implementation - 1);
     qr_engine_take_stats(engine);

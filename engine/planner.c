@@ -340,10 +340,7 @@ void quire_planner_stats(const quire_planner *planner, quire_stats *stats)
 {
     quire_stats now = {0};
     qr_scheduler_stats(planner->scheduler, &now);
-    now.nodes                  = planner->options.node_count;
-    now.block_size             = planner->options.block_size;
-    now.max_model_len          = planner->options.max_model_len;
-    now.max_num_batched_tokens = planner->options.max_num_batched_tokens;
+    now.nodes = planner->options.node_count;
     qr_options_give(&now, sizeof now, stats);
 }
 

@@ -52,21 +52,23 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->batch_invariant = previous.batch_invariant;
     memcpy(stats->isa, previous.isa, sizeof stats->isa);
     memcpy(stats->implementation, previous.implementation, sizeof stats->implementation);
-    stats->block_size         = s->options.block_size;
-    stats->max_model_len      = s->options.max_model_len;
-    stats->blocks             = pool->num_blocks;
-    stats->blocks_used        = pool->used;
-    stats->blocks_cached      = pool->cached;
-    stats->blocks_free        = pool->free + pool->reserved;
-    stats->cross_blocks_used  = s->options.encoder_decoder ? cross_blocks(s) : 0;
-    stats->extents_taken      = pool->extents_taken;
-    stats->extents_evicted    = pool->extents_evicted;
-    stats->reservation_thefts = pool->reservation_thefts;
-    stats->running            = s->slots[QR_SEQUENCE_RUNNING];
-    stats->waiting            = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
-    stats->paused             = s->slots[QR_SEQUENCE_PAUSED];
-    stats->queued_tokens      = (uint32_t)(s->queued_tokens > UINT32_MAX ? UINT32_MAX : s->queued_tokens);
-    stats->decision_hash      = s->hash;
+    stats->block_size             = s->options.block_size;
+    stats->max_model_len          = s->options.max_model_len;
+    stats->max_num_batched_tokens = s->options.max_num_batched_tokens;
+    stats->max_num_queued_tokens  = s->options.max_num_queued_tokens;
+    stats->blocks                 = pool->num_blocks;
+    stats->blocks_used            = pool->used;
+    stats->blocks_cached          = pool->cached;
+    stats->blocks_free            = pool->free + pool->reserved;
+    stats->cross_blocks_used      = s->options.encoder_decoder ? cross_blocks(s) : 0;
+    stats->extents_taken          = pool->extents_taken;
+    stats->extents_evicted        = pool->extents_evicted;
+    stats->reservation_thefts     = pool->reservation_thefts;
+    stats->running                = s->slots[QR_SEQUENCE_RUNNING];
+    stats->waiting                = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
+    stats->paused                 = s->slots[QR_SEQUENCE_PAUSED];
+    stats->queued_tokens          = (uint32_t)(s->queued_tokens > UINT32_MAX ? UINT32_MAX : s->queued_tokens);
+    stats->decision_hash          = s->hash;
     /* the engine knows the bytes of a block */
     stats->contiguous_run_blocks = pool->runs ? (double)pool->run_blocks / (double)pool->runs : 0;
 }

@@ -115,6 +115,19 @@ static json_t *engine(const qr_result *r)
     return to;
 }
 
+/* Where 0 leaves a choice to the engine, what it chose: results that differ in it are not alike. */
+static void resolve(const qr_result *r, json_t *values)
+{
+    const struct {
+        const char *key;
+        uint32_t    value;
+    } chosen[] = {{"model.max_model_len", r->engine.max_model_len},
+                  {"scheduler.max_num_batched_tokens", r->engine.max_num_batched_tokens},
+                  {"scheduler.max_num_queued_tokens", r->engine.max_num_queued_tokens}};
+    for (size_t i = 0; i < sizeof chosen / sizeof *chosen && r->run_count > 0; i++)
+        json_object_set_new(values, chosen[i].key, json_integer(chosen[i].value));
+}
+
 static void configuration(const qr_result *r, json_t *values, json_t *origins)
 {
     const quire_config_key *key;
@@ -133,6 +146,7 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
             json_object_set_new(values, key->name, json_real(x));
         if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, json_string(origin));
     }
+    resolve(r, values);
 }
 
 static json_t *validity(const qr_result *r)

@@ -242,8 +242,7 @@ bool qr_prometheus_write(qr_prometheus *metrics, FILE *to)
     pthread_mutex_unlock(&metrics->mutex);
     write_gauges(&metrics->stats, to);
     if (!isnan(fraction))
-        gauge(to, "quire_limit_fraction", "Least time that the machine's limits allow the steps, over their time.",
-              fraction);
+        gauge(to, "quire_limit_fraction", "Least time that the roofline allows the steps, over their time.", fraction);
     write_counters(metrics, to);
     for (int i = 0; i < QR_PROMETHEUS_HISTOGRAMS; i++) write_histogram(&descriptions[i], &copies[i], to);
     return fflush(to) == 0 && !ferror(to);

@@ -35,6 +35,7 @@ typedef struct quire_stats {
     char     implementation[32];    /* of the projections, e.g. "brg:avx512_core_bf16", "own:avx2" */
     double   contiguous_run_blocks; /* as contiguous_run_bytes, in blocks */
     uint64_t steps_drafts_paused;   /* speculative decoding is on, but did not pay (speculative_adaptive) */
+    uint32_t max_num_queued_tokens; /* a fact of the engine, as max_num_batched_tokens */
 } quire_stats;
 
 /* Thread: any. */

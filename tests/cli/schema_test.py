@@ -48,6 +48,17 @@ class Results(unittest.TestCase):
     def test_an_offline_run(self):
         self.assertEqual(problems(self.plain), [])
 
+    def assert_choices_of_the_engine(self, result):
+        config = result["config"]
+        self.assertEqual(config["scheduler.max_num_batched_tokens"], 512)
+        self.assertEqual(config["scheduler.max_num_queued_tokens"], 1 << 20)
+        self.assertEqual(config["model.max_model_len"], result["model"]["max_model_len"])
+        self.assertNotIn("scheduler.max_num_queued_tokens", result["config_origin"])
+        self.assertLessEqual(result["runs"][0]["steps"]["batch_fill"], 1)
+
+    def test_the_configuration_holds_what_the_engine_chose(self):
+        self.assert_choices_of_the_engine(self.plain)
+
     def test_every_kind_of_run(self):
         for options in (["--profile", "poisson", "--request-rate", "50", "--num-prompts", "30", "--repetitions", "2",
                          "--goodput", "ttft:100,e2el:1000", "--set", "output.label.run=a"],
@@ -79,6 +90,7 @@ class Results(unittest.TestCase):
         result = self.bench("--num-prompts", "20", "--set", "run.clock=virtual", "--set", "run.cost_model=fit.steps.jsonl",
                             "--set", "kv_cache.num_kv_blocks=256")
         self.assertEqual((problems(result), result["disclosure"]["clock"]), ([], "virtual"))
+        self.assert_choices_of_the_engine(result)
 
     def test_an_interrupted_run(self):
         tool = subprocess.Popen([QUIRE, "bench", "--model", "tiny", "--profile", "concurrent", "--streams", "4", "--num-prompts", "0",
