@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "topology/affinity.h"
 
 static const struct command {
     const char *name;
@@ -85,8 +86,16 @@ static int run(int argc, char **argv)
     return QR_EXIT_USAGE;
 }
 
+/* OMP_PROC_BIND and its like bind the first thread while the OpenMP library loads, and all others would inherit it. */
+static void undo_binding(void)
+{
+    qr_cpu_set cpus;
+    if (qr_affinity_at_start(&cpus)) qr_affinity_set(&cpus);
+}
+
 int main(int argc, char **argv)
 {
+    undo_binding();
     fill_standard_descriptors();
     argp_err_exit_status = QR_EXIT_USAGE;
     const int status     = run(argc, argv);

@@ -172,8 +172,8 @@ int qr_command_topo(int argc, char **argv)
         .parser   = parse,
         .args_doc = "[CONFIG]",
         .doc      = "Show the machine, the CPUs this process may use, and the placement of the engine's threads."
-                    "\vAllowed are the CPUs in the affinity mask and the cgroup's cpuset; the CPU quota bounds how many "
-                    "threads are started.",
+                    "\vAllowed are the CPUs in the affinity mask that the process was started with and the cgroup's "
+                    "cpuset; the CPU quota bounds how many threads are started.",
     };
     settings s = {0};
     qr_parse(&argp, argc, argv, &s);

@@ -1,5 +1,5 @@
-# Run-time dispatch: only kernels/isa/<isa>*.c is compiled for more than the x86-64-v2 baseline; OpenMP is seen by the
-# team alone, so that no file has both intrinsics and pragmas.
+# Run-time dispatch: only kernels/isa/<isa>*.c is compiled for more than the x86-64-v2 baseline; OpenMP is seen by
+# topology/ alone, so that no file has both intrinsics and pragmas.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_options(quire_objects PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-march=x86-64-v2>)
   set(isa_flags_avx2 -mavx2 -mfma -mf16c)
@@ -12,4 +12,4 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       "${isa_flags_${isa}};-fno-sanitize=all")
   endforeach()
 endif()
-set_source_files_properties(topology/team.c PROPERTIES COMPILE_OPTIONS "${OpenMP_C_FLAGS}")
+set_source_files_properties(topology/team.c topology/affinity.c PROPERTIES COMPILE_OPTIONS "${OpenMP_C_FLAGS}")

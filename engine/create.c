@@ -10,6 +10,7 @@
 #include "cache/block_pool.h"
 #include "engine/engine.h"
 #include "kernels/kernels.h"
+#include "topology/affinity.h"
 
 enum {
     MAX_BEAM_WIDTH = 64, /* as the scheduler accepts */
@@ -38,11 +39,28 @@ static quire_status create_team(quire_engine *engine, const qr_topology *topolog
     return QUIRE_OK;
 }
 
+static void warn_if_bound(quire_engine *engine, const qr_topology *topology)
+{
+    qr_cpu_set own;
+    uint32_t   allowed = 0, shared = 0;
+    if (!qr_affinity_get(&own)) return;
+    for (uint32_t i = 0; i < topology->cpu_count; i++) {
+        allowed += topology->cpus[i].allowed;
+        shared += topology->cpus[i].allowed && qr_cpu_set_has(&own, topology->cpus[i].os_index);
+    }
+    if (shared < allowed)
+        qr_log_write(&engine->log, QUIRE_LOG_WARN,
+                     "the calling thread is bound to %u of the %u CPUs that the process was started with; the engine's "
+                     "threads may use all %u ([topology] cpus confines them)",
+                     shared, allowed, allowed);
+}
+
 static quire_status find_machine(quire_engine *engine, quire_error *error)
 {
     const qr_topology_source source = {0};
     qr_topology              topology;
     QR_TRY(qr_topology_create(&source, &topology, error));
+    warn_if_bound(engine, &topology);
     const quire_status status = create_team(engine, &topology, error);
     engine->cache_bytes       = topology.l3_bytes;
     qr_topology_destroy(&topology);

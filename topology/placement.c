@@ -131,8 +131,8 @@ static quire_status check_named(const qr_topology *topology, const place *p, con
                            cpus, os_index);
         if (!cpu->allowed)
             return qr_fail(error, QUIRE_ERR_INVALID,
-                           "[topology] cpus: \"%.60s\" names CPU %u, which this process may not use (affinity mask or "
-                           "cgroup cpuset)",
+                           "[topology] cpus: \"%.60s\" names CPU %u, which this process may not use (the affinity "
+                           "mask it was started with, or the cgroup's cpuset)",
                            cpus, os_index);
     }
     return QUIRE_OK;

@@ -1,4 +1,5 @@
-/* The only file with OpenMP. One opener thread opens one parallel region; its threads loop in serve() until destroy.
+/* The only file with a parallel region. One opener thread opens one parallel region; its threads loop in serve() until
+ * destroy.
  *
  * All waiting is the same: an atomic word changes, the waiter spins, then sleeps on the word (futex).
  * The memory order that TSan must see is in the C11 atomics alone; the futex only saves time. */
@@ -20,6 +21,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "topology/affinity.h"
 
 enum { DEFAULT_SPIN_NS = 20000, CACHE_LINE = 64 };
 
@@ -157,7 +159,9 @@ static void pin_thread(qr_team *team, uint32_t thread)
 
 static void *open_region(void *argument)
 {
-    qr_team *team = argument;
+    qr_team   *team = argument;
+    qr_cpu_set cpus;
+    if (qr_affinity_at_start(&cpus)) qr_affinity_set(&cpus); /* the mask of whoever calls create() is not the team's */
     omp_set_dynamic(0);
 #pragma omp parallel num_threads((int)team->placement.thread_count)
     {

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <hwloc.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "topology/affinity.h"
 #include "topology/cgroup.h"
 
 enum { LOCAL_DISTANCE = 10, REMOTE_DISTANCE = 20 };
@@ -140,23 +140,10 @@ static quire_status find_cpus(discovery *d, qr_topology *topology, quire_error *
 
 /* ---- what the process may use ---- */
 
-static bool affinity_of_this_thread(qr_cpu_set *set)
-{
-    cpu_set_t *mask = CPU_ALLOC(QR_MAX_CPUS);
-    if (mask == NULL) return false;
-    const size_t bytes = CPU_ALLOC_SIZE(QR_MAX_CPUS);
-    const bool   known = sched_getaffinity(0, bytes, mask) == 0;
-    *set               = (qr_cpu_set){0};
-    for (uint32_t cpu = 0; known && cpu < QR_MAX_CPUS; cpu++)
-        if (CPU_ISSET_S(cpu, bytes, mask)) qr_cpu_set_add(set, cpu);
-    CPU_FREE(mask);
-    return known;
-}
-
 static bool affinity(const char *root, qr_cpu_set *set)
 {
     char list[4096];
-    if (root == NULL) return affinity_of_this_thread(set);
+    if (root == NULL) return qr_affinity_at_start(set);
     return qr_read_field(root, "/proc/self/status", "Cpus_allowed_list:", list, sizeof list) &&
            qr_cpu_set_parse(list, set);
 }

@@ -16,7 +16,7 @@ typedef struct qr_cpu {
     uint32_t core;     /* hardware threads of one core share it */
     uint32_t node;     /* index into nodes[] */
     uint32_t package;
-    bool     allowed; /* in the affinity mask and the cgroup's cpuset */
+    bool     allowed; /* by the affinity mask the process was started with, and the cgroup's cpuset */
 } qr_cpu;
 
 typedef struct qr_node {

@@ -77,7 +77,7 @@ typedef struct quire_engine_options {
     quire_toggle extents;
     quire_toggle zero_on_free;
     /* [topology], [numa] */
-    const char  *cpus;    /* e.g. "0-15,32-47", "node:0"; NULL = the process's affinity */
+    const char  *cpus;    /* e.g. "0-15,32-47", "node:0"; NULL = all that the process was started with */
     uint32_t     threads; /* 0 = one per allowed physical core */
     quire_toggle smt;
     quire_bind   bind;
