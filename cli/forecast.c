@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/error.h"
 #include "bench/session.h"
 #include "cli/command.h"
+#include "engine/pool_size.h"
 #include "kernels/kernels.h"
 #include "topology/placement.h"
 
@@ -41,12 +43,7 @@ static quire_status size_parts(qr_forecast *p, const quire_model *model, quire_e
     p->scheduler.node_count   = p->nodes;
     const quire_status status = qr_network_plan_memory(model, &p->network, p->threads, &p->memory, error);
     if (status != QUIRE_OK) return status;
-    const qr_kv_shape shape = {.dtype      = p->network.kv_dtype,
-                               .kv_heads   = p->facts.kv_heads,
-                               .head_dim   = p->facts.head_dim,
-                               .block_size = p->scheduler.block_size};
-    p->block_bytes          = (uint64_t)qr_kv_block_bytes(&shape) * p->facts.decoder_layers;
-    p->fixed_bytes          = p->memory.weight_bytes + p->memory.scratch_bytes + p->memory.encoder_scratch_bytes +
+    p->fixed_bytes = p->memory.weight_bytes + p->memory.scratch_bytes + p->memory.encoder_scratch_bytes +
                      (uint64_t)p->options.max_logits_in_flight * p->facts.vocab_size * sizeof(float);
     p->limit = qr_memory_limit(NULL);
     return QUIRE_OK;
@@ -54,17 +51,12 @@ static quire_status size_parts(qr_forecast *p, const quire_model *model, quire_e
 
 static quire_status size_pool(qr_forecast *p, quire_error *error)
 {
-    const qr_pool_request request = {
-        .limit         = p->limit - qr_min_u64(p->limit, p->fixed_bytes),
-        .block_bytes   = p->block_bytes,
-        .size          = p->options.kv_cache_bytes,
-        .num_blocks    = p->options.num_kv_blocks,
-        .fraction      = p->options.memory_fraction,
-        .block_size    = p->scheduler.block_size,
-        .node_count    = p->nodes,
-        .useful_blocks = qr_options_useful_blocks(&p->scheduler),
-    };
-    return qr_options_pool_blocks(&request, &p->scheduler.num_blocks, error);
+    quire_kv_pool  pool;
+    const uint64_t available = p->limit - qr_min_u64(p->limit, p->fixed_bytes);
+    QR_TRY(qr_pool_size(&p->options, &p->facts, available, p->nodes, &pool, error));
+    p->scheduler.num_blocks = pool.num_blocks;
+    p->block_bytes          = pool.block_bytes;
+    return QUIRE_OK;
 }
 
 /* ---- printing ---- */

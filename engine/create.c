@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cache/block_pool.h"
 #include "engine/engine.h"
+#include "engine/pool_size.h"
 #include "kernels/kernels.h"
 #include "topology/affinity.h"
 
@@ -110,19 +111,10 @@ static void warn_if_short(quire_engine *engine)
 
 static quire_status size_pool(quire_engine *engine, quire_error *error)
 {
-    const qr_kv_shape     shape   = qr_network_kv_shape(engine->network);
     qr_scheduler_options *options = &engine->planner.options;
-    const qr_pool_request request = {
-        .limit         = qr_memory_limit(NULL),
-        .block_bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers,
-        .size          = engine->options.kv_cache_bytes,
-        .num_blocks    = engine->options.num_kv_blocks,
-        .fraction      = engine->options.memory_fraction,
-        .block_size    = options->block_size,
-        .node_count    = options->node_count,
-        .useful_blocks = qr_options_useful_blocks(options),
-    };
-    QR_TRY(qr_options_pool_blocks(&request, &options->num_blocks, error));
+    quire_kv_pool         pool;
+    QR_TRY(qr_pool_size(&engine->options, &engine->facts, qr_memory_limit(NULL), options->node_count, &pool, error));
+    options->num_blocks = pool.num_blocks;
     warn_if_short(engine);
     return QUIRE_OK;
 }

@@ -1,5 +1,4 @@
-/* Defaults that depend on other options and on the model, the parts that scheduler and network take, and the sizes that
- * depend on memory. */
+/* Defaults that depend on other options and on the model, and the parts that scheduler and network take. */
 #include "engine/options.h"
 
 #include <stddef.h>
@@ -8,12 +7,6 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "engine/option_rules.h"
-
-enum {
-    POOL_BOOKKEEPING = 96,  /* bytes per block, besides its token ids */
-    POOL_SPARE_BYTES = 256, /* MiB of the limit that automatic sizing leaves alone, at least, where half is left */
-    USEFUL_TIMES     = 4,
-};
 
 /* ---- defaults that depend on other options, and on the model ---- */
 
@@ -147,57 +140,4 @@ void qr_options_network(const quire_engine_options *options, const qr_model_fact
                           .prefetch           = options->prefetch,
                           .allocator          = options->allocator,
     };
-}
-
-/* ---- sizes ---- */
-
-static uint64_t automatic_bytes(uint64_t limit, float fraction)
-{
-    const uint64_t spare = qr_min_u64(qr_max_u64((uint64_t)POOL_SPARE_BYTES << 20, limit / 20), limit / 2);
-    return (uint64_t)((double)(limit - spare) * (double)fraction);
-}
-
-uint32_t qr_options_useful_blocks(const qr_scheduler_options *options)
-{
-    const uint32_t encoder = options->encoder_decoder ? options->max_num_encoder_input_tokens : 0;
-    const uint64_t longest = qr_scheduler_blocks_needed(options, 1, options->max_model_len - 1, encoder);
-    return (uint32_t)qr_min_u64(longest * options->max_num_seqs * USEFUL_TIMES, UINT32_MAX);
-}
-
-static quire_status check_explicit(const qr_pool_request *request, uint64_t budget, quire_error *error)
-{
-    if (budget <= request->limit) return QUIRE_OK;
-    if (request->size)
-        return qr_fail(error, QUIRE_ERR_INVALID, "[kv_cache] size: %llu bytes are above the %llu this process can take",
-                       (unsigned long long)request->size, (unsigned long long)request->limit);
-    return qr_fail(error, QUIRE_ERR_INVALID,
-                   "[kv_cache] num_kv_blocks: %u blocks are %llu bytes, above the %llu this process can take",
-                   request->num_blocks, (unsigned long long)budget, (unsigned long long)request->limit);
-}
-
-/* Whole extents on each node where there are enough. */
-static uint32_t round_to_extents(uint64_t blocks, uint32_t node_count)
-{
-    const uint64_t unit = (uint64_t)8 * node_count;
-    return (uint32_t)(blocks >= unit ? blocks / unit * unit : blocks);
-}
-
-quire_status qr_options_pool_blocks(const qr_pool_request *request, uint32_t *num_blocks_out, quire_error *error)
-{
-    const uint64_t with_books = request->block_bytes + POOL_BOOKKEEPING + sizeof(int32_t) * request->block_size;
-    const bool     automatic  = request->size == 0 && request->num_blocks == 0;
-    const uint64_t budget     = request->num_blocks ? request->num_blocks * with_books
-                                : request->size     ? request->size
-                                                    : automatic_bytes(request->limit, request->fraction);
-    if (!automatic) QR_TRY(check_explicit(request, budget, error));
-    uint64_t blocks = request->num_blocks ? request->num_blocks : budget / with_books;
-    if (automatic) blocks = qr_min_u64(blocks, request->useful_blocks);
-    if (blocks == 0)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "[kv_cache] %s: %llu bytes do not hold one block of %llu; this process can take %llu",
-                       automatic ? "memory_fraction" : "size", (unsigned long long)budget,
-                       (unsigned long long)with_books, (unsigned long long)request->limit);
-    blocks          = qr_min_u64(blocks, 1u << 28);
-    *num_blocks_out = request->num_blocks ? (uint32_t)blocks : round_to_extents(blocks, request->node_count);
-    return QUIRE_OK;
 }

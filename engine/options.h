@@ -1,5 +1,5 @@
 /* From the caller's options (zero means default) to values that need no further thought: ranges and defaults of the one
- * list (option_list.h), then the rules that join several fields, then the sizes that depend on memory. Pure. */
+ * list (option_list.h), then the rules that join several fields. Pure. */
 #ifndef QR_ENGINE_OPTIONS_H
 #define QR_ENGINE_OPTIONS_H
 
@@ -19,22 +19,5 @@ quire_status qr_options_resolve(quire_engine_options *options, const qr_model_fa
 void qr_options_scheduler(const quire_engine_options *options, const qr_model_facts *facts, qr_scheduler_options *out);
 /* `team`, `bind` are left empty. */
 void qr_options_network(const quire_engine_options *options, const qr_model_facts *facts, qr_network_options *out);
-
-/* What decides the number of blocks. */
-typedef struct qr_pool_request {
-    uint64_t limit;       /* bytes this process can still take */
-    uint64_t block_bytes; /* of all layers */
-    uint64_t size;        /* given bytes, or 0 */
-    uint32_t num_blocks;  /* given number, or 0 */
-    float    fraction;
-    uint32_t block_size, node_count;
-    uint32_t useful_blocks; /* more are not taken unless asked for */
-} qr_pool_request;
-
-/* Automatic sizing stops at so many blocks: four times what max_num_seqs longest sequences need. */
-uint32_t qr_options_useful_blocks(const qr_scheduler_options *options);
-
-/* docs/CACHE.md, Memory. ERR_INVALID: what was asked for is above the limit, or less than one block. */
-quire_status qr_options_pool_blocks(const qr_pool_request *request, uint32_t *num_blocks_out, quire_error *error);
 
 #endif

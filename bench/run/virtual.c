@@ -6,14 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/error.h"
 #include "base/rng.h"
 
 /* START_NS: details use 0 for "never". REACTION_NS: from a token until its reader can answer it with a request; the
  * engine has begun its next step by then. MOST_NS: a year; a run keeps something for each of its seconds. */
 #define MOST_NS (UINT64_C(366) * 24 * 3600 * 1000000000)
-enum { START_NS = 1000000000, REACTION_NS = 50000, NEIGHBOURS = 64, MOST_BLOCKS = 1 << 28 };
+enum { START_NS = 1000000000, REACTION_NS = 50000, NEIGHBOURS = 64 };
 
 typedef struct residual {    /* of one step of the log */
     double predicted, ratio; /* s; measured / predicted */
@@ -22,7 +21,7 @@ typedef struct residual {    /* of one step of the log */
 struct qr_virtual {
     quire_planner    *planner;
     quire_model_info  model;
-    quire_stats       facts; /* what a planner does not know */
+    quire_kv_pool     pool;
     qr_cost_report    cost;
     uint64_t          now_ns, end_ns; /* clock; end of the step under way */
     uint64_t          reader_ns;      /* when the reader sees the last step's events; 0: it has */
@@ -36,33 +35,17 @@ struct qr_virtual {
 
 /* ---- creation ---- */
 
-static uint64_t token_bytes(const quire_model_info *model, quire_dtype dtype)
-{
-    const uint64_t size = dtype == QUIRE_DTYPE_F32 ? 4 : dtype == QUIRE_DTYPE_INT8 ? 1 : 2;
-    return (uint64_t)model->layers * model->kv_heads * (2 * model->head_dim * size + (size == 1 ? 12 : 0));
-}
-
 /* A simulated machine has the memory that it is said to have, not what this one has free now. */
-static quire_status size_cache(qr_virtual *machine, const quire_config *config, quire_engine_options *options,
-                               quire_error *error)
+static quire_status size_cache(qr_virtual *machine, const quire_config *config, quire_error *error)
 {
-    const uint32_t block_size = options->block_size ? options->block_size : 32;
-    const uint64_t bytes      = token_bytes(&machine->model, options->kv_dtype) * block_size;
+    const quire_engine_options *options = quire_config_engine(config);
+    machine->pool.size                  = sizeof machine->pool;
     if (options->num_kv_blocks == 0 && options->kv_cache_bytes == 0)
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "%s: [run] clock: virtual needs kv_cache.size or kv_cache.num_kv_blocks, the memory of the "
                        "simulated machine",
                        quire_config_origin(config, "run.clock"));
-    if (options->num_kv_blocks == 0)
-        options->num_kv_blocks = (uint32_t)qr_min_u64(options->kv_cache_bytes / bytes, MOST_BLOCKS);
-    if (options->num_kv_blocks == 0)
-        return qr_fail(error, QUIRE_ERR_INVALID, "kv_cache.size: less than one block of %llu bytes",
-                       (unsigned long long)bytes);
-    options->kv_cache_bytes           = 0; /* said once, in blocks */
-    options->memory_fraction          = 0;
-    machine->facts.kv_bytes_per_token = bytes / block_size;
-    machine->facts.kv_cache_bytes     = options->num_kv_blocks * bytes;
-    return QUIRE_OK;
+    return quire_kv_pool_plan(options, &machine->model, UINT64_MAX, 1, &machine->pool, error);
 }
 
 static bool wants_noise(const quire_config *config)
@@ -111,24 +94,34 @@ static quire_status fit_cost(qr_virtual *machine, const quire_config *config, qu
     return status;
 }
 
-static quire_status build(qr_virtual *machine, const quire_config *config, quire_error *error)
+static quire_status check_drafts(const quire_config *config, quire_error *error)
 {
-    quire_engine_options    options = *quire_config_engine(config);
-    const quire_model_info *m       = &machine->model;
-    quire_planner_model     model   = {.size                   = sizeof model,
+    if (quire_config_engine(config)->num_speculative_tokens == 0) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "%s: [scheduler] num_speculative_tokens: drafts come from what a text repeats and count where "
+                   "the model agrees; run.clock = \"virtual\" has neither, set 0",
+                   quire_config_origin(config, "scheduler.num_speculative_tokens"));
+}
+
+static quire_status create_planner(qr_virtual *machine, const quire_config *config, quire_error *error)
+{
+    const quire_model_info   *m     = &machine->model;
+    const quire_planner_model model = {.size                   = sizeof model,
                                        .vocab_size             = m->vocab_size,
                                        .max_model_len          = m->max_position_embeddings,
                                        .window                 = m->window,
                                        .encoder_decoder        = m->encoder_layers > 0,
-                                       .decoder_start_token_id = m->decoder_start_token_id};
-    if (options.num_speculative_tokens > 0)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "%s: [scheduler] num_speculative_tokens: drafts come from what a text repeats and count where "
-                       "the model agrees; run.clock = \"virtual\" has neither, set 0",
-                       quire_config_origin(config, "scheduler.num_speculative_tokens"));
+                                       .decoder_start_token_id = m->decoder_start_token_id,
+                                       .num_blocks             = machine->pool.num_blocks};
+    return quire_planner_create(quire_config_engine(config), &model, &machine->planner, error);
+}
+
+static quire_status build(qr_virtual *machine, const quire_config *config, quire_error *error)
+{
+    QR_TRY(check_drafts(config, error));
     QR_TRY(fit_cost(machine, config, error));
-    QR_TRY(size_cache(machine, config, &options, error));
-    return quire_planner_create(&options, &model, &machine->planner, error);
+    QR_TRY(size_cache(machine, config, error));
+    return create_planner(machine, config, error);
 }
 
 quire_status qr_virtual_create(const quire_config *config, const quire_model_info *model, qr_virtual **virtual_out,
@@ -179,9 +172,9 @@ void qr_virtual_stats(const qr_virtual *machine, quire_stats *stats)
 {
     quire_planner_stats(machine->planner, stats);
     stats->steps                = machine->cost.steps;
-    stats->kv_bytes_per_token   = machine->facts.kv_bytes_per_token;
-    stats->kv_cache_bytes       = machine->facts.kv_cache_bytes;
-    const uint64_t layer_bytes  = stats->block_size * stats->kv_bytes_per_token / machine->model.layers;
+    stats->kv_bytes_per_token   = machine->pool.block_bytes / machine->pool.block_size;
+    stats->kv_cache_bytes       = machine->pool.block_bytes * machine->pool.num_blocks;
+    const uint64_t layer_bytes  = machine->pool.block_bytes / machine->model.layers;
     stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)layer_bytes;
 }
 

@@ -126,6 +126,23 @@ typedef struct quire_sampled {
     const float   *candidate_logprobs;
 } quire_sampled;
 
+/* The KV cache of an engine. */
+typedef struct quire_kv_pool {
+    size_t   size; /* sizeof(quire_kv_pool), set by the caller */
+    uint32_t num_blocks;
+    uint32_t block_size;  /* tokens */
+    uint64_t block_bytes; /* of the keys and values of one block, in all layers */
+} quire_kv_pool;
+
+/* The KV cache that quire_engine_create() makes of these options for this model, where `available_bytes` are left to
+ * the process (UINT64_MAX: a machine that is not this one has as much as the options say) and its threads are on
+ * `node_count` NUMA nodes (0 = 1). Takes no memory. ERR_INVALID: of the options; more than is available; less than one
+ * block. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_kv_pool_plan(const quire_engine_options *options,
+                                                          const quire_model_info *model, uint64_t available_bytes,
+                                                          uint32_t node_count, quire_kv_pool *pool_out,
+                                                          quire_error *error);
+
 /* `options`: those of an engine; [scheduler], num_kv_blocks, block_size, enable_prefix_caching, enable_cross_sharing,
  * extents, zero_on_free, the speculative ones, max_model_len and allocator count. Copies both. ERR_INVALID,
  * ERR_NO_MEMORY. */

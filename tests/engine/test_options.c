@@ -1,4 +1,4 @@
-/* Ranges, defaults and joint rules of the engine's options, structs of other versions, and the size of the pool. */
+/* Ranges, defaults and joint rules of the engine's options, and structs of other versions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -218,100 +218,6 @@ static void a_size_that_was_never_set_is_refused(void **state)
     assert_int_equal(copy(&from, &to, NULL), QUIRE_ERR_INVALID);
 }
 
-/* ---- the pool ---- */
-
-static const uint64_t GiB = 1u << 30;
-
-static qr_pool_request pool(void)
-{
-    return (qr_pool_request){
-        .limit = 8 * GiB, .block_bytes = 1 << 20, .block_size = 32, .node_count = 1, .useful_blocks = UINT32_MAX};
-}
-
-static void automatic_size_leaves_a_twentieth_and_takes_the_fraction(void **state)
-{
-    (void)state;
-    qr_pool_request request = pool();
-    uint32_t        blocks  = 0;
-    request.fraction        = 0.5f;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
-    const uint64_t expected = (8 * GiB - 8 * GiB / 20) / 2 / ((1 << 20) + 96 + 128);
-    assert_int_equal(blocks, expected / 8 * 8);
-    request.limit = GiB; /* here the spare is 256 MiB */
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
-    assert_int_equal(blocks, 3 * GiB / 4 / 2 / ((1 << 20) + 96 + 128) / 8 * 8);
-    request.useful_blocks = 100;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
-    assert_int_equal(blocks, 96);
-}
-
-static void automatic_size_leaves_at_most_half_of_a_small_limit(void **state)
-{
-    (void)state;
-    qr_pool_request request = pool();
-    uint32_t        blocks  = 0;
-    request.fraction        = 0.5f;
-    request.limit           = 100 << 20;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
-    assert_int_equal(blocks, 24); /* a quarter of 100 blocks, whole extents */
-}
-
-static void an_explicit_size_above_the_limit_is_refused_with_both_numbers(void **state)
-{
-    (void)state;
-    qr_pool_request request = pool();
-    quire_error     error;
-    uint32_t        blocks = 0;
-    request.size           = 8 * GiB + 1;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
-    assert_string_equal(error.message,
-                        "[kv_cache] size: 8589934593 bytes are above the 8589934592 this process can take");
-    request.size = 8 * GiB;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_OK);
-    request            = pool();
-    request.num_blocks = 8192;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
-    assert_non_null(strstr(error.message, "8192 blocks"));
-    assert_non_null(strstr(error.message, "8589934592"));
-}
-
-static void an_explicit_number_of_blocks_is_taken_as_it_is(void **state)
-{
-    (void)state;
-    qr_pool_request request = pool();
-    uint32_t        blocks  = 0;
-    request.num_blocks      = 11;
-    request.useful_blocks   = 4;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
-    assert_int_equal(blocks, 11);
-}
-
-static void less_than_one_block_is_an_error(void **state)
-{
-    (void)state;
-    qr_pool_request request = pool();
-    quire_error     error;
-    uint32_t        blocks = 0;
-    request.size           = 1 << 20; /* the block, but not its bookkeeping */
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
-    request          = pool();
-    request.fraction = 0.5f;
-    request.limit    = 1 << 20;
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, &error), QUIRE_ERR_INVALID);
-    assert_non_null(strstr(error.message, "memory_fraction"));
-}
-
-static void every_node_gets_whole_extents(void **state)
-{
-    (void)state;
-    qr_pool_request request = pool();
-    uint32_t        blocks  = 0;
-    request.node_count      = 4;
-    request.size            = (uint64_t)101 * ((1 << 20) + 96 + 128);
-    assert_int_equal(qr_options_pool_blocks(&request, &blocks, NULL), QUIRE_OK);
-    assert_int_equal(blocks, 96);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,12 +231,6 @@ int main(void)
         cmocka_unit_test(an_older_shorter_struct_is_completed_with_zeros),
         cmocka_unit_test(a_newer_longer_struct_is_accepted_while_its_tail_is_zero),
         cmocka_unit_test(a_size_that_was_never_set_is_refused),
-        cmocka_unit_test(automatic_size_leaves_a_twentieth_and_takes_the_fraction),
-        cmocka_unit_test(automatic_size_leaves_at_most_half_of_a_small_limit),
-        cmocka_unit_test(an_explicit_size_above_the_limit_is_refused_with_both_numbers),
-        cmocka_unit_test(an_explicit_number_of_blocks_is_taken_as_it_is),
-        cmocka_unit_test(less_than_one_block_is_an_error),
-        cmocka_unit_test(every_node_gets_whole_extents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

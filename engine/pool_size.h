@@ -1,0 +1,15 @@
+/* How many blocks the KV cache has: one answer for the engine, for the forecast of `quire check` and, as
+ * quire_kv_pool_plan(), for hosts that plan or simulate an engine. docs/CACHE.md, Memory. */
+#ifndef QR_ENGINE_POOL_SIZE_H
+#define QR_ENGINE_POOL_SIZE_H
+
+#include "model/model.h"
+
+#include "quire/plan.h"
+
+/* `options` are resolved. `available_bytes`: what this process can still take. ERR_INVALID: what was asked for is above
+ * that, or less than one block. Pure. */
+quire_status qr_pool_size(const quire_engine_options *options, const qr_model_facts *facts, uint64_t available_bytes,
+                          uint32_t node_count, quire_kv_pool *pool_out, quire_error *error);
+
+#endif

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""`quire check` and the virtual clock say the same number of KV blocks for the same cache.
+
+usage: forecast_test.py QUIRE [unittest options]"""
+import itertools
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+QUIRE = sys.argv[1]
+STEPS = pathlib.Path(__file__).parents[2] / "bench" / "scenarios" / "tinyllama-2cores.steps.jsonl"
+
+
+def blocks(*arguments):
+    done = subprocess.run([QUIRE, *arguments, "--model", "tiny", "--set", "scheduler.max_num_seqs=4"],
+                          capture_output=True, text=True, timeout=60)
+    found = re.search(r"(\d+) (?:KV )?blocks of (\d+) tokens", done.stdout)
+    return found.groups() if found else done.stdout + done.stderr
+
+
+class Forecast(unittest.TestCase):
+    def test_check_and_virtual_clock_agree_on_the_number_of_blocks(self):
+        for size, dtype, head_dim, tokens in itertools.product(
+                ["600001B", "4MiB"], ["f32", "bf16", "int8"], [16, 24], [32, 128]):
+            cache = ["--set", f"kv_cache.size={size}", "--set", f"kv_cache.dtype={dtype}",
+                     "--set", f"model.shape.head_dim={head_dim}", "--set", f"kv_cache.block_size={tokens}"]
+            with self.subTest(cache=cache):
+                forecast = blocks("check", *cache)
+                simulated = blocks("bench", "--dry-run", "--set", "run.clock=virtual",
+                                   "--set", f"run.cost_model={STEPS}", *cache)
+                self.assertEqual(forecast, simulated)
+                self.assertEqual(int(forecast[1]), tokens)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])

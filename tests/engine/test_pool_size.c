@@ -1,0 +1,234 @@
+/* The number of KV blocks: what memory allows, and that engine, plan and virtual clock give one answer. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bench/keys.h"
+#include "bench/run/virtual.h"
+#include "engine/options.h"
+#include "engine/pool_size.h"
+
+#include "quire/quire.h"
+
+static const uint64_t GiB = 1u << 30;
+
+/* Keys and values of 8 layers, 8 heads of 128, 32 tokens, 2 bytes: a block is 1 MiB. */
+static const qr_model_facts facts = {.vocab_size              = 100,
+                                     .decoder_layers          = 8,
+                                     .heads                   = 8,
+                                     .kv_heads                = 8,
+                                     .head_dim                = 128,
+                                     .max_position_embeddings = 4096};
+enum { COST = (1 << 20) + 96 + 128 }; /* of a block with its bookkeeping */
+
+static quire_status size_pool(quire_engine_options options, uint64_t available, uint32_t nodes, uint32_t *blocks_out,
+                              quire_error *error)
+{
+    quire_kv_pool pool = {.size = sizeof pool};
+    options.size       = sizeof options;
+    assert_int_equal(qr_options_resolve(&options, &facts, error), QUIRE_OK);
+    const quire_status status = qr_pool_size(&options, &facts, available, nodes, &pool, error);
+    *blocks_out               = pool.num_blocks;
+    return status;
+}
+
+static uint32_t blocks_of(quire_engine_options options, uint64_t available, uint32_t nodes)
+{
+    uint32_t    blocks = 0;
+    quire_error error;
+    if (size_pool(options, available, nodes, &blocks, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return blocks;
+}
+
+static void automatic_size_leaves_a_twentieth_and_takes_the_fraction(void **state)
+{
+    (void)state;
+    const quire_engine_options none = {0};
+    assert_int_equal(blocks_of(none, 8 * GiB, 1), (8 * GiB - 8 * GiB / 20) / 2 / COST / 8 * 8);
+    assert_int_equal(blocks_of(none, GiB, 1), 3 * GiB / 4 / 2 / COST / 8 * 8); /* here the spare is 256 MiB */
+}
+
+static void automatic_size_stops_at_four_times_what_the_longest_sequences_need(void **state)
+{
+    (void)state;
+    const quire_engine_options few = {.max_num_seqs = 2, .max_model_len = 1024};
+    assert_int_equal(blocks_of(few, 8 * GiB, 1), 4 * 2 * 1024 / 32);
+}
+
+static void automatic_size_leaves_at_most_half_of_a_small_limit(void **state)
+{
+    (void)state;
+    assert_int_equal(blocks_of((quire_engine_options){0}, 100 << 20, 1), 24); /* a quarter, whole extents */
+}
+
+static void an_explicit_size_above_the_limit_is_refused_with_both_numbers(void **state)
+{
+    (void)state;
+    uint32_t    blocks = 0;
+    quire_error error;
+    assert_int_equal(size_pool((quire_engine_options){.kv_cache_bytes = 8 * GiB + 1}, 8 * GiB, 1, &blocks, &error),
+                     QUIRE_ERR_INVALID);
+    assert_string_equal(error.message,
+                        "[kv_cache] size: 8589934593 bytes are above the 8589934592 this process can take");
+    assert_int_equal(blocks_of((quire_engine_options){.kv_cache_bytes = 8 * GiB}, 8 * GiB, 1), 8 * GiB / COST / 8 * 8);
+    assert_int_equal(size_pool((quire_engine_options){.num_kv_blocks = 8192}, 8 * GiB, 1, &blocks, &error),
+                     QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "8192 blocks"));
+    assert_non_null(strstr(error.message, "8589934592"));
+}
+
+static void an_explicit_number_of_blocks_is_taken_as_it_is(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        blocks_of((quire_engine_options){.num_kv_blocks = 11, .max_num_seqs = 1, .max_model_len = 32}, 8 * GiB, 1), 11);
+}
+
+static void less_than_one_block_is_an_error(void **state)
+{
+    (void)state;
+    uint32_t    blocks = 0;
+    quire_error error;
+    assert_int_equal(size_pool((quire_engine_options){.kv_cache_bytes = 1 << 20}, 8 * GiB, 1, &blocks, &error),
+                     QUIRE_ERR_INVALID); /* the block, but not its bookkeeping */
+    assert_string_equal(error.message, "[kv_cache] size: 1048576 bytes do not hold one block of 1048800");
+    assert_int_equal(size_pool((quire_engine_options){0}, 1 << 20, 1, &blocks, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "memory_fraction"));
+}
+
+static void every_node_gets_whole_extents(void **state)
+{
+    (void)state;
+    assert_int_equal(blocks_of((quire_engine_options){.kv_cache_bytes = (uint64_t)101 * COST}, 8 * GiB, 4), 96);
+}
+
+/* ---- engine, plan and virtual clock ---- */
+
+enum { MAX_OVERRIDES = 4 };
+typedef struct shape { /* of a small synthetic model */
+    const char          *preset;
+    quire_shape_override overrides[MAX_OVERRIDES];
+    uint32_t             count;
+} shape;
+
+static quire_model *open_model(const shape *wanted)
+{
+    const quire_model_options options = {.size        = sizeof options,
+                                         .shape       = wanted->overrides,
+                                         .shape_count = wanted->count,
+                                         .logger      = {.level = QUIRE_LOG_ERROR}};
+    quire_model              *model;
+    quire_error               error;
+    if (quire_model_synthetic(wanted->preset, &options, &model, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return model;
+}
+
+static quire_config *configuration(const quire_engine_options *options)
+{
+    char          settings[6][96];
+    quire_config *config;
+    quire_error   error;
+    snprintf(settings[0], sizeof settings[0], "kv_cache.size=%lluB", (unsigned long long)options->kv_cache_bytes);
+    snprintf(settings[1], sizeof settings[1], "kv_cache.block_size=%u", options->block_size);
+    snprintf(settings[2], sizeof settings[2], "kv_cache.dtype=%s", quire_dtype_name(options->kv_dtype));
+    snprintf(settings[3], sizeof settings[3], "scheduler.max_num_seqs=%u", options->max_num_seqs);
+    snprintf(settings[4], sizeof settings[4], "scheduler.max_num_batched_tokens=%u", options->max_num_batched_tokens);
+    snprintf(settings[5], sizeof settings[5], "run.cost_model=%s/bench/scenarios/tinyllama-2cores.steps.jsonl",
+             QUIRE_SOURCE_DIR);
+    assert_int_equal(qr_bench_config_create(&config, &error), QUIRE_OK);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (quire_config_set(config, settings[i], "test", &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return config;
+}
+
+static quire_stats stats_of_engine(const quire_engine_options *options, quire_model *model)
+{
+    quire_stats   stats = {.size = sizeof stats};
+    quire_engine *engine;
+    quire_error   error;
+    if (quire_engine_create(options, model, &engine, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    quire_engine_stats(engine, &stats);
+    quire_engine_destroy(engine);
+    return stats;
+}
+
+static quire_stats stats_of_virtual(const quire_engine_options *options, const quire_model_info *info)
+{
+    quire_stats   stats  = {.size = sizeof stats};
+    quire_config *config = configuration(options);
+    qr_virtual   *machine;
+    quire_error   error;
+    if (qr_virtual_create(config, info, &machine, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    qr_virtual_stats(machine, &stats);
+    qr_virtual_destroy(machine);
+    quire_config_destroy(config);
+    return stats;
+}
+
+static void assert_one_answer(const quire_engine_options *options, quire_model *model)
+{
+    quire_model_info info = {.size = sizeof info};
+    quire_kv_pool    pool = {.size = sizeof pool};
+    quire_error      error;
+    quire_model_describe(model, &info);
+    const quire_stats engine = stats_of_engine(options, model), simulated = stats_of_virtual(options, &info);
+    if (quire_kv_pool_plan(options, &info, UINT64_MAX, engine.nodes, &pool, &error) != QUIRE_OK)
+        fail_msg("%s", error.message);
+    assert_int_equal(engine.blocks, pool.num_blocks);
+    assert_int_equal(engine.block_size, pool.block_size);
+    assert_int_equal(engine.kv_cache_bytes, pool.block_bytes * pool.num_blocks);
+    if (engine.nodes > 1) return; /* simulated machines have one */
+    assert_int_equal(engine.blocks, simulated.blocks);
+    assert_int_equal(engine.kv_cache_bytes, simulated.kv_cache_bytes);
+    assert_int_equal(engine.kv_bytes_per_token, simulated.kv_bytes_per_token);
+}
+
+static void engine_plan_and_virtual_clock_agree_on_the_number_of_blocks(void **state)
+{
+    (void)state;
+    static const shape models[] = {
+        {"tiny", {{0}}, 0},
+        {"tiny", {{"head_dim", 24}}, 1}, /* 32 in memory */
+        {"t5-small", {{"num_layers", 1}, {"num_decoder_layers", 2}, {"vocab_size", 100}, {"d_kv", 24}}, 4},
+    };
+    static const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
+    static const uint64_t    bytes[]  = {600001, 4 << 20};
+    static const uint32_t    tokens[] = {32, 128};
+    quire_engine_options     options  = {.size                   = sizeof options,
+                                         .threads                = 1,
+                                         .max_num_seqs           = 4,
+                                         .max_num_batched_tokens = 32,
+                                         .prefetch               = QUIRE_TOGGLE_OFF, /* else measured */
+                                         .batch_invariant        = QUIRE_TOGGLE_OFF, /* else verified */
+                                         .logger                 = {.level = QUIRE_LOG_ERROR}};
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        quire_model *model = open_model(&models[m]);
+        for (size_t i = 0; i < 3 * 2; i++) {
+            options.kv_dtype       = dtypes[i % 3];
+            options.kv_cache_bytes = bytes[i / 3];
+            options.block_size     = tokens[i / 3];
+            assert_one_answer(&options, model);
+        }
+        quire_model_destroy(model);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(automatic_size_leaves_a_twentieth_and_takes_the_fraction),
+        cmocka_unit_test(automatic_size_stops_at_four_times_what_the_longest_sequences_need),
+        cmocka_unit_test(automatic_size_leaves_at_most_half_of_a_small_limit),
+        cmocka_unit_test(an_explicit_size_above_the_limit_is_refused_with_both_numbers),
+        cmocka_unit_test(an_explicit_number_of_blocks_is_taken_as_it_is),
+        cmocka_unit_test(less_than_one_block_is_an_error),
+        cmocka_unit_test(every_node_gets_whole_extents),
+        cmocka_unit_test(engine_plan_and_virtual_clock_agree_on_the_number_of_blocks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
