@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "bench/report/result_file.h"
 #include "bench/result/roofline.h"
+#include "bench/run/target_engine.h"
 #include "bench/workload/fit.h"
 
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,
@@ -29,10 +30,10 @@ quire_status qr_session_open_model(const quire_config *config, const quire_logge
 struct qr_session {
     quire_logger  logger;
     quire_model  *model;
-    quire_engine *engine;
-    qr_virtual   *machine; /* run.clock = virtual: in place of the engine */
-    qr_roofline   roof;    /* the limits that live metrics compare steps with */
-    char         *asked;   /* the part of the configuration that model and engine read */
+    quire_engine *engine; /* NULL: run.clock = virtual */
+    qr_target     target; /* the engine, or a simulated one */
+    qr_roofline   roof;   /* the limits that live metrics compare steps with */
+    char         *asked;  /* the part of the configuration that model and engine read */
 };
 
 bool qr_session_is_virtual(const quire_config *config)
@@ -84,9 +85,10 @@ static quire_status open_engine(qr_session *session, const quire_config *config,
     if (qr_session_is_virtual(config)) {
         quire_model_info info = {.size = sizeof info};
         quire_model_describe(session->model, &info);
-        return qr_virtual_create(config, &info, &session->machine, error);
+        return qr_target_virtual_create(config, &info, &session->target, error);
     }
-    return quire_engine_create(&options, session->model, &session->engine, error);
+    QR_TRY(quire_engine_create(&options, session->model, &session->engine, error));
+    return qr_target_engine_create(session->engine, &session->target, error);
 }
 
 quire_status qr_session_open(const quire_config *config, const quire_logger *logger, qr_session **session_out,
@@ -107,8 +109,8 @@ quire_status qr_session_open(const quire_config *config, const quire_logger *log
 void qr_session_close(qr_session *session)
 {
     if (session == NULL) return;
+    if (session->target.self != NULL) session->target.destroy(session->target.self);
     quire_engine_destroy(session->engine);
-    qr_virtual_destroy(session->machine);
     quire_model_destroy(session->model);
     free(session->asked);
     free(session);
@@ -134,16 +136,11 @@ void qr_session_end(qr_result *result)
     qr_result_validate(result);
 }
 
-/* Facts and counters of the engine, or of the machine in its place. */
 static void take_stats(const qr_session *session, qr_result *result)
 {
-    result->is_virtual = session->machine != NULL;
-    if (session->machine == NULL) {
-        quire_engine_stats(session->engine, &result->engine);
-        return;
-    }
-    qr_virtual_stats(session->machine, &result->engine);
-    result->cost = *qr_virtual_cost(session->machine);
+    session->target.stats(session->target.self, &result->engine);
+    result->is_virtual = session->target.is_simulated;
+    if (result->is_virtual) result->cost = *qr_target_virtual_cost(&session->target);
 }
 
 /* Facts of model and engine; strings of the model info must outlive the model. */
@@ -177,7 +174,7 @@ static quire_status check_playable(const qr_session *session, const qr_result *r
 {
     qr_fit fit;
     if (result->run_count == 0) QR_TRY(qr_workload_check_fit(workload, &result->model, &result->engine, &fit, error));
-    if (session->machine == NULL || !qr_workload_has_beams(workload)) return QUIRE_OK;
+    if (!session->target.is_simulated || !qr_workload_has_beams(workload)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID,
                    "[run] clock: virtual has no model that could score hypotheses; %s asks for beam search",
                    quire_config_string(result->config, "workload.path"));
@@ -198,8 +195,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
         qr_workload_destroy(workload);
         return playable;
     }
-    const qr_run_options options = {.engine     = session->engine,
-                                    .machine    = session->machine,
+    const qr_run_options options = {.target     = &session->target,
                                     .workload   = workload,
                                     .config     = config,
                                     .repetition = repetition,
@@ -251,11 +247,8 @@ void qr_session_cool(qr_session *session, const quire_config *config, const vola
 {
     const int64_t cooldown_ns = quire_config_integer(config, "run.cooldown");
     const int64_t until       = (int64_t)qr_now_ns() + cooldown_ns;
-    if (session->machine != NULL) {
-        qr_virtual_flush_cache(session->machine);
-        return;
-    }
-    quire_engine_flush_cache(session->engine);
+    session->target.flush_cache(session->target.self);
+    if (session->target.is_simulated) return;
     for (int64_t left; (left = until - (int64_t)qr_now_ns()) > 0 && *interrupt != QR_INTERRUPT_ASKED;)
         usleep((useconds_t)((left < 100000000 ? left : 100000000) / 1000 + 1));
 }

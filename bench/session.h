@@ -4,6 +4,7 @@
 #define QR_BENCH_SESSION_H
 
 #include "bench/result/result.h"
+#include "bench/run/runner.h"
 
 /* The model that the configuration names. ERR_INVALID: none. */
 quire_status qr_session_open_model(const quire_config *config, const quire_logger *logger, quire_model **model_out,

@@ -198,27 +198,27 @@ static void print_simulation(const quire_config *config, const load *l, const qr
 /* What the machine needs is checked by making one. */
 static quire_status plan_virtual(const quire_config *config, bool times, quire_error *error)
 {
-    const quire_logger logger  = qr_logger_of(config);
-    quire_model       *model   = NULL;
-    qr_virtual        *machine = NULL;
-    quire_model_info   info    = {.size = sizeof info};
-    quire_stats        stats   = {.size = sizeof stats};
+    const quire_logger logger = qr_logger_of(config);
+    quire_model       *model  = NULL;
+    qr_target          target = {0};
+    quire_model_info   info   = {.size = sizeof info};
+    quire_stats        stats  = {.size = sizeof stats};
     load               l;
     quire_status       status = qr_session_open_model(config, &logger, &model, error);
     if (status != QUIRE_OK) return status;
     quire_model_describe(model, &info);
-    status = qr_virtual_create(config, &info, &machine, error);
+    status = qr_target_virtual_create(config, &info, &target, error);
     if (status == QUIRE_OK) {
-        qr_virtual_stats(machine, &stats);
+        target.stats(target.self, &stats);
         status = draw(config, &info, &stats, &l, error);
     }
     if (status == QUIRE_OK) {
         printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
         printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB on the simulated machine\n",
                (unsigned long long)stats.blocks, stats.block_size, (double)stats.kv_cache_bytes / (1 << 20));
-        print_simulation(config, &l, qr_virtual_cost(machine), times);
+        print_simulation(config, &l, qr_target_virtual_cost(&target), times);
     }
-    qr_virtual_destroy(machine);
+    if (target.self != NULL) target.destroy(target.self);
     quire_model_destroy(model);
     return status;
 }

@@ -6,7 +6,7 @@
 #define QR_BENCH_METRICS_H
 
 #include "bench/common/statistics.h"
-#include "bench/run/runner.h"
+#include "bench/run/run.h"
 
 /* A rate with its 95 % interval from batch means (10 batches of the window). */
 typedef struct qr_rate {

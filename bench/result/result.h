@@ -5,6 +5,8 @@
 #include <time.h>
 
 #include "bench/result/metrics.h"
+#include "bench/run/prometheus.h"
+#include "bench/run/target_virtual.h"
 
 enum { QR_MAX_REPETITIONS = 64, QR_MAX_LIMITS = QR_MAX_REPETITIONS + 1, QR_MAX_CHECKS = 24 };
 

@@ -281,7 +281,7 @@ json_t *qr_run_json(const qr_result *r, uint32_t index)
                                      (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
                                      m->warmup_s, "grace_s", (double)(record->end_ns - record->window_end_ns) * 1e-9,
                                      "saturated_s", m->saturated_s < 0 ? json_null() : qr_json_number(m->saturated_s),
-                                     "oversaturated", record->oversaturated);
+                                     "oversaturated", record->overloaded);
     json_object_set_new(to, "requests", requests(m));
     json_object_set_new(to, "throughput", throughput(m));
     json_object_set_new(to, "latency", latency(m));

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "bench/run/runner.h"
+#include "bench/run/run.h"
 
 /* {"dt_s", "output_tokens": [...], ...}; element i covers [i, i + 1) * dt_s from the start of the run, warm-up
  * included. Tokens are rates per second; running, waiting and kv_usage are means over the steps that began in the

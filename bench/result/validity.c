@@ -29,7 +29,7 @@ static double median_of(const qr_summary *summary, const qr_metrics *m)
 static bool is_ended_early(const qr_result *result)
 {
     bool over = false;
-    for (uint32_t i = 0; i < result->run_count; i++) over |= result->records[i].oversaturated;
+    for (uint32_t i = 0; i < result->run_count; i++) over |= result->records[i].overloaded;
     return over && quire_config_boolean(result->config, "run.stop_oversaturated");
 }
 
@@ -134,7 +134,7 @@ static void check_limits(qr_result *result)
 static void check_saturation(qr_result *result)
 {
     uint32_t over = 0;
-    for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].oversaturated;
+    for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].overloaded;
     check(result, "saturation", over == 0, true, over, "runs", "requests served as fast as they arrive",
           strcmp(result->profile, "replay") == 0 ? "the queue and TTFT kept growing: raise workload.trace.time_scale"
                                                  : "the queue and TTFT kept growing: lower load.request_rate");

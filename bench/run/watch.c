@@ -74,7 +74,7 @@ bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope)
            is_flat(run->load + run->load_count - QR_STEADY_SECONDS, QR_STEADY_SECONDS, slope);
 }
 
-/* ---- over-saturation ---- */
+/* ---- overload ---- */
 
 enum { PARTS = 30 };
 
@@ -138,7 +138,7 @@ static bool is_falling_behind(const qr_run *run, int64_t now_ns, size_t seconds)
     return load > 0 && growth_of_ttft(run, now_ns, &due) > 0 && load >= UNSERVED * due;
 }
 
-bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns)
+bool qr_watch_is_overloaded(qr_watch *watch, const qr_run *run, int64_t now_ns)
 {
     const int64_t seconds = (now_ns - run->window_start_ns) / SECOND;
     if (seconds < watch->look_s || run->load_count < QR_SATURATION_SECONDS) return false;

@@ -3,14 +3,14 @@
 #ifndef QR_BENCH_WATCH_H
 #define QR_BENCH_WATCH_H
 
-#include "bench/run/runner.h"
+#include "bench/run/run.h"
 
 enum { QR_STEADY_SECONDS = 10, QR_SATURATION_SECONDS = 30 };
 
 typedef struct qr_watch {
     int64_t         next_ns;              /* when the next second ends */
     qr_noise_sample previous;             /* at the end of the last one */
-    int64_t         look_s;               /* the length of the window at which over-saturation is looked for next */
+    int64_t         look_s;               /* the length of the window at which overload is looked for next */
     bool            falls_behind;         /* so it seemed at the last look */
     bool            is_virtual;           /* time is simulated: what the machine does says nothing */
     bool            has_begun, has_ended; /* the window */
@@ -36,6 +36,6 @@ bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope);
  * least half its mean; and the load by at least a tenth of the requests that came. Looked at when the window is 30, 45,
  * 67, 100 ... s long: over a few seconds every queue grows now and then, and who looks each second finds one that does.
  * True when two looks in a row say so, since a burst passes; false in between. */
-bool qr_watch_is_oversaturated(qr_watch *watch, const qr_run *run, int64_t now_ns);
+bool qr_watch_is_overloaded(qr_watch *watch, const qr_run *run, int64_t now_ns);
 
 #endif

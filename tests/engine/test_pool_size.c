@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "bench/keys.h"
-#include "bench/run/virtual.h"
+#include "bench/run/target_virtual.h"
 #include "engine/options.h"
 #include "engine/pool_size.h"
 
@@ -161,11 +161,11 @@ static quire_stats stats_of_virtual(const quire_engine_options *options, const q
 {
     quire_stats   stats  = {.size = sizeof stats};
     quire_config *config = configuration(options);
-    qr_virtual   *machine;
+    qr_target     target;
     quire_error   error;
-    if (qr_virtual_create(config, info, &machine, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    qr_virtual_stats(machine, &stats);
-    qr_virtual_destroy(machine);
+    if (qr_target_virtual_create(config, info, &target, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    target.stats(target.self, &stats);
+    target.destroy(target.self);
     quire_config_destroy(config);
     return stats;
 }

@@ -140,7 +140,7 @@ static void an_early_end_by_over_saturation_is_not_mended_by_a_longer_run(void *
     (void)state;
     result->runs[0].requests.cut = 50;
     assert_non_null(strstr(check_of("cut")->hint, "run longer"));
-    result->records[0].oversaturated  = true;
+    result->records[0].overloaded     = true;
     static const char *const checks[] = {"requests", "length", "cut"};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         assert_non_null(strstr(check_of(checks[i])->hint, "overload ended the run early"));

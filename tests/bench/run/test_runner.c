@@ -1,5 +1,5 @@
-/* A scripted engine with known token times, played by the real runner: every metric equals the value computed by hand.
- * The quire_engine_* functions below take the place of the library's. */
+/* A scripted target with known token times, played by the real runner: every metric equals the value computed by hand.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,112 +8,60 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "bench/keys.h"
 #include "bench/result/attribution.h"
 #include "bench/result/metrics.h"
+#include "bench/run/runner.h"
+#include "support/close.h"
+#include "support/scripted_target.h"
 
 #define MS UINT64_C(1000000)
 
-/* Request r: its first token comes `ttft` ms after submit, then one every `gap` ms, `tokens` in all. */
-static const struct script {
-    uint64_t ttft, gap;
-    uint32_t tokens;
-} script[] = {{100, 10, 11}, {200, 20, 6}, {50, 30, 1}, {400, 5, 21}};
+static const scripted_request script[] = {
+    {100 * MS, 10 * MS, 11, QUIRE_OK},
+    {200 * MS, 20 * MS, 6, QUIRE_OK},
+    {50 * MS, 30 * MS, 1, QUIRE_OK},
+    {400 * MS, 5 * MS, 21, QUIRE_OK},
+};
 enum { REQUESTS = sizeof script / sizeof *script };
 
-struct quire_engine {
-    int                 fd;
-    uint32_t            submitted;
-    uint64_t            submit_ns[64];
-    uint32_t            sent[64]; /* events */
-    quire_finish_detail detail;
-};
+typedef struct played {
+    quire_config *config;
+    qr_workload  *workload;
+    qr_run        run;
+} played;
 
-static struct quire_engine engine;
-
-quire_status quire_engine_submit(quire_engine *e, const quire_request *request, quire_request_id *id_out,
-                                 quire_error *error)
+static quire_status try_to_play(played *p, scripted_target *scripted, const char *const *settings, int interrupt,
+                                quire_error *error)
 {
-    (void)error;
-    assert_int_equal((uintptr_t)request->user_data, e->submitted % 64);
-    e->submit_ns[e->submitted] = qr_now_ns();
-    *id_out                    = ++e->submitted;
-    return QUIRE_OK;
+    static const quire_model_info model  = {.size = sizeof model, .vocab_size = 100, .decoder_start_token_id = -1};
+    const qr_target               target = scripted_target_of(scripted);
+    volatile int                  flag   = interrupt;
+    assert_int_equal(qr_bench_config_create(&p->config, error), QUIRE_OK);
+    assert_int_equal(quire_config_set(p->config, "output.progress=none", "test", error), QUIRE_OK);
+    for (; *settings != NULL; settings++)
+        if (quire_config_set(p->config, *settings, "test", error) != QUIRE_OK) fail_msg("%s", error->message);
+    assert_int_equal(qr_workload_create(p->config, &model, 256, 1, &p->workload, error), QUIRE_OK);
+    const qr_run_options options = {
+        .target = &target, .workload = p->workload, .config = p->config, .interrupt = &flag};
+    return qr_run_execute(&options, &p->run, error);
 }
 
-/* Hands out everything at once: the script's times lie in the future, only the records count. */
-size_t quire_engine_poll(quire_engine *e, quire_event *events, size_t capacity)
+static void play(played *p, scripted_target *scripted, const char *const *settings)
 {
-    size_t count = 0;
-    for (uint32_t r = 0; r < e->submitted; r++) {
-        const struct script *s = &script[r % REQUESTS];
-        for (; e->sent[r] <= s->tokens && count < capacity; e->sent[r]++) {
-            const uint32_t k     = e->sent[r] < s->tokens ? e->sent[r] : s->tokens - 1;
-            quire_event   *event = &events[count++];
-            *event               = (quire_event){.request   = r + 1,
-                                                 .user_data = (void *)(uintptr_t)r,
-                                                 .time_ns   = e->submit_ns[r] + (s->ttft + k * s->gap) * MS,
-                                                 .kind      = QUIRE_EVENT_TOKEN,
-                                                 .index     = k};
-            if (e->sent[r] < s->tokens) continue;
-            e->detail.first_planned_ns = e->submit_ns[r] + s->ttft * MS / 2;
-            event->kind                = QUIRE_EVENT_FINISHED;
-            event->finish              = QUIRE_FINISH_LENGTH;
-            event->last                = 1;
-            event->detail              = &e->detail;
-            e->sent[r]++;
-            return count; /* one detail at a time */
-        }
-    }
-    return count;
+    quire_error error = {0};
+    if (try_to_play(p, scripted, settings, 0, &error) != QUIRE_OK) fail_msg("%s", error.message);
 }
 
-quire_status quire_engine_step(quire_engine *e, quire_step *step)
+static void end(played *p)
 {
-    (void)e;
-    *step = (quire_step){0};
-    return QUIRE_OK;
+    qr_run_deinit(&p->run);
+    qr_workload_destroy(p->workload);
+    quire_config_destroy(p->config);
 }
 
-void quire_engine_stats(const quire_engine *e, quire_stats *stats)
-{
-    (void)e;
-    stats->max_model_len = 256;
-    stats->blocks        = 100;
-}
-
-const char *quire_wait_reason_name(quire_wait_reason reason) { return (void)reason, ""; }
-size_t      quire_engine_stages(const quire_engine *e, uint32_t thread, quire_stage *stages, size_t capacity,
-                                uint64_t *dropped_out)
-{
-    return (void)e, (void)thread, (void)stages, (void)capacity, *dropped_out = 0;
-}
-int          quire_engine_event_fd(const quire_engine *e) { return e->fd; }
-void         quire_engine_flush_cache(quire_engine *e) { (void)e; }
-quire_status quire_engine_cancel(quire_engine *e, quire_request_id id) { return (void)e, (void)id, QUIRE_OK; }
-
-static quire_config *configuration(void)
-{
-    quire_config     *config;
-    quire_error       error;
-    const char *const settings[] = {"workload.num_prompts=4",  "run.verify_fraction=0", "output.progress=none",
-                                    "output.percentiles=[50]", "slo.ttft=150",          "slo.tpot=15"};
-    assert_int_equal(qr_bench_config_create(&config, &error), QUIRE_OK);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        assert_int_equal(quire_config_set(config, settings[i], "test", &error), QUIRE_OK);
-    return config;
-}
-
-static void assert_close(double value, double expected, double tolerance)
-{
-    if (!(fabs(value - expected) <= tolerance)) fail_msg("%.6f is not %.6f", value, expected);
-}
-
-/* The engine hands out times before any step is recorded: all that is not generator or queue is the scheduler's. */
+/* No step is recorded: all that is not generator or queue is the scheduler's. */
 static void assert_latencies_are_split_without_remainder(const qr_run *run)
 {
     qr_split split;
@@ -137,74 +85,96 @@ static void assert_latencies_are_split_without_remainder(const qr_run *run)
 static void every_metric_equals_the_hand_computed_value(void **state)
 {
     (void)state;
-    const quire_model_info model     = {.size = sizeof model, .vocab_size = 100, .decoder_start_token_id = -1};
-    volatile int           interrupt = 0;
-    quire_config          *config    = configuration();
-    qr_workload           *workload;
-    qr_run                 run;
-    qr_metrics             m;
-    quire_error            error;
-    engine.fd = eventfd(1, 0);
-    assert_int_equal(qr_workload_create(config, &model, 256, 1, &workload, &error), QUIRE_OK);
-    const qr_run_options options = {.engine = &engine, .workload = workload, .config = config, .interrupt = &interrupt};
-    assert_int_equal(qr_run_execute(&options, &run, &error), QUIRE_OK);
-    run.window_end_ns = run.end_ns = 501 * (int64_t)MS + run.requests[3].submit_ns; /* the script's last token */
-    assert_int_equal(qr_metrics_compute(&run, config, workload, &m, &error), QUIRE_OK);
+    scripted_target scripted = {.script = script, .script_count = REQUESTS};
+    played          p;
+    qr_metrics      m;
+    quire_error     error;
+    play(&p, &scripted,
+         (const char *[]){"workload.num_prompts=4", "run.verify_fraction=0", "output.percentiles=[50]", "slo.ttft=150",
+                          "slo.tpot=15", NULL});
+    assert_int_equal(qr_metrics_compute(&p.run, p.config, p.workload, &m, &error), QUIRE_OK);
 
-    double lag = 0; /* ms between the due time, 0, and submit: mean over the requests */
-    for (int i = 0; i < REQUESTS; i++) lag += (double)run.requests[i].submit_ns * 1e-6 / REQUESTS;
     assert_int_equal(m.requests.completed, 4);
     assert_int_equal(m.requests.due, 4);
-    assert_close(m.ttft.mean, lag + (100 + 200 + 50 + 400) / 4.0, 0.1);
-    assert_close(m.ttft_service.mean, (100 + 200 + 50 + 400) / 4.0, 0.1); /* submit_ns is taken just before the call */
-    assert_close(m.queue.mean, lag + (100 + 200 + 50 + 400) / 8.0, 0.1);
+    assert_within(m.ttft.mean, (100 + 200 + 50 + 400) / 4.0, 1e-9);
+    assert_within(m.ttft_service.mean, (100 + 200 + 50 + 400) / 4.0, 1e-9);
+    assert_within(m.queue.mean, (100 + 200 + 50 + 400) / 8.0, 1e-9);
     assert_int_equal(m.tpot.n, 3); /* one request has a single token */
-    assert_close(m.tpot.mean, (10 + 20 + 5) / 3.0, 1e-9);
+    assert_within(m.tpot.mean, (10 + 20 + 5) / 3.0, 1e-9);
     assert_int_equal(m.itl.n, 10 + 5 + 20);
-    assert_close(m.itl.mean, (10 * 10 + 5 * 20 + 20 * 5) / 35.0, 1e-9);
-    assert_close(m.itl.p[0], 5, 1e-9);
-    assert_close(m.itl.max, 20, 1e-9);
-    assert_close(m.e2el.mean, lag + (200 + 300 + 50 + 500) / 4.0, 0.1);
-    assert_close(m.throughput.output.value * m.length_s, 11 + 6 + 1 + 21, 1e-6);
-    assert_close(m.throughput.requests.value * m.length_s, 4, 1e-6);
-    assert_close(m.throughput.peak_output, 39, 0);
-    assert_close(m.attainment_ttft, 0.5, 0);  /* 100 and 50 ms */
-    assert_close(m.attainment_tpot, 0.75, 0); /* 10, 5, and none */
-    assert_close(m.attainment, 0.5, 0);
-    assert_close(m.throughput.token_goodput * m.length_s, 11 + 1, 1e-6);
-    assert_latencies_are_split_without_remainder(&run);
-    qr_run_deinit(&run);
-    qr_workload_destroy(workload);
-    quire_config_destroy(config);
-    close(engine.fd);
+    assert_within(m.itl.mean, (10 * 10 + 5 * 20 + 20 * 5) / 35.0, 1e-9);
+    assert_within(m.itl.p[0], 5, 1e-9);
+    assert_within(m.itl.max, 20, 1e-9);
+    assert_within(m.e2el.mean, (200 + 300 + 50 + 500) / 4.0, 1e-9);
+    assert_within(m.throughput.output.value * m.length_s, 11 + 6 + 1 + 21, 1e-6);
+    assert_within(m.throughput.requests.value * m.length_s, 4, 1e-6);
+    assert_within(m.throughput.peak_output, 39, 0);
+    assert_within(m.attainment_ttft, 0.5, 0);  /* 100 and 50 ms */
+    assert_within(m.attainment_tpot, 0.75, 0); /* 10, 5, and none */
+    assert_within(m.attainment, 0.5, 0);
+    assert_within(m.throughput.token_goodput * m.length_s, 11 + 1, 1e-6);
+    assert_within(m.length_s, 0.5, 1e-9);
+    assert_latencies_are_split_without_remainder(&p.run);
+    end(&p);
 }
 
-static void percentiles_are_those_of_linear_interpolation(void **state)
+static void what_is_left_is_cancelled_and_counted_as_truncated(void **state)
 {
     (void)state;
-    double       values[1000];
-    const double asked[] = {50, 90, 99, 99.9};
-    qr_summary   s;
-    for (int i = 0; i < 1000; i++) values[(i * 7) % 1000] = i + 1;
-    qr_summary_of(values, 1000, asked, 4, &s);
-    assert_close(s.mean, 500.5, 1e-9);
-    assert_close(s.p[0], 500.5, 1e-9);
-    assert_close(s.p[1], 900.1, 1e-9);
-    assert_close(s.p[2], 990.01, 1e-9);
-    assert_true(isnan(s.p[3]));       /* needs 10,000 samples */
-    assert_close(s.low[0], 469, 1.5); /* ranks 500 -+ 1.96 sqrt(250) */
-    assert_close(s.high[0], 532, 1.5);
-    qr_summary_of(values, 5, asked, 1, &s); /* all five lie on one side of the median in 1 case of 16 */
-    assert_true(!isnan(s.p[0]) && isnan(s.low[0]) && isnan(s.high[0]));
-    qr_summary_of(values, 6, asked, 1, &s);
-    assert_true(s.low[0] == values[0] && s.high[0] == values[5]);
+    static const scripted_request slow     = {100 * MS, 100 * MS, 1000, QUIRE_OK};
+    scripted_target               scripted = {.script = &slow, .script_count = 1};
+    played                        p;
+    play(&p, &scripted,
+         (const char *[]){"workload.num_prompts=0", "load.profile=constant", "load.request_rate=2", "run.duration=3s",
+                          "run.warmup={mode=\"none\"}", "run.grace=1s", "run.verify_fraction=0", NULL});
+    assert_int_equal(p.run.window_end_ns, 3000 * MS);
+    assert_int_equal(p.run.end_ns, 4000 * MS); /* the grace is over */
+    assert_int_equal(p.run.request_count, 6);
+    assert_int_equal(scripted.cancels, 6);
+    assert_int_equal(scripted.in_flight, 0);
+    for (size_t i = 0; i < p.run.request_count; i++) assert_int_equal(p.run.requests[i].end_ns, -1);
+    assert_false(p.run.interrupted);
+    end(&p);
+}
+
+static void an_interrupt_submits_nothing_more_and_leaves_a_partial_run(void **state)
+{
+    (void)state;
+    scripted_target scripted = {.script = script, .script_count = REQUESTS};
+    quire_error     error    = {0};
+    played          p;
+    assert_int_equal(try_to_play(&p, &scripted, (const char *[]){"workload.num_prompts=4", NULL}, 1, &error), QUIRE_OK);
+    assert_true(p.run.interrupted);
+    assert_int_equal(scripted.submitted, 0);
+    assert_int_equal(scripted.stops, 1);
+    end(&p);
+}
+
+static void a_target_that_fails_is_stopped_and_its_run_kept(void **state)
+{
+    (void)state;
+    scripted_target scripted = {
+        .script = script, .script_count = REQUESTS, .wait_status = QUIRE_ERR_EXECUTION, .fails_at_ns = 1000 + 150 * MS};
+    quire_error error = {0};
+    played      p;
+    assert_int_equal(try_to_play(&p, &scripted, (const char *[]){"workload.num_prompts=4", NULL}, 0, &error),
+                     QUIRE_ERR_EXECUTION);
+    assert_true(p.run.interrupted);
+    assert_int_equal(p.run.request_count, 4);
+    assert_true(p.run.token_count > 0);
+    assert_true(p.run.end_ns > 0);
+    assert_int_equal(scripted.stops, 1);
+    assert_non_null(strstr(error.message, quire_status_text(QUIRE_ERR_EXECUTION)));
+    end(&p);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_metric_equals_the_hand_computed_value),
-        cmocka_unit_test(percentiles_are_those_of_linear_interpolation),
+        cmocka_unit_test(what_is_left_is_cancelled_and_counted_as_truncated),
+        cmocka_unit_test(an_interrupt_submits_nothing_more_and_leaves_a_partial_run),
+        cmocka_unit_test(a_target_that_fails_is_stopped_and_its_run_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* What a run is watched for: steadiness, over-saturation, and noise, on series and files made up here. */
+/* What a run is watched for: steadiness, overload, and noise, on series and files made up here. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,12 +73,12 @@ static bool looked_at(const qr_run *run, int64_t now_ns)
 {
     qr_watch watch;
     qr_watch_start(&watch, true);
-    assert_false(qr_watch_is_oversaturated(&watch, run, now_ns));
+    assert_false(qr_watch_is_overloaded(&watch, run, now_ns));
     watch.look_s = QR_SATURATION_SECONDS;
-    return qr_watch_is_oversaturated(&watch, run, now_ns);
+    return qr_watch_is_overloaded(&watch, run, now_ns);
 }
 
-static void load_and_ttft_that_both_grow_are_over_saturation(void **state)
+static void load_and_ttft_that_both_grow_are_overload(void **state)
 {
     (void)state;
     const qr_run run = play(10, 2);
@@ -97,7 +97,7 @@ static void one_of_the_two_is_not_enough(void **state)
     assert_false(looked_at(&run, SECONDS * SECOND));
 }
 
-static void a_load_that_grows_because_more_comes_is_no_over_saturation(void **state)
+static void a_load_that_grows_because_more_comes_is_no_overload(void **state)
 {
     (void)state;
     qr_run run = play(2, 0.07); /* from 2 to 5 requests at once, of 40 that came */
@@ -107,7 +107,7 @@ static void a_load_that_grows_because_more_comes_is_no_over_saturation(void **st
     assert_true(looked_at(&run, SECONDS * SECOND));
 }
 
-static void a_level_load_is_no_over_saturation(void **state)
+static void a_level_load_is_no_overload(void **state)
 {
     (void)state;
     const qr_run run = play(20, 0);
@@ -115,7 +115,7 @@ static void a_level_load_is_no_over_saturation(void **state)
 }
 
 /* A queue that swings for minutes, as every queue near its limit does, and ends on a rise. */
-static void a_load_that_swings_is_no_over_saturation(void **state)
+static void a_load_that_swings_is_no_overload(void **state)
 {
     (void)state;
     enum { LONG = 900 };
@@ -130,7 +130,7 @@ static void a_load_that_swings_is_no_over_saturation(void **state)
             (qr_run_request){.first_ns = i * SECOND, .due_ns = i * SECOND - (int64_t)(swing[i] * 1e7), .end_ns = -1};
         swung[i].due_ns = swung[i].due_ns > 0 ? swung[i].due_ns : 0;
         run.load_count = run.request_count = (size_t)i + 1;
-        assert_false(qr_watch_is_oversaturated(&watch, &run, (i + 1) * SECOND));
+        assert_false(qr_watch_is_overloaded(&watch, &run, (i + 1) * SECOND));
     }
     assert_true(watch.look_s > LONG);
 }
@@ -228,11 +228,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_level_load_is_steady),
         cmocka_unit_test(a_growing_load_or_rate_is_not_steady),
-        cmocka_unit_test(load_and_ttft_that_both_grow_are_over_saturation),
+        cmocka_unit_test(load_and_ttft_that_both_grow_are_overload),
         cmocka_unit_test(one_of_the_two_is_not_enough),
-        cmocka_unit_test(a_load_that_grows_because_more_comes_is_no_over_saturation),
-        cmocka_unit_test(a_level_load_is_no_over_saturation),
-        cmocka_unit_test(a_load_that_swings_is_no_over_saturation),
+        cmocka_unit_test(a_load_that_grows_because_more_comes_is_no_overload),
+        cmocka_unit_test(a_level_load_is_no_overload),
+        cmocka_unit_test(a_load_that_swings_is_no_overload),
         cmocka_unit_test(steal_and_throttling_are_read),
         cmocka_unit_test(what_others_take_is_what_this_process_did_not),
         cmocka_unit_test(a_second_is_contaminated_by_any_of_them),

@@ -9,6 +9,8 @@
 
 #include "bench/keys.h"
 #include "bench/result/metrics.h"
+#include "bench/run/runner.h"
+#include "bench/run/target_virtual.h"
 #include "support/sanitized.h"
 #include "support/scratch_file.h"
 
@@ -36,7 +38,7 @@ static void write_log(unsigned rows, char *path_out)
 typedef struct played {
     quire_config *config;
     qr_workload  *workload;
-    qr_virtual   *machine;
+    qr_target     target;
     qr_run        run;
     qr_metrics    metrics;
 } played;
@@ -69,11 +71,11 @@ static void play_log(played *p, const char *const *settings, const char *log)
     volatile int interrupt = 0;
     quire_error  error     = {0};
     p->config              = configuration(settings, log);
-    if (qr_virtual_create(p->config, &model, &p->machine, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    if (qr_target_virtual_create(p->config, &model, &p->target, &error) != QUIRE_OK) fail_msg("%s", error.message);
     if (qr_workload_create(p->config, &model, 4096, 42, &p->workload, &error) != QUIRE_OK)
         fail_msg("%s", error.message);
     const qr_run_options options = {
-        .machine = p->machine, .workload = p->workload, .config = p->config, .interrupt = &interrupt};
+        .target = &p->target, .workload = p->workload, .config = p->config, .interrupt = &interrupt};
     if (qr_run_execute(&options, &p->run, &error) != QUIRE_OK) fail_msg("%s", error.message);
     assert_int_equal(qr_metrics_compute(&p->run, p->config, p->workload, &p->metrics, &error), QUIRE_OK);
 }
@@ -89,7 +91,7 @@ static void play(played *p, const char *const *settings, unsigned rows)
 static void end(played *p)
 {
     qr_run_deinit(&p->run);
-    qr_virtual_destroy(p->machine);
+    p->target.destroy(p->target.self);
     qr_workload_destroy(p->workload);
     quire_config_destroy(p->config);
 }
@@ -295,8 +297,8 @@ static void steps_beyond_the_fit_are_counted(void **state)
                                            "workload.output_tokens=3", "kv_cache.num_kv_blocks=64", NULL};
     played                   p          = {0};
     play(&p, settings, 8); /* the log has at most 8 rows a step */
-    assert_int_equal(qr_virtual_cost(p.machine)->steps, 3);
-    assert_int_equal(qr_virtual_cost(p.machine)->extrapolated, 1); /* the one with the prompts */
+    assert_int_equal(qr_target_virtual_cost(&p.target)->steps, 3);
+    assert_int_equal(qr_target_virtual_cost(&p.target)->extrapolated, 1); /* the one with the prompts */
     end(&p);
 }
 
@@ -325,7 +327,7 @@ static void resampled_noise_has_the_deviations_of_the_log(void **state)
     }
     assert_in_range(slow, (int)a.run.step_count * 35 / 100, (int)a.run.step_count * 65 / 100);
     assert_memory_equal(a.run.steps, b.run.steps, a.run.step_count * sizeof *a.run.steps);
-    assert_true(qr_virtual_cost(a.machine)->resampled);
+    assert_true(qr_target_virtual_cost(&a.target)->resampled);
     end(&a);
     end(&b);
 }
@@ -338,7 +340,7 @@ static bool wants_to_stop(void *context, const qr_run *run, int64_t now_ns)
 }
 
 /* As a probe that is decided early: requests run and wait, and no step is under way. */
-static void a_run_that_is_stopped_leaves_an_empty_machine(void **state)
+static void a_run_that_is_stopped_leaves_an_empty_target(void **state)
 {
     (void)state;
     volatile int      interrupt = 0;
@@ -350,18 +352,18 @@ static void a_run_that_is_stopped_leaves_an_empty_machine(void **state)
     played            p          = {0};
     write_log(8, log);
     p.config = configuration(settings, log);
-    assert_int_equal(qr_virtual_create(p.config, &model, &p.machine, &error), QUIRE_OK);
+    assert_int_equal(qr_target_virtual_create(p.config, &model, &p.target, &error), QUIRE_OK);
     for (int probe = 0; probe < 2; probe++) {
         qr_workload *workload;
         qr_run       run;
         quire_stats  stats = {.size = sizeof stats};
         assert_int_equal(qr_workload_create(p.config, &model, 4096, 42, &workload, &error), QUIRE_OK);
         const qr_run_options options = {
-            .machine = p.machine, .workload = workload, .config = p.config, .interrupt = &interrupt, .stop = &stop};
+            .target = &p.target, .workload = workload, .config = p.config, .interrupt = &interrupt, .stop = &stop};
         if (qr_run_execute(&options, &run, &error) != QUIRE_OK) fail_msg("%s", error.message);
         assert_true(run.stopped);
         assert_int_equal(run.request_count, 20);
-        qr_virtual_stats(p.machine, &stats);
+        p.target.stats(p.target.self, &stats);
         assert_int_equal(stats.running + stats.waiting, 0);
         qr_run_deinit(&run);
         qr_workload_destroy(workload);
@@ -424,12 +426,12 @@ static void a_run_of_more_than_a_year_is_stopped(void **state)
                                               "workload.output_tokens=1000", "scheduler.max_num_seqs=1",
                                               "workload.prompt_tokens=1", NULL},
                              log);
-    assert_int_equal(qr_virtual_create(p.config, &model, &p.machine, &error), QUIRE_OK);
+    assert_int_equal(qr_target_virtual_create(p.config, &model, &p.target, &error), QUIRE_OK);
     assert_int_equal(qr_workload_create(p.config, &model, 4096, 42, &p.workload, &error), QUIRE_OK);
     const qr_run_options options = {
-        .machine = p.machine, .workload = p.workload, .config = p.config, .interrupt = &interrupt};
+        .target = &p.target, .workload = p.workload, .config = p.config, .interrupt = &interrupt};
     assert_int_equal(qr_run_execute(&options, &p.run, &error), QUIRE_ERR_TOO_LONG);
-    assert_non_null(strstr(error.message, "a year of simulated time"));
+    assert_non_null(strstr(error.message, "exceeded one simulated year"));
     unlink(log);
     end(&p);
 }
@@ -438,7 +440,7 @@ static void what_cannot_be_simulated_is_refused(void **state)
 {
     (void)state;
     char        log[64], short_log[64];
-    qr_virtual *machine;
+    qr_target   target;
     quire_error error;
     write_log(8, log);
     scratch_file_write("", short_log);
@@ -456,8 +458,8 @@ static void what_cannot_be_simulated_is_refused(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         quire_config *config = configuration(cases[i].settings, cases[i].log);
-        assert_int_equal(qr_virtual_create(config, &model, &machine, &error), QUIRE_ERR_INVALID);
-        assert_null(machine);
+        assert_int_equal(qr_target_virtual_create(config, &model, &target, &error), QUIRE_ERR_INVALID);
+        assert_null(target.self);
         if (strstr(error.message, cases[i].says) == NULL) fail_msg("%s: %s", cases[i].says, error.message);
         quire_config_destroy(config);
     }
@@ -476,7 +478,7 @@ int main(void)
         cmocka_unit_test(the_same_run_gives_the_same_numbers),
         cmocka_unit_test(every_request_gets_its_tokens_under_preemption),
         cmocka_unit_test(a_window_ends_a_run_without_a_number_of_requests),
-        cmocka_unit_test(a_run_that_is_stopped_leaves_an_empty_machine),
+        cmocka_unit_test(a_run_that_is_stopped_leaves_an_empty_target),
         cmocka_unit_test(requests_held_back_to_the_end_were_due),
         cmocka_unit_test(what_was_due_in_the_window_is_served_after_it),
         cmocka_unit_test(counters_are_those_of_the_window),

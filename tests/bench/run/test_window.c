@@ -1,0 +1,137 @@
+/* When the window opens and closes, by the clock given. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "bench/keys.h"
+#include "bench/run/window.h"
+#include "support/scripted_target.h"
+
+#define SECOND INT64_C(1000000000)
+
+typedef struct fixture {
+    scripted_target scripted;
+    qr_target       target;
+    quire_config   *config;
+    qr_run          run;
+    qr_window       window;
+} fixture;
+
+static void begin(fixture *f, const char *const *settings)
+{
+    quire_error error;
+    *f                     = (fixture){0};
+    f->target              = scripted_target_of(&f->scripted);
+    f->target.is_simulated = true; /* this machine does not matter */
+    assert_int_equal(qr_bench_config_create(&f->config, &error), QUIRE_OK);
+    for (; *settings != NULL; settings++)
+        if (quire_config_set(f->config, *settings, "test", &error) != QUIRE_OK) fail_msg("%s", error.message);
+    qr_window_init(&f->window, &f->target, f->config, &f->run);
+}
+
+static void end(fixture *f)
+{
+    qr_run_deinit(&f->run);
+    quire_config_destroy(f->config);
+}
+
+static bool opens_at(fixture *f, int64_t ns)
+{
+    qr_window_pass(&f->window, ns - 1);
+    const bool early = f->window.is_open;
+    qr_window_pass(&f->window, ns);
+    return !early && f->window.is_open;
+}
+
+static void a_run_without_a_duration_is_its_own_window(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=0s", NULL});
+    qr_window_pass(&f.window, 5);
+    assert_true(f.window.is_open);
+    assert_int_equal(f.run.window_start_ns, 0);
+    assert_int_equal(qr_window_end_ns(&f.window), INT64_MAX);
+    qr_window_finish(&f.window, 77 * SECOND);
+    assert_int_equal(f.run.window_end_ns, 77 * SECOND);
+    assert_int_equal(f.run.end_ns, 77 * SECOND);
+    end(&f);
+}
+
+static void it_lasts_as_long_as_the_duration_and_the_grace_follows(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=10s", "run.grace=3s", "run.warmup={mode=\"duration\",min=\"2s\"}", NULL});
+    assert_true(opens_at(&f, 2 * SECOND));
+    assert_int_equal(qr_window_end_ns(&f.window), 12 * SECOND);
+    qr_window_pass(&f.window, 12 * SECOND - 1);
+    assert_false(f.window.is_closed);
+    qr_window_pass(&f.window, 12 * SECOND);
+    assert_true(f.window.is_closed);
+    assert_false(qr_window_is_past_grace(&f.window, 15 * SECOND - 1));
+    assert_true(qr_window_is_past_grace(&f.window, 15 * SECOND));
+    qr_window_finish(&f.window, 14 * SECOND);
+    assert_int_equal(f.run.window_end_ns, 12 * SECOND);
+    assert_int_equal(f.run.end_ns, 14 * SECOND);
+    end(&f);
+}
+
+static void each_way_to_warm_up_opens_it_at_its_time(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=10s", "run.warmup={mode=\"none\",min=\"2s\"}", NULL});
+    assert_true(opens_at(&f, 0) || f.window.is_open);
+    end(&f);
+    begin(&f, (const char *[]){"run.duration=10s", "run.warmup={mode=\"requests\",min=\"2s\"}", NULL});
+    qr_window_pass(&f.window, 9 * SECOND);
+    assert_false(f.window.is_open); /* none has ended */
+    f.run.ended = 1;
+    assert_true(opens_at(&f, 9 * SECOND + 1) || f.window.is_open);
+    end(&f);
+    begin(&f, (const char *[]){"run.duration=10s", "run.warmup={mode=\"steady\",min=\"2s\",max=\"20s\"}", NULL});
+    assert_true(opens_at(&f, 20 * SECOND)); /* nothing came: it never was */
+    assert_false(f.run.steady);
+    end(&f);
+}
+
+static void a_run_that_ends_in_its_warm_up_has_a_window_all_the_same(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=10s", "run.warmup={mode=\"duration\",min=\"5s\"}", NULL});
+    qr_window_pass(&f.window, SECOND);
+    qr_window_finish(&f.window, 2 * SECOND);
+    assert_int_equal(f.run.window_start_ns, 0);
+    assert_int_equal(f.run.window_end_ns, 2 * SECOND);
+    assert_true(f.window.is_closed);
+    end(&f);
+}
+
+static void the_load_is_noted_once_a_second(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=0s", NULL});
+    qr_window_pass(&f.window, 0);
+    for (int64_t ns = 0; ns <= 3 * SECOND; ns += SECOND / 4)
+        assert_false(qr_window_watch(&f.window, ns, (double)ns, true));
+    assert_int_equal(f.run.load_count, 3);
+    end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_without_a_duration_is_its_own_window),
+        cmocka_unit_test(it_lasts_as_long_as_the_duration_and_the_grace_follows),
+        cmocka_unit_test(each_way_to_warm_up_opens_it_at_its_time),
+        cmocka_unit_test(a_run_that_ends_in_its_warm_up_has_a_window_all_the_same),
+        cmocka_unit_test(the_load_is_noted_once_a_second),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
