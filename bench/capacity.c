@@ -1,4 +1,4 @@
-/* See capacity.h. */
+/* Judges the requests of a probe in the order in which they were due, and halves the logarithm of the range. */
 #include "bench/capacity.h"
 
 #include <math.h>

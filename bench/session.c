@@ -1,4 +1,4 @@
-/* See session.h. */
+/* Opens model and target, plays repetitions against them, and measures the roofline in between. */
 #include "bench/session.h"
 
 #include <math.h>
@@ -161,11 +161,11 @@ static double floor_s(const void *context, const quire_step *step)
     return qr_roofline_is_resident(roof, step) ? NAN : qr_roofline_floor(roof, step);
 }
 
-/* Where the limits were measured before the run, its live metrics compare steps with them. */
-static void show_limit(qr_session *session, const qr_result *result)
+/* Where the roofline was measured before the run, its live metrics compare steps with it. */
+static void show_roofline(qr_session *session, const qr_result *result)
 {
-    const qr_prometheus_limit limit = {floor_s, &session->roof};
-    if (qr_roofline_of(result, &session->roof)) qr_prometheus_compare(result->prometheus, &limit);
+    const qr_prometheus_roofline roofline = {floor_s, &session->roof};
+    if (qr_roofline_of(result, &session->roof)) qr_prometheus_compare(result->prometheus, &roofline);
 }
 
 /* What no repetition could play is refused before the first one. */
@@ -202,7 +202,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
                                     .interrupt  = interrupt,
                                     .stop       = stop,
                                     .prometheus = result->prometheus};
-    show_limit(session, result);
+    show_roofline(session, result);
     qr_run      *run    = &result->records[repetition];
     quire_status status = qr_run_execute(&options, run, error);
     result->profile     = qr_workload_profile(workload);
@@ -214,7 +214,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     return status != QUIRE_OK ? status : computed;
 }
 
-/* The machine's roofline as it is now. Where they cannot be measured the run goes on, with a warning. */
+/* The roofline as it is now. Where it cannot be measured the run goes on, with a warning. */
 static void measure_limits(qr_session *session, qr_result *result)
 {
     quire_limits limits = {.size = sizeof limits};
@@ -228,7 +228,7 @@ static void measure_limits(qr_session *session, qr_result *result)
     }
     qr_log log;
     qr_log_init(&log, &session->logger);
-    qr_log_write(&log, QUIRE_LOG_WARN, "the machine's roofline is not measured: %s", error.message);
+    qr_log_write(&log, QUIRE_LOG_WARN, "the roofline is not measured: %s", error.message);
     qr_log_deinit(&log);
 }
 

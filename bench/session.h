@@ -19,7 +19,7 @@ bool qr_session_is_virtual(const quire_config *config);
 /* ---- one configuration, all its repetitions ---- */
 
 /* Runs what the (checked) configuration asks for and fills *result_out, which borrows `config`; deinit it in any case.
- * `interrupt` ASKED ends early with a partial result; ENDS becomes NONE when the engine stands. Errors are those of
+ * `interrupt` ASKED ends early with a partial result; ENDS becomes NONE once the engine is created. Errors are those of
  * model, engine and workload; a run that failed half-way leaves the repetitions before it. Thread: owner of the
  * configuration. */
 quire_status qr_session_run(const quire_config *config, const quire_logger *logger, volatile int *interrupt,

@@ -1,4 +1,4 @@
-/* See turns.h. */
+/* Rounds of one repetition each; every second round goes backwards. */
 #include "bench/turns.h"
 
 #include <stdlib.h>

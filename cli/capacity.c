@@ -34,14 +34,14 @@ static bool is_searchable(const qr_sweep *sweep, const quire_config *config)
     qr_slo_read(config, &slo);
     for (size_t a = 0; a < sweep->axis_count; a++)
         if (strcmp(sweep->axes[a], "load.request_rate") == 0)
-            return qr_complain("--capacity searches load.request_rate itself; take it out of [sweep]"), false;
+            return qr_complain("--capacity searches load.request_rate itself; remove it from [sweep]"), false;
     if (!qr_profile_is_rated(profile))
         return qr_complain("%s: load.profile: \"%s\" has no request rate; --capacity needs one of %s",
                            quire_config_origin(config, "load.profile"), profile, qr_rated_profiles),
                false;
     const int64_t duration_ns = quire_config_integer(config, "run.duration");
     if (duration_ns > 0 && duration_ns < MIN_SPAN_NS)
-        return qr_complain("%s: run.duration: --capacity decides nothing in the first 2 s of a probe",
+        return qr_complain("%s: run.duration: --capacity needs a duration of at least 2 s",
                            quire_config_origin(config, "run.duration")),
                false;
     if (!qr_slo_is_given(&slo))
@@ -70,7 +70,7 @@ void qr_sweep_plan_capacity(const qr_sweep *sweep)
         const double        precision = quire_config_number(config, "capacity.precision");
         const double        asked     = (double)quire_config_integer(config, "run.duration") * 1e-9;
         const double        halvings  = high > low ? ceil(log2(fmax(1, log(high / low) / log1p(precision)))) : 0;
-        printf("capacity   %g to %g requests/s: some %.0f probes of at most %g s each\n", low, high, halvings + 3,
+        printf("capacity   %g to %g requests/s: about %.0f probes of at most %g s each\n", low, high, halvings + 3,
                asked > 0 ? asked : 60);
     }
 }

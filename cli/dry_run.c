@@ -1,5 +1,5 @@
-/* See dry_run.h. Time is a lower bound: what must move and be multiplied, over what this machine can do, measured by an
- * engine of the same threads with a tiny model. */
+/* Prints what would be run. Time is a lower bound: what must move and be multiplied, over the roofline of this machine,
+ * measured by an engine of the same threads with a tiny model. */
 #include "cli/dry_run.h"
 
 #include <math.h>
@@ -134,7 +134,7 @@ static void print_windows(const quire_config *config, double repetitions, double
     printf("%-11s", what);
     print_span("warm-up ", min, max);
     printf(", window %.0f s, at most %.0f s for requests in flight; ", duration, grace);
-    print_span("all ", repetitions * (min + duration) + pauses, repetitions * (max + duration + grace) + pauses);
+    print_span("in all ", repetitions * (min + duration) + pauses, repetitions * (max + duration + grace) + pauses);
     printf("\n");
     *total += repetitions * (max + duration + grace) + pauses;
 }
@@ -146,7 +146,7 @@ static void print_requests(const qr_forecast *f, const load *l, const quire_limi
     printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens", l->requests, l->prompt_tokens,
            l->output_tokens);
     if (l->encoder_tokens > 0) printf(", %.0f encoder tokens", l->encoder_tokens);
-    printf("\ntime       at least %.1f s each (this machine reads %.1f GB/s, multiplies %.0f GFLOP/s); all at least "
+    printf("\ntime       at least %.1f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s); in all at least "
            "%.1f s\n",
            least, limits->read_gbs, gflops_of(f, limits), repetitions * least + pauses);
     *total += repetitions * least + pauses;
@@ -181,21 +181,21 @@ static double simulated_floor_s(const quire_config *config, const load *l, const
 static void print_simulation(const quire_config *config, const load *l, const qr_cost_report *cost, bool times)
 {
     const double repetitions = repetitions_of(config);
-    printf("memory     of this machine: no more than the log and the requests take; no model is loaded\n");
+    printf("memory     only for the step log and the requests: no model is loaded\n");
     printf("cost model %zu steps of %s, error per step: median %.1f %%, P90 %.1f %%\n", cost->model.steps, cost->path,
            100 * cost->model.fitted.median, 100 * cost->model.fitted.p90);
     if (!times) return;
     print_runs(config, l, false);
     if (l->by_requests)
         printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens\n"
-               "simulated  at least %.1f s each, all at least %.1f s\n",
+               "simulated  at least %.1f s each, in all at least %.1f s\n",
                l->requests, l->prompt_tokens, l->output_tokens, simulated_floor_s(config, l, &cost->model),
                repetitions * simulated_floor_s(config, l, &cost->model));
     else
         print_windows(config, repetitions, 0, "simulated", &(double){0});
 }
 
-/* What the machine needs is checked by making one. */
+/* What a simulated engine needs is checked by creating one. */
 static quire_status plan_virtual(const quire_config *config, bool times, quire_error *error)
 {
     const quire_logger logger = qr_logger_of(config);
@@ -214,7 +214,7 @@ static quire_status plan_virtual(const quire_config *config, bool times, quire_e
     }
     if (status == QUIRE_OK) {
         printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
-        printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB on the simulated machine\n",
+        printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB in the simulated engine\n",
                (unsigned long long)stats.blocks, stats.block_size, (double)stats.kv_cache_bytes / (1 << 20));
         print_simulation(config, &l, qr_target_virtual_cost(&target), times);
     }
@@ -268,7 +268,7 @@ int qr_dry_run(const quire_config *const *configs, size_t count, bool times)
     }
     if (fflush(stdout) != 0 && status == QUIRE_OK) return QR_EXIT_FAILED;
     if (status != QUIRE_OK) return qr_report_error(&error);
-    if (fits && count > 1 && measured > 0 && times) printf("\n%zu points: some %.0f s\n", count, total);
+    if (fits && count > 1 && measured > 0 && times) printf("\n%zu points: about %.0f s\n", count, total);
     if (fits && count > 1 && measured == 0) printf("\n%zu points, all simulated\n", count);
     if (fits) printf("dry run: no request was run\n");
     if (fflush(stdout) != 0) return QR_EXIT_FAILED;

@@ -130,7 +130,7 @@ static bool all_points_fit(const qr_sweep *s)
         qr_forecast forecast;
         quire_error error = {0};
         char        name[256];
-        if (qr_session_is_virtual(s->points[i].config)) continue; /* of another machine's memory */
+        if (qr_session_is_virtual(s->points[i].config)) continue; /* it takes no memory here */
         name_point(s, &s->points[i], name, sizeof name);
         const quire_status status = qr_forecast_make(s->points[i].config, &forecast, &error);
         const char        *why    = status != QUIRE_OK ? error.message : qr_forecast_obstacle(&forecast);
@@ -245,7 +245,7 @@ static bool open_file(settings *s)
 {
     if (!s->resume && access(s->sweep.path, F_OK) == 0) {
         qr_complain("%s: exists already: %s-o names another file", s->sweep.path,
-                    s->capacity ? "" : "--resume goes on with it, ");
+                    s->capacity ? "" : "--resume continues it, ");
         return false;
     }
     s->sweep.file = fopen(s->sweep.path, s->resume ? "a" : "w");
@@ -323,8 +323,7 @@ static bool is_same_but(const qr_sweep *s, size_t x, size_t y, int axis)
     return true;
 }
 
-/* Kleinrock 1979, power: the knee is where throughput over response time is highest, of points that can be
- * believed. */
+/* Kleinrock 1979, power: the knee is where throughput over response time is highest, of valid points. */
 static double power(const row *r) { return r->is_done && r->is_valid && r->e2el > 0 ? r->output / r->e2el : -1; }
 
 static bool is_knee(const settings *s, size_t index)
@@ -464,7 +463,7 @@ enum { OPTION_CAPACITY = 0x4001, OPTION_RESUME };
 
 static const struct argp_option options[] = {
     {"capacity", OPTION_CAPACITY, NULL, 0, "find the highest request rate that meets [slo], at every point", 1},
-    {"resume", OPTION_RESUME, NULL, 0, "go on with NAME.jsonl: points that are done there are not measured again", 1},
+    {"resume", OPTION_RESUME, NULL, 0, "continue NAME.jsonl: points that are done there are not measured again", 1},
     {"output", 'o', "NAME.jsonl", 0, "where results go, a line each (default: CONFIG's name, in this folder)", 1},
     {0},
 };
@@ -478,7 +477,8 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case OPTION_RESUME: s->resume = true; return 0;
     case 'o': s->sweep.path = value; return 0;
     case ARGP_KEY_END:
-        if (s->capacity && s->resume) argp_error(state, "--resume: a search for the capacity cannot go on");
+        if (s->capacity && s->resume)
+            argp_error(state, "--resume does not apply to --capacity: a search cannot be continued");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

@@ -1,4 +1,4 @@
-/* See cost_model.h. */
+/* Knots where the steps are, then non-negative least squares by coordinate descent, reweighted. */
 #include "bench/run/cost_model.h"
 
 #include <math.h>

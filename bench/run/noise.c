@@ -1,4 +1,4 @@
-/* See noise.h. proc(5) has the formats. */
+/* Samples of /proc and /sys, and what lies between two of them; proc(5) has the formats. */
 #include "bench/run/noise.h"
 
 #include <dirent.h>

@@ -1,4 +1,4 @@
-/* See progress.h. */
+/* One line from the statistics, as often as suits where it goes. */
 #include "bench/run/progress.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* See prometheus.h. */
+/* Counters and histograms under a mutex, written beside the file and renamed over it. */
 #include "bench/run/prometheus.h"
 
 #include <math.h>
@@ -52,8 +52,8 @@ struct qr_prometheus {
     int64_t         written_ns;
     uint64_t        throttled_before; /* periods of the control group before the first run */
 
-    qr_prometheus_limit limit;
-    double              floor_s, compared_s; /* of the steps that were compared */
+    qr_prometheus_roofline roofline;
+    double                 floor_s, compared_s; /* of the steps that were compared */
 };
 
 qr_prometheus *qr_prometheus_create(const char *path)
@@ -95,15 +95,15 @@ void qr_prometheus_observe(qr_prometheus *metrics, qr_prometheus_histogram which
     pthread_mutex_unlock(&metrics->mutex);
 }
 
-void qr_prometheus_compare(qr_prometheus *metrics, const qr_prometheus_limit *limit)
+void qr_prometheus_compare(qr_prometheus *metrics, const qr_prometheus_roofline *roofline)
 {
-    if (metrics != NULL) metrics->limit = *limit;
+    if (metrics != NULL) metrics->roofline = *roofline;
 }
 
 /* Sums, so that the gauge is that of all steps until now. */
 static void compare(qr_prometheus *metrics, const quire_step *step, double time_s)
 {
-    const double floor_s = metrics->limit.floor_s ? metrics->limit.floor_s(metrics->limit.context, step) : NAN;
+    const double floor_s = metrics->roofline.floor_s ? metrics->roofline.floor_s(metrics->roofline.context, step) : NAN;
     if (isnan(floor_s)) return;
     metrics->floor_s += floor_s;
     metrics->compared_s += time_s;
@@ -242,7 +242,8 @@ bool qr_prometheus_write(qr_prometheus *metrics, FILE *to)
     pthread_mutex_unlock(&metrics->mutex);
     write_gauges(&metrics->stats, to);
     if (!isnan(fraction))
-        gauge(to, "quire_limit_fraction", "Least time that the roofline allows the steps, over their time.", fraction);
+        gauge(to, "quire_roofline_fraction",
+              "Least time that the roofline allows for the steps, over the time they took.", fraction);
     write_counters(metrics, to);
     for (int i = 0; i < QR_PROMETHEUS_HISTOGRAMS; i++) write_histogram(&descriptions[i], &copies[i], to);
     return fflush(to) == 0 && !ferror(to);

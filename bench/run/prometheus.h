@@ -33,13 +33,13 @@ void qr_prometheus_step(qr_prometheus *metrics, const quire_step *step); /* Thre
 void qr_prometheus_finished(qr_prometheus *metrics, quire_finish finish);
 void qr_prometheus_refused(qr_prometheus *metrics, quire_status status);
 
-/* From now on steps are compared with the machine's limit: `floor_s` says how long a step takes at least, NAN for one
+/* From now on steps are compared with the roofline: `floor_s` says how long a step takes at least, NAN for one
  * that is not compared. `context` is borrowed as long as steps come. */
-typedef struct qr_prometheus_limit {
+typedef struct qr_prometheus_roofline {
     double (*floor_s)(const void *context, const quire_step *step);
     const void *context;
-} qr_prometheus_limit;
-void qr_prometheus_compare(qr_prometheus *metrics, const qr_prometheus_limit *limit);
+} qr_prometheus_roofline;
+void qr_prometheus_compare(qr_prometheus *metrics, const qr_prometheus_roofline *roofline);
 
 /* Rewrites the file. One that cannot be written is no error here: the end of the run writes it once more. */
 bool qr_prometheus_is_due(const qr_prometheus *metrics, int64_t now_ns); /* a second after the last time */

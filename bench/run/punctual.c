@@ -1,4 +1,4 @@
-/* See punctual.h. */
+/* sched_setattr(2), which the C library does not wrap. */
 #include "bench/run/punctual.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* See watch.h. */
+/* Trends of the load, the output rate and the TTFT; samples of the noise. */
 #include "bench/run/watch.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* What a run is watched for, once a second: whether load and throughput are steady, whether requests come faster than
- * they are served, and what else the machine did. */
+ * they are served, and what else used the CPUs. */
 #ifndef QR_BENCH_WATCH_H
 #define QR_BENCH_WATCH_H
 
@@ -12,7 +12,7 @@ typedef struct qr_watch {
     qr_noise_sample previous;             /* at the end of the last one */
     int64_t         look_s;               /* the length of the window at which overload is looked for next */
     bool            falls_behind;         /* so it seemed at the last look */
-    bool            is_virtual;           /* time is simulated: what the machine does says nothing */
+    bool            is_virtual;           /* time is simulated: what else happens here does not matter */
     bool            has_begun, has_ended; /* the window */
 } qr_watch;
 

@@ -29,7 +29,7 @@ int64_t qr_window_end_ns(const qr_window *window);
 /* Over, and the time that requests in flight had to end as well. */
 bool qr_window_is_past_grace(const qr_window *window, int64_t now_ns);
 
-/* Once a second: notes the load and what else the machine did. True: the run should end, since it cannot keep up. An
+/* Once a second: notes the load and what else used the CPUs. True: the run should end, since it cannot keep up. An
  * open loop alone can fail to. */
 bool qr_window_watch(qr_window *window, int64_t now_ns, double load, bool is_open_loop);
 

@@ -1,4 +1,4 @@
-/* See describe.h. */
+/* Draws the workload once and sums up lengths, gaps, reuse, tenants and classes; or writes it as a trace. */
 #include "bench/workload/describe.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* See distribution.h. libm is used for log, exp, pow and sqrt only. */
+/* One inverse or sum per kind of distribution. libm is used for log, exp, pow and sqrt only. */
 #include "bench/workload/distribution.h"
 
 #include <math.h>

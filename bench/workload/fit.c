@@ -1,4 +1,4 @@
-/* See fit.h. */
+/* Counts the requests that the KV cache could not hold even alone. */
 #include "bench/workload/fit.h"
 
 #include "base/error.h"

@@ -1,4 +1,4 @@
-/* See request_file.h. */
+/* JSON Lines, read once; names of tenants become numbers in the order in which they appear. */
 #include "bench/workload/request_file.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* See request_line.h. Types and signs are checked here, because only here the JSON value is at hand; what depends on
- * model or engine is checked by quire_engine_submit(). */
+/* One JSON object, field by field. Types and signs are checked here, because only here the JSON value is at hand; what
+ * depends on model or engine is checked by quire_engine_submit(). */
 #include "bench/workload/request_line.h"
 
 #include <errno.h>

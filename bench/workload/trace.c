@@ -1,4 +1,4 @@
-/* See trace.h. Files are read once, row by row, into one array; a row that cannot be read is an error with its line. */
+/* Files are read once, row by row, into one array; a row that cannot be read is an error with its line. */
 #include "bench/workload/trace.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* See trace_servegen.h. */
+/* Clients of a ServeGen folder: rates over time, and histograms of lengths, turned into requests. */
 #include "bench/workload/trace_servegen.h"
 
 #include <dirent.h>

@@ -1,4 +1,4 @@
-/* See workload.h. */
+/* Each property of a request is drawn from a stream of its own, by the number of the request. */
 #include "bench/workload/workload.h"
 
 #include <math.h>

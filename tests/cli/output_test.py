@@ -258,9 +258,9 @@ class Prometheus(Base):
             families = parse_exposition((self.path / "r.prom").read_text())
             speed = json.loads((self.path / "r.json").read_text())["runs"][0]["speed_of_light"]
             if speed is None or speed["fraction"] is None:  # not measured, or every step may have run from the caches
-                self.assertNotIn("quire_limit_fraction", families, errors)
+                self.assertNotIn("quire_roofline_fraction", families, errors)
                 continue
-            fraction = families["quire_limit_fraction"][1]["quire_limit_fraction", ""]
+            fraction = families["quire_roofline_fraction"][1]["quire_roofline_fraction", ""]
             self.assertGreater(fraction, 0)
             self.assertLess(abs(fraction / speed["fraction"] - 1), 1)  # the result has the limits after the run as well
         self.assertIn("quire_cpu_throttled_periods_total", families)

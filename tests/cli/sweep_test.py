@@ -121,7 +121,7 @@ class Sweep(unittest.TestCase):
         self.refused(SEARCH.replace("poisson", "concurrent"), "has no request rate", "--capacity")
         self.refused(SEARCH.replace("e2el = 1000", ""), "needs a limit", "--capacity")
         self.refused(SEARCH.replace("min_attainment = 0.9", ""), "min_attainment", "--capacity")
-        self.refused(SEARCH + '[sweep]\n"load.request_rate" = [1]\n', "take it out", "--capacity")
+        self.refused(SEARCH + '[sweep]\n"load.request_rate" = [1]\n', "remove it from", "--capacity")
 
     def test_a_dry_run_says_what_a_search_takes(self):
         done = self.sweep(SEARCH, "--capacity", "--dry-run")

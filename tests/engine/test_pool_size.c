@@ -182,7 +182,7 @@ static void assert_one_answer(const quire_engine_options *options, quire_model *
     assert_int_equal(engine.blocks, pool.num_blocks);
     assert_int_equal(engine.block_size, pool.block_size);
     assert_int_equal(engine.kv_cache_bytes, pool.block_bytes * pool.num_blocks);
-    if (engine.nodes > 1) return; /* simulated machines have one */
+    if (engine.nodes > 1) return; /* the simulated engine has one */
     assert_int_equal(engine.blocks, simulated.blocks);
     assert_int_equal(engine.kv_cache_bytes, simulated.kv_cache_bytes);
     assert_int_equal(engine.kv_bytes_per_token, simulated.kv_bytes_per_token);
