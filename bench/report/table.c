@@ -237,7 +237,7 @@ static void engine(const qr_result *result, FILE *to)
         say(to, "drafted tokens %llu, accepted %.1f %%", (unsigned long long)m->steps.drafts,
             100.0 * (double)m->steps.drafts_accepted / (double)m->steps.drafts);
     say(to, "requests: %u due, %u completed, %u failed, %u refused, %u truncated, %u preempted, %u verified alone",
-        m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.cut,
+        m->requests.due, m->requests.completed, m->requests.failed, m->requests.refused, m->requests.truncated,
         m->requests.preempted, m->requests.verified);
     if (m->requests.shortened + m->requests.skipped > 0)
         say(to, "beyond max_model_len %u: %u requests shortened, %u skipped", result->engine.max_model_len,

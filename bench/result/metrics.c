@@ -86,7 +86,7 @@ static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request
     else if (succeeded(r) && in_window(run, r->end_ns))
         m->requests.completed++;
     else
-        m->requests.cut++;
+        m->requests.truncated++;
 }
 
 typedef struct request_samples {
@@ -148,7 +148,7 @@ static bool compute_requests(qr_metrics *m, const qr_run *run)
         take_slo(&s, m, run, &run->requests[i]);
     }
     m->requests.due += run->held_back;
-    m->requests.cut += run->held_back;
+    m->requests.truncated += run->held_back;
     samples *const    from[] = {&s.ttft, &s.ttft_service, &s.queue, &s.tpot, &s.ntpot, &s.e2el};
     qr_summary *const to[]   = {&m->ttft, &m->ttft_service, &m->queue, &m->tpot, &m->ntpot, &m->e2el};
     bool              ok     = true;

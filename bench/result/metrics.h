@@ -23,7 +23,7 @@ typedef struct qr_metrics {
     uint32_t tenants;                         /* of the workload */
     double   length_s, warmup_s, saturated_s; /* saturated: part of an offline run with requests waiting; < 0: n/a */
     struct {
-        uint32_t due, completed, failed, refused, cancelled, cut, preempted, skipped, shortened, verified,
+        uint32_t due, completed, failed, refused, cancelled, truncated, preempted, skipped, shortened, verified,
             verify_failed;
     } requests;
     struct {

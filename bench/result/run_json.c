@@ -57,7 +57,7 @@ static json_t *requests(const qr_metrics *m)
                   {"failed", m->requests.failed},
                   {"refused", m->requests.refused},
                   {"cancelled", m->requests.cancelled},
-                  {"cut", m->requests.cut},
+                  {"truncated", m->requests.truncated},
                   {"preempted", m->requests.preempted},
                   {"skipped", m->requests.skipped},
                   {"shortened", m->requests.shortened},
@@ -277,11 +277,11 @@ json_t *qr_run_json(const qr_result *r, uint32_t index)
     const qr_metrics *m      = &r->runs[index];
     const qr_run     *record = &r->records[index];
     const bool        vary   = quire_config_boolean(r->config, "run.vary_seed");
-    json_t           *to = json_pack("{s:I, s:I, s:{s:f, s:f, s:f, s:o, s:b}}", "repetition", (json_int_t)index, "seed",
-                                     (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
-                                     m->warmup_s, "grace_s", (double)(record->end_ns - record->window_end_ns) * 1e-9,
-                                     "saturated_s", m->saturated_s < 0 ? json_null() : qr_json_number(m->saturated_s),
-                                     "oversaturated", record->overloaded);
+    json_t           *to =
+        json_pack("{s:I, s:I, s:{s:f, s:f, s:f, s:o, s:b}}", "repetition", (json_int_t)index, "seed",
+                  (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
+                  m->warmup_s, "grace_s", (double)(record->end_ns - record->window_end_ns) * 1e-9, "saturated_s",
+                  m->saturated_s < 0 ? json_null() : qr_json_number(m->saturated_s), "overloaded", record->overloaded);
     json_object_set_new(to, "requests", requests(m));
     json_object_set_new(to, "throughput", throughput(m));
     json_object_set_new(to, "latency", latency(m));

@@ -30,12 +30,12 @@ static bool is_ended_early(const qr_result *result)
 {
     bool over = false;
     for (uint32_t i = 0; i < result->run_count; i++) over |= result->records[i].overloaded;
-    return over && quire_config_boolean(result->config, "run.stop_oversaturated");
+    return over && quire_config_boolean(result->config, "run.stop_overloaded");
 }
 
 static const char *unless_ended_early(const qr_result *result, const char *hint)
 {
-    return is_ended_early(result) ? "overload ended the run early: see saturation" : hint;
+    return is_ended_early(result) ? "overload ended the run early: see the check overload" : hint;
 }
 
 static void check_requests(qr_result *result, bool offline)
@@ -86,14 +86,14 @@ static void check_generator(qr_result *result, bool offline)
 
 static void check_outcomes(qr_result *result)
 {
-    double   failed = 0, due = 0, cut = 0, ended = 0;
+    double   failed = 0, due = 0, truncated = 0, ended = 0;
     uint32_t verified = 0, wrong = 0;
     bool     steady = true;
     for (uint32_t i = 0; i < result->run_count; i++) {
         const qr_metrics *m = &result->runs[i];
         failed += m->requests.failed + m->requests.refused;
         due += m->requests.due;
-        cut += m->requests.cut;
+        truncated += m->requests.truncated;
         ended += m->requests.completed;
         verified += m->requests.verified;
         wrong += m->requests.verify_failed;
@@ -106,8 +106,8 @@ static void check_outcomes(qr_result *result)
               (double)verified - wrong, "requests", "same tokens when decoded alone",
               wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
     check(result, "steady", steady, true, steady, "", "steady before the window", "raise run.warmup.max");
-    check(result, "cut", cut <= 0.1 * (ended + cut), false, percent(cut, ended + cut), "%", "<= 10 % of requests",
-          unless_ended_early(result, "run longer"));
+    check(result, "truncated", truncated <= 0.1 * (ended + truncated), false, percent(truncated, ended + truncated),
+          "%", "<= 10 % of requests", unless_ended_early(result, "run longer"));
 }
 
 /* Virtual clock: are the steps of a kind that the cost model was fitted to? */
@@ -131,11 +131,11 @@ static void check_limits(qr_result *result)
           "machine speed varied, or other processes are running: fractions of the roofline are approximate");
 }
 
-static void check_saturation(qr_result *result)
+static void check_overload(qr_result *result)
 {
     uint32_t over = 0;
     for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].overloaded;
-    check(result, "saturation", over == 0, true, over, "runs", "requests served as fast as they arrive",
+    check(result, "overload", over == 0, true, over, "runs", "requests served as fast as they arrive",
           strcmp(result->profile, "replay") == 0 ? "the queue and TTFT kept growing: raise workload.trace.time_scale"
                                                  : "the queue and TTFT kept growing: lower load.request_rate");
 }
@@ -216,7 +216,7 @@ void qr_result_validate(qr_result *result)
     check_requests(result, offline);
     check_generator(result, offline);
     check_outcomes(result);
-    check_saturation(result);
+    check_overload(result);
     check_percentiles(result);
     check_limits(result);
     if (result->is_virtual) { /* nothing was measured on this machine */

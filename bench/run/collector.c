@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/median.h"
 #include "bench/common/array.h"
-#include "bench/common/statistics.h"
+#include "bench/common/percentiles.h"
 
 enum { EVENTS_PER_POLL = 256, MAX_STAGES = 1 << 22 };
 

@@ -13,7 +13,7 @@ void qr_window_init(qr_window *w, const qr_target *target, const quire_config *c
                               .warmup_slope    = quire_config_number(config, "run.warmup.slope"),
                               .duration_ns     = quire_config_integer(config, "run.duration"),
                               .grace_ns        = quire_config_integer(config, "run.grace"),
-                              .stop_overloaded = quire_config_boolean(config, "run.stop_oversaturated")};
+                              .stop_overloaded = quire_config_boolean(config, "run.stop_overloaded")};
     run->steady = true;
     qr_watch_start(&w->watch, target->is_simulated);
 }

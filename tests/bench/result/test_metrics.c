@@ -161,7 +161,7 @@ static void requests_are_counted_by_their_fate(void **state)
     (void)state;
     assert_int_equal(m.requests.due, 5); /* the first was due before the window */
     assert_int_equal(m.requests.completed, 3);
-    assert_int_equal(m.requests.cut, 1);
+    assert_int_equal(m.requests.truncated, 1);
     assert_int_equal(m.requests.refused, 1);
     assert_int_equal(m.requests.failed, 1);
     assert_int_equal(m.requests.cancelled, 0);

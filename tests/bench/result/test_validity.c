@@ -128,25 +128,25 @@ static void shares_are_given_in_percent(void **state)
     result->runs[0].requests.due       = 200;
     result->runs[0].requests.failed    = 1;
     result->runs[0].requests.completed = 150;
-    result->runs[0].requests.cut       = 50;
+    result->runs[0].requests.truncated = 50;
     assert_true(check_of("failures")->value == 0.5);
     assert_false(check_of("failures")->ok);
-    assert_true(check_of("cut")->value == 25);
-    assert_string_equal(check_of("cut")->unit, "%");
+    assert_true(check_of("truncated")->value == 25);
+    assert_string_equal(check_of("truncated")->unit, "%");
 }
 
-static void an_early_end_by_over_saturation_is_not_mended_by_a_longer_run(void **state)
+static void an_early_end_by_overload_is_not_mended_by_a_longer_run(void **state)
 {
     (void)state;
-    result->runs[0].requests.cut = 50;
-    assert_non_null(strstr(check_of("cut")->hint, "run longer"));
+    result->runs[0].requests.truncated = 50;
+    assert_non_null(strstr(check_of("truncated")->hint, "run longer"));
     result->records[0].overloaded     = true;
-    static const char *const checks[] = {"requests", "length", "cut"};
+    static const char *const checks[] = {"requests", "length", "truncated"};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         assert_non_null(strstr(check_of(checks[i])->hint, "overload ended the run early"));
-    assert_non_null(strstr(check_of("saturation")->hint, "load.request_rate"));
+    assert_non_null(strstr(check_of("overload")->hint, "load.request_rate"));
     result->profile = "replay";
-    assert_non_null(strstr(check_of("saturation")->hint, "raise workload.trace.time_scale"));
+    assert_non_null(strstr(check_of("overload")->hint, "raise workload.trace.time_scale"));
 }
 
 int main(void)
@@ -158,7 +158,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
         cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
-        cmocka_unit_test_setup_teardown(an_early_end_by_over_saturation_is_not_mended_by_a_longer_run, create, destroy),
+        cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -385,7 +385,7 @@ static void requests_held_back_to_the_end_were_due(void **state)
          8);
     assert_int_equal(p.metrics.requests.due, 8);
     assert_int_equal(p.metrics.requests.completed, 1);
-    assert_int_equal(p.metrics.requests.cut, 7);
+    assert_int_equal(p.metrics.requests.truncated, 7);
     assert_true(p.run.held_back > 0);
     assert_close(p.metrics.attainment, 1 / 8.0);
     end(&p);
