@@ -35,9 +35,11 @@ typedef struct qr_architecture {
     uint32_t relative_buckets, relative_max_distance; /* T5's bias */
     int32_t  decoder_start_token_id;                  /* -1: decoder-only */
 
-    const char *embedding_name; /* tensor of the input embedding, of both stacks */
-    bool        tied;           /* the output projection is the input embedding */
-    bool        never_tied;     /* config.json says so: a missing output projection is an error */
+    bool        tied;                   /* config.json says that the output projection is the input embedding */
+    bool        never_tied;             /* it says the contrary: a missing output projection is an error */
+    const char *embedding_name;         /* tensor of the input embedding */
+    const char *encoder_embedding_name; /* where the encoder has another than the decoder; NULL: it has the same */
+    const char *head_name;              /* of the output projection: one of those where it is tied */
     uint32_t    eos_count;
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
 } qr_architecture;

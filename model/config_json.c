@@ -85,11 +85,13 @@ static void check_classes(qr_config_reader *r, const qr_model_type *type)
     }
 }
 
-/* Until the files are known, which may hold an output projection of their own (model.c). */
+/* The names are those of a model without files, which may hold more of them or fewer (model.c). */
 static void read_tie(qr_config_reader *r, qr_architecture *a)
 {
-    a->tied       = qr_config_boolean(r, "tie_word_embeddings", a->family->tied_by_default);
-    a->never_tied = qr_config_has(r, "tie_word_embeddings") && !a->tied;
+    a->tied           = qr_config_boolean(r, "tie_word_embeddings", a->family->tied_by_default);
+    a->never_tied     = qr_config_has(r, "tie_word_embeddings") && !a->tied;
+    a->embedding_name = a->family->embedding_names[0];
+    a->head_name      = a->tied ? a->embedding_name : a->family->output_name;
 }
 
 static quire_status read_root(qr_config_reader *r, qr_architecture *a)
@@ -111,7 +113,6 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
         return r->status;
     }
     snprintf(a->model_type, sizeof a->model_type, "%s", name);
-    a->embedding_name = a->family->embedding_names[0];
     check_classes(r, &a->family->types[type]);
     read_tie(r, a);
     a->family->read_config(r, type, a);

@@ -109,13 +109,21 @@ void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label,
 
 /* ---- the ends of a model ---- */
 
-void qr_declare_embedding(qr_declaration *d, float scale)
+static void declare_embedding(qr_declaration *d, float scale, const char *name, qr_matrix *embedding)
 {
     const qr_architecture *a    = d->architecture;
     const qr_tensor_spec   spec = {.rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale};
     d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_embedding_dtype(d->dtype));
-    d->prefix[0] = '\0';
-    tensor(d, spec, a->embedding_name, "", &d->parameters->embedding);
+    tensor(d, spec, name, "", embedding);
+}
+
+void qr_declare_embedding(qr_declaration *d, float scale)
+{
+    const qr_architecture *a = d->architecture;
+    d->prefix[0]             = '\0';
+    declare_embedding(d, scale, a->embedding_name, &d->parameters->embedding);
+    if (a->encoder_embedding_name != NULL)
+        declare_embedding(d, scale, a->encoder_embedding_name, &d->parameters->encoder_embedding);
 }
 
 void qr_declare_head(qr_declaration *d)
@@ -125,10 +133,14 @@ void qr_declare_head(qr_declaration *d)
     d->prefix[0]                = '\0';
     add_linear(d, head, &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head"});
     head->matrix_count        = 1;
-    head->matrices[0]         = d->parameters->embedding;
     const qr_tensor_spec spec = {
         .rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = qr_random_scale(a->hidden_size)};
-    if (!a->tied) tensor(d, spec, a->family->output_name, "", &head->matrices[0]);
+    if (strcmp(a->head_name, a->embedding_name) == 0)
+        head->matrices[0] = d->parameters->embedding;
+    else if (a->encoder_embedding_name != NULL && strcmp(a->head_name, a->encoder_embedding_name) == 0)
+        head->matrices[0] = d->parameters->encoder_embedding;
+    else
+        tensor(d, spec, a->head_name, "", &head->matrices[0]);
 }
 
 void qr_declare_prefix(qr_declaration *d, const char *format, ...)

@@ -40,6 +40,7 @@ typedef struct qr_parameters {
     qr_layer         *decoder, *encoder; /* [layers], [encoder_layers] */
     qr_linear         head;              /* hidden -> vocab */
     qr_matrix         embedding;         /* [vocab_size][hidden_size] */
+    qr_matrix         encoder_embedding; /* where it is another */
     const float      *decoder_norm, *encoder_norm;
     float            *rope_cos, *rope_sin;        /* [max_model_len][head_dim / 2] */
     qr_attention_bias decoder_bias, encoder_bias; /* T5 */
@@ -93,9 +94,9 @@ qr_layer *qr_declare_layer(qr_declaration *declaration, qr_layer *layers, uint32
 /* Standard deviation of random weights that keeps activations near 1 at any depth. */
 float qr_random_scale(uint32_t inputs);
 
-/* The input embedding, by the architecture's name for it. `scale`: of random weights. */
+/* The input embeddings, by the architecture's names for them. `scale`: of random weights. */
 void qr_declare_embedding(qr_declaration *declaration, float scale);
-/* The output projection: the embedding again where it is tied. */
+/* The output projection: an embedding again where it is tied. */
 void qr_declare_head(qr_declaration *declaration);
 
 /* [count] floats: of the tensor `name`; random models have ones. NULL without memory, as below. */

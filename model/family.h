@@ -31,6 +31,7 @@ typedef struct qr_family {
     void (*forward)(struct qr_pass *pass);
 
     const char *const *embedding_names; /* NULL-terminated: files hold it under one of these, the first is preferred */
+    const char        *encoder_embedding_name, *decoder_embedding_name; /* of a stack's own, or a copy; NULL: none */
     const char        *output_name;     /* of the output projection, where it is not tied */
     bool               tied_by_default; /* where config.json does not say */
 

@@ -39,35 +39,45 @@ static quire_status pack_linears(qr_network *network, uint32_t thread, quire_err
     return QUIRE_OK;
 }
 
-static quire_status read_embedding_chunk(qr_network *network, uint32_t first, uint32_t count, float *chunk,
-                                         quire_error *error)
+static quire_status read_embedding_chunk(const qr_network *network, const qr_matrix *matrix, const qr_mapping *table,
+                                         uint32_t first, uint32_t count, float *chunk, quire_error *error)
 {
-    const size_t offset = (size_t)first * network->architecture->hidden_size;
-    const size_t floats = (size_t)count * network->architecture->hidden_size;
-    QR_TRY(qr_matrix_read(&network->parameters.embedding, first, count, chunk, error));
+    const size_t offset = (size_t)first * matrix->columns;
+    const size_t floats = (size_t)count * matrix->columns;
+    QR_TRY(qr_matrix_read(matrix, first, count, chunk, error));
     if (network->embedding_dtype == QR_F32) {
-        memcpy((float *)(void *)network->embedding_rows.base + offset, chunk, floats * sizeof *chunk);
+        memcpy((float *)(void *)table->base + offset, chunk, floats * sizeof *chunk);
         return QUIRE_OK;
     }
-    qr_bf16 *rows = (qr_bf16 *)(void *)network->embedding_rows.base + offset;
+    qr_bf16 *rows = (qr_bf16 *)(void *)table->base + offset;
     for (size_t i = 0; i < floats; i++) rows[i] = qr_bf16_of_f32(chunk[i]);
     return QUIRE_OK;
 }
 
 /* The thread's part of the rows; so the matrix is spread over the nodes. */
-static quire_status read_embedding(qr_network *network, uint32_t thread, quire_error *error)
+static quire_status read_embedding(const qr_network *network, const qr_matrix *matrix, const qr_mapping *table,
+                                   uint32_t thread, quire_error *error)
 {
-    const uint64_t rows  = network->architecture->vocab_size;
+    const uint64_t rows  = matrix->rows;
     const uint32_t first = (uint32_t)(rows * thread / network->thread_count);
     const uint32_t end   = (uint32_t)(rows * (thread + 1) / network->thread_count);
-    const size_t   bytes = (size_t)EMBEDDING_CHUNK * network->architecture->hidden_size * sizeof(float);
+    const size_t   bytes = (size_t)EMBEDDING_CHUNK * matrix->columns * sizeof(float);
     float         *chunk = qr_allocate(&network->options.allocator, bytes, 64);
     if (chunk == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "embedding: no memory for %zu bytes", bytes);
     quire_status status = QUIRE_OK;
     for (uint32_t row = first; row < end && status == QUIRE_OK; row += EMBEDDING_CHUNK)
-        status = read_embedding_chunk(network, row, qr_min_u32(EMBEDDING_CHUNK, end - row), chunk, error);
+        status =
+            read_embedding_chunk(network, matrix, table, row, qr_min_u32(EMBEDDING_CHUNK, end - row), chunk, error);
     qr_deallocate(&network->options.allocator, chunk, bytes);
     return status;
+}
+
+static quire_status read_embeddings(const qr_network *network, uint32_t thread, quire_error *error)
+{
+    const qr_parameters *p = &network->parameters;
+    QR_TRY(read_embedding(network, &p->embedding, &network->embedding_rows, thread, error));
+    if (network->architecture->encoder_embedding_name == NULL) return QUIRE_OK;
+    return read_embedding(network, &p->encoder_embedding, &network->encoder_embedding_rows, thread, error);
 }
 
 static void pack_thread(void *context, uint32_t thread, uint32_t thread_count)
@@ -75,7 +85,7 @@ static void pack_thread(void *context, uint32_t thread, uint32_t thread_count)
     (void)thread_count;
     const packing *job   = context;
     quire_error   *error = &job->errors[thread];
-    if (pack_linears(job->network, thread, error) == QUIRE_OK) (void)read_embedding(job->network, thread, error);
+    if (pack_linears(job->network, thread, error) == QUIRE_OK) (void)read_embeddings(job->network, thread, error);
 }
 
 static quire_status create_projections(qr_network *network, quire_error *error)
@@ -116,7 +126,10 @@ static quire_status create_regions(qr_network *network, quire_error *error)
         QR_TRY(qr_mapping_bind(region, 0, bytes, placement->node_os[placement->node[thread]], placement->node_count,
                                bind, error));
     }
-    return qr_mapping_create(qr_network_embedding_bytes(network), bind, "embedding", &network->embedding_rows, error);
+    const uint64_t bytes = qr_network_embedding_bytes(network);
+    QR_TRY(qr_mapping_create(bytes, bind, "embedding", &network->embedding_rows, error));
+    if (network->architecture->encoder_embedding_name == NULL) return QUIRE_OK;
+    return qr_mapping_create(bytes, bind, "embedding", &network->encoder_embedding_rows, error);
 }
 
 static quire_status pack(qr_network *network, quire_error *error)

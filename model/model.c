@@ -71,16 +71,41 @@ static void name_of_folder(const char *path, char *name)
     free(absolute);
 }
 
-/* Tied or not: where the files have an output projection it is used, else the input embedding, unless config.json
- * forbids. */
-static void resolve_names(qr_architecture *a, const qr_safetensors *files)
+/* *name, a tensor that should be a copy of *tied, stays what it is if its values are others. */
+static quire_status compare_tied(const qr_safetensors *files, const char *name, const char *tied, bool *differs_out,
+                                 qr_log *log, quire_error *error)
 {
-    for (const char *const *name = a->family->embedding_names; *name != NULL; name++)
-        if (qr_safetensors_find(files, *name) != NULL) {
-            a->embedding_name = *name;
-            break;
-        }
-    a->tied = !a->never_tied && qr_safetensors_find(files, a->family->output_name) == NULL;
+    const qr_tensor *a = qr_safetensors_find(files, name), *b = qr_safetensors_find(files, tied);
+    bool             same = true;
+    if (a != NULL && b != NULL && a != b) QR_TRY(qr_safetensors_same(files, a, b, &same, error));
+    if (!same)
+        qr_log_write(log, QUIRE_LOG_WARN,
+                     "%s: tensor \"%s\": its values are not those of \"%s\", to which it should be tied; both are used",
+                     qr_safetensors_file_name(files, a), name, tied);
+    *differs_out = !same;
+    return QUIRE_OK;
+}
+
+/* As transformers 5 does it: what should be tied is tied where the files hold one tensor of it, under whichever name,
+ * and where they hold several each is used for what it is called. */
+static quire_status resolve_names(qr_architecture *a, const qr_safetensors *files, qr_log *log, quire_error *error)
+{
+    const qr_family   *family          = a->family;
+    const char *const *name            = family->embedding_names;
+    const bool         output          = qr_safetensors_find(files, family->output_name) != NULL;
+    bool               encoder_differs = false, decoder_differs = false, output_differs;
+    while (*name != NULL && qr_safetensors_find(files, *name) == NULL) ++name;
+    const char *shared = *name ? *name : a->tied && output ? family->output_name : a->embedding_name;
+    if (a->encoder_layers > 0 && family->encoder_embedding_name != NULL) {
+        QR_TRY(compare_tied(files, family->encoder_embedding_name, shared, &encoder_differs, log, error));
+        QR_TRY(compare_tied(files, family->decoder_embedding_name, shared, &decoder_differs, log, error));
+    }
+    if (a->tied) QR_TRY(compare_tied(files, family->output_name, shared, &output_differs, log, error));
+    const char *encoder       = encoder_differs ? family->encoder_embedding_name : shared;
+    a->embedding_name         = decoder_differs ? family->decoder_embedding_name : shared;
+    a->encoder_embedding_name = strcmp(encoder, a->embedding_name) != 0 ? encoder : NULL;
+    a->head_name              = output || a->never_tied ? family->output_name : shared;
+    return QUIRE_OK;
 }
 
 static quire_status load(quire_model *model, const char *path, qr_log *log, quire_error *error)
@@ -91,7 +116,7 @@ static quire_status load(quire_model *model, const char *path, qr_log *log, quir
     name_of_folder(path, model->name);
     QR_TRY(qr_architecture_read(config, &model->architecture, error));
     QR_TRY(qr_safetensors_open(path, &model->allocator, log, &model->files, error));
-    resolve_names(&model->architecture, model->files);
+    QR_TRY(resolve_names(&model->architecture, model->files, log, error));
     model->weights.files = model->files;
     return qr_declare_check(&model->weights, log, error);
 }

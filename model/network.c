@@ -240,6 +240,7 @@ void qr_network_destroy(qr_network *network)
     if (network->regions != NULL)
         for (uint32_t i = 0; i < network->thread_count; i++) qr_mapping_destroy(&network->regions[i]);
     qr_mapping_destroy(&network->embedding_rows);
+    qr_mapping_destroy(&network->encoder_embedding_rows);
     qr_mapping_destroy(&network->step_memory);
     qr_mapping_destroy(&network->encoder_kv);
     qr_arena_destroy(&network->parameter_memory);

@@ -43,9 +43,10 @@ struct qr_network {
 
     /* weights */
     qr_parameters parameters;
-    qr_arena      parameter_memory; /* of layers, norms, biases, tables; and what lives as long */
-    qr_mapping   *regions;          /* [thread_count] each thread's shards, on its node */
-    qr_mapping    embedding_rows;   /* [vocab_size][hidden_size], f32 or bf16 */
+    qr_arena      parameter_memory;       /* of layers, norms, biases, tables; and what lives as long */
+    qr_mapping   *regions;                /* [thread_count] each thread's shards, on its node */
+    qr_mapping    embedding_rows;         /* [vocab_size][hidden_size], f32 or bf16 */
+    qr_mapping    encoder_embedding_rows; /* likewise, where the encoder's are others */
     qr_dtype      embedding_dtype;
     uint64_t      packed_bytes; /* of all regions, and embedding_rows */
     qr_work       decoder_work, encoder_work, cross_work, head_work;

@@ -74,15 +74,15 @@ void qr_stage_copy_blocks(qr_pass *pass)
 
 static float *f32_row(const qr_rows *rows, uint32_t row) { return (float *)rows->data + (size_t)row * rows->stride; }
 
-static void widen_embedding(const qr_network *network, uint32_t token, float *out)
+static void widen_embedding(const qr_network *network, const qr_mapping *rows, uint32_t token, float *out)
 {
     const uint32_t hidden = network->architecture->hidden_size;
     const size_t   offset = (size_t)token * hidden;
     if (network->embedding_dtype == QR_F32) {
-        memcpy(out, (const float *)(const void *)network->embedding_rows.base + offset, hidden * sizeof *out);
+        memcpy(out, (const float *)(const void *)rows->base + offset, hidden * sizeof *out);
         return;
     }
-    const qr_bf16 *row = (const qr_bf16 *)(const void *)network->embedding_rows.base + offset;
+    const qr_bf16 *row = (const qr_bf16 *)(const void *)rows->base + offset;
     for (uint32_t i = 0; i < hidden; i++) out[i] = qr_f32_of_bf16(row[i]);
 }
 
@@ -90,9 +90,12 @@ void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
 {
     const qr_network *network = pass->network;
     const row_range   mine    = dealt(pass, rows);
+    const qr_mapping *table   = encoder && network->architecture->encoder_embedding_name
+                                    ? &network->encoder_embedding_rows
+                                    : &network->embedding_rows;
     for (uint32_t row = mine.first; row < mine.end; row++) {
         const int32_t token = encoder ? *network->encoder_tokens[row] : pass->plan->tokens[row];
-        widen_embedding(network, (uint32_t)token, f32_row(&network->buffers.hidden, row));
+        widen_embedding(network, table, (uint32_t)token, f32_row(&network->buffers.hidden, row));
     }
 }
 

@@ -203,10 +203,13 @@ const qr_family qr_family_t5 = {
     .forward     = forward,
     .embedding_names =
         (const char *const[]){"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", NULL},
-    .output_name     = "lm_head.weight",
-    .tied_by_default = true,
-    /* copies of the embedding, and the bias of the first cross-attention, which was never used */
+    .encoder_embedding_name = "encoder.embed_tokens.weight",
+    .decoder_embedding_name = "decoder.embed_tokens.weight",
+    .output_name            = "lm_head.weight",
+    .tied_by_default        = true,
+    /* copies of the embedding, the embedding where each stack has its own, and the bias of the first cross-attention,
+       which was never used */
     .unread_tensors =
-        (const char *const[]){"encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
+        (const char *const[]){"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
                               "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", NULL},
 };

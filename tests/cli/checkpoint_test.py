@@ -99,5 +99,72 @@ class Files(CheckpointTest):
         self.refused(folder, name, "other values")
 
 
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+ENCODER, DECODER = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+
+
+class TiedTensors(CheckpointTest):
+    """What should be one tensor: several names for it, or several values."""
+
+    def changed(self, tensor):
+        """Other values: those of the row that is a third further on."""
+        dtype, shape, data = tensor
+        third = shape[0] // 3 * (len(data) // shape[0])
+        return dtype, shape, data[third:] + data[:third]
+
+    def tokens_of(self, model, request):
+        return self.answer(model.write(self.folder), request)[0]["tokens"]
+
+    def test_a_tied_decoder_may_have_the_head_alone(self):
+        model, request, _ = self.golden("llama3-gqa")
+        model.config["tie_word_embeddings"] = False
+        model.tensors[EMBEDDING] = model.tensors[HEAD]
+        tokens = self.tokens_of(model, request)
+        model.config["tie_word_embeddings"] = True
+        self.agrees(model.write(self.folder), request, tokens)  # both, and equal
+        del model.tensors[EMBEDDING]
+        self.agrees(model.write(self.folder), request, tokens)
+        model.config["tie_word_embeddings"] = False
+        self.refused(model.write(self.folder), EMBEDDING, "missing")
+
+    def test_a_tied_encoder_decoder_may_have_the_head_alone(self):
+        model, request, tokens = self.golden("t5-relu")
+        self.assertTrue(model.config["tie_word_embeddings"])
+        model.tensors[HEAD] = model.tensors.pop("shared.weight")
+        model.tensors.pop(ENCODER, None), model.tensors.pop(DECODER, None)
+        self.agrees(model.write(self.folder), request, tokens)
+
+    def test_a_head_with_other_values_is_used_with_a_warning(self):
+        model, request, tokens = self.golden("llama3-gqa")
+        model.config["tie_word_embeddings"] = True
+        self.agrees(model.write(self.folder), request, tokens,
+                    f'tensor "{HEAD}": its values are not those of "{EMBEDDING}"')
+
+    def test_a_decoder_may_have_an_embedding_of_its_own(self):
+        model, request, tokens = self.golden("t5-two-embeddings")
+        self.agrees(model.write(self.folder), request, tokens,
+                    f'tensor "{DECODER}": its values are not those of "shared.weight"')
+        answer, _ = self.answer(self.folder, {**request, "logits": "first"})
+        expected = json.loads((MODELS / "t5-two-embeddings" / "expected.json").read_text())["cases"][0]["first_logits"]
+        for got, wanted in zip(answer["first_logits"], expected, strict=True):
+            self.assertAlmostEqual(got, wanted, delta=1e-3)
+
+    def test_each_stack_and_the_head_may_have_their_own(self):
+        """The same four matrices, whichever of them is called shared."""
+        model, request, _ = self.golden("t5-two-embeddings")
+        shared, decoder = model.tensors["shared.weight"], model.tensors[DECODER]
+        encoder = model.tensors[ENCODER] = self.changed(shared)
+        model.tensors[HEAD] = self.changed(decoder)
+        model.config["tie_word_embeddings"] = model.config["scale_decoder_outputs"] = True
+        tokens = self.tokens_of(model, request)
+        self.agrees(model.write(self.folder), request, tokens, ENCODER, DECODER, HEAD)
+        model.tensors["shared.weight"] = encoder
+        self.agrees(model.write(self.folder), request, tokens, DECODER, HEAD)
+        model.tensors["shared.weight"] = decoder
+        self.agrees(model.write(self.folder), request, tokens, ENCODER, HEAD)
+        del model.tensors["shared.weight"], model.tensors[HEAD]
+        self.assertNotEqual(self.tokens_of(model, request), tokens)
+
+
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

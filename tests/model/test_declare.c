@@ -119,7 +119,7 @@ static void every_disagreement_names_a_tensor(void **state)
         case 6: changed.kv_heads = 4; break;
         case 7: changed.qkv_bias = true; break;
         case 8: changed.qk_norm = true; break;
-        default: changed.tied = true; break; /* lm_head.weight left over */
+        default: changed.head_name = changed.embedding_name; break; /* lm_head.weight left over */
         }
         assert_int_equal(qr_declare_check(&weights, NULL, &error), QUIRE_ERR_FORMAT);
         if (strstr(error.message, "tensor \"") == NULL) fail_msg("change %d: %s", change, error.message);
