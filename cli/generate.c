@@ -40,6 +40,7 @@ typedef struct generator {
     qr_job             *active; /* submitted */
     uint64_t            active_count, answered, errors, bad, output_tokens, start_ns, shown_ns;
     uint64_t            most_cross_blocks;
+    uint32_t            max_model_len;
     double              last_arrival_ms;
     volatile int       *interrupt;
 } generator;
@@ -118,13 +119,22 @@ static bool check_encoder(const generator *g, const qr_job *job, quire_error *er
     return false;
 }
 
+/* A default of max_tokens that the KV cache cannot hold becomes what it can, which is what 0 asks the engine for. */
+static quire_status submit_request(generator *g, qr_job *job, quire_error *error)
+{
+    quire_request *request = &job->from.request;
+    if (!check_encoder(g, job, error)) return QUIRE_ERR_INVALID;
+    const quire_status status = quire_engine_submit(g->engine, request, &job->handle, error);
+    if (status != QUIRE_ERR_TOO_LONG || job->from.has_max_tokens) return status;
+    request->max_tokens = 0;
+    return quire_engine_submit(g->engine, request, &job->handle, error);
+}
+
 /* False: the engine's queue is full, keep the job. */
 static bool submit(generator *g, qr_job *job)
 {
     quire_error        error  = {0};
-    const quire_status status = check_encoder(g, job, &error)
-                                    ? quire_engine_submit(g->engine, &job->from.request, &job->handle, &error)
-                                    : QUIRE_ERR_INVALID;
+    const quire_status status = submit_request(g, job, &error);
     if (status == QUIRE_ERR_FULL && g->active_count > 0) return false;
     if (status == QUIRE_OK) {
         qr_request_line_drop_lists(&job->from);
@@ -159,6 +169,7 @@ static qr_job *parse_line(generator *g, const char *line, size_t length)
     }
     if (job != NULL && error.status == QUIRE_OK) {
         g->last_arrival_ms = job->from.arrival_ms;
+        qr_request_line_clip_default(&job->from, g->max_model_len);
         return job;
     }
     answer_bad(g, job ? job->from.id : NULL, g->input.number, &error);
@@ -318,7 +329,12 @@ static quire_status open_engine(generator *g, quire_error *error)
     const uint32_t running = options.max_num_seqs ? options.max_num_seqs : 64;
     const uint32_t fit     = (uint32_t)(LOGITS_BUDGET / (4 * (uint64_t)g->info.vocab_size)) + 4;
     if (options.max_logits_in_flight == 0) options.max_logits_in_flight = running < fit ? running : fit;
-    return quire_engine_create(&options, g->model, &g->engine, error);
+    status = quire_engine_create(&options, g->model, &g->engine, error);
+    if (status != QUIRE_OK) return status;
+    quire_stats stats = {.size = sizeof stats};
+    quire_engine_stats(g->engine, &stats);
+    g->max_model_len = stats.max_model_len;
+    return QUIRE_OK;
 }
 
 static void summarise(const generator *g)

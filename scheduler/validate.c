@@ -109,6 +109,7 @@ static quire_status check_lengths(const qr_scheduler_options *o, const quire_req
 /* Where the maximum comes from, for those that the configuration sets. */
 static const char *origin_of_limit(const qr_scheduler_options *o, const field *f)
 {
+    if (strcmp(f->name, "max_tokens") == 0) return "; the limit is max_model_len minus the prompt";
     const bool sequences = strcmp(f->name, "n") == 0 || strcmp(f->name, "beam_width") == 0;
     return sequences && f->maximum == o->max_num_seqs ? "; the limit is scheduler.max_num_seqs" : "";
 }
@@ -118,8 +119,8 @@ static quire_status check_fields(const qr_scheduler_options *o, const field *fie
     for (const field *f = fields; f < fields + count; f++) {
         if (f->value >= f->minimum && f->value <= f->maximum) continue; /* a NaN is in no range */
         if (f->zero_too && f->value == 0) continue;
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s%s", f->name, f->value, f->minimum,
-                       f->maximum, f->zero_too && f->minimum > 0 ? " (0 = default)" : "", origin_of_limit(o, f));
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s", f->name, f->value, f->minimum,
+                       f->maximum, origin_of_limit(o, f));
     }
     return QUIRE_OK;
 }

@@ -135,6 +135,7 @@ static quire_status read_line(const reader *r, const char *text, size_t length)
     qr_request_line line;
     qr_line_error   why;
     qr_request_line_read(text, length, r->line, &r->defaults, &line, &why);
+    qr_request_line_clip_default(&line, r->max_model_len);
     const quire_status status = why.status == QUIRE_OK ? take(r, &line) : bad(r, why.field, why.message);
     qr_request_line_deinit(&line);
     return status;

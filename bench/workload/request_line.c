@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 
 static bool reject(qr_line_error *error, const char *field, const char *format, ...)
@@ -260,6 +261,7 @@ static bool read_field(const char *name, const json_t *value, qr_request_line *l
 {
     if (json_is_null(value) || strcmp(name, "id") == 0) return true; /* null: as if left out */
     if (strcmp(name, "logprobs") == 0) line->logprobs = true;
+    if (strcmp(name, "max_tokens") == 0) line->has_max_tokens = true;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (strcmp(name, fields[i].name) == 0) return read_plain(&fields[i], value, &line->request, error);
     for (uint32_t i = 0; i < LIST_COUNT; i++)
@@ -315,6 +317,14 @@ void qr_request_line_read(const char *text, size_t length, uint64_t number, cons
     else
         reject(error_out, "", "not JSON at byte %d: %.150s", where.position, where.text);
     json_decref(root);
+}
+
+void qr_request_line_clip_default(qr_request_line *line, uint32_t max_model_len)
+{
+    quire_request *r      = &line->request;
+    const uint32_t prompt = r->prompt_count > 0 ? r->prompt_count : 1; /* the decoder's start token */
+    if (line->has_max_tokens || prompt >= max_model_len) return;
+    r->max_tokens = qr_min_u32(qr_max_u32(r->max_tokens, r->min_tokens), max_model_len - prompt);
 }
 
 quire_status qr_request_defaults_of(const quire_config *config, qr_request_defaults *defaults_out, quire_error *error)

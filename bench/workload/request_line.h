@@ -14,7 +14,8 @@ typedef struct qr_request_line {
     int32_t      *ids[5]; /* the request's arrays */
     void         *bias;
     double        arrival_ms;
-    bool          logprobs; /* asked for */
+    bool          logprobs;       /* asked for */
+    bool          has_max_tokens; /* max_tokens is the line's own, not the default */
 } qr_request_line;
 
 /* Values for fields that a line leaves out: [generate] of the configuration. */
@@ -37,6 +38,9 @@ quire_status qr_request_defaults_of(const quire_config *config, qr_request_defau
  * in any case. */
 void qr_request_line_read(const char *text, size_t length, uint64_t number, const qr_request_defaults *defaults,
                           qr_request_line *line_out, qr_line_error *error_out);
+/* A default of max_tokens becomes what the line leaves room for: at least min_tokens, at most what fits behind the
+ * prompt. What the line asks for stays. */
+void qr_request_line_clip_default(qr_request_line *line, uint32_t max_model_len);
 /* Frees what only submit needs. */
 void qr_request_line_drop_lists(qr_request_line *line);
 void qr_request_line_deinit(qr_request_line *line);

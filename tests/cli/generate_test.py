@@ -205,6 +205,23 @@ class Lines(unittest.TestCase):
             self.assertEqual((status, answer["error"]["status"], answer["error"]["field"]), (1, "ERR_INVALID", field))
             self.assertIn(words, answer["error"]["message"])
 
+    def test_a_default_of_max_tokens_is_clipped_to_what_fits(self):
+        short = ["--set", "model.max_model_len=2048"]
+        cases = [(short, {"prompt": [5] * 2000}, 48),  # behind the prompt
+                 (short, {"prompt": [5]}, 128),
+                 (short, {"prompt": [5], "min_tokens": 200}, 200),
+                 (["--set", "kv_cache.num_kv_blocks=4"], {"prompt": [5] * 40}, 4 * 32 - 40 + 1)]  # in the KV cache
+        for arguments, request, tokens in cases:
+            (answer,), status, errors = generate({**request, "ignore_eos": True}, arguments=arguments)
+            self.assertEqual((status, len(answer["tokens"])), (0, tokens), errors)
+        for arguments, request, words in [(short, {"prompt": [5] * 2000, "max_tokens": 49}, "49 is not in 1..48"),
+                                          (["--set", "kv_cache.num_kv_blocks=4"], {"prompt": [5] * 40, "max_tokens": 90},
+                                           "max_tokens <= 89 would fit")]:
+            (answer,), status, _ = generate(request, arguments=arguments)
+            self.assertEqual(status, 1)
+            self.assertIn(words, answer["error"]["message"])
+            self.assertNotIn("128", answer["error"]["message"])
+
     def test_logits_that_are_not_finite_fail_the_request_alone(self):
         name, bad = "mistral-swa", 7
         good = {"id": "good", "prompt": [1, 2, 3], "max_tokens": 2, "ignore_eos": True}

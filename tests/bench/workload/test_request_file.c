@@ -3,12 +3,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "bench/keys.h"
 #include "bench/workload/describe.h"
 #include "support/scratch_file.h"
+
+enum { MAX_MODEL_LEN = 64 };
 
 static const quire_model_info decoder = {
     .size = sizeof decoder, .vocab_size = 100, .layers = 2, .decoder_start_token_id = -1};
@@ -26,7 +29,7 @@ static quire_status read_text(const char *text, const char *setting, const quire
     assert_int_equal(qr_bench_config_create(&config, error), QUIRE_OK);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if (settings[i] != NULL) assert_int_equal(quire_config_set(config, settings[i], "test", error), QUIRE_OK);
-    const quire_status status = qr_workload_create(config, model, 64, 42, workload, error);
+    const quire_status status = qr_workload_create(config, model, MAX_MODEL_LEN, 42, workload, error);
     quire_config_destroy(config);
     unlink(path);
     return status;
@@ -74,6 +77,24 @@ static void requests_come_as_they_are_written(void **state)
     assert_int_equal(second.stop_count, 1);
     assert_string_equal(second.tenant, "");
     assert_int_equal(b.due_ns, 0); /* profile throughput: all at once */
+    qr_workload_destroy(workload);
+}
+
+static void a_default_of_max_tokens_is_clipped_to_the_room_left(void **state)
+{
+    (void)state;
+    static const uint32_t expected[] = {11, 20, 15, 1};
+    char                  text[512]  = "{\"prompt\": [5]}\n{\"prompt\": [5], \"min_tokens\": 20}\n{\"prompt\": [5";
+    for (int i = 1; i < MAX_MODEL_LEN - 15; i++) strcat(text, ",5");
+    strcat(text, "], \"min_tokens\": 15}\n{\"prompt\": [5");
+    for (int i = 1; i < MAX_MODEL_LEN - 1; i++) strcat(text, ",5");
+    strcat(text, "]}\n");
+    qr_workload *workload = read_good(text, "generate.max_tokens=11", &decoder);
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        qr_workload_request request;
+        qr_workload_next(workload, &request);
+        assert_int_equal(request.output_tokens, expected[i]);
+    }
     qr_workload_destroy(workload);
 }
 
@@ -141,7 +162,8 @@ static void what_cannot_be_played_is_one_error_with_its_line(void **state)
         {&decoder, "{\"prompt\": [], \"max_tokens\": 2}\n", ":1: prompt: missing or empty"},
         {&decoder, "{\"prompt\": [1], \"encoder_input\": [1], \"max_tokens\": 2}\n",
          ":1: encoder_input: this model has no"},
-        {&decoder, "{\"prompt\": [1]}\n", ":1: 1 prompt tokens + max_tokens 128, max_model_len is 64"},
+        {&decoder, "{\"prompt\": [1], \"max_tokens\": 64}\n",
+         ":1: 1 prompt tokens + max_tokens 64, max_model_len is 64"},
         {&decoder, "{\"prompt\": [1], \"max_tokens\": 2, \"logits\": \"all\"}\n",
          ":1: logits: a benchmark takes no raw"},
         {&decoder, "{\"prompt\": [1], \"max_tokens\": 2, \"top_p\": 2}\n", ":1: top_p: 2 is above the maximum 1"},
@@ -167,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_come_as_they_are_written),
+        cmocka_unit_test(a_default_of_max_tokens_is_clipped_to_the_room_left),
         cmocka_unit_test(a_replay_keeps_the_arrivals),
         cmocka_unit_test(encoder_inputs_are_the_files),
         cmocka_unit_test(a_file_is_described_and_is_no_trace),
