@@ -1,4 +1,4 @@
-/* See options.h. */
+/* Copies of structs by the size that they begin with: into the library, out of an array, and back to the caller. */
 #include "base/options.h"
 
 #include <string.h>

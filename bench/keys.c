@@ -199,8 +199,8 @@ static quire_status check_percentiles(const quire_config *config, quire_error *e
     const size_t count = quire_config_count(config, "output.percentiles");
     if (count == 0) return quire_config_refuse(config, "output.percentiles", error, "is empty; name at least one");
     if (count > QR_MAX_PERCENTILES)
-        return quire_config_refuse(config, "output.percentiles", error, "has %zu values; at most %d are possible",
-                                   count, QR_MAX_PERCENTILES);
+        return quire_config_refuse(config, "output.percentiles", error, "has %zu values; must be 1 to %d", count,
+                                   QR_MAX_PERCENTILES);
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < i; k++) {
             char key[48], other[48];

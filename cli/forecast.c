@@ -1,4 +1,4 @@
-/* See forecast.h. */
+/* Placement, shapes and sizes of an engine that is not created, and their table for people. */
 #include "cli/forecast.h"
 
 #include <stdlib.h>

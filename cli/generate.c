@@ -309,7 +309,7 @@ static void close_files(generator *g)
 {
     if (g->input.descriptor > STDIN_FILENO) close(g->input.descriptor);
     qr_lines_deinit(&g->input);
-    if (g->output > STDERR_FILENO && close(g->output) != 0) { /* NFS and quotas tell here */
+    if (g->output > STDERR_FILENO && close(g->output) != 0) { /* NFS and quota errors surface at close */
         qr_complain("%s: closing: %s", g->output_name, strerror(errno));
         g->failed = true;
     }

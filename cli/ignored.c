@@ -1,4 +1,4 @@
-/* See ignored.h. */
+/* Which keys a load profile or a workload source leaves without effect, and the warnings about those that are set. */
 #include "cli/ignored.h"
 
 #include "bench/workload/workload.h"

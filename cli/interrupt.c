@@ -1,4 +1,4 @@
-/* See interrupt.h. */
+/* The handlers of SIGINT and SIGTERM, and the flag that they raise. */
 #include "cli/interrupt.h"
 
 #include <signal.h>

@@ -1,4 +1,4 @@
-/* See draft_control.h. */
+/* Trials in turns, with and without drafts, and the comparison of their tokens per second. */
 #include "engine/draft_control.h"
 
 enum { ADVANTAGE_PERCENT = 2 }; /* by which steps without drafts must be better: noise alone must not turn them off */

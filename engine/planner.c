@@ -234,7 +234,7 @@ static bool in_vocabulary(const quire_planner *planner, int32_t token)
     return token >= 0 && (uint32_t)token < planner->options.vocab_size;
 }
 
-static bool stands_before(const int32_t *tokens, uint32_t k)
+static bool appears_before(const int32_t *tokens, uint32_t k)
 {
     for (uint32_t i = 0; i < k; i++)
         if (tokens[i] == tokens[k]) return true;
@@ -251,10 +251,10 @@ static quire_status check_candidate(const quire_planner *planner, uint32_t i, co
         return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates[%u]: id %d is not in 0..%u", i, k, token,
                        planner->options.vocab_size - 1);
     if (isnan(logprob) || logprob == INFINITY)
-        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidate_logprobs[%u]: %g is no log probability", i, k,
-                       (double)logprob);
-    if (logprob > -INFINITY && stands_before(sampled->candidates, k))
-        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates[%u]: id %d stands there twice", i, k, token);
+        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidate_logprobs[%u]: %g is not a log probability", i,
+                       k, (double)logprob);
+    if (logprob > -INFINITY && appears_before(sampled->candidates, k))
+        return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: candidates[%u]: id %d appears twice", i, k, token);
     return QUIRE_OK;
 }
 

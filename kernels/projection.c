@@ -120,9 +120,9 @@ static quire_status reserve_scratch(qr_projection *p, uint32_t thread, quire_err
 quire_status qr_projection_check(const qr_projection_shape *s, quire_error *error)
 {
     if (s->k == 0 || s->k > K_MAX)
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u input features, 1 to %d are possible", s->name, s->k, K_MAX);
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u input features; must be 1 to %d", s->name, s->k, K_MAX);
     if (s->columns == 0 || s->columns > UINT32_MAX / 4)
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u output features, 1 to %u are possible", s->name, s->columns,
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u output features; must be 1 to %u", s->name, s->columns,
                        UINT32_MAX / 4);
     return QUIRE_OK;
 }

@@ -262,7 +262,7 @@ quire_status qr_team_create(const qr_placement *placement, const qr_team_options
 {
     *team_out = NULL;
     if (placement->thread_count < 1 || placement->thread_count > QR_MAX_THREADS)
-        return qr_fail(error, QUIRE_ERR_INVALID, "a team of %u threads; 1..%d are possible", placement->thread_count,
+        return qr_fail(error, QUIRE_ERR_INVALID, "team of %u threads; must be 1 to %d", placement->thread_count,
                        QR_MAX_THREADS);
     pthread_once(&fork_handler, watch_forks);
     qr_team *team = qr_allocate(&options->allocator, sizeof *team, _Alignof(qr_team));

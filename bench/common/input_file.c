@@ -1,4 +1,4 @@
-/* See input_file.h. */
+/* Opens a data file if its kind and size allow, and reads it line by line within a bound. */
 #include "bench/common/input_file.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* See whole_file.h. */
+/* Writes PATH.partial, flushes it and renames it; a failure at any point removes it. */
 #include "bench/common/whole_file.h"
 
 #include <errno.h>

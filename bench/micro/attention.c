@@ -510,7 +510,7 @@ static void destroy(bench *b)
 static quire_status create(bench *b, quire_error *error)
 {
     if (b->options.longest > 0 && b->options.context > 0)
-        return qr_fail(error, QUIRE_ERR_INVALID, "--context and --lengths: one of them says how many keys there are");
+        return qr_fail(error, QUIRE_ERR_INVALID, "--context and --lengths are mutually exclusive");
     set_defaults(b);
     QR_TRY(check(b, error));
     QR_TRY(draw_sequences(b, error));

@@ -839,7 +839,7 @@ static void a_beam_searchs_unusable_candidates_are_refused(void **state)
     } while (0)
     REFUSED_WITH(h->sampled[0].candidates = NULL, "sampled[0]: candidates: missing");
     REFUSED_WITH(h->candidates[0][3] = -1, "candidates[3]: id -1");
-    REFUSED_WITH(h->candidates[0][3] = h->candidates[0][1], "stands there twice");
+    REFUSED_WITH(h->candidates[0][3] = h->candidates[0][1], "appears twice");
     REFUSED_WITH(h->candidate_logprobs[0][2] = NAN, "candidate_logprobs[2]: nan");
     REFUSED_WITH(h->candidate_logprobs[0][0] = INFINITY, "candidate_logprobs[0]: inf");
     REFUSED_WITH(h->candidate_logprobs[0][2] = -0.5f, "candidate_logprobs[2]: -0.5 follows -1.25; best first");

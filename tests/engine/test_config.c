@@ -607,7 +607,7 @@ static void contradictions_between_keys_are_refused(void **state)
         {"slo.min_attainment=0.9", NULL, "--set: [slo] min_attainment: needs a limit in [slo]"},
         {"output.percentiles=[]", NULL, "--set: [output] percentiles: is empty; name at least one"},
         {"output.percentiles=[1,2,3,4,5,6,7,8,9,10,11,12,13]", NULL,
-         "--set: [output] percentiles: has 13 values; at most 12 are possible"},
+         "--set: [output] percentiles: has 13 values; must be 1 to 12"},
         {"output.percentiles=[50,99,50]", NULL, "--set: [output] percentiles[2]: 50 appears twice"},
         {"tenant=[{weight=2}]", NULL, "--set: [[tenant]] 0: name is missing"},
         {"tenant=[{name='a'},{name='a'}]", NULL, "--set: [[tenant]] a: name appears twice"},

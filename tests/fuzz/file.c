@@ -1,4 +1,4 @@
-/* See fuzz.h: one memory file, rewritten for each input. */
+/* One memory file, rewritten for each input. */
 #include <sys/mman.h>
 #include <unistd.h>
 
