@@ -43,7 +43,8 @@ qr_dtype qr_projection_preferred_dtype(const qr_kernels *kernels);
 typedef enum qr_activation {
     QR_ACTIVATION_NONE,
     QR_ACTIVATION_SILU,
-    QR_ACTIVATION_GELU_NEW,
+    QR_ACTIVATION_GELU,     /* by erf */
+    QR_ACTIVATION_GELU_NEW, /* by tanh */
     QR_ACTIVATION_RELU
 } qr_activation;
 

@@ -17,10 +17,17 @@ static inline vf32 gelu_new(vf32 x) /* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.04471
     return vf32_mul(vf32_mul(vf32_set(0.5f), x), vf32_add(vf32_set(1.0f), vf32_tanh(inner)));
 }
 
+static inline vf32 gelu(vf32 x) /* x Phi(x) = 0.5 x (1 + erf(x / sqrt(2))); Hendrycks & Gimpel, arXiv:1606.08415 */
+{
+    const vf32 half = vf32_mul(vf32_set(0.5f), x);
+    return vf32_fma(half, vf32_erf(vf32_mul(vf32_set(0.707106781f), x)), half);
+}
+
 static inline vf32 activate(qr_activation activation, vf32 x)
 {
     switch (activation) {
     case QR_ACTIVATION_SILU: return silu(x);
+    case QR_ACTIVATION_GELU: return gelu(x);
     case QR_ACTIVATION_GELU_NEW: return gelu_new(x);
     case QR_ACTIVATION_RELU: return vf32_max(vf32_zero(), x); /* NaN stays */
     default: return x;

@@ -1,6 +1,8 @@
 /* Single values of config.json, each checked for its type and range. */
 #include "model/config_reader.h"
 
+#include <string.h>
+
 const char *qr_json_type_name(const json_t *value)
 {
     static const char *const names[] = {"an object", "an array", "a string", "an integer", "a number with a fraction",
@@ -70,6 +72,24 @@ const json_t *qr_config_object(qr_config_reader *r, const char *key)
 const json_t *qr_config_array(qr_config_reader *r, const char *key)
 {
     return find(r, r->root, key, false, 1u << JSON_ARRAY, "an array");
+}
+
+qr_activation qr_config_activation(qr_config_reader *r, const char *key, const char *name)
+{
+    static const struct {
+        const char   *name;
+        qr_activation activation;
+    } known[] = {
+        {"relu", QR_ACTIVATION_RELU},         {"silu", QR_ACTIVATION_SILU},
+        {"swish", QR_ACTIVATION_SILU},        {"gelu", QR_ACTIVATION_GELU},
+        {"gelu_new", QR_ACTIVATION_GELU_NEW}, {"gelu_pytorch_tanh", QR_ACTIVATION_GELU_NEW},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i].name, name) == 0) return known[i].activation;
+    QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
+                "%s: %s: \"%.40s\" is not supported, only relu, silu, swish, gelu, gelu_new and gelu_pytorch_tanh",
+                r->origin, key, name);
+    return QR_ACTIVATION_NONE;
 }
 
 uint32_t qr_config_size(qr_config_reader *r, const char *key, int64_t high, int64_t fallback)

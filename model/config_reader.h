@@ -44,6 +44,9 @@ double  qr_config_number(qr_config_reader *reader, const json_t *object, const c
                          double fallback);
 const char *qr_config_string(qr_config_reader *reader, const json_t *object, const char *key, const char *fallback);
 
+/* An activation by its name in transformers, which `key` gave. */
+qr_activation qr_config_activation(qr_config_reader *reader, const char *key, const char *name);
+
 /* Keys of the root. A size is 1..high; object and array are NULL where the key is missing or null. */
 uint32_t      qr_config_size(qr_config_reader *reader, const char *key, int64_t high, int64_t fallback);
 bool          qr_config_boolean(qr_config_reader *reader, const char *key, bool fallback);

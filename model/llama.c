@@ -80,13 +80,9 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     const struct traits *traits = &traits_of[type];
 
     qr_config_read_decoder(r, traits->max_position_embeddings, a);
-    a->attention_scale     = 1 / sqrtf((float)a->head_dim);
-    a->gated               = true;
-    a->activation          = QR_ACTIVATION_SILU;
-    const char *activation = qr_config_string(r, r->root, "hidden_act", "silu");
-    if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0)
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: hidden_act: \"%.40s\" is not supported, only silu", r->origin,
-                    activation);
+    a->attention_scale = 1 / sqrtf((float)a->head_dim);
+    a->gated           = true;
+    a->activation      = qr_config_activation(r, "hidden_act", qr_config_string(r, r->root, "hidden_act", "silu"));
     qr_config_refuse(r, qr_config_boolean(r, "mlp_bias", false), "mlp_bias",
                      "a bias in the feed-forward is not supported");
 

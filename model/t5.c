@@ -11,22 +11,24 @@
 
 /* ---- config.json ---- */
 
-/* `feed_forward_proj` decides; newer files repeat it as is_gated_act and dense_act_fn, which must then agree. */
-static void read_feed_forward(qr_config_reader *r, qr_architecture *a)
+enum { T5, MT5 };
+
+/* `feed_forward_proj` is an activation, "gated-" before it where there are two halves; but the GELU that it names is
+ * the one by tanh when gated. Files that say more have is_gated_act, which must agree, and dense_act_fn, which decides.
+ */
+static void read_feed_forward(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
-    const char *form = qr_config_string(r, r->root, "feed_forward_proj", "relu");
-    a->gated         = strcmp(form, "gated-gelu") == 0;
-    a->activation    = a->gated ? QR_ACTIVATION_GELU_NEW : QR_ACTIVATION_RELU;
-    if (!a->gated && strcmp(form, "relu") != 0)
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
-                    "%s: feed_forward_proj: \"%.40s\" is not supported, only relu and gated-gelu", r->origin, form);
-    const char *expected   = a->gated ? "gelu_new" : "relu";
-    const char *activation = qr_config_string(r, r->root, "dense_act_fn", expected);
-    if (strcmp(activation, expected) != 0)
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: dense_act_fn: \"%.40s\" does not go with feed_forward_proj \"%s\"",
-                    r->origin, activation, form);
+    static const char gated[] = "gated-";
+    const char       *form    = qr_config_string(r, r->root, "feed_forward_proj", type == MT5 ? "gated-gelu" : "relu");
+    const char       *name    = form;
+    a->gated                  = strncmp(form, gated, sizeof gated - 1) == 0;
+    if (a->gated) name += sizeof gated - 1;
+    if (a->gated && strcmp(name, "gelu") == 0) name = "gelu_new";
+    const bool given = qr_config_has(r, "dense_act_fn");
+    if (given) name = qr_config_string(r, r->root, "dense_act_fn", name);
+    a->activation = qr_config_activation(r, given ? "dense_act_fn" : "feed_forward_proj", name);
     if (qr_config_boolean(r, "is_gated_act", a->gated) != a->gated)
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: is_gated_act: %s contradicts feed_forward_proj \"%s\"", r->origin,
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: is_gated_act: %s contradicts feed_forward_proj \"%.40s\"", r->origin,
                     a->gated ? "false" : "true", form);
 }
 
@@ -46,7 +48,6 @@ static void read_buckets(qr_config_reader *r, qr_architecture *a)
 
 static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
-    (void)type;
     a->vocab_size        = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
     a->hidden_size       = qr_config_size(r, "d_model", QR_MAX_WIDTH, QR_REQUIRED);
     a->intermediate_size = qr_config_size(r, "d_ff", QR_MAX_WIDTH, QR_REQUIRED);
@@ -58,11 +59,15 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->attention_scale   = 1;
     qr_config_check_heads(r, a, "num_heads", "d_kv");
     a->norm_epsilon = (float)qr_config_number(r, r->root, "layer_norm_epsilon", 1e-12, 1, 1e-6);
-    read_feed_forward(r, a);
+    read_feed_forward(r, type, a);
     read_buckets(r, a);
     qr_config_refuse(r, !qr_config_boolean(r, "is_encoder_decoder", true), "is_encoder_decoder",
                      "a T5 without a decoder is not supported");
-    if (qr_config_boolean(r, "scale_decoder_outputs", a->tied))
+    if (type == MT5) { /* its published files deny what every version of the model does; and it never scales */
+        a->tied       = true;
+        a->never_tied = false;
+    }
+    if (qr_config_boolean(r, "scale_decoder_outputs", type == T5 && a->tied))
         a->logits_scale = (float)(1 / sqrt((double)a->hidden_size));
     const int64_t last        = (int64_t)a->vocab_size - 1;
     const int64_t pad         = qr_config_integer(r, r->root, "pad_token_id", 0, last, 0);
@@ -197,7 +202,8 @@ static void forward(qr_pass *pass)
 }
 
 const qr_family qr_family_t5 = {
-    .types       = {{"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}}},
+    .types       = {[T5]  = {"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}},
+                    [MT5] = {"mt5", {"MT5ForConditionalGeneration"}}},
     .read_config = read_config,
     .declare     = declare,
     .forward     = forward,

@@ -193,6 +193,7 @@ static double reference_activation(qr_activation activation, double x)
 {
     switch (activation) {
     case QR_ACTIVATION_SILU: return x / (1 + exp(-x));
+    case QR_ACTIVATION_GELU: return 0.5 * x * (1 + erf(x * sqrt(0.5)));
     case QR_ACTIVATION_GELU_NEW: return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case QR_ACTIVATION_RELU: return x > 0 ? x : 0;
     default: return x;

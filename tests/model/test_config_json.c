@@ -161,7 +161,7 @@ static void what_quire_lacks_is_refused_by_name(void **state)
         {"{\"num_experts\": 8}", UNSUPPORTED, {"num_experts", "experts"}},
         {"{\"num_local_experts\": 8}", UNSUPPORTED, {"num_local_experts"}},
         {"{\"num_experts\": 0}", QUIRE_OK, {NULL}},
-        {"{\"hidden_act\": \"gelu\"}", UNSUPPORTED, {"hidden_act", "gelu"}},
+        {"{\"hidden_act\": \"quick_gelu\"}", UNSUPPORTED, {"hidden_act", "quick_gelu", "gelu_pytorch_tanh"}},
         {"{\"mlp_bias\": true}", UNSUPPORTED, {"mlp_bias"}},
         {"{\"mlp_bias\": false}", QUIRE_OK, {NULL}},
         {"{\"partial_rotary_factor\": 0.5}", UNSUPPORTED, {"partial_rotary_factor"}},
@@ -364,10 +364,12 @@ static void t5_is_checked_like_the_others(void **state)
         {"{\"feed_forward_proj\": \"gated-gelu\", \"dense_act_fn\": \"gelu_new\", \"is_gated_act\": true}",
          QUIRE_OK,
          {NULL}},
-        {"{\"feed_forward_proj\": \"gated-silu\"}", UNSUPPORTED, {"feed_forward_proj", "gated-silu"}},
-        {"{\"feed_forward_proj\": \"gelu\"}", UNSUPPORTED, {"feed_forward_proj", "gelu"}},
-        {"{\"dense_act_fn\": \"gelu_new\"}", UNSUPPORTED, {"dense_act_fn", "gelu_new", "relu"}},
-        {"{\"is_gated_act\": true}", FORMAT, {"is_gated_act", "relu"}},
+        {"{\"feed_forward_proj\": \"gated-tanh\"}", UNSUPPORTED, {"feed_forward_proj: \"tanh\"", "silu"}},
+        {"{\"feed_forward_proj\": \"gated\"}", UNSUPPORTED, {"feed_forward_proj", "gated"}},
+        {"{\"dense_act_fn\": \"tanh\"}", UNSUPPORTED, {"dense_act_fn: \"tanh\"", "relu"}},
+        {"{\"dense_act_fn\": 7}", FORMAT, {"dense_act_fn", "a string"}},
+        {"{\"is_gated_act\": true}", FORMAT, {"is_gated_act: true", "relu"}},
+        {"{\"is_gated_act\": false, \"feed_forward_proj\": \"gated-silu\"}", FORMAT, {"is_gated_act: false"}},
         {"{\"relative_attention_num_buckets\": 3}", FORMAT, {"relative_attention_num_buckets: 3"}},
         {"{\"relative_attention_num_buckets\": 33}", UNSUPPORTED, {"relative_attention_num_buckets: 33"}},
         {"{\"relative_attention_max_distance\": 16}", FORMAT, {"relative_attention_max_distance: 16", "32"}},
@@ -385,6 +387,47 @@ static void t5_is_checked_like_the_others(void **state)
     assert_int_equal(a.layers, 2);
     assert_int_equal(parse(T5, "{\"remove\": [\"decoder_start_token_id\"], \"pad_token_id\": 7}", &a, NULL), QUIRE_OK);
     assert_int_equal(a.decoder_start_token_id, 7);
+}
+
+static void an_activation_that_is_given_decides(void **state)
+{
+    (void)state;
+    static const struct {
+        const char   *base, *changes;
+        bool          gated;
+        qr_activation activation;
+    } cases[] = {
+        {T5, "{}", false, QR_ACTIVATION_RELU},
+        {T5, "{\"feed_forward_proj\": \"gelu\"}", false, QR_ACTIVATION_GELU},
+        {T5, "{\"feed_forward_proj\": \"gated-gelu\"}", true, QR_ACTIVATION_GELU_NEW},
+        {T5, "{\"feed_forward_proj\": \"gated-silu\"}", true, QR_ACTIVATION_SILU},
+        {T5, "{\"feed_forward_proj\": \"gated-gelu\", \"dense_act_fn\": \"gelu\"}", true, QR_ACTIVATION_GELU},
+        {T5, "{\"dense_act_fn\": \"gelu_new\"}", false, QR_ACTIVATION_GELU_NEW},
+        {T5, "{\"model_type\": \"mt5\", \"remove\": [\"feed_forward_proj\"]}", true, QR_ACTIVATION_GELU_NEW},
+        {LLAMA, "{}", true, QR_ACTIVATION_SILU},
+        {LLAMA, "{\"hidden_act\": \"swish\"}", true, QR_ACTIVATION_SILU},
+        {LLAMA, "{\"hidden_act\": \"gelu_pytorch_tanh\"}", true, QR_ACTIVATION_GELU_NEW},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(cases[i].base, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        if (a.gated != cases[i].gated || a.activation != cases[i].activation)
+            fail_msg("%s: %d, %s", cases[i].changes, a.activation, a.gated ? "gated" : "not gated");
+    }
+}
+
+static void mt5_is_tied_and_does_not_scale_its_output(void **state)
+{
+    (void)state;
+    qr_architecture a;
+    assert_int_equal(parse(T5, "{\"model_type\": \"mt5\", \"tie_word_embeddings\": false}", &a, NULL), QUIRE_OK);
+    assert_true(a.tied && !a.never_tied && a.logits_scale == 1);
+    static const one_case classes[] = {
+        {"{\"model_type\": \"mt5\", \"architectures\": [\"MT5ForConditionalGeneration\"]}", QUIRE_OK, {NULL}},
+        {"{\"model_type\": \"mt5\", \"architectures\": [\"MT5EncoderModel\"]}", UNSUPPORTED, {"MT5EncoderModel"}},
+    };
+    CHECK(T5, classes);
 }
 
 /* Every pair of a few boundary values of two keys: never a crash, and what is accepted keeps the invariants. */
@@ -476,6 +519,8 @@ int main(void)
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
         cmocka_unit_test(t5_is_checked_like_the_others),
+        cmocka_unit_test(an_activation_that_is_given_decides),
+        cmocka_unit_test(mt5_is_tied_and_does_not_scale_its_output),
         cmocka_unit_test(accepted_pairs_keep_the_invariants),
         cmocka_unit_test(broken_text_is_located),
         cmocka_unit_test(a_text_cut_anywhere_is_an_error),

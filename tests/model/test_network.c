@@ -425,6 +425,18 @@ static void t5_with_gated_gelu_and_own_output_matches_its_golden(void **state)
     assert_model_matches("t5-gated");
 }
 
+static void t5_with_gated_silu_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("t5-gated-silu");
+}
+
+static void t5_with_gelu_by_erf_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("t5-gated-gelu-erf");
+}
+
 static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated"};
 enum { MODELS = sizeof models / sizeof *models };
 
@@ -781,6 +793,8 @@ int main(void)
         cmocka_unit_test(llama_with_heads_of_100_matches_its_golden),
         cmocka_unit_test(t5_with_relu_and_tied_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
+        cmocka_unit_test(t5_with_gated_silu_matches_its_golden),
+        cmocka_unit_test(t5_with_gelu_by_erf_matches_its_golden),
         cmocka_unit_test(a_chunked_prompt_gives_the_bits_of_a_whole_one),
         cmocka_unit_test(more_threads_give_the_same_bits),
         cmocka_unit_test(sequences_together_give_the_bits_of_each_alone),
