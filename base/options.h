@@ -2,6 +2,7 @@
 #ifndef QR_BASE_OPTIONS_H
 #define QR_BASE_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "quire/status.h"
@@ -16,7 +17,10 @@ quire_status qr_options_copy(const char *what, const void *from, size_t least, v
 quire_status qr_options_copy_element(const char *what, const void *array, size_t i, void *to, size_t to_size,
                                      quire_error *error);
 
-/* The reverse: fills a caller's struct, which begins with its size, as far as it reaches. */
+/* Whether `count` bytes, those of a struct's reserved members, are all 0. */
+bool qr_is_zero(const void *bytes, size_t count);
+
+/* The reverse: fills a caller's struct, which begins with its size, as far as it reaches; what it has beyond is 0. */
 void qr_options_give(const void *from, size_t from_size, void *to);
 
 #endif

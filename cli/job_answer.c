@@ -96,8 +96,8 @@ void qr_job_take(qr_job *job, const quire_event *event, uint32_t vocab_size)
         return;
     }
     s->finished = true;
-    s->finish   = (quire_finish)event->finish;
-    s->status   = (quire_status)event->status;
+    s->finish   = event->finish;
+    s->status   = event->status;
     if (event->detail != NULL) s->detail = *(const quire_finish_detail *)event->detail;
 }
 

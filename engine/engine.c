@@ -154,10 +154,7 @@ quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *lim
     const qr_limits_options options = {.kernels = engine->kernels, .cache_bytes = engine->cache_bytes, .bind = &bind};
     quire_limits            limits  = {0};
     const quire_status      status  = qr_limits_measure(engine->team, &options, &limits, error);
-    if (status == QUIRE_OK) {
-        limits.size = limits_out->size;
-        memcpy(limits_out, &limits, limits.size < sizeof limits ? limits.size : sizeof limits);
-    }
+    if (status == QUIRE_OK) qr_options_give(&limits, sizeof limits, limits_out);
     end_call(&state);
     return status;
 }
@@ -209,9 +206,11 @@ quire_status quire_engine_explain(const quire_engine *engine, quire_request_id i
     quire_engine *self  = lockable(engine);
     pthread_mutex_lock(&self->scheduler_mutex);
     qr_ledger_lock(&self->ledger);
-    const quire_status status = explain(self, id, explanation_out);
+    quire_explanation  why;
+    const quire_status status = explain(self, id, &why);
     qr_ledger_unlock(&self->ledger);
     pthread_mutex_unlock(&self->scheduler_mutex);
+    if (status == QUIRE_OK) qr_options_give(&why, sizeof why, explanation_out);
     end_call(&state);
     return status;
 }

@@ -64,8 +64,8 @@ quire_event qr_event_of(const qr_scheduler_event *event, void *user_data, uint64
                          .token     = event->token,
                          .index     = event->index,
                          .logprob   = event->logprob,
-                         .finish    = (uint8_t)event->finish,
-                         .status    = (int8_t)event->status,
+                         .finish    = event->finish,
+                         .status    = event->status,
                          .last      = event->last,
                          .sequence  = event->sequence_index};
 }
@@ -92,8 +92,10 @@ static void fill_detail(qr_outbox *outbox, qr_outbox_slot *slot, const qr_token_
 {
     const uint32_t count = qr_min_u32(extra->top_count, QUIRE_MAX_LOGPROBS);
     if (extra->logits == NULL && count == 0) return;
-    slot->u.token.detail = (quire_token_detail){
-        .top_count = count, .top_tokens = slot->u.token.top_tokens, .top_logprobs = slot->u.token.top_logprobs};
+    slot->u.token.detail = (quire_token_detail){.size         = sizeof(quire_token_detail),
+                                                .top_count    = count,
+                                                .top_tokens   = slot->u.token.top_tokens,
+                                                .top_logprobs = slot->u.token.top_logprobs};
     if (count > 0) {
         memcpy(slot->u.token.top_tokens, extra->top_tokens, count * sizeof(int32_t));
         memcpy(slot->u.token.top_logprobs, extra->top_logprobs, count * sizeof(float));
@@ -160,6 +162,7 @@ void qr_outbox_end_unstarted(qr_outbox *outbox, qr_record *record, quire_finish 
     qr_ledger_make_live(outbox->ledger, record);
     record->logits_per_step  = 0;
     qr_scheduler_event event = {.id = record->id, .kind = QUIRE_EVENT_FINISHED, .finish = finish, .status = status};
+    event.detail.size        = sizeof event.detail;
     event.detail.submit_ns   = record->arrival_ns;
     event.detail.finish_ns   = now_ns;
     event.detail.wait_ns[QUIRE_WAIT_ORDER] = now_ns - record->arrival_ns;

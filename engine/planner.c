@@ -107,6 +107,7 @@ static quire_status check_model(const quire_planner_model *model, quire_error *e
     QR_TRY(check_range("num_blocks", model->num_blocks, 0, 1 << 28, error));
     QR_TRY(check_range("block_size", model->block_size, 0, 65536, error));
     QR_TRY(check_range("node_count", model->node_count, 0, QR_MAX_NODES, error));
+    QR_TRY(check_range("reserved", model->reserved, 0, 0, error));
     for (uint32_t i = 0; i < model->eos_count; i++)
         QR_TRY(check_id("eos_token_ids", model->eos_token_ids[i], model->vocab_size, error));
     if (!model->encoder_decoder) return QUIRE_OK;
@@ -333,7 +334,10 @@ size_t quire_planner_poll(quire_planner *planner, quire_event *events, size_t ca
 quire_status quire_planner_explain(const quire_planner *planner, quire_request_id id, uint64_t now_ns,
                                    quire_explanation *explanation_out)
 {
-    return qr_scheduler_explain(planner->scheduler, id, now_ns, explanation_out);
+    quire_explanation why;
+    QR_TRY(qr_scheduler_explain(planner->scheduler, id, now_ns, &why));
+    qr_options_give(&why, sizeof why, explanation_out);
+    return QUIRE_OK;
 }
 
 void quire_planner_stats(const quire_planner *planner, quire_stats *stats)

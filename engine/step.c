@@ -167,7 +167,8 @@ static const uint32_t *fill_mask(quire_engine *engine, uint32_t thread, const qu
     if (!sequence->request->masked) return NULL;
     const qr_record     *record  = sequence->request->user_data;
     const uint32_t       certain = sequence->position + sequence->row_count - sequence->drafts;
-    const quire_mask_row row     = {.request      = sequence->id,
+    const quire_mask_row row     = {.size         = sizeof row,
+                                    .request      = sequence->id,
                                     .user_data    = record->user_data,
                                     .sequence     = sample->sequence,
                                     .vocab_size   = engine->facts.vocab_size,

@@ -9,9 +9,9 @@
 enum { MAX_REQUESTS = 64, MAX_TOKENS = 16, PROMPT = 8, EVENTS = 32 };
 
 typedef struct answer {
-    int32_t  tokens[MAX_TOKENS];
-    uint32_t count;
-    int8_t   status; /* quire_status of its end */
+    int32_t      tokens[MAX_TOKENS];
+    uint32_t     count;
+    quire_status status; /* of its end */
 } answer;
 
 static int fail(const quire_error *error)

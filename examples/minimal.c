@@ -28,7 +28,7 @@ static quire_finish decode(quire_engine *engine)
         if (status != QUIRE_OK) return QUIRE_FINISH_ERROR;
         while (quire_engine_poll(engine, &event, 1) == 1) {
             if (event.kind == QUIRE_EVENT_TOKEN) printf("%d ", event.token);
-            if (event.kind == QUIRE_EVENT_FINISHED && event.last) return (quire_finish)event.finish;
+            if (event.kind == QUIRE_EVENT_FINISHED && event.last) return event.finish;
         }
     }
 }

@@ -177,7 +177,6 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
     uint64_t               parameters, bytes;
     qr_declare_count(a, dtype, &parameters, &bytes);
     quire_model_info full = {
-        .size                    = info->size,
         .name                    = model->name,
         .architecture            = a->model_type,
         .parameters              = parameters,
@@ -196,7 +195,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .window                  = a->window,
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
-    memcpy(info, &full, info->size < sizeof full ? info->size : sizeof full);
+    qr_options_give(&full, sizeof full, info);
 }
 
 const char *quire_dtype_name(quire_dtype dtype)

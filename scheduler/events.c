@@ -45,7 +45,8 @@ void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, qui
     event->finish              = finish;
     event->status              = status;
     event->last                = r->live == 0; /* counted down before */
-    *d                         = (quire_finish_detail){.prompt_tokens     = r->stored.prompt_count,
+    *d                         = (quire_finish_detail){.size              = sizeof *d,
+                                                       .prompt_tokens     = r->stored.prompt_count,
                                                        .encoder_tokens    = r->stored.encoder_count,
                                                        .cached_tokens     = q->cached_tokens,
                                                        .output_tokens     = q->delivered,

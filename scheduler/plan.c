@@ -341,7 +341,8 @@ static void cancel_idle_encoders(qr_scheduler *s)
 static void begin(qr_scheduler *s)
 {
     const qr_plan_arrays *a = &s->arrays;
-    s->plan                 = (quire_plan){.number      = s->plan.number + 1,
+    s->plan                 = (quire_plan){.size        = sizeof s->plan,
+                                           .number      = s->plan.number + 1,
                                            .copies      = a->copies,
                                            .encoders    = a->encoders,
                                            .sequences   = a->sequences,

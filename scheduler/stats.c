@@ -20,8 +20,8 @@ quire_status qr_scheduler_explain(const qr_scheduler *s, quire_request_id id, ui
     const uint32_t group   = request == QR_NONE ? QR_NONE : unfinished_sequence(s, request);
     if (group == QR_NONE) return QUIRE_ERR_NOT_FOUND;
     const qr_sequence *g = &s->sequences[group];
-    *out = (quire_explanation){.reason = g->reason, .missing = g->reason == QUIRE_WAIT_BLOCKS ? g->missing : 0};
-    memcpy(out->wait_ns, g->wait_ns, sizeof out->wait_ns);
+    *out = (quire_explanation){.reason = g->reason, .missing_blocks = g->reason == QUIRE_WAIT_BLOCKS ? g->missing : 0};
+    memcpy(out->wait_ns, g->wait_ns, sizeof g->wait_ns);
     if (now_ns > g->since_ns) out->wait_ns[g->reason] += now_ns - g->since_ns;
     return QUIRE_OK;
 }

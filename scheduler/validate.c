@@ -154,7 +154,9 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
          {"queue_timeout_ns", (double)r->queue_timeout_ns, 0, MAX_TIMEOUT_MS * NS_PER_MS, false},
          {"timeout_ns", (double)r->timeout_ns, 0, MAX_TIMEOUT_MS * NS_PER_MS, false},
     };
-    return check_fields(o, fields, sizeof fields / sizeof fields[0], error);
+    QR_TRY(check_fields(o, fields, sizeof fields / sizeof fields[0], error));
+    if (qr_is_zero(r->sampling.reserved, sizeof r->sampling.reserved)) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "sampling.reserved: must be 0");
 }
 
 static quire_status check_ids(const char *name, const int32_t *ids, uint32_t count, uint32_t vocab, quire_error *error)

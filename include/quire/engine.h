@@ -46,32 +46,11 @@ typedef struct quire_step {
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
 } quire_step;
 
-/* Why a sequence is not in the last plan; docs/SCHEDULER.md has the table. */
-typedef enum quire_wait_reason {
-    QUIRE_WAIT_NONE           = 0,
-    QUIRE_WAIT_ORDER          = 1,
-    QUIRE_WAIT_TENANT         = 2,
-    QUIRE_WAIT_HEAD           = 3,
-    QUIRE_WAIT_SEQUENCES      = 4,
-    QUIRE_WAIT_BUDGET         = 5,
-    QUIRE_WAIT_PARTIAL        = 6,
-    QUIRE_WAIT_BLOCKS         = 7,
-    QUIRE_WAIT_WATERMARK      = 8,
-    QUIRE_WAIT_QUOTA          = 9,
-    QUIRE_WAIT_ENCODER        = 10,
-    QUIRE_WAIT_ENCODER_SHARED = 11,
-    QUIRE_WAIT_READER         = 12,
-    QUIRE_WAIT_FAULT          = 13,
-    QUIRE_WAIT_REASONS        = 14, /* how many */
-} quire_wait_reason;
-
-/* "blocks", ...; never NULL. Thread: any. */
-QUIRE_API const char *quire_wait_reason_name(quire_wait_reason reason);
-
 typedef struct quire_explanation {
+    size_t            size; /* sizeof(quire_explanation), set by the caller */
     quire_wait_reason reason;
-    uint32_t          missing;                     /* BLOCKS: how many; else 0 */
-    uint64_t          wait_ns[QUIRE_WAIT_REASONS]; /* adds up to the time since submit */
+    uint32_t          missing_blocks;                  /* QUIRE_WAIT_BLOCKS: how many; else 0 */
+    uint64_t          wait_ns[QUIRE_MAX_WAIT_REASONS]; /* by reason so far; adds up to the time since submit */
 } quire_explanation;
 
 /* Reads and packs the weights, starts the threads, allocates everything. Borrows `model`, which must outlive the

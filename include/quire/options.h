@@ -97,7 +97,7 @@ typedef struct quire_engine_options {
     quire_logger    logger;
 } quire_engine_options;
 
-/* Changes one number of a preset's shape; `name` as in config.json, e.g. {"num_hidden_layers", 4}. */
+/* Changes one number of a preset's shape; `name` as in config.json, e.g. {"num_hidden_layers", 4}. Frozen. */
 typedef struct quire_shape_override {
     const char *name;
     int64_t     value;

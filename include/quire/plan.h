@@ -37,9 +37,11 @@ typedef struct quire_planner_model {
     uint32_t num_blocks; /* KV blocks, numbered from 0; 0 = the options' num_kv_blocks */
     uint32_t block_size; /* tokens per block, a power of two up to 65536; 0 = the options' */
     uint32_t node_count; /* NUMA nodes that the blocks are dealt to; 0 = 1 */
+    uint32_t reserved;   /* 0 */
 } quire_planner_model;
 
-/* Rows of one sequence. Everything pointed to is the planner's and valid until commit. */
+/* Rows of one sequence. Everything pointed to is the planner's and valid until commit. Frozen, as all elements of a
+ * plan: what is new comes as an array of its own. */
 typedef struct quire_plan_sequence {
     quire_request_id     id;
     const quire_request *request;  /* the planner's copy, defaults resolved: sampling, user_data, ... */
@@ -86,6 +88,7 @@ typedef struct quire_plan_encoder {
 
 /* One step, valid until its commit. */
 typedef struct quire_plan {
+    size_t   size;   /* as this library knows it */
     uint64_t number; /* from 1 */
 
     uint32_t freed_count, copy_count, encoder_count, sequence_count, sample_count;

@@ -3,6 +3,7 @@
 #define QUIRE_REQUEST_H
 
 #include "quire/status.h"
+#include "quire/types.h"
 
 typedef uint64_t quire_request_id; /* unique in an engine's lifetime; 0 is never used */
 
@@ -17,18 +18,20 @@ enum {
 };
 
 /* Zero in every field is greedy decoding with no penalty. A token depends on (seed, sequence index, position) and the
- * logits only, never on what else is in the batch. */
+ * logits only, never on what else is in the batch. 64 bytes, frozen. */
 typedef struct quire_sampling {
-    float    temperature; /* 0..100; 0 = greedy */
-    float    top_p;       /* (0, 1]; 0 = off */
-    float    min_p;       /* [0, 1]; 0 = off */
-    uint32_t top_k;       /* 0..vocab; 0 = off */
     uint64_t seed;
+    float    temperature;        /* 0..100; 0 = greedy */
+    uint32_t top_k;              /* 0..vocab_size; 0 = off */
+    float    top_p;              /* 0..1; 0 = off */
+    float    min_p;              /* 0..1; 0 = off */
     float    repetition_penalty; /* 0.01..100; 0 or 1 = off; over prompt and output, as Hugging Face */
     float    presence_penalty;   /* -2..2; over the output, as OpenAI */
     float    frequency_penalty;  /* -2..2; over the output, as OpenAI */
+    uint32_t reserved[7];        /* 0 */
 } quire_sampling;
 
+/* Frozen. */
 typedef struct quire_logit_bias {
     int32_t token;
     float   bias; /* added to the raw logit; -100..100 */
@@ -49,48 +52,59 @@ typedef enum quire_early_stopping {
     QUIRE_EARLY_STOPPING_NEVER = 2,
 } quire_early_stopping;
 
-/* Everything is copied by quire_engine_submit(); the caller may free it when the call returns.
- * Every numeric field is checked against one table before anything is queued: ERR_INVALID names field, value, range. */
+/* Everything is copied by quire_engine_submit(); the caller may free it when the call returns. Zero is the default of
+ * every field but those that say "required". Values are checked before anything is queued: ERR_INVALID names field,
+ * value and range. */
 typedef struct quire_request {
-    size_t         size;   /* sizeof(quire_request) */
-    const int32_t *prompt; /* [prompt_count] token ids; encoder-decoder: the decoder's start, may be NULL */
+    size_t size;      /* sizeof(quire_request), required */
+    void  *user_data; /* comes back in every event of this request */
+
+    /* ---- input ---- */
+    const int32_t *prompt; /* [prompt_count] token ids, required; encoder-decoder: the decoder's start, may be NULL */
     uint32_t       prompt_count;
-    const int32_t *encoder_input; /* [encoder_count] token ids; encoder-decoder models only, and required there */
     uint32_t       encoder_count;
-    uint32_t       max_tokens; /* tokens to generate at most; 0 = what fits into max_model_len */
-    uint32_t       min_tokens; /* neither eos nor a stop id ends the sequence before this many */
-    uint32_t       n;          /* sequences to generate from this prompt; 0 = 1 */
-    bool           ignore_eos; /* the model's end-of-sequence ids do not stop */
-    const int32_t *stop;       /* [stop_count] token ids that end generation and stay in the output */
-    uint32_t       stop_count;
-    int32_t        priority;   /* -1000..1000; lower runs first under QUIRE_POLICY_PRIORITY, as in vLLM */
-    const char    *tenant;     /* at most 64 bytes, NULL = ""; prefix blocks are shared within a tenant only */
-    const char    *cache_salt; /* at most 16 bytes, NULL = none; prefix blocks are shared within a salt only */
-    quire_sampling sampling;
-    const quire_logit_bias *logit_bias; /* [logit_bias_count] */
-    uint32_t                logit_bias_count;
-    const int32_t          *allowed; /* [allowed_count] if given, no other token is ever sampled */
-    uint32_t                allowed_count;
-    const int32_t          *banned; /* [banned_count] never sampled */
-    uint32_t                banned_count;
-    uint32_t                logprobs;       /* the K most likely tokens come with each token; 0..20 */
-    uint32_t                logits;         /* quire_logits_wanted bits: raw logits come with those tokens */
+    const int32_t *encoder_input; /* [encoder_count] token ids; for encoder-decoder models only, and required there */
+
+    /* ---- where it ends ---- */
+    uint32_t       max_tokens;       /* tokens to generate at most; 0 = what fits into max_model_len */
+    uint32_t       min_tokens;       /* neither eos nor a stop id ends the sequence before this many */
+    const int32_t *stop;             /* [stop_count] token ids that end generation and stay in the output */
+    uint32_t       stop_count;       /* at most QUIRE_MAX_STOP_IDS */
+    bool           ignore_eos;       /* the model's end-of-sequence ids do not stop */
+    uint64_t       queue_timeout_ns; /* from submit until it first runs, at most a day; 0 = none */
+    uint64_t       timeout_ns;       /* from submit until the end, at most a day; 0 = none */
+
+    /* ---- how tokens are chosen ---- */
+    quire_sampling          sampling;
+    const quire_logit_bias *logit_bias;                  /* [logit_bias_count] */
+    const int32_t          *allowed;                     /* [allowed_count] if given, no other token is ever sampled */
+    const int32_t          *banned;                      /* [banned_count] never sampled */
+    uint32_t                logit_bias_count;            /* at most QUIRE_MAX_LOGIT_BIAS */
+    uint32_t                allowed_count, banned_count; /* at most QUIRE_MAX_LISTED_IDS each */
+    bool                    masked;         /* the engine's mask hook says for each token which ids are allowed */
+    uint32_t                n;              /* sequences to generate from this prompt; 0 = 1 */
     uint32_t                beam_width;     /* 0 or 1 = none; excludes sampling; n of its hypotheses are returned */
-    float                   length_penalty; /* beam search; score = sum of logprobs / length^penalty; used as given */
+    float                   length_penalty; /* beam search; score = sum of logprobs / length^penalty; 0 is 0 */
     quire_early_stopping    early_stopping;
-    bool                    skip_reading_prefix_cache; /* the prompt is computed, not looked up */
-    bool                    skip_writing_prefix_cache; /* its blocks are not kept for others */
-    uint64_t                queue_timeout_ns;          /* from submit until the first step; 0 = none */
-    uint64_t                timeout_ns;                /* from submit until the end; 0 = none */
-    void                   *user_data;                 /* comes back in every event of this request */
-    bool                    masked; /* the engine's mask hook says for each token which ids are allowed */
+
+    /* ---- what comes with each token ---- */
+    uint32_t logprobs; /* the K most likely tokens and their log probabilities; 0..QUIRE_MAX_LOGPROBS */
+    uint32_t logits;   /* quire_logits_wanted bits: raw logits come with those tokens */
+
+    /* ---- whose it is ---- */
+    int32_t     priority;                  /* -1000..1000; lower runs first under QUIRE_POLICY_PRIORITY, as in vLLM */
+    bool        skip_reading_prefix_cache; /* the prompt is computed, not looked up */
+    bool        skip_writing_prefix_cache; /* its blocks are not kept for others */
+    const char *tenant; /* at most QUIRE_MAX_TENANT_NAME bytes, NULL = ""; prefix blocks are shared within a tenant */
+    const char *cache_salt; /* at most QUIRE_MAX_CACHE_SALT bytes, NULL = none; as tenant */
 } quire_request;
 
 /* A token about to be chosen, as the mask hook sees it. Valid during the call. */
 typedef struct quire_mask_row {
+    size_t           size; /* as this library knows it */
     quire_request_id request;
     void            *user_data;
-    uint32_t         sequence; /* 0..n-1; the beams of a search change places, so judge those by their tokens */
+    uint32_t         sequence; /* 0..n-1; the beams of a search swap theirs, so judge those by their tokens */
     uint32_t         vocab_size;
     const int32_t   *tokens;       /* [token_count] prompt, output, then drafts */
     uint32_t         token_count;  /* the position that the chosen token will have */
@@ -107,7 +121,7 @@ typedef struct quire_mask_row {
  * ascending position for the tokens of one sequence. With drafts a position may be asked for again in a later step,
  * with other tokens before it; otherwise each is asked for once, preemption or not. A mask that depends on the tokens
  * alone gives the same output in every batch, with drafts or without. It must not call the engine, block, or end the
- * thread. */
+ * thread. Frozen. */
 typedef struct quire_mask_hook {
     void *context;
     void (*fill)(void *context, const quire_mask_row *row, uint32_t *allowed); /* NULL: no hook */
@@ -124,53 +138,55 @@ typedef enum quire_finish {
     QUIRE_FINISH_LENGTH    = 2,
     QUIRE_FINISH_CANCELLED = 3,
     QUIRE_FINISH_ERROR     = 4, /* see status */
-    QUIRE_FINISH_TIMEOUT   = 5,
+    QUIRE_FINISH_TIMEOUT   = 5, /* queue_timeout_ns or timeout_ns; it ends with what it has */
 } quire_finish;
+
+enum { QUIRE_MAX_FINISHES = 16 }; /* room in arrays by quire_finish */
 
 /* What a request asked to see of a token's distribution. */
 typedef struct quire_token_detail {
+    size_t         size;         /* as this library knows it */
     const float   *logits;       /* [vocab_size] raw, before penalties, bias and masks; NULL if not asked for */
     uint32_t       top_count;    /* of log softmax(logits) */
     const int32_t *top_tokens;   /* [top_count] most likely first, ties by lower id */
     const float   *top_logprobs; /* [top_count] */
 } quire_token_detail;
 
-/* From a preemption until the sequence was planned again, or ended. Monotonic clock. */
+/* From a preemption until the sequence was planned again, or ended. Monotonic clock. Frozen. */
 typedef struct quire_preemption_interval {
     uint64_t from_ns, to_ns;
 } quire_preemption_interval;
 
-/* Of one sequence, at its end. */
+/* Of one sequence, at its end. Times on the monotonic clock. */
 typedef struct quire_finish_detail {
-    uint32_t prompt_tokens, encoder_tokens;
-    uint32_t cached_tokens; /* of the prompt, found in the prefix cache at the first admission */
-    uint32_t output_tokens;
-    uint32_t preemptions;
-    bool     encoder_shared; /* the cross-attention blocks were another request's */
-    float    score;          /* beam search: the hypothesis' score */
-    uint64_t submit_ns, first_planned_ns, prompt_done_ns, first_token_ns, finish_ns; /* monotonic clock; 0 = never */
-    uint64_t wait_ns[16];             /* by quire_wait_reason; sums to finish_ns - submit_ns */
-    uint32_t recomputed_tokens;       /* rows that preemption made compute again */
-    uint32_t drafts, drafts_accepted; /* speculative decoding, tokens */
+    size_t                    size; /* as this library knows it */
+    uint32_t                  prompt_tokens, encoder_tokens, output_tokens;
+    uint32_t                  cached_tokens;     /* of the prompt, found in the prefix cache at the first admission */
+    uint32_t                  recomputed_tokens; /* rows that preemption made compute again */
+    uint32_t                  drafts, drafts_accepted; /* speculative decoding, tokens */
+    uint32_t                  preemptions;
+    bool                      encoder_shared; /* the cross-attention blocks were another request's */
+    float                     score;          /* beam search: the hypothesis' score */
+    uint64_t                  submit_ns, first_planned_ns, prompt_done_ns, first_token_ns, finish_ns; /* 0 = never */
+    uint64_t                  wait_ns[QUIRE_MAX_WAIT_REASONS]; /* by quire_wait_reason; sums to finish_ns - submit_ns */
     quire_preemption_interval preemption_intervals[QUIRE_KEPT_PREEMPTIONS]; /* the first of `preemptions` */
 } quire_finish_detail;
 
-/* Elements of the array given to quire_engine_poll(): 64 bytes, frozen. */
+/* 64 bytes, frozen; what is new comes in the details. */
 typedef struct quire_event {
     quire_request_id request;
     void            *user_data;
     uint64_t         time_ns; /* monotonic clock, when the token was sampled */
-    quire_event_kind kind;
-    int32_t          token;   /* QUIRE_EVENT_TOKEN */
-    uint32_t         index;   /* QUIRE_EVENT_TOKEN: 0 for the first generated token of its sequence */
-    float            logprob; /* QUIRE_EVENT_TOKEN: of the chosen token, log softmax of the raw logits */
-    uint8_t          finish;  /* QUIRE_EVENT_FINISHED: quire_finish */
-    int8_t           status;  /* QUIRE_EVENT_FINISHED: quire_status */
-    bool             last;    /* QUIRE_EVENT_FINISHED: no event of this request follows */
-    uint8_t          reserved;
-    uint32_t         sequence; /* 0..n-1; beam search: rank of the hypothesis */
     const void      *detail; /* TOKEN: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */
-    uint64_t         reserved_too; /* 0 */
+    quire_event_kind kind;
+    uint32_t         sequence; /* 0..n-1; beam search: rank of the hypothesis */
+    int32_t          token;    /* TOKEN */
+    uint32_t         index;    /* TOKEN: 0 for the first generated token of its sequence */
+    float            logprob;  /* TOKEN: of the chosen token, log softmax of the raw logits */
+    quire_finish     finish;   /* FINISHED */
+    quire_status     status;   /* FINISHED: why, if finish is QUIRE_FINISH_ERROR; else QUIRE_OK */
+    bool             last;     /* FINISHED: no event of this request follows */
+    uint8_t          reserved[3];
 } quire_event;
 
 #endif

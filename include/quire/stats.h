@@ -1,44 +1,57 @@
-/* Counters since create. A snapshot is consistent in itself and costs nothing to the driver. */
+/* Counters since create. A snapshot is consistent in itself and costs the driver nothing. */
 #ifndef QUIRE_STATS_H
 #define QUIRE_STATS_H
 
 #include "quire/engine.h"
 
 typedef struct quire_stats {
-    size_t   size;                                                    /* sizeof(quire_stats), set by the caller */
-    uint64_t steps, step_ns;                                          /* planning and compute, idle time excluded */
-    uint64_t requests_submitted, requests_refused, requests_finished; /* finished: cancelled and failed ones included */
-    uint64_t finished_by[6];                                          /* by quire_finish, sequences */
-    uint64_t preemptions, blocks_dropped;                             /* sequences put back; their blocks given away */
-    uint64_t tokens_prompt;                                           /* prompt rows computed */
+    size_t size; /* sizeof(quire_stats), set by the caller */
+
+    /* ---- steps ---- */
+    uint64_t steps, step_ns;      /* planning and compute, idle time excluded */
+    uint64_t failed_steps;        /* those that could not be run */
+    uint64_t steps_drafts_paused; /* drafts did not pay (speculative_adaptive) */
+    uint64_t forced_progress;     /* steps in which the oldest sequence ran although blocks were short */
+    uint64_t head_passes, claims; /* requests that passed the head of the queue; blocks kept for it */
+    uint64_t decision_hash;       /* running hash over all plans */
+
+    /* ---- requests and sequences ---- */
+    uint64_t requests_submitted, requests_refused, requests_finished; /* finished: also cancelled and failed ones */
+    uint64_t finished_by[QUIRE_MAX_FINISHES];                         /* sequences, by quire_finish */
+    uint64_t forks;                                                   /* sequences that began as another's copy */
+    uint64_t preemptions, blocks_dropped;     /* preempted sequences, and the blocks they lost */
+    uint64_t wait_ns[QUIRE_MAX_WAIT_REASONS]; /* of all sequences, by quire_wait_reason */
+
+    /* ---- tokens ---- */
+    uint64_t tokens_prompt;     /* prompt rows computed */
     uint64_t tokens_recomputed; /* of those, computed before a preemption already */
     uint64_t tokens_cached;     /* prompt tokens found in the prefix cache */
     uint64_t tokens_output;
-    uint64_t tokens_encoder; /* encoder tokens computed */
-    uint64_t encoder_runs, encoder_runs_saved;
-    uint64_t prefix_queries, prefix_hits; /* tokens */
-    uint64_t forks, copies;               /* sequences forked; blocks copied on write */
-    uint64_t drafts, drafts_accepted;     /* tokens */
-    uint64_t failed_steps, forced_progress, head_passes, claims;
+    uint64_t tokens_encoder;          /* encoder tokens computed */
+    uint64_t drafts, drafts_accepted; /* speculative decoding */
+
+    /* ---- cache ---- */
+    uint64_t prefix_queries, prefix_hits;      /* tokens looked up, and found */
+    uint64_t encoder_runs, encoder_runs_saved; /* encoder inputs computed, and found */
+    uint64_t copies;                           /* blocks copied on write */
+    uint64_t extents_taken, extents_evicted, reservation_thefts;
+
+    /* ---- now ---- */
+    uint32_t running, waiting, paused, queued_tokens;
     uint64_t blocks, blocks_used, blocks_cached, blocks_free;
     uint64_t cross_blocks_used; /* of blocks_used, holding encoder keys and values */
-    uint64_t extents_taken, extents_evicted, reservation_thefts;
-    uint32_t running, waiting, paused, queued_tokens;
-    double   contiguous_run_bytes;        /* mean run of adjacent blocks of running sequences, one layer */
-    uint64_t wait_ns[QUIRE_WAIT_REASONS]; /* all sequences */
-    uint64_t decision_hash;               /* running hash over all plans */
-    /* facts of the engine */
-    uint32_t threads, nodes, block_size, max_model_len, max_num_batched_tokens;
+    /* mean run of adjacent blocks of running sequences; bytes of one layer */
+    double contiguous_run_blocks, contiguous_run_bytes;
+
+    /* ---- facts of the engine ---- */
+    uint32_t threads, nodes, block_size, max_model_len, max_num_batched_tokens, max_num_queued_tokens;
+    bool     batch_invariant; /* verified at start-up; false: see the log */
     uint64_t weight_bytes, kv_cache_bytes, scratch_bytes, kv_bytes_per_token;
-    bool     batch_invariant;       /* verified at start-up; false: see the log */
-    char     isa[16];               /* of the kernels in use */
-    char     implementation[32];    /* of the projections, e.g. "brg:avx512_core_bf16", "own:avx2" */
-    double   contiguous_run_blocks; /* as contiguous_run_bytes, in blocks */
-    uint64_t steps_drafts_paused;   /* speculative decoding is on, but did not pay (speculative_adaptive) */
-    uint32_t max_num_queued_tokens; /* a fact of the engine, as max_num_batched_tokens */
+    char     isa[16];            /* of the kernels in use */
+    char     implementation[32]; /* of the projections, e.g. "brg:avx512_core_bf16", "own:avx2" */
 } quire_stats;
 
-/* Thread: any. */
+/* Fills *stats up to stats->size bytes. Thread: any. */
 QUIRE_API void quire_engine_stats(const quire_engine *engine, quire_stats *stats);
 
 #endif

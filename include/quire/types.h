@@ -1,4 +1,17 @@
-/* Small types that several headers share; it includes nothing else of quire but api.h. */
+/* Small types that several headers share.
+ *
+ * How structs grow. A program compiled against this release runs with every later 0.1.x.
+ *
+ * A struct that a caller hands in, to be read or filled, begins with `size`, which the caller sets to sizeof of it.
+ * Later fields are added at its end. One to be read may be shorter than the library's (what is missing is 0) or longer
+ * (what the library does not know must be 0, else ERR_INVALID). One to be filled gets as much as fits, and 0 where it
+ * is longer.
+ *
+ * A struct that quire shows by pointer begins with the `size` that quire knows, and grows at its end too.
+ *
+ * A struct that is an element of an array or a member of another struct is frozen: its layout stays, and its `reserved`
+ * fields are 0. Only tenants, an array that is read once, begin with `size`, which is also the distance from one to the
+ * next. */
 #ifndef QUIRE_TYPES_H
 #define QUIRE_TYPES_H
 
@@ -48,12 +61,38 @@ typedef enum quire_stage_kind {
     QUIRE_STAGE_SAMPLING   = 4,
 } quire_stage_kind;
 
-/* What one thread did in one stage of a step: its work, then waiting for the others at the barrier. */
+/* What one thread did in one stage of a step: its work, then waiting for the others at the barrier. 24 bytes, frozen.
+ */
 typedef struct quire_stage {
     uint64_t         start_ns; /* monotonic clock */
     uint32_t         busy_ns, wait_ns;
     quire_stage_kind kind;
     bool             encoder; /* of the encoder's layers */
+    uint8_t          reserved[3];
 } quire_stage;
+
+/* Why a sequence is not in the last plan; docs/SCHEDULER.md has the table. */
+typedef enum quire_wait_reason {
+    QUIRE_WAIT_NONE           = 0,
+    QUIRE_WAIT_ORDER          = 1,
+    QUIRE_WAIT_TENANT         = 2,
+    QUIRE_WAIT_HEAD           = 3,
+    QUIRE_WAIT_SEQUENCES      = 4,
+    QUIRE_WAIT_BUDGET         = 5,
+    QUIRE_WAIT_PARTIAL        = 6,
+    QUIRE_WAIT_BLOCKS         = 7,
+    QUIRE_WAIT_WATERMARK      = 8,
+    QUIRE_WAIT_QUOTA          = 9,
+    QUIRE_WAIT_ENCODER        = 10,
+    QUIRE_WAIT_ENCODER_SHARED = 11,
+    QUIRE_WAIT_READER         = 12,
+    QUIRE_WAIT_FAULT          = 13,
+    QUIRE_WAIT_REASONS        = 14, /* how many */
+} quire_wait_reason;
+
+enum { QUIRE_MAX_WAIT_REASONS = 24 }; /* room in arrays by reason; what no reason of this release has is 0 */
+
+/* Its name, e.g. "blocks"; "unknown" for what is none. Thread: any. */
+QUIRE_API const char *quire_wait_reason_name(quire_wait_reason reason);
 
 #endif

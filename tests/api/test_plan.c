@@ -597,9 +597,9 @@ static void a_waiting_request_is_explained_at_any_time(void **state)
     options.max_num_seqs            = 1;
     const quire_planner_model model = small_model(100);
     host                     *h     = open_host(&options, &model);
-    quire_explanation         why;
-    job                      *j = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = true}, 8);
-    job                      *k = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = true}, 8);
+    quire_explanation         why   = {.size = sizeof why};
+    job                      *j     = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = true}, 8);
+    job                      *k     = submit(h, (quire_request){.max_tokens = 9, .ignore_eos = true}, 8);
     step(h);
     assert_int_equal(quire_planner_explain(h->planner, j->id, h->now_ns, &why), QUIRE_OK);
     assert_int_equal(why.reason, QUIRE_WAIT_NONE);

@@ -191,11 +191,8 @@ static void finish(qr_job *job, uint32_t sequence, quire_finish how, quire_statu
                                                .submit_ns      = 1000000,
                                                .first_token_ns = 3500000,
                                                .finish_ns      = 6000000};
-    const quire_event                event  = {.kind     = QUIRE_EVENT_FINISHED,
-                                               .finish   = (uint8_t)how,
-                                               .status   = (int8_t)status,
-                                               .sequence = sequence,
-                                               .detail   = &detail};
+    const quire_event                event  = {
+                        .kind = QUIRE_EVENT_FINISHED, .finish = how, .status = status, .sequence = sequence, .detail = &detail};
     qr_job_take(job, &event, 3);
 }
 
@@ -227,7 +224,7 @@ static void an_answer_has_tokens_logits_and_times(void **state)
     qr_job                  *job = parse("{\"id\": 12, \"prompt\": [1], \"logits\": true, \"logprobs\": 2}", &error);
     const float              first[3] = {0.5f, -1, 2}, last[3] = {4, 5, 6}, best[2] = {-0.5f, -1.5f};
     const int32_t            ids[2] = {2, 0};
-    const quire_token_detail one = {first, 2, ids, best}, two = {last, 2, ids, best};
+    const quire_token_detail one = {sizeof one, first, 2, ids, best}, two = {sizeof two, last, 2, ids, best};
     token(job, 0, 0, 2, &one);
     token(job, 0, 1, 1, &two);
     finish(job, 0, QUIRE_FINISH_STOP, QUIRE_OK);

@@ -153,8 +153,8 @@ static void note(const quire_event *event)
     assert_int_equal(event->kind, QUIRE_EVENT_FINISHED);
     to->finished = true;
     to->last     = event->last;
-    to->finish   = (quire_finish)event->finish;
-    to->status   = (quire_status)event->status;
+    to->finish   = event->finish;
+    to->status   = event->status;
     to->detail   = *(const quire_finish_detail *)event->detail;
 }
 
@@ -719,9 +719,9 @@ static int child_main(void)
     quire_request_id  id;
     quire_step        report = {.size = sizeof report};
     quire_event       event;
-    quire_explanation explanation;
-    quire_stats       stats   = {.size = sizeof stats};
-    quire_request     request = request_of(1, 4, 4, prompt);
+    quire_explanation explanation = {.size = sizeof explanation};
+    quire_stats       stats       = {.size = sizeof stats};
+    quire_request     request     = request_of(1, 4, 4, prompt);
     if (quire_engine_submit(shared.engine, &request, &id, NULL) != QUIRE_ERR_FORKED) return 1;
     if (quire_engine_step(shared.engine, &report) != QUIRE_ERR_FORKED) return 2;
     if (quire_engine_run(shared.engine) != QUIRE_ERR_FORKED) return 3;
@@ -938,8 +938,8 @@ static void a_signal_does_not_end_a_wait(void **state)
 static void explain_tells_pending_running_and_unknown_apart(void **state)
 {
     (void)state;
-    quire_explanation      explanation;
-    const quire_request_id id = submit_plain(1, 8, 20);
+    quire_explanation      explanation = {.size = sizeof explanation};
+    const quire_request_id id          = submit_plain(1, 8, 20);
     assert_int_equal(quire_engine_explain(shared.engine, id, &explanation), QUIRE_OK);
     assert_int_equal(explanation.reason, QUIRE_WAIT_ORDER);
     assert_true(explanation.wait_ns[QUIRE_WAIT_ORDER] > 0);

@@ -132,8 +132,8 @@ static void submit_step_poll_stats_and_explain_allocate_nothing(void **state)
     for (int i = 0; i < 20000 && ended < 12; i++) {
         quire_step        step = {.size = sizeof step};
         quire_event       events[16];
-        quire_explanation explanation;
-        quire_stats       stats = {.size = sizeof stats};
+        quire_explanation explanation = {.size = sizeof explanation};
+        quire_stats       stats       = {.size = sizeof stats};
         if (quire_engine_step(engine, &step) != QUIRE_OK) break;
         const size_t got = quire_engine_poll(engine, events, 16);
         for (size_t k = 0; k < got; k++) ended += events[k].kind == QUIRE_EVENT_FINISHED && events[k].last;

@@ -67,7 +67,7 @@ static void *be_client(void *number)
         const quire_request_id id      = submit_until_accepted(&request);
         atomic_store(&mine->id, id);
         if (which % 6 == 0) (void)quire_engine_cancel(shared.engine, id);
-        quire_explanation explanation;
+        quire_explanation explanation = {.size = sizeof explanation};
         (void)quire_engine_explain(shared.engine, id, &explanation);
     }
     atomic_fetch_sub(&shared.clients_left, 1);

@@ -111,7 +111,7 @@ static void a_request_without_blocks_says_how_many_are_missing(void **state)
     driver_plan(&d);
     assert_int_equal(qr_scheduler_explain(d.scheduler, b, d.now_ns, &why), QUIRE_OK);
     assert_int_equal(why.reason, QUIRE_WAIT_BLOCKS);
-    assert_int_equal(why.missing, 2); /* 4 and 4 of 6 */
+    assert_int_equal(why.missing_blocks, 2); /* 4 and 4 of 6 */
     driver_commit(&d);
     driver_finish(&d);
 }

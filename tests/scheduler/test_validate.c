@@ -99,6 +99,16 @@ static void numbers_are_accepted_up_to_their_bounds(void **state)
     assert_refused(&r, "early_stopping");
 }
 
+static void reserved_fields_are_0(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof valid().sampling.reserved / sizeof(uint32_t); i++) {
+        quire_request request        = valid();
+        request.sampling.reserved[i] = 1;
+        assert_refused(&request, "sampling.reserved");
+    }
+}
+
 static void lengths_depend_on_each_other(void **state)
 {
     (void)state;
@@ -361,6 +371,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
         TEST(numbers_are_accepted_up_to_their_bounds),
+        TEST(reserved_fields_are_0),
         TEST(lengths_depend_on_each_other),
         TEST(ids_lie_in_the_vocabulary),
         TEST(lists_have_at_most_so_many_elements),
