@@ -2,7 +2,7 @@
  *
  *   qr_arena arena = {0};             counting: base is NULL, take() returns NULL and adds up
  *   layout(object, &arena);
- *   QR_TRY(qr_arena_create(&arena, allocator, error, "scheduler"));
+ *   QR_TRY(qr_arena_create(&arena, allocator, "scheduler", error));
  *   layout(object, &arena);           the same calls again, now with addresses
  */
 #ifndef QR_BASE_MEMORY_H
