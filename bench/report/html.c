@@ -1,4 +1,4 @@
-/* Values of JSON as HTML: escaping, and the ways in which a page writes a number. */
+/* Values of JSON as HTML and as plain text: escaping, and the ways in which a page writes a number. */
 #include "bench/report/html.h"
 
 #include <math.h>
@@ -64,8 +64,6 @@ static void plain_number(double value, FILE *to) { fprintf(to, value == floor(va
 static void billions(double value, FILE *to) { qr_html_number(value * 1e-9, to); }
 static void percent(double value, FILE *to) { qr_html_number(100 * value, to); }
 static void share(double value, FILE *to) { fprintf(to, "%.1f %%", 100 * value); }
-static void signed_share(double value, FILE *to) { fprintf(to, "%+.1f %%", 100 * value); }
-static void fixed(double value, FILE *to) { fprintf(to, "%.2f", value); }
 
 static void ratio(double value, FILE *to)
 {
@@ -177,14 +175,47 @@ static const struct {
     const char    *name;
     number_writer *number; /* NULL: `value` writes it */
     void (*value)(const json_t *value, FILE *to);
-} formats[] = {{"", qr_html_number, NULL},     {"plain", plain_number, NULL}, {"B", bytes, NULL},
-               {"G", billions, NULL},          {"%", percent, NULL},          {"share", share, NULL},
-               {"signed", signed_share, NULL}, {"fixed", fixed, NULL},        {"ratio", ratio, NULL},
-               {"range", NULL, range},         {"check", NULL, check},        {"shell", NULL, shell},
-               {"json", NULL, script}};
+} formats[] = {{"", qr_html_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
+               {"G", billions, NULL},      {"%", percent, NULL},          {"share", share, NULL},
+               {"ratio", ratio, NULL},     {"range", NULL, range},        {"check", NULL, check},
+               {"shell", NULL, shell},     {"json", NULL, script}};
+
+static void convert(const json_t *value, const char *format, FILE *to)
+{
+    const bool   with_sign = format[1] == '+';
+    char        *at;
+    const int    width     = (int)strtol(format + 1 + with_sign, &at, 10);
+    const int    precision = *at == '.' ? (int)strtol(at + 1, &at, 10) : -1; /* as if it were not given */
+    const double number    = json_number_value(value) * (at[1] == '*' ? strtod(at + 2, NULL) : 1);
+    if (!json_is_number(value))
+        fprintf(to, "%*.*s", width, *at == 's' ? precision : -1,
+                json_is_string(value) ? json_string_value(value) : "-");
+    else if (*at == 'g')
+        fprintf(to, "%*.*g", width, precision, number);
+    else
+        fprintf(to, with_sign ? "%+*.*f" : "%*.*f", width, precision, number);
+}
+
+void qr_text_value(const json_t *value, const char *format, FILE *to)
+{
+    if (format[0] == '%')
+        convert(value, format, to);
+    else if (format[0] != '\0')
+        qr_html_value(value, format, to);
+    else if (json_is_number(value))
+        plain_number(json_number_value(value), to);
+    else if (json_is_boolean(value))
+        fputs(json_is_true(value) ? "yes" : "no", to);
+    else
+        fputs(json_is_string(value) ? json_string_value(value) : "-", to);
+}
 
 void qr_html_value(const json_t *value, const char *format, FILE *to)
 {
+    if (format[0] == '%' && format[1] != '\0' && json_is_number(value)) {
+        convert(value, format, to);
+        return;
+    }
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (strcmp(formats[i].name, format) != 0) continue;
         if (formats[i].value != NULL)

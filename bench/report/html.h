@@ -1,4 +1,4 @@
-/* Values of JSON as HTML. Every text passes through qr_html_text(). */
+/* Values of JSON as HTML, where every text passes through qr_html_text(), and as plain text. */
 #ifndef QR_BENCH_HTML_H
 #define QR_BENCH_HTML_H
 
@@ -13,13 +13,17 @@ void qr_html_number(double value, FILE *to);   /* three or four significant digi
  *   ""      numbers as above, texts, yes and no, [a, b] as "a, b", {"a": 1} as "a 1"; null or NULL: an en dash
  *   plain   the same, but numbers as they are written in a configuration
  *   B  G  % a number of bytes, "32 MiB"; divided by 1e9; times 100
- *   share   "97.5 %";  signed  "+1.2 %";  fixed  "0.25"
+ *   share   "97.5 %"
  *   range   [low, high] as "12.3 to 14.5", nothing when one of them is missing
  *   ratio   "0.974", "1 484"
  *   check   the value of a check with its unit: "11.7 %", "yes"
  *   shell   a word of a command, quoted where it must be
  *   json    for a <script>: no "<" comes out
+ *   %...    a conversion of printf, f, g or s, with the sign, width and precision of one; behind it *FACTOR, "%.1f*100"
  * Any other format is a unit, written behind the number. */
 void qr_html_value(const json_t *value, const char *format, FILE *to);
+
+/* The same, but text is not escaped, a number without format is plain and what is missing is "-". */
+void qr_text_value(const json_t *value, const char *format, FILE *to);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "bench/common/json_text.h"
 #include "bench/common/whole_file.h"
+#include "bench/report/html.h"
 #include "bench/report/report_data.h"
 #include "bench/result/compare.h"
 
@@ -229,7 +230,7 @@ bool qr_report_write(const qr_report *report, FILE *to)
     const char       *at     = memmem(page, qr_page_html_size, mark, strlen(mark));
     json_t           *root   = document(report);
     if (root == NULL || at == NULL) return json_decref(root), false;
-    qr_template_fill(page, (size_t)(at - page), root, to);
+    qr_template_fill(page, (size_t)(at - page), root, qr_html_value, to);
     fwrite(qr_chart_js, 1, qr_chart_js_size, to);
     at += strlen(mark);
     fwrite(at, 1, (size_t)(page + qr_page_html_size - at), to);

@@ -9,7 +9,6 @@
 
 #include "base/assert.h"
 #include "bench/common/array.h"
-#include "bench/report/html.h"
 
 enum { MOST_DEPTH = 16, MOST_COLUMNS = 16, MOST_NAME = 96 };
 
@@ -26,7 +25,9 @@ typedef struct filler {
     const char *at, *end;
     frame       frames[MOST_DEPTH]; /* [depth] the first holds the document */
     size_t      depth;
-    FILE       *to;
+
+    qr_value_writer *write;
+    FILE            *to;
 } filler;
 
 /* ---- values ---- */
@@ -104,10 +105,9 @@ static void write_value(filler *f, const char *tag)
     char path[MOST_NAME];
     snprintf(path, sizeof path, "%.*s", (int)strcspn(tag, ":"), tag);
     const char *format = strchr(tag, ':');
-    if (strcmp(path, "@") == 0)
-        qr_html_text(key_of(f), f->to);
-    else
-        qr_html_value(find(f, path), format ? format + 1 : "", f->to);
+    json_t     *key    = strcmp(path, "@") == 0 ? json_string(key_of(f)) : NULL;
+    f->write(key ? key : find(f, path), format ? format + 1 : "", f->to);
+    json_decref(key);
 }
 
 /* ---- sections ---- */
@@ -332,9 +332,9 @@ static void fill_tag(filler *f, const char *tag)
         write_value(f, tag);
 }
 
-void qr_template_fill(const char *text, size_t size, const json_t *root, FILE *to)
+void qr_template_fill(const char *text, size_t size, const json_t *root, qr_value_writer *write, FILE *to)
 {
-    filler f = {.at = text, .end = text + size, .to = to};
+    filler f = {.at = text, .end = text + size, .write = write, .to = to};
     push(&f, root);
     while (f.at < f.end) {
         const char *open  = memmem(f.at, (size_t)(f.end - f.at), "{{", 2);

@@ -1,6 +1,6 @@
-/* Fills the tags of a text with values of a JSON document, as HTML.
+/* Fills the tags of a text with values of a JSON document.
  *
- *   {{PATH}} {{PATH:FORMAT}}   a value, see qr_html_value()
+ *   {{PATH}} {{PATH:FORMAT}}   a value, see html.h
  *   {{#PATH}} ... {{/}}        for each element of an array; else once where there is something: not null, false or
  * empty
  *   {{#PATH=TEXT}} ... {{/}}   once where the value is TEXT
@@ -21,8 +21,11 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* `text` must be well formed: it is the tool's own. */
-void qr_template_fill(const char *text, size_t size, const json_t *root, FILE *to);
+/* NULL: there is no such value. */
+typedef void qr_value_writer(const json_t *value, const char *format, FILE *to);
+
+/* `text` must be well formed: it is the tool's own. Its tables and facts are HTML. */
+void qr_template_fill(const char *text, size_t size, const json_t *root, qr_value_writer *write, FILE *to);
 
 /* The value at "member/member/...", or NULL; the last member may hold dots. */
 const json_t *qr_json_at(const json_t *from, const char *path);

@@ -11,18 +11,23 @@
 #include "bench/report/html.h"
 #include "bench/report/template.h"
 
-static void assert_filled(const char *text, const char *json, const char *expected)
+static void assert_written(qr_value_writer *write, const char *text, const char *json, const char *expected)
 {
     char   *filled = NULL;
     size_t  size   = 0;
     FILE   *to     = open_memstream(&filled, &size);
     json_t *root   = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(root);
-    qr_template_fill(text, strlen(text), root, to);
+    qr_template_fill(text, strlen(text), root, write, to);
     fclose(to);
     assert_string_equal(filled, expected);
     free(filled);
     json_decref(root);
+}
+
+static void assert_filled(const char *text, const char *json, const char *expected)
+{
+    assert_written(qr_html_value, text, json, expected);
 }
 
 static void text_is_escaped_everywhere(void **state)
@@ -51,12 +56,22 @@ static void numbers_have_three_digits_and_groups(void **state)
     assert_filled("{{n}} {{missing}}", "{\"n\": null}", "\u2013 \u2013");
 }
 
+static void plain_text_stands_in_columns_and_is_not_escaped(void **state)
+{
+    (void)state;
+    assert_written(qr_text_value, "[{{t}}][{{t:%5s}}][{{t:%-5.2s}}][{{*o}}{{@:%4s}}{{/}}]",
+                   "{\"t\": \"<&>\", \"o\": {\"a\": 1}}", "[<&>][  <&>][<&   ][   a]");
+    assert_written(qr_text_value, "[{{n}}][{{n:%8.2f}}][{{n:%.1f*100}}][{{n:%+.3g}}][{{b}}][{{b:B}}][{{yes}}]",
+                   "{\"n\": 0.125, \"b\": 1536, \"yes\": true}", "[0.125][    0.12][12.5][0.125][1536][1.5 KiB][yes]");
+    assert_written(qr_text_value, "[{{none}}][{{none:%8.2f}}]", "{\"none\": null}", "[-][       -]");
+}
+
 static void formats_write_units(void **state)
 {
     (void)state;
-    assert_filled("{{b:B}} {{b:G}} {{s:%}} {{s:share}} {{s:signed}} {{s:fixed}} {{s:MHz}} {{r:ratio}} {{p:plain}}",
+    assert_filled("{{b:B}} {{b:G}} {{s:%}} {{s:share}} {{s:%+.1f*100}} {{s:%.2f}} {{s:MHz}} {{r:ratio}} {{p:plain}}",
                   "{\"b\": 33554432, \"s\": 0.25, \"r\": 0.97449, \"p\": 12345.5}",
-                  "32 MiB 0.034 25 25.0 % +25.0 % 0.25 0.25 MHz 0.974 12345.5");
+                  "32 MiB 0.034 25 25.0 % +25.0 0.25 0.25 MHz 0.974 12345.5");
     assert_filled("{{c:range}}|{{d:range}}", "{\"c\": [1.5, 20], \"d\": [null, 2]}", "1.50 to 20|");
     assert_filled("{{c:check}} {{d:check}}",
                   "{\"c\": {\"unit\": \"%\", \"value\": 11.7}, \"d\": {\"unit\": \"\", \"value\": 1}}", "11.7 % yes");
@@ -119,6 +134,7 @@ int main(void)
         cmocka_unit_test(text_is_escaped_everywhere),
         cmocka_unit_test(json_in_a_script_has_no_less_than),
         cmocka_unit_test(numbers_have_three_digits_and_groups),
+        cmocka_unit_test(plain_text_stands_in_columns_and_is_not_escaped),
         cmocka_unit_test(formats_write_units),
         cmocka_unit_test(a_section_is_written_for_each_element),
         cmocka_unit_test(a_path_is_looked_up_in_the_innermost_element_that_has_it),
