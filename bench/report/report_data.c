@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "bench/common/input_file.h"
+#include "bench/report/result_file.h"
 #include "bench/result/result_check.h"
 
 enum { MOST_PATH = 4096, MOST_LINE = 64 << 20 };
@@ -88,7 +89,10 @@ quire_status qr_report_add(qr_report *report, json_t *result, const char *label,
     return status;
 }
 
-/* ---- logs ---- */
+/* ---- lines ---- */
+
+/* Takes over `line`, which stands at `place`. */
+typedef quire_status line_taker(void *context, json_t *line, const char *place, quire_error *error);
 
 /* What is wrong with a line that could not be read; NULL: nothing. */
 static const char *line_problem(ssize_t length)
@@ -98,29 +102,39 @@ static const char *line_problem(ssize_t length)
                                          : NULL;
 }
 
-static quire_status read_lines(qr_log *log, FILE *from, const char *path, quire_error *error)
+static quire_status take_lines(FILE *from, const char *path, line_taker *take, void *context, quire_error *error)
 {
-    char   *line = NULL;
-    size_t  room = 0, number = 0;
-    ssize_t length;
-    bool    ok = true;
-    while (ok && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
-        number++;
-        json_t *object = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, NULL);
-        ok             = object != NULL && qr_log_take(log, object);
-        json_decref(object);
+    char        *line = NULL, place[MOST_PATH];
+    size_t       room = 0, number = 0;
+    ssize_t      length;
+    quire_status status = QUIRE_OK;
+    while (status == QUIRE_OK && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
+        json_error_t where;
+        json_t      *object = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, &where);
+        snprintf(place, sizeof place, "%.4000s:%zu", path, ++number);
+        status = object != NULL ? take(context, object, place, error)
+                                : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);
     }
     free(line);
-    if (!ok) return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: not a line of this kind of log", path, number);
+    QR_TRY(status);
     if (line_problem(length) != NULL)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: %s", path, number + 1, line_problem(length));
     return ferror(from) ? qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno)) : QUIRE_OK;
 }
 
+/* ---- logs ---- */
+
+static quire_status take_log_line(void *log, json_t *line, const char *place, quire_error *error)
+{
+    const bool ok = qr_log_take(log, line);
+    json_decref(line);
+    return ok ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not a line of this kind of log", place);
+}
+
 static quire_status read_log(json_t *result, qr_log_kind kind, FILE *from, const char *path, quire_error *error)
 {
     qr_log      *log    = qr_log_create(kind);
-    quire_status status = log ? read_lines(log, from, path, error) : QUIRE_ERR_NO_MEMORY;
+    quire_status status = log ? take_lines(from, path, take_log_line, log, error) : QUIRE_ERR_NO_MEMORY;
     if (status == QUIRE_OK && !qr_log_attach(log, result)) status = QUIRE_ERR_NO_MEMORY;
     qr_log_destroy(log);
     return status == QUIRE_ERR_NO_MEMORY ? qr_fail(error, status, "%s: out of memory", path) : status;
@@ -172,12 +186,6 @@ static quire_status read_logs(json_t *result, const char *result_path, quire_err
 
 /* ---- files ---- */
 
-static bool ends_with(const char *text, const char *end)
-{
-    const size_t length = strlen(text), tail = strlen(end);
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
 static void label_of(const char *path, char label[256])
 {
     const char *name = base_name(path);
@@ -200,46 +208,39 @@ static quire_status read_result(qr_report *report, FILE *from, const char *path,
     return status;
 }
 
+typedef struct sweep {
+    qr_report *report;
+    char       stem[256];
+} sweep;
+
 /* A point of a sweep, or what a search for the capacity found. */
-static quire_status take_line(qr_report *report, json_t *line, const char *stem, const char *place, quire_error *error)
+static quire_status take_point(void *context, json_t *line, const char *place, quire_error *error)
 {
+    const sweep *s = context;
     if (strcmp(qr_json_text_at(line, "schema"), "quire.capacity/1") == 0)
-        return json_array_append_new(report->answers, line) == 0
+        return json_array_append_new(s->report->answers, line) == 0
                    ? QUIRE_OK
                    : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", place);
-    if (json_is_object(line)) json_object_set_new(line, "file", json_string(stem));
-    return qr_report_add(report, line, stem, place, error);
+    if (json_is_object(line)) json_object_set_new(line, "file", json_string(s->stem));
+    return qr_report_add(s->report, line, s->stem, place, error);
 }
 
 static quire_status read_sweep(qr_report *report, FILE *from, const char *path, quire_error *error)
 {
-    char        *line = NULL, stem[256], place[MOST_PATH];
-    size_t       room = 0, number = 0;
-    ssize_t      length;
-    quire_status status = QUIRE_OK;
+    sweep        s      = {.report = report};
     const size_t before = json_array_size(report->results);
-    label_of(path, stem);
-    while (status == QUIRE_OK && (length = qr_input_line(from, &line, &room, MOST_LINE)) >= 0) {
-        json_error_t where;
-        json_t      *result = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, &where);
-        snprintf(place, sizeof place, "%.4000s:%zu", path, ++number);
-        status = result != NULL ? take_line(report, result, stem, place, error)
-                                : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);
-    }
-    free(line);
-    QR_TRY(status);
-    if (line_problem(length) != NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%zu: %s", path, number + 1, line_problem(length));
+    label_of(path, s.stem);
+    QR_TRY(take_lines(from, path, take_point, &s, error));
     return json_array_size(report->results) > before ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
 }
 
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error)
 {
-    if (ends_with(path, ".requests.jsonl") || ends_with(path, ".steps.jsonl"))
+    if (qr_result_has_suffix(path, ".requests.jsonl") || qr_result_has_suffix(path, ".steps.jsonl"))
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: a log; give the .json result that it belongs to", path);
-    if (!ends_with(path, ".json") && !ends_with(path, ".jsonl"))
+    if (!qr_result_has_suffix(path, ".json") && !qr_result_has_suffix(path, ".jsonl"))
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: neither a .json result nor a sweep's .jsonl", path);
-    const bool is_sweep = ends_with(path, ".jsonl");
+    const bool is_sweep = qr_result_has_suffix(path, ".jsonl");
     FILE      *from     = qr_input_open(path, is_sweep ? QR_MOST_ROWS_BYTES : QR_MOST_RESULT_BYTES, error);
     if (from == NULL) return QUIRE_ERR_IO;
     const quire_status status =

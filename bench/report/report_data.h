@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "bench/report/report.h"
+#include "bench/report/result_file.h"
 #include "bench/report/template.h"
 
 /* The members of a result and besides: "shown_as", what people call it; "file", of a point of a sweep; and of
@@ -26,8 +27,6 @@ size_t qr_report_simulated(const qr_report *report); /* how many are */
  * at several loads. And what the axis is called. */
 const char *qr_report_axis(const qr_report *report);
 const char *qr_report_axis_title(const char *axis);
-
-typedef enum qr_log_kind { QR_LOG_STEPS, QR_LOG_REQUESTS } qr_log_kind;
 
 /* Lines of a log become columns, at most about 2,000 rows per run. */
 typedef struct qr_log qr_log;

@@ -12,14 +12,6 @@
 
 typedef bool writer(const qr_result *result, FILE *to);
 
-static bool line(json_t *object, FILE *to)
-{
-    const bool ok =
-        object != NULL && json_dumpf(object, to, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', to) != EOF;
-    json_decref(object);
-    return ok;
-}
-
 static bool write_json(const qr_result *result, FILE *to)
 {
     json_t    *object = qr_result_json(result);
@@ -28,20 +20,34 @@ static bool write_json(const qr_result *result, FILE *to)
     return ok;
 }
 
+bool qr_result_log(const qr_result *result, qr_log_kind kind, qr_log_line_taker *take, void *context)
+{
+    for (uint32_t r = 0; r < result->run_count; r++) {
+        const qr_run *run   = &result->records[r];
+        const size_t  count = kind == QR_LOG_STEPS ? run->step_count : run->request_count;
+        for (size_t i = 0; i < count; i++) {
+            json_t    *line = kind == QR_LOG_STEPS ? qr_result_step_json(result, r, i) : qr_request_json(result, r, i);
+            const bool ok   = line != NULL && take(context, line);
+            json_decref(line);
+            if (!ok) return false;
+        }
+    }
+    return true;
+}
+
+static bool write_line(void *to, const json_t *line)
+{
+    return json_dumpf(line, to, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', to) != EOF;
+}
+
 static bool write_requests(const qr_result *result, FILE *to)
 {
-    for (uint32_t r = 0; r < result->run_count; r++)
-        for (size_t i = 0; i < result->records[r].request_count; i++)
-            if (!line(qr_request_json(result, r, i), to)) return false;
-    return true;
+    return qr_result_log(result, QR_LOG_REQUESTS, write_line, to);
 }
 
 static bool write_steps(const qr_result *result, FILE *to)
 {
-    for (uint32_t r = 0; r < result->run_count; r++)
-        for (size_t i = 0; i < result->records[r].step_count; i++)
-            if (!line(qr_result_step_json(result, r, i), to)) return false;
-    return true;
+    return qr_result_log(result, QR_LOG_STEPS, write_line, to);
 }
 
 static bool write_csv(const qr_result *result, FILE *to)

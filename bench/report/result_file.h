@@ -2,6 +2,7 @@
 #ifndef QR_BENCH_RESULT_FILE_H
 #define QR_BENCH_RESULT_FILE_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "bench/result/result.h"
@@ -11,6 +12,11 @@ void qr_result_table(const qr_result *result, FILE *to); /* at most 100 columns 
 /* The forms that are not of this folder's result_file.c. False: out of memory, or the file does not take it (errno). */
 bool qr_result_html(const qr_result *result, FILE *to); /* the page of `quire report` for one result */
 bool qr_vllm_json_write(const qr_result *result, FILE *to);
+
+/* The lines of a log, until one is not taken: false. */
+typedef enum qr_log_kind { QR_LOG_STEPS, QR_LOG_REQUESTS } qr_log_kind;
+typedef bool qr_log_line_taker(void *context, const json_t *line);
+bool         qr_result_log(const qr_result *result, qr_log_kind kind, qr_log_line_taker *take, void *context);
 
 #define QR_RESULT_SUFFIXES                                                                                             \
     ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"

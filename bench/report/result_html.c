@@ -5,29 +5,12 @@
 #include "bench/report/result_file.h"
 #include "bench/result/result_json.h"
 
-static bool take(qr_log *log, json_t *line)
-{
-    const bool ok = line != NULL && qr_log_take(log, line);
-    json_decref(line);
-    return ok;
-}
-
-static bool take_all(const qr_result *result, qr_log_kind kind, qr_log *log)
-{
-    for (uint32_t r = 0; r < result->run_count; r++) {
-        const qr_run *record = &result->records[r];
-        const size_t  count  = kind == QR_LOG_STEPS ? record->step_count : record->request_count;
-        for (size_t i = 0; i < count; i++)
-            if (!take(log, kind == QR_LOG_STEPS ? qr_result_step_json(result, r, i) : qr_request_json(result, r, i)))
-                return false;
-    }
-    return true;
-}
+static bool take(void *log, const json_t *line) { return qr_log_take(log, line); }
 
 static bool attach(const qr_result *result, qr_log_kind kind, json_t *object)
 {
     qr_log    *log = qr_log_create(kind);
-    const bool ok  = log != NULL && take_all(result, kind, log) && qr_log_attach(log, object);
+    const bool ok  = log != NULL && qr_result_log(result, kind, take, log) && qr_log_attach(log, object);
     qr_log_destroy(log);
     return ok;
 }
