@@ -30,27 +30,31 @@ typedef struct writer {
 
 static double time_of(const writer *w, int64_t ns) { return w->offset_us + (double)ns * 1e-3; }
 
-/* Opens an event; the caller adds its members and the closing brace. */
-static void event(writer *w, const char *kind, uint32_t process, double ts)
+/* `members`, which it takes over, stand behind those that every event has. */
+static void event(writer *w, const char *kind, uint32_t process, double ts, json_t *members)
 {
-    fprintf(w->to, "%s\n{\"ph\":\"%s\",\"pid\":%u,\"ts\":%.3f", w->any ? "," : "", kind, process, ts);
+    fprintf(w->to, "%s\n{\"ph\":\"%s\",\"pid\":%u,\"ts\":%.3f,", w->any ? "," : "", kind, process, ts);
+    json_dumpf(members, w->to, JSON_COMPACT | JSON_EMBED | JSON_REAL_PRECISION(9));
+    fputc('}', w->to);
+    json_decref(members);
     w->any = true;
 }
 
-static void metadata(writer *w, const char *kind, uint32_t process, uint32_t thread, const char *name)
+static void metadata(writer *w, const char *kind, uint32_t process, int thread, const char *name)
 {
-    json_t *args = json_pack("{s:s}", "name", name);
-    event(w, "M", process, 0);
-    fprintf(w->to, ",\"tid\":%u,\"name\":\"%s\",\"args\":", thread, kind);
-    json_dumpf(args, w->to, JSON_COMPACT);
-    fputc('}', w->to);
-    json_decref(args);
+    event(w, "M", process, 0, json_pack("{s:i, s:s, s:{s:s}}", "tid", thread, "name", kind, "args", "name", name));
 }
 
-static void slice(writer *w, uint32_t thread, const char *name, double ts, double length_us)
+/* `args`, which it takes over, may be NULL. */
+static void slice(writer *w, int thread, const char *name, double ts, double length_us, json_t *args)
 {
-    event(w, "X", ENGINE, ts);
-    fprintf(w->to, ",\"tid\":%u,\"dur\":%.3f,\"name\":\"%s\"", thread, length_us, name);
+    event(w, "X", ENGINE, ts,
+          json_pack("{s:i, s:f, s:s, s:o*}", "tid", thread, "dur", length_us, "name", name, "args", args));
+}
+
+static void counter(writer *w, const char *name, double ts, json_t *values)
+{
+    event(w, "C", ENGINE, ts, json_pack("{s:s, s:o}", "name", name, "args", values));
 }
 
 /* ---- steps ---- */
@@ -70,34 +74,24 @@ static void phases(writer *w, const quire_step *s)
         uint64_t    ns;
     } parts[] = {{"plan", s->plan_ns}, {"forward", s->forward_ns}, {"sample", s->sample_ns}, {"commit", s->commit_ns}};
     uint64_t at = s->start_ns;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; at += parts[i++].ns) {
-        slice(w, STEPS, parts[i].name, time_of(w, (int64_t)at), (double)parts[i].ns * 1e-3);
-        fputc('}', w->to);
-    }
-}
-
-static void counters(writer *w, const quire_step *s)
-{
-    const double ts = time_of(w, (int64_t)(s->start_ns + length_ns(s)));
-    event(w, "C", ENGINE, ts);
-    fprintf(w->to, ",\"name\":\"sequences\",\"args\":{\"running\":%u,\"waiting\":%u}}", s->running, s->waiting);
-    event(w, "C", ENGINE, ts);
-    fprintf(w->to, ",\"name\":\"KV blocks\",\"args\":{\"used\":%u,\"cached\":%u}}", s->blocks_used, s->blocks_cached);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; at += parts[i++].ns)
+        slice(w, STEPS, parts[i].name, time_of(w, (int64_t)at), (double)parts[i].ns * 1e-3, NULL);
 }
 
 static void step_events(writer *w, const quire_step *s)
 {
-    json_t *args = qr_result_step_json(w->result, w->run_index, (size_t)(s - w->run->steps));
-    slice(w, STEPS, kind_of(s), time_of(w, (int64_t)s->start_ns), (double)length_ns(s) * 1e-3);
-    fputs(",\"args\":", w->to);
-    json_dumpf(args, w->to, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    fputc('}', w->to);
-    json_decref(args);
+    const double start = time_of(w, (int64_t)s->start_ns), length_us = (double)length_ns(s) * 1e-3;
+    slice(w, STEPS, kind_of(s), start, length_us,
+          qr_result_step_json(w->result, w->run_index, (size_t)(s - w->run->steps)));
     phases(w, s);
-    counters(w, s);
-    if (s->preempted == 0) return;
-    event(w, "i", ENGINE, time_of(w, (int64_t)s->start_ns));
-    fprintf(w->to, ",\"tid\":%d,\"s\":\"t\",\"name\":\"preempted\",\"args\":{\"sequences\":%u}}", STEPS, s->preempted);
+    counter(w, "sequences", start + length_us,
+            json_pack("{s:I, s:I}", "running", (json_int_t)s->running, "waiting", (json_int_t)s->waiting));
+    counter(w, "KV blocks", start + length_us,
+            json_pack("{s:I, s:I}", "used", (json_int_t)s->blocks_used, "cached", (json_int_t)s->blocks_cached));
+    if (s->preempted > 0)
+        event(w, "i", ENGINE, start,
+              json_pack("{s:i, s:s, s:s, s:{s:I}}", "tid", STEPS, "s", "t", "name", "preempted", "args", "sequences",
+                        (json_int_t)s->preempted));
 }
 
 static void stages(writer *w)
@@ -105,32 +99,23 @@ static void stages(writer *w)
     static const char *const names[] = {"projection", "attention", "logits", "row-wise", "sampling"};
     for (size_t i = 0; i < w->run->stage_count; i++) {
         const qr_run_stage *s      = &w->run->stages[i];
-        const uint32_t      thread = FIRST_THREAD + s->thread;
+        const int           thread = FIRST_THREAD + (int)s->thread;
         char                name[32];
         snprintf(name, sizeof name, "%s%s", s->encoder ? "encoder " : "", names[s->kind]);
-        slice(w, thread, name, time_of(w, s->start_ns), s->busy_ns * 1e-3);
-        fputc('}', w->to);
-        if (s->wait_ns == 0) continue;
-        slice(w, thread, "barrier", time_of(w, s->start_ns + s->busy_ns), s->wait_ns * 1e-3);
-        fputc('}', w->to);
+        slice(w, thread, name, time_of(w, s->start_ns), s->busy_ns * 1e-3, NULL);
+        if (s->wait_ns > 0) slice(w, thread, "barrier", time_of(w, s->start_ns + s->busy_ns), s->wait_ns * 1e-3, NULL);
     }
 }
 
 static void rates(writer *w)
 {
-    static const char *const columns[] = {"output_tokens", "input_tokens"};
-    json_t                  *series    = qr_series_json(w->run);
-    const double             dt_us     = json_number_value(json_object_get(series, "dt_s")) * 1e6;
-    for (size_t c = 0; c < 2; c++) {
-        size_t        i;
-        const json_t *value;
-        json_array_foreach(json_object_get(series, columns[c]), i, value)
-        {
-            event(w, "C", ENGINE, w->offset_us + (double)i * dt_us);
-            fprintf(w->to, ",\"name\":\"%s tokens/s\",\"args\":{\"tokens/s\":%.3f}}", c == 0 ? "output" : "input",
-                    json_number_value(value));
-        }
-    }
+    static const char *const columns[][2] = {{"output_tokens", "output tokens/s"}, {"input_tokens", "input tokens/s"}};
+    json_t                  *series       = qr_series_json(w->run), *value;
+    const double             dt_us        = json_number_value(json_object_get(series, "dt_s")) * 1e6;
+    size_t                   i;
+    for (size_t c = 0; c < 2; c++)
+        json_array_foreach(json_object_get(series, columns[c][0]), i, value)
+            counter(w, columns[c][1], w->offset_us + (double)i * dt_us, json_pack("{s:O}", "tokens/s", value));
     json_decref(series);
 }
 
@@ -149,34 +134,31 @@ static uint32_t process_of(const qr_run_request *r)
     return FIRST_CLASS + (r->shape.mix < MOST_CLASSES ? r->shape.mix : MOST_CLASSES - 1);
 }
 
-static void async(writer *w, const char *kind, const char *name, size_t request, int64_t ns)
+/* `args`, which it takes over, may be NULL. */
+static void async(writer *w, const char *kind, const char *name, size_t request, int64_t ns, json_t *args)
 {
-    event(w, kind, process_of(&w->run->requests[request]), time_of(w, ns));
-    fprintf(w->to, ",\"tid\":0,\"cat\":\"request\",\"id\":\"0x%llx\",\"name\":\"%s\"",
-            (unsigned long long)id_of(w, request), name);
+    event(w, kind, process_of(&w->run->requests[request]), time_of(w, ns),
+          json_pack("{s:i, s:s, s:o, s:s, s:o*}", "tid", 0, "cat", "request", "id",
+                    json_sprintf("0x%llx", (unsigned long long)id_of(w, request)), "name", name, "args", args));
 }
 
 static void span(writer *w, const char *name, size_t request, int64_t from, int64_t to)
 {
-    async(w, "b", name, request, from);
-    fputc('}', w->to);
-    async(w, "e", name, request, to);
-    fputc('}', w->to);
+    async(w, "b", name, request, from, NULL);
+    async(w, "e", name, request, to, NULL);
 }
 
 /* A part of a life that was planned, with the preemptions in it. */
 static void phase(writer *w, const char *name, size_t request, int64_t from, int64_t to)
 {
-    const qr_preemption_interval *preemption_intervals = w->run->requests[request].preemption_intervals;
-    async(w, "b", name, request, from);
-    fputc('}', w->to);
-    for (size_t i = 0; i < QUIRE_KEPT_PREEMPTIONS && preemption_intervals[i].to_ns > 0; i++) {
-        const int64_t start = preemption_intervals[i].from_ns > from ? preemption_intervals[i].from_ns : from;
-        const int64_t end   = preemption_intervals[i].to_ns < to ? preemption_intervals[i].to_ns : to;
+    const qr_preemption_interval *preempted = w->run->requests[request].preemption_intervals;
+    async(w, "b", name, request, from, NULL);
+    for (size_t i = 0; i < QUIRE_KEPT_PREEMPTIONS && preempted[i].to_ns > 0; i++) {
+        const int64_t start = preempted[i].from_ns > from ? preempted[i].from_ns : from;
+        const int64_t end   = preempted[i].to_ns < to ? preempted[i].to_ns : to;
         if (start < end) span(w, "preempted", request, start, end);
     }
-    async(w, "e", name, request, to);
-    fputc('}', w->to);
+    async(w, "e", name, request, to, NULL);
 }
 
 static int64_t end_of(const writer *w, const qr_run_request *r) { return r->end_ns >= 0 ? r->end_ns : w->run->end_ns; }
@@ -189,19 +171,13 @@ static void life(writer *w, size_t i)
     const int64_t         first   = r->first_ns >= 0 ? r->first_ns : end;
     const int64_t         planned = r->planned_ns >= 0 ? r->planned_ns : first;
     char                  name[48];
-    json_t               *args = qr_request_json(w->result, w->run_index, i);
     snprintf(name, sizeof name, "request %zu", i);
-    async(w, "b", name, i, r->due_ns);
-    fputs(",\"args\":", w->to);
-    json_dumpf(args, w->to, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    fputc('}', w->to);
-    json_decref(args);
+    async(w, "b", name, i, r->due_ns, qr_request_json(w->result, w->run_index, i));
     span(w, "queue", i, r->due_ns, planned);
     if (r->planned_ns >= 0)
         phase(w, r->shape.encoder_tokens > 0 ? "encoder and prefill" : "prefill", i, planned, first);
     if (r->first_ns >= 0) phase(w, "decode", i, first, end);
-    async(w, "e", name, i, end);
-    fputc('}', w->to);
+    async(w, "e", name, i, end, NULL);
 }
 
 /* The step that was under way at `ns`, or NULL. Steps are in order and do not overlap. */
@@ -219,13 +195,13 @@ static const quire_step *step_at(const qr_run *run, int64_t ns)
 }
 
 /* One arrow's end, bound to the slice around its time: a submit, or the step that was under way at `ns`. */
-static void flow(writer *w, const char *kind, uint32_t thread, size_t request, int64_t ns)
+static void flow(writer *w, const char *kind, int thread, size_t request, int64_t ns)
 {
     const quire_step *step = thread == STEPS ? step_at(w->run, ns) : NULL;
     if (thread == STEPS && step == NULL) return;
-    event(w, kind, ENGINE, time_of(w, step ? (int64_t)step->start_ns : ns));
-    fprintf(w->to, ",\"tid\":%u,\"cat\":\"request\",\"name\":\"request\",\"id\":%llu,\"bp\":\"e\"}", thread,
-            (unsigned long long)id_of(w, request));
+    event(w, kind, ENGINE, time_of(w, step ? (int64_t)step->start_ns : ns),
+          json_pack("{s:i, s:s, s:s, s:I, s:s}", "tid", thread, "cat", "request", "name", "request", "id",
+                    (json_int_t)id_of(w, request), "bp", "e"));
 }
 
 /* Submits have no length of their own; a microsecond can be seen, and does not reach into the next. */
@@ -242,8 +218,8 @@ static void open_flow(writer *w, size_t i)
 {
     const qr_run_request *r = &w->run->requests[i];
     if (!has_flow(r)) return;
-    slice(w, GENERATOR, "submit", time_of(w, r->submit_ns), submit_length_us(w->run, i));
-    fprintf(w->to, ",\"args\":{\"request\":%zu,\"late_us\":%.3f}}", i, (double)(r->submit_ns - r->due_ns) * 1e-3);
+    slice(w, GENERATOR, "submit", time_of(w, r->submit_ns), submit_length_us(w->run, i),
+          json_pack("{s:I, s:f}", "request", (json_int_t)i, "late_us", (double)(r->submit_ns - r->due_ns) * 1e-3));
     flow(w, "s", GENERATOR, i, r->submit_ns);
     if (r->planned_ns >= 0) flow(w, "t", STEPS, i, r->planned_ns);
 }
@@ -289,7 +265,7 @@ static void names(writer *w)
     for (uint32_t thread = 0; thread < w->result->engine.threads; thread++) {
         char name[32];
         snprintf(name, sizeof name, "thread %u", thread);
-        metadata(w, "thread_name", ENGINE, FIRST_THREAD + thread, name);
+        metadata(w, "thread_name", ENGINE, FIRST_THREAD + (int)thread, name);
     }
     for (uint32_t r = 0; r < w->result->run_count; r++)
         for (size_t i = 0; i < w->result->records[r].request_count; i++)
