@@ -20,67 +20,23 @@ bool qr_report_has_charts(void) { return qr_chart_js_size > 0; }
 static size_t        count_of(const qr_report *report) { return json_array_size(report->results); }
 static const json_t *result_at(const qr_report *report, size_t i) { return json_array_get(report->results, i); }
 
-/* The member `name`, made as [count] nulls where it is missing. */
-static json_t *row_of(json_t *rows, const char *name, size_t count)
-{
-    json_t *row = json_object_get(rows, name);
-    if (row != NULL) return row;
-    json_object_set_new(rows, name, row = json_array());
-    for (size_t i = 0; i < count; i++) json_array_append_new(row, json_null());
-    return row;
-}
-
 /* ---- comparison ---- */
 
 enum { MOST_COMPARED = 8 };
 
-static const char *const compared[][2] = {
-    {"output_tokens", "Output tok/s"}, {"input_tokens", "Input tok/s"}, {"requests", "Requests/s"},
-    {"ttft.p50", "TTFT P50 ms"},       {"ttft.p99", "TTFT P99 ms"},     {"itl.p50", "ITL P50 ms"},
-    {"itl.p99", "ITL P99 ms"},         {"tpot.p50", "TPOT P50 ms"},     {"e2el.p50", "E2E P50 ms"},
-    {"goodput", "Goodput req/s"},      {"attainment", "SLO met, share"}};
-
-/* The i-th result's numbers as elements of their rows; those of the first stand at 0. */
-static void add_metrics(json_t *rows, const qr_comparison *c, size_t i, size_t count)
-{
-    for (size_t k = 0; k < sizeof compared / sizeof *compared; k++) {
-        const qr_compared *m = qr_compare_find(c, compared[k][0]);
-        if (m == NULL) continue;
-        json_t *row = row_of(rows, compared[k][1], count);
-        json_array_set_new(row, 0, json_pack("{s:o}", "first", qr_json_number(m->a)));
-        json_array_set_new(row, i,
-                           json_pack("{s:o, s:o, s:[o, o], s:s}", "value", qr_json_number(m->b), "ratio",
-                                     qr_json_number(m->ratio.value), "ci95", qr_json_number(m->ratio.low),
-                                     qr_json_number(m->ratio.high), "verdict", qr_verdict_name(m->verdict)));
-    }
-}
-
-static void add_differences(json_t *rows, const qr_comparison *c, size_t i, size_t count)
-{
-    for (size_t k = 0; k < c->difference_count; k++) {
-        json_t *row = row_of(rows, c->differences[k].name, count);
-        for (size_t j = 0; j < count; j++) /* equal to the first unless said otherwise */
-            if (j == i || json_is_null(json_array_get(row, j)))
-                json_array_set_new(row, j, json_string(j == i ? c->differences[k].b : c->differences[k].a));
-    }
-}
-
-/* {"metrics": {NAME: [first, ...]}, "differences": {NAME: [first, ...]}, "method", "copies"}; null: no comparison. */
-static json_t *comparison(const qr_report *report)
+/* Each other result beside the first, as `quire compare` has it, with its name as "other"; null: no comparison. */
+static json_t *comparisons(const qr_report *report)
 {
     const size_t   count = count_of(report);
     qr_comparison *c     = calloc(1, sizeof *c);
     if (count < 2 || count > MOST_COMPARED || qr_report_axis(report) != NULL || c == NULL) return free(c), json_null();
-    json_t *metrics = json_object(), *differences = json_object();
-    bool    copies = false;
+    json_t *to = json_array();
     for (size_t i = 1; i < count; i++) {
         qr_compare(result_at(report, 0), result_at(report, i), c);
-        add_metrics(metrics, c, i, count);
-        add_differences(differences, c, i, count);
-        copies |= c->copies;
+        json_t *one = qr_compare_json(c);
+        json_object_set(one, "other", json_object_get(result_at(report, i), "shown_as"));
+        json_array_append_new(to, one);
     }
-    json_t *to = json_pack("{s:o, s:o, s:s, s:b}", "metrics", metrics, "differences", differences, "method",
-                           qr_compare_method(c), "copies", copies);
     free(c);
     return to;
 }
@@ -114,6 +70,16 @@ static double mean_of(const json_t *result, const char *path)
     double        sum  = 0;
     json_array_foreach(runs, index, run) sum += qr_json_number_at(run, path);
     return sum / (double)json_array_size(runs);
+}
+
+/* The member `name`, made as [count] nulls where it is missing. */
+static json_t *row_of(json_t *rows, const char *name, size_t count)
+{
+    json_t *row = json_object_get(rows, name);
+    if (row != NULL) return row;
+    json_object_set_new(rows, name, row = json_array());
+    for (size_t i = 0; i < count; i++) json_array_append_new(row, json_null());
+    return row;
 }
 
 /* A row for each curve. `heat` is the share of the largest number; a point measured again replaces what was there. */
@@ -215,11 +181,11 @@ static json_t *document(const qr_report *report)
     return json_pack("{s:o, s:O, s:O, s:O?, s:O?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}",
                      "data", data, "results", report->results, "answers", report->answers, "first",
                      result_at(report, 0), "first_run", qr_json_at(result_at(report, 0), "runs/0"), "axis",
-                     axis ? qr_report_axis_title(axis) : "", "grids", axis ? grids(report) : json_null(), "comparison",
-                     comparison(report), "nodes", nodes(report), "count", (json_int_t)count, "valid", (json_int_t)valid,
-                     "simulated", (json_int_t)simulated, "all_valid", valid == count, "several", count > 1, "many",
-                     count > 3, "several_runs", runs > 1, "all_simulated", simulated == count, "charts",
-                     qr_report_has_charts());
+                     axis ? qr_report_axis_title(axis) : "", "grids", axis ? grids(report) : json_null(), "comparisons",
+                     comparisons(report), "nodes", nodes(report), "count", (json_int_t)count, "valid",
+                     (json_int_t)valid, "simulated", (json_int_t)simulated, "all_valid", valid == count, "several",
+                     count > 1, "many", count > 3, "several_runs", runs > 1, "all_simulated", simulated == count,
+                     "charts", qr_report_has_charts());
 }
 
 /* The page is filled up to where Chart.js stands: it is not text of ours. */
