@@ -372,9 +372,9 @@
     const curves = new Map(), limits = metric ? sloLimits(metric, 'y') : [];
     if (needsSlo && !results.every(r => Object.values(at(r, 'runs/0/slo/limits_ms') || {}).some(finite))) return null;
     for (const r of results) {
-      if (!curves.has(r.curve_number)) curves.set(r.curve_number, {label: r.curve || 'all', xs: [], ys: []});
-      curves.get(r.curve_number).xs.push(x ? mean(r, x) : r.x);
-      curves.get(r.curve_number).ys.push(mean(r, y));
+      if (!curves.has(r.curve)) curves.set(r.curve, {label: r.curve || 'all', xs: [], ys: []});
+      curves.get(r.curve).xs.push(x ? mean(r, x) : r.x);
+      curves.get(r.curve).ys.push(mean(r, y));
     }
     const datasets = [...curves.values()].map((c, i) => line(c.label, points(c.xs, c.ys), series(i), {pointRadius: 3, borderDash: dashes(i)})).filter(d => d.data.length);
     const all = datasets.flatMap(d => d.data), ys = all.map(p => p.y);

@@ -43,25 +43,6 @@ static json_t *comparisons(const qr_report *report)
 
 /* ---- the grid of a sweep ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static size_t distinct(const qr_report *report, double xs[QR_REPORT_MAX_RESULTS])
-{
-    size_t count = 0;
-    for (size_t i = 0; i < count_of(report); i++) {
-        const double x   = qr_json_number_at(result_at(report, i), "x");
-        bool         old = !isfinite(x);
-        for (size_t k = 0; k < count; k++) old |= xs[k] == x;
-        if (!old) xs[count++] = x;
-    }
-    qsort(xs, count, sizeof *xs, by_value);
-    return count;
-}
-
 /* Over the repetitions; NAN when one has none. */
 static double mean_of(const json_t *result, const char *path)
 {
@@ -108,7 +89,7 @@ static json_t *grids(const qr_report *report)
                                            {"Time to first token, median, ms", "latency/ttft/p/50"},
                                            {"Time per output token, median, ms", "latency/tpot/p/50"}};
     double                   xs[QR_REPORT_MAX_RESULTS];
-    const size_t             x_count = distinct(report, xs);
+    const size_t             x_count = qr_report_distinct(report, "x", xs);
     json_t                  *to = json_array(), *values = json_array();
     for (size_t i = 0; i < x_count; i++) json_array_append_new(values, json_real(xs[i]));
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
@@ -172,20 +153,22 @@ static json_t *document(const qr_report *report)
 {
     const char  *axis  = qr_report_axis(report);
     const size_t count = count_of(report), simulated = qr_report_simulated(report);
-    size_t       valid = 0, runs = 0;
+    json_t      *all_runs = json_array();
+    size_t       valid    = 0;
     for (size_t i = 0; i < count; i++) {
         valid += strcmp(qr_json_text_at(result_at(report, i), "validity/result"), "VALID") == 0;
-        runs += json_array_size(json_object_get(result_at(report, i), "runs"));
+        json_array_extend(all_runs, json_object_get(result_at(report, i), "runs"));
     }
     json_t *data = json_pack("{s:s, s:O}", "axis", axis ? qr_report_axis_title(axis) : "", "results", report->results);
-    return json_pack("{s:o, s:O, s:O, s:O?, s:O?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}",
-                     "data", data, "results", report->results, "answers", report->answers, "first",
-                     result_at(report, 0), "first_run", qr_json_at(result_at(report, 0), "runs/0"), "axis",
-                     axis ? qr_report_axis_title(axis) : "", "grids", axis ? grids(report) : json_null(), "comparisons",
-                     comparisons(report), "nodes", nodes(report), "count", (json_int_t)count, "valid",
-                     (json_int_t)valid, "simulated", (json_int_t)simulated, "all_valid", valid == count, "several",
-                     count > 1, "many", count > 3, "several_runs", runs > 1, "all_simulated", simulated == count,
-                     "charts", qr_report_has_charts());
+    return json_pack(
+        "{s:o, s:O, s:o, s:O, s:O?, s:O?, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}", "data",
+        data, "results", report->results, "all_runs", all_runs, "answers", report->answers, "first",
+        result_at(report, 0), "first_run", qr_json_at(result_at(report, 0), "runs/0"), "axis",
+        axis ? qr_report_axis_title(axis) : "", "grids", axis ? grids(report) : json_null(), "comparisons",
+        comparisons(report), "nodes", nodes(report), "count", (json_int_t)count, "valid", (json_int_t)valid,
+        "simulated", (json_int_t)simulated, "all_valid", valid == count, "several", count > 1, "many", count > 3,
+        "several_runs", json_array_size(all_runs) > 1, "all_simulated", simulated == count, "charts",
+        qr_report_has_charts());
 }
 
 /* The page is filled up to where Chart.js stands: it is not text of ours. */

@@ -25,21 +25,36 @@ static void replace(json_t *object, const char *name, json_t *value)
 
 static double setting(const json_t *result, const char *key)
 {
-    const json_t *value = json_object_get(json_object_get(result, "config"), key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
+    char path[128];
+    snprintf(path, sizeof path, "config/%s", key);
+    return qr_json_number_at(result, path);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+size_t qr_report_distinct(const qr_report *report, const char *path, double values[QR_REPORT_MAX_RESULTS])
+{
+    size_t all = 0, count = 0;
+    for (size_t i = 0; i < json_array_size(report->results); i++) {
+        const double value = qr_json_number_at(result_at(report, i), path);
+        if (isfinite(value)) values[all++] = value;
+    }
+    qsort(values, all, sizeof *values, by_value);
+    for (size_t i = 0; i < all; i++)
+        if (count == 0 || values[count - 1] < values[i]) values[count++] = values[i];
+    return count;
 }
 
 static size_t distinct_values(const qr_report *report, const char *key)
 {
-    double seen[QR_REPORT_MAX_RESULTS];
-    size_t count = 0;
-    for (size_t r = 0; r < json_array_size(report->results); r++) {
-        const double value = setting(result_at(report, r), key);
-        bool         old   = !isfinite(value);
-        for (size_t i = 0; i < count; i++) old |= seen[i] == value;
-        if (!old) seen[count++] = value;
-    }
-    return count;
+    double values[QR_REPORT_MAX_RESULTS];
+    char   path[128];
+    snprintf(path, sizeof path, "config/%s", key);
+    return qr_report_distinct(report, path, values);
 }
 
 /* Of results that were given one by one: the request rate, or the streams. */
@@ -168,28 +183,15 @@ static void tell_apart(const qr_report *report)
 
 /* ---- the order ---- */
 
-/* Curves are numbered as they appear. */
-static void number_curves(const qr_report *report)
-{
-    json_int_t curves = 0;
-    for (size_t i = 0; i < json_array_size(report->results); i++) {
-        json_int_t number = -1;
-        for (size_t j = 0; j < i && number < 0; j++)
-            if (json_equal(json_object_get(result_at(report, j), "curve"),
-                           json_object_get(result_at(report, i), "curve")))
-                number = json_integer_value(json_object_get(result_at(report, j), "curve_number"));
-        json_object_set_new(result_at(report, i), "curve_number", json_integer(number < 0 ? curves++ : number));
-    }
-}
-
+/* By curve, "max_num_seqs=4" before "max_num_seqs=16", then along the axis. */
 static bool comes_before(const json_t *a, const json_t *b)
 {
-    const double c = qr_json_number_at(a, "curve_number"), d = qr_json_number_at(b, "curve_number");
-    return c < d || (c == d && qr_json_number_at(a, "x") < qr_json_number_at(b, "x"));
+    const int order = strverscmp(qr_json_text_at(a, "curve"), qr_json_text_at(b, "curve"));
+    return order < 0 || (order == 0 && qr_json_number_at(a, "x") < qr_json_number_at(b, "x"));
 }
 
-/* A sweep's results come in the order in which they ended: here by curve, then along the axis. Insertion sort: stable,
- * and there are a few hundred at the most. */
+/* A sweep's results come in the order in which they ended. Insertion sort: stable, and there are a few hundred at the
+ * most. */
 static void sort_results(json_t *results)
 {
     for (size_t i = 1; i < json_array_size(results); i++) {
@@ -224,6 +226,8 @@ static void name_runs(const qr_report *report)
             json_object_set_new(run, "label",
                                 json_array_size(runs) > 1 ? json_sprintf("%s #%zu", name, i + 1) : json_string(name));
             json_object_set_new(run, "number", json_integer(++number));
+            json_object_set(run, "verdict", (json_t *)qr_json_at(result_at(report, r), "validity/result"));
+            json_object_set(run, "profile", (json_t *)qr_json_at(result_at(report, r), "disclosure/profile"));
             json_object_set_new(run, "moved_gbs", isfinite(moved) ? json_real(moved) : json_null());
         }
     }
@@ -239,7 +243,6 @@ void qr_report_arrange(qr_report *report)
         name_point(result_at(report, i), axis, with_file);
     }
     tell_apart(report);
-    if (axis != NULL) number_curves(report);
     if (axis != NULL) sort_results(report->results);
     name_runs(report);
 }

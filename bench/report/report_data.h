@@ -9,9 +9,9 @@
 #include "bench/report/template.h"
 
 /* The members of a result and besides: "shown_as", what people call it; "file", of a point of a sweep; and of
- * qr_report_arrange(): "x", its place on the axis, "curve" and "curve_number", which of a sweep's curves it is on. Each
- * run has "label", "number" (from 1, over all results), "moved_gbs", and "log": {"steps": LOG, "requests": LOG} where
- * there was one. LOG = {"count", "shown", "columns": {NAME: [numbers or null]}}. */
+ * qr_report_arrange(): "x", its place on the axis, and "curve", which of a sweep's curves it is on. Each run has
+ * "label", "number" (from 1, over all results), its result's "verdict" and "profile", "moved_gbs", and "log": {"steps":
+ * LOG, "requests": LOG} where there was one. LOG = {"count", "shown", "columns": {NAME: [numbers or null]}}. */
 struct qr_report {
     json_t *results; /* array of at least one object */
     json_t *answers; /* array of quire.capacity/1: what searches found */
@@ -27,6 +27,9 @@ size_t qr_report_simulated(const qr_report *report); /* how many are */
  * at several loads. And what the axis is called. */
 const char *qr_report_axis(const qr_report *report);
 const char *qr_report_axis_title(const char *axis);
+
+/* The numbers that results have at `path`, each once, in order. */
+size_t qr_report_distinct(const qr_report *report, const char *path, double values_out[QR_REPORT_MAX_RESULTS]);
 
 /* Lines of a log become columns, at most about 2,000 rows per run. */
 typedef struct qr_log qr_log;

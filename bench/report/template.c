@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "bench/common/array.h"
 
 enum { MOST_DEPTH = 16, MOST_COLUMNS = 16, MOST_NAME = 96 };
 
@@ -197,11 +196,6 @@ typedef struct column {
     bool may_be_zero, has_values, has_text;
 } column;
 
-typedef struct row {
-    const json_t *outer, *inner;
-    char          key[MOST_NAME];
-} row;
-
 /* "HEAD = PATH:FORMAT" lines; returns how many. */
 static size_t parse_columns(const char *lines, column columns[MOST_COLUMNS], size_t most)
 {
@@ -224,45 +218,27 @@ static const json_t *value_of(filler *f, const column *c)
     return find(f, path);
 }
 
-static void push_row(filler *f, const row *r)
+/* Before the first element of an array, or member of an object. */
+static frame rows_of(filler *f, const char *path)
 {
-    push(f, r->outer);
-    snprintf(push(f, r->inner)->key, MOST_NAME, "%s", r->key);
+    const json_t *in = find(f, path);
+    return (frame){.in = in, .member = json_is_object(in) ? json_object_iter((json_t *)in) : NULL};
 }
 
-static bool add_rows(row **rows, size_t *count, const json_t *outer, const json_t *in)
+/* False: there is none. Else the caller lowers the depth. */
+static bool push_row(filler *f, frame *rows)
 {
-    frame each = {.in = in, .member = json_is_object(in) ? json_object_iter((json_t *)in) : NULL};
-    while (advance(&each)) {
-        row r = {.outer = outer, .inner = each.value};
-        snprintf(r.key, sizeof r.key, "%s", each.key);
-        if (!QR_ARRAY_PUSH(*rows, *count, r)) return false;
-    }
+    if (!advance(rows)) return false;
+    snprintf(push(f, rows->value)->key, MOST_NAME, "%s", rows->key);
     return true;
 }
 
-static size_t find_rows(filler *f, const char *paths, row **rows_out)
+static void look_at(filler *f, column *c, frame rows)
 {
-    char          outer[MOST_NAME] = "", inner[MOST_NAME] = "";
-    size_t        count = 0, i;
-    const json_t *element;
-    sscanf(paths, "%95s %95[^\n]", outer, inner);
-    const json_t *in = find(f, outer);
-    if (strchr(paths, ' ') == NULL || strchr(paths, ' ') > strchr(paths, '\n'))
-        add_rows(rows_out, &count, NULL, in);
-    else
-        json_array_foreach(in, i, element) add_rows(rows_out, &count, element, qr_json_at(element, inner));
-    return count;
-}
-
-static void look_at(filler *f, column *c, const row *rows, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        push_row(f, &rows[i]);
+    for (; push_row(f, &rows); f->depth--) {
         const json_t *value = value_of(f, c);
         c->has_values |= is_something(value) && (c->may_be_zero || json_number_value(value) != 0);
         c->has_text |= is_something(value) && !json_is_number(value) && strstr(c->value, ":check") == NULL;
-        f->depth -= 2;
     }
 }
 
@@ -276,26 +252,23 @@ static void write_cell(filler *f, const column *c, bool is_first)
 static void write_table(filler *f, const char *tag)
 {
     column       columns[MOST_COLUMNS] = {0};
-    row         *rows                  = NULL;
-    const size_t count                 = parse_columns(strchr(tag, '\n'), columns, MOST_COLUMNS);
-    const size_t row_count             = find_rows(f, tag, &rows);
+    char         path[MOST_NAME];
+    const size_t count = parse_columns(strchr(tag, '\n'), columns, MOST_COLUMNS);
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(tag, "\n"), tag);
     fputs("<div class=\"scroll\"><table><thead><tr>", f->to);
     for (size_t c = 0; c < count; c++) {
-        look_at(f, &columns[c], rows, row_count);
+        look_at(f, &columns[c], rows_of(f, path));
         if (!columns[c].has_values && c > 0) continue;
         fprintf(f->to, "<th%s>%s</th>", columns[c].has_text ? " class=\"text\"" : "", columns[c].head);
     }
     fputs("</tr></thead><tbody>\n", f->to);
-    for (size_t i = 0; i < row_count; i++) {
-        push_row(f, &rows[i]);
+    for (frame rows = rows_of(f, path); push_row(f, &rows); f->depth--) {
         fputs("<tr>", f->to);
         for (size_t c = 0; c < count; c++)
             if (columns[c].has_values || c == 0) write_cell(f, &columns[c], c == 0);
         fputs("</tr>\n", f->to);
-        f->depth -= 2;
     }
     fputs("</tbody></table></div>\n", f->to);
-    free(rows);
 }
 
 static void write_facts(filler *f, const char *tag)

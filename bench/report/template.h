@@ -6,9 +6,9 @@
  *   {{#PATH=TEXT}} ... {{/}}   once where the value is TEXT
  *   {{^PATH}} {{^PATH=TEXT}}   where the one above writes nothing
  *   {{*PATH}} ... {{/}}        for each member of an object
- *   {{table PATH PATH          a table with a row for each element (or member) of the first, or of the second in each
- * of HEAD = PATH:FORMAT         these; a column without values is left out, one with "?" before its head also if all
- *   ...}}                      are 0
+ *   {{table PATH               a table with a row for each element of an array, or member of an object; a column
+ *   HEAD = PATH:FORMAT          without values is left out, one with "?" before its head also if all are 0
+ *   ...}}
  *   {{facts TITLE              a table of two columns; what has no value is left out
  *   NAME = PATH:FORMAT
  *   ...}}

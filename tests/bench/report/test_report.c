@@ -62,9 +62,9 @@ static void a_sweep_is_named_and_ordered_by_its_values(void **state)
     add(report, "s", 4, "bf16", 800);
     add(report, "s", 1, "bf16", 200);
     char *page = page_of(report);
-    assert_string_equal(name_at(report, 0), "1 stream, dtype=f32");
-    assert_string_equal(name_at(report, 1), "4 streams, dtype=f32");
-    assert_string_equal(name_at(report, 3), "4 streams, dtype=bf16");
+    assert_string_equal(name_at(report, 0), "1 stream, dtype=bf16");
+    assert_string_equal(name_at(report, 1), "4 streams, dtype=bf16");
+    assert_string_equal(name_at(report, 3), "4 streams, dtype=f32");
     assert_holds(page, "sweep of 4 results");
     assert_holds(page, "<th scope=\"row\">dtype=f32</th><td class=\"heat\" style=\"--heat:0.12\">100</td>"
                        "<td class=\"heat\" style=\"--heat:0.50\">400</td>");

@@ -103,16 +103,15 @@ static void a_column_without_values_is_left_out(void **state)
                   "</tbody></table></div>\n");
 }
 
-static void a_table_of_two_levels_sees_both(void **state)
+static void a_row_of_a_table_sees_what_is_around_it(void **state)
 {
     (void)state;
-    assert_filled(
-        "{{table results runs\nRun = label\nSeed = seed:plain\nV = v}}",
-        "{\"results\": [{\"v\": 1, \"runs\": [{\"label\": \"a\", \"seed\": 1234}, {\"label\": \"b\", \"v\": 2}]}]}",
-        "<div class=\"scroll\"><table><thead><tr><th "
-        "class=\"text\">Run</th><th>Seed</th><th>V</th></tr></thead><tbody>\n"
-        "<tr><th scope=\"row\">a</th><td>1234</td><td>1</td></tr>\n"
-        "<tr><th scope=\"row\">b</th><td>\u2013</td><td>2</td></tr>\n</tbody></table></div>\n");
+    assert_filled("{{table runs\nRun = label\nSeed = seed:plain\nV = v}}",
+                  "{\"v\": 1, \"runs\": [{\"label\": \"a\", \"seed\": 1234}, {\"label\": \"b\", \"v\": 2}]}",
+                  "<div class=\"scroll\"><table><thead><tr><th "
+                  "class=\"text\">Run</th><th>Seed</th><th>V</th></tr></thead><tbody>\n"
+                  "<tr><th scope=\"row\">a</th><td>1234</td><td>1</td></tr>\n"
+                  "<tr><th scope=\"row\">b</th><td>\u2013</td><td>2</td></tr>\n</tbody></table></div>\n");
 }
 
 static void facts_leave_out_what_is_unknown(void **state)
@@ -139,7 +138,7 @@ int main(void)
         cmocka_unit_test(a_section_is_written_for_each_element),
         cmocka_unit_test(a_path_is_looked_up_in_the_innermost_element_that_has_it),
         cmocka_unit_test(a_column_without_values_is_left_out),
-        cmocka_unit_test(a_table_of_two_levels_sees_both),
+        cmocka_unit_test(a_row_of_a_table_sees_what_is_around_it),
         cmocka_unit_test(facts_leave_out_what_is_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
