@@ -124,8 +124,10 @@ static void resolve(const qr_result *r, json_t *values)
     } chosen[] = {{"model.max_model_len", r->engine.max_model_len},
                   {"scheduler.max_num_batched_tokens", r->engine.max_num_batched_tokens},
                   {"scheduler.max_num_queued_tokens", r->engine.max_num_queued_tokens}};
-    for (size_t i = 0; i < sizeof chosen / sizeof *chosen && r->run_count > 0; i++)
+    for (size_t i = 0; i < sizeof chosen / sizeof *chosen && r->run_count > 0; i++) {
+        json_object_del(values, chosen[i].key); /* the 0 */
         json_object_set_new(values, chosen[i].key, json_integer(chosen[i].value));
+    }
 }
 
 static void configuration(const qr_result *r, json_t *values, json_t *origins)

@@ -175,7 +175,7 @@ class Lost(Base):
     def test_variables_that_contradict_the_placement_are_warned_of(self):
         status, _, errors = self.run_tool(*SHORT, env={**os.environ, "OMP_NUM_THREADS": "7"})
         self.assertEqual(status, 0)
-        self.assertIn("warning: OMP_NUM_THREADS is set; [topology] decides", errors)
+        self.assertIn("warning: OMP_NUM_THREADS is set, but [topology] decides", errors)
 
 
 class Interrupted(Base):
