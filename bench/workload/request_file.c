@@ -216,7 +216,7 @@ static uint64_t identity_of(const int32_t *ids, uint32_t count)
 void qr_request_file_shape(const qr_request_file *file, uint32_t index, qr_workload_request *request_out)
 {
     const quire_request *from   = qr_request_file_at(file, index);
-    request_out->due_ns         = (uint64_t)llround(file->lines[index].arrival_ms * 1e6);
+    request_out->due_ns         = (uint64_t)llround((file->lines[index].arrival_ms - file->lines[0].arrival_ms) * 1e6);
     request_out->prompt_tokens  = from->prompt_count > 0 ? from->prompt_count : 1; /* the decoder's start token */
     request_out->output_tokens  = from->max_tokens;
     request_out->encoder_tokens = from->encoder_count;

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "bench/common/array.h"
@@ -38,8 +37,10 @@ static quire_status bad_time(const qr_trace_reader *r, const char *what, double 
     return qr_trace_bad(r, what, found);
 }
 
-quire_status qr_trace_push(qr_trace_reader *r, const qr_trace_row *row)
+quire_status qr_trace_push(qr_trace_reader *r, qr_trace_row *row)
 {
+    if (isnan(r->first_s)) r->first_s = r->format == QR_TRACE_SERVEGEN ? 0 : row->time_s;
+    row->time_s -= r->first_s;
     if (r->count > 0 && row->time_s < r->rows[r->count - 1].time_s)
         return bad_time(r, "the time is before that of the row above", row->time_s);
     if (!(row->time_s >= 0 && row->time_s < 1e9)) /* 31 years */
@@ -51,7 +52,7 @@ quire_status qr_trace_push(qr_trace_reader *r, const qr_trace_row *row)
 
 /* ---- formats ---- */
 
-static const char *const format_names[] = {"auto", "azure", "mooncake", "burstgpt", "servegen", "quire"};
+static const char *const format_names[] = {"auto", "azure", "mooncake", "bailian", "burstgpt", "servegen", "quire"};
 
 static qr_trace_format format_named(const char *name)
 {
@@ -111,26 +112,11 @@ static int column_named(const char *header, const char *name)
     }
 }
 
-/* False: no such day or time of day. Second 60 is a leap second. */
-static bool date_to_seconds(struct tm date, double second, double *out)
-{
-    struct tm normal = date;
-    *out             = (double)timegm(&normal) + second;
-    return normal.tm_mon == date.tm_mon && normal.tm_mday == date.tm_mday && normal.tm_hour == date.tm_hour &&
-           normal.tm_min == date.tm_min && second >= 0 && second < 61;
-}
-
-/* "2023-11-16 18:15:46.6805900" or seconds. */
+/* A date or seconds. */
 static quire_status parse_time(qr_trace_reader *r, const char *text, double *out)
 {
-    int    year, month, day, hour, minute;
-    double second;
-    char   rest;
-    if (sscanf(text, "%4d-%2d-%2d %2d:%2d:%lf%c", &year, &month, &day, &hour, &minute, &second, &rest) == 6) {
-        const struct tm date = {
-            .tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour, .tm_min = minute};
-        return date_to_seconds(date, second, out) ? QUIRE_OK : qr_trace_bad(r, "no such date or time of day", text);
-    }
+    quire_status status;
+    if (qr_trace_is_date(r, text, out, &status)) return status;
     char *end;
     *out = strtod(text, &end);
     return end != text && *end == '\0' && isfinite(*out) && text[strspn(text, "+-.0123456789eE")] == '\0'
@@ -147,7 +133,7 @@ static quire_status bad_row(const qr_trace_reader *r, int fields, int expected)
     return qr_trace_bad(r, what, found);
 }
 
-static quire_status read_csv_row(qr_trace_reader *r, char *line, const columns *where, double *first)
+static quire_status read_csv_row(qr_trace_reader *r, char *line, const columns *where)
 {
     qr_trace_row value = {.tenant = UINT32_MAX, .encoder_id = UINT64_MAX};
     char        *rest  = line;
@@ -162,8 +148,6 @@ static quire_status read_csv_row(qr_trace_reader *r, char *line, const columns *
         fields++;
     }
     if (fields != where->count) return bad_row(r, fields, where->count);
-    if (isnan(*first)) *first = value.time_s;
-    value.time_s -= *first;
     return qr_trace_push(r, &value);
 }
 
@@ -185,9 +169,9 @@ static quire_status find_columns(qr_trace_reader *r, const char *header, columns
 }
 
 /* The first line that is not empty is the header. */
-static quire_status read_csv(qr_trace_reader *r, char *line, double *first, columns *where)
+static quire_status read_csv(qr_trace_reader *r, char *line, columns *where)
 {
-    return where->count == 0 ? find_columns(r, line, where) : read_csv_row(r, line, where, first);
+    return where->count == 0 ? find_columns(r, line, where) : read_csv_row(r, line, where);
 }
 
 /* ---- files ---- */
@@ -195,7 +179,6 @@ static quire_status read_csv(qr_trace_reader *r, char *line, double *first, colu
 static quire_status read_lines(qr_trace_reader *r, FILE *file)
 {
     char    line[MAX_LINE];
-    double  first = NAN;
     columns where = {-1, -1, -1, 0};
     bool    csv = false, begun = false;
     while (fgets(line, sizeof line, file) != NULL) {
@@ -211,7 +194,7 @@ static quire_status read_lines(qr_trace_reader *r, FILE *file)
         if (*text == '\0') continue;
         if (!begun) csv = *text != '{' && *text != '[';
         begun = true;
-        QR_TRY(csv ? read_csv(r, text, &first, &where) : qr_trace_read_json(r, text));
+        QR_TRY(csv ? read_csv(r, text, &where) : qr_trace_read_json(r, text));
     }
     return ferror(file) ? qr_fail(r->error, QUIRE_ERR_IO, "%s: %s", r->path, strerror(errno)) : QUIRE_OK;
 }
@@ -227,7 +210,7 @@ static quire_status read_file(qr_trace_reader *r)
 
 static quire_status add_servegen(void *context, double time_s, uint32_t input, uint32_t output)
 {
-    const qr_trace_row row = {
+    qr_trace_row row = {
         .time_s = time_s, .prompt = input, .output = output, .tenant = UINT32_MAX, .encoder_id = UINT64_MAX};
     return qr_trace_push(context, &row);
 }
@@ -308,10 +291,12 @@ static quire_status read_all(qr_trace *trace, const quire_config *config, uint32
                          : strcmp(overlong, "truncate") == 0               ? TRUNCATE
                                                                            : ERROR,
     };
-    qr_trace_reader    r      = {.path       = path,
+    qr_trace_reader r         = {.path       = path,
                                  .format     = format_named(quire_config_string(config, "workload.trace.format")),
+                                 .first_s    = NAN,
                                  .hash_block = (uint32_t)quire_config_integer(config, "workload.trace.hash_block_size"),
                                  .error      = error};
+    r.is_asked                = r.format != QR_TRACE_AUTO;
     const quire_status status = S_ISDIR(info.st_mode) ? read_folder(&r, config, &by) : read_file(&r);
     trace->rows = r.rows, trace->count = r.count, trace->hashes = r.hashes, trace->hash_block = r.hash_block;
     if (status != QUIRE_OK) return status;

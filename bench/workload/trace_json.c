@@ -1,4 +1,6 @@
-/* Traces as JSON Lines: Mooncake's and quire's own. */
+/* Traces as JSON Lines: Mooncake's, Bailian's and quire's own. */
+#include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,10 +54,24 @@ static quire_status check_hash_count(const qr_trace_reader *r, const qr_trace_ro
     return qr_trace_bad(r, what, found);
 }
 
+/* An id above 2^63 - 1 is a string by now. */
+static bool hash_id(const qr_trace_reader *r, const json_t *id, uint64_t *out)
+{
+    if (json_is_integer(id)) {
+        *out = (uint64_t)json_integer_value(id);
+        return json_integer_value(id) >= 0;
+    }
+    const char *text = json_string_value(id);
+    if (!r->has_quoted || text == NULL || text[0] == '\0' || text[strspn(text, "0123456789")] != '\0') return false;
+    errno = 0;
+    *out  = strtoull(text, NULL, 10);
+    return errno == 0;
+}
+
 static quire_status read_hashes(qr_trace_reader *r, const json_t *object, qr_trace_row *row)
 {
     const json_t *ids   = json_object_get(object, "hash_ids");
-    json_int_t    block = r->hash_block;
+    json_int_t    block = r->hash_block > 0 ? r->hash_block : r->format == QR_TRACE_BAILIAN ? 16 : 512;
     size_t        index;
     json_t       *id;
     QR_TRY(whole(r, object, &(field){"hash_block_size", 1, 1048576, false}, &block));
@@ -72,21 +88,31 @@ static quire_status read_hashes(qr_trace_reader *r, const json_t *object, qr_tra
     row->hash_count = (uint32_t)json_array_size(ids);
     json_array_foreach(ids, index, id)
     {
-        if (!json_is_integer(id) || json_integer_value(id) < 0)
-            return bad_value(r, "hash_ids: not whole numbers of at least 0", id);
-        if (!QR_ARRAY_PUSH(r->hashes, r->hash_count, (uint64_t)json_integer_value(id)))
+        uint64_t number;
+        if (!hash_id(r, id, &number)) return bad_value(r, "hash_ids: not whole numbers from 0 to 2^64 - 1", id);
+        if (!QR_ARRAY_PUSH(r->hashes, r->hash_count, number))
             return qr_fail(r->error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", r->path);
     }
     return check_hash_count(r, row);
 }
 
-static quire_status read_time(const qr_trace_reader *r, const json_t *object, const char *name, qr_trace_row *row)
+/* Mooncake's are whole milliseconds; a fraction may be of seconds, so that the format must be asked for. */
+static quire_status read_time(qr_trace_reader *r, const json_t *object, const char *name, qr_trace_row *row)
 {
-    const json_t *time = json_object_get(object, name);
-    char          text[60];
-    snprintf(text, sizeof text, "%s: not a number of milliseconds", name);
-    if (!json_is_number(time)) return bad_value(r, text, time);
-    row->time_s = json_number_value(time) * 1e-3;
+    const json_t *time      = json_object_get(object, name);
+    const bool    is_second = r->format == QR_TRACE_BAILIAN;
+    quire_status  status;
+    char          text[80];
+    if (json_is_string(time) && qr_trace_is_date(r, json_string_value(time), &row->time_s, &status)) return status;
+    snprintf(text, sizeof text, "%s: not a number of %s", name, is_second ? "seconds" : "milliseconds");
+    if (!json_is_number(time) || json_number_value(time) < 0) return bad_value(r, text, time);
+    row->time_s = json_number_value(time);
+    if (!r->is_asked && r->format == QR_TRACE_MOONCAKE && row->time_s != floor(row->time_s))
+        return bad_value(r,
+                         "timestamp: seconds or milliseconds? workload.trace.format = \"bailian\" or \"mooncake\" "
+                         "says which",
+                         time);
+    if (!is_second) row->time_s *= 1e-3;
     return QUIRE_OK;
 }
 
@@ -107,11 +133,19 @@ static quire_status check_names(const qr_trace_reader *r, json_t *object)
     return QUIRE_OK;
 }
 
+/* Mooncake's and Bailian's rows differ by a conversation's fields; which of both it is may also be asked for. */
+static qr_trace_format format_of(const qr_trace_reader *r, const json_t *object)
+{
+    if (json_object_get(object, "timestamp") == NULL) return QR_TRACE_QUIRE;
+    if (r->format == QR_TRACE_MOONCAKE || r->format == QR_TRACE_BAILIAN) return r->format;
+    return json_object_get(object, "chat_id") && json_object_get(object, "parent_chat_id") ? QR_TRACE_BAILIAN
+                                                                                           : QR_TRACE_MOONCAKE;
+}
+
 static quire_status read_object(qr_trace_reader *r, json_t *object)
 {
-    if (r->count == 0)
-        QR_TRY(qr_trace_is(r, json_object_get(object, "timestamp") != NULL ? QR_TRACE_MOONCAKE : QR_TRACE_QUIRE));
-    const bool       mooncake = r->format == QR_TRACE_MOONCAKE;
+    if (r->count == 0) QR_TRY(qr_trace_is(r, format_of(r, object)));
+    const bool       mooncake = r->format != QR_TRACE_QUIRE; /* or Bailian's, whose names are the same */
     const json_int_t least    = mooncake ? 0 : 1;
     if (!mooncake) QR_TRY(check_names(r, object));
     qr_trace_row row = {.tenant = UINT32_MAX, .encoder_id = UINT64_MAX};
@@ -139,10 +173,41 @@ static quire_status read_object(qr_trace_reader *r, json_t *object)
     return qr_trace_push(r, &row);
 }
 
+/* Puts quotes around what the JSON library refuses as too big an integer. NULL: no memory. */
+static char *quote_big_integers(const char *line)
+{
+    enum { MOST_DIGITS = 18 };
+    char *copy = malloc(2 * strlen(line) + 1), *to = copy;
+    bool  in_string = false;
+    while (copy != NULL && *line != '\0') {
+        const size_t digits = in_string ? 0 : strspn(line, "0123456789");
+        const bool   big    = digits > MOST_DIGITS && strchr(".eE", line[digits]) == NULL;
+        if (big) *to++ = '"';
+        const size_t step = digits > 0 ? digits : in_string && line[0] == '\\' && line[1] != '\0' ? 2 : 1;
+        if (*line == '"') in_string = !in_string;
+        memcpy(to, line, step);
+        to += step, line += step;
+        if (big) *to++ = '"';
+    }
+    if (copy != NULL) *to = '\0';
+    return copy;
+}
+
+static json_t *load(qr_trace_reader *r, const char *line, json_error_t *error)
+{
+    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, error);
+    r->has_quoted  = object == NULL && json_error_code(error) == json_error_numeric_overflow;
+    if (!r->has_quoted) return object;
+    char *quoted = quote_big_integers(line);
+    if (quoted != NULL) object = json_loads(quoted, JSON_REJECT_DUPLICATES, error);
+    free(quoted);
+    return object;
+}
+
 quire_status qr_trace_read_json(qr_trace_reader *r, const char *line)
 {
     json_error_t       parse_error;
-    json_t            *object = json_loads(line, JSON_REJECT_DUPLICATES, &parse_error);
+    json_t            *object = load(r, line, &parse_error);
     const quire_status status = json_is_object(object)
                                     ? read_object(r, object)
                                     : qr_trace_bad(r, object ? "not a JSON object" : parse_error.text, line);

@@ -98,12 +98,12 @@ static void a_default_of_max_tokens_is_clipped_to_the_room_left(void **state)
     qr_workload_destroy(workload);
 }
 
-static void a_replay_keeps_the_arrivals(void **state)
+static void a_replay_keeps_the_times_after_the_first_line(void **state)
 {
     (void)state;
-    qr_workload *workload =
-        read_good("{\"prompt\": [1], \"max_tokens\": 2}\n{\"prompt\": [1], \"max_tokens\": 2, \"arrival_ms\": 12.5}\n",
-                  "load.profile=replay", &decoder);
+    qr_workload        *workload = read_good("{\"prompt\": [1], \"max_tokens\": 2, \"arrival_ms\": 7}\n"
+                                                    "{\"prompt\": [1], \"max_tokens\": 2, \"arrival_ms\": 19.5}\n",
+                                             "load.profile=replay", &decoder);
     qr_workload_request request;
     qr_workload_next(workload, &request);
     assert_int_equal(request.due_ns, 0);
@@ -190,7 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_come_as_they_are_written),
         cmocka_unit_test(a_default_of_max_tokens_is_clipped_to_the_room_left),
-        cmocka_unit_test(a_replay_keeps_the_arrivals),
+        cmocka_unit_test(a_replay_keeps_the_times_after_the_first_line),
         cmocka_unit_test(encoder_inputs_are_the_files),
         cmocka_unit_test(a_file_is_described_and_is_no_trace),
         cmocka_unit_test(what_cannot_be_played_is_one_error_with_its_line),

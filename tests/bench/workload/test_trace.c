@@ -67,6 +67,100 @@ static void azure_rows_are_read(void **state)
     qr_trace_destroy(trace);
 }
 
+/* Each after its first row: a space or a T, with or without fraction and zone, across midnight in another zone. */
+static void dates_have_many_forms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *first, *second;
+        int64_t     after_ms;
+    } cases[] = {
+        {"2024-05-10 00:00:00.009930+00:00", "2024-05-10 00:00:01+00:00", 990},
+        {"2024-05-10T00:00:00Z", "2024-05-10T00:00:01.5Z", 1500},
+        {"2024-05-10T23:30:00+02:00", "2024-05-10T22:30:00Z", 3600000},
+        {"2024-05-10 00:00:00-0130", "2024-05-10 02:00:00+00", 1800000},
+        {"2024-05-10T00:00:00", "2024-05-10 00:00:02", 2000},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        snprintf(text, sizeof text, AZURE "%s,1,1\n%s,1,1\n", cases[i].first, cases[i].second);
+        qr_trace *trace = read_good(text, NULL, 100);
+        assert_int_equal(at(trace, 0).due_ns, 0);
+        assert_int_equal((at(trace, 1).due_ns + 500000) / 1000000, cases[i].after_ms);
+        qr_trace_destroy(trace);
+    }
+}
+
+static void every_format_starts_at_its_first_row(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        AZURE "7.5,1,1\n9,1,1\n",
+        BURST "7.5,x,1,1,2,x\n9,x,1,1,2,x\n",
+        "{\"timestamp\": 7500, \"input_length\": 1, \"output_length\": 1}\n"
+        "{\"timestamp\": 9000, \"input_length\": 1, \"output_length\": 1}\n",
+        "{\"timestamp\": \"2024-05-10T00:00:07.5Z\", \"input_length\": 1, \"output_length\": 1}\n"
+        "{\"timestamp\": \"2024-05-10T00:00:09Z\", \"input_length\": 1, \"output_length\": 1}\n",
+        "{\"timestamp\": 7.5, \"input_length\": 1, \"output_length\": 1, \"chat_id\": 1, \"parent_chat_id\": -1}\n"
+        "{\"timestamp\": 9, \"input_length\": 1, \"output_length\": 1, \"chat_id\": 2, \"parent_chat_id\": 1}\n",
+        "{\"arrival_ms\": 7500, \"prompt_tokens\": 1, \"output_tokens\": 1}\n"
+        "{\"arrival_ms\": 9000, \"prompt_tokens\": 1, \"output_tokens\": 1}\n",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        qr_trace *trace = read_good(texts[i], NULL, 100);
+        assert_int_equal(at(trace, 0).due_ns, 0);
+        assert_int_equal(at(trace, 1).due_ns, 1500000000);
+        qr_trace_destroy(trace);
+    }
+}
+
+static void bailian_ids_stand_for_16_tokens(void **state)
+{
+    (void)state;
+    qr_trace *trace =
+        read_good("{\"chat_id\": 159, \"parent_chat_id\": -1, \"timestamp\": 61.114, \"input_length\": 33, "
+                  "\"output_length\": 132, \"type\": \"text\", \"turn\": 1, \"hash_ids\": [7, 8, 9]}\n",
+                  NULL, 4096);
+    assert_int_equal(qr_trace_describe(trace).hash_block, 16);
+    assert_int_equal(at(trace, 0).hash_count, 3);
+    qr_trace_destroy(trace);
+}
+
+/* A fraction may be of a second or of a millisecond: the factor would be 1000. */
+static void a_unit_is_asked_for_where_the_fields_do_not_tell(void **state)
+{
+    (void)state;
+    static const char *const seconds[] = {"workload.trace.format=bailian", NULL};
+    static const char *const milli[]   = {"workload.trace.format=mooncake", NULL};
+    static const char        text[]    = "{\"timestamp\": 1, \"input_length\": 1, \"output_length\": 1}\n"
+                                         "{\"timestamp\": 2.5, \"input_length\": 1, \"output_length\": 1}\n";
+    qr_trace                *trace;
+    quire_error              error;
+    assert_int_equal(read_with(text, NULL, 100, &trace, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, ":2: timestamp: seconds or milliseconds? workload.trace.format"));
+    trace = read_good(text, seconds, 100);
+    assert_int_equal(at(trace, 1).due_ns, 1500000000);
+    qr_trace_destroy(trace);
+    trace = read_good(text, milli, 100);
+    assert_int_equal(at(trace, 1).due_ns, 1500000);
+    qr_trace_destroy(trace);
+}
+
+static void hash_ids_may_fill_64_bits(void **state)
+{
+    (void)state;
+    qr_trace *trace = read_good(
+        "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 5, \"type\": \"\\\"9999999999999999999\", "
+        "\"hash_ids\": [18446744073709551615, 9223372036854775809]}\n"
+        "{\"timestamp\": 27, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [9223372036854775808, 3]}\n",
+        NULL, 4096);
+    assert_true(at(trace, 0).hash_ids[0] == UINT64_MAX);
+    assert_true(at(trace, 0).hash_ids[1] == 9223372036854775809u);
+    assert_true(at(trace, 1).hash_ids[0] == 9223372036854775808u);
+    assert_true(at(trace, 1).hash_ids[1] == 3);
+    qr_trace_destroy(trace);
+}
+
 static void burstgpt_rows_are_read_in_any_order_of_columns(void **state)
 {
     (void)state;
@@ -105,9 +199,9 @@ static void own_rows_keep_everything(void **state)
                                 "\"encoder_tokens\": 77, \"encoder_id\": 0}\n",
                                 NULL, 4096);
     const qr_workload_request first = at(trace, 0), second = at(trace, 1);
-    assert_int_equal(first.due_ns, 1);
+    assert_int_equal(first.due_ns, 0);
     assert_int_equal(first.encoder_id, 0); /* its own number */
-    assert_int_equal(second.due_ns, 12500000);
+    assert_int_equal(second.due_ns, 12499999);
     assert_int_equal(second.tenant, 3);
     assert_int_equal(second.priority, -2);
     assert_int_equal(second.mix, 1);
@@ -160,7 +254,7 @@ static void bad_input_is_one_error_with_its_place(void **state)
         {AZURE "1, 5,1\n", ":2: prompt tokens"},
         {AZURE "0x1,5,1\n", ":2: the time is neither a date nor seconds"},
         {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [-7]}\n",
-         ":1: hash_ids: not whole numbers of at least 0: found \"-7\""},
+         ":1: hash_ids: not whole numbers from 0 to 2^64 - 1: found \"-7\""},
         {"\x1f\x8b\x08", "compressed with gzip"},
         {AZURE "2023-13-16 18:15:46,1,1\n", ":2: no such date or time of day: found \"2023-13-16 18:15:46\""},
         {AZURE "2023-02-29 18:15:46,1,1\n", ":2: no such date"},
@@ -168,6 +262,12 @@ static void bad_input_is_one_error_with_its_place(void **state)
         {AZURE "2023-11-16 18:95:46,1,1\n", ":2: no such date"},
         {AZURE "2023-11-16 18:15:nan,1,1\n", ":2: no such date"},
         {AZURE "2023-11-16 18:15:61,1,1\n", ":2: no such date"},
+        {AZURE "2024-05-10 00:00:00+25:00,1,1\n", ":2: the time zone is neither Z nor +HH:MM"},
+        {AZURE "2024-05-10 00:00:00 CET,1,1\n", ":2: the time zone is neither"},
+        {AZURE "2024-05-10 00:00:00Z,1,1\n2024-05-10 00:00:01,1,1\n", ":3: the date has no time zone, that of"},
+        {AZURE "2024-05-10 00:00:00,1,1\n2024-05-10 00:00:01Z,1,1\n", ":3: the date has a time zone, that of"},
+        {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [18446744073709551616]}\n",
+         ":1: hash_ids: not whole numbers from 0 to 2^64 - 1"},
         {AZURE "1,1,1\n2,1,1,7,8\n", ":3: the row has more columns than the header's 3: found \"5\""},
         {BURST "1,GPT-4,3\n", ":2: the row has fewer columns than the header's 6: found \"3\""},
         {"{\"arrival_ms\": 0, \"prompt_tokens\": 4, \"output_tokens\": 3, \"priorty\": 1}\n",
@@ -201,7 +301,8 @@ static void bad_input_is_one_error_with_its_place(void **state)
          ":1: arrival_ms: not a number of milliseconds: found \"nothing\""},
         {"{\"arrival_ms\": NaN, \"prompt_tokens\": 1, \"output_tokens\": 1}\n", ":1: invalid token"},
         {"{\"arrival_ms\": 1e999, \"prompt_tokens\": 1, \"output_tokens\": 1}\n", ":1: real number overflow"},
-        {"{\"arrival_ms\": -1, \"prompt_tokens\": 1, \"output_tokens\": 1}\n", ":1: the time is not between"},
+        {"{\"arrival_ms\": -1, \"prompt_tokens\": 1, \"output_tokens\": 1}\n",
+         ":1: arrival_ms: not a number of milliseconds: found"},
         {"{\"arrival_ms\": 1, \"prompt_tokens\": -1, \"output_tokens\": 1}\n", "found \"-1\""},
         {"{\"arrival_ms\": 1, \"prompt_tokens\": 1, \"output_tokens\": 2000000000}\n", ":1: output_tokens"},
         {"{\"arrival_ms\": 1, \"prompt_tokens\": 1.5, \"output_tokens\": 2}\n", "found \"1.5\""},
@@ -212,7 +313,7 @@ static void bad_input_is_one_error_with_its_place(void **state)
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1]}\n",
          ":1: hash_ids: 600 prompt tokens in blocks of 512 need 2 ids: found \"1\""},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1, \"2\"]}\n",
-         ":1: hash_ids: not whole numbers of at least 0: found \"\"2\"\""},
+         ":1: hash_ids: not whole numbers from 0 to 2^64 - 1: found \"\"2\"\""},
         {"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": 7}\n",
          ":1: hash_ids: not a list: found \"7\""},
         {"{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1}\nnonsense\n", ":2: "},
@@ -308,6 +409,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(azure_rows_are_read),
+        cmocka_unit_test(dates_have_many_forms),
+        cmocka_unit_test(every_format_starts_at_its_first_row),
+        cmocka_unit_test(bailian_ids_stand_for_16_tokens),
+        cmocka_unit_test(a_unit_is_asked_for_where_the_fields_do_not_tell),
+        cmocka_unit_test(hash_ids_may_fill_64_bits),
         cmocka_unit_test(burstgpt_rows_are_read_in_any_order_of_columns),
         cmocka_unit_test(mooncake_ids_stand_for_as_much_of_a_shrunk_prompt),
         cmocka_unit_test(own_rows_keep_everything),
