@@ -146,7 +146,7 @@ class Refusals(unittest.TestCase):
         self.refused("--run-length", "attention", "--run-length", "4K")
         self.refused("--lengths", "attention", "--lengths", "9:3")
         self.refused("--rows 9", "attention", "--rows", "9", "--context", "4")
-        self.refused("head_dim", "attention", "--head-dim", "12", "--context", "64")
+        self.refused("head_dim", "attention", "--head-dim", "10", "--context", "64")
         self.refused("is not one of", "limits", "--isa", "neon")
         self.refused("gpt-5", "step", "--model", "gpt-5")
         self.refused("--context 3000", "step", "--context", "3000")
