@@ -142,12 +142,12 @@ quire_status qr_architecture_parse(const char *text, size_t length, const char *
                                    const quire_shape_override *overrides, uint32_t override_count,
                                    qr_architecture *architecture_out, quire_error *error)
 {
-    json_error_t where;
-    json_t      *root   = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
-    quire_status status = QUIRE_OK;
-    origin              = qr_path_tail(origin);
+    qr_json_problem where;
+    json_t         *root   = qr_json_read(text, length, &where);
+    quire_status    status = QUIRE_OK;
+    origin                 = qr_path_tail(origin);
     if (root == NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d:%d: %.120s", origin, where.line, where.column, where.text);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d:%d: %s", origin, where.line, where.column, where.text);
     if (!json_is_object(root))
         status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: expected an object, found %s", origin, qr_json_type_name(root));
     for (uint32_t i = 0; i < override_count && status == QUIRE_OK; i++)

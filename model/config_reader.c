@@ -3,13 +3,6 @@
 
 #include <string.h>
 
-const char *qr_json_type_name(const json_t *value)
-{
-    static const char *const names[] = {"an object", "an array", "a string", "an integer", "a number with a fraction",
-                                        "true",      "false",    "null"};
-    return names[json_typeof(value)];
-}
-
 static bool absent(const json_t *value) { return value == NULL || json_is_null(value); }
 
 /* The value of a key if it is there and of one of the `types` (bits by json_type). */
@@ -21,7 +14,7 @@ static const json_t *find(qr_config_reader *r, const json_t *object, const char 
         if (required) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
         return NULL;
     }
-    if ((types >> json_typeof(value) & 1) != 0) return value;
+    if ((types >> json_typeof(value) & 1) != 0 && !qr_json_is_ambiguous(value)) return value;
     QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: expected %s, found %s", r->origin, key, expected,
                 qr_json_type_name(value));
     return NULL;
@@ -55,7 +48,10 @@ double qr_config_number(qr_config_reader *r, const json_t *object, const char *k
 const char *qr_config_string(qr_config_reader *r, const json_t *object, const char *key, const char *fallback)
 {
     const json_t *value = find(r, object, key, false, 1u << JSON_STRING, "a string");
-    return value != NULL ? json_string_value(value) : fallback;
+    if (value == NULL) return fallback;
+    if (strlen(json_string_value(value)) == json_string_length(value)) return json_string_value(value);
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: holds a NUL", r->origin, key);
+    return fallback;
 }
 
 bool qr_config_boolean(qr_config_reader *r, const char *key, bool fallback)

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "model/architecture.h"
+#include "model/json_read.h"
 
 enum {
     QR_MAX_VOCAB    = 1 << 24,
@@ -65,8 +66,5 @@ void qr_config_read_decoder(qr_config_reader *reader, uint32_t max_position_embe
 /* heads, kv_heads and head_dim against each other. */
 void qr_config_check_heads(qr_config_reader *reader, const qr_architecture *architecture, const char *heads_key,
                            const char *dim_key);
-
-/* "an object", "true": what a value is, for messages. */
-const char *qr_json_type_name(const json_t *value);
 
 #endif
