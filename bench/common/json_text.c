@@ -2,7 +2,9 @@
  * it separates: inside an array, and not beside an object or another array, it is dropped. */
 #include "bench/common/json_text.h"
 
+#include <ctype.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_DEPTH = 64, MOST_SPACE = 2 + 2 * MOST_DEPTH };
@@ -71,6 +73,31 @@ static int take_all(const char *text, size_t size, void *context)
 json_t *qr_json_number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
 json_t *qr_json_whole(uint64_t value) { return json_integer((json_int_t)value); }
+
+const json_t *qr_json_at(const json_t *from, const char *path)
+{
+    char name[128];
+    while (from != NULL && *path != '\0') {
+        const size_t length = strcspn(path, "/");
+        snprintf(name, sizeof name, "%.*s", (int)length, path);
+        from = json_is_array(from) && isdigit((unsigned char)name[0]) ? json_array_get(from, strtoul(name, NULL, 10))
+                                                                      : json_object_get(from, name);
+        path += length + (path[length] == '/');
+    }
+    return from;
+}
+
+double qr_json_number_at(const json_t *from, const char *path)
+{
+    const json_t *value = qr_json_at(from, path);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+const char *qr_json_text_at(const json_t *from, const char *path)
+{
+    const char *text = json_string_value(qr_json_at(from, path));
+    return text ? text : "";
+}
 
 bool qr_json_write(const json_t *value, FILE *to)
 {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "bench/common/input_file.h"
 #include "bench/report/result_file.h"
+#include "bench/result/compare.h"
 #include "bench/result/result_check.h"
 
 enum { MOST_PATH = 4096, MOST_LINE = 64 << 20 };
@@ -195,11 +196,9 @@ static void label_of(const char *path, char label[256])
 
 static quire_status read_result(qr_report *report, FILE *from, const char *path, quire_error *error)
 {
-    char         label[256];
-    json_error_t where;
-    json_t      *result = json_loadf(from, JSON_REJECT_DUPLICATES, &where);
-    if (result == NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d:%d: not JSON: %s", path, where.line, where.column, where.text);
+    char    label[256];
+    json_t *result;
+    QR_TRY(qr_result_load(from, path, &result, error));
     label_of(path, label);
     json_incref(result);
     quire_status status = qr_report_add(report, result, label, path, error);

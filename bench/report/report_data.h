@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "bench/common/json_text.h"
 #include "bench/report/report.h"
 #include "bench/report/result_file.h"
 #include "bench/report/template.h"

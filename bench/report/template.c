@@ -1,13 +1,12 @@
 /* Fills a template: one pass over its text, with the open sections on a stack. */
 #include "bench/report/template.h"
 
-#include <ctype.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "bench/common/json_text.h"
 
 enum { MOST_DEPTH = 16, MOST_COLUMNS = 16, MOST_NAME = 96 };
 
@@ -30,31 +29,6 @@ typedef struct filler {
 } filler;
 
 /* ---- values ---- */
-
-const json_t *qr_json_at(const json_t *from, const char *path)
-{
-    char name[MOST_NAME];
-    while (from != NULL && *path != '\0') {
-        const size_t length = strcspn(path, "/");
-        snprintf(name, sizeof name, "%.*s", (int)length, path);
-        from = json_is_array(from) && isdigit((unsigned char)name[0]) ? json_array_get(from, strtoul(name, NULL, 10))
-                                                                      : json_object_get(from, name);
-        path += length + (path[length] == '/');
-    }
-    return from;
-}
-
-double qr_json_number_at(const json_t *from, const char *path)
-{
-    const json_t *value = qr_json_at(from, path);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
-const char *qr_json_text_at(const json_t *from, const char *path)
-{
-    const char *text = json_string_value(qr_json_at(from, path));
-    return text ? text : "";
-}
 
 static frame *top(filler *f) { return &f->frames[f->depth - 1]; }
 

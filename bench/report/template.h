@@ -27,9 +27,4 @@ typedef void qr_value_writer(const json_t *value, const char *format, FILE *to);
 /* `text` must be well formed: it is the tool's own. Its tables and facts are HTML. */
 void qr_template_fill(const char *text, size_t size, const json_t *root, qr_value_writer *write, FILE *to);
 
-/* The value at "member/member/...", or NULL; the last member may hold dots. */
-const json_t *qr_json_at(const json_t *from, const char *path);
-double        qr_json_number_at(const json_t *from, const char *path); /* NAN: none */
-const char   *qr_json_text_at(const json_t *from, const char *path);   /* "": none */
-
 #endif

@@ -14,12 +14,6 @@
 
 /* ---- reading ---- */
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
 /* Also from a pipe: `quire compare <(jq ...) b.json`. */
 static quire_status open_result(const char *path, FILE **from_out, quire_error *error)
 {
@@ -34,14 +28,11 @@ static quire_status open_result(const char *path, FILE **from_out, quire_error *
     return *from_out != NULL ? QUIRE_OK : qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
-quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error)
+quire_status qr_result_load(FILE *from, const char *path, json_t **result_out, quire_error *error)
 {
     json_error_t at;
-    FILE        *from;
-    *result_out = NULL;
-    QR_TRY(open_result(path, &from, error));
-    json_t *root = json_loadf(from, JSON_REJECT_DUPLICATES, &at);
-    fclose(from);
+    json_t      *root = json_loadf(from, JSON_REJECT_DUPLICATES, &at);
+    *result_out       = NULL;
     if (root == NULL && strcmp(at.text, "end of file expected near '{'") == 0)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d: several results in one file (a sweep): give one result", path,
                        at.line);
@@ -51,6 +42,16 @@ quire_status qr_result_read(const char *path, json_t **result_out, quire_error *
         *result_out = root;
     else
         json_decref(root);
+    return status;
+}
+
+quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error)
+{
+    FILE *from;
+    *result_out = NULL;
+    QR_TRY(open_result(path, &from, error));
+    const quire_status status = qr_result_load(from, path, result_out, error);
+    fclose(from);
     return status;
 }
 
@@ -89,7 +90,7 @@ static qr_interval interval_within(const json_t *run, const metric_path *p)
     const json_t *member = member_of(run, p), *ci = json_object_get(member, "ci95");
     const double  value = value_at(run, p);
     if (strcmp(p->group, "slo") == 0) {
-        const double due = json_number_value(json_object_get(json_object_get(run, "requests"), "due"));
+        const double due = qr_json_number_at(run, "requests/due");
         return qr_interval_of_share(value * due, due);
     }
     if (p->percentile != NULL) ci = json_object_get(ci, p->percentile);
@@ -141,7 +142,7 @@ static void add_metric(qr_comparison *c, const metric_path *p)
 static void add_latency(qr_comparison *c, const char *name, const json_t *distribution)
 {
     char        label[48];
-    metric_path p = {.group = "latency", .name = name, .label = label, .unit = text_of(distribution, "unit")};
+    metric_path p = {.group = "latency", .name = name, .label = label, .unit = qr_json_text_at(distribution, "unit")};
     const char *percentile;
     json_t     *value;
     snprintf(label, sizeof label, "%s.mean", name);
@@ -161,7 +162,7 @@ static void add_metrics(qr_comparison *c)
     json_t       *member;
     json_object_foreach(json_object_get(first, "throughput"), name, member)
     {
-        add_metric(c, &(metric_path){"throughput", name, NULL, name, text_of(member, "unit"), true});
+        add_metric(c, &(metric_path){"throughput", name, NULL, name, qr_json_text_at(member, "unit"), true});
     }
     add_metric(c, &(metric_path){"slo", "attainment", NULL, "attainment", "share", true});
     json_object_foreach(json_object_get(first, "latency"), name, member) add_latency(c, name, member);
@@ -210,6 +211,7 @@ static void find_differences(qr_comparison *c)
     static const char *const model[] = {"name", "source", "architecture", "parameters", "weight_dtype", "kv_dtype"};
     static const char *const cpu[]   = {"model", "isa", "packages", "cores", "smt", "l3_bytes", "hypervisor"};
     const json_t            *a = json_object_get(c->a, "context"), *b = json_object_get(c->b, "context");
+    const json_t            *model_a = json_object_get(c->a, "model"), *model_b = json_object_get(c->b, "model");
     const json_t            *cpu_a = json_object_get(a, "cpu"), *cpu_b = json_object_get(b, "cpu");
     add_difference(c, "machine", "host", json_object_get(a, "host"), json_object_get(b, "host"));
     for (size_t i = 0; i < sizeof cpu / sizeof *cpu; i++)
@@ -217,14 +219,13 @@ static void find_differences(qr_comparison *c)
     add_differences(c, "build", json_object_get(a, "quire"), json_object_get(b, "quire"));
     add_differences(c, "build", json_object_get(a, "libs"), json_object_get(b, "libs"));
     for (size_t i = 0; i < sizeof model / sizeof *model; i++)
-        add_difference(c, "model", model[i], json_object_get(json_object_get(c->a, "model"), model[i]),
-                       json_object_get(json_object_get(c->b, "model"), model[i]));
+        add_difference(c, "model", model[i], qr_json_at(model_a, model[i]), qr_json_at(model_b, model[i]));
     add_differences(c, "config", json_object_get(c->a, "config"), json_object_get(c->b, "config"));
 }
 
 static bool is_simulated(const json_t *result)
 {
-    return strcmp(text_of(json_object_get(result, "disclosure"), "clock"), "virtual") == 0;
+    return strcmp(qr_json_text_at(result, "disclosure/clock"), "virtual") == 0;
 }
 
 bool qr_compare_is_simulated(const qr_comparison *c, int side) { return is_simulated(side == 0 ? c->a : c->b); }
@@ -273,7 +274,7 @@ const qr_compared *qr_compare_find(const qr_comparison *c, const char *name)
 
 static bool is_valid(const json_t *result)
 {
-    return strcmp(text_of(json_object_get(result, "validity"), "result"), "VALID") == 0 &&
+    return strcmp(qr_json_text_at(result, "validity/result"), "VALID") == 0 &&
            !json_is_true(json_object_get(result, "partial"));
 }
 
@@ -305,17 +306,19 @@ static void print_side(char name, const json_t *result, FILE *to)
 {
     const json_t *context = json_object_get(result, "context");
     const size_t  runs    = json_array_size(json_object_get(result, "runs"));
-    fprintf(to, "%c  %s on %s, %s, %zu run%s, %s%s%s\n", name, text_of(json_object_get(result, "model"), "name"),
-            text_of(context, "host"), text_of(context, "started"), runs, runs == 1 ? "" : "s",
+    fprintf(to, "%c  %s on %s, %s, %zu run%s, %s%s%s\n", name, qr_json_text_at(result, "model/name"),
+            qr_json_text_at(context, "host"), qr_json_text_at(context, "started"), runs, runs == 1 ? "" : "s",
             is_valid(result) ? "VALID" : "INVALID", is_simulated(result) ? ", SIMULATED" : "",
             json_is_true(json_object_get(result, "partial")) ? " (interrupted)" : "");
     size_t        index;
     const json_t *check;
-    json_array_foreach(json_object_get(json_object_get(result, "validity"), "checks"), index, check)
+    json_array_foreach(qr_json_at(result, "validity/checks"), index, check)
     {
-        if (json_is_true(json_object_get(check, "ok")) || strcmp(text_of(check, "severity"), "invalid") != 0) continue;
-        fprintf(to, "   failed: %s %.4g %s, needs %s\n", text_of(check, "id"),
-                json_number_value(json_object_get(check, "value")), text_of(check, "unit"), text_of(check, "need"));
+        if (json_is_true(json_object_get(check, "ok")) || strcmp(qr_json_text_at(check, "severity"), "invalid") != 0)
+            continue;
+        fprintf(to, "   failed: %s %.4g %s, needs %s\n", qr_json_text_at(check, "id"),
+                json_number_value(json_object_get(check, "value")), qr_json_text_at(check, "unit"),
+                qr_json_text_at(check, "need"));
     }
 }
 

@@ -39,6 +39,7 @@ typedef struct qr_comparison {
 /* A result file; *result_out is the caller's reference, NULL on failure. ERR_IO: cannot be read, or a folder;
  * ERR_FORMAT: not JSON, or refused by qr_result_check(). */
 quire_status qr_result_read(const char *path, json_t **result_out, quire_error *error);
+quire_status qr_result_load(FILE *from, const char *path, json_t **result_out, quire_error *error);
 
 /* Borrows both. `metrics` are those that both sides measured in every repetition. */
 void qr_compare(const json_t *a, const json_t *b, qr_comparison *comparison_out);
