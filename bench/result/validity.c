@@ -158,12 +158,14 @@ static void check_placement(qr_result *result)
 
 double qr_contaminated_s(const qr_run *run)
 {
-    double seconds = 0;
+    int64_t ns = 0;
     for (size_t i = 0; i < run->contaminated_count; i++) {
-        const int64_t end = (run->contaminated[i] + INT64_C(1)) * 1000000000;
-        seconds += end > run->window_start_ns && end - 1000000000 < run->window_end_ns;
+        const int64_t start = run->contaminated[i] * INT64_C(1000000000), end = start + 1000000000;
+        const int64_t from = start > run->window_start_ns ? start : run->window_start_ns;
+        const int64_t to   = end < run->window_end_ns ? end : run->window_end_ns;
+        ns += to > from ? to - from : 0;
     }
-    return seconds;
+    return (double)ns * 1e-9;
 }
 
 static void check_noise(qr_result *result)

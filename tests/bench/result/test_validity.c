@@ -93,6 +93,13 @@ static void one_bad_second_of_a_short_run_is_a_warning(void **state)
     assert_true(check_of("disturbance")->value > 6);
 }
 
+static void a_second_that_the_window_cuts_counts_by_its_part(void **state)
+{
+    (void)state;
+    disturb(9.5, 0.1, 10);
+    assert_true(fabs(check_of("disturbance")->value - 100) < 1e-9);
+}
+
 static void a_tick_of_the_clock_is_no_noise(void **state)
 {
     (void)state;
@@ -154,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_twentieth_of_the_time_elsewhere_makes_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(one_bad_second_of_a_short_run_is_a_warning, create, destroy),
+        cmocka_unit_test_setup_teardown(a_second_that_the_window_cuts_counts_by_its_part, create, destroy),
         cmocka_unit_test_setup_teardown(a_tick_of_the_clock_is_no_noise, create, destroy),
         cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
         cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
