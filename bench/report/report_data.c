@@ -50,31 +50,28 @@ size_t qr_report_simulated(const qr_report *report)
     return count;
 }
 
-static void forget(json_t *result, const char *const *paths, size_t count)
+static void forget(const json_t *from, const char *group, const char *name)
 {
-    for (size_t i = 0; i < count; i++) {
-        const char *name = strrchr(paths[i], '/');
-        char        group[64];
-        snprintf(group, sizeof group, "%.*s", (int)(name - paths[i]), paths[i]);
-        json_object_del((json_t *)qr_json_at(result, group), name + 1);
-    }
+    json_object_del((json_t *)qr_json_at(from, group), name);
 }
 
 /* On the virtual clock nothing is loaded, computed or placed: the zeros of what does that are no facts. */
 static void forget_unmeasured(json_t *result)
 {
-    static const char *const facts[]   = {"engine/threads",          "engine/cpus",          "engine/nodes",
-                                          "engine/placement",        "engine/prefetch",      "engine/implementation",
-                                          "engine/small_m",          "engine/scratch_bytes", "engine/batch_invariant",
-                                          "model/weight_bytes",      "context/cpu/isa",      "context/cpu/isa_cap",
-                                          "context/libs/onednn_impl"};
-    static const char *const of_runs[] = {"steps/stage_s", "steps/moved", "steps/imbalance"};
+    static const char *const of_engine[] = {"threads",        "cpus",    "nodes",         "placement",      "prefetch",
+                                            "implementation", "small_m", "scratch_bytes", "batch_invariant"};
+    static const char *const of_steps[]  = {"stage_s", "moved", "imbalance"};
     size_t                   index;
     json_t                  *run;
     if (!qr_report_is_simulated(result)) return;
-    forget(result, facts, sizeof facts / sizeof *facts);
-    json_array_foreach(json_object_get(result, "runs"), index, run)
-        forget(run, of_runs, sizeof of_runs / sizeof *of_runs);
+    for (size_t i = 0; i < sizeof of_engine / sizeof *of_engine; i++) forget(result, "engine", of_engine[i]);
+    forget(result, "model", "weight_bytes");
+    forget(result, "context/cpu", "isa");
+    forget(result, "context/cpu", "isa_cap");
+    forget(result, "context/libs", "onednn_impl");
+    json_array_foreach(json_object_get(result, "runs"), index, run) for (size_t i = 0;
+                                                                         i < sizeof of_steps / sizeof *of_steps; i++)
+        forget(run, "steps", of_steps[i]);
 }
 
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error)

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "bench/common/json_text.h"
 #include "bench/common/whole_file.h"
-#include "bench/report/trace_events.h"
 #include "bench/result/result_json.h"
 
 typedef bool writer(const qr_result *result, FILE *to);

@@ -13,6 +13,11 @@ void qr_result_table(const qr_result *result, FILE *to); /* at most 100 columns 
 bool qr_result_html(const qr_result *result, FILE *to); /* the page of `quire report` for one result */
 bool qr_vllm_json_write(const qr_result *result, FILE *to);
 
+/* Chrome trace events, for ui.perfetto.dev: steps and their phases, the lives of requests, counters, and flows from a
+ * request to the steps it took part in. docs/BENCHMARKING.md, The trace. */
+bool qr_trace_events_write(const qr_result *result, FILE *to);
+bool qr_trace_events_write_gz(const qr_result *result, FILE *to); /* compressed */
+
 /* The lines of a log, until one is not taken: false. */
 typedef enum qr_log_kind { QR_LOG_STEPS, QR_LOG_REQUESTS } qr_log_kind;
 typedef bool qr_log_line_taker(void *context, const json_t *line);

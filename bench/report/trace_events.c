@@ -2,15 +2,13 @@
  *
  *   process 1         the engine: thread 1 its steps, thread 2 the generator, thread 10 + t the team's thread t
  *   process 10 + c    requests of class c: one asynchronous life per request, its phases nested in it */
-#include "bench/report/trace_events.h"
-
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <zlib.h>
 
+#include "bench/report/result_file.h"
 #include "bench/result/result_json.h"
 #include "bench/result/series.h"
 
