@@ -54,10 +54,15 @@ const char *qr_config_string(qr_config_reader *r, const json_t *object, const ch
     return fallback;
 }
 
+bool qr_config_boolean_of(qr_config_reader *r, const json_t *object, const char *key, bool fallback)
+{
+    const json_t *value = find(r, object, key, false, 1u << JSON_TRUE | 1u << JSON_FALSE, "true or false");
+    return value != NULL ? json_is_true(value) : fallback;
+}
+
 bool qr_config_boolean(qr_config_reader *r, const char *key, bool fallback)
 {
-    const json_t *value = find(r, r->root, key, false, 1u << JSON_TRUE | 1u << JSON_FALSE, "true or false");
-    return value != NULL ? json_is_true(value) : fallback;
+    return qr_config_boolean_of(r, r->root, key, fallback);
 }
 
 const json_t *qr_config_object(qr_config_reader *r, const char *key)

@@ -45,6 +45,8 @@ double  qr_config_number(qr_config_reader *reader, const json_t *object, const c
                          double fallback);
 const char *qr_config_string(qr_config_reader *reader, const json_t *object, const char *key, const char *fallback);
 
+bool qr_config_boolean_of(qr_config_reader *reader, const json_t *object, const char *key, bool fallback);
+
 /* An activation by its name in transformers, which `key` gave. */
 qr_activation qr_config_activation(qr_config_reader *reader, const char *key, const char *name);
 

@@ -42,7 +42,7 @@ typedef struct qr_parameters {
     qr_matrix         embedding;         /* [vocab_size][hidden_size] */
     qr_matrix         encoder_embedding; /* where it is another */
     const float      *decoder_norm, *encoder_norm;
-    float            *rope_cos, *rope_sin;        /* [max_model_len][head_dim / 2] */
+    float            *rope_cos, *rope_sin;        /* [max_model_len][head_dim / 2]; longrope: the long ones follow */
     qr_attention_bias decoder_bias, encoder_bias; /* T5 */
     qr_linear        *first_linear, *last_linear; /* list of all, by next */
 } qr_parameters;

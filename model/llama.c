@@ -89,7 +89,7 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->output_bias = traits->attention_bias && qr_config_boolean(r, "attention_bias", false);
     a->qkv_bias    = traits->qkv_bias || a->output_bias;
     a->qk_norm     = traits->qk_norm;
-    qr_rope_read(r, &a->rope);
+    qr_rope_read(r, a);
     read_window(r, traits->window, a);
 }
 

@@ -11,7 +11,6 @@
 
 static void read_llama3(qr_config_reader *r, const json_t *settings, qr_rope *rope)
 {
-    rope->llama3           = true;
     rope->factor           = qr_config_number(r, settings, "factor", 1, 1e6, QR_REQUIRED_NUMBER);
     rope->low_freq_factor  = qr_config_number(r, settings, "low_freq_factor", 1e-3, 1e6, QR_REQUIRED_NUMBER);
     rope->high_freq_factor = qr_config_number(r, settings, "high_freq_factor", 1e-3, 1e6, QR_REQUIRED_NUMBER);
@@ -20,6 +19,84 @@ static void read_llama3(qr_config_reader *r, const json_t *settings, qr_rope *ro
     if (!(rope->high_freq_factor > rope->low_freq_factor))
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: high_freq_factor: %g is not above low_freq_factor %g", r->origin,
                     rope->high_freq_factor, rope->low_freq_factor);
+}
+
+/* As vLLM has it: a length before scaling, times the factor. */
+static uint32_t scaled_length(uint32_t length, double factor)
+{
+    return (uint32_t)fmin(length * factor, QR_MAX_POSITION);
+}
+
+static void read_linear(qr_config_reader *r, const json_t *settings, qr_architecture *a)
+{
+    a->rope.factor             = qr_config_number(r, settings, "factor", 1, 1e6, QR_REQUIRED_NUMBER);
+    a->max_position_embeddings = scaled_length(a->max_position_embeddings, a->rope.factor);
+}
+
+/* The file's own key comes before that of the settings (Phi-3 has only the former); the factor is then what the file's
+ * two lengths say, unless it is given. */
+static void read_lengths(qr_config_reader *r, const json_t *settings, qr_architecture *a)
+{
+    static const char key[]  = "original_max_position_embeddings";
+    qr_rope          *rope   = &a->rope;
+    const json_t     *object = qr_config_has(r, key) ? r->root : settings;
+    rope->original_max_position_embeddings =
+        (uint32_t)qr_config_integer(r, object, key, 1, QR_MAX_POSITION, a->max_position_embeddings);
+    const double ratio = (double)a->max_position_embeddings / rope->original_max_position_embeddings;
+    rope->factor       = qr_config_number(r, settings, "factor", 1, 1e6, fmax(1, ratio));
+}
+
+/* arXiv:2309.00071, eq. 22: what the scores are sharpened by, spread over q and k. */
+static double yarn_magnitude(double factor, double scale) { return factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1; }
+
+static double read_magnitude(qr_config_reader *r, const json_t *settings, double factor)
+{
+    const double one = qr_config_number(r, settings, "mscale", 0, 1e3, 0);
+    const double all = qr_config_number(r, settings, "mscale_all_dim", 0, 1e3, 0);
+    const double own =
+        one > 0 && all > 0 ? yarn_magnitude(factor, one) / yarn_magnitude(factor, all) : yarn_magnitude(factor, 1);
+    return qr_config_number(r, settings, "attention_factor", 1e-3, 1e3, own);
+}
+
+static void read_yarn(qr_config_reader *r, const json_t *settings, qr_architecture *a)
+{
+    qr_rope *rope = &a->rope;
+    read_lengths(r, settings, a);
+    const double fast          = qr_config_number(r, settings, "beta_fast", 0, 1e6, 32);
+    const double slow          = qr_config_number(r, settings, "beta_slow", 0, 1e6, 1);
+    rope->beta_fast            = fast > 0 ? fast : 32;
+    rope->beta_slow            = slow > 0 ? slow : 1;
+    rope->truncate             = qr_config_boolean_of(r, settings, "truncate", true);
+    rope->magnitude            = (float)read_magnitude(r, settings, rope->factor);
+    a->max_position_embeddings = scaled_length(rope->original_max_position_embeddings, rope->factor);
+    if (!(rope->theta > 1)) /* its logarithm divides */
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: rope_theta: %g, yarn needs a number above 1", r->origin, rope->theta);
+}
+
+static void read_pairs(qr_config_reader *r, const json_t *settings, const char *key, uint32_t pairs, float *factors)
+{
+    const json_t *array = json_object_get(settings, key);
+    if (json_array_size(array) != pairs || pairs > QR_ROPE_MAX_PAIRS) {
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
+                    "%s: %s: expected an array of head_dim / 2 = %u numbers, found %zu; at most %d are possible",
+                    r->origin, key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
+        return;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        factors[i] = (float)json_number_value(json_array_get(array, i));
+        if (!(factors[i] > 0 && factors[i] < 1e6f))
+            QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s[%u]: expected a number above 0 and below 1e6", r->origin, key, i);
+    }
+}
+
+static void read_longrope(qr_config_reader *r, const json_t *settings, qr_architecture *a)
+{
+    qr_rope *rope = &a->rope;
+    read_lengths(r, settings, a);
+    const double longer = log(rope->factor) / log(fmax(2, rope->original_max_position_embeddings));
+    rope->magnitude     = (float)qr_config_number(r, settings, "attention_factor", 1e-3, 1e3, sqrt(1 + longer));
+    read_pairs(r, settings, "short_factor", a->head_dim / 2, rope->short_factor);
+    read_pairs(r, settings, "long_factor", a->head_dim / 2, rope->long_factor);
 }
 
 static const char *rope_type(qr_config_reader *r, const json_t *settings)
@@ -46,9 +123,32 @@ static void refuse_partial(qr_config_reader *r, const json_t *object)
     qr_config_refuse(r, qr_config_number(r, object, key, 0, 1, 1) != 1, key, "only 1 is supported");
 }
 
-static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, qr_rope *rope)
+static void read_type(qr_config_reader *r, const char *key, const json_t *settings, const char *type,
+                      qr_architecture *a)
 {
-    rope->theta      = qr_config_number(r, settings, "rope_theta", 1, 1e12, rope->theta);
+    static const struct {
+        const char  *name;
+        qr_rope_type type;
+    } known[] = {
+        {"default", QR_ROPE_DEFAULT}, {"linear", QR_ROPE_LINEAR}, {"llama3", QR_ROPE_LLAMA3}, {"yarn", QR_ROPE_YARN}};
+    size_t i = 0;
+    while (i < sizeof known / sizeof *known && strcmp(known[i].name, type) != 0) i++;
+    if (i == sizeof known / sizeof *known) {
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
+                    "%s: %s: rope_type \"%.40s\" is not supported, only default, linear, llama3 and yarn", r->origin,
+                    key, type);
+        return;
+    }
+    a->rope.type = known[i].type;
+    if (a->rope.type == QR_ROPE_LINEAR) read_linear(r, settings, a);
+    if (a->rope.type == QR_ROPE_LLAMA3) read_llama3(r, settings, &a->rope);
+    if (a->rope.type == QR_ROPE_YARN) read_yarn(r, settings, a);
+    if (a->rope.type == QR_ROPE_LONGROPE) read_longrope(r, settings, a);
+}
+
+static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, qr_architecture *a)
+{
+    a->rope.theta    = qr_config_number(r, settings, "rope_theta", 1, 1e12, a->rope.theta);
     const char *type = rope_type(r, settings);
     if (strcmp(key, "rope_parameters") == 0) check_rope_scaling(r, type);
     qr_config_refuse(r, json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"),
@@ -56,32 +156,25 @@ static void read_settings(qr_config_reader *r, const char *key, const json_t *se
     refuse_partial(r, settings);
     if (type == NULL && json_object_get(settings, "factor") != NULL)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: rope_type: missing", r->origin, key);
-    if (type == NULL || strcmp(type, "default") == 0) return;
-    if (strcmp(type, "llama3") == 0)
-        read_llama3(r, settings, rope);
-    else
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: rope_type \"%.40s\" is not supported, only default and llama3",
-                    r->origin, key, type);
+    if (type != NULL) read_type(r, key, settings, type, a);
 }
 
 /* Both forms: `rope_parameters` (transformers 5) holds the theta as well; before it, `rope_theta` stood beside
  * `rope_scaling`, whose type was called `type` before `rope_type`. */
-void qr_rope_read(qr_config_reader *r, qr_rope *rope)
+void qr_rope_read(qr_config_reader *r, qr_architecture *a)
 {
     const char   *key      = qr_config_has(r, "rope_parameters") ? "rope_parameters" : "rope_scaling";
     const json_t *settings = qr_config_object(r, key);
-    rope->theta            = qr_config_number(r, r->root, "rope_theta", 1, 1e12, 10000);
+    a->rope =
+        (qr_rope){.theta = qr_config_number(r, r->root, "rope_theta", 1, 1e12, 10000), .factor = 1, .magnitude = 1};
     refuse_partial(r, r->root);
-    if (settings != NULL) read_settings(r, key, settings, rope);
+    if (settings != NULL) read_settings(r, key, settings, a);
 }
 
 /* ---- tables ---- */
 
-/* Frequency of pair i, in f32 as Hugging Face computes it. */
-static float frequency_of(const qr_rope *rope, uint32_t i, uint32_t head_dim)
+static float llama3_frequency(const qr_rope *rope, float frequency)
 {
-    const float frequency = 1.0f / powf((float)rope->theta, (float)(2 * i) / (float)head_dim);
-    if (!rope->llama3) return frequency;
     const double low = rope->low_freq_factor, high = rope->high_freq_factor;
     const float  length = (float)rope->original_max_position_embeddings, wavelength = 6.2831853071795865f / frequency;
     if (wavelength < length / (float)high) return frequency;
@@ -90,20 +183,61 @@ static float frequency_of(const qr_rope *rope, uint32_t i, uint32_t head_dim)
     return (1 - smooth) * frequency / (float)rope->factor + smooth * frequency;
 }
 
-void qr_rope_declare(qr_declaration *d)
+/* The pair that turns `rotations` times over the original length: eq. 17 of arXiv:2309.00071, solved for d. */
+static double yarn_pair(const qr_rope *rope, double rotations, uint32_t head_dim)
 {
-    const qr_architecture *a    = d->architecture;
-    const uint32_t         half = a->head_dim / 2, positions = d->max_model_len;
-    float                 *cosines = qr_declare_floats(d, (size_t)positions * half);
-    float                 *sines   = qr_declare_floats(d, (size_t)positions * half);
-    for (uint32_t i = 0; i < half && cosines != NULL; i++) {
-        const float frequency = frequency_of(&a->rope, i, a->head_dim);
+    const double turns = rope->original_max_position_embeddings / (rotations * 2 * 3.14159265358979323846);
+    return head_dim * log(turns) / (2 * log(rope->theta));
+}
+
+/* Equations 19 and 20: interpolated where a pair turns less than beta_slow times over the original length, as it is
+ * where it turns more than beta_fast times. Between them the ramp is by pairs, as in the authors' code, where eq. 18
+ * has one by turns. */
+static float yarn_frequency(const qr_rope *rope, float wavelength, uint32_t i, uint32_t head_dim)
+{
+    double low = yarn_pair(rope, rope->beta_fast, head_dim), high = yarn_pair(rope, rope->beta_slow, head_dim);
+    if (rope->truncate) low = floor(low), high = ceil(high);
+    low  = fmax(low, 0);
+    high = fmin(high, head_dim - 1);
+    if (low == high) high += 0.001;
+    const float ramp = fminf(fmaxf(((float)i - (float)low) / (float)(high - low), 0), 1);
+    return 1.0f / ((float)rope->factor * wavelength) * ramp + 1.0f / wavelength * (1 - ramp);
+}
+
+/* Frequency of pair i, in f32 as Hugging Face computes it. */
+static float frequency_of(const qr_rope *rope, uint32_t i, uint32_t head_dim, bool is_long)
+{
+    const float wavelength = powf((float)rope->theta, (float)(2 * i) / (float)head_dim); /* but for 2 pi */
+    switch (rope->type) {
+    case QR_ROPE_LINEAR: return 1.0f / wavelength / (float)rope->factor;
+    case QR_ROPE_LLAMA3: return llama3_frequency(rope, 1.0f / wavelength);
+    case QR_ROPE_YARN: return yarn_frequency(rope, wavelength, i, head_dim);
+    case QR_ROPE_LONGROPE: return 1.0f / ((is_long ? rope->long_factor : rope->short_factor)[i] * wavelength);
+    default: return 1.0f / wavelength;
+    }
+}
+
+static void fill_tables(const qr_architecture *a, uint32_t positions, bool is_long, float *cosines, float *sines)
+{
+    const uint32_t half = a->head_dim / 2;
+    for (uint32_t i = 0; i < half; i++) {
+        const float frequency = frequency_of(&a->rope, i, a->head_dim, is_long);
         for (uint32_t position = 0; position < positions; position++) {
             const float angle                    = (float)position * frequency;
-            cosines[(size_t)position * half + i] = (float)cos((double)angle);
-            sines[(size_t)position * half + i]   = (float)sin((double)angle);
+            cosines[(size_t)position * half + i] = (float)cos((double)angle) * a->rope.magnitude;
+            sines[(size_t)position * half + i]   = (float)sin((double)angle) * a->rope.magnitude;
         }
     }
+}
+
+void qr_rope_declare(qr_declaration *d)
+{
+    const qr_architecture *a      = d->architecture;
+    const uint32_t         tables = a->rope.type == QR_ROPE_LONGROPE ? 2 : 1;
+    const size_t           floats = (size_t)d->max_model_len * (a->head_dim / 2);
+    float *cosines = qr_declare_floats(d, tables * floats), *sines = qr_declare_floats(d, tables * floats);
+    for (uint32_t t = 0; t < tables && cosines != NULL; t++)
+        fill_tables(a, d->max_model_len, t == 1, cosines + t * floats, sines + t * floats);
     d->parameters->rope_cos = cosines;
     d->parameters->rope_sin = sines;
 }

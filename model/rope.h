@@ -5,19 +5,36 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct qr_architecture;
 struct qr_config_reader;
 struct qr_declaration;
 
-/* Rotate-half form (element i of a head pairs with i + head_dim / 2). With llama3 the frequencies are changed as in
- * Hugging Face's _compute_llama3_parameters. */
+typedef enum qr_rope_type {
+    QR_ROPE_DEFAULT,
+    QR_ROPE_LINEAR,   /* positions / factor: Chen et al., arXiv:2306.15595, eq. 4 */
+    QR_ROPE_LLAMA3,   /* as Hugging Face's _compute_llama3_parameters */
+    QR_ROPE_YARN,     /* Peng et al., arXiv:2309.00071 */
+    QR_ROPE_LONGROPE, /* Ding et al., arXiv:2402.13753 */
+} qr_rope_type;
+
+enum { QR_ROPE_MAX_PAIRS = 128 }; /* of a head, where each has factors of its own */
+
+/* Rotate-half form (element i of a head pairs with i + head_dim / 2). */
 typedef struct qr_rope {
-    double   theta;
-    bool     llama3;
-    double   factor, low_freq_factor, high_freq_factor; /* llama3 only */
-    uint32_t original_max_position_embeddings;          /* llama3 only */
+    qr_rope_type type;
+    double       theta;
+    double       factor;                            /* but default */
+    double       low_freq_factor, high_freq_factor; /* llama3 */
+    double       beta_fast, beta_slow;              /* yarn: rotations over the original length */
+    bool         truncate;                          /* yarn: to whole pairs */
+    float        magnitude;                         /* multiplies cosines and sines: 1 but for yarn and longrope */
+    uint32_t     original_max_position_embeddings;  /* llama3, yarn, longrope */
+    float        short_factor[QR_ROPE_MAX_PAIRS], long_factor[QR_ROPE_MAX_PAIRS]; /* longrope: [head_dim / 2] */
 } qr_rope;
 
-void qr_rope_read(struct qr_config_reader *reader, qr_rope *rope);
+/* Fills architecture->rope; and corrects max_position_embeddings, which config.json gives before scaling (linear) or
+ * not at all (yarn). head_dim is read before. */
+void qr_rope_read(struct qr_config_reader *reader, struct qr_architecture *architecture);
 
 /* The parameters' rope_cos and rope_sin, for as many positions as the network is made for. */
 void qr_rope_declare(struct qr_declaration *declaration);

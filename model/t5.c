@@ -66,6 +66,7 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     if (type == MT5) { /* its published files deny what every version of the model does; and it never scales */
         a->tied       = true;
         a->never_tied = false;
+        a->head_name  = a->embedding_name;
     }
     if (qr_config_boolean(r, "scale_decoder_outputs", type == T5 && a->tied))
         a->logits_scale = (float)(1 / sqrt((double)a->hidden_size));

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,9 +166,10 @@ static void what_quire_lacks_is_refused_by_name(void **state)
         {"{\"mlp_bias\": true}", UNSUPPORTED, {"mlp_bias"}},
         {"{\"mlp_bias\": false}", QUIRE_OK, {NULL}},
         {"{\"partial_rotary_factor\": 0.5}", UNSUPPORTED, {"partial_rotary_factor"}},
-        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}", UNSUPPORTED, {"rope_scaling", "yarn"}},
-        {"{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 4}}", UNSUPPORTED, {"linear"}},
-        {"{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", UNSUPPORTED, {"rope_parameters", "longrope"}},
+        {"{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}}",
+         UNSUPPORTED,
+         {"rope_scaling", "dynamic", "yarn"}},
+        {"{\"rope_parameters\": {\"rope_type\": \"mrope\"}}", UNSUPPORTED, {"rope_parameters", "mrope"}},
         {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", UNSUPPORTED, {"layer type"}},
         {"{\"rope_parameters\": {\"rope_type\": \"default\"}, \"rope_scaling\": {\"type\": \"yarn\"}}",
          UNSUPPORTED,
@@ -216,13 +218,13 @@ static void both_forms_of_rope_settings_read_the_same(void **state)
     for (size_t i = 0; i < 3; i++) {
         qr_architecture a;
         assert_int_equal(parse(LLAMA, forms[i], &a, NULL), QUIRE_OK);
-        assert_true(a.rope.theta == 5e5 && a.rope.llama3 && a.rope.factor == 8);
+        assert_true(a.rope.theta == 5e5 && a.rope.type == QR_ROPE_LLAMA3 && a.rope.factor == 8);
         assert_true(a.rope.low_freq_factor == 1 && a.rope.high_freq_factor == 4);
         assert_int_equal(a.rope.original_max_position_embeddings, 64);
     }
     qr_architecture plain;
     assert_int_equal(parse(LLAMA, "{\"rope_scaling\": {\"rope_type\": \"default\"}}", &plain, NULL), QUIRE_OK);
-    assert_false(plain.rope.llama3);
+    assert_int_equal(plain.rope.type, QR_ROPE_DEFAULT);
     assert_true(plain.rope.theta == 10000);
     assert_int_equal(parse(LLAMA, "{\"remove\": [\"rope_theta\"]}", &plain, NULL), QUIRE_OK);
     assert_true(plain.rope.theta == 10000);
@@ -251,6 +253,55 @@ static void llama3_scaling_needs_all_its_numbers(void **state)
          {"factor", "0.5"}},
     };
     CHECK(LLAMA, cases);
+}
+
+static void every_scaling_gives_the_length_that_it_is_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char  *changes; /* max_position_embeddings is 2048 */
+        qr_rope_type type;
+        double       factor, magnitude;
+        uint32_t     original, longest;
+    } cases[] = {
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 1}}", QR_ROPE_LINEAR, 1, 1, 0, 2048},
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}}", QR_ROPE_LINEAR, 2.5, 1, 0, 5120},
+        {"{\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4}}", QR_ROPE_LINEAR, 4, 1, 0, 8192},
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 1e6}}", QR_ROPE_LINEAR, 1e6, 1, 0, 1 << 24},
+        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 512}}",
+         QR_ROPE_YARN, 4, 1.138629436, 512, 2048},
+        {"{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4}}", QR_ROPE_YARN, 4, 1.138629436, 2048, 8192},
+        {"{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"attention_factor\": 0.5}}", QR_ROPE_YARN, 4,
+         0.5, 2048, 8192},
+        {"{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 40, \"mscale\": 0.707, \"mscale_all_dim\": 1}}",
+         QR_ROPE_YARN, 40, 0.921042383, 2048, 81920},
+        {"{\"original_max_position_embeddings\": 512, \"rope_parameters\": {\"rope_type\": \"yarn\"}}", QR_ROPE_YARN, 4,
+         1.138629436, 512, 2048},
+        {"{\"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+         "\"high_freq_factor\": 4, "
+         "\"original_max_position_embeddings\": 64}}",
+         QR_ROPE_LLAMA3, 8, 1, 64, 2048},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(LLAMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        if (a.rope.type != cases[i].type || a.rope.factor != cases[i].factor ||
+            !(fabs((double)a.rope.magnitude - cases[i].magnitude) < 1e-7) ||
+            a.rope.original_max_position_embeddings != cases[i].original ||
+            a.max_position_embeddings != cases[i].longest)
+            fail_msg("%s: factor %g, magnitude %.9g, original %u, longest %u", cases[i].changes, a.rope.factor,
+                     (double)a.rope.magnitude, a.rope.original_max_position_embeddings, a.max_position_embeddings);
+    }
+    static const one_case refused[] = {
+        {"{\"rope_scaling\": {\"type\": \"linear\"}}", FORMAT, {"factor", "missing"}},
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", FORMAT, {"factor", "0.5"}},
+        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": \"4\"}}", FORMAT, {"factor", "a string"}},
+        {"{\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}",
+         FORMAT,
+         {"rope_theta", "above 1"}},
+    };
+    CHECK(LLAMA, refused);
 }
 
 /* ---- families ---- */
@@ -567,6 +618,7 @@ int main(void)
         cmocka_unit_test(what_quire_lacks_is_refused_by_name),
         cmocka_unit_test(both_forms_of_rope_settings_read_the_same),
         cmocka_unit_test(llama3_scaling_needs_all_its_numbers),
+        cmocka_unit_test(every_scaling_gives_the_length_that_it_is_for),
         cmocka_unit_test(each_family_has_its_biases_norms_and_window),
         cmocka_unit_test(a_mix_of_full_and_windowed_layers_is_refused),
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),

@@ -413,6 +413,18 @@ static void llama_with_heads_of_100_matches_its_golden(void **state)
     assert_model_matches("llama-head-dim-100");
 }
 
+static void llama_with_linear_rope_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("llama-linear");
+}
+
+static void qwen2_with_yarn_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("qwen2-yarn");
+}
+
 static void t5_with_relu_and_tied_output_matches_its_golden(void **state)
 {
     (void)state;
@@ -780,7 +792,7 @@ static void the_forecast_refuses_what_create_refuses(void **state)
     assert_refused_by_both("head_dim", 2, "head_dim 2 is not a multiple of 4 from 4 to 256");
     assert_refused_by_both("head_dim", 10, "head_dim 10 is not a multiple of 4 from 4 to 256");
     assert_refused_by_both("head_dim", 512, "head_dim 512 is not a multiple of 4 from 4 to 256");
-    assert_refused_by_both("intermediate_size", 65537, "down: 65537 input features, 1 to 65536 are possible");
+    assert_refused_by_both("intermediate_size", 65537, "down: 65537 input features; must be 1 to 65536");
 }
 
 int main(void)
@@ -791,6 +803,8 @@ int main(void)
         cmocka_unit_test(qwen2_with_biases_matches_its_golden),
         cmocka_unit_test(qwen3_with_qk_norm_matches_its_golden),
         cmocka_unit_test(llama_with_heads_of_100_matches_its_golden),
+        cmocka_unit_test(llama_with_linear_rope_matches_its_golden),
+        cmocka_unit_test(qwen2_with_yarn_matches_its_golden),
         cmocka_unit_test(t5_with_relu_and_tied_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_silu_matches_its_golden),

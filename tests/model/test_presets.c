@@ -20,7 +20,7 @@ static void presets_have_their_published_shapes(void **state)
         assert_int_equal(qr_architecture_preset(qr_preset_name(count), NULL, 0, &a, NULL), QUIRE_OK);
     assert_int_equal(count, 9);
     assert_int_equal(qr_architecture_preset("llama-3.2-1b", NULL, 0, &a, NULL), QUIRE_OK);
-    assert_true(a.rope.llama3 && a.rope.factor == 32 && a.vocab_size == 128256 && a.tied);
+    assert_true(a.rope.type == QR_ROPE_LLAMA3 && a.rope.factor == 32 && a.vocab_size == 128256 && a.tied);
     assert_int_equal(qr_architecture_preset("flan-t5-xl", NULL, 0, &a, NULL), QUIRE_OK);
     assert_true(a.gated && a.logits_scale == 1 && a.encoder_layers == 24 && !a.tied);
     assert_int_equal(qr_architecture_preset("qwen3-0.6b", NULL, 0, &a, NULL), QUIRE_OK);
