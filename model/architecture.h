@@ -8,6 +8,8 @@
 #include "kernels/projection.h"
 #include "model/rope.h"
 
+enum { QR_MAX_LAYERS = 4096 };
+
 /* Invariants, once qr_architecture_read or a preset returned it:
  *   every size >= 1; heads is a multiple of kv_heads; head_dim is even where rope is used
  *   encoder-decoder: encoder_layers >= 1 and decoder_start_token_id >= 0
@@ -27,10 +29,12 @@ typedef struct qr_architecture {
     bool          gated;      /* feed-forward: down(activation(gate) * up); else wo(activation(wi)) */
     qr_activation activation; /* of the feed-forward */
 
-    bool     qkv_bias, output_bias;   /* of q, k, v; of o */
-    bool     qk_norm;                 /* RMS norm of each head of q and k before rope */
-    uint32_t window;                  /* a token sees itself and window - 1 before it, in all layers; 0 = all */
-    uint32_t max_position_embeddings; /* 0 = no limit of the model's own (T5) */
+    bool     qkv_bias, output_bias; /* of q, k, v; of o */
+    bool     qk_norm;               /* RMS norm of each head of q and k before rope */
+    uint32_t window;                /* a token sees itself and window - 1 before it; 0 = all, in every layer */
+    uint32_t full_layers;           /* with a window: how many of the decoder's layers see everything all the same */
+    uint64_t is_full[QR_MAX_LAYERS / 64]; /* bits: which */
+    uint32_t max_position_embeddings;     /* 0 = no limit of the model's own (T5) */
     qr_rope  rope;
     uint32_t relative_buckets, relative_max_distance; /* T5's bias */
     int32_t  decoder_start_token_id;                  /* -1: decoder-only */
@@ -46,5 +50,13 @@ typedef struct qr_architecture {
 
 static inline uint32_t qr_q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
 static inline uint32_t qr_kv_columns(const qr_architecture *a) { return a->kv_heads * a->head_dim; }
+
+static inline uint32_t qr_layer_window(const qr_architecture *a, uint32_t layer)
+{
+    return (a->is_full[layer / 64] >> layer % 64 & 1) != 0 ? 0 : a->window;
+}
+
+/* Of the layers that see most: what lies behind it no layer needs, so that the cache may let go of it. */
+static inline uint32_t qr_widest_window(const qr_architecture *a) { return a->full_layers > 0 ? 0 : a->window; }
 
 #endif

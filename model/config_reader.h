@@ -16,7 +16,6 @@
 enum {
     QR_MAX_VOCAB    = 1 << 24,
     QR_MAX_WIDTH    = 1 << 20, /* hidden, intermediate, heads * head_dim */
-    QR_MAX_LAYERS   = 4096,
     QR_MAX_HEADS    = 4096,
     QR_MAX_HEAD_DIM = 1024,
     QR_MAX_POSITION = 1 << 24,

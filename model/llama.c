@@ -31,32 +31,35 @@ static const struct traits {
     [QWEN3]   = {32768, .attention_bias = true, .qk_norm = true, .window = WINDOW_SWITCHED},
 };
 
-/* How many layers are windowed, by layer_types where given; else those from max_window_layers on. */
-static uint32_t windowed_layers(qr_config_reader *r, uint32_t layers, uint32_t max_window_layers)
+static void set_full(qr_architecture *a, uint32_t layer)
+{
+    a->is_full[layer / 64] |= UINT64_C(1) << layer % 64;
+    a->full_layers++;
+}
+
+static void read_layer_types(qr_config_reader *r, qr_architecture *a)
 {
     const json_t *types = json_object_get(r->root, "layer_types");
-    if (!qr_config_has(r, "layer_types")) return layers - qr_min_u32(layers, max_window_layers);
-    if (!json_is_array(types) || json_array_size(types) != layers) {
+    if (!json_is_array(types) || json_array_size(types) != a->layers) {
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
                     "%s: layer_types: expected an array of num_hidden_layers = %u elements, found %zu", r->origin,
-                    layers, json_array_size(types));
-        return 0;
+                    a->layers, json_array_size(types));
+        return;
     }
-    uint32_t      windowed = 0;
     size_t        i;
     const json_t *element;
     json_array_foreach(types, i, element)
     {
         const char *type = json_string_value(element);
-        if (type != NULL && strcmp(type, "sliding_attention") == 0)
-            windowed++;
-        else if (type == NULL || strcmp(type, "full_attention") != 0)
+        if (type != NULL && strcmp(type, "full_attention") == 0)
+            set_full(a, (uint32_t)i);
+        else if (type == NULL || strcmp(type, "sliding_attention") != 0)
             QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: layer_types[%zu]: \"%.40s\" is not supported", r->origin, i,
                         type ? type : qr_json_type_name(element));
     }
-    return windowed;
 }
 
+/* By layer_types where given; else the layers from max_window_layers on have the window. */
 static void read_window(qr_config_reader *r, window_rule rule, qr_architecture *a)
 {
     if (rule == WINDOW_NONE) return;
@@ -64,15 +67,18 @@ static void read_window(qr_config_reader *r, window_rule rule, qr_architecture *
     /* null is "no window"; an absent key is the class's default */
     const json_t  *given  = json_object_get(r->root, "sliding_window");
     const uint32_t window = json_is_null(given) ? 0 : qr_config_size(r, "sliding_window", QR_MAX_POSITION, 4096);
-    const int64_t  from =
-        rule == WINDOW_GIVEN ? 0 : qr_config_integer(r, r->root, "max_window_layers", 0, QR_MAX_LAYERS, 28);
-    const uint32_t windowed = windowed_layers(r, a->layers, (uint32_t)from);
-    if (window == 0 || windowed == 0) return;
-    if (windowed != a->layers)
-        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
-                    "%s: %s: %u of %u layers have a sliding window; a mix with full layers is not supported", r->origin,
-                    qr_config_has(r, "layer_types") ? "layer_types" : "max_window_layers", windowed, a->layers);
-    a->window = window;
+    const uint32_t from =
+        rule == WINDOW_GIVEN ? 0 : (uint32_t)qr_config_integer(r, r->root, "max_window_layers", 0, QR_MAX_LAYERS, 28);
+    if (qr_config_has(r, "layer_types"))
+        read_layer_types(r, a);
+    else
+        for (uint32_t i = 0; i < qr_min_u32(from, a->layers); i++) set_full(a, i);
+    if (window != 0 && a->full_layers < a->layers) {
+        a->window = window;
+        return;
+    }
+    memset(a->is_full, 0, sizeof a->is_full);
+    a->full_layers = 0;
 }
 
 static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
@@ -142,7 +148,7 @@ static void forward(qr_pass *pass)
     qr_stage_embed(pass, rows, false);
     for (uint32_t i = 0; i < a->layers; i++) {
         const qr_layer         *layer = &network->parameters.decoder[i];
-        const qr_self_attention self  = {.plan     = network->self_plan,
+        const qr_self_attention self  = {.plan     = qr_network_self_plan(network, i),
                                          .plane    = qr_kv_memory_plane(network->kv, i),
                                          .prologue = {.rope_cos     = network->parameters.rope_cos,
                                                       .rope_sin     = network->parameters.rope_sin,

@@ -192,7 +192,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .decoder_start_token_id  = a->decoder_start_token_id,
         .eos_count               = a->eos_count,
         .weight_dtype            = public_dtype[dtype],
-        .window                  = a->window,
+        .window                  = qr_widest_window(a),
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     qr_options_give(&full, sizeof full, info);
@@ -215,7 +215,7 @@ void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
                       .heads                   = a->heads,
                       .kv_heads                = a->kv_heads,
                       .head_dim                = a->head_dim,
-                      .window                  = a->window,
+                      .window                  = qr_widest_window(a),
                       .max_position_embeddings = a->max_position_embeddings,
                       .decoder_start_token_id  = a->decoder_start_token_id,
                       .eos_count               = a->eos_count,

@@ -16,7 +16,7 @@ typedef struct qr_model_facts {
     bool     encoder_decoder;
     uint32_t vocab_size, decoder_layers, encoder_layers;
     uint32_t heads, kv_heads, head_dim;
-    uint32_t window;                  /* sliding window of the layers, 0 = none */
+    uint32_t window;                  /* sliding window that all layers have, the widest; 0 = some see everything */
     uint32_t max_position_embeddings; /* 0 = none (T5) */
     int32_t  decoder_start_token_id;  /* -1: none */
     uint32_t eos_count;

@@ -82,14 +82,15 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
 
 /* ---- attention plans ---- */
 
-static qr_attention_shape attention_shape(const qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv)
+static qr_attention_shape attention_shape(const qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv,
+                                          uint32_t window)
 {
     const qr_architecture *a = network->architecture;
     return (qr_attention_shape){
         .kind   = kind,
         .kv     = *kv,
         .heads  = a->heads,
-        .window = kind == QR_ATTENTION_CAUSAL ? a->window : 0,
+        .window = window,
         .scale  = a->attention_scale,
     };
 }
@@ -97,7 +98,7 @@ static qr_attention_shape attention_shape(const qr_network *network, qr_attentio
 /* The packed weights stand in for keys: they are there, beyond the caches, each thread's on its node. */
 static void tune_attention(qr_network *network)
 {
-    const qr_attention_shape         shape   = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape);
+    const qr_attention_shape         shape   = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape, 0);
     const quire_toggle               wanted  = network->options.prefetch;
     const qr_attention_probe_options options = {.kernels   = network->kernels,
                                                 .shape     = &shape,
@@ -110,10 +111,11 @@ static void tune_attention(qr_network *network)
         network->tuning.prefetch = wanted == QUIRE_TOGGLE_ON ? QR_PREFETCH_ALL : QR_PREFETCH_NONE;
 }
 
-static quire_status create_plan(qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv, uint32_t max_rows,
-                                uint32_t max_kv_length, qr_attention_plan **plan_out, quire_error *error)
+static quire_status create_plan(qr_network *network, qr_attention_kind kind, const qr_kv_shape *kv, uint32_t window,
+                                uint32_t max_rows, uint32_t max_kv_length, qr_attention_plan **plan_out,
+                                quire_error *error)
 {
-    const qr_attention_shape  shape  = attention_shape(network, kind, kv);
+    const qr_attention_shape  shape  = attention_shape(network, kind, kv, window);
     const qr_attention_limits limits = {
         .max_rows      = max_rows,
         .max_sequences = network->options.max_sequences,
@@ -129,20 +131,25 @@ static quire_status create_plans(qr_network *network, quire_error *error)
 {
     const qr_network_options *o       = &network->options;
     const uint32_t            encoder = o->max_encoder_tokens;
-    QR_TRY(create_plan(network, QR_ATTENTION_CAUSAL, &network->kv_shape, o->max_rows, o->max_model_len,
-                       &network->self_plan, error));
+    const qr_architecture    *a       = network->architecture;
+    QR_TRY(create_plan(network, QR_ATTENTION_CAUSAL, &network->kv_shape, qr_widest_window(a), o->max_rows,
+                       o->max_model_len, &network->self_plan, error));
+    if (a->full_layers > 0)
+        QR_TRY(create_plan(network, QR_ATTENTION_CAUSAL, &network->kv_shape, a->window, o->max_rows, o->max_model_len,
+                           &network->window_plan, error));
     if (!qr_network_has_encoder(network)) return QUIRE_OK;
-    QR_TRY(
-        create_plan(network, QR_ATTENTION_FULL, &network->kv_shape, o->max_rows, encoder, &network->cross_plan, error));
-    QR_TRY(create_plan(network, QR_ATTENTION_FULL, &network->encoder_kv_shape, encoder, encoder, &network->encoder_plan,
+    QR_TRY(create_plan(network, QR_ATTENTION_FULL, &network->kv_shape, 0, o->max_rows, encoder, &network->cross_plan,
                        error));
-    return create_plan(network, QR_ATTENTION_FULL, &network->kv_shape, encoder, encoder, &network->cross_append_plan,
+    QR_TRY(create_plan(network, QR_ATTENTION_FULL, &network->encoder_kv_shape, 0, encoder, encoder,
+                       &network->encoder_plan, error));
+    return create_plan(network, QR_ATTENTION_FULL, &network->kv_shape, 0, encoder, encoder, &network->cross_append_plan,
                        error);
 }
 
 static void destroy_plans(qr_network *network)
 {
     qr_attention_plan_destroy(network->self_plan);
+    qr_attention_plan_destroy(network->window_plan);
     qr_attention_plan_destroy(network->cross_plan);
     qr_attention_plan_destroy(network->encoder_plan);
     qr_attention_plan_destroy(network->cross_append_plan);
@@ -150,8 +157,8 @@ static void destroy_plans(qr_network *network)
 
 static uint64_t plan_bytes(const qr_network *network)
 {
-    const qr_attention_plan *plans[] = {network->self_plan, network->cross_plan, network->encoder_plan,
-                                        network->cross_append_plan};
+    const qr_attention_plan *plans[] = {network->self_plan, network->window_plan, network->cross_plan,
+                                        network->encoder_plan, network->cross_append_plan};
     uint64_t                 bytes   = 0;
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++)
         if (plans[i] != NULL) bytes += qr_attention_plan_bytes(plans[i]);
@@ -163,7 +170,7 @@ static uint64_t plan_bytes(const qr_network *network)
 /* Finds the kernels, and asks them before anything is loaded; projections are asked as they are declared. */
 static quire_status find_kernels(qr_network *network, quire_error *error)
 {
-    const qr_attention_shape shape = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape);
+    const qr_attention_shape shape = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape, 0);
     QR_TRY(qr_kernels_check_cap(network->options.isa, error));
     network->kernels = qr_kernels_select(network->options.isa);
     return qr_attention_check(network->kernels, &shape, error);

@@ -59,7 +59,8 @@ struct qr_network {
     size_t                 counted_bytes;
     qr_kv_shape            kv_shape;
     qr_attention_tuning    tuning;
-    qr_attention_plan     *self_plan;
+    qr_attention_plan     *self_plan;                        /* of the layers that see most */
+    qr_attention_plan     *window_plan;                      /* of the windowed ones, where some see more; else NULL */
     qr_attention_plan     *cross_plan;                       /* decoder rows over encoder keys */
     qr_attention_plan     *encoder_plan;                     /* encoder rows over themselves */
     qr_attention_plan     *cross_append_plan;                /* encoder rows into the cross blocks; only appends */
@@ -90,6 +91,12 @@ static inline uint32_t qr_network_most_rows(const qr_network *network)
     const qr_network_options *options = &network->options;
     return qr_network_has_encoder(network) ? qr_max_u32(options->max_rows, options->max_encoder_tokens)
                                            : options->max_rows;
+}
+
+static inline qr_attention_plan *qr_network_self_plan(const qr_network *network, uint32_t layer)
+{
+    const bool narrow = network->window_plan != NULL && qr_layer_window(network->architecture, layer) != 0;
+    return narrow ? network->window_plan : network->self_plan;
 }
 
 static inline uint64_t qr_network_embedding_bytes(const qr_network *network)

@@ -69,6 +69,8 @@ static void plan_rows(qr_network *network, const quire_plan *plan)
         network->cross_sequences[i].blocks    = s->cross_blocks;
     }
     qr_attention_plan_build(network->self_plan, network->self_sequences, plan->sequence_count);
+    if (network->window_plan != NULL)
+        qr_attention_plan_build(network->window_plan, network->self_sequences, plan->sequence_count);
     if (qr_network_has_encoder(network))
         qr_attention_plan_build(network->cross_plan, network->cross_sequences, plan->sequence_count);
 }
@@ -153,15 +155,23 @@ static uint64_t repeated_tokens(qr_network *network, const qr_attention_sequence
     return repeated;
 }
 
+/* Layers of the self plan; the others are the window plan's. */
+static uint32_t widest_layers(const qr_architecture *a) { return a->full_layers > 0 ? a->full_layers : a->layers; }
+
 /* The plans count each sequence's keys and values; shared ones move once. */
 static void count_shared_blocks_once(qr_network *network)
 {
     const qr_architecture *a     = network->architecture;
-    const uint64_t         token = a->layers * qr_kv_block_bytes(&network->kv_shape) / network->kv_shape.block_size;
+    const uint64_t         token = qr_kv_block_bytes(&network->kv_shape) / network->kv_shape.block_size;
+    const uint64_t         wide  = widest_layers(a);
     if (network->plan->sequence_count < 2) return;
     memset(network->counted, 0, network->counted_bytes);
-    uint64_t repeated = repeated_tokens(network, network->self_sequences, a->window);
-    if (qr_network_has_encoder(network)) repeated += repeated_tokens(network, network->cross_sequences, 0);
+    uint64_t repeated = wide * repeated_tokens(network, network->self_sequences, qr_widest_window(a));
+    if (qr_network_has_encoder(network)) repeated += a->layers * repeated_tokens(network, network->cross_sequences, 0);
+    if (network->window_plan != NULL) {
+        memset(network->counted, 0, network->counted_bytes);
+        repeated += (a->layers - wide) * repeated_tokens(network, network->self_sequences, a->window);
+    }
     network->report->kv_bytes -= repeated * token;
 }
 
@@ -207,7 +217,8 @@ static void count_step(qr_network *network)
     const uint64_t         token  = token_bytes(&network->kv_shape);
     if (rows > 0) {
         count_projections(report, &network->decoder_work, rows);
-        count_attention(report, network->self_plan, a->layers);
+        count_attention(report, network->self_plan, widest_layers(a));
+        if (network->window_plan != NULL) count_attention(report, network->window_plan, a->layers - widest_layers(a));
         if (qr_network_has_encoder(network)) count_attention(report, network->cross_plan, a->layers);
         count_shared_blocks_once(network);
     }
@@ -230,6 +241,7 @@ static float imbalance(const qr_network *network)
     uint64_t slowest = 0, sum = 0;
     for (uint32_t thread = 0; thread < network->thread_count; thread++) {
         uint64_t busy = qr_attention_busy_ns(network->self_plan, thread);
+        if (network->window_plan != NULL) busy += qr_attention_busy_ns(network->window_plan, thread);
         if (qr_network_has_encoder(network)) busy += qr_attention_busy_ns(network->cross_plan, thread);
         slowest = qr_max_u64(slowest, busy);
         sum += busy;

@@ -41,8 +41,8 @@ typedef struct quire_step {
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
     /* of these, what is done in encoder_ns: the encoder's layers and writing the cross blocks */
     uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
-    /* what attention reads: tokens whose keys and values move once per sequence, (row, token) pairs; of the encoder:
-     * the squares of its inputs' lengths */
+    /* what attention reads, in the layers that see most: tokens whose keys and values move once per sequence, (row,
+     * token) pairs; of the encoder: the squares of its inputs' lengths */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
 } quire_step;
 

@@ -25,7 +25,7 @@ typedef struct quire_model_info {
     uint32_t    eos_count;
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
     quire_dtype weight_dtype;                     /* as resolved for this CPU */
-    uint32_t    window;                           /* sliding window of the decoder in tokens, 0 = none */
+    uint32_t    window;                           /* in tokens, of all layers; 0 = some see all */
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

@@ -29,7 +29,7 @@ typedef struct quire_planner_model {
     size_t   size;                   /* sizeof(quire_planner_model) */
     uint32_t vocab_size;             /* at least 1 */
     uint32_t max_model_len;          /* prompt + output tokens the model can take; 0 = no limit of its own */
-    uint32_t window;                 /* sliding window of all layers in tokens; 0 = none */
+    uint32_t window;                 /* sliding window that all layers have, in tokens; 0 = none */
     bool     encoder_decoder;        /* requests bring an encoder input, and cross blocks hold its K and V */
     int32_t  decoder_start_token_id; /* encoder-decoder: of requests without a prompt */
     uint32_t eos_count;              /* at most QUIRE_MAX_EOS_IDS */
@@ -112,7 +112,8 @@ typedef struct quire_plan {
     uint32_t preempted; /* sequences put back by it */
     uint32_t running, waiting, paused;
     uint32_t blocks_used, blocks_cached;
-    /* what attention reads: tokens whose K and V move once per sequence, and (row, token) pairs */
+    /* what attention reads, in the layers that see most: tokens whose K and V move once per sequence, and (row, token)
+     * pairs */
     uint64_t kv_tokens, kv_pairs;
     uint64_t cross_tokens, cross_pairs;
     uint64_t encoder_pairs; /* sum of the squares of the encoder inputs' lengths */

@@ -312,7 +312,7 @@ static void each_family_has_its_biases_norms_and_window(void **state)
     static const struct {
         const char *changes;
         bool        qkv_bias, output_bias, qk_norm;
-        uint32_t    window;
+        uint32_t    window; /* of all layers */
     } cases[] = {
         {"{}", false, false, false, 0},
         {"{\"attention_bias\": true}", true, true, false, 0},
@@ -338,21 +338,44 @@ static void each_family_has_its_biases_norms_and_window(void **state)
         assert_int_equal(a.qkv_bias, cases[i].qkv_bias);
         assert_int_equal(a.output_bias, cases[i].output_bias);
         assert_int_equal(a.qk_norm, cases[i].qk_norm);
-        if (a.window != cases[i].window) fail_msg("%s: window %u", cases[i].changes, a.window);
+        if (a.window != cases[i].window || a.full_layers != 0) fail_msg("%s: window %u", cases[i].changes, a.window);
     }
 }
 
-static void a_mix_of_full_and_windowed_layers_is_refused(void **state)
+#define QWEN "\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true"
+
+static void a_window_is_a_property_of_a_layer(void **state)
 {
     (void)state;
-#define QWEN "\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true"
-    static const one_case cases[] = {
-        {"{" QWEN ", \"max_window_layers\": 2}", UNSUPPORTED, {"max_window_layers", "1 of 3"}},
-        {"{" QWEN ", \"max_window_layers\": 3}", QUIRE_OK, {NULL}},
+    static const struct {
+        const char *changes;
+        uint32_t    windows[3], widest;
+    } cases[] = {
+        {"{" QWEN ", \"max_window_layers\": 0}", {24, 24, 24}, 24},
+        {"{" QWEN ", \"max_window_layers\": 1}", {0, 24, 24}, 0},
+        {"{" QWEN ", \"max_window_layers\": 3}", {0, 0, 0}, 0},
+        {"{" QWEN ", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}", {0, 24, 0}, 0},
+        {"{" QWEN
+         ", \"max_window_layers\": 0, \"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\"]}",
+         {0, 0, 0},
+         0},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 9, \"layer_types\": [\"sliding_attention\", "
+         "\"full_attention\", "
+         "\"sliding_attention\"]}",
+         {9, 0, 9},
+         0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(LLAMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        for (uint32_t layer = 0; layer < 3; layer++)
+            if (qr_layer_window(&a, layer) != cases[i].windows[layer])
+                fail_msg("%s: layer %u: window %u", cases[i].changes, layer, qr_layer_window(&a, layer));
+        assert_int_equal(qr_widest_window(&a), cases[i].widest);
+    }
+    static const one_case refused[] = {
         {"{" QWEN ", \"max_window_layers\": -1}", FORMAT, {"max_window_layers"}},
-        {"{" QWEN ", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
-         UNSUPPORTED,
-         {"layer_types", "1 of 3"}},
         {"{" QWEN ", \"layer_types\": [\"full_attention\"]}", FORMAT, {"layer_types", "3", "1"}},
         {"{" QWEN ", \"layer_types\": [\"full_attention\", \"linear_attention\", \"full_attention\"]}",
          UNSUPPORTED,
@@ -361,7 +384,7 @@ static void a_mix_of_full_and_windowed_layers_is_refused(void **state)
         {"{" QWEN ", \"layer_types\": \"full_attention\"}", FORMAT, {"layer_types"}},
         {"{\"model_type\": \"mistral\", \"sliding_window\": 0}", FORMAT, {"sliding_window"}},
     };
-    CHECK(LLAMA, cases);
+    CHECK(LLAMA, refused);
 }
 
 static void end_of_sequence_is_one_id_or_up_to_eight(void **state)
@@ -620,7 +643,7 @@ int main(void)
         cmocka_unit_test(llama3_scaling_needs_all_its_numbers),
         cmocka_unit_test(every_scaling_gives_the_length_that_it_is_for),
         cmocka_unit_test(each_family_has_its_biases_norms_and_window),
-        cmocka_unit_test(a_mix_of_full_and_windowed_layers_is_refused),
+        cmocka_unit_test(a_window_is_a_property_of_a_layer),
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
         cmocka_unit_test(t5_is_checked_like_the_others),

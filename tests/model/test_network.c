@@ -425,6 +425,12 @@ static void qwen2_with_yarn_matches_its_golden(void **state)
     assert_model_matches("qwen2-yarn");
 }
 
+static void qwen2_with_windows_on_some_layers_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("qwen2-mixed-window");
+}
+
 static void t5_with_relu_and_tied_output_matches_its_golden(void **state)
 {
     (void)state;
@@ -449,7 +455,7 @@ static void t5_with_gelu_by_erf_matches_its_golden(void **state)
     assert_model_matches("t5-gated-gelu-erf");
 }
 
-static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated"};
+static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated", "qwen2-mixed-window"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static const setup f32_one_thread = {.threads = 1, .weights = QUIRE_DTYPE_F32};
@@ -702,6 +708,32 @@ static void a_step_reports_what_it_must_move_and_compute(void **state)
     close_machine(&m);
 }
 
+/* qwen2-mixed-window: 2 heads of 16, one kv head; a full layer and two with a window of 12. Both sequences have 40
+ * tokens behind them, the first 32 in the same block. */
+static void each_layer_counts_what_its_own_window_shows(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("qwen2-mixed-window");
+    machine       m;
+    open_machine(&m, &(setup){.threads = 2, .weights = QUIRE_DTYPE_F32, .kv = QR_F32}, g->path);
+    assert_int_equal(m.facts.window, 0); /* the cache keeps what the full layer sees */
+    memset(m.kv.mapping.base, 0, (size_t)m.kv.layers * m.kv.plane_bytes);
+    const uint32_t            blocks[2][TABLE] = {{0, 1}, {0, 2}}, positions[2] = {40, 40};
+    const int32_t             tokens[2]    = {1, 2};
+    const quire_plan_sequence sequences[2] = {
+        {.row_count = 1, .position = 40, .blocks = blocks[0]},
+        {.row_start = 1, .row_count = 1, .position = 40, .blocks = blocks[1]},
+    };
+    const quire_plan plan = {
+        .rows = 2, .sequence_count = 2, .tokens = tokens, .positions = positions, .sequences = sequences};
+    quire_step report = {0};
+    assert_int_equal(qr_network_forward(m.network, &plan, NULL, NULL, &report), QUIRE_OK);
+    assert_int_equal(report.attention_flops, 4 * 16 * 2 * (2 * 41 + 2 * 2 * 12));
+    /* read: 2 x 41 - 32 tokens in one layer, 2 x 12 - 3 in two; written: 2 in each */
+    assert_int_equal(report.kv_bytes, (2 * 41 - 32 + 2 * (2 * 12 - 3) + 3 * 2) * 2 * 16 * 4);
+    close_machine(&m);
+}
+
 /* t5-gated: hidden 80, q = k = v 160, inner 144, vocabulary 300, 3 encoder and 2 decoder layers. */
 static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
 {
@@ -805,6 +837,7 @@ int main(void)
         cmocka_unit_test(llama_with_heads_of_100_matches_its_golden),
         cmocka_unit_test(llama_with_linear_rope_matches_its_golden),
         cmocka_unit_test(qwen2_with_yarn_matches_its_golden),
+        cmocka_unit_test(qwen2_with_windows_on_some_layers_matches_its_golden),
         cmocka_unit_test(t5_with_relu_and_tied_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_silu_matches_its_golden),
@@ -818,6 +851,7 @@ int main(void)
         cmocka_unit_test(a_poisoned_sequence_fails_alone),
         cmocka_unit_test(create_fails_cleanly_at_every_allocation),
         cmocka_unit_test(a_step_reports_what_it_must_move_and_compute),
+        cmocka_unit_test(each_layer_counts_what_its_own_window_shows),
         cmocka_unit_test(an_encoder_step_counts_encoder_cross_and_decoder_work),
         cmocka_unit_test(the_forecast_is_what_create_takes),
         cmocka_unit_test(the_forecast_refuses_what_create_refuses),
