@@ -11,7 +11,8 @@
 
 /* Where a chain of the prefix index starts. Sequences share blocks only below equal roots. */
 typedef struct qr_prefix_root {
-    uint64_t content; /* serial of the cross content; 0: decoder-only; QR_CONTENT_UNKNOWN: no lookup, no publishing */
+    uint64_t content; /* serial of the cross content; decoder-only: 0, or 1 with the long keys; QR_CONTENT_UNKNOWN: no
+                         lookup, no publishing */
     uint8_t  salt[QR_SALT_BYTES];
     uint32_t tenant;
 } qr_prefix_root;

@@ -111,6 +111,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->encoder_decoder        = facts->encoder_decoder;
     out->vocab_size             = facts->vocab_size;
     out->window                 = facts->window;
+    out->long_length            = facts->long_length;
     out->decoder_start_token_id = facts->decoder_start_token_id;
     out->eos_count              = facts->eos_count;
     memcpy(out->eos_token_ids, facts->eos_token_ids, sizeof out->eos_token_ids);

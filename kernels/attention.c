@@ -42,9 +42,9 @@ typedef struct portion {
 } portion;
 
 static qr_attention_head head_of(const qr_attention_plan *plan, const qr_attention_prologue *prologue,
-                                 const float *norm, uint32_t position, float scale)
+                                 const float *norm, uint32_t rope_row, float scale)
 {
-    const size_t at = (size_t)position * (prologue->rotary_dim / 2);
+    const size_t at = (size_t)rope_row * (prologue->rotary_dim / 2);
     return (qr_attention_head){.dim          = plan->shape.kv.head_dim,
                                .padded_dim   = plan->padded_dim,
                                .norm         = norm,
@@ -69,8 +69,9 @@ static void append_row(const qr_attention_plan *plan, const qr_attention_args *a
                        const qr_attention_scratch *scratch, const portion *p, uint32_t row)
 {
     const uint32_t          position = p->sequence->position + row, slot = position % QR_TILE_TOKENS;
-    const size_t            at     = (size_t)(p->sequence->row_start + row) * args->kv_stride;
-    const qr_attention_head k_head = head_of(plan, &args->prologue, args->prologue.k_norm, position, 1.0f);
+    const size_t            at = (size_t)(p->sequence->row_start + row) * args->kv_stride;
+    const qr_attention_head k_head =
+        head_of(plan, &args->prologue, args->prologue.k_norm, p->sequence->rope_row + position, 1.0f);
     const qr_attention_head v_head = {.dim = k_head.dim, .padded_dim = k_head.padded_dim, .scale = 1.0f};
     for (uint32_t h = p->head; h < p->head + p->heads; h++) {
         char *tile = tile_at(plan, args, p->sequence, position / QR_TILE_TOKENS, h);
@@ -212,9 +213,10 @@ static void pack_queries(const qr_attention_plan *plan, const qr_attention_args 
     float         *to = scratch->q;
     for (uint32_t h = p->head; h < p->head + p->heads; h++)
         for (uint32_t r = p->row; r < p->row + p->rows; r++) {
-            const float            *row  = args->q + (size_t)(p->sequence->row_start + r) * args->q_stride;
-            const qr_attention_head head = head_of(plan, &args->prologue, args->prologue.q_norm,
-                                                   p->sequence->position + r, plan->shape.scale * QR_LOG2_E);
+            const float            *row = args->q + (size_t)(p->sequence->row_start + r) * args->q_stride;
+            const qr_attention_head head =
+                head_of(plan, &args->prologue, args->prologue.q_norm, p->sequence->rope_row + p->sequence->position + r,
+                        plan->shape.scale * QR_LOG2_E);
             if (r + 1 < p->row + p->rows) fetch_floats(row + args->q_stride + (size_t)h * group * dim, group * dim);
             for (uint32_t g = 0; g < group; g++, to += plan->padded_dim) {
                 plan->kernels->prepare(&head, row + (size_t)(h * group + g) * dim, scratch->k);

@@ -34,6 +34,7 @@ typedef struct qr_attention_sequence {
     uint32_t        position;             /* CAUSAL: absolute position of its first row */
     uint32_t        kv_length;            /* keys after append: CAUSAL position + row_count; FULL: any */
     const uint32_t *blocks;               /* [ceil(kv_length / block_size)] */
+    uint32_t        rope_row;             /* of position 0 in the rope tables */
     uint32_t        node;                 /* whose threads get its work first */
 } qr_attention_sequence;
 
@@ -84,7 +85,7 @@ uint64_t qr_attention_flops(const qr_attention_plan *plan);
 
 /* Rotary embedding and per-head norm, applied to q and k where they are used. All optional. */
 typedef struct qr_attention_prologue {
-    const float *rope_cos, *rope_sin; /* [positions][rotary_dim / 2]; NULL: none */
+    const float *rope_cos, *rope_sin; /* [rows][rotary_dim / 2]; NULL: none */
     uint32_t     rotary_dim;          /* <= head_dim, half-split; the rest passes through */
     const float *q_norm, *k_norm;     /* [head_dim] RMSNorm weights (Qwen3), before rope; NULL: none */
     float        norm_epsilon;

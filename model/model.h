@@ -18,7 +18,8 @@ typedef struct qr_model_facts {
     uint32_t heads, kv_heads, head_dim;
     uint32_t window;                  /* sliding window that all layers have, the widest; 0 = some see everything */
     uint32_t max_position_embeddings; /* 0 = none (T5) */
-    int32_t  decoder_start_token_id;  /* -1: none */
+    uint32_t long_length;            /* requests of more positions have other keys for the same tokens; 0 = none have */
+    int32_t  decoder_start_token_id; /* -1: none */
     uint32_t eos_count;
     int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
 } qr_model_facts;

@@ -129,14 +129,14 @@ static void read_type(qr_config_reader *r, const char *key, const json_t *settin
     static const struct {
         const char  *name;
         qr_rope_type type;
-    } known[] = {
-        {"default", QR_ROPE_DEFAULT}, {"linear", QR_ROPE_LINEAR}, {"llama3", QR_ROPE_LLAMA3}, {"yarn", QR_ROPE_YARN}};
-    size_t i = 0;
+    } known[] = {{"default", QR_ROPE_DEFAULT}, {"linear", QR_ROPE_LINEAR},     {"llama3", QR_ROPE_LLAMA3},
+                 {"yarn", QR_ROPE_YARN},       {"longrope", QR_ROPE_LONGROPE}, {"su", QR_ROPE_LONGROPE}};
+    size_t i  = 0;
     while (i < sizeof known / sizeof *known && strcmp(known[i].name, type) != 0) i++;
     if (i == sizeof known / sizeof *known) {
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
-                    "%s: %s: rope_type \"%.40s\" is not supported, only default, linear, llama3 and yarn", r->origin,
-                    key, type);
+                    "%s: %s: rope_type \"%.40s\" is not supported, only default, linear, llama3, yarn and longrope",
+                    r->origin, key, type);
         return;
     }
     a->rope.type = known[i].type;
@@ -233,7 +233,8 @@ static void fill_tables(const qr_architecture *a, uint32_t positions, bool is_lo
 void qr_rope_declare(qr_declaration *d)
 {
     const qr_architecture *a      = d->architecture;
-    const uint32_t         tables = a->rope.type == QR_ROPE_LONGROPE ? 2 : 1;
+    const uint32_t         longer = qr_rope_long_length(&a->rope);
+    const uint32_t         tables = longer > 0 && d->max_model_len > longer ? 2 : 1;
     const size_t           floats = (size_t)d->max_model_len * (a->head_dim / 2);
     float *cosines = qr_declare_floats(d, tables * floats), *sines = qr_declare_floats(d, tables * floats);
     for (uint32_t t = 0; t < tables && cosines != NULL; t++)

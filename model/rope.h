@@ -36,6 +36,13 @@ typedef struct qr_rope {
  * not at all (yarn). head_dim is read before. */
 void qr_rope_read(struct qr_config_reader *reader, struct qr_architecture *architecture);
 
+/* Sequences of more positions use longrope's long factors from their first on, the others the short ones; 0 = all are
+ * alike. */
+static inline uint32_t qr_rope_long_length(const qr_rope *rope)
+{
+    return rope->type == QR_ROPE_LONGROPE ? rope->original_max_position_embeddings : 0;
+}
+
 /* The parameters' rope_cos and rope_sin, for as many positions as the network is made for. */
 void qr_rope_declare(struct qr_declaration *declaration);
 

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "model/family.h"
 #include "model/network.h"
 #include "model/sample.h"
@@ -53,6 +54,13 @@ static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
     return true;
 }
 
+/* A sequence's keys are computed once, so that how long it may become decides from its first. */
+static uint32_t rope_row(const qr_network *network, const quire_request *request)
+{
+    const uint32_t length = qr_rope_long_length(&network->architecture->rope);
+    return length > 0 && qr_request_positions(request) > length ? network->options.max_model_len : 0;
+}
+
 static void plan_rows(qr_network *network, const quire_plan *plan)
 {
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
@@ -62,6 +70,7 @@ static void plan_rows(qr_network *network, const quire_plan *plan)
                                                                .position  = s->position,
                                                                .kv_length = s->position + s->row_count,
                                                                .blocks    = s->blocks,
+                                                               .rope_row  = rope_row(network, s->request),
                                                                .node      = s->node};
         if (!qr_network_has_encoder(network)) continue;
         network->cross_sequences[i]           = network->self_sequences[i];

@@ -2,6 +2,7 @@
  * blocks they hold. */
 #include "base/assert.h"
 #include "base/bits.h"
+#include "base/request.h"
 #include "scheduler/state.h"
 
 /* ---- lists ---- */
@@ -18,12 +19,13 @@ static void insert_by_rank(qr_scheduler *s, uint32_t group)
 
 void qr_sequence_init(qr_scheduler *s, uint32_t record, uint32_t request, uint32_t index)
 {
-    const qr_request *r      = &s->requests[request];
-    qr_sequence      *q      = &s->sequences[record];
-    uint32_t *const   blocks = s->self_blocks + (size_t)record * s->table_capacity;
-    uint32_t *const   cross  = s->cross_blocks ? s->cross_blocks + (size_t)record * s->cross_capacity : NULL;
-    qr_prefix_root    root   = {.tenant = r->tenant};
-    root.content             = s->options.encoder_decoder ? QR_CONTENT_UNKNOWN : 0;
+    const qr_request *r       = &s->requests[request];
+    qr_sequence      *q       = &s->sequences[record];
+    uint32_t *const   blocks  = s->self_blocks + (size_t)record * s->table_capacity;
+    uint32_t *const   cross   = s->cross_blocks ? s->cross_blocks + (size_t)record * s->cross_capacity : NULL;
+    qr_prefix_root    root    = {.tenant = r->tenant};
+    const bool        is_long = s->options.long_length > 0 && qr_request_positions(&r->stored) > s->options.long_length;
+    root.content              = s->options.encoder_decoder ? QR_CONTENT_UNKNOWN : is_long;
     for (uint32_t i = 0; i < QR_SALT_BYTES; i++) root.salt[i] = r->salt[i];
     *q              = (qr_sequence){.request     = request,
                                     .index       = index,

@@ -3,6 +3,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "scheduler/state.h"
 
 static uint32_t slots_of(const quire_request *resolved)
@@ -108,7 +109,7 @@ static void queue_request(qr_scheduler *s, uint32_t request)
 
 static uint32_t blocks_to_promise(const qr_scheduler *s, const quire_request *r)
 {
-    const uint32_t positions = r->prompt_count + r->max_tokens - 1;
+    const uint32_t positions = qr_request_positions(r);
     if (s->options.capacity_policy != QUIRE_CAPACITY_GUARANTEED_NO_EVICT) return 0;
     if (r->beam_width > 1) return qr_blocks_most(&s->options, positions, r->beam_width, r->encoder_count);
     return r->n * qr_blocks_most(&s->options, positions, 1, r->encoder_count);

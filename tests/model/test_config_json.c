@@ -255,6 +255,8 @@ static void llama3_scaling_needs_all_its_numbers(void **state)
     CHECK(LLAMA, cases);
 }
 
+#define FACTORS "\"short_factor\": [1, 1, 1, 1, 1, 1, 1, 1], \"long_factor\": [1, 1.5, 2, 3, 4, 5, 6, 7]"
+
 static void every_scaling_gives_the_length_that_it_is_for(void **state)
 {
     (void)state;
@@ -277,6 +279,11 @@ static void every_scaling_gives_the_length_that_it_is_for(void **state)
          QR_ROPE_YARN, 40, 0.921042383, 2048, 81920},
         {"{\"original_max_position_embeddings\": 512, \"rope_parameters\": {\"rope_type\": \"yarn\"}}", QR_ROPE_YARN, 4,
          1.138629436, 512, 2048},
+        {"{\"original_max_position_embeddings\": 512, \"rope_scaling\": {\"type\": \"su\", " FACTORS "}}",
+         QR_ROPE_LONGROPE, 4, 1.105541597, 512, 2048},
+        {"{\"rope_parameters\": {\"rope_type\": \"longrope\", \"factor\": 1, \"original_max_position_embeddings\": "
+         "512, " FACTORS "}}",
+         QR_ROPE_LONGROPE, 1, 1, 512, 2048},
         {"{\"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
          "\"high_freq_factor\": 4, "
          "\"original_max_position_embeddings\": 64}}",
@@ -297,6 +304,10 @@ static void every_scaling_gives_the_length_that_it_is_for(void **state)
         {"{\"rope_scaling\": {\"type\": \"linear\"}}", FORMAT, {"factor", "missing"}},
         {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", FORMAT, {"factor", "0.5"}},
         {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": \"4\"}}", FORMAT, {"factor", "a string"}},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1]}}", FORMAT, {"short_factor", "8", "1"}},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 0, 1, 1, 1, 1, 1]}}",
+         FORMAT,
+         {"short_factor[2]"}},
         {"{\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}",
          FORMAT,
          {"rope_theta", "above 1"}},

@@ -170,6 +170,7 @@ typedef struct transcript {
 
 typedef struct stream {
     const golden_case *golden;
+    quire_request      request;
     int32_t            sequence[MODEL_LEN]; /* prompt and output */
     uint32_t           prompt_count, length, computed;
     uint32_t           blocks[TABLE], spare, cross_blocks[TABLE];
@@ -190,6 +191,7 @@ static void start_streams(stream *streams, const golden *g, uint32_t first, uint
         *s              = (stream){.golden = &g->cases[first + i]};
         s->prompt_count = s->golden->has_encoder ? 1 : s->golden->input_count;
         s->length       = s->prompt_count;
+        s->request      = (quire_request){.prompt_count = s->prompt_count, .max_tokens = s->golden->token_count};
         if (s->golden->has_encoder)
             s->sequence[0] = m->facts.decoder_start_token_id;
         else
@@ -237,7 +239,8 @@ static void add_rows(step *t, stream *s, way w)
     if (w.chunk > 0 && rows > w.chunk) rows = w.chunk;
     const uint32_t start                   = t->plan.rows;
     t->members[t->plan.sequence_count]     = s;
-    t->sequences[t->plan.sequence_count++] = (quire_plan_sequence){.row_start    = start,
+    t->sequences[t->plan.sequence_count++] = (quire_plan_sequence){.request      = &s->request,
+                                                                   .row_start    = start,
                                                                    .row_count    = rows,
                                                                    .position     = s->computed,
                                                                    .blocks       = s->blocks,
@@ -429,6 +432,13 @@ static void qwen2_with_windows_on_some_layers_matches_its_golden(void **state)
 {
     (void)state;
     assert_model_matches("qwen2-mixed-window");
+}
+
+/* Its first request stays below the original length and takes the short factors, the others the long ones. */
+static void llama_with_longrope_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("llama-longrope");
 }
 
 static void t5_with_relu_and_tied_output_matches_its_golden(void **state)
@@ -838,6 +848,7 @@ int main(void)
         cmocka_unit_test(llama_with_linear_rope_matches_its_golden),
         cmocka_unit_test(qwen2_with_yarn_matches_its_golden),
         cmocka_unit_test(qwen2_with_windows_on_some_layers_matches_its_golden),
+        cmocka_unit_test(llama_with_longrope_matches_its_golden),
         cmocka_unit_test(t5_with_relu_and_tied_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_silu_matches_its_golden),

@@ -157,6 +157,24 @@ static void tenants_and_salts_do_not_share(void **state)
     driver_stop(&d);
 }
 
+/* 14 prompt tokens and n more take 13 + n positions. */
+static void long_and_short_requests_do_not_share(void **state)
+{
+    (void)state;
+    qr_scheduler_options options = driver_caching_options(64);
+    options.long_length          = 16;
+    driver_start(&d, &options);
+    static const struct {
+        uint32_t max_tokens, hits;
+    } turns[] = {{2, 0}, {3, 12}, {4, 0}, {20, 12}, {3, 12}};
+    for (uint32_t i = 0; i < 5; i++) {
+        const quire_request_id id = driver_submit(&d, driver_request_of(turns[i].max_tokens), 14, 1, NULL);
+        driver_run(&d, 40);
+        assert_int_equal(driver_cached_tokens(&d, id), turns[i].hits);
+    }
+    driver_stop(&d);
+}
+
 static void a_tenants_record_taken_over_brings_no_blocks(void **state)
 {
     (void)state;
@@ -192,6 +210,7 @@ int main(void)
         cmocka_unit_test(a_tenant_that_comes_late_brings_no_credit_for_what_it_did_not_ask_for),
         cmocka_unit_test(a_tenant_that_was_served_more_waits_for_the_others),
         cmocka_unit_test(tenants_and_salts_do_not_share),
+        cmocka_unit_test(long_and_short_requests_do_not_share),
         cmocka_unit_test(a_tenants_record_taken_over_brings_no_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
