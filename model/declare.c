@@ -55,8 +55,7 @@ float qr_random_scale(uint32_t inputs) { return (float)(1 / sqrt((double)inputs)
 
 static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection_shape *shape)
 {
-    *linear             = (qr_linear){.shape = *shape};
-    linear->shape.dtype = d->dtype;
+    *linear = (qr_linear){.shape = *shape};
     if (d->status == QUIRE_OK) d->status = qr_projection_check(&linear->shape, d->error);
     d->packed_bytes += qr_projection_packed_bytes(&linear->shape);
     if (d->arena->base == NULL) return;
@@ -96,15 +95,28 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
 
 void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k, const qr_linear_part *parts)
 {
-    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label}, parts);
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype}, parts);
 }
 
 void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
                         const qr_linear_part *parts)
 {
     const qr_architecture *a     = d->architecture;
-    qr_projection_shape    shape = {.k = k, .name = label, .gated = a->gated, .activation = a->activation};
+    qr_projection_shape    shape = {
+           .k = k, .name = label, .dtype = d->dtype, .gated = a->gated, .activation = a->activation};
     declare_parts(d, linear, &shape, parts);
+}
+
+qr_dtype qr_feed_out_dtype(const qr_architecture *architecture, qr_dtype dtype)
+{
+    return architecture->family->wide_feed_out ? qr_wide_dtype(dtype) : dtype;
+}
+
+void qr_declare_feed_out(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
+                         const qr_linear_part *parts)
+{
+    const qr_dtype dtype = qr_feed_out_dtype(d->architecture, d->dtype);
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = dtype}, parts);
 }
 
 /* ---- the ends of a model ---- */
@@ -113,7 +125,7 @@ static void declare_embedding(qr_declaration *d, float scale, const char *name, 
 {
     const qr_architecture *a    = d->architecture;
     const qr_tensor_spec   spec = {.rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale};
-    d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_embedding_dtype(d->dtype));
+    d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_wide_dtype(d->dtype));
     tensor(d, spec, name, "", embedding);
 }
 
@@ -131,7 +143,9 @@ void qr_declare_head(qr_declaration *d)
     const qr_architecture *a    = d->architecture;
     qr_linear             *head = &d->parameters->head;
     d->prefix[0]                = '\0';
-    add_linear(d, head, &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head"});
+    add_linear(
+        d, head,
+        &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head", .dtype = d->dtype});
     head->matrix_count        = 1;
     const qr_tensor_spec spec = {
         .rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = qr_random_scale(a->hidden_size)};

@@ -53,7 +53,7 @@ typedef quire_status qr_tensor_visit(void *context, const qr_tensor_spec *spec, 
 
 typedef struct qr_declaration {
     const qr_architecture *architecture;
-    qr_dtype               dtype;         /* of the packed weights */
+    qr_dtype               dtype;         /* of the packed weights, but for those that stay wide */
     uint32_t               max_model_len; /* positions that tables are made for */
     qr_parameters         *parameters;
     qr_arena              *arena; /* without memory: counting and checking */
@@ -80,8 +80,11 @@ void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint6
  * is there but what the family knows to be unread, and buffers, which are warned of. */
 quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_error *error);
 
-/* How the rows of the embedding are kept beside packed weights of `dtype`. */
-static inline qr_dtype qr_embedding_dtype(qr_dtype dtype) { return dtype == QR_F32 ? QR_F32 : QR_BF16; }
+/* Beside int8 weights: of the embedding's rows, and of matrices whose inputs int8 cannot hold. */
+static inline qr_dtype qr_wide_dtype(qr_dtype dtype) { return dtype == QR_INT8 ? QR_BF16 : dtype; }
+
+/* Of feed_out and its inputs, with weights of `dtype`. */
+qr_dtype qr_feed_out_dtype(const qr_architecture *architecture, qr_dtype dtype);
 
 /* ---- for the families ---- */
 
@@ -128,5 +131,8 @@ void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const cha
 /* The first projection of a feed-forward, with its activation; where the architecture is gated, of gate and up. */
 void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                         const qr_linear_part *parts);
+/* The second one; wide where the family says so. */
+void qr_declare_feed_out(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
+                         const qr_linear_part *parts);
 
 #endif

@@ -34,6 +34,7 @@ typedef struct qr_family {
     const char        *encoder_embedding_name, *decoder_embedding_name; /* of a stack's own, or a copy; NULL: none */
     const char        *output_name;     /* of the output projection, where it is not tied */
     bool               tied_by_default; /* where config.json does not say */
+    bool               wide_feed_out;   /* units of its feed-forward differ too much for int8: feed_out stays in bf16 */
 
     /* What published files carry and no forward pass reads, NULL-terminated patterns as of fnmatch(). */
     const char *const *unread_tensors;

@@ -122,7 +122,7 @@ static void declare_layer(qr_declaration *d, uint32_t i)
     layer->feed_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
     qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden,
                        QR_PARTS(QR_PART(inner, "mlp.gate_proj"), QR_PART(inner, "mlp.up_proj")));
-    qr_declare_linear(d, &layer->feed_out, "down", inner, QR_PARTS(QR_PART(hidden, "mlp.down_proj")));
+    qr_declare_feed_out(d, &layer->feed_out, "down", inner, QR_PARTS(QR_PART(hidden, "mlp.down_proj")));
 }
 
 static void declare(qr_declaration *d)

@@ -145,30 +145,32 @@ static quire_status pack(qr_network *network, quire_error *error)
     return first.status;
 }
 
-static void add_work(qr_work *work, const qr_linear *linear)
+static void add_work(qr_work *work, const qr_linear *linear, qr_dtype dtype)
 {
     if (linear->projection == NULL) return;
+    const uint64_t flops = 2ull * linear->shape.k * linear->shape.columns * (linear->shape.gated ? 2 : 1);
     work->bytes += qr_projection_bytes(linear->projection);
-    work->flops += 2ull * linear->shape.k * linear->shape.columns * (linear->shape.gated ? 2 : 1);
+    work->flops += flops;
+    if (linear->shape.dtype != dtype) work->wide_flops += flops;
 }
 
-static void add_layer(qr_work *work, const qr_layer *layer)
+static void add_layer(qr_work *work, const qr_layer *layer, qr_dtype dtype)
 {
     const qr_linear *own[] = {&layer->qkv,          &layer->output,  &layer->cross_q,
                               &layer->cross_output, &layer->feed_in, &layer->feed_out};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++) add_work(work, own[i]);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) add_work(work, own[i], dtype);
 }
 
 static void count_work(qr_network *network)
 {
     const qr_parameters *p = &network->parameters;
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        add_layer(&network->decoder_work, &p->decoder[i]);
-        add_work(&network->cross_work, &p->decoder[i].cross_kv);
+        add_layer(&network->decoder_work, &p->decoder[i], network->dtype);
+        add_work(&network->cross_work, &p->decoder[i].cross_kv, network->dtype);
     }
     for (uint32_t i = 0; i < network->architecture->encoder_layers; i++)
-        add_layer(&network->encoder_work, &p->encoder[i]);
-    add_work(&network->head_work, &p->head);
+        add_layer(&network->encoder_work, &p->encoder[i], network->dtype);
+    add_work(&network->head_work, &p->head, network->dtype);
 }
 
 /* What lives as long as the parameters, and depends on the options. */

@@ -27,22 +27,24 @@ static void lay_out_stage_logs(qr_network *network, qr_arena *arena)
     }
 }
 
+/* By attention and projections, of what a projection reads next: a row's scale is known when the row is whole. */
+static qr_dtype written_dtype(qr_dtype read) { return read == QR_INT8 ? QR_F32 : read; }
+
 static void lay_out_buffers(qr_network *network, qr_arena *arena)
 {
     const qr_architecture *a    = network->architecture;
     qr_buffers            *b    = &network->buffers;
     const uint32_t         rows = qr_network_most_rows(network), logits = network->options.max_logits_rows;
     const uint32_t         q = qr_q_columns(a), kv = qr_kv_columns(a);
-    const qr_dtype         read    = network->dtype;
-    const qr_dtype         written = read == QR_INT8 ? QR_F32 : read; /* by attention and projections */
+    const qr_dtype         read = network->dtype, fed = qr_feed_out_dtype(a, read);
 
     b->hidden        = take_rows(arena, QR_F32, rows, a->hidden_size);
     b->normed        = take_rows(arena, read, rows, a->hidden_size);
     b->qkv           = take_rows(arena, QR_F32, rows, q + 2 * kv);
-    b->attended      = take_rows(arena, written, rows, q);
-    b->attended_read = read == written ? b->attended : take_rows(arena, read, rows, q);
-    b->fed           = take_rows(arena, written, rows, a->intermediate_size);
-    b->fed_read      = read == written ? b->fed : take_rows(arena, read, rows, a->intermediate_size);
+    b->attended      = take_rows(arena, written_dtype(read), rows, q);
+    b->attended_read = read == QR_INT8 ? take_rows(arena, read, rows, q) : b->attended;
+    b->fed           = take_rows(arena, written_dtype(fed), rows, a->intermediate_size);
+    b->fed_read      = fed == QR_INT8 ? take_rows(arena, fed, rows, a->intermediate_size) : b->fed;
     b->selected      = take_rows(arena, read, logits, a->hidden_size);
     b->logits        = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
     b->logits.data   = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
@@ -71,7 +73,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     network->thread_count    = thread_count;
     network->dtype           = qr_model_weight_dtype(model, options->isa);
     network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
-    network->embedding_dtype = qr_embedding_dtype(network->dtype);
+    network->embedding_dtype = qr_wide_dtype(network->dtype);
     network->kv_shape        = (qr_kv_shape){options->kv_dtype, a->kv_heads, a->head_dim, options->block_size};
     if (a->encoder_layers == 0) return;
     network->encoder_kv_shape = network->kv_shape;

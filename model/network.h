@@ -13,7 +13,7 @@ typedef struct qr_buffers {
     qr_rows        normed;                  /* [rows][hidden_size] as read */
     qr_rows        qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
     qr_rows        attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
-    qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise */
+    qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */
     qr_rows        selected;    /* [rows_logits][hidden_size] as read: final norm of the rows that want logits */
     qr_rows        logits;      /* [rows_logits][vocab_size] f32, not padded; of the rows that are kept */
     qr_partial_lse partial_lse; /* [rows_logits] of all of them */
@@ -28,8 +28,8 @@ typedef struct qr_stage_log {
 
 /* What some projections together cost, counted once. */
 typedef struct qr_work {
-    uint64_t bytes; /* packed weights, per step */
-    uint64_t flops; /* 2 N K, per row */
+    uint64_t bytes;             /* packed weights, per step */
+    uint64_t flops, wide_flops; /* 2 N K, per row; of these, in another dtype than the network's */
 } qr_work;
 
 struct qr_network {
@@ -39,7 +39,7 @@ struct qr_network {
     const qr_kernels      *kernels;
     qr_projection_context *context;
     uint32_t               thread_count;
-    qr_dtype               dtype; /* of weights and of what projections read */
+    qr_dtype               dtype; /* of weights and of what projections read, but for those that stay wide */
 
     /* weights */
     qr_parameters parameters;

@@ -188,6 +188,7 @@ static void count_projections(quire_step *report, const qr_work *work, uint64_t 
 {
     report->projection_bytes += work->bytes;
     report->projection_flops += work->flops * rows;
+    report->wide_flops += work->wide_flops * rows;
 }
 
 static uint64_t embedding_row_bytes(const qr_network *network)
@@ -210,10 +211,12 @@ static void count_encoder(const qr_network *network, quire_step *report)
     report->encoder_kv_bytes         = own.kv_bytes;
     report->encoder_projection_flops = own.projection_flops;
     report->encoder_attention_flops  = own.attention_flops;
+    report->encoder_wide_flops       = own.wide_flops;
     report->projection_bytes += report->encoder_weight_bytes;
     report->kv_bytes += report->encoder_kv_bytes;
     report->projection_flops += report->encoder_projection_flops;
     report->attention_flops += report->encoder_attention_flops;
+    report->wide_flops += report->encoder_wide_flops;
 }
 
 /* What the step must move and compute at least, from the plans and shapes. */

@@ -116,7 +116,7 @@ static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
                            QR_PARTS(QR_PART(inner, "DenseReluDense.wi_0"), QR_PART(inner, "DenseReluDense.wi_1")));
     else
         qr_declare_feed_in(d, &layer->feed_in, "wi", hidden, QR_PARTS(QR_PART(inner, "DenseReluDense.wi")));
-    qr_declare_linear(d, &layer->feed_out, "wo", inner, QR_PARTS(QR_PART(hidden, "DenseReluDense.wo")));
+    qr_declare_feed_out(d, &layer->feed_out, "wo", inner, QR_PARTS(QR_PART(hidden, "DenseReluDense.wo")));
 }
 
 /* The first layer's [buckets][heads] becomes a table by distance for each head. */
@@ -214,6 +214,7 @@ const qr_family qr_family_t5 = {
     .decoder_embedding_name = "decoder.embed_tokens.weight",
     .output_name            = "lm_head.weight",
     .tied_by_default        = true,
+    .wide_feed_out          = true, /* published models have units a thousand times the others: f16 overflows */
     /* copies of the embedding, the embedding where each stack has its own, and the bias of the first cross-attention,
        which was never used */
     .unread_tensors =

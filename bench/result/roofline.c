@@ -32,21 +32,29 @@ bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out)
     if (result->limit_count == 0) return false;
     *roofline_out = (qr_roofline){.read_gbs       = qr_limits_median(result, offsetof(quire_limits, read_gbs), NULL),
                                   .weight_gflops  = peak_of(result, quire_dtype_name(result->model.weight_dtype)),
+                                  .wide_gflops    = peak_of(result, "bf16"),
                                   .kv_gflops      = peak_of(result, kv ? kv : "bf16"),
                                   .resident_bytes = CACHES * result->limits[0].cache_bytes};
     return true;
 }
 
-static double floor_of(const qr_roofline *roof, double bytes, double weight_flops, double kv_flops)
+typedef struct work {
+    double bytes, weight_flops, wide_flops, kv_flops; /* wide_flops: of weight_flops */
+} work;
+
+static double floor_of(const qr_roofline *roof, const work *w)
 {
-    const double read = bytes / roof->read_gbs;
-    return fmax(read, weight_flops / roof->weight_gflops + kv_flops / roof->kv_gflops) * 1e-9;
+    const double wide = w->wide_flops > 0 ? w->wide_flops / roof->wide_gflops : 0;
+    const double own  = (w->weight_flops - w->wide_flops) / roof->weight_gflops;
+    return fmax(w->bytes / roof->read_gbs, own + wide + w->kv_flops / roof->kv_gflops) * 1e-9;
 }
 
 double qr_roofline_floor(const qr_roofline *roof, const quire_step *step)
 {
-    return floor_of(roof, (double)(step->weight_bytes + step->kv_bytes),
-                    (double)(step->projection_flops + step->logits_flops), (double)step->attention_flops);
+    return floor_of(roof, &(work){.bytes        = (double)(step->weight_bytes + step->kv_bytes),
+                                  .weight_flops = (double)(step->projection_flops + step->logits_flops),
+                                  .wide_flops   = (double)step->wide_flops,
+                                  .kv_flops     = (double)step->attention_flops});
 }
 
 double qr_roofline_step_seconds(const quire_step *step)
@@ -63,22 +71,24 @@ bool qr_roofline_is_resident(const qr_roofline *roof, const quire_step *step)
 
 static void add_phases(const qr_roofline *roof, const quire_step *step, qr_roofline_fraction *f)
 {
-    const struct {
-        double bytes, weight_flops, kv_flops;
-        double ns;
-    } parts[QR_ROOFLINE_PHASES] = {
-        {(double)(step->projection_bytes - step->encoder_weight_bytes),
-         (double)(step->projection_flops - step->encoder_projection_flops), 0, (double)step->projection_ns},
-        {(double)(step->kv_bytes - step->encoder_kv_bytes), 0,
-         (double)(step->attention_flops - step->encoder_attention_flops), (double)step->attention_ns},
-        {(double)step->logits_bytes, (double)step->logits_flops, 0, (double)step->logits_ns},
-        {(double)(step->encoder_weight_bytes + step->encoder_kv_bytes), (double)step->encoder_projection_flops,
-         (double)step->encoder_attention_flops, (double)step->encoder_ns}};
+    const work parts[QR_ROOFLINE_PHASES] = {
+        {.bytes        = (double)(step->projection_bytes - step->encoder_weight_bytes),
+         .weight_flops = (double)(step->projection_flops - step->encoder_projection_flops),
+         .wide_flops   = (double)(step->wide_flops - step->encoder_wide_flops)},
+        {.bytes    = (double)(step->kv_bytes - step->encoder_kv_bytes),
+         .kv_flops = (double)(step->attention_flops - step->encoder_attention_flops)},
+        {.bytes = (double)step->logits_bytes, .weight_flops = (double)step->logits_flops},
+        {.bytes        = (double)(step->encoder_weight_bytes + step->encoder_kv_bytes),
+         .weight_flops = (double)step->encoder_projection_flops,
+         .wide_flops   = (double)step->encoder_wide_flops,
+         .kv_flops     = (double)step->encoder_attention_flops}};
+    const uint64_t ns[QR_ROOFLINE_PHASES] = {step->projection_ns, step->attention_ns, step->logits_ns,
+                                             step->encoder_ns};
     for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
         f->phases[i].bytes += parts[i].bytes;
         f->phases[i].flops += parts[i].weight_flops + parts[i].kv_flops;
-        f->phases[i].floor_s += floor_of(roof, parts[i].bytes, parts[i].weight_flops, parts[i].kv_flops);
-        f->phases[i].measured_s += parts[i].ns * 1e-9;
+        f->phases[i].floor_s += floor_of(roof, &parts[i]);
+        f->phases[i].measured_s += (double)ns[i] * 1e-9;
     }
 }
 

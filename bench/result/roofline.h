@@ -15,6 +15,7 @@
 typedef struct qr_roofline {
     double   read_gbs;
     double   weight_gflops, kv_gflops; /* of the dtypes that projections and logits, and attention, multiply */
+    double   wide_gflops;              /* of what stays bf16 among int8 weights */
     uint64_t resident_bytes;           /* below it a step may run from the caches */
 } qr_roofline;
 

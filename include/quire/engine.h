@@ -44,6 +44,8 @@ typedef struct quire_step {
     /* what attention reads, in the layers that see most: tokens whose keys and values move once per sequence, (row,
      * token) pairs; of the encoder: the squares of its inputs' lengths */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
+    /* of projection_flops and encoder_projection_flops, those in bf16 though the weights are int8 */
+    uint64_t wide_flops, encoder_wide_flops;
 } quire_step;
 
 typedef struct quire_explanation {

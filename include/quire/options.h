@@ -104,10 +104,10 @@ typedef struct quire_shape_override {
 } quire_shape_override;
 
 typedef struct quire_model_options {
-    size_t                      size;         /* sizeof(quire_model_options) as the caller sees it */
-    quire_dtype                 weight_dtype; /* of the packed weights, whatever the files hold */
-    uint64_t                    weight_seed;  /* synthetic models only */
-    const quire_shape_override *shape;        /* [shape_count], synthetic models only */
+    size_t      size;                  /* sizeof(quire_model_options) as the caller sees it */
+    quire_dtype weight_dtype;          /* of the packed weights, whatever the files hold; int8: T5's wo is bf16 */
+    uint64_t    weight_seed;           /* synthetic models only */
+    const quire_shape_override *shape; /* [shape_count], synthetic models only */
     uint32_t                    shape_count;
     quire_allocator             allocator;
     quire_logger                logger;

@@ -571,6 +571,32 @@ static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **stat
     }
 }
 
+/* Largest error of the first logits, in spreads. */
+static double greatest_error(const golden *g, const transcript *transcripts)
+{
+    const uint32_t vocab = vocabulary_of(g);
+    double         worst = 0;
+    for (uint32_t k = 0; k < g->case_count; k++) {
+        const float *expected = g->cases[k].first_logits;
+        worst = fmax(worst, distance(transcripts[k].logits[0], expected, vocab) / spread_of(expected, vocab));
+    }
+    return worst;
+}
+
+/* Two of 64 units of each feed-forward are a thousand times the others, and taken back by wo. */
+static void int8_weights_stand_large_hidden_units_of_t5(void **state)
+{
+    (void)state;
+    const golden *g   = golden_of("t5-large-units");
+    const setup   two = {.threads = 2, .weights = QUIRE_DTYPE_INT8}, alone = {.threads = 1, .weights = two.weights};
+    decode_with(&f32_two, g, (way){0}, one);
+    assert_golden(g, one);
+    decode_with(&two, g, (way){0}, one);
+    if (!(greatest_error(g, one) < 0.1)) fail_msg("off by %g", greatest_error(g, one));
+    decode_one_by_one(&alone, g, other);
+    assert_same_bits(g, one, other, "alone on one thread");
+}
+
 static void a_batch_beyond_the_limits_is_refused_and_harms_nothing(void **state)
 {
     (void)state;
@@ -784,6 +810,37 @@ static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
     close_machine(&m);
 }
 
+/* wi and everything else in int8, wo in bf16; a shard is a multiple of 64 columns and inputs. */
+static void an_int8_step_counts_what_stays_wide_in_its_own_dtype(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("t5-gated");
+    const setup   s = {.threads = 2, .weights = QUIRE_DTYPE_INT8};
+    machine       m;
+    open_machine(&m, &s, g->path);
+    const uint32_t            blocks[TABLE] = {0}, cross_blocks[TABLE] = {1}, position = 0;
+    const int32_t             start = 0, input[4] = {5, 6, 7, 8};
+    const quire_plan_encoder  item     = {.tokens = input, .token_count = 4, .blocks = cross_blocks};
+    const quire_plan_sequence sequence = {
+        .row_count = 1, .blocks = blocks, .cross_blocks = cross_blocks, .cross_length = 4};
+    const quire_plan plan   = {.rows           = 1,
+                               .sequence_count = 1,
+                               .encoder_count  = 1,
+                               .tokens         = &start,
+                               .positions      = &position,
+                               .sequences      = &sequence,
+                               .encoders       = &item};
+    quire_step       report = {0};
+    assert_int_equal(qr_network_forward(m.network, &plan, NULL, NULL, &report), QUIRE_OK);
+    assert_int_equal(report.encoder_wide_flops, 2 * 4 * 3 * 144 * 80);
+    assert_int_equal(report.wide_flops, report.encoder_wide_flops + 2 * 2 * 144 * 80);
+    /* 3 and 2 layers: wo, its columns and inputs rounded up to 64; the others a byte each, 8 more per column */
+    const uint64_t wo = 128 * 192 * 2, wi = 2 * 192 * (128 + 8), o = 128 * (192 + 8), qkv = 512 * (128 + 8);
+    const uint64_t q = 192 * (128 + 8), kv = 320 * (128 + 8), rows = 80 * 2;
+    assert_int_equal(report.projection_bytes, 5 * (wo + wi + o + qkv) + 2 * (q + o + kv) + 5 * rows);
+    close_machine(&m);
+}
+
 static void the_forecast_is_what_create_takes(void **state)
 {
     (void)state;
@@ -858,12 +915,14 @@ int main(void)
         cmocka_unit_test(sequences_together_give_the_bits_of_each_alone),
         cmocka_unit_test(scattered_and_moved_blocks_give_the_same_bits),
         cmocka_unit_test(smaller_numbers_stay_near_the_golden_and_keep_their_bits),
+        cmocka_unit_test(int8_weights_stand_large_hidden_units_of_t5),
         cmocka_unit_test(a_batch_beyond_the_limits_is_refused_and_harms_nothing),
         cmocka_unit_test(a_poisoned_sequence_fails_alone),
         cmocka_unit_test(create_fails_cleanly_at_every_allocation),
         cmocka_unit_test(a_step_reports_what_it_must_move_and_compute),
         cmocka_unit_test(each_layer_counts_what_its_own_window_shows),
         cmocka_unit_test(an_encoder_step_counts_encoder_cross_and_decoder_work),
+        cmocka_unit_test(an_int8_step_counts_what_stays_wide_in_its_own_dtype),
         cmocka_unit_test(the_forecast_is_what_create_takes),
         cmocka_unit_test(the_forecast_refuses_what_create_refuses),
     };

@@ -158,6 +158,30 @@ static void a_phase_has_its_own_bytes_operations_and_time(void **state)
     assert_int_equal(s.steps, 2);
 }
 
+/* 20 GFLOP of int8 weights at 800, of which 8 are bf16 at 400: 15 + 20 ms; the encoder has a quarter of each. */
+static void what_stays_wide_among_int8_weights_is_divided_by_its_own_peak(void **state)
+{
+    (void)state;
+    quire_step step            = {.rows                     = 1,
+                                  .rows_encoder             = 1,
+                                  .weight_bytes             = GIGA,
+                                  .projection_bytes         = GIGA,
+                                  .encoder_weight_bytes     = GIGA / 4,
+                                  .projection_flops         = 20 * GIGA,
+                                  .encoder_projection_flops = 5 * GIGA,
+                                  .wide_flops               = 8 * GIGA,
+                                  .encoder_wide_flops       = 2 * GIGA,
+                                  .forward_ns               = 70000000};
+    result->model.weight_dtype = QUIRE_DTYPE_INT8;
+    play(&step, 1);
+    const qr_roofline_fraction s = speed();
+    result->model.weight_dtype   = QUIRE_DTYPE_BF16;
+    assert_close(s.floor_s, 0.035);
+    assert_close(s.fraction, 0.5);
+    assert_close(s.phases[0].floor_s, 0.75 * 0.035);
+    assert_close(s.phases[3].floor_s, 0.25 * 0.035);
+}
+
 static void steps_that_fit_the_caches_are_marked_and_do_not_count(void **state)
 {
     (void)state;
@@ -221,6 +245,7 @@ int main(void)
         TEST(operations_are_divided_by_the_peak_of_their_dtype),
         TEST(fractions_are_of_sums_not_means_of_fractions),
         TEST(a_phase_has_its_own_bytes_operations_and_time),
+        TEST(what_stays_wide_among_int8_weights_is_divided_by_its_own_peak),
         TEST(steps_that_fit_the_caches_are_marked_and_do_not_count),
         TEST(steps_outside_the_window_do_not_count),
         TEST(without_limits_there_is_nothing_to_divide_by),
