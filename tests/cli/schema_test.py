@@ -75,10 +75,39 @@ class Results(unittest.TestCase):
         flat, run = json.loads(path.read_text()), result["runs"][0]
         self.assertEqual((flat["completed"], flat["failed"], flat["request_rate"]), (40, 0, "inf"))
         self.assertEqual((flat["total_input_tokens"], flat["total_output_tokens"]), (320, 320))
-        self.assertEqual(flat["output_throughput"], run["throughput"]["output_tokens"]["value"])
-        self.assertEqual(flat["mean_ttft_ms"], run["latency"]["ttft"]["mean"])
+        self.assertAlmostEqual(flat["output_throughput"] / run["throughput"]["output_tokens"]["value"], 1, delta=1e-6)
+        self.assertAlmostEqual(flat["mean_ttft_ms"] / run["latency"]["ttft"]["mean"], 1, delta=1e-6)
         self.assertEqual(flat["median_itl_ms"], run["latency"]["itl"]["p"]["50"])
         self.assertNotIn("p99_ttft_ms", flat)  # not measurable with 40 requests
+
+    def test_vllms_names_have_vllms_meanings(self):
+        """Recomputed from the request log."""
+        flat_path, log_path = (pathlib.Path(self.folder.name, name) for name in ("m.vllm.json", "m.requests.jsonl"))
+        prefix = ["--set", "workload.prefix={groups=1,tokens=48,zipf_s=1.0}", "--prompt-tokens", "64"]
+        cases = [(["--profile", "concurrent", "--streams", "4", *prefix], "tiny", "inf", 4, 1),
+                 (["--profile", "synchronous"], "tiny", "inf", 1, 1), ([], "tiny", "inf", None, 1),
+                 (["--profile", "gamma", "--request-rate", "200", "--set", "load.max_concurrency=2", "--set", "load.burstiness=0.5"],
+                  "tiny", 200, 2, 0.5),
+                 (["--profile", "constant", "--request-rate", "500"], "tiny", 500, None, None),
+                 (["--profile", "concurrent", "--streams", "2", "--encoder-tokens", "16", "--set", "kv_cache.num_kv_blocks=256"],
+                  "t5-small", "inf", 2, 1)]
+        for options, model, rate, most, burstiness in cases:
+            self.bench("--num-prompts", "12", "--output-tokens", "4", "--set", 'run.warmup={mode="none"}', *options, "-o", str(flat_path), "-o",
+                       str(log_path), model=model)
+            flat = json.loads(flat_path.read_text())
+            rows = [row for row in map(json.loads, log_path.read_text().splitlines())
+                    if row["in_window"] and row["finish_reason"] in ("stop", "length")]
+            inputs = sum(row["num_prompt_tokens"] + row["num_encoder_tokens"] for row in rows)
+            outputs = sum(row["num_output_tokens"] for row in rows)
+            self.assertEqual((flat["request_rate"], flat["max_concurrency"], flat.get("burstiness")), (rate, most, burstiness), options)
+            self.assertEqual((flat["completed"], flat["total_input_tokens"], flat["total_output_tokens"]), (len(rows), inputs, outputs))
+            for name, meant in (("request_throughput", len(rows)), ("output_throughput", outputs),
+                                ("total_token_throughput", inputs + outputs)):
+                self.assertAlmostEqual(flat[name] * flat["duration"] / meant, 1, delta=1e-6, msg=name)
+            sent = "q" if most and rate != "inf" else "a"
+            for name, end in (("ttft", "f"), ("e2el", "e")):
+                mean = sum(row[end] - row[sent] for row in rows) / len(rows) * 1e-6
+                self.assertAlmostEqual(flat[f"mean_{name}_ms"] / mean, 1, delta=1e-6, msg=name)
 
     def test_an_encoder_decoder_model(self):
         result = self.bench("--num-prompts", "8", "--encoder-tokens", "16", "--set", "kv_cache.num_kv_blocks=256", model="t5-small")
