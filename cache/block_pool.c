@@ -554,10 +554,10 @@ static uint32_t distance(const qr_cache_options *options, uint32_t a, uint32_t b
 static void order_nodes(const qr_cache_options *options, uint32_t home, uint8_t *order)
 {
     for (uint32_t n = 0; n < options->node_count; n++) {
-        uint32_t place = n;
-        for (; place > 0 && distance(options, home, order[place - 1]) > distance(options, home, n); place--)
-            order[place] = order[place - 1];
-        order[place] = (uint8_t)n;
+        uint32_t at = n;
+        for (; at > 0 && distance(options, home, order[at - 1]) > distance(options, home, n); at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)n;
     }
 }
 

@@ -12,7 +12,7 @@
 #include "kernels/kernels.h"
 #include "topology/placement.h"
 
-static quire_status place(qr_forecast *p, quire_error *error)
+static quire_status plan_placement(qr_forecast *p, quire_error *error)
 {
     const qr_topology_source source = {0};
     qr_topology              topology;
@@ -125,7 +125,7 @@ quire_status qr_forecast_make(const quire_config *config, qr_forecast *p, quire_
     quire_model *model  = NULL;
     *p                  = (qr_forecast){.options = *quire_config_engine(config), .info = {.size = sizeof p->info}};
     quire_status status = describe(p, config, &model, error);
-    if (status == QUIRE_OK) status = place(p, error);
+    if (status == QUIRE_OK) status = plan_placement(p, error);
     if (status == QUIRE_OK) status = size_parts(p, model, error);
     if (status == QUIRE_OK && size_pool(p, &p->pool) == QUIRE_OK)
         status = qr_scheduler_options_check(&p->scheduler, error);

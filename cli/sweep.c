@@ -33,7 +33,8 @@ typedef struct settings {
 
 /* ---- points ---- */
 
-const char *qr_point_value(const qr_point *point, size_t axis) { return strchr(point->assignments[axis], '=') + 1; }
+/* The value of an axis at a point, as TOML text. */
+static const char *point_value(const qr_point *point, size_t axis) { return strchr(point->assignments[axis], '=') + 1; }
 
 static size_t values_of(const qr_sweep *s, size_t axis)
 {
@@ -145,7 +146,7 @@ json_t *qr_point_axes(const qr_sweep *s, const qr_point *point)
 {
     json_t *axes = json_object();
     for (size_t a = 0; a < s->axis_count; a++) {
-        const char *text  = qr_point_value(point, a);
+        const char *text  = point_value(point, a);
         json_t     *value = json_loads(text, JSON_DECODE_ANY, NULL); /* numbers, booleans and strings look the same */
         json_object_set_new(axes, s->axes[a], value ? value : json_string(text));
     }
@@ -358,7 +359,7 @@ static int axis_width(const settings *s, size_t axis)
 {
     size_t width = strlen(axis_name(s, axis));
     for (size_t i = 0; i < s->sweep.point_count; i++) {
-        const size_t length = strlen(qr_point_value(&s->sweep.points[i], axis));
+        const size_t length = strlen(point_value(&s->sweep.points[i], axis));
         if (length > width) width = length;
     }
     return (int)(width < 22 ? width : 22) + 2;
@@ -373,7 +374,7 @@ static void print_axis(const settings *s, size_t axis, const char *text)
 static void print_row(const settings *s, size_t index)
 {
     const row *r = &s->rows[index];
-    for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, qr_point_value(&s->sweep.points[index], a));
+    for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, point_value(&s->sweep.points[index], a));
     if (!r->is_done) {
         printf("not done\n");
         return;

@@ -29,9 +29,6 @@ typedef struct qr_sweep {
     volatile int       *interrupt;
 } qr_sweep;
 
-/* The value of an axis at a point, as TOML text. */
-const char *qr_point_value(const qr_point *point, size_t axis);
-
 /* {"load.request_rate": 2}; a new reference. */
 json_t *qr_point_axes(const qr_sweep *sweep, const qr_point *point);
 

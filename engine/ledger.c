@@ -44,7 +44,7 @@ void qr_ledger_lock(qr_ledger *ledger) { pthread_mutex_lock(&ledger->mutex); }
 void qr_ledger_unlock(qr_ledger *ledger) { pthread_mutex_unlock(&ledger->mutex); }
 
 /* A record is in `pending` or `live`, and maybe in `cancels` as well. */
-static qr_links place_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, place); }
+static qr_links record_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, link); }
 static qr_links cancel_links(const qr_ledger *ledger) { return QR_LINKS(ledger->records, cancel); }
 
 qr_record *qr_ledger_open(qr_ledger *ledger, uint32_t sequences)
@@ -58,9 +58,9 @@ qr_record *qr_ledger_open(qr_ledger *ledger, uint32_t sequences)
     *record = (qr_record){.id        = ledger->next_id++,
                           .sequences = sequences,
                           .state     = QR_RECORD_PENDING,
-                          .place     = QR_UNLINKED,
+                          .link      = QR_UNLINKED,
                           .cancel    = QR_UNLINKED};
-    qr_list_append(&ledger->pending, place_links(ledger), index);
+    qr_list_append(&ledger->pending, record_links(ledger), index);
     return record;
 }
 
@@ -79,8 +79,8 @@ void qr_ledger_make_live(qr_ledger *ledger, qr_record *record)
 {
     qr_assert(record->state == QR_RECORD_PENDING);
     record->state = QR_RECORD_LIVE;
-    qr_list_remove(&ledger->pending, place_links(ledger), qr_ledger_index(ledger, record));
-    qr_list_append(&ledger->live, place_links(ledger), qr_ledger_index(ledger, record));
+    qr_list_remove(&ledger->pending, record_links(ledger), qr_ledger_index(ledger, record));
+    qr_list_append(&ledger->live, record_links(ledger), qr_ledger_index(ledger, record));
 }
 
 void qr_ledger_cancel(qr_ledger *ledger, qr_record *record)
@@ -101,7 +101,7 @@ qr_record *qr_ledger_take_cancel(qr_ledger *ledger)
 void qr_ledger_close(qr_ledger *ledger, qr_record *record)
 {
     const uint32_t index = qr_ledger_index(ledger, record);
-    qr_list_remove(record->state == QR_RECORD_PENDING ? &ledger->pending : &ledger->live, place_links(ledger), index);
+    qr_list_remove(record->state == QR_RECORD_PENDING ? &ledger->pending : &ledger->live, record_links(ledger), index);
     if (qr_list_has(&ledger->cancels, cancel_links(ledger), index))
         qr_list_remove(&ledger->cancels, cancel_links(ledger), index);
     ledger->finish_reserved -= record->sequences;

@@ -4,7 +4,8 @@
  *   free records + open records = record_count
  *   finish_reserved = sum of `sequences` over open records that still owe or hold FINISHED events
  *
- * Every accepted request has its FINISHED events' places in the outbox reserved, so that an end can always be told. */
+ * Every accepted request has its slots for its FINISHED events in the outbox reserved, so that an end can always be
+ * told. */
 #ifndef QR_ENGINE_LEDGER_H
 #define QR_ENGINE_LEDGER_H
 
@@ -46,7 +47,7 @@ typedef struct qr_record {
     bool             cancelled; /* asked for */
     bool             failed;    /* ended by the engine for its slow reader */
     uint32_t         next_free;
-    qr_link          place; /* in `pending` or `live` */
+    qr_link          link; /* in `pending` or `live` */
     qr_link          cancel;
 } qr_record;
 
@@ -57,7 +58,7 @@ typedef struct qr_ledger {
     qr_list          pending;                          /* in the order of their ids */
     qr_list          live;                             /* LIVE and ENDED records in the order the scheduler got them */
     qr_list          cancels;                          /* records whose cancel the driver has not taken, in order */
-    uint32_t         finish_reserved, finish_capacity; /* places for FINISHED events in the outbox */
+    uint32_t         finish_reserved, finish_capacity; /* slots for FINISHED events in the outbox */
     quire_request_id next_id;
     bool             ready;    /* mutex and wake_fd exist */
     uint64_t         activity; /* counts what may give the driver something to do */

@@ -176,14 +176,14 @@ void qr_outbox_end_unstarted(qr_outbox *outbox, qr_record *record, quire_finish 
 
 /* Places that the reader has seen come back with its next poll. When somebody waits for them the descriptor calls for
  * that poll, though it may return nothing: a reader that sleeps on the descriptor would else never give them back. */
-static bool needs_places_back(const qr_outbox *outbox, bool waiting)
+static bool needs_slots_back(const qr_outbox *outbox, bool waiting)
 {
     return (waiting || outbox->stuck || outbox->held > 0) && outbox->released < outbox->tail;
 }
 
 void qr_outbox_signal(qr_outbox *outbox, bool waiting)
 {
-    if (outbox->head == outbox->tail && !needs_places_back(outbox, waiting)) return;
+    if (outbox->head == outbox->tail && !needs_slots_back(outbox, waiting)) return;
     const ssize_t written = write(outbox->event_fd, &(uint64_t){1}, sizeof(uint64_t)); /* fails only when readable */
     (void)written;
 }
@@ -299,7 +299,7 @@ void qr_outbox_regulate(qr_outbox *outbox, uint64_t now_ns, qr_apply_change *app
     if (!outbox->crossed && !outbox->stuck && outbox->held == 0 && outbox->logits_wanted == 0) return;
     outbox->crossed      = false;
     uint32_t logits_left = outbox->logits_free_count;
-    for (uint32_t i = outbox->ledger->live.head; i != QR_NO_RECORD; i = outbox->ledger->records[i].place.next) {
+    for (uint32_t i = outbox->ledger->live.head; i != QR_NO_RECORD; i = outbox->ledger->records[i].link.next) {
         qr_record *record = &outbox->ledger->records[i];
         if (record->state != QR_RECORD_LIVE || record->failed) continue;
         set_holds(outbox, record, holds_of(outbox, record, &logits_left), apply, context);

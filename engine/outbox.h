@@ -84,7 +84,7 @@ bool qr_outbox_put_finished(qr_outbox *outbox, const qr_scheduler_event *event, 
 /* All ends of a request that the scheduler has never seen. */
 void qr_outbox_end_unstarted(qr_outbox *outbox, qr_record *record, quire_finish finish, quire_status status,
                              uint64_t now_ns);
-/* After putting: makes event_fd readable if there are events, or if places with the reader are needed back; `waiting`:
+/* After putting: makes event_fd readable if there are events, or if slots with the reader are needed back; `waiting`:
  * an event found no room. */
 void qr_outbox_signal(qr_outbox *outbox, bool waiting);
 

@@ -215,7 +215,7 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
                                               .candidate_logprobs = beams ? output.top_logprobs : NULL};
 }
 
-/* Rows are dealt to the threads in turn; each result has its own place. With a mask hook whole sequences are dealt, so
+/* Rows are dealt to the threads in turn; each result has its own slot. With a mask hook whole sequences are dealt, so
  * that the hook sees the tokens of one in order. */
 static void sample_rows(void *context, uint32_t thread, uint32_t thread_count)
 {

@@ -5,19 +5,19 @@
  * order of its elements or keys, so neither the blocking here nor the rows beside it show in a row's bits. */
 #include "kernels/attention_kernels.h"
 
-/* Rows and columns taken at once: as many accumulators as 16 or 32 registers allow. A unit is 16 columns. */
+/* Rows and columns taken at once: as many accumulators as 16 or 32 registers allow. A strip is 16 columns. */
 enum {
-    WIDE        = VF32_LANES == 16,
-    ROWS_MAX    = 12,                                   /* that go through scores, softmax, values together */
-    ALONE_UNITS = VF32_LANES == 1 ? 1 : VF32_LANES / 2, /* of a row without company: eight accumulators */
-    GROUP_UNITS = WIDE              ? 4
-                  : VF32_LANES == 8 ? 2
-                                    : 1,
-    APART_HEADS = WIDE ? 4 : 2, /* kv heads with a single query row, scored together: chains that overlap */
-    UNITS_MAX   = ALONE_UNITS > GROUP_UNITS ? ALONE_UNITS : GROUP_UNITS,
+    WIDE         = VF32_LANES == 16,
+    ROWS_MAX     = 12,                                   /* that go through scores, softmax, values together */
+    ALONE_STRIPS = VF32_LANES == 1 ? 1 : VF32_LANES / 2, /* of a row without company: eight accumulators */
+    GROUP_STRIPS = WIDE              ? 4
+                   : VF32_LANES == 8 ? 2
+                                     : 1,
+    APART_HEADS  = WIDE ? 4 : 2, /* kv heads with a single query row, scored together: chains that overlap */
+    STRIPS_MAX   = ALONE_STRIPS > GROUP_STRIPS ? ALONE_STRIPS : GROUP_STRIPS,
 };
 #define RISE 8.0f /* of a score above m, in bits, before m follows */
-enum { UNIT = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
+enum { STRIP_VECTORS = 16 / VF32_LANES, TILE_VECTORS = QR_TILE_TOKENS / VF32_LANES, STEP_BYTES = QR_TILE_TOKENS * 4 };
 
 #ifndef QR_SIMD_HAS_BF16_DOT
 #define QR_SIMD_HAS_BF16_DOT 0
@@ -313,29 +313,29 @@ VF32_INLINE void softmax_row(const qr_dtype dtype, const bool plain, const qr_at
 
 /* ---- values ---- */
 
-/* o[row][16 * units columns] += p * v, in registers over the whole tile. */
+/* o[row][16 * strips columns] += p * v, in registers over the whole tile. */
 typedef void value_block(const char *v, const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o);
 
-VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t units, const char *v,
+VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uint32_t strips, const char *v,
                             const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)
 {
-    const uint32_t steps = QR_TILE_TOKENS / elements_per_step(dtype), vectors = units * UNIT;
+    const uint32_t steps = QR_TILE_TOKENS / elements_per_step(dtype), vectors = strips * STRIP_VECTORS;
     const uint32_t length     = stretch_of(dtype);
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
     const char    *weight = (const char *)p;
-    vf32           sum[ROWS_MAX][UNITS_MAX * UNIT];
+    vf32           sum[ROWS_MAX][STRIPS_MAX * STRIP_VECTORS];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
         VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { sum[r][j] = vf32_load(o + r * state + j * VF32_LANES); }
     }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         if (ahead != NULL) {
-            prefetch_lines(ahead, length * units);
-            ahead += length * units * 64;
+            prefetch_lines(ahead, length * strips);
+            ahead += length * strips * 64;
         }
         VF32_ROLLED for (uint32_t step = 0; step < length; step++, weight += row_step_bytes(dtype), v += step_bytes)
         {
-            multiply_rows(dtype, rows, vectors, weight, sizeof *p, v, 0, sum[0], UNITS_MAX * UNIT);
+            multiply_rows(dtype, rows, vectors, weight, sizeof *p, v, 0, sum[0], STRIPS_MAX * STRIP_VECTORS);
         }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
@@ -345,25 +345,25 @@ VF32_INLINE void value_rows(const qr_dtype dtype, const uint32_t rows, const uin
 }
 
 /* int8 values: exact sums of the tile's products, then one multiplication into o per tile. */
-VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t units, const char *v, const char *ahead,
+VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t strips, const char *v, const char *ahead,
                                  const tile_scores *p, uint32_t padded_dim, float *o)
 {
-    const uint32_t steps = QR_TILE_TOKENS / 4, vectors = units * UNIT, length = stretch_of(QR_INT8);
+    const uint32_t steps = QR_TILE_TOKENS / 4, vectors = strips * STRIP_VECTORS, length = stretch_of(QR_INT8);
     const size_t   step_bytes = padded_dim * sizeof(float), state = padded_dim + QR_ATTENTION_STATE_TAIL;
     const char    *weight = (const char *)p;
-    vi32           sum[ROWS_MAX][UNITS_MAX * UNIT];
+    vi32           sum[ROWS_MAX][STRIPS_MAX * STRIP_VECTORS];
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
         VF32_UNROLL for (uint32_t j = 0; j < vectors; j++) { sum[r][j] = vi32_zero(); }
     }
     for (uint32_t stretch = 0; stretch < steps; stretch += length) {
         if (ahead != NULL) {
-            prefetch_lines(ahead, length * units);
-            ahead += length * units * 64;
+            prefetch_lines(ahead, length * strips);
+            ahead += length * strips * 64;
         }
         VF32_ROLLED for (uint32_t step = 0; step < length; step++, weight += 4, v += step_bytes)
         {
-            multiply_rows_int8(rows, vectors, weight, sizeof *p, v, 0, sum[0], UNITS_MAX * UNIT);
+            multiply_rows_int8(rows, vectors, weight, sizeof *p, v, 0, sum[0], STRIPS_MAX * STRIP_VECTORS);
         }
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t j = 0; j < vectors; j++)
@@ -387,34 +387,34 @@ VF32_INLINE void value_rows_int8(const uint32_t rows, const uint32_t units, cons
         else                                                                                                           \
             score_rows(dtype, rows, k, distance, ahead, q, padded_dim, s);                                             \
     }
-#define QR_VALUE_BLOCK(name, dtype, rows, width, units)                                                                \
+#define QR_VALUE_BLOCK(name, dtype, rows, width, strips)                                                               \
     static __attribute__((noinline)) void value_##name##_##rows##_##width(                                             \
         const char *v, const char *ahead, const tile_scores *p, uint32_t padded_dim, float *o)                         \
     {                                                                                                                  \
         if (dtype == QR_INT8)                                                                                          \
-            value_rows_int8(rows, units, v, ahead, p, padded_dim, o);                                                  \
+            value_rows_int8(rows, strips, v, ahead, p, padded_dim, o);                                                 \
         else                                                                                                           \
-            value_rows(dtype, rows, units, v, ahead, p, padded_dim, o);                                                \
+            value_rows(dtype, rows, strips, v, ahead, p, padded_dim, o);                                               \
     }
 
 typedef struct attention_blocks {
     score_block *score[ROWS_MAX + 1]; /* by rows; NULL: take fewer */
     score_block *apart;               /* APART_HEADS rows with a tile each */
-    value_block *wide[ROWS_MAX + 1];  /* `units` units at once; NULL: take fewer rows */
-    uint32_t     units[ROWS_MAX + 1];
-    value_block *half;               /* of one row: GROUP_UNITS units */
-    value_block *unit[ROWS_MAX + 1]; /* one unit, for the columns that are left */
+    value_block *wide[ROWS_MAX + 1];  /* `strips` strips at once; NULL: take fewer rows */
+    uint32_t     strips[ROWS_MAX + 1];
+    value_block *half;                /* of one row: GROUP_STRIPS strips */
+    value_block *strip[ROWS_MAX + 1]; /* one strip, for the columns that are left */
 } attention_blocks;
 
 #define QR_BLOCKS_FEW(name, dtype)                                                                                     \
     QR_SCORE_FUNCTION(score_##name##_apart, dtype, APART_HEADS, apart)                                                 \
     QR_SCORE_BLOCK(name, dtype, 1)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 2)                                                                                     \
-    QR_VALUE_BLOCK(name, dtype, 1, wide, ALONE_UNITS)                                                                  \
-    QR_VALUE_BLOCK(name, dtype, 1, half, GROUP_UNITS)                                                                  \
-    QR_VALUE_BLOCK(name, dtype, 1, unit, 1)                                                                            \
-    QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_UNITS)                                                                  \
-    QR_VALUE_BLOCK(name, dtype, 2, unit, 1)
+    QR_VALUE_BLOCK(name, dtype, 1, wide, ALONE_STRIPS)                                                                 \
+    QR_VALUE_BLOCK(name, dtype, 1, half, GROUP_STRIPS)                                                                 \
+    QR_VALUE_BLOCK(name, dtype, 1, strip, 1)                                                                           \
+    QR_VALUE_BLOCK(name, dtype, 2, wide, GROUP_STRIPS)                                                                 \
+    QR_VALUE_BLOCK(name, dtype, 2, strip, 1)
 
 #if QR_SIMD_REGISTERS == 32 /* values: four rows of four vectors beat six rows by a fifth on Zen 4 */
 #define QR_BLOCKS(name, dtype)                                                                                         \
@@ -423,41 +423,41 @@ typedef struct attention_blocks {
     QR_SCORE_BLOCK(name, dtype, 4)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 8)                                                                                     \
     QR_SCORE_BLOCK(name, dtype, 12)                                                                                    \
-    QR_VALUE_BLOCK(name, dtype, 3, wide, GROUP_UNITS)                                                                  \
-    QR_VALUE_BLOCK(name, dtype, 3, unit, 1)                                                                            \
-    QR_VALUE_BLOCK(name, dtype, 4, wide, GROUP_UNITS)                                                                  \
-    QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
+    QR_VALUE_BLOCK(name, dtype, 3, wide, GROUP_STRIPS)                                                                 \
+    QR_VALUE_BLOCK(name, dtype, 3, strip, 1)                                                                           \
+    QR_VALUE_BLOCK(name, dtype, 4, wide, GROUP_STRIPS)                                                                 \
+    QR_VALUE_BLOCK(name, dtype, 4, strip, 1)                                                                           \
     static const attention_blocks blocks_##name = {                                                                    \
-        .apart = score_##name##_apart,                                                                                 \
-        .half  = value_##name##_1_half,                                                                                \
-        .score = {[1]  = score_##name##_1,                                                                             \
-                  [2]  = score_##name##_2,                                                                             \
-                  [3]  = score_##name##_3,                                                                             \
-                  [4]  = score_##name##_4,                                                                             \
-                  [8]  = score_##name##_8,                                                                             \
-                  [12] = score_##name##_12},                                                                           \
-        .wide  = {[1] = value_##name##_1_wide,                                                                         \
-                  [2] = value_##name##_2_wide,                                                                         \
-                  [3] = value_##name##_3_wide,                                                                         \
-                  [4] = value_##name##_4_wide},                                                                        \
-        .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [3] = GROUP_UNITS, [4] = GROUP_UNITS},                         \
-        .unit  = {[1] = value_##name##_1_unit,                                                                         \
-                  [2] = value_##name##_2_unit,                                                                         \
-                  [3] = value_##name##_3_unit,                                                                         \
-                  [4] = value_##name##_4_unit}};
+        .apart  = score_##name##_apart,                                                                                \
+        .half   = value_##name##_1_half,                                                                               \
+        .score  = {[1]  = score_##name##_1,                                                                            \
+                   [2]  = score_##name##_2,                                                                            \
+                   [3]  = score_##name##_3,                                                                            \
+                   [4]  = score_##name##_4,                                                                            \
+                   [8]  = score_##name##_8,                                                                            \
+                   [12] = score_##name##_12},                                                                          \
+        .wide   = {[1] = value_##name##_1_wide,                                                                        \
+                   [2] = value_##name##_2_wide,                                                                        \
+                   [3] = value_##name##_3_wide,                                                                        \
+                   [4] = value_##name##_4_wide},                                                                       \
+        .strips = {[1] = ALONE_STRIPS, [2] = GROUP_STRIPS, [3] = GROUP_STRIPS, [4] = GROUP_STRIPS},                    \
+        .strip  = {[1] = value_##name##_1_strip,                                                                       \
+                   [2] = value_##name##_2_strip,                                                                       \
+                   [3] = value_##name##_3_strip,                                                                       \
+                   [4] = value_##name##_4_strip}};
 #else /* f32 likes four rows of two vectors, bf16 and int8, which widen each vector, two rows of four */
 #define QR_BLOCKS(name, dtype)                                                                                         \
     QR_BLOCKS_FEW(name, dtype)                                                                                         \
-    QR_VALUE_BLOCK(name, dtype, 4, unit, 1)                                                                            \
+    QR_VALUE_BLOCK(name, dtype, 4, strip, 1)                                                                           \
     static const attention_blocks blocks_##name = {                                                                    \
-        .apart = score_##name##_apart,                                                                                 \
-        .half  = value_##name##_1_half,                                                                                \
-        .score = {[1] = score_##name##_1, [2] = score_##name##_2},                                                     \
-        .wide  = {[1] = value_##name##_1_wide,                                                                         \
-                  [2] = value_##name##_2_wide,                                                                         \
-                  [4] = dtype == QR_F32 ? value_##name##_4_unit : NULL},                                               \
-        .units = {[1] = ALONE_UNITS, [2] = GROUP_UNITS, [4] = 1},                                                      \
-        .unit  = {[1] = value_##name##_1_unit, [2] = value_##name##_2_unit, [4] = value_##name##_4_unit}};
+        .apart  = score_##name##_apart,                                                                                \
+        .half   = value_##name##_1_half,                                                                               \
+        .score  = {[1] = score_##name##_1, [2] = score_##name##_2},                                                    \
+        .wide   = {[1] = value_##name##_1_wide,                                                                        \
+                   [2] = value_##name##_2_wide,                                                                        \
+                   [4] = dtype == QR_F32 ? value_##name##_4_strip : NULL},                                             \
+        .strips = {[1] = ALONE_STRIPS, [2] = GROUP_STRIPS, [4] = 1},                                                   \
+        .strip  = {[1] = value_##name##_1_strip, [2] = value_##name##_2_strip, [4] = value_##name##_4_strip}};
 #endif
 
 QR_BLOCKS(f32, QR_F32)
@@ -497,12 +497,12 @@ static void add_values(const qr_dtype dtype, const attention_blocks *blocks, uin
     for (uint32_t r = 0, n; r < rows; r += n) {
         for (n = rows - r; blocks->wide[n] == NULL;) n--;
         const char    *fetch = r == 0 ? ahead : NULL;
-        const uint32_t wide  = 16 * blocks->units[n];
+        const uint32_t wide  = 16 * blocks->strips[n];
         for (uint32_t d = 0, width; d < padded_dim; d += width) {
             const uint32_t left = padded_dim - d;
-            const bool     half = n == 1 && left < wide && left >= 16 * GROUP_UNITS;
-            width               = left >= wide ? wide : half ? 16 * GROUP_UNITS : 16;
-            value_block *block  = left >= wide ? blocks->wide[n] : half ? blocks->half : blocks->unit[n];
+            const bool     half = n == 1 && left < wide && left >= 16 * GROUP_STRIPS;
+            width               = left >= wide ? wide : half ? 16 * GROUP_STRIPS : 16;
+            value_block *block  = left >= wide ? blocks->wide[n] : half ? blocks->half : blocks->strip[n];
             block(v + d * 4, fetch, p + r, padded_dim, o + r * state + d);
             if (fetch != NULL) fetch += width * column_bytes; /* this block's share of the lines */
         }

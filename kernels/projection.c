@@ -182,14 +182,6 @@ size_t qr_projection_shard_bytes(const qr_projection *p, uint32_t thread)
     return s->group_count * p->halves * qr_group_bytes(p) + qr_packed_columns(p, s) * column_extras(&p->shape);
 }
 
-void qr_projection_shard(const qr_projection *p, uint32_t thread, uint32_t *first, uint32_t *count)
-{
-    const qr_projection_share *s   = &p->shards[thread];
-    const uint32_t             end = qr_min_u32((s->first_group + s->group_count) * QR_GROUP_COLUMNS, p->shape.columns);
-    *first                         = qr_min_u32(s->first_group * QR_GROUP_COLUMNS, end);
-    *count                         = end - *first;
-}
-
 uint64_t qr_projection_packed_bytes(const qr_projection_shape *shape)
 {
     const uint64_t columns = qr_round_up_u32(shape->columns, QR_GROUP_COLUMNS) * (shape->gated ? 2ull : 1);

@@ -78,8 +78,6 @@ void         qr_projection_destroy(qr_projection *projection);
 
 /* Bytes of thread's packed shard, 64-byte multiple; 0 when it has no columns. */
 size_t qr_projection_shard_bytes(const qr_projection *projection, uint32_t thread);
-/* Its output columns [*first, *first + *count), unpadded. */
-void qr_projection_shard(const qr_projection *projection, uint32_t thread, uint32_t *first, uint32_t *count);
 
 /* Packs the thread's shard into `memory` (64-byte aligned, shard_bytes long, owned by the caller for the projection's
  * life). Runs on that thread. */

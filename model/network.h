@@ -130,12 +130,6 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 void qr_stage_copy_blocks(qr_pass *pass);
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder); /* no barrier: the norm reads the same rows */
 void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight);
-/* out->bias is the linear's. */
-void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
-                      const qr_projection_out *out);
-void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append);
-/* hidden += attended * W (+ bias) */
-void qr_stage_output(qr_pass *pass, const qr_linear *linear, uint32_t rows);
 
 /* What runs of stages share, for pre-norm layers of either stack. */
 

@@ -109,8 +109,9 @@ void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
     qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
-void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
-                      const qr_projection_out *out)
+/* out->bias is the linear's. */
+static void project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
+                    const qr_projection_out *out)
 {
     qr_projection_out biased = *out;
     biased.bias              = linear->bias;
@@ -127,7 +128,7 @@ static void quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint
     qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
-void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append)
+static void attend(qr_pass *pass, qr_attention_plan *plan, const qr_attention_args *args, bool append)
 {
     uint64_t  *bucket   = &pass->network->report->attention_ns;
     const bool together = append && !qr_attention_needs_append_barrier(plan);
@@ -143,12 +144,12 @@ void qr_stage_attention(qr_pass *pass, qr_attention_plan *plan, const qr_attenti
     qr_stage_end(pass, bucket);
 }
 
-void qr_stage_output(qr_pass *pass, const qr_linear *linear, uint32_t rows)
+/* hidden += attended * W (+ bias) */
+static void add_output(qr_pass *pass, const qr_linear *linear, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     quantise(pass, &buffers->attended, &buffers->attended_read, rows);
-    qr_stage_project(pass, linear, &buffers->attended_read, rows,
-                     &(qr_projection_out){.to = buffers->hidden, .add = true});
+    project(pass, linear, &buffers->attended_read, rows, &(qr_projection_out){.to = buffers->hidden, .add = true});
 }
 
 /* Rows as a projection wrote them into the buffer of q, k and v. */
@@ -172,9 +173,9 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     args.prologue                  = how->prologue;
     args.bias                      = how->bias;
     qr_stage_norm(pass, rows, layer->attention_norm);
-    qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
-    qr_stage_attention(pass, how->plan, &args, true);
-    qr_stage_output(pass, &layer->output, rows);
+    project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
+    attend(pass, how->plan, &args, true);
+    add_output(pass, &layer->output, rows);
 }
 
 void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows)
@@ -184,9 +185,9 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
     qr_projection_out       out     = {.to = network->buffers.qkv};
     out.to.dim                      = qr_q_columns(network->architecture);
     qr_stage_norm(pass, rows, layer->cross_norm);
-    qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
-    qr_stage_attention(pass, network->cross_plan, &args, false);
-    qr_stage_output(pass, &layer->cross_output, rows);
+    project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
+    attend(pass, network->cross_plan, &args, false);
+    add_output(pass, &layer->cross_output, rows);
 }
 
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
@@ -199,7 +200,7 @@ void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
         qr_attention_args args = attention_args(network, qr_kv_memory_plane(network->kv, i));
         args.k                 = args.q; /* there is no q, and an append reads none */
         args.v                 = args.k + columns;
-        qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows, &out);
+        project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows, &out);
         qr_attention_append(network->cross_append_plan, &args, pass->thread);
         qr_stage_end(pass, &network->report->attention_ns);
     }
@@ -209,10 +210,9 @@ void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     qr_stage_norm(pass, rows, layer->feed_norm);
-    qr_stage_project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
+    project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
     quantise(pass, &buffers->fed, &buffers->fed_read, rows);
-    qr_stage_project(pass, &layer->feed_out, &buffers->fed_read, rows,
-                     &(qr_projection_out){.to = buffers->hidden, .add = true});
+    project(pass, &layer->feed_out, &buffers->fed_read, rows, &(qr_projection_out){.to = buffers->hidden, .add = true});
 }
 
 /* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */

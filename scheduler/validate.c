@@ -23,8 +23,9 @@ static uint32_t self_blocks(const qr_scheduler_options *o, uint32_t positions, u
     return (uint32_t)qr_min_u64(self, qr_ceil_div_u64(span, o->block_size) + 1);
 }
 
-/* Beams are counted as if they shared nothing: after a preemption each may come back with blocks of its own. */
-uint32_t qr_blocks_least(const qr_scheduler_options *o, uint32_t positions, uint32_t width, uint32_t encoder)
+/* The fewest blocks one sequence holds when it ends (F). Beams are counted as if they shared nothing: after a
+ * preemption each may come back with blocks of its own. */
+static uint32_t blocks_least(const qr_scheduler_options *o, uint32_t positions, uint32_t width, uint32_t encoder)
 {
     return width * self_blocks(o, positions, 1) + qr_ceil_div_u32(encoder, o->block_size);
 }
@@ -37,7 +38,7 @@ uint32_t qr_blocks_most(const qr_scheduler_options *o, uint32_t positions, uint3
 uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_t prompt, uint32_t max_tokens,
                                     uint32_t encoder)
 {
-    return qr_blocks_least(options, prompt + max_tokens - 1, 1, encoder);
+    return blocks_least(options, prompt + max_tokens - 1, 1, encoder);
 }
 
 /* What the pool must have for this request with so many output tokens. */
@@ -45,7 +46,7 @@ static uint32_t blocks_for(const qr_scheduler_options *o, const quire_request *r
 {
     const uint32_t positions = r->prompt_count + max_tokens - 1, width = r->beam_width > 1 ? r->beam_width : 1;
     if (o->capacity_policy != QUIRE_CAPACITY_GUARANTEED_NO_EVICT)
-        return qr_blocks_least(o, positions, width, r->encoder_count);
+        return blocks_least(o, positions, width, r->encoder_count);
     const uint64_t most = qr_blocks_most(o, positions, width, r->encoder_count);
     return (uint32_t)qr_min_u64(UINT32_MAX, width > 1 ? most : most * r->n);
 }

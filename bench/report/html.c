@@ -39,7 +39,7 @@ static void grouped(double value, FILE *to)
     }
 }
 
-void qr_html_number(double value, FILE *to)
+static void rounded_number(double value, FILE *to)
 {
     const double size = fabs(value);
     if (!isfinite(value))
@@ -61,8 +61,8 @@ static void bytes(double value, FILE *to)
 }
 
 static void plain_number(double value, FILE *to) { fprintf(to, value == floor(value) ? "%.0f" : "%.6g", value); }
-static void billions(double value, FILE *to) { qr_html_number(value * 1e-9, to); }
-static void percent(double value, FILE *to) { qr_html_number(100 * value, to); }
+static void billions(double value, FILE *to) { rounded_number(value * 1e-9, to); }
+static void percent(double value, FILE *to) { rounded_number(100 * value, to); }
 static void share(double value, FILE *to) { fprintf(to, "%.1f %%", 100 * value); }
 
 static void ratio(double value, FILE *to)
@@ -70,7 +70,7 @@ static void ratio(double value, FILE *to)
     if (value < 10)
         fprintf(to, "%.3f", value);
     else
-        qr_html_number(value, to);
+        rounded_number(value, to);
 }
 
 /* ---- values ---- */
@@ -122,9 +122,9 @@ static void range(const json_t *value, FILE *to)
 {
     const json_t *low = json_array_get(value, 0), *high = json_array_get(value, 1);
     if (!json_is_number(low) || !json_is_number(high)) return;
-    qr_html_number(json_number_value(low), to);
+    rounded_number(json_number_value(low), to);
     fputs(" to ", to);
-    qr_html_number(json_number_value(high), to);
+    rounded_number(json_number_value(high), to);
 }
 
 static void check(const json_t *value, FILE *to)
@@ -135,7 +135,7 @@ static void check(const json_t *value, FILE *to)
         fputs(json_number_value(number) > 0 ? "yes" : "no", to);
         return;
     }
-    scalar(number, qr_html_number, to);
+    scalar(number, rounded_number, to);
     if (unit != NULL) fputc(' ', to), qr_html_text(unit, to);
 }
 
@@ -175,7 +175,7 @@ static const struct {
     const char    *name;
     number_writer *number; /* NULL: `value` writes it */
     void (*value)(const json_t *value, FILE *to);
-} formats[] = {{"", qr_html_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
+} formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
                {"G", billions, NULL},      {"%", percent, NULL},          {"share", share, NULL},
                {"ratio", ratio, NULL},     {"range", NULL, range},        {"check", NULL, check},
                {"shell", NULL, shell},     {"json", NULL, script}};
@@ -224,6 +224,6 @@ void qr_html_value(const json_t *value, const char *format, FILE *to)
             any_value(value, formats[i].number, to);
         return;
     }
-    any_value(value, qr_html_number, to);
+    any_value(value, rounded_number, to);
     if (json_is_number(value)) fprintf(to, " %s", format);
 }

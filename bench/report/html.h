@@ -7,10 +7,10 @@
 #include <stdio.h>
 
 void qr_html_text(const char *text, FILE *to); /* with < > & " ' as references */
-void qr_html_number(double value, FILE *to);   /* three or four significant digits, thin spaces between thousands */
 
 /* By `format`:
- *   ""      numbers as above, texts, yes and no, [a, b] as "a, b", {"a": 1} as "a 1"; null or NULL: an en dash
+ *   ""      numbers of three or four significant digits, thin spaces between thousands; texts, yes and no,
+ *           [a, b] as "a, b", {"a": 1} as "a 1"; null or NULL: an en dash
  *   plain   the same, but numbers as they are written in a configuration
  *   B  G  % a number of bytes, "32 MiB"; divided by 1e9; times 100
  *   share   "97.5 %"

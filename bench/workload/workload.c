@@ -439,6 +439,12 @@ void qr_workload_encoder(const qr_workload *workload, const qr_workload_request 
     for (uint32_t i = 0; i < request->encoder_tokens; i++) out[i] = token_of(workload, key, i);
 }
 
+static const char *tenant_name(const qr_workload *workload, uint32_t tenant)
+{
+    if (workload->file != NULL) return qr_request_file_tenant(workload->file, tenant);
+    return workload->tenant_names[tenant % workload->tenant_count];
+}
+
 void qr_workload_fill(const qr_workload *workload, const qr_workload_request *request, quire_request *to)
 {
     *to               = workload->file ? *qr_request_file_at(workload->file, request->number) : workload->shape;
@@ -447,14 +453,8 @@ void qr_workload_fill(const qr_workload *workload, const qr_workload_request *re
     to->encoder_count = request->encoder_tokens;
     to->max_tokens    = request->output_tokens;
     to->priority      = request->priority;
-    to->tenant        = qr_workload_tenant_name(workload, request->tenant);
+    to->tenant        = tenant_name(workload, request->tenant);
     to->sampling.seed = request->sampling_seed;
-}
-
-const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant)
-{
-    if (workload->file != NULL) return qr_request_file_tenant(workload->file, tenant);
-    return workload->tenant_names[tenant % workload->tenant_count];
 }
 
 uint32_t qr_workload_sequences(const qr_workload *workload)

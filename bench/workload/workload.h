@@ -42,7 +42,6 @@ uint32_t    qr_workload_hash_block(const qr_workload *workload); /* tokens behin
 uint32_t    qr_workload_tenants(const qr_workload *workload);    /* how many there are; at least 1 */
 uint64_t    qr_workload_seed(const qr_workload *workload);
 const char *qr_workload_profile(const qr_workload *workload);
-const char *qr_workload_tenant_name(const qr_workload *workload, uint32_t tenant);
 
 /* Whether load.request_rate applies to a profile; and which those are, for messages: "constant, poisson, ...". */
 bool                     qr_profile_is_rated(const char *name);

@@ -92,12 +92,12 @@ static inline __m512 widen_pair(int phase, const void *p)
 
 /* ---- rows as the products read them ---- */
 
-enum { BLOCK = 8 }; /* units and rows that are transposed at once */
+enum { BLOCK = 8 }; /* dwords and rows that are transposed at once */
 
-/* Units [unit, unit + BLOCK) of a row, 4 bytes each: what one multiply-add takes of it. */
-typedef __m256i load_units(const char *row, uint32_t unit);
+/* Dwords [dword, dword + BLOCK) of a row, 4 bytes each: what one multiply-add takes of it. */
+typedef __m256i load_dwords(const char *row, uint32_t dword);
 
-static inline void transpose_units(__m256i v[BLOCK])
+static inline void transpose_dwords(__m256i v[BLOCK])
 {
     __m256i pairs[BLOCK], fours[BLOCK];
     VF32_UNROLL for (int i = 0; i < BLOCK; i += 2)
@@ -117,31 +117,31 @@ static inline void transpose_units(__m256i v[BLOCK])
     }
 }
 
-/* out[units][rows]. A store of BLOCK rows may run over into rows that come later in `out`; going from the last rows to
- * the first and from unit to unit, those are written afterwards. `out` has room for BLOCK units behind its end. */
-VF32_INLINE void arrange_rows(const qr_arrange *a, uint32_t units, load_units *load)
+/* out[dwords][rows]. A store of BLOCK rows may run over into rows that come later in `out`; going from the last rows to
+ * the first and from dword to dword, those are written afterwards. `out` has room for BLOCK dwords behind its end. */
+VF32_INLINE void arrange_rows(const qr_arrange *a, uint32_t dwords, load_dwords *load)
 {
-    for (uint32_t unit = 0; unit < units; unit += BLOCK) {
+    for (uint32_t dword = 0; dword < dwords; dword += BLOCK) {
         if (a->rows == 1) {
-            _mm256_storeu_si256((void *)((int32_t *)a->out + unit), load(a->x, unit));
+            _mm256_storeu_si256((void *)((int32_t *)a->out + dword), load(a->x, dword));
             continue;
         }
         for (uint32_t end = qr_round_up_u32(a->rows, BLOCK); end > 0; end -= BLOCK) {
             const uint32_t row = end - BLOCK;
-            int32_t       *out = (int32_t *)a->out + (size_t)unit * a->rows + row;
+            int32_t       *out = (int32_t *)a->out + (size_t)dword * a->rows + row;
             __m256i        v[BLOCK];
             VF32_UNROLL for (uint32_t i = 0; i < BLOCK; i++) v[i] =
-                load((const char *)a->x + qr_min_u32(row + i, a->rows - 1) * a->x_stride, unit);
-            transpose_units(v);
+                load((const char *)a->x + qr_min_u32(row + i, a->rows - 1) * a->x_stride, dword);
+            transpose_dwords(v);
             VF32_UNROLL for (uint32_t i = 0; i < BLOCK; i++)
                 _mm256_storeu_si256((void *)(out + (size_t)i * a->rows), v[i]);
         }
     }
 }
 
-static inline __m256i load_as_is(const char *row, uint32_t unit)
+static inline __m256i load_as_is(const char *row, uint32_t dword)
 {
-    return _mm256_loadu_si256((const void *)(row + (size_t)unit * 4));
+    return _mm256_loadu_si256((const void *)(row + (size_t)dword * 4));
 }
 
 static void arrange_f32(const qr_arrange *a) { arrange_rows(a, a->k, load_as_is); }
@@ -149,9 +149,9 @@ static void arrange_f32(const qr_arrange *a) { arrange_rows(a, a->k, load_as_is)
 #ifdef QR_SIMD_HAS_BF16_DOT
 static void arrange_bf16(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_as_is); }
 #else
-static inline __m256i load_widened_bf16(const char *row, uint32_t unit)
+static inline __m256i load_widened_bf16(const char *row, uint32_t dword)
 {
-    const __m128i bits = _mm_loadu_si128((const void *)(row + (size_t)unit * 2));
+    const __m128i bits = _mm_loadu_si128((const void *)(row + (size_t)dword * 2));
     return _mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16);
 }
 
@@ -159,16 +159,16 @@ static void           arrange_bf16(const qr_arrange *a) { arrange_rows(a, a->k, 
 #endif
 
 #ifdef QR_SIMD_HAS_INT8_DOT
-static inline __m256i load_plus_128(const char *row, uint32_t unit)
+static inline __m256i load_plus_128(const char *row, uint32_t dword)
 {
-    return _mm256_xor_si256(load_as_is(row, unit), _mm256_set1_epi8((char)0x80));
+    return _mm256_xor_si256(load_as_is(row, dword), _mm256_set1_epi8((char)0x80));
 }
 
 static void arrange_int8(const qr_arrange *a) { arrange_rows(a, a->k / 4, load_plus_128); }
 #else
-static inline __m256i load_widened_int8(const char *row, uint32_t unit)
+static inline __m256i load_widened_int8(const char *row, uint32_t dword)
 {
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(row + (size_t)unit * 2)));
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(row + (size_t)dword * 2)));
 }
 
 static void arrange_int8(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_widened_int8); }

@@ -2,13 +2,13 @@
  *
  *   T_NAME          suffix of the function's name
  *   T_VECTOR        a register of 16 accumulators; T_OPERAND: of weights and x
- *   T_STEP          k per step: four registers of weights, T_WEIGHT_BYTES each, and T_PHASES units of each row
+ *   T_STEP          k per step: four registers of weights, T_WEIGHT_BYTES each, and T_PHASES dwords of each row
  *   T_PHASES        multiply-adds per accumulator and step (2 when pairs are widened, the even element first)
  *   T_WEIGHT(phase, p), T_X(p), T_MADD(sum, weight, x), T_ZERO(), T_LOAD(p), T_STORE(p, v)
  *   T_RESULT(v, compensation)   as floats
  *   T_EXACT         1: one chunk, sums are exact in any order
  *
- * Rows stand interleaved, [k / step * phases][rows] units of 4 bytes, see arrange_rows: what is broadcast together lies
+ * Rows stand interleaved, [k / step * phases][rows] dwords, see arrange_rows: what is broadcast together lies
  * together, and rows 4 KB apart do not fight for the same lines of L1.
  *
  * Up to 6 rows are one tile of 64 columns. More rows are tiles of 6 to 12 rows and 32 columns, which leaves every
@@ -29,7 +29,7 @@ enum {
 
 typedef struct product_tile {
     const char    *w, *x;
-    size_t         x_stride; /* bytes from unit to unit */
+    size_t         x_stride; /* bytes from dword to dword */
     uint32_t       steps;
     const int32_t *compensation;
     float         *spill; /* [rows][64] accumulators between slices, 4 bytes each */
