@@ -114,7 +114,8 @@ class Sweep(unittest.TestCase):
         self.refused(BASE + '[sweep]\n"scheduler.max_num_seqs" = [4, 0]\n', "max_num_seqs")
         self.refused(BASE + '[load]\nprofile = "poisson"\n[sweep]\n"load.streams" = [1, 2]\n', "has no effect")
         self.refused(BASE + '[sweep]\n"scheduler.max_num_seq" = [4]\n', "did you mean")
-        self.refused(BASE + '[sweep]\n"scheduler.max_num_seqs" = [4, 512, 1024]\n', "max_num_batched_tokens")
+        self.refused(BASE + '[scheduler]\nmax_num_batched_tokens = 512\n[sweep]\n"scheduler.max_num_seqs" = [4, 1024]\n',
+                     "max_num_batched_tokens")
         self.refused(BASE + '[sweep]\n"workload.seed" = "1-100"\n"run.repetitions" = "1-60"\n', "more than 4096")
 
     def test_capacity_needs_a_rate_limits_and_a_share(self):
@@ -125,7 +126,7 @@ class Sweep(unittest.TestCase):
 
     def test_a_dry_run_says_what_a_search_takes(self):
         done = self.sweep(SEARCH, "--capacity", "--dry-run")
-        self.assertIn("capacity   20 to 200 requests/s: some 5 probes of at most 60 s each", done.stdout)
+        self.assertIn("capacity   20 to 200 requests/s: about 5 probes of at most 60 s each", done.stdout)
         self.assertNotIn("\ntime ", done.stdout)
         done = self.sweep(SEARCH, "--capacity", "--dry-run", "--streams", "3")
         self.assertIn("warning: --streams: load.streams only applies to the profile concurrent", done.stderr)

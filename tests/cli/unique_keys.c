@@ -23,13 +23,16 @@ EXPORTED int json_object_set_new(json_t *object, const char *key, json_t *value)
 }
 
 /* `at` stands behind the bracket that opened `made`; returns what follows the one that closes it. Members keep their
- * order, so those that the format nests are found by counting. */
+ * order, so those that the format nests are found by counting; those marked optional ("o*") stand last and may be
+ * missing. */
 static const char *check_level(const char *at, const json_t *made, const char *format)
 {
-    size_t colons = 0, elements = 0;
+    size_t colons = 0, optional = 0, elements = 0;
     void  *member = json_object_iter((json_t *)made);
     for (; *at != '\0' && *at != '}' && *at != ']'; at++) {
-        if (*at == ':') {
+        if (*at == '*') {
+            optional++;
+        } else if (*at == ':') {
             if (colons++ > 0) member = json_object_iter_next((json_t *)made, member);
         } else if (*at == '{' || *at == '[') {
             const json_t *inner = json_is_array(made) ? json_array_get(made, elements) : json_object_iter_value(member);
@@ -39,7 +42,7 @@ static const char *check_level(const char *at, const json_t *made, const char *f
             elements++;
         }
     }
-    if (json_is_object(made) && json_object_size(made) != colons) refuse(format);
+    if (json_is_object(made) && json_object_size(made) + optional < colons) refuse(format);
     return *at != '\0' ? at + 1 : at;
 }
 
