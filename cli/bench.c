@@ -196,7 +196,7 @@ int qr_command_bench(int argc, char **argv)
                     .parser   = parse,
                     .children = children,
                     .args_doc = "[CONFIG]",
-                    .doc      = "Play a workload against an engine; report what came out, and whether the result is valid.\v"
+                    .doc      = "Run a workload on an engine, report the results, and say whether they are valid.\v"
                                             "Without a model, a short run on synthetic qwen3-0.6b weights.\n\n"
                                             "  quire bench --model tinyllama-1.1b --profile concurrent --streams 16 --num-prompts 0 \\\n"
                                             "      --duration 120s --prompt-tokens 64 --output-tokens 32\n"

@@ -130,7 +130,7 @@ int qr_command_config(int argc, char **argv)
     static const struct argp argp = {
         .parser   = parse,
         .args_doc = "print [CONFIG]\ntemplate\nkeys [WORD]\nschema\ndiff A B",
-        .doc      = "Show configuration.\v"
+        .doc      = "Show the configuration, its keys and their defaults.\v"
                     "print     the effective configuration as TOML, each value with its origin\n"
                     "template  every key with its default and help, to start a file from\n"
                     "keys      the keys whose name or help holds WORD, with their flags\n"

@@ -407,9 +407,11 @@ static int generate(void *context, const quire_config *config)
 static const struct argp_option options[] = {
     {"input", 'i', "FILE", 0, "requests, one JSON object a line; - = stdin (default) [generate.input]", 0},
     {"output", 'o', "FILE", 0, "answers, one a line in order of completion; - = stdout (default) [generate.output]", 0},
-    {"max-tokens", 'n', "N", 0, "for requests that do not say (default 128) [generate.max_tokens]", 0},
-    {"temperature", 't', "T", 0, "likewise; 0 = greedy (default) [generate.temperature]", 0},
-    {"seed", 's', "N", 0, "a request without a seed gets this plus its line number [generate.seed]", 0},
+    {"max-tokens", 'n', "N", 0,
+     "most tokens to generate, for requests that omit it (default 128) [generate.max_tokens]", 0},
+    {"temperature", 't', "T", 0,
+     "sampling temperature, for requests that omit it; 0 = greedy (default) [generate.temperature]", 0},
+    {"seed", 's', "N", 0, "a request that omits its seed gets this plus its line number [generate.seed]", 0},
     {"pace", 'p', "asap|arrival", 0, "arrival: wait for each request's arrival_ms [generate.pace]", 0},
     {"threads", 'j', "N", 0, "compute threads; 0 = one per physical core [topology.threads]", 0},
     {0},
@@ -436,10 +438,11 @@ int qr_command_generate(int argc, char **argv)
         .options  = options,
         .parser   = parse,
         .args_doc = "[CONFIG]",
-        .doc      = "Decode requests from JSON Lines to JSON Lines, all together."
+        .doc      = "Read requests as JSON Lines, decode them together, write answers as JSON Lines."
                     "\vA request:  {\"id\": \"a\", \"prompt\": [1, 15043], \"max_tokens\": 32}\n"
                     "An answer:  {\"id\": \"a\", \"tokens\": [...], \"finish_reason\": \"length\", ...}\n\n"
-                    "Token ids in and out; a bad line is answered with an error and the others go on. Requests may carry "
+                    "Prompts and answers are token ids. A bad line is answered with an error; the others continue. Requests "
+                    "may carry "
                     "encoder_input, temperature, top_k, top_p, min_p, seed, n, beam_width, stop_token_ids, logprobs, "
                     "logits, priority, tenant, timeout_ms and more: docs/GENERATE.md.\n\n"
                     "  quire generate --model models/tinyllama -i requests.jsonl -o answers.jsonl\n"

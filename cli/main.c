@@ -15,13 +15,14 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"generate", qr_command_generate, "decode requests from JSON Lines to JSON Lines"},
-    {"bench", qr_command_bench, "measure a workload; a table and result files"},
-    {"sweep", qr_command_sweep, "every combination of [sweep]; --capacity: the highest rate that meets [slo]"},
-    {"compare", qr_command_compare, "two results: ratios with intervals, and a gate against regressions"},
-    {"report", qr_command_report, "one HTML page from result files"},
-    {"kernel", qr_command_kernel, "micro-benchmarks of the parts: projection, scheduler"},
+    {"bench", qr_command_bench, "run a workload on an engine; print a table, write result files"},
+    {"sweep", qr_command_sweep,
+     "measure every combination of [sweep]; --capacity: find the highest rate that meets [slo]"},
+    {"compare", qr_command_compare, "compare two results: ratios with intervals, and a gate against regressions"},
+    {"report", qr_command_report, "make one HTML page from result files"},
+    {"kernel", qr_command_kernel, "micro-benchmarks of the parts: attention, projection, scheduler, ..."},
     {"workload", qr_command_workload, "describe a workload or a trace, or write it as a trace"},
-    {"topo", qr_command_topo, "the machine, the CPUs allowed, the placement that would be used"},
+    {"topo", qr_command_topo, "show the machine, the allowed CPUs and where threads would run"},
     {"check", qr_command_check, "check a configuration and a model; forecast the memory"},
     {"config", qr_command_config, "print the effective configuration, or a template of every key"},
 };

@@ -24,23 +24,27 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"num-prompts", OPTION_NUM_PROMPTS, "N", 0, "requests; 0 = until --duration is over [workload.num_prompts]", 2},
+    {"num-prompts", OPTION_NUM_PROMPTS, "N", 0,
+     "number of requests; 0 = until --duration is over [workload.num_prompts]", 2},
     {"prompt-tokens", OPTION_PROMPT_TOKENS, "LENGTH", 0,
-     "512, 128:1024 (uniform), lognormal:MEAN:STDEV, also normal, gamma, zipf:S:MAX, or a TOML table "
+     "tokens of a prompt: 512, 128:1024 (uniform), lognormal:MEAN:STDEV, normal or gamma likewise, "
+     "zipf:S:MAX, or a TOML table "
      "[workload.prompt_tokens]",
      2},
-    {"output-tokens", OPTION_OUTPUT_TOKENS, "LENGTH", 0, "the same [workload.output_tokens]", 2},
-    {"encoder-tokens", OPTION_ENCODER_TOKENS, "LENGTH", 0, "encoder-decoder models [workload.encoder_tokens]", 2},
+    {"output-tokens", OPTION_OUTPUT_TOKENS, "LENGTH", 0,
+     "tokens to generate, in the same forms [workload.output_tokens]", 2},
+    {"encoder-tokens", OPTION_ENCODER_TOKENS, "LENGTH", 0,
+     "encoder-decoder models: tokens of an encoder input, in the same forms [workload.encoder_tokens]", 2},
     {"trace", OPTION_TRACE, "FILE", 0, "replay a recorded workload [workload.trace.path]", 2},
-    {"requests", OPTION_REQUESTS, "FILE", 0, "play requests of `quire generate` [workload.path]", 2},
-    {"seed", OPTION_SEED, "N", 0, "of arrivals, lengths, contents [workload.seed]", 2},
+    {"requests", OPTION_REQUESTS, "FILE", 0, "play a file of requests as `quire generate` reads it [workload.path]", 2},
+    {"seed", OPTION_SEED, "N", 0, "seed of arrivals, lengths and contents [workload.seed]", 2},
     {"profile", OPTION_PROFILE, "NAME", 0,
      "throughput, synchronous, concurrent, constant, poisson, gamma, weibull, replay [load.profile]", 3},
-    {"streams", OPTION_STREAMS, "N", 0, "concurrent: requests in flight [load.streams]", 3},
+    {"streams", OPTION_STREAMS, "N", 0, "profile concurrent: requests in flight [load.streams]", 3},
     {"request-rate", OPTION_RATE, "R", 0, "requests per second [load.request_rate]", 3},
     {"duration", OPTION_DURATION, "TIME", 0, "measured window, e.g. 60s [run.duration]", 3},
-    {"repetitions", OPTION_REPETITIONS, "N", 0, "of the whole run [run.repetitions]", 3},
-    {"goodput", OPTION_GOODPUT, "NAME:MS,...", 0, "limits that count as good: ttft, tpot, e2el, itl_p99 [slo]", 3},
+    {"repetitions", OPTION_REPETITIONS, "N", 0, "how often the whole run is repeated [run.repetitions]", 3},
+    {"goodput", OPTION_GOODPUT, "NAME:MS,...", 0, "SLOs in ms: ttft, tpot, e2el, itl_p99 [slo]", 3},
     {"threads", OPTION_THREADS, "N", 0, "compute threads [topology.threads]", 3},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "print the plan: threads, memory, runs and time; exit status 2: it cannot fit",
      3},
