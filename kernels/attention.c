@@ -63,17 +63,35 @@ static char *tile_at(const qr_attention_plan *plan, const qr_attention_args *arg
     return args->plane + qr_kv_tile_offset(kv, sequence->blocks[tile / per_block], tile % per_block, kv_head);
 }
 
+/* What keys have in common of which the tiles hold nothing, or NULL. */
+static const float *common_of(const qr_attention_plan *plan, const qr_attention_args *args)
+{
+    return plan->shape.kv.dtype == QR_INT8 ? args->prologue.k_common : NULL;
+}
+
+/* That of a kv head, as rope turns it at the first token of the tile that `position` lies in. */
+static void turn_common(const qr_attention_plan *plan, const qr_attention_args *args,
+                        const qr_attention_scratch *scratch, const qr_attention_sequence *sequence, uint32_t position,
+                        uint32_t kv_head)
+{
+    const uint32_t          first = position - position % QR_TILE_TOKENS;
+    const qr_attention_head head  = head_of(plan, &args->prologue, NULL, sequence->rope_row + first, 1.0f);
+    plan->kernels->prepare(&head, args->prologue.k_common + (size_t)kv_head * head.dim, scratch->turned);
+}
+
 /* ---- append ---- */
 
 static void append_row(const qr_attention_plan *plan, const qr_attention_args *args,
                        const qr_attention_scratch *scratch, const portion *p, uint32_t row)
 {
-    const uint32_t          position = p->sequence->position + row, slot = position % QR_TILE_TOKENS;
-    const size_t            at = (size_t)(p->sequence->row_start + row) * args->kv_stride;
-    const qr_attention_head k_head =
+    const uint32_t    position = p->sequence->position + row, slot = position % QR_TILE_TOKENS;
+    const size_t      at = (size_t)(p->sequence->row_start + row) * args->kv_stride;
+    qr_attention_head k_head =
         head_of(plan, &args->prologue, args->prologue.k_norm, p->sequence->rope_row + position, 1.0f);
     const qr_attention_head v_head = {.dim = k_head.dim, .padded_dim = k_head.padded_dim, .scale = 1.0f};
+    if (common_of(plan, args) != NULL) k_head.minus = scratch->turned;
     for (uint32_t h = p->head; h < p->head + p->heads; h++) {
+        if (k_head.minus != NULL) turn_common(plan, args, scratch, p->sequence, position, h);
         char *tile = tile_at(plan, args, p->sequence, position / QR_TILE_TOKENS, h);
         if (slot == 0) memset(tile, 0, qr_kv_tile_bytes(&plan->shape.kv)); /* 0 * NaN of a former tenant is NaN */
         plan->kernels->prepare(&k_head, args->k + at + h * k_head.dim, scratch->k);
@@ -210,7 +228,8 @@ static void pack_queries(const qr_attention_plan *plan, const qr_attention_args 
                          const qr_attention_scratch *scratch, const portion *p)
 {
     const uint32_t group = plan->group, dim = plan->shape.kv.head_dim;
-    float         *to = scratch->q;
+    const bool     wide = common_of(plan, args) != NULL;
+    float         *to = scratch->q, *prepared = wide ? scratch->wide : scratch->k;
     for (uint32_t h = p->head; h < p->head + p->heads; h++)
         for (uint32_t r = p->row; r < p->row + p->rows; r++) {
             const float            *row = args->q + (size_t)(p->sequence->row_start + r) * args->q_stride;
@@ -219,8 +238,9 @@ static void pack_queries(const qr_attention_plan *plan, const qr_attention_args 
                         plan->shape.scale * QR_LOG2_E);
             if (r + 1 < p->row + p->rows) fetch_floats(row + args->q_stride + (size_t)h * group * dim, group * dim);
             for (uint32_t g = 0; g < group; g++, to += plan->padded_dim) {
-                plan->kernels->prepare(&head, row + (size_t)(h * group + g) * dim, scratch->k);
-                plan->kernels->by_dtype[plan->shape.kv.dtype].pack_q(scratch->k, plan->padded_dim, to);
+                plan->kernels->prepare(&head, row + (size_t)(h * group + g) * dim, prepared);
+                plan->kernels->by_dtype[plan->shape.kv.dtype].pack_q(prepared, plan->padded_dim, to);
+                if (wide) prepared += plan->padded_dim;
             }
         }
 }
@@ -269,9 +289,23 @@ static void finish_portion(const qr_attention_plan *plan, const qr_attention_arg
                 finish_state(plan, args, p->sequence->row_start + r, h * plan->group + g, states);
 }
 
+/* Of the tile's query rows with what its keys have in common. */
+static void meet_common(const qr_attention_plan *plan, const qr_attention_args *args,
+                        const qr_attention_scratch *scratch, const portion *p, qr_attention_tile *t, size_t offset)
+{
+    t->common = scratch->common + offset;
+    for (uint32_t h = 0; h < t->heads; h++) {
+        const size_t at = offset + (size_t)h * t->head_rows;
+        turn_common(plan, args, scratch, p->sequence, t->first_key, p->head + h);
+        plan->kernels->dot(scratch->wide + at * plan->padded_dim, scratch->turned, plan->padded_dim, t->rows * t->group,
+                           scratch->common + at);
+    }
+}
+
 /* Tile `tile` for the portion's kv heads; rows that do not see it are left out. */
-static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t tile,
-                        const char *next, const float *q, float *states)
+static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *args,
+                        const qr_attention_scratch *scratch, const portion *p, uint32_t tile, const char *next,
+                        float *states)
 {
     const uint32_t key = tile * QR_TILE_TOKENS, group = plan->group;
     uint32_t       first = p->row, last = p->row + p->rows;
@@ -290,7 +324,7 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
                                        .rows         = last - first,
                                        .group        = group,
                                        .head_rows    = p->rows * group,
-                                       .q            = (const char *)(q + offset * plan->padded_dim),
+                                       .q            = (const char *)(scratch->q + offset * plan->padded_dim),
                                        .state        = states + offset * plan->state_floats,
                                        .visible_end  = qr_visible_end(plan, p->sequence, first),
                                        .visible_step = plan->shape.kind == QR_ATTENTION_CAUSAL,
@@ -303,6 +337,7 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
         t.bias_zero   = bias->zero;
         t.bias_reach  = bias->reach;
     }
+    if (common_of(plan, args) != NULL) meet_common(plan, args, scratch, p, &t, offset);
     plan->kernels->by_dtype[plan->shape.kv.dtype].attend(&t);
 }
 
@@ -331,13 +366,14 @@ static const char *tile_ahead(const qr_attention_plan *plan, const qr_attention_
 }
 
 /* Takes the keys of one split into `states`, heads inside tiles: that is their order in memory. */
-static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p, uint32_t split,
-                         uint32_t last_tile, const float *q, float *states)
+static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args,
+                         const qr_attention_scratch *scratch, const portion *p, uint32_t split, uint32_t last_tile,
+                         float *states)
 {
     const uint32_t end = qr_min_u32(end_tile(plan, p), (split + 1) * SPLIT_TILES);
     for (uint32_t tile = qr_max_u32(first_tile(plan, p), split * SPLIT_TILES); tile < end; tile++) {
         const char *next = tile_ahead(plan, args, p, tile, last_tile);
-        attend_tile(plan, args, p, tile, next, q, states);
+        attend_tile(plan, args, scratch, p, tile, next, states);
     }
 }
 
@@ -355,7 +391,7 @@ static void run_portion(const qr_attention_plan *plan, const qr_attention_args *
                             : first       ? scratch->running
                                           : scratch->split;
         clear_states(plan, states, count);
-        attend_split(plan, args, p, split, last_tile, scratch->q, states);
+        attend_split(plan, args, scratch, p, split, last_tile, states);
         if (slots == NULL && !first)
             for (size_t row = 0; row < count; row++)
                 merge_state(plan, scratch->running + row * plan->state_floats, states + row * plan->state_floats);

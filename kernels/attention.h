@@ -89,6 +89,10 @@ typedef struct qr_attention_prologue {
     uint32_t     rotary_dim;          /* <= head_dim, half-split; the rest passes through */
     const float *q_norm, *k_norm;     /* [head_dim] RMSNorm weights (Qwen3), before rope; NULL: none */
     float        norm_epsilon;
+    /* [kv_heads][head_dim] what the keys have in common before rope, or NULL: none. int8 tiles hold keys less this, as
+     * rope turns it at the tile's first token; queries meet it apart, once per tile and in f32. So it does not set the
+     * step of the codes. Right whatever it is. Other dtypes hold keys whole. */
+    const float *k_common;
 } qr_attention_prologue;
 
 /* Relative position bias by distance, computed at load (qr_t5_bias_*). */

@@ -29,24 +29,26 @@ typedef struct qr_attention_head {
     const float *cos, *sin; /* [rotary_dim / 2] of the row's position, or NULL */
     uint32_t     rotary_dim;
     float        scale;
+    const float *minus; /* [padded_dim] taken off at last, or NULL */
 } qr_attention_head;
 
 /* The adjacent tiles of some kv heads, and the query rows that share each: `rows` batch rows of `group` heads each, row
  * outermost. Row r sees keys j with end - window <= j < end, end = visible_end + r * visible_step; each row sees at
  * least one key of the tile. */
 typedef struct qr_attention_tile {
-    const char *tile; /* [heads][tile_bytes] */
-    size_t      tile_bytes;
-    const char *next;     /* to be fetched ahead: the tile read after the last of these; NULL: none */
-    bool        prefetch; /* fetch each of these ahead but the first */
-    uint32_t    first_key;
-    uint32_t    padded_dim;
-    uint32_t    heads, rows, group;
-    uint32_t    head_rows;                         /* query rows from one kv head's to the next one's */
-    const char *q;                                 /* [heads][head_rows] packed, padded_dim * 4 bytes each */
-    float      *state;                             /* [heads][head_rows] */
-    uint32_t    visible_end, visible_step, window; /* window 0: all */
-    float       softcap;                           /* 0: none */
+    const char  *tile; /* [heads][tile_bytes] */
+    size_t       tile_bytes;
+    const char  *next;     /* to be fetched ahead: the tile read after the last of these; NULL: none */
+    bool         prefetch; /* fetch each of these ahead but the first */
+    uint32_t     first_key;
+    uint32_t     padded_dim;
+    uint32_t     heads, rows, group;
+    uint32_t     head_rows;                         /* query rows from one kv head's to the next one's */
+    const char  *q;                                 /* [heads][head_rows] packed, padded_dim * 4 bytes each */
+    float       *state;                             /* [heads][head_rows] */
+    uint32_t     visible_end, visible_step, window; /* window 0: all */
+    float        softcap;                           /* 0: none */
+    const float *common; /* [heads][head_rows] added to all scores of the query row with this tile, or NULL */
     const float
         *bias; /* [heads * group][bias_stride] or NULL; entry j - position + bias_zero, 31 saturated ones at each end */
     uint32_t bias_stride, bias_zero, bias_reach;
@@ -66,6 +68,9 @@ typedef struct qr_attention_kernels {
     /* codes[padded_dim] = in / scale, to nearest even; returns scale = max |in| / 127, NaN if anything was not finite.
      */
     float (*quantize)(const float *in, uint32_t padded_dim, int8_t *codes);
+
+    /* out[r] = q[r][padded_dim] . x */
+    void (*dot)(const float *q, const float *x, uint32_t padded_dim, uint32_t rows, float *out);
 
     /* Takes the later keys' state `from` into `into`; neither is empty. */
     void (*merge)(float *into, const float *from, uint32_t padded_dim);

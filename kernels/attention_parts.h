@@ -34,10 +34,15 @@ typedef struct qr_line_position { /* an item on the line */
 } qr_line_position;
 
 typedef struct qr_attention_scratch {
-    float   *q;       /* [query_row_capacity][padded dim] packed query rows */
-    float   *split;   /* [query_row_capacity] states of the split at hand */
-    float   *running; /* [query_row_capacity] states of the splits before it */
-    float   *k, *v;   /* [padded dim] a head's row, prepared */
+    float *q;       /* [query_row_capacity][padded dim] packed query rows */
+    float *split;   /* [query_row_capacity] states of the split at hand */
+    float *running; /* [query_row_capacity] states of the splits before it */
+    float *k, *v;   /* [padded dim] a head's row, prepared */
+
+    /* int8 keys only */
+    float   *wide;   /* [query_row_capacity][padded dim] query rows in f32 */
+    float   *common; /* [query_row_capacity] their products with what a tile's keys have in common */
+    float   *turned; /* [padded dim] that, of a kv head */
     uint64_t busy_ns;
     uint32_t runs; /* since build */
 } qr_attention_scratch;

@@ -63,6 +63,11 @@ static void lay_out(qr_attention_plan *plan, qr_arena *arena)
         mine.running              = QR_ARENA_TAKE(arena, float, (size_t)rows * plan->state_floats);
         mine.k                    = QR_ARENA_TAKE(arena, float, plan->padded_dim);
         mine.v                    = QR_ARENA_TAKE(arena, float, plan->padded_dim);
+        if (plan->shape.kv.dtype == QR_INT8) {
+            mine.wide   = QR_ARENA_TAKE(arena, float, (size_t)rows * plan->padded_dim);
+            mine.common = QR_ARENA_TAKE(arena, float, rows);
+            mine.turned = QR_ARENA_TAKE(arena, float, plan->padded_dim);
+        }
         if (scratch != NULL) scratch[t] = mine;
     }
     plan->scratch = scratch;

@@ -273,13 +273,17 @@ VF32_INLINE void store_codes(float *s, const vf32 x[TILE_VECTORS], const float *
  * alike), and neither a reduction over lanes nor a rescaling is due. It follows from the row's own scores alone.
  * `plain`: no cap, no bias, and the row sees the whole tile. */
 VF32_INLINE void softmax_row(const qr_dtype dtype, const bool plain, const qr_attention_tile *t, uint32_t head,
-                             uint32_t row, const char *tile, float *s, float *state)
+                             uint32_t row, const char *tile, const float *common, float *s, float *state)
 {
     const key_range keys  = plain ? (key_range){0, QR_TILE_TOKENS} : visible_keys(t, row);
     const bool      whole = plain || (keys.from == 0 && keys.to == QR_TILE_TOKENS);
     float          *m = m_of(state, t->padded_dim), *l = l_of(state, t->padded_dim);
     vf32            x[TILE_VECTORS], greatest, sum;
     VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++) { x[j] = vf32_load(s + j * VF32_LANES); }
+    if (dtype == QR_INT8 && common != NULL) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
+        {
+            x[j] = vf32_add(x[j], vf32_set(*common));
+        }
     if (!plain && t->softcap != 0.0f) cap_scores(t->softcap, x);
     if (!plain && t->bias != NULL) add_bias(t, head, row, x);
     if (!whole) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
@@ -516,15 +520,17 @@ VF32_INLINE void softmax_all(const qr_dtype dtype, const qr_attention_tile *t, c
     const uint32_t  last       = b->apart != 0 ? 0 : (b->first + b->rows - 1) / t->group;
     const key_range first_keys = visible_keys(t, b->first / t->group), last_keys = visible_keys(t, last);
     const bool plain = t->softcap == 0.0f && t->bias == NULL && first_keys.to == QR_TILE_TOKENS && last_keys.from == 0;
+    const float *common = t->common == NULL ? NULL : t->common + (size_t)b->head * t->head_rows + b->first;
     if (plain) {
         for (uint32_t r = 0; r < b->rows; r++)
-            softmax_row(dtype, true, t, 0, 0, b->tile + r * b->apart, s[r], states + r * state);
+            softmax_row(dtype, true, t, 0, 0, b->tile + r * b->apart, common ? common + r : NULL, s[r],
+                        states + r * state);
         return;
     }
     for (uint32_t r = 0; r < b->rows; r++) {
         const uint32_t query_row = b->apart != 0 ? 0 : b->first + r, head = b->head + (b->apart != 0 ? r : 0);
         softmax_row(dtype, false, t, head * t->group + query_row % t->group, query_row / t->group,
-                    b->tile + r * b->apart, s[r], states + r * state);
+                    b->tile + r * b->apart, common ? common + r : NULL, s[r], states + r * state);
     }
 }
 
@@ -602,6 +608,18 @@ static void prepare(const qr_attention_head *head, const float *in, float *out)
     if (head->scale != 1.0f)
         for (uint32_t d = 0; d < head->padded_dim; d += VF32_LANES)
             vf32_store(out + d, vf32_mul(vf32_load(out + d), vf32_set(head->scale)));
+    if (head->minus != NULL)
+        for (uint32_t d = 0; d < head->padded_dim; d += VF32_LANES)
+            vf32_store(out + d, vf32_sub(vf32_load(out + d), vf32_load(head->minus + d)));
+}
+
+static void dot(const float *q, const float *x, uint32_t padded_dim, uint32_t rows, float *out)
+{
+    for (uint32_t r = 0; r < rows; r++, q += padded_dim) {
+        vf32 sum = vf32_zero();
+        for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) sum = vf32_fma(vf32_load(q + d), vf32_load(x + d), sum);
+        out[r] = vf32_sum(sum);
+    }
 }
 
 static void pack_q_f32(const float *in, uint32_t padded_dim, void *out) { memcpy(out, in, padded_dim * sizeof *in); }
@@ -683,6 +701,7 @@ static const qr_attention_kernels attention_kernels = {
                               .attend = attend_bf16},
                  [QR_INT8] = {.gflops = INT8_GFLOPS, .pack_q = pack_q_int8, .attend = attend_int8}},
     .quantize = quantize,
+    .dot      = dot,
     .merge    = merge,
     .finish   = finish,
 };

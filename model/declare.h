@@ -30,6 +30,7 @@ typedef struct qr_linear {
 typedef struct qr_layer {
     const float *attention_norm, *cross_norm, *feed_norm; /* [hidden_size] */
     const float *q_norm, *k_norm;                         /* [head_dim] */
+    const float *k_common;                                /* [kv_columns], as in qr_attention_prologue */
     qr_linear    qkv, output;
     qr_linear    cross_q, cross_kv, cross_output;
     qr_linear    feed_in, feed_out;

@@ -41,7 +41,7 @@ typedef struct world {
     qr_attention_prologue    prologue;
     const qr_attention_bias *bias;
     qr_attention_bias        bias_table;
-    float                   *norms, *rope, *bias_values;
+    float                   *norms, *rope, *bias_values, *common;
     world_sequence           sequences[SEQUENCES_MAX];
     uint32_t                 count, block_count;
     char                    *plane;
@@ -79,6 +79,20 @@ static void make_prologue(world *w, uint64_t seed, bool norms, uint32_t rotary_d
             w->rope[(POSITIONS_MAX + p) * half + d] = (float)sin(p * frequency);
         }
     }
+}
+
+/* What all keys of a kv head have in common: `size` where rope hardly turns within a tile. Before the
+ * sequences, whose keys have it. */
+static void make_common(world *w, uint64_t seed, float size)
+{
+    const uint32_t dim = w->shape.kv.head_dim, rotary = w->prologue.rotary_dim, columns = w->shape.kv.kv_heads * dim;
+    w->common = random_floats(columns, seed, 300);
+    for (uint32_t c = 0; c < columns; c++) {
+        const uint32_t d    = c % dim;
+        const bool     fast = d < rotary && pow(10000.0, -2.0 * (d % (rotary / 2)) / rotary) * size >= 0.03;
+        w->common[c]        = fast ? 0 : w->common[c] * size;
+    }
+    w->prologue.k_common = w->common;
 }
 
 static void make_bias(world *w, uint64_t seed, uint32_t max_distance)
@@ -120,6 +134,8 @@ static void add_sequence(world *w, uint64_t seed, uint64_t name, uint32_t keys, 
     d->v = random_floats(keys * kv_row, seed, 3 * name + 1002);
     round_rows(&w->shape, d->k, keys);
     round_rows(&w->shape, d->v, keys);
+    for (size_t i = 0; w->common != NULL && i < keys * kv_row; i++)
+        ((float *)(uintptr_t)d->k)[i] += w->common[i % kv_row];
     s->out    = malloc((q_floats + 1) * sizeof *s->out);
     s->want   = NULL;
     s->blocks = malloc(sizeof *s->blocks * (qr_ceil_div_u32(keys, w->shape.kv.block_size) + 1));
@@ -160,6 +176,7 @@ static void destroy_world(world *w)
     free(w->norms);
     free(w->rope);
     free(w->bias_values);
+    free(w->common);
 }
 
 /* ---- a step over parts of the world ---- */
@@ -348,7 +365,9 @@ static void random_world(world *w, uint64_t seed, qr_dtype dtype)
     if (below(seed, 10, 4) == 0) shape->softcap = 5.0f + (float)below(seed, 11, 30);
     const uint32_t rotary = below(seed, 12, 2) ? shape->kv.head_dim : 2 * below(seed, 13, shape->kv.head_dim / 2 + 1);
     const bool     rope   = shape->kind == QR_ATTENTION_CAUSAL && below(seed, 14, 2);
-    make_prologue(w, seed, below(seed, 15, 4) == 0, rope ? rotary : 0);
+    const bool     norms  = below(seed, 15, 4) == 0;
+    make_prologue(w, seed, norms, rope ? rotary : 0);
+    if (dtype == QR_INT8 && !norms && below(seed, 80, 2)) make_common(w, seed, 100);
     if (below(seed, 16, 3) == 0) make_bias(w, seed, 40 + below(seed, 17, 100));
     const uint32_t count = 1 + below(seed, 18, is_long ? 2 : 4);
     for (uint32_t i = 0; i < count; i++) {
@@ -437,7 +456,7 @@ typedef struct bit_case {
     qr_dtype          dtype;
     uint32_t          dim, kv_heads, group, window;
     float             softcap;
-    bool              bias, rope;
+    bool              bias, rope, common;
 } bit_case;
 
 static const bit_case bit_cases[] = {
@@ -455,6 +474,8 @@ static const bit_case bit_cases[] = {
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 80, .kv_heads = 9, .group = 1, .softcap = 9},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 128, .kv_heads = 1, .group = 24, .rope = true},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 100, .kv_heads = 2, .group = 1, .rope = true},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 64, .kv_heads = 5, .group = 1, .rope = true, .common = true},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_INT8, .dim = 32, .kv_heads = 2, .group = 7, .window = 70, .common = true},
 };
 enum { BIT_CASES = sizeof bit_cases / sizeof *bit_cases };
 
@@ -466,7 +487,8 @@ static void bit_world(world *w, const bit_case *c)
                            .window = c->window,
                            .scale  = 0.3f,
                            .softcap = c->softcap}};
-    make_prologue(w, 9, c->rope, c->rope ? c->dim : 0);
+    make_prologue(w, 9, c->rope && !c->common, c->rope ? c->dim : 0);
+    if (c->common) make_common(w, 9, 100);
     if (c->bias) make_bias(w, 9, 64);
 }
 

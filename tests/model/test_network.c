@@ -597,6 +597,28 @@ static void int8_weights_stand_large_hidden_units_of_t5(void **state)
     assert_same_bits(g, one, other, "alone on one thread");
 }
 
+/* Biases of 300 in four of 64 channels; in the keys they would set the step of all. */
+static void int8_keys_stand_large_biases_better_than_bf16_does(void **state)
+{
+    (void)state;
+    const golden *g     = golden_of("qwen2-large-key-bias");
+    const setup   two   = {.threads = 2, .weights = QUIRE_DTYPE_F32, .kv = QR_INT8};
+    const setup   bf16  = {.threads = 2, .weights = QUIRE_DTYPE_F32, .kv = QR_BF16};
+    const setup   alone = {.threads = 1, .weights = QUIRE_DTYPE_F32, .kv = QR_INT8};
+    decode_with(&f32_two, g, (way){0}, one);
+    assert_golden(g, one);
+    decode_with(&bf16, g, (way){0}, one);
+    const double of_bf16 = greatest_error(g, one);
+    decode_with(&two, g, (way){0}, one);
+    if (!(greatest_error(g, one) < of_bf16)) fail_msg("off by %g, bf16 by %g", greatest_error(g, one), of_bf16);
+    decode_one_by_one(&alone, g, other);
+    assert_same_bits(g, one, other, "alone on one thread");
+    decode_with(&two, g, (way){.chunk = 13, .scattered = true}, other);
+    assert_same_bits(g, one, other, "in chunks");
+    decode_with(&two, g, (way){.moved = true}, other);
+    assert_same_bits(g, one, other, "copied before each write");
+}
+
 static void a_batch_beyond_the_limits_is_refused_and_harms_nothing(void **state)
 {
     (void)state;
@@ -916,6 +938,7 @@ int main(void)
         cmocka_unit_test(scattered_and_moved_blocks_give_the_same_bits),
         cmocka_unit_test(smaller_numbers_stay_near_the_golden_and_keep_their_bits),
         cmocka_unit_test(int8_weights_stand_large_hidden_units_of_t5),
+        cmocka_unit_test(int8_keys_stand_large_biases_better_than_bf16_does),
         cmocka_unit_test(a_batch_beyond_the_limits_is_refused_and_harms_nothing),
         cmocka_unit_test(a_poisoned_sequence_fails_alone),
         cmocka_unit_test(create_fails_cleanly_at_every_allocation),
