@@ -153,6 +153,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     qr_arguments *arguments = state->input;
     if (option >= OPTION_KEY && option < 2 * OPTION_NO_KEY) return take_alias(arguments, option, value), 0;
     switch (option) {
+    case ARGP_KEY_INIT: state->out_stream = qr_stdout; return 0;
     case 'c': arguments->config_path = value; return 0;
     case OPTION_SET:
         if (strchr(value, '=') == NULL) argp_error(state, "--set %s: expected section.key=value", value);
@@ -262,10 +263,10 @@ static bool fill_aliases(alias_table *table)
 static void print_flags(const struct argp *argp)
 {
     for (const struct argp_option *o = argp->options; o != NULL && (o->name != NULL || o->key != 0); o++)
-        if (o->name != NULL) printf("--%s\n", o->name);
+        if (o->name != NULL) fprintf(qr_stdout, "--%s\n", o->name);
     for (const struct argp_child *c = argp->children; c != NULL && c->argp != NULL; c++)
         for (const struct argp_option *o = c->argp->options; o != NULL && o->name != NULL; o++)
-            printf("--%s\n", o->name);
+            fprintf(qr_stdout, "--%s\n", o->name);
 }
 
 static bool is_flag_of(const quire_config_key *key, const char *word)
@@ -291,13 +292,13 @@ static void print_choices(const char *word)
 {
     const quire_config_key *key;
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
-        if (strcmp(word, choices[i].flag) == 0) fputs(choices[i].words, stdout);
+        if (strcmp(word, choices[i].flag) == 0) fputs(choices[i].words, qr_stdout);
     for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
-        if (strcmp(word, "--set") == 0 && strpbrk(key->name, "[*") == NULL) printf("%s=\n", key->name);
+        if (strcmp(word, "--set") == 0 && strpbrk(key->name, "[*") == NULL) fprintf(qr_stdout, "%s=\n", key->name);
         if (key->range == NULL || !is_flag_of(key, word) || strchr(key->range, '|') == NULL) continue;
         for (const char *at = key->range; *at != '\0'; at++)
-            if (*at != ' ') putchar(*at == '|' ? '\n' : *at);
-        putchar('\n');
+            if (*at != ' ') fputc(*at == '|' ? '\n' : *at, qr_stdout);
+        fputc('\n', qr_stdout);
     }
 }
 
@@ -309,7 +310,7 @@ void qr_complete(const struct argp *argp)
         print_flags(argp);
     else
         print_choices(word);
-    exit(fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED);
+    exit(fflush(qr_stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED);
 }
 
 static bool show_flags(const struct argp_option *o, const char *word)
@@ -318,7 +319,7 @@ static bool show_flags(const struct argp_option *o, const char *word)
     for (; o != NULL && o->name != NULL; o++) {
         if ((o->flags & OPTION_HIDDEN) || o->doc == NULL || !(strcasestr(o->name, word) || strcasestr(o->doc, word)))
             continue;
-        printf("--%s%s%s\n    %s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->doc);
+        fprintf(qr_stdout, "--%s%s%s\n    %s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->doc);
         found = true;
     }
     return found;
@@ -408,8 +409,9 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
 
 int qr_print_config(const quire_config *config, quire_print how)
 {
-    char     *text   = quire_config_print(config, how, NULL);
-    const int status = text != NULL && fputs(text, stdout) >= 0 && fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+    char     *text = quire_config_print(config, how, NULL);
+    const int status =
+        text != NULL && fputs(text, qr_stdout) >= 0 && fflush(qr_stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
     quire_free(text);
     return status;
 }

@@ -1,4 +1,5 @@
 /* quire bench: one workload against one engine, a table, and result files. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,12 +85,17 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
     quire_error error;
     const char *path;
     for (size_t i = 0; (path = file_at(s, config, i)) != NULL; i++) {
-        stdout_is_json |= strcmp(path, "-") == 0;
-        if (qr_result_write(result, path, &error) == QUIRE_OK) continue;
-        qr_report_error(&error);
+        if (strcmp(path, "-") == 0) {
+            stdout_is_json = true;
+            if (qr_result_write_json(result, qr_stdout) && fflush(qr_stdout) == 0) continue;
+            qr_complain("stdout: %s", strerror(errno));
+        } else {
+            if (qr_result_write(result, path, &error) == QUIRE_OK) continue;
+            qr_report_error(&error);
+        }
         status = QR_EXIT_FAILED;
     }
-    FILE *to = stdout_is_json || status != QR_EXIT_OK ? stderr : stdout;
+    FILE *to = stdout_is_json || status != QR_EXIT_OK ? stderr : qr_stdout;
     if (!quire_config_boolean(config, "output.table")) return status;
     qr_result_table(result, to);
     if (fflush(to) == 0 && !ferror(to)) return status;

@@ -70,8 +70,8 @@ void qr_sweep_plan_capacity(const qr_sweep *sweep)
         const double        precision = quire_config_number(config, "capacity.precision");
         const double        asked     = (double)quire_config_integer(config, "run.duration") * 1e-9;
         const double        halvings  = high > low ? ceil(log2(fmax(1, log(high / low) / log1p(precision)))) : 0;
-        printf("capacity   %g to %g requests/s: about %.0f probes of at most %g s each\n", low, high, halvings + 3,
-               asked > 0 ? asked : 60);
+        fprintf(qr_stdout, "capacity   %g to %g requests/s: about %.0f probes of at most %g s each\n", low, high,
+                halvings + 3, asked > 0 ? asked : 60);
     }
 }
 
@@ -177,29 +177,30 @@ static json_t *bound(double rate) { return isfinite(rate) ? json_real(rate) : js
 
 static bool publish(const search *s, const qr_capacity *c)
 {
-    for (size_t a = 0; a < s->sweep->axis_count; a++) printf("%s%s", a ? ", " : "", s->point->assignments[a]);
-    if (s->sweep->axis_count > 0) printf(": ");
+    for (size_t a = 0; a < s->sweep->axis_count; a++)
+        fprintf(qr_stdout, "%s%s", a ? ", " : "", s->point->assignments[a]);
+    if (s->sweep->axis_count > 0) fprintf(qr_stdout, ": ");
     if (c->outcome == QR_CAPACITY_BELOW_MIN)
-        printf("capacity below %.4g requests/s (capacity.min_rate)", c->high);
+        fprintf(qr_stdout, "capacity below %.4g requests/s (capacity.min_rate)", c->high);
     else if (c->outcome == QR_CAPACITY_ABOVE_MAX)
-        printf("capacity at least %.4g requests/s (capacity.max_rate)", c->low);
+        fprintf(qr_stdout, "capacity at least %.4g requests/s (capacity.max_rate)", c->low);
     else
-        printf("capacity %.4g requests/s, between %.4g and %.4g%s", c->rate, c->low, c->high,
-               c->outcome == QR_CAPACITY_STOPPED ? " so far" : "");
+        fprintf(qr_stdout, "capacity %.4g requests/s, between %.4g and %.4g%s", c->rate, c->low, c->high,
+                c->outcome == QR_CAPACITY_STOPPED ? " so far" : "");
     if (c->outcome == QR_CAPACITY_BELOW_MIN) /* the last probe was of min_rate */
-        printf(": %llu of %llu met, %g %% are needed", (unsigned long long)s->last.met,
-               (unsigned long long)(s->last.met + s->last.missed), 100 * s->target);
+        fprintf(qr_stdout, ": %llu of %llu met, %g %% are needed", (unsigned long long)s->last.met,
+                (unsigned long long)(s->last.met + s->last.missed), 100 * s->target);
     else
-        printf(": %g %% meet the SLOs", 100 * s->target);
-    printf("; %u probe%s, %llu requests, %.0f s\n", c->probes, c->probes == 1 ? "" : "s",
-           (unsigned long long)c->requests, c->seconds);
+        fprintf(qr_stdout, ": %g %% meet the SLOs", 100 * s->target);
+    fprintf(qr_stdout, "; %u probe%s, %llu requests, %.0f s\n", c->probes, c->probes == 1 ? "" : "s",
+            (unsigned long long)c->requests, c->seconds);
     return qr_sweep_write(s->sweep, json_pack("{s:s, s:s, s:o, s:f, s:f, s:o, s:f, s:f, s:I, s:I, s:f}", "schema",
                                               "quire.capacity/1", "outcome", qr_capacity_outcome_name(c->outcome),
                                               "axes", qr_point_axes(s->sweep, s->point), "rate", c->rate, "low", c->low,
                                               "high", bound(c->high), "min_attainment", s->target, "confidence",
                                               s->confidence, "probes", (json_int_t)c->probes, "requests",
                                               (json_int_t)c->requests, "seconds", c->seconds)) &&
-           fflush(stdout) == 0;
+           fflush(qr_stdout) == 0;
 }
 
 static int search_point(const qr_sweep *sweep, const qr_point *point)

@@ -10,10 +10,10 @@ static int check(void *context, const quire_config *config)
     quire_error error = {0};
     (void)context;
     if (qr_forecast_make(config, &forecast, &error) != QUIRE_OK) return qr_report_error(&error);
-    qr_forecast_print(&forecast, stdout);
+    qr_forecast_print(&forecast, qr_stdout);
     const char *obstacle = qr_forecast_obstacle(&forecast);
-    if (obstacle == NULL) printf("ok\n");
-    if (fflush(stdout) != 0) return QR_EXIT_FAILED;
+    if (obstacle == NULL) fprintf(qr_stdout, "ok\n");
+    if (fflush(qr_stdout) != 0) return QR_EXIT_FAILED;
     if (obstacle != NULL) qr_complain("%s", obstacle);
     return obstacle == NULL ? QR_EXIT_OK : QR_EXIT_USAGE;
 }

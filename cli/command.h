@@ -7,6 +7,7 @@
 
 #include <argp.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "quire/quire.h"
 
@@ -34,6 +35,10 @@ int qr_command_topo(int argc, char **argv);
 int qr_command_check(int argc, char **argv);
 int qr_command_config(int argc, char **argv);
 int qr_command_workload(int argc, char **argv);
+
+/* Results. `stdout` is standard error from the start of main(): what libraries print must not come among the answers.
+ */
+extern FILE *qr_stdout;
 
 /* ---- options that every command has ---- */
 

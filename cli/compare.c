@@ -185,7 +185,7 @@ static bool write_comparison(const char *path, const qr_comparison *c)
     if (ok && strcmp(path, "-") != 0)
         ok = qr_file_write_whole(path, write_json, json, &error) == QUIRE_OK;
     else if (ok)
-        ok = write_json(json, stdout) && fflush(stdout) == 0;
+        ok = write_json(json, qr_stdout) && fflush(qr_stdout) == 0;
     json_decref(json);
     if (!ok) qr_complain("%s", error.message[0] ? error.message : strerror(errno));
     return ok;
@@ -195,7 +195,7 @@ static int compare(const settings *s, json_t *sides[2])
 {
     qr_comparison *c = calloc(1, sizeof *c);
     if (c == NULL) return QR_EXIT_FAILED;
-    FILE *to = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : stdout;
+    FILE *to = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : qr_stdout;
     qr_compare(sides[0], sides[1], c);
     qr_compare_table(c, to);
     int status = gate(s, c, to);

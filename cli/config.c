@@ -79,7 +79,7 @@ static bool print_missing(char sign, const char *from, const char *in)
     bool found = false;
     while (next_line(&from, &l)) {
         if (has_line(in, &l)) continue;
-        printf("%c %s%s\n", sign, l.section, l.text);
+        fprintf(qr_stdout, "%c %s%s\n", sign, l.section, l.text);
         found = true;
     }
     return found;
@@ -102,7 +102,7 @@ static int diff(settings *s)
     if (a != NULL && b != NULL) {
         const bool removed = print_missing('-', a, b), added = print_missing('+', b, a);
         status = removed || added ? QR_EXIT_FAILED : QR_EXIT_OK; /* as diff(1) */
-        if (fflush(stdout) != 0) status = QR_EXIT_FAILED;
+        if (fflush(qr_stdout) != 0) status = QR_EXIT_FAILED;
     }
     quire_free(a);
     quire_free(b);

@@ -117,9 +117,9 @@ static double seconds(const quire_config *config, const char *key)
 static void print_span(const char *what, double low, double high)
 {
     if (high > low)
-        printf("%s%.0f to %.0f s", what, low, high);
+        fprintf(qr_stdout, "%s%.0f to %.0f s", what, low, high);
     else
-        printf("%s%.0f s", what, low);
+        fprintf(qr_stdout, "%s%.0f s", what, low);
 }
 
 /* Windows by the clock: warm-up, window, and the time that requests in flight may take to end. */
@@ -131,11 +131,11 @@ static void print_windows(const quire_config *config, double repetitions, double
     const double min      = none ? 0 : seconds(config, "run.warmup.min");
     const double max      = steady ? fmax(min, seconds(config, "run.warmup.max")) : min;
     const double duration = seconds(config, "run.duration"), grace = seconds(config, "run.grace");
-    printf("%-11s", what);
+    fprintf(qr_stdout, "%-11s", what);
     print_span("warm-up ", min, max);
-    printf(", window %.0f s, at most %.0f s for requests in flight; ", duration, grace);
+    fprintf(qr_stdout, ", window %.0f s, at most %.0f s for requests in flight; ", duration, grace);
     print_span("in all ", repetitions * (min + duration) + pauses, repetitions * (max + duration + grace) + pauses);
-    printf("\n");
+    fprintf(qr_stdout, "\n");
     *total += repetitions * (max + duration + grace) + pauses;
 }
 
@@ -143,12 +143,13 @@ static void print_requests(const qr_forecast *f, const load *l, const quire_limi
                            double pauses, double *total)
 {
     const double least = floor_s(f, l, limits);
-    printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens", l->requests, l->prompt_tokens,
-           l->output_tokens);
-    if (l->encoder_tokens > 0) printf(", %.0f encoder tokens", l->encoder_tokens);
-    printf("\ntime       at least %.1f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s); in all at least "
-           "%.1f s\n",
-           least, limits->read_gbs, gflops_of(f, limits), repetitions * least + pauses);
+    fprintf(qr_stdout, "work       %.0f requests, %.0f prompt tokens, %.0f output tokens", l->requests,
+            l->prompt_tokens, l->output_tokens);
+    if (l->encoder_tokens > 0) fprintf(qr_stdout, ", %.0f encoder tokens", l->encoder_tokens);
+    fprintf(qr_stdout,
+            "\ntime       at least %.1f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s); in all at least "
+            "%.1f s\n",
+            least, limits->read_gbs, gflops_of(f, limits), repetitions * least + pauses);
     *total += repetitions * least + pauses;
 }
 
@@ -160,9 +161,9 @@ static double repetitions_of(const quire_config *config)
 static void print_runs(const quire_config *config, const load *l, bool cools)
 {
     const double repetitions = repetitions_of(config);
-    printf("runs       %.0f, profile %s", repetitions, l->profile);
-    if (repetitions > 1 && cools) printf(", %.0f s between them", seconds(config, "run.cooldown"));
-    printf("\n");
+    fprintf(qr_stdout, "runs       %.0f, profile %s", repetitions, l->profile);
+    if (repetitions > 1 && cools) fprintf(qr_stdout, ", %.0f s between them", seconds(config, "run.cooldown"));
+    fprintf(qr_stdout, "\n");
 }
 
 /* ---- on the virtual clock ---- */
@@ -181,16 +182,17 @@ static double simulated_floor_s(const quire_config *config, const load *l, const
 static void print_simulation(const quire_config *config, const load *l, const qr_cost_report *cost, bool times)
 {
     const double repetitions = repetitions_of(config);
-    printf("memory     only for the step log and the requests: no model is loaded\n");
-    printf("cost model %zu steps of %s, error per step: median %.1f %%, P90 %.1f %%\n", cost->model.steps, cost->path,
-           100 * cost->model.fitted.median, 100 * cost->model.fitted.p90);
+    fprintf(qr_stdout, "memory     only for the step log and the requests: no model is loaded\n");
+    fprintf(qr_stdout, "cost model %zu steps of %s, error per step: median %.1f %%, P90 %.1f %%\n", cost->model.steps,
+            cost->path, 100 * cost->model.fitted.median, 100 * cost->model.fitted.p90);
     if (!times) return;
     print_runs(config, l, false);
     if (l->by_requests)
-        printf("work       %.0f requests, %.0f prompt tokens, %.0f output tokens\n"
-               "simulated  at least %.1f s each, in all at least %.1f s\n",
-               l->requests, l->prompt_tokens, l->output_tokens, simulated_floor_s(config, l, &cost->model),
-               repetitions * simulated_floor_s(config, l, &cost->model));
+        fprintf(qr_stdout,
+                "work       %.0f requests, %.0f prompt tokens, %.0f output tokens\n"
+                "simulated  at least %.1f s each, in all at least %.1f s\n",
+                l->requests, l->prompt_tokens, l->output_tokens, simulated_floor_s(config, l, &cost->model),
+                repetitions * simulated_floor_s(config, l, &cost->model));
     else
         print_windows(config, repetitions, 0, "simulated", &(double){0});
 }
@@ -213,9 +215,10 @@ static quire_status plan_virtual(const quire_config *config, bool times, quire_e
         status = draw(config, &info, &stats, &l, error);
     }
     if (status == QUIRE_OK) {
-        printf("model      %s: %s, %.1f M parameters\n", info.name, info.architecture, (double)info.parameters / 1e6);
-        printf("clock      virtual: %llu KV blocks of %u tokens, %.1f MiB in the simulated engine\n",
-               (unsigned long long)stats.blocks, stats.block_size, (double)stats.kv_cache_bytes / (1 << 20));
+        fprintf(qr_stdout, "model      %s: %s, %.1f M parameters\n", info.name, info.architecture,
+                (double)info.parameters / 1e6);
+        fprintf(qr_stdout, "clock      virtual: %llu KV blocks of %u tokens, %.1f MiB in the simulated engine\n",
+                (unsigned long long)stats.blocks, stats.block_size, (double)stats.kv_cache_bytes / (1 << 20));
         print_simulation(config, &l, qr_target_virtual_cost(&target), times);
     }
     if (target.self != NULL) target.destroy(target.self);
@@ -236,7 +239,7 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
     if (status == QUIRE_OK) status = draw(config, &f.info, &sizes, &l, error);
     if (status != QUIRE_OK) return status;
     const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown");
-    qr_forecast_print(&f, stdout);
+    qr_forecast_print(&f, qr_stdout);
     if (limits != NULL) print_runs(config, &l, true);
     if (limits != NULL && l.by_requests)
         print_requests(&f, &l, limits, repetitions, pauses, total);
@@ -244,7 +247,7 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
         print_windows(config, repetitions, pauses, "time", total);
     const char *obstacle = qr_forecast_obstacle(&f);
     *fits                = obstacle == NULL;
-    fflush(stdout);
+    fflush(qr_stdout);
     if (obstacle != NULL) qr_complain("%s", obstacle);
     return QUIRE_OK;
 }
@@ -258,7 +261,7 @@ int qr_dry_run(const quire_config *const *configs, size_t count, bool times)
     quire_status status   = QUIRE_OK;
     size_t       measured = 0; /* configurations on the real clock */
     for (size_t i = 0; i < count && status == QUIRE_OK && fits; i++) {
-        if (count > 1) printf("%s---- %zu of %zu\n", i ? "\n" : "", i + 1, count);
+        if (count > 1) fprintf(qr_stdout, "%s---- %zu of %zu\n", i ? "\n" : "", i + 1, count);
         if (qr_session_is_virtual(configs[i])) {
             status = plan_virtual(configs[i], times, &error);
             continue;
@@ -266,11 +269,11 @@ int qr_dry_run(const quire_config *const *configs, size_t count, bool times)
         if (measured++ == 0 && times) status = measure(configs[i], &limits, &error);
         if (status == QUIRE_OK) status = plan(configs[i], times ? &limits : NULL, &total, &fits, &error);
     }
-    if (fflush(stdout) != 0 && status == QUIRE_OK) return QR_EXIT_FAILED;
+    if (fflush(qr_stdout) != 0 && status == QUIRE_OK) return QR_EXIT_FAILED;
     if (status != QUIRE_OK) return qr_report_error(&error);
-    if (fits && count > 1 && measured > 0 && times) printf("\n%zu points: about %.0f s\n", count, total);
-    if (fits && count > 1 && measured == 0) printf("\n%zu points, all simulated\n", count);
-    if (fits) printf("dry run: no request was run\n");
-    if (fflush(stdout) != 0) return QR_EXIT_FAILED;
+    if (fits && count > 1 && measured > 0 && times) fprintf(qr_stdout, "\n%zu points: about %.0f s\n", count, total);
+    if (fits && count > 1 && measured == 0) fprintf(qr_stdout, "\n%zu points, all simulated\n", count);
+    if (fits) fprintf(qr_stdout, "dry run: no request was run\n");
+    if (fflush(qr_stdout) != 0) return QR_EXIT_FAILED;
     return fits ? QR_EXIT_OK : QR_EXIT_USAGE;
 }

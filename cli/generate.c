@@ -289,7 +289,7 @@ static bool open_files(generator *g)
     int         from   = STDIN_FILENO;
     g->by_arrival      = pace != NULL && strcmp(pace, "arrival") == 0;
     g->output_name     = output && strcmp(output, "-") != 0 ? output : "stdout";
-    g->output          = STDOUT_FILENO;
+    g->output          = fileno(qr_stdout);
     if (input != NULL && strcmp(input, "-") != 0) from = open(input, O_RDONLY | O_CLOEXEC);
     if (from < 0) {
         qr_complain("%s: %s", input, strerror(errno));
@@ -309,7 +309,8 @@ static void close_files(generator *g)
 {
     if (g->input.descriptor > STDIN_FILENO) close(g->input.descriptor);
     qr_lines_deinit(&g->input);
-    if (g->output > STDERR_FILENO && close(g->output) != 0) { /* NFS and quota errors surface at close */
+    if (g->output > STDERR_FILENO && g->output != fileno(qr_stdout) &&
+        close(g->output) != 0) { /* NFS and quota errors surface at close */
         qr_complain("%s: closing: %s", g->output_name, strerror(errno));
         g->failed = true;
     }

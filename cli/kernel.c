@@ -194,6 +194,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     settings *s = state->input;
     if (option >= OPTION_ISA && option <= OPTION_MODEL) s->given |= BIT(option);
     switch (option) {
+    case ARGP_KEY_INIT: state->out_stream = qr_stdout; return 0;
     case OPTION_ISA: s->micro.isa = value; return 0;
     case OPTION_CPUS: s->micro.cpus = value; return 0;
     case OPTION_THREADS: s->micro.threads = whole(state, "--threads", value, 1, 1024); return 0;
@@ -245,7 +246,7 @@ static int run(const settings *s)
         return QR_EXIT_USAGE;
     }
     if (!all_apply(k, s->given)) return QR_EXIT_USAGE;
-    return k->run != NULL ? k->run(&s->micro, stdout) : qr_micro_scheduler(&s->micro, s->steps, stdout);
+    return k->run != NULL ? k->run(&s->micro, qr_stdout) : qr_micro_scheduler(&s->micro, s->steps, qr_stdout);
 }
 
 /* The kernel that the arguments name, wherever, so that --help may stand before it or behind; NULL: none. */

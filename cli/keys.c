@@ -9,7 +9,7 @@
 #include "cli/command.h"
 #include "cli/tool_config.h"
 
-static int ended(void) { return fflush(stdout) == 0 && !ferror(stdout) ? QR_EXIT_OK : QR_EXIT_FAILED; }
+static int ended(void) { return fflush(qr_stdout) == 0 && !ferror(qr_stdout) ? QR_EXIT_OK : QR_EXIT_FAILED; }
 
 /* ---- for people ---- */
 
@@ -25,8 +25,8 @@ int qr_keys_show(const char *pattern, bool found)
         char flag[64] = "";
         if (!matches(key, pattern)) continue;
         if (!qr_flag_name(key, true, flag, sizeof flag)) qr_flag_name(key, false, flag, sizeof flag);
-        printf("%s = %s  (%s%s%s)%s%s\n    %s\n", key->name, key->fallback ? key->fallback : "unset", key->type,
-               key->range ? ": " : "", key->range ? key->range : "", flag[0] ? "  " : "", flag, key->help);
+        fprintf(qr_stdout, "%s = %s  (%s%s%s)%s%s\n    %s\n", key->name, key->fallback ? key->fallback : "unset",
+                key->type, key->range ? ": " : "", key->range ? key->range : "", flag[0] ? "  " : "", flag, key->help);
         found = true;
     }
     if (found) return ended();
@@ -189,7 +189,8 @@ int qr_keys_schema(void)
     for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) add_key(root, qr_tool_key_at(i));
     close_sections(root);
     loosen(root);
-    const bool ok = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 && putchar('\n') != EOF;
+    const bool ok =
+        json_dumpf(root, qr_stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 && fputc('\n', qr_stdout) != EOF;
     json_decref(root);
     return ok ? ended() : QR_EXIT_FAILED;
 }
@@ -200,8 +201,8 @@ int qr_keys_schema(void)
 static void print_escaped(const char *text)
 {
     for (; *text != '\0'; text++) {
-        if (strchr("_*\\[#", *text) != NULL) putchar('\\');
-        putchar(*text);
+        if (strchr("_*\\[#", *text) != NULL) fputc('\\', qr_stdout);
+        fputc(*text, qr_stdout);
     }
 }
 
@@ -209,25 +210,25 @@ int qr_keys_scdoc(void)
 {
     const quire_config_key *key;
     for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++) {
-        printf("*");
+        fprintf(qr_stdout, "*");
         print_escaped(key->name);
-        printf("* ");
+        fprintf(qr_stdout, "* ");
         print_escaped(key->type);
-        if (key->range != NULL) printf(", "), print_escaped(key->range);
-        printf("\n\t");
+        if (key->range != NULL) fprintf(qr_stdout, ", "), print_escaped(key->range);
+        fprintf(qr_stdout, "\n\t");
         print_escaped(key->help);
-        if (key->fallback != NULL) printf(". Default: "), print_escaped(key->fallback);
-        printf("\n\n");
+        if (key->fallback != NULL) fprintf(qr_stdout, ". Default: "), print_escaped(key->fallback);
+        fprintf(qr_stdout, "\n\n");
     }
     return ended();
 }
 
 static void print_cell(const char *text, const char *quote)
 {
-    printf("| %s", *text != '\0' ? quote : "");
+    fprintf(qr_stdout, "| %s", *text != '\0' ? quote : "");
     for (; *text != '\0'; text++) {
-        if (*text == '|') putchar('\\');
-        putchar(*text);
+        if (*text == '|') fputc('\\', qr_stdout);
+        fputc(*text, qr_stdout);
     }
 }
 
@@ -240,9 +241,9 @@ int qr_keys_markdown(void)
         for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
             const char *quote = c == 0 || c == 2 ? "`" : "";
             print_cell(cells[c], quote);
-            if (*cells[c] != '\0') printf("%s ", quote);
+            if (*cells[c] != '\0') fprintf(qr_stdout, "%s ", quote);
         }
-        puts("|");
+        fputs("|\n", qr_stdout);
     }
     return ended();
 }

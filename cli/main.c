@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/output.h"
 #include "topology/affinity.h"
 
 static const struct command {
@@ -47,8 +48,8 @@ static void help(FILE *to)
 static int version(void)
 {
     const unsigned number = quire_version();
-    printf("quire %u.%u.%u, git %s\n%s\n", number / 1000000, number / 1000 % 1000, number % 1000, qr_tool_revision,
-           quire_build_info());
+    fprintf(qr_stdout, "quire %u.%u.%u, git %s\n%s\n", number / 1000000, number / 1000 % 1000, number % 1000,
+            qr_tool_revision, quire_build_info());
     return QR_EXIT_OK;
 }
 
@@ -77,7 +78,7 @@ static int run(int argc, char **argv)
         return QR_EXIT_USAGE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
-        help(stdout);
+        help(qr_stdout);
         return QR_EXIT_OK;
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) return version();
@@ -98,9 +99,10 @@ int main(int argc, char **argv)
 {
     undo_binding();
     fill_standard_descriptors();
+    qr_stdout_take();
     argp_err_exit_status = QR_EXIT_USAGE;
     const int status     = run(argc, argv);
-    if (!ferror(stdout) && fflush(stdout) == 0) return status;
+    if (!ferror(qr_stdout) && fflush(qr_stdout) == 0) return status;
     qr_complain("standard output: cannot be written");
     return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
 }

@@ -1,6 +1,7 @@
 #include "cli/output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +10,23 @@
 #include "cli/command.h"
 
 enum { MOST_PATH = 4096 };
+
+/* ---- standard output ---- */
+
+FILE *qr_stdout;
+
+/* Libraries print to `stdout` and to its descriptor: results go through one that only the tool knows. */
+void qr_stdout_take(void)
+{
+    const int own = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    qr_stdout     = own < 0 ? NULL : fdopen(own, "w");
+    if (qr_stdout == NULL || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        qr_stdout = stdout;
+    else
+        setvbuf(stdout, NULL, _IOLBF, 0); /* line by line among the messages */
+}
+
+/* ---- files ---- */
 
 /* Returns the name of the file in it. */
 static const char *split(const char *path, char folder[MOST_PATH])

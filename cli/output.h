@@ -1,8 +1,11 @@
-/* What can be known about a file that is going to be written, before the work whose result it is to hold. */
+/* Where results go: standard output, and what can be known about a file before the work whose result it is to hold. */
 #ifndef QR_OUTPUT_H
 #define QR_OUTPUT_H
 
 #include <stdbool.h>
+
+/* Keeps standard output for qr_stdout and makes `stdout` standard error. Before anything is written. */
+void qr_stdout_take(void);
 
 /* False, and a complaint that begins with `what`: the folder is not there or cannot be written, or `path` is a folder.
  * "-" (stdout) can always be written. */

@@ -21,6 +21,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
     switch (option) {
+    case ARGP_KEY_INIT: state->out_stream = qr_stdout; return 0;
     case 'o': s->output = value; return 0;
     case ARGP_KEY_ARG:
         if (s->file_count == QR_REPORT_MAX_RESULTS) argp_error(state, "more than %d files", QR_REPORT_MAX_RESULTS);
@@ -40,7 +41,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
 static quire_status publish(const qr_report *report, const char *path, quire_error *error)
 {
     if (strcmp(path, "-") != 0) return qr_report_save(report, path, error);
-    if (qr_report_write(report, stdout)) return QUIRE_OK;
+    if (qr_report_write(report, qr_stdout)) return QUIRE_OK;
     error->status = QUIRE_ERR_IO;
     snprintf(error->message, sizeof error->message, "stdout: the page could not be written");
     return QUIRE_ERR_IO;

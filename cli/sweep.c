@@ -343,9 +343,9 @@ static bool is_knee(const settings *s, size_t index)
 static void print_number(double value, int width, int decimals)
 {
     if (isfinite(value))
-        printf("%*.*f", width, decimals, value);
+        fprintf(qr_stdout, "%*.*f", width, decimals, value);
     else
-        printf("%*s", width, "-");
+        fprintf(qr_stdout, "%*s", width, "-");
 }
 
 static const char *axis_name(const settings *s, size_t axis)
@@ -368,7 +368,7 @@ static int axis_width(const settings *s, size_t axis)
 static void print_axis(const settings *s, size_t axis, const char *text)
 {
     const int width = axis_width(s, axis);
-    printf("%-*.*s", width, width - 2, text);
+    fprintf(qr_stdout, "%-*.*s", width, width - 2, text);
 }
 
 static void print_row(const settings *s, size_t index)
@@ -376,7 +376,7 @@ static void print_row(const settings *s, size_t index)
     const row *r = &s->rows[index];
     for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, point_value(&s->sweep.points[index], a));
     if (!r->is_done) {
-        printf("not done\n");
+        fprintf(qr_stdout, "not done\n");
         return;
     }
     print_number(r->output, 9, 1);
@@ -386,21 +386,21 @@ static void print_row(const settings *s, size_t index)
     print_number(r->ttft, 10, 1);
     print_number(r->tpot, 9, 2);
     if (r->is_valid)
-        printf("  VALID%s\n", is_knee(s, index) ? "  knee" : "");
+        fprintf(qr_stdout, "  VALID%s\n", is_knee(s, index) ? "  knee" : "");
     else
-        printf("  INVALID%s%s\n", r->failed[0] ? " " : "", r->failed);
+        fprintf(qr_stdout, "  INVALID%s%s\n", r->failed[0] ? " " : "", r->failed);
 }
 
 static bool print_table(const settings *s)
 {
     int axes = 0;
     for (size_t a = 0; a < s->sweep.axis_count; a++) axes += axis_width(s, a);
-    printf("%*s%9s%8s%8s%7s%10s%9s\n", axes, "", "output", "", "goodput", "SLO", "mean", "mean");
+    fprintf(qr_stdout, "%*s%9s%8s%8s%7s%10s%9s\n", axes, "", "output", "", "goodput", "SLO", "mean", "mean");
     for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, axis_name(s, a));
-    printf("%9s%8s%8s%7s%10s%9s\n", "tok/s", "req/s", "req/s", "met %", "TTFT ms", "TPOT ms");
+    fprintf(qr_stdout, "%9s%8s%8s%7s%10s%9s\n", "tok/s", "req/s", "req/s", "met %", "TTFT ms", "TPOT ms");
     for (size_t i = 0; i < s->sweep.point_count; i++) print_row(s, i);
-    if (qr_session_is_virtual(s->sweep.base)) printf("simulated on the virtual clock\n");
-    return fflush(stdout) == 0;
+    if (qr_session_is_virtual(s->sweep.base)) fprintf(qr_stdout, "simulated on the virtual clock\n");
+    return fflush(qr_stdout) == 0;
 }
 
 /* ---- the command ---- */

@@ -21,8 +21,8 @@ typedef struct ranges {
 static void range_close(ranges *r)
 {
     if (!r->open) return;
-    printf("%s%u", r->any ? "," : "", r->first);
-    if (r->previous != r->first) printf("-%u", r->previous);
+    fprintf(qr_stdout, "%s%u", r->any ? "," : "", r->first);
+    if (r->previous != r->first) fprintf(qr_stdout, "-%u", r->previous);
     r->open = false;
     r->any  = true;
 }
@@ -41,13 +41,13 @@ static void range_add(ranges *r, uint32_t number)
 static void print_bytes(const char *before, uint64_t bytes)
 {
     if (bytes == 0)
-        printf("%sunknown", before);
+        fprintf(qr_stdout, "%sunknown", before);
     else if (bytes < 1 << 20)
-        printf("%s%llu KiB", before, (unsigned long long)bytes >> 10);
+        fprintf(qr_stdout, "%s%llu KiB", before, (unsigned long long)bytes >> 10);
     else if (bytes < 1 << 30)
-        printf("%s%.1f MiB", before, (double)bytes / (1 << 20));
+        fprintf(qr_stdout, "%s%.1f MiB", before, (double)bytes / (1 << 20));
     else
-        printf("%s%.1f GiB", before, (double)bytes / (1 << 30));
+        fprintf(qr_stdout, "%s%.1f GiB", before, (double)bytes / (1 << 30));
 }
 
 static int by_os_index(const void *a, const void *b)
@@ -72,18 +72,19 @@ static void print_machine(const qr_topology *t)
         if (i == 0 || t->cpus[i].core != t->cpus[i - 1].core) cores++;
         if (t->cpus[i].allowed) numbers[allowed++] = t->cpus[i].os_index;
     }
-    printf("machine    %u package%s, %u node%s, %u cores, %u hardware threads%s\n", packages, packages == 1 ? "" : "s",
-           t->node_count, t->node_count == 1 ? "" : "s", cores, t->cpu_count, t->synthetic ? " (synthetic)" : "");
+    fprintf(qr_stdout, "machine    %u package%s, %u node%s, %u cores, %u hardware threads%s\n", packages,
+            packages == 1 ? "" : "s", t->node_count, t->node_count == 1 ? "" : "s", cores, t->cpu_count,
+            t->synthetic ? " (synthetic)" : "");
     print_bytes("caches     L2 ", t->l2_bytes);
     print_bytes(" a core, L3 ", t->l3_bytes);
-    printf("\nallowed    CPUs ");
+    fprintf(qr_stdout, "\nallowed    CPUs ");
     print_numbers(numbers, allowed);
     if (t->quota_cpus > 0)
-        printf(", quota of %.2f CPUs\n", t->quota_cpus);
+        fprintf(qr_stdout, ", quota of %.2f CPUs\n", t->quota_cpus);
     else
-        printf(", no CPU quota\n");
+        fprintf(qr_stdout, ", no CPU quota\n");
     if (!t->synthetic) print_bytes("memory     ", qr_memory_limit(NULL));
-    if (!t->synthetic) printf(" can still be taken\n");
+    if (!t->synthetic) fprintf(qr_stdout, " can still be taken\n");
 }
 
 static void print_kernels(const quire_engine_options *options)
@@ -91,16 +92,16 @@ static void print_kernels(const quire_engine_options *options)
     const qr_kernels *tables[16];
     const uint32_t    count  = qr_kernels_available(tables, 16);
     const qr_kernels *chosen = qr_kernels_select(options->isa);
-    printf("kernels    %s; this CPU runs", chosen->isa);
-    for (uint32_t i = 0; i < count && i < 16; i++) printf(" %s", tables[i]->isa);
-    printf("\n");
+    fprintf(qr_stdout, "kernels    %s; this CPU runs", chosen->isa);
+    for (uint32_t i = 0; i < count && i < 16; i++) fprintf(qr_stdout, " %s", tables[i]->isa);
+    fprintf(qr_stdout, "\n");
 }
 
 static void print_placement(const qr_topology *t, const qr_placement *p, const char *warning)
 {
     static const char *const bind_names[] = {"core", "pu", "none"};
-    printf("placement  %u threads on %u node%s, bind = %s\n", p->thread_count, p->node_count,
-           p->node_count == 1 ? "" : "s", bind_names[p->bind]);
+    fprintf(qr_stdout, "placement  %u threads on %u node%s, bind = %s\n", p->thread_count, p->node_count,
+            p->node_count == 1 ? "" : "s", bind_names[p->bind]);
     uint32_t numbers[QR_MAX_THREADS], first = 0;
     for (uint32_t n = 0; n < p->node_count; n++) {
         const uint32_t count = p->node_threads[n];
@@ -108,13 +109,13 @@ static void print_placement(const qr_topology *t, const qr_placement *p, const c
         for (uint32_t i = 0; i < t->node_count; i++)
             if (t->nodes[i].os_index == p->node_os[n]) bytes = t->nodes[i].memory_bytes;
         memcpy(numbers, p->cpu + first, count * sizeof *numbers);
-        printf("  node %-4u threads %u-%u on CPUs ", p->node_os[n], first, first + count - 1);
+        fprintf(qr_stdout, "  node %-4u threads %u-%u on CPUs ", p->node_os[n], first, first + count - 1);
         print_numbers(numbers, count);
         print_bytes(", memory ", bytes);
-        printf("\n");
+        fprintf(qr_stdout, "\n");
         first += count;
     }
-    if (warning[0] != '\0') printf("warning    %s\n", warning);
+    if (warning[0] != '\0') fprintf(qr_stdout, "warning    %s\n", warning);
 }
 
 static int show(void *context, const quire_config *config)
@@ -138,7 +139,7 @@ static int show(void *context, const quire_config *config)
     }
     free(placement);
     if (status != QUIRE_OK) return qr_report_error(&error);
-    return fflush(stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+    return fflush(qr_stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
 /* ---- options ---- */

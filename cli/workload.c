@@ -123,7 +123,7 @@ static int write_file(const settings *s, const quire_config *config, const qr_de
     const bool   to_stdout = strcmp(s->output, "-") == 0;
     const output what      = {config, ends_with(s->output, ".json") ? description : NULL};
     quire_error  error     = {0};
-    if (to_stdout && write_output(&what, stdout) && fflush(stdout) == 0) return QR_EXIT_OK;
+    if (to_stdout && write_output(&what, qr_stdout) && fflush(qr_stdout) == 0) return QR_EXIT_OK;
     if (!to_stdout && qr_file_write_whole(s->output, write_output, &what, &error) == QUIRE_OK) return QR_EXIT_OK;
     qr_complain("%s", to_stdout ? strerror(errno) : error.message);
     return QR_EXIT_FAILED;
@@ -150,7 +150,7 @@ static int workload(void *context, const quire_config *config)
     if (!is_writable(s, config)) return QR_EXIT_USAGE;
     if (describe(config, &description, &error) != QUIRE_OK) return qr_report_error(&error);
     const int status = s->output != NULL ? write_file(s, config, &description) : QR_EXIT_OK;
-    FILE     *to     = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : stdout;
+    FILE     *to     = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : qr_stdout;
     qr_description_print(&description, to);
     return fflush(to) == 0 && !ferror(to) ? status : QR_EXIT_FAILED;
 }

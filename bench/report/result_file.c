@@ -1,7 +1,6 @@
 /* Result files: the suffix chooses the format. */
 #include "bench/report/result_file.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -11,7 +10,7 @@
 
 typedef bool writer(const qr_result *result, FILE *to);
 
-static bool write_json(const qr_result *result, FILE *to)
+bool qr_result_write_json(const qr_result *result, FILE *to)
 {
     json_t    *object = qr_result_json(result);
     const bool ok     = object != NULL && qr_json_write(object, to);
@@ -91,7 +90,7 @@ static const struct {
                {".trace.json.gz", qr_trace_events_write_gz},
                {".trace.json", qr_trace_events_write},
                {".vllm.json", qr_vllm_json_write},
-               {".json", write_json},
+               {".json", qr_result_write_json},
                {".html", qr_result_html},
                {".prom", write_prometheus},
                {".csv", write_csv},
@@ -130,10 +129,8 @@ static bool write_job(const void *what, FILE *to)
 
 quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error)
 {
-    const job to_do = {result, strcmp(path, "-") == 0 ? write_json : format_of(path)};
+    const job to_do = {result, format_of(path)};
     if (to_do.write == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: the suffix is none of " QR_RESULT_SUFFIXES, path);
-    if (strcmp(path, "-") != 0) return qr_file_write_whole(path, write_job, &to_do, error);
-    if (to_do.write(result, stdout) && fflush(stdout) == 0) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_IO, "stdout: %s", strerror(errno));
+    return qr_file_write_whole(path, write_job, &to_do, error);
 }

@@ -9,8 +9,9 @@
 
 void qr_result_table(const qr_result *result, FILE *to); /* at most 100 columns */
 
-/* The forms that are not of this folder's result_file.c. False: out of memory, or the file does not take it (errno). */
+/* Forms for any stream. False: out of memory, or the file does not take it (errno). */
 bool qr_result_html(const qr_result *result, FILE *to); /* the page of `quire report` for one result */
+bool qr_result_write_json(const qr_result *result, FILE *to);
 bool qr_vllm_json_write(const qr_result *result, FILE *to);
 
 /* Chrome trace events, for ui.perfetto.dev: steps and their phases, the lives of requests, counters, and flows from a
@@ -26,10 +27,9 @@ bool         qr_result_log(const qr_result *result, qr_log_kind kind, qr_log_lin
 #define QR_RESULT_SUFFIXES                                                                                             \
     ".json .vllm.json .html .csv .md .requests.jsonl .steps.jsonl .trace.json .trace.json.gz .prom"
 
-/* Writes a file by its suffix, one of the above; whole, or not at all. "-" = JSON on stdout. ERR_INVALID: another
- * suffix; ERR_IO. */
+/* Writes a file by its suffix, one of the above; whole, or not at all. ERR_INVALID: another suffix; ERR_IO. */
 quire_status qr_result_write(const qr_result *result, const char *path, quire_error *error);
-bool         qr_result_knows_suffix(const char *path);
+bool         qr_result_knows_suffix(const char *path); /* or "-" */
 bool         qr_result_is_trace(const char *path);
 bool         qr_result_has_suffix(const char *path, const char *suffix); /* and something before it */
 

@@ -43,6 +43,28 @@ class Base(unittest.TestCase):
             self.assertIn(word, text)
 
 
+class Libraries(Base):
+    def test_what_they_print_goes_to_standard_error(self):
+        """oneDNN's verbose lines, which it prints on standard output."""
+        requests = b'{"prompt": [1, 2, 3], "max_tokens": 2}\n' * 2
+        for arguments, lines in ((["generate", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=64"], 2),
+                                 ([*SHORT, "-o", "-"], 0), ([*SHORT], None)):
+            status, text, errors = self.run_tool(*arguments, input=requests, env={**os.environ, "ONEDNN_VERBOSE": "1"})
+            self.assertEqual(status, 0, errors)
+            self.assertIn("onednn_verbose", errors)
+            self.assertNotIn("onednn_verbose,", text)
+            if lines is not None:
+                self.assertEqual([type(json.loads(part)) for part in (text.splitlines() if lines else [text])],
+                                 [dict] * (lines or 1))
+
+    def test_help_and_completion_are_results(self):
+        for arguments in (["--help"], ["--version"], ["bench", "--help"], ["kernel", "--help"], ["report", "--usage"],
+                          ["bench", "--help=streams"], ["config", "keys"], ["topo"]):
+            status, text, errors = self.run_tool(*arguments)
+            self.assertEqual((status, errors), (0, ""))
+            self.assertGreater(len(text), 20)
+
+
 class Table(Base):
     def test_no_line_is_longer_than_100_columns(self):
         for arguments in ([*SHORT, "--set", "output.percentiles=[1,50,90,95,99]"],
