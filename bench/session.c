@@ -155,11 +155,7 @@ static void describe(const qr_session *session, qr_result *result)
     result->model.architecture = result->architecture;
 }
 
-static double floor_s(const void *context, const quire_step *step)
-{
-    const qr_roofline *roof = context;
-    return qr_roofline_is_resident(roof, step) ? NAN : qr_roofline_floor(roof, step);
-}
+static double floor_s(const void *context, const quire_step *step) { return qr_roofline_floor(context, step); }
 
 /* Where the roofline was measured before the run, its live metrics compare steps with it. */
 static void show_roofline(qr_session *session, const qr_result *result)

@@ -13,6 +13,7 @@
 enum {
     READ_SAMPLES     = 9,
     RUN_SAMPLES      = 3,
+    SET_SAMPLES      = 3,
     PARTS            = 8, /* of a thread's memory; a sample reads one, the next sample the next */
     MULTIPLY_SAMPLES = 5,
     MULTIPLY_STEPS   = 200000,
@@ -22,6 +23,8 @@ enum {
 };
 
 static const uint64_t least_run = 4096, longest_run = 1 << 20;
+static const uint64_t least_set  = 1 << 20,
+                      least_read = 16 << 20; /* of all threads: the smallest set, a sample of one */
 
 typedef struct measurement {
     qr_team          *team;
@@ -94,6 +97,27 @@ static float read_in_runs(const worker *w, uint32_t variant)
     return sum;
 }
 
+/* A thread's part of a working set of least_set << variant bytes. */
+static size_t set_bytes(const worker *w, uint32_t variant)
+{
+    return qr_round_up((least_set << variant) / w->thread_count, QR_READ_STEP);
+}
+
+static uint32_t set_passes(const worker *w, uint32_t variant)
+{
+    return (uint32_t)qr_ceil_div_u64(least_read, set_bytes(w, variant) * w->thread_count);
+}
+
+/* Again and again: what the caches hold of the set comes from there, as a step's weights and keys do. */
+static float read_set(const worker *w, uint32_t variant)
+{
+    const char *base = w->m->memory.base + w->thread * w->m->thread_bytes;
+    float       sum  = 0;
+    for (uint32_t i = 0; i < set_passes(w, variant); i++)
+        sum += w->m->kernels->limits->read(base, set_bytes(w, variant));
+    return sum;
+}
+
 static float multiply(const worker *w, uint32_t variant)
 {
     return w->m->kernels->limits->by_dtype[variant].multiply(MULTIPLY_STEPS);
@@ -119,6 +143,17 @@ static void measure_reading(worker *w, quire_limits *limits)
     }
 }
 
+static void measure_sets(worker *w, quire_limits *limits)
+{
+    for (uint32_t i = 0; i < QUIRE_LIMIT_SETS && set_bytes(w, i) <= w->m->thread_bytes; i++) {
+        const double   work = (double)set_bytes(w, i) * set_passes(w, i) * w->thread_count;
+        const quantity warm = {.run = read_set, .samples = 1, .variant = i, .work = work};
+        const quantity sets = {.run = read_set, .samples = SET_SAMPLES, .variant = i, .work = work};
+        measure(w, &warm, &limits->set_gbs[i]);
+        measure(w, &sets, &limits->set_gbs[i]);
+    }
+}
+
 static void measure_peak(worker *w, qr_dtype dtype, double *result)
 {
     const double   work = (double)w->m->kernels->limits->by_dtype[dtype].operations * MULTIPLY_STEPS * w->thread_count;
@@ -139,6 +174,7 @@ static void measure_on_thread(void *context, uint32_t thread, uint32_t thread_co
     worker       w = {.m = m, .thread = thread, .thread_count = thread_count};
     memset(m->memory.base + thread * m->thread_bytes, 1, m->thread_bytes); /* else pages of zeros would be read */
     measure_reading(&w, &m->limits);
+    measure_sets(&w, &m->limits);
     measure_peak(&w, QR_F32, &m->limits.f32_gflops);
     measure_peak(&w, QR_BF16, &m->limits.bf16_gflops);
     measure_peak(&w, QR_INT8, &m->limits.int8_gops);

@@ -338,7 +338,7 @@
 
   /* {bandwidth GB/s, peak GFLOP/s} of the chosen run's result, or null. */
   function roofOf() {
-    const median = name => at(chosen.result, 'limits/' + name + '/median'), bandwidth = median('read_gbs');
+    const median = name => at(chosen.result, 'limits/' + name + '/median'), bandwidth = at(chosen.run, 'speed_of_light/read_gbs') || median('read_gbs');
     const dtype = at(chosen.result, 'model/weight_dtype') || '', others = ['bf16_gflops', 'f32_gflops'];
     const own = dtype === 'f32' ? ['f32_gflops'] : dtype.startsWith('int8') ? ['int8_gops'] : [];
     const peak = own.concat(others).find(name => finite(median(name)));

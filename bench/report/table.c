@@ -92,7 +92,8 @@ static json_t *roofline(const qr_result *result)
     qr_roofline          roof;
     json_t              *to = qr_roofline_json(result, 0);
     if (!qr_roofline_of(result, &roof) || !qr_roofline_fraction_of(result, 0, &f)) return to;
-    json_object_set_new(to, "read_gbs", qr_json_number(roof.read_gbs));
+    json_object_set_new(to, "step_mib", qr_json_number(f.step_bytes / (1 << 20)));
+    json_object_set_new(to, "is_cached", json_boolean(2 * f.cached_steps > f.steps));
     json_object_set_new(to, "weight_gflops", qr_json_number(roof.weight_gflops));
     json_object_set_new(to, "is_exceeded", json_boolean(any_above_one(&f)));
     return to;

@@ -50,6 +50,15 @@ json_t *qr_limits_json(const qr_result *result)
         json_object_set_new(runs, name, limit(result, offsetof(quire_limits, run_gbs) + i * sizeof(double), "GB/s"));
     }
     json_object_set_new(to, "read_run_gbs", runs);
+    json_t *sets = json_object();
+    for (size_t i = 0; i < QUIRE_LIMIT_SETS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", 1 << (20 + i));
+        if (result->limits[0].set_gbs[i] > 0)
+            json_object_set_new(sets, name,
+                                limit(result, offsetof(quire_limits, set_gbs) + i * sizeof(double), "GB/s"));
+    }
+    json_object_set_new(to, "read_set_gbs", sets);
     json_object_set_new(to, "read_bytes", json_integer((json_int_t)result->limits[0].read_bytes));
     json_object_set_new(to, "cache_bytes", json_integer((json_int_t)result->limits[0].cache_bytes));
     return to;
@@ -84,19 +93,19 @@ json_t *qr_roofline_json(const qr_result *result, uint32_t run)
 {
     qr_roofline_fraction f;
     if (!qr_roofline_fraction_of(result, run, &f)) return json_null();
-    return json_pack("{s:o, s:f, s:f, s:f, s:I, s:I, s:b, s:o, s:o}", "fraction", qr_json_number(f.fraction), "floor_s",
-                     f.floor_s, "step_s", f.step_s, "rest_s", f.rest_s, "steps", (json_int_t)f.steps,
-                     "cache_resident_steps", (json_int_t)f.resident_steps, "cache_resident", f.resident_steps > f.steps,
-                     "phases", phases(&f), "by_rows", by_rows(&f));
+    return json_pack("{s:o, s:f, s:f, s:f, s:o, s:o, s:I, s:I, s:o, s:o}", "fraction", qr_json_number(f.fraction),
+                     "floor_s", f.floor_s, "step_s", f.step_s, "rest_s", f.rest_s, "read_gbs",
+                     qr_json_number(f.read_gbs), "step_bytes", qr_json_number(f.step_bytes), "steps",
+                     (json_int_t)f.steps, "cached_steps", (json_int_t)f.cached_steps, "phases", phases(&f), "by_rows",
+                     by_rows(&f));
 }
 
 static void add_floor(json_t *to, const qr_roofline *roof, const quire_step *step)
 {
     const double floor_s = qr_roofline_floor(roof, step), step_s = qr_roofline_step_seconds(step);
-    const bool   resident = qr_roofline_is_resident(roof, step);
     json_object_set_new(to, "floor_us", qr_json_number(floor_s * 1e6));
-    json_object_set_new(to, "fraction", resident || step_s <= 0 ? json_null() : qr_json_number(floor_s / step_s));
-    json_object_set_new(to, "cache_resident", json_boolean(resident));
+    json_object_set_new(to, "fraction", step_s <= 0 ? json_null() : qr_json_number(floor_s / step_s));
+    json_object_set_new(to, "fits_caches", json_boolean(qr_roofline_fits_caches(roof, step)));
 }
 
 json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index)

@@ -23,7 +23,7 @@ json_t *qr_limits_json(const qr_result *result);                 /* {}: not meas
 json_t *qr_roofline_json(const qr_result *result, uint32_t run); /* null: the limits were not measured */
 json_t *qr_attribution_json(const qr_run *run, const qr_metrics *metrics);
 
-/* A step as a line of the step log: qr_step_json, and where limits were measured floor_us, fraction, cache_resident. */
+/* A step as a line of the step log: qr_step_json, and where limits were measured floor_us, fraction, fits_caches. */
 json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index);
 
 #endif

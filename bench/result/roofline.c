@@ -7,7 +7,7 @@
 
 #include "base/median.h"
 
-enum { CACHES = 8 };
+static const double least_set = 1 << 20; /* set_gbs[0] */
 
 double qr_limits_median(const qr_result *result, size_t offset, double *values_out)
 {
@@ -30,31 +30,58 @@ bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out)
 {
     const char *kv = quire_config_string(result->config, "kv_cache.dtype");
     if (result->limit_count == 0) return false;
-    *roofline_out = (qr_roofline){.read_gbs       = qr_limits_median(result, offsetof(quire_limits, read_gbs), NULL),
-                                  .weight_gflops  = peak_of(result, quire_dtype_name(result->model.weight_dtype)),
-                                  .wide_gflops    = peak_of(result, "bf16"),
-                                  .kv_gflops      = peak_of(result, kv ? kv : "bf16"),
-                                  .resident_bytes = CACHES * result->limits[0].cache_bytes};
+    *roofline_out = (qr_roofline){.read_gbs      = qr_limits_median(result, offsetof(quire_limits, read_gbs), NULL),
+                                  .weight_gflops = peak_of(result, quire_dtype_name(result->model.weight_dtype)),
+                                  .wide_gflops   = peak_of(result, "bf16"),
+                                  .kv_gflops     = peak_of(result, kv ? kv : "bf16"),
+                                  .read_bytes    = result->limits[0].read_bytes,
+                                  .cache_bytes   = result->limits[0].cache_bytes};
+    double least  = roofline_out->read_gbs; /* no set is slower than a larger one; what says so was disturbed */
+    for (size_t i = QUIRE_LIMIT_SETS; i-- > 0;) {
+        double *gbs = &roofline_out->set_gbs[i];
+        *gbs        = qr_limits_median(result, offsetof(quire_limits, set_gbs) + i * sizeof(double), NULL);
+        if (*gbs > 0) *gbs = least = fmax(least, *gbs);
+    }
     return true;
+}
+
+/* The curve goes from 1 MiB in powers of two to read_bytes, whose bandwidth is read_gbs. */
+double qr_roofline_read_gbs(const qr_roofline *roof, double bytes)
+{
+    double below = least_set, low = roof->set_gbs[0];
+    if (!(low > 0)) return roof->read_gbs; /* limits of before there were sets */
+    if (bytes <= below) return low;
+    for (size_t i = 1; i <= QUIRE_LIMIT_SETS; i++) {
+        const bool   is_last = i == QUIRE_LIMIT_SETS || !(roof->set_gbs[i] > 0);
+        const double above   = is_last ? fmax((double)roof->read_bytes, 2 * below) : 2 * below;
+        const double high    = is_last ? roof->read_gbs : roof->set_gbs[i];
+        if (bytes < above) return low * pow(high / low, log(bytes / below) / log(above / below));
+        if (is_last) break;
+        below = above, low = high;
+    }
+    return roof->read_gbs;
 }
 
 typedef struct work {
     double bytes, weight_flops, wide_flops, kv_flops; /* wide_flops: of weight_flops */
 } work;
 
-static double floor_of(const qr_roofline *roof, const work *w)
+static double floor_of(const qr_roofline *roof, double read_gbs, const work *w)
 {
     const double wide = w->wide_flops > 0 ? w->wide_flops / roof->wide_gflops : 0;
     const double own  = (w->weight_flops - w->wide_flops) / roof->weight_gflops;
-    return fmax(w->bytes / roof->read_gbs, own + wide + w->kv_flops / roof->kv_gflops) * 1e-9;
+    return fmax(w->bytes / read_gbs, own + wide + w->kv_flops / roof->kv_gflops) * 1e-9;
 }
+
+static double bytes_of(const quire_step *step) { return (double)(step->weight_bytes + step->kv_bytes); }
 
 double qr_roofline_floor(const qr_roofline *roof, const quire_step *step)
 {
-    return floor_of(roof, &(work){.bytes        = (double)(step->weight_bytes + step->kv_bytes),
-                                  .weight_flops = (double)(step->projection_flops + step->logits_flops),
-                                  .wide_flops   = (double)step->wide_flops,
-                                  .kv_flops     = (double)step->attention_flops});
+    return floor_of(roof, qr_roofline_read_gbs(roof, bytes_of(step)),
+                    &(work){.bytes        = bytes_of(step),
+                            .weight_flops = (double)(step->projection_flops + step->logits_flops),
+                            .wide_flops   = (double)step->wide_flops,
+                            .kv_flops     = (double)step->attention_flops});
 }
 
 double qr_roofline_step_seconds(const quire_step *step)
@@ -62,9 +89,9 @@ double qr_roofline_step_seconds(const quire_step *step)
     return (double)(step->plan_ns + step->forward_ns + step->sample_ns + step->commit_ns) * 1e-9;
 }
 
-bool qr_roofline_is_resident(const qr_roofline *roof, const quire_step *step)
+bool qr_roofline_fits_caches(const qr_roofline *roof, const quire_step *step)
 {
-    return step->weight_bytes + step->kv_bytes < roof->resident_bytes;
+    return step->weight_bytes + step->kv_bytes <= roof->cache_bytes;
 }
 
 /* ---- sums ---- */
@@ -84,10 +111,11 @@ static void add_phases(const qr_roofline *roof, const quire_step *step, qr_roofl
          .kv_flops     = (double)step->encoder_attention_flops}};
     const uint64_t ns[QR_ROOFLINE_PHASES] = {step->projection_ns, step->attention_ns, step->logits_ns,
                                              step->encoder_ns};
+    const double   read_gbs               = qr_roofline_read_gbs(roof, bytes_of(step));
     for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
         f->phases[i].bytes += parts[i].bytes;
         f->phases[i].flops += parts[i].weight_flops + parts[i].kv_flops;
-        f->phases[i].floor_s += floor_of(roof, &parts[i]);
+        f->phases[i].floor_s += floor_of(roof, read_gbs, &parts[i]);
         f->phases[i].measured_s += (double)ns[i] * 1e-9;
     }
 }
@@ -105,11 +133,10 @@ static void add_class(const quire_step *step, double floor_s, double step_s, qr_
 static void add_step(const qr_roofline *roof, const quire_step *step, qr_roofline_fraction *f)
 {
     const double floor_s = qr_roofline_floor(roof, step), step_s = qr_roofline_step_seconds(step);
-    if (qr_roofline_is_resident(roof, step)) {
-        f->resident_steps++;
-        return;
-    }
     f->steps++;
+    f->cached_steps += qr_roofline_fits_caches(roof, step);
+    f->step_bytes += bytes_of(step);
+    f->read_gbs += bytes_of(step) / qr_roofline_read_gbs(roof, bytes_of(step)); /* ns, until divide() */
     f->floor_s += floor_s;
     f->step_s += step_s;
     add_phases(roof, step, f);
@@ -120,8 +147,10 @@ static double ratio(double part, double whole) { return whole > 0 ? part / whole
 
 static void divide(qr_roofline_fraction *f)
 {
-    f->fraction = ratio(f->floor_s, f->step_s);
-    f->rest_s   = f->step_s;
+    f->fraction   = ratio(f->floor_s, f->step_s);
+    f->read_gbs   = ratio(f->step_bytes, f->read_gbs);
+    f->step_bytes = ratio(f->step_bytes, (double)f->steps);
+    f->rest_s     = f->step_s;
     for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
         f->phases[i].fraction = ratio(f->phases[i].floor_s, f->phases[i].measured_s);
         f->rest_s -= f->phases[i].measured_s;

@@ -4,8 +4,8 @@
  *   fraction = sum of floors / sum of step times
  *
  * with bytes and operations as the engine counted them (quire_step) and R and P as the engine measured them before,
- * between and after the repetitions (quire_limits): medians, since a shared machine moves. A step that moves less than
- * eight times the last-level caches may find its data there; it is marked and left out. */
+ * between and after the repetitions (quire_limits): medians, since a shared machine moves. R is that of a working set
+ * as large as what the step moves, read over and over, so that caches count as far as they can hold it. */
 #ifndef QR_BENCH_ROOFLINE_H
 #define QR_BENCH_ROOFLINE_H
 
@@ -13,25 +13,30 @@
 
 /* What a step is divided by. */
 typedef struct qr_roofline {
-    double   read_gbs;
+    double   read_gbs, set_gbs[QUIRE_LIMIT_SETS]; /* as in quire_limits */
+    uint64_t read_bytes;
     double   weight_gflops, kv_gflops; /* of the dtypes that projections and logits, and attention, multiply */
     double   wide_gflops;              /* of what stays bf16 among int8 weights */
-    uint64_t resident_bytes;           /* below it a step may run from the caches */
+    uint64_t cache_bytes;              /* a step that moves no more fits the last-level caches */
 } qr_roofline;
 
 /* False: the result has no measured limits. */
 bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out);
 
+/* R of a working set: between the measured sizes by the logarithms of both, beyond them that of the nearest. */
+double qr_roofline_read_gbs(const qr_roofline *roof, double bytes);
+
 /* Seconds a step takes at least; seconds it took, planning and sampling included. */
-double qr_roofline_floor(const qr_roofline *light, const quire_step *step);
+double qr_roofline_floor(const qr_roofline *roof, const quire_step *step);
 double qr_roofline_step_seconds(const quire_step *step);
-bool   qr_roofline_is_resident(const qr_roofline *light, const quire_step *step);
+bool   qr_roofline_fits_caches(const qr_roofline *roof, const quire_step *step);
 
 enum { QR_ROOFLINE_PHASES = 4, QR_ROOFLINE_CLASSES = 4 };
 
 typedef struct qr_roofline_fraction {
-    double   floor_s, step_s, fraction; /* fraction NAN: no step counts */
-    uint64_t steps, resident_steps;     /* that count; left out */
+    double   floor_s, step_s, fraction; /* fraction NAN: there is no step */
+    double   read_gbs, step_bytes;      /* R of a step's bytes, as all steps together have them; a step's bytes, mean */
+    uint64_t steps, cached_steps;       /* cached: fit the last-level caches */
     struct {
         const char *name; /* "projections", "attention", "logits", "encoder" */
         double      bytes, flops, floor_s, measured_s, fraction, gbs, gflops;

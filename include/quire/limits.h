@@ -4,7 +4,7 @@
 
 #include "quire/engine.h"
 
-enum { QUIRE_LIMIT_RUNS = 9 };
+enum { QUIRE_LIMIT_RUNS = 9, QUIRE_LIMIT_SETS = 9 };
 
 /* GB = 10^9 bytes. All are medians of several short samples, taken by all threads of the engine at once. */
 typedef struct quire_limits {
@@ -17,11 +17,13 @@ typedef struct quire_limits {
     uint64_t read_bytes;                /* memory that a sample of read_gbs reads */
     uint64_t cache_bytes;               /* last-level caches of the engine's cores together; 0 = unknown */
     uint64_t measured_ns;               /* monotonic clock, when it was done */
+    double   set_gbs[QUIRE_LIMIT_SETS]; /* 1 MiB, 2 MiB, ... 256 MiB read over and over, caches included; 0: more than
+                                         * the memory measured in (read_bytes) */
 } quire_limits;
 
 /* Measures the limits with the engine's own threads where they are pinned, in memory of the kind that weights have
  * (bound to the threads' nodes, huge pages where the engine uses them): eight times the last-level caches, at most
- * 512 MiB or 8 MiB a thread (`read_bytes`), allocated for the call. Takes some 0.3 s, in which no step may run. A
+ * 512 MiB or 8 MiB a thread (`read_bytes`), allocated for the call. Takes some 0.5 s, in which no step may run. A
  * virtual machine may be told of a larger cache than it has, and then read_bytes is less than eight times cache_bytes.
  * ERR_NO_MEMORY: not even a small part of that memory is available. Thread: driver, between steps. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *limits_out,

@@ -87,6 +87,10 @@ static void every_limit_is_measured(void **state)
     assert_int_equal(limits.size, sizeof limits);
     assert_true(limits.read_gbs > 0.1 && limits.read_gbs < 10000);
     for (int i = 0; i < QUIRE_LIMIT_RUNS; i++) assert_true(limits.run_gbs[i] > 0.01 && limits.run_gbs[i] < 10000);
+    for (int i = 0; i < QUIRE_LIMIT_SETS; i++) {
+        const bool fits = ((uint64_t)1 << (20 + i)) <= limits.read_bytes;
+        assert_true(fits ? limits.set_gbs[i] > 0.1 && limits.set_gbs[i] < 100000 : limits.set_gbs[i] == 0);
+    }
     assert_true(limits.f32_gflops > 0.01);
     assert_true(limits.bf16_gflops > 0.01);
     assert_true(limits.int8_gops > 0.01);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -182,22 +183,54 @@ static void what_stays_wide_among_int8_weights_is_divided_by_its_own_peak(void *
     assert_close(s.phases[3].floor_s, 0.25 * 0.035);
 }
 
-static void steps_that_fit_the_caches_are_marked_and_do_not_count(void **state)
+/* R at 1, 2, 4, 8 MiB is 400, 200, 100, 100, and 50 over 16 MiB: caches of 1 MiB. */
+static void measure_sets(void)
+{
+    static const double gbs[] = {400, 200, 100, 100};
+    for (int i = 0; i < 2; i++) {
+        result->limits[i].read_bytes = 16 << 20;
+        memcpy(result->limits[i].set_gbs, gbs, sizeof gbs);
+    }
+}
+
+static void a_step_is_divided_by_the_bandwidth_of_its_own_size(void **state)
 {
     (void)state;
-    quire_step steps[] = {{.rows = 1, .weight_bytes = (8 << 20) - 1, .forward_ns = 10},
-                          {.rows = 1, .weight_bytes = 8 << 20, .forward_ns = 1000000}};
+    qr_roofline roof;
+    measure_sets();
+    assert_true(qr_roofline_of(result, &roof));
+    assert_close(qr_roofline_read_gbs(&roof, 4096), 400);
+    assert_close(qr_roofline_read_gbs(&roof, 1 << 20), 400);
+    assert_close(qr_roofline_read_gbs(&roof, (1 << 20) * sqrt(2)), 400 / sqrt(2));
+    assert_close(qr_roofline_read_gbs(&roof, 2 << 20), 200);
+    assert_close(qr_roofline_read_gbs(&roof, 6 << 20), 100);
+    assert_close(qr_roofline_read_gbs(&roof, (8 << 20) * sqrt(2)), 100 / sqrt(2));
+    assert_close(qr_roofline_read_gbs(&roof, 16 << 20), 50);
+    assert_close(qr_roofline_read_gbs(&roof, 1e12), 50);
+    for (int i = 0; i < 2; i++) result->limits[i].set_gbs[2] = 30; /* disturbed: 8 MiB were read at 100 */
+    assert_true(qr_roofline_of(result, &roof));
+    assert_close(qr_roofline_read_gbs(&roof, 4 << 20), 100);
+}
+
+static void steps_in_the_caches_count_as_the_others_do(void **state)
+{
+    (void)state;
+    measure_sets();
+    quire_step steps[] = {{.rows = 1, .weight_bytes = 1 << 20, .forward_ns = 10000},
+                          {.rows = 1, .weight_bytes = 32 << 20, .forward_ns = 1000000}};
     play(steps, 2);
     const qr_roofline_fraction s = speed();
-    assert_int_equal(s.resident_steps, 1);
-    assert_int_equal(s.steps, 1);
-    assert_close(s.step_s, 1e-3);
-    json_t *resident = qr_result_step_json(result, 0, 0), *counted = qr_result_step_json(result, 0, 1);
-    assert_true(json_is_true(json_object_get(resident, "cache_resident")));
-    assert_true(json_is_null(json_object_get(resident, "fraction")));
-    assert_true(json_is_false(json_object_get(counted, "cache_resident")));
-    assert_close(json_number_value(json_object_get(counted, "floor_us")), (8 << 20) / 50e3);
-    json_decref(resident), json_decref(counted);
+    assert_int_equal(s.steps, 2);
+    assert_int_equal(s.cached_steps, 1);
+    assert_close(s.floor_s, (1 << 20) / 400e9 + (32 << 20) / 50e9);
+    assert_close(s.step_bytes, 16.5 * (1 << 20));
+    assert_close(s.read_gbs * s.floor_s * 1e9, 33 << 20);
+    json_t *cached = qr_result_step_json(result, 0, 0), *other = qr_result_step_json(result, 0, 1);
+    assert_true(json_is_true(json_object_get(cached, "fits_caches")));
+    assert_close(json_number_value(json_object_get(cached, "fraction")), (1 << 20) / 400e3 / 10);
+    assert_true(json_is_false(json_object_get(other, "fits_caches")));
+    assert_close(json_number_value(json_object_get(other, "floor_us")), (32 << 20) / 50e3);
+    json_decref(cached), json_decref(other);
 }
 
 static void steps_outside_the_window_do_not_count(void **state)
@@ -246,7 +279,8 @@ int main(void)
         TEST(fractions_are_of_sums_not_means_of_fractions),
         TEST(a_phase_has_its_own_bytes_operations_and_time),
         TEST(what_stays_wide_among_int8_weights_is_divided_by_its_own_peak),
-        TEST(steps_that_fit_the_caches_are_marked_and_do_not_count),
+        TEST(a_step_is_divided_by_the_bandwidth_of_its_own_size),
+        TEST(steps_in_the_caches_count_as_the_others_do),
         TEST(steps_outside_the_window_do_not_count),
         TEST(without_limits_there_is_nothing_to_divide_by),
         TEST(limits_keep_all_samples_and_their_median),
