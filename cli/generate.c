@@ -322,10 +322,11 @@ static quire_status open_engine(generator *g, quire_error *error)
     quire_engine_options options = *quire_config_engine(g->config);
     options.logger               = qr_logger_of(g->config);
     g->info.size                 = sizeof g->info;
-    quire_status status          = qr_request_defaults_of(g->config, &g->defaults, error);
-    if (status == QUIRE_OK) status = qr_session_open_model(g->config, &options.logger, &g->model, error);
+    quire_status status          = qr_session_open_model(g->config, &options.logger, &g->model, error);
     if (status != QUIRE_OK) return status;
     quire_model_describe(g->model, &g->info);
+    status = qr_request_defaults_of(g->config, &g->info, &g->defaults, error);
+    if (status != QUIRE_OK) return status;
     /* Every token of a step may carry logits; with fewer slots the engine makes requests wait for the next poll. */
     const uint32_t running = options.max_num_seqs ? options.max_num_seqs : 64;
     const uint32_t fit     = (uint32_t)(LOGITS_BUDGET / (4 * (uint64_t)g->info.vocab_size)) + 4;

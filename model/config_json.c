@@ -47,7 +47,7 @@ static void add_eos(qr_config_reader *r, qr_architecture *a, const json_t *value
     a->eos_token_ids[a->eos_count++] = (int32_t)id;
 }
 
-static void read_eos(qr_config_reader *r, qr_architecture *a)
+void qr_config_read_eos(qr_config_reader *r, qr_architecture *a)
 {
     const json_t *value = json_object_get(r->root, "eos_token_id");
     if (!qr_config_has(r, "eos_token_id")) return;
@@ -116,7 +116,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     check_classes(r, &a->family->types[type]);
     read_tie(r, a);
     a->family->read_config(r, type, a);
-    read_eos(r, a);
+    qr_config_read_eos(r, a);
     return r->status;
 }
 
@@ -138,18 +138,27 @@ static quire_status apply(json_t *root, const char *origin, const quire_shape_ov
     return QUIRE_OK;
 }
 
+quire_status qr_config_parse(const char *text, size_t length, const char **origin, json_t **root_out,
+                             quire_error *error)
+{
+    qr_json_problem where;
+    *origin   = qr_path_tail(*origin);
+    *root_out = qr_json_read(text, length, &where);
+    if (*root_out == NULL)
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d:%d: %s", *origin, where.line, where.column, where.text);
+    if (json_is_object(*root_out)) return QUIRE_OK;
+    const char *found = qr_json_type_name(*root_out);
+    json_decref(*root_out);
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: expected an object, found %s", *origin, found);
+}
+
 quire_status qr_architecture_parse(const char *text, size_t length, const char *origin,
                                    const quire_shape_override *overrides, uint32_t override_count,
                                    qr_architecture *architecture_out, quire_error *error)
 {
-    qr_json_problem where;
-    json_t         *root   = qr_json_read(text, length, &where);
-    quire_status    status = QUIRE_OK;
-    origin                 = qr_path_tail(origin);
-    if (root == NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s:%d:%d: %s", origin, where.line, where.column, where.text);
-    if (!json_is_object(root))
-        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: expected an object, found %s", origin, qr_json_type_name(root));
+    json_t      *root;
+    quire_status status = QUIRE_OK;
+    QR_TRY(qr_config_parse(text, length, &origin, &root, error));
     for (uint32_t i = 0; i < override_count && status == QUIRE_OK; i++)
         status = apply(root, origin, &overrides[i], error);
     if (status == QUIRE_OK) {

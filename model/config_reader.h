@@ -56,6 +56,13 @@ const json_t *qr_config_object(qr_config_reader *reader, const char *key);
 const json_t *qr_config_array(qr_config_reader *reader, const char *key);
 bool          qr_config_has(const qr_config_reader *reader, const char *key); /* and it is not null */
 
+/* The root of a text, an object. *origin, its path, becomes what messages call it. ERR_FORMAT. */
+quire_status qr_config_parse(const char *text, size_t length, const char **origin, json_t **root_out,
+                             quire_error *error);
+
+/* `eos_token_id`, one id or several, after those that *architecture has. */
+void qr_config_read_eos(qr_config_reader *reader, qr_architecture *architecture);
+
 /* ERR_UNSUPPORTED if a feature is `used` that quire does not have; `message` follows the key. */
 void qr_config_refuse(qr_config_reader *reader, bool used, const char *key, const char *message);
 

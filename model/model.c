@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -12,6 +13,8 @@
 #include "model/config_json.h"
 #include "model/declare.h"
 #include "model/family.h"
+#include "model/files.h"
+#include "model/generation_config.h"
 #include "model/presets.h"
 
 enum { NAME_BYTES = 128, PATH_BYTES = 4096 };
@@ -23,6 +26,7 @@ struct quire_model {
     qr_safetensors *files; /* NULL: synthetic */
     qr_weights      weights;
     quire_dtype     weight_dtype; /* as asked for */
+    qr_generation   generation;
 };
 
 /* ---- create ---- */
@@ -108,13 +112,27 @@ static quire_status resolve_names(qr_architecture *a, const qr_safetensors *file
     return QUIRE_OK;
 }
 
-static quire_status load(quire_model *model, const char *path, qr_log *log, quire_error *error)
+/* Files that would change the model, and that nothing here can read. */
+static void warn_of_unread_files(const char *path, qr_log *log)
+{
+    char adapter[PATH_BYTES];
+    snprintf(adapter, sizeof adapter, "%s/adapter_config.json", path);
+    if (access(adapter, F_OK) == 0)
+        qr_log_write(log, QUIRE_LOG_WARN, "%s: not read, adapters are not supported: this is the model without it",
+                     qr_path_tail(adapter));
+}
+
+static quire_status load(quire_model *model, const char *path, const quire_model_options *options, qr_log *log,
+                         quire_error *error)
 {
     char config[PATH_BYTES];
     if ((size_t)snprintf(config, sizeof config, "%s/config.json", path) >= sizeof config)
         return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(path));
     name_of_folder(path, model->name);
     QR_TRY(qr_architecture_read(config, &model->architecture, error));
+    if (options->generation_config == QUIRE_GENERATION_CONFIG_AUTO)
+        QR_TRY(qr_generation_read(path, &model->architecture, &model->generation, log, error));
+    warn_of_unread_files(path, log);
     QR_TRY(qr_safetensors_open(path, &model->allocator, log, &model->files, error));
     QR_TRY(resolve_names(&model->architecture, model->files, log, error));
     model->weights.files = model->files;
@@ -130,7 +148,7 @@ quire_status quire_model_load(const char *path, const quire_model_options *optio
     QR_TRY(create(options, &o, model_out, error));
     qr_log log;
     qr_log_init(&log, &o.logger);
-    const quire_status status = load(*model_out, path, &log, error);
+    const quire_status status = load(*model_out, path, &o, &log, error);
     qr_log_deinit(&log);
     return destroying_on_failure(status, model_out);
 }
@@ -193,6 +211,8 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .eos_count               = a->eos_count,
         .weight_dtype            = public_dtype[dtype],
         .window                  = qr_widest_window(a),
+        .sampling                = model->generation.sampling,
+        .max_new_tokens          = model->generation.max_new_tokens,
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     qr_options_give(&full, sizeof full, info);

@@ -166,7 +166,7 @@ quire_status qr_request_file_read(const quire_config *config, const quire_model_
     *file_out = NULL;
     if (r.path == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "workload.source is \"file\", but workload.path is not set");
-    QR_TRY(qr_request_defaults_of(config, &r.defaults, error));
+    QR_TRY(qr_request_defaults_of(config, model, &r.defaults, error));
     FILE *from = qr_input_open(r.path, QR_MOST_ROWS_BYTES, error);
     if (from == NULL) return QUIRE_ERR_IO;
     r.max_model_len     = max_model_len;

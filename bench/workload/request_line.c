@@ -327,7 +327,28 @@ void qr_request_line_clip_default(qr_request_line *line, uint32_t max_model_len)
     r->max_tokens = qr_min_u32(qr_max_u32(r->max_tokens, r->min_tokens), max_model_len - prompt);
 }
 
-quire_status qr_request_defaults_of(const quire_config *config, qr_request_defaults *defaults_out, quire_error *error)
+static bool is_built_in(const quire_config *config, const char *key)
+{
+    return strcmp(quire_config_origin(config, key), "built-in") == 0;
+}
+
+/* What generation_config.json says and nobody else. */
+static void take_from_model(const quire_config *config, const quire_model_info *model, qr_request_defaults *defaults)
+{
+    quire_sampling *to = &defaults->sampling;
+#define TAKE(key, field, value)                                                                                        \
+    if ((value) > 0 && is_built_in(config, "generate." key)) (field) = (value)
+    TAKE("max_tokens", defaults->max_tokens, model->max_new_tokens);
+    TAKE("temperature", to->temperature, model->sampling.temperature);
+    TAKE("top_k", to->top_k, model->sampling.top_k);
+    TAKE("top_p", to->top_p, model->sampling.top_p);
+    TAKE("min_p", to->min_p, model->sampling.min_p);
+    TAKE("repetition_penalty", to->repetition_penalty, model->sampling.repetition_penalty);
+#undef TAKE
+}
+
+quire_status qr_request_defaults_of(const quire_config *config, const quire_model_info *model,
+                                    qr_request_defaults *defaults_out, quire_error *error)
 {
 #define REAL(key) ((float)quire_config_number(config, "generate." key))
     *defaults_out = (qr_request_defaults){
@@ -342,6 +363,7 @@ quire_status qr_request_defaults_of(const quire_config *config, qr_request_defau
                        .frequency_penalty  = REAL("frequency_penalty")},
     };
 #undef REAL
+    take_from_model(config, model, defaults_out);
     const char *logits = quire_config_string(config, "generate.logits");
     if (logits == NULL || logits_of(logits, &defaults_out->logits)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID, "generate.logits: \"%.40s\" is not none, first, last, first,last, all",

@@ -18,7 +18,8 @@ typedef struct qr_request_line {
     bool          has_max_tokens; /* max_tokens is the line's own, not the default */
 } qr_request_line;
 
-/* Values for fields that a line leaves out: [generate] of the configuration. */
+/* Values for fields that a line leaves out: [generate] of the configuration; where it has only its built-in default,
+ * the model's own. */
 typedef struct qr_request_defaults {
     uint32_t       max_tokens, logits;
     quire_sampling sampling;
@@ -32,7 +33,8 @@ typedef struct qr_line_error {
     char         message[256];
 } qr_line_error;
 
-quire_status qr_request_defaults_of(const quire_config *config, qr_request_defaults *defaults_out, quire_error *error);
+quire_status qr_request_defaults_of(const quire_config *config, const quire_model_info *model,
+                                    qr_request_defaults *defaults_out, quire_error *error);
 
 /* error_out->status != OK: the line is bad; line_out still has its number and, where one could be read, its id. Deinit
  * in any case. */

@@ -26,12 +26,17 @@ typedef struct quire_model_info {
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
     quire_dtype weight_dtype;                     /* as resolved for this CPU */
     uint32_t    window;                           /* in tokens, of all layers; 0 = some see all */
+    /* What generation_config.json has for requests that do not say; zero where it says nothing. A host applies it. */
+    quire_sampling sampling; /* the seed is 0 */
+    uint32_t       max_new_tokens;
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with
- * model.safetensors.index.json. Everything but the numbers is checked here: names, shapes, dtypes, file sizes.
- * ERR_IO: a file is missing or unreadable. ERR_FORMAT: it is not what it says; the message names file, tensor and
- * offset. ERR_UNSUPPORTED: an architecture or feature quire does not have. Thread: any. */
+ * model.safetensors.index.json; generation_config.json, unless the options say no: docs/CHECKPOINTS.md has what is read
+ * of it and what goes first. The logger gets a warning for what the folder has besides. Everything but the numbers is
+ * checked here: names, shapes, dtypes, file sizes. ERR_IO: a file is missing or unreadable. ERR_FORMAT: it is not what
+ * it says; the message names file, tensor and offset. ERR_UNSUPPORTED: an architecture or feature quire does not have.
+ * Thread: any. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const quire_model_options *options,
                                                         quire_model **model_out, quire_error *error);
 

@@ -103,6 +103,11 @@ typedef struct quire_shape_override {
     int64_t     value;
 } quire_shape_override;
 
+typedef enum quire_generation_config {
+    QUIRE_GENERATION_CONFIG_AUTO = 0, /* a folder's generation_config.json is read where there is one */
+    QUIRE_GENERATION_CONFIG_NONE = 1,
+} quire_generation_config;
+
 typedef struct quire_model_options {
     size_t      size;                  /* sizeof(quire_model_options) as the caller sees it */
     quire_dtype weight_dtype;          /* of the packed weights, whatever the files hold; int8: T5's wo is bf16 */
@@ -111,6 +116,7 @@ typedef struct quire_model_options {
     uint32_t                    shape_count;
     quire_allocator             allocator;
     quire_logger                logger;
+    quire_generation_config     generation_config;
 } quire_model_options;
 
 #endif

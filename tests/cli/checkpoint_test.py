@@ -166,5 +166,54 @@ class TiedTensors(CheckpointTest):
         self.assertNotEqual(self.tokens_of(model, request), tokens)
 
 
+class GenerationConfig(CheckpointTest):
+    """generation_config.json: ids before those of config.json, defaults of requests after all that a user says."""
+
+    def test_its_end_of_sequence_ids_stop(self):
+        model, request, tokens = self.golden("llama3-gqa")
+        request["ignore_eos"] = False
+        stop = next(t for t in tokens[2:] if t != model.config["eos_token_id"])
+        wanted = tokens[:tokens.index(stop) + 1]
+        model.files["generation_config.json"] = {"eos_token_id": [model.config["eos_token_id"], stop]}
+        answer, warned = self.answer(model.write(self.folder), request)
+        self.assertEqual((answer["tokens"], answer["finish_reason"], warned), (wanted, "stop", []))
+        answer, _ = self.answer(self.folder, request, "--generation-config", "none")
+        self.assertEqual(answer["tokens"], tokens)
+
+    def test_its_decoder_start_goes_before_that_of_config_json(self):
+        model, request, tokens = self.golden("t5-relu")
+        started = self.answer(model.write(self.folder), {**request, "prompt": [7]})[0]["tokens"]
+        self.assertNotEqual(started, tokens)
+        model.files["generation_config.json"] = {"decoder_start_token_id": 7}
+        self.agrees(model.write(self.folder), request, started)
+        del model.config["decoder_start_token_id"]
+        self.agrees(model.write(self.folder), request, started)
+
+    def test_its_sampling_is_for_requests_and_users_that_do_not_say(self):
+        model, request, tokens = self.golden("llama3-gqa")
+        del request["max_tokens"]
+        model.files["generation_config.json"] = {"do_sample": True, "temperature": 5.0, "top_k": 50, "max_new_tokens": 9}
+        folder = model.write(self.folder)
+        own = {"temperature": 5.0, "top_k": 50, "max_tokens": 9}
+        sampled = self.answer(folder, {**request, **own}, "--generation-config", "none")[0]["tokens"]
+        self.assertNotEqual(sampled, tokens[:9])
+        self.agrees(folder, request, sampled)
+        self.agrees(folder, {**request, "temperature": 0}, tokens[:9])
+        self.agrees(folder, {**request, "temperature": 0, "max_tokens": 4}, tokens[:4])
+        answer, _ = self.answer(folder, request, "--temperature", "0", "--max-tokens", "5")
+        self.assertEqual(answer["tokens"], tokens[:5])
+
+    def test_what_is_not_applied_is_said(self):
+        model, request, tokens = self.golden("llama3-gqa")
+        model.files["generation_config.json"] = {"num_beams": 4, "no_repeat_ngram_size": 3, "length_penalty": 1.0}
+        model.files["adapter_config.json"] = {}
+        self.agrees(model.write(self.folder), request, tokens, '"num_beams" and 1 more', "adapter_config.json: not read")
+
+    def test_a_value_that_cannot_be_meant_is_refused(self):
+        model, _, _ = self.golden("llama3-gqa")
+        model.files["generation_config.json"] = '{"temperature": NaN}'
+        self.refused(model.write(self.folder), "generation_config.json: temperature: expected a number, found NaN")
+
+
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

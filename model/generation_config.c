@@ -1,0 +1,112 @@
+/* The keys that transformers' generate() and vLLM take from generation_config.json. */
+#include "model/generation_config.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "model/config_json.h"
+#include "model/config_reader.h"
+#include "model/files.h"
+#include "model/tally.h"
+
+enum { PATH_BYTES = 4096 };
+
+/* What changes the tokens and is not done here; with the value that means nothing (null always does). */
+static const struct {
+    const char *key;
+    double      neutral;
+} not_applied[] = {
+    {"num_beams", 1},
+    {"no_repeat_ngram_size", 0},
+    {"encoder_no_repeat_ngram_size", 0},
+    {"encoder_repetition_penalty", 1},
+    {"min_length", 0},
+    {"min_new_tokens", 0},
+    {"typical_p", 1},
+    {"epsilon_cutoff", 0},
+    {"eta_cutoff", 0},
+    {"top_h", 0},
+    {"guidance_scale", 1},
+    {"forced_bos_token_id", -1},
+    {"forced_eos_token_id", -1},
+    {"forced_decoder_ids", -1},
+    {"suppress_tokens", -1},
+    {"begin_suppress_tokens", -1},
+    {"bad_words_ids", -1},
+    {"sequence_bias", -1},
+    {"exponential_decay_length_penalty", -1},
+    {"penalty_alpha", 0},
+};
+
+static void warn_of_the_rest(const qr_config_reader *r, qr_log *log)
+{
+    qr_tally tally = {0};
+    for (size_t i = 0; i < sizeof not_applied / sizeof *not_applied; i++) {
+        const json_t *value   = json_object_get(r->root, not_applied[i].key);
+        const bool    neutral = json_is_number(value) && json_number_value(value) == not_applied[i].neutral;
+        const bool    empty   = json_is_array(value) && json_array_size(value) == 0;
+        if (qr_config_has(r, not_applied[i].key) && !neutral && !empty) qr_tally_add(&tally, not_applied[i].key);
+    }
+    qr_tally_warn(&tally, log, r->origin, "not applied, a request must ask for its like");
+}
+
+/* As vLLM takes them; but `do_sample: false` is greedy decoding here too, whatever stands beside it. */
+static void read_sampling(qr_config_reader *r, quire_sampling *s)
+{
+    const bool    sampled = qr_config_boolean(r, "do_sample", true);
+    const bool    asked   = sampled && qr_config_has(r, "do_sample");
+    const double  heat    = qr_config_number(r, r->root, "temperature", 0, 100, asked ? 1 : 0);
+    const int64_t top_k   = qr_config_integer(r, r->root, "top_k", -1, INT32_MAX, 0);
+    const double  top_p   = qr_config_number(r, r->root, "top_p", 0, 1, 0);
+    const double  min_p   = qr_config_number(r, r->root, "min_p", 0, 1, 0);
+    s->repetition_penalty = (float)qr_config_number(r, r->root, "repetition_penalty", 0.01, 100, 0);
+    if (!sampled) return;
+    s->temperature = (float)heat;
+    s->top_k       = top_k > 0 ? (uint32_t)top_k : 0;
+    s->top_p       = (float)top_p;
+    s->min_p       = (float)min_p;
+}
+
+static quire_status read_root(qr_config_reader *r, qr_architecture *a, qr_generation *generation)
+{
+    const int64_t last = (int64_t)a->vocab_size - 1, start = a->decoder_start_token_id;
+    if (qr_config_has(r, "eos_token_id")) {
+        a->eos_count = 0;
+        qr_config_read_eos(r, a);
+    }
+    if (a->encoder_layers > 0)
+        a->decoder_start_token_id = (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, start);
+    read_sampling(r, &generation->sampling);
+    generation->max_new_tokens = (uint32_t)qr_config_integer(r, r->root, "max_new_tokens", 1, UINT32_MAX, 0);
+    return r->status;
+}
+
+quire_status qr_generation_parse(const char *text, size_t length, const char *origin, qr_architecture *architecture,
+                                 qr_generation *generation_out, qr_log *log, quire_error *error)
+{
+    json_t *root;
+    *generation_out = (qr_generation){0};
+    QR_TRY(qr_config_parse(text, length, &origin, &root, error));
+    qr_config_reader   r      = {.root = root, .origin = origin, .error = error};
+    const quire_status status = read_root(&r, architecture, generation_out);
+    if (status == QUIRE_OK) warn_of_the_rest(&r, log);
+    json_decref(root);
+    return status;
+}
+
+quire_status qr_generation_read(const char *folder, qr_architecture *architecture, qr_generation *generation_out,
+                                qr_log *log, quire_error *error)
+{
+    char     path[PATH_BYTES], *text;
+    uint64_t length;
+    *generation_out = (qr_generation){0};
+    if ((size_t)snprintf(path, sizeof path, "%s/generation_config.json", folder) >= sizeof path)
+        return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(folder));
+    if (access(path, F_OK) != 0) return QUIRE_OK;
+    quire_status status = qr_file_read_whole(path, QR_CONFIG_MAX_BYTES, NULL, &text, &length, error);
+    if (status == QUIRE_OK) status = qr_generation_parse(text, length, path, architecture, generation_out, log, error);
+    qr_deallocate(NULL, text, length);
+    return status;
+}
