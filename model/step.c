@@ -126,11 +126,8 @@ static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
     qr_stage_end(&pass, &network->report->sample_ns);
 }
 
-/* Bytes of one token's keys and values in one layer, as they must move. */
-static uint64_t token_bytes(const qr_kv_shape *kv)
-{
-    return (uint64_t)kv->kv_heads * (2 * kv->head_dim * qr_dtype_bytes(kv->dtype) + (kv->dtype == QR_INT8 ? 12 : 0));
-}
+/* Bytes of one token's keys and values in one layer, padding included. */
+static uint64_t token_bytes(const qr_kv_shape *kv) { return qr_kv_block_bytes(kv) / kv->block_size; }
 
 static void count_attention(quire_step *report, const qr_attention_plan *plan, uint64_t layers)
 {
@@ -171,7 +168,7 @@ static uint32_t widest_layers(const qr_architecture *a) { return a->full_layers 
 static void count_shared_blocks_once(qr_network *network)
 {
     const qr_architecture *a     = network->architecture;
-    const uint64_t         token = qr_kv_block_bytes(&network->kv_shape) / network->kv_shape.block_size;
+    const uint64_t         token = token_bytes(&network->kv_shape);
     const uint64_t         wide  = widest_layers(a);
     if (network->plan->sequence_count < 2) return;
     memset(network->counted, 0, network->counted_bytes);

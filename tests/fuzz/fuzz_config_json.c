@@ -14,7 +14,8 @@ static void check_architecture(const qr_architecture *a)
         FUZZ_CHECK(a->kv_heads == a->heads && a->encoder_layers >= 1 && a->relative_buckets > 0);
     else
         FUZZ_CHECK(a->encoder_layers == 0 && a->decoder_start_token_id == -1 && a->head_dim % 2 == 0 &&
-                   a->rope.theta > 0);
+                   a->rope.theta > 0 && a->rope.factor >= 1 && a->rope.magnitude > 0);
+    FUZZ_CHECK(a->full_layers < a->layers && (a->window > 0 || a->full_layers == 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
