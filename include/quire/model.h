@@ -27,8 +27,8 @@ typedef struct quire_model_info {
     quire_dtype weight_dtype;                     /* as resolved for this CPU */
     uint32_t    window;                           /* in tokens, of all layers; 0 = some see all */
     /* What generation_config.json has for requests that do not say; zero where it says nothing. A host applies it. */
-    quire_sampling sampling; /* the seed is 0 */
     uint32_t       max_new_tokens;
+    quire_sampling sampling; /* the seed is 0 */
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

@@ -109,14 +109,14 @@ typedef enum quire_generation_config {
 } quire_generation_config;
 
 typedef struct quire_model_options {
-    size_t      size;                  /* sizeof(quire_model_options) as the caller sees it */
-    quire_dtype weight_dtype;          /* of the packed weights, whatever the files hold; int8: T5's wo is bf16 */
-    uint64_t    weight_seed;           /* synthetic models only */
-    const quire_shape_override *shape; /* [shape_count], synthetic models only */
+    size_t                  size;         /* sizeof(quire_model_options) as the caller sees it */
+    quire_dtype             weight_dtype; /* of the packed weights, whatever the files hold; int8: T5's wo is bf16 */
+    quire_generation_config generation_config;
+    uint64_t                weight_seed; /* synthetic models only */
+    const quire_shape_override *shape;   /* [shape_count], synthetic models only */
     uint32_t                    shape_count;
     quire_allocator             allocator;
     quire_logger                logger;
-    quire_generation_config     generation_config;
 } quire_model_options;
 
 #endif

@@ -17,6 +17,8 @@ typedef struct quire_model_info {
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS];
     quire_dtype weight_dtype;
     uint32_t    window;
+    uint32_t       max_new_tokens;
+    quire_sampling sampling;
 } quire_model_info;
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const quire_model_options *options,
                                                         quire_model **model_out, quire_error *error);

@@ -81,10 +81,15 @@ typedef struct quire_shape_override {
     const char *name;
     int64_t     value;
 } quire_shape_override;
+typedef enum quire_generation_config {
+    QUIRE_GENERATION_CONFIG_AUTO = 0,
+    QUIRE_GENERATION_CONFIG_NONE = 1,
+} quire_generation_config;
 typedef struct quire_model_options {
-    size_t                      size;
-    quire_dtype                 weight_dtype;
-    uint64_t                    weight_seed;
+    size_t                  size;
+    quire_dtype             weight_dtype;
+    quire_generation_config generation_config;
+    uint64_t                weight_seed;
     const quire_shape_override *shape;
     uint32_t                    shape_count;
     quire_allocator             allocator;

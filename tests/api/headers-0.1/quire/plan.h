@@ -86,6 +86,16 @@ typedef struct quire_sampled {
     const int32_t *candidates;
     const float   *candidate_logprobs;
 } quire_sampled;
+typedef struct quire_kv_pool {
+    size_t   size;
+    uint32_t num_blocks;
+    uint32_t block_size;
+    uint64_t block_bytes;
+} quire_kv_pool;
+QUIRE_API QUIRE_NODISCARD quire_status quire_kv_pool_plan(const quire_engine_options *options,
+                                                          const quire_model_info *model, uint64_t available_bytes,
+                                                          uint32_t node_count, quire_kv_pool *pool_out,
+                                                          quire_error *error);
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_create(const quire_engine_options *options,
                                                             const quire_planner_model  *model,
                                                             quire_planner **planner_out, quire_error *error);
