@@ -1,7 +1,7 @@
 #ifndef QUIRE_LIMITS_H
 #define QUIRE_LIMITS_H
 #include "quire/engine.h"
-enum { QUIRE_LIMIT_RUNS = 9 };
+enum { QUIRE_LIMIT_RUNS = 9, QUIRE_LIMIT_SETS = 9 };
 typedef struct quire_limits {
     size_t   size;
     double   read_gbs;
@@ -12,6 +12,7 @@ typedef struct quire_limits {
     uint64_t read_bytes;
     uint64_t cache_bytes;
     uint64_t measured_ns;
+    double   set_gbs[QUIRE_LIMIT_SETS];
 } quire_limits;
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *limits_out,
                                                                    quire_error *error);
