@@ -280,10 +280,10 @@ bool quire_config_is_set(const quire_config *config, const char *key) { return f
 
 bool quire_config_is_default(const quire_config *config, const char *key)
 {
-    const value *v = find_known(config, key), *built_in = find(config->built_in, key);
-    if (v == nullptr || built_in == nullptr) return v == built_in;
-    return v->text == built_in->text && v->number == built_in->number && v->boolean == built_in->boolean &&
-           v->count == built_in->count;
+    const value *v = find_known(config, key), *standard = find(config->built_in, key);
+    if (v == nullptr || standard == nullptr) return v == standard;
+    return v->text == standard->text && v->number == standard->number && v->boolean == standard->boolean &&
+           v->count == standard->count;
 }
 
 const char *quire_config_string(const quire_config *config, const char *key)

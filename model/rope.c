@@ -78,8 +78,8 @@ static void read_pairs(qr_config_reader *r, const json_t *settings, const char *
     const json_t *array = json_object_get(settings, key);
     if (json_array_size(array) != pairs || pairs > QR_ROPE_MAX_PAIRS) {
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
-                    "%s: %s: expected an array of head_dim / 2 = %u numbers, found %zu; at most %d are possible",
-                    r->origin, key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
+                    "%s: %s: expected an array of head_dim / 2 = %u numbers, found %zu; the limit is %d", r->origin,
+                    key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
         return;
     }
     for (uint32_t i = 0; i < pairs; i++) {

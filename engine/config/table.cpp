@@ -148,7 +148,7 @@ string fallback_of(const qr_option &o)
     case QR_OPTION_SEED:
     case QR_OPTION_REAL: return to_text(o.fallback);
     case QR_OPTION_DURATION: return quoted(duration_text(o.fallback));
-    case QR_OPTION_SWITCH: return o.fallback == QUIRE_TOGGLE_ON ? "true" : "false";
+    case QR_OPTION_SWITCH: return o.fallback == double{QUIRE_TOGGLE_ON} ? "true" : "false";
     case QR_OPTION_SIZE: return quoted(o.words);
     case QR_OPTION_CHOICE: return quoted(nth_word(o.words, static_cast<size_t>(o.fallback - o.least)));
     case QR_OPTION_TEXT: break;
