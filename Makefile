@@ -2,9 +2,11 @@
 #   make test     builds and runs the tests
 #   make bench    builds and runs the default benchmark on a synthetic model
 # `make build` is the part they share; it leaves the tool at build/release/quire.
+# `make install PREFIX=/usr/local` builds the libraries too and installs them with headers, tool and manual pages.
 JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
 
-.PHONY: build test bench setup clean
+.PHONY: build test bench install setup clean
 
 build: setup
 	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
@@ -17,6 +19,10 @@ test: build
 bench: build
 	@build/release/quire bench
 	@echo "What the words mean: docs/BENCHMARKING.md. A page with pictures: build/release/quire bench -o bench.html"
+
+install: build
+	@cmake --build --preset release -j $(JOBS) --target quire_shared quire_static man
+	@cmake --install build/release --prefix "$(PREFIX)"
 
 setup:
 	@mkdir -p build

@@ -4,6 +4,7 @@ install(FILES cli/completion/quire.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bas
 find_program(SCDOC scdoc DOC "makes the manual pages")
 if(NOT SCDOC OR CMAKE_CROSSCOMPILING)
   message(STATUS "manual pages: not built (scdoc is not there)")
+  add_custom_target(man) # what `make install` asks for
   return()
 endif()
 set(man ${CMAKE_CURRENT_BINARY_DIR}/man)

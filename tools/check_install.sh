@@ -3,7 +3,7 @@
 set -eu
 prefix=$PWD/build/installed
 rm -rf "$prefix" build/examples
-cmake --install build/release --prefix "$prefix" > build/install.log
+make install PREFIX="$prefix" > build/install.log
 export PKG_CONFIG_PATH=$prefix/lib/x86_64-linux-gnu/pkgconfig:$prefix/lib/pkgconfig
 export LD_LIBRARY_PATH=$prefix/lib/x86_64-linux-gnu:$prefix/lib
 for source in examples/*.c; do

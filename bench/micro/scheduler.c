@@ -65,7 +65,7 @@ static qr_scheduler_options options_for(const load *l)
                                   .tenant_fairness              = true,
                                   .max_num_tenants              = 64,
                                   .max_num_queued_reqs          = l->waiting,
-                                  .max_num_queued_tokens        = UINT32_MAX,
+                                  .max_num_queued_tokens        = 1 << 30,
                                   .num_speculative_tokens       = l->drafts,
                                   .prompt_lookup_max            = 4,
                                   .num_blocks                   = l->running * 20,

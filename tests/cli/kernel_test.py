@@ -52,12 +52,18 @@ class Json(unittest.TestCase):
         for part in ("R, ", "runs of 4 KiB", "runs of 1024 KiB", "f32", "bf16", "int8", "barrier"):
             self.assertIn(part, names)
 
+    def test_scheduler_plans_and_commits(self):
+        done = subprocess.run([QUIRE, "kernel", "scheduler", "--rounds", "1", "--steps", "4"], capture_output=True, text=True,
+                              timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("100000 waiting against 10000", done.stdout)
+
     def test_limits_below_a_cap_has_no_faster_instruction_set(self):
         names = " ".join(a["name"] for a in variants("limits", "--isa", "scalar"))
         self.assertIn("P scalar", names)
         self.assertNotIn("P avx", names)
 
-    def test_attention_makes_an_variant_of_every_combination(self):
+    def test_attention_makes_a_variant_of_every_combination(self):
         found = variants("attention", "--kv-heads", "2", "--q-heads", "2,8", "--dtype", "bf16,int8", "--context", "512",
                      "--sequences", "3", "--run-length", "0,32K")
         for variant in found:
