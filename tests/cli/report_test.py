@@ -189,7 +189,7 @@ class Report(Base):
         for name in ("l3_bytes", "read_bytes", "num_blocks", "isa_cap", "read_gbs", "kv_bytes_per_token"):
             self.assertNotIn(name, page[:page.index('id="data"')])
         self.assertRegex(page, r'<th scope="row">KV cache</th><td class="text">[0-9.]+ [KMG]iB</td>')
-        self.assertRegex(page, r"Bandwidth is measured over [0-9.]+ [KMG]iB")
+        self.assertRegex(page, r"Bandwidth R is measured over [0-9.]+ [KMG]iB")
         self.assertRegex(page, r"<h4>Node 0</h4>.*\n<li><span>thread 0 <small>CPU \d+</small></span>")
 
     def simulated(self, name):
