@@ -59,6 +59,18 @@ static void name_percentiles(const json_t *run)
     }
 }
 
+/* A single run has no interval over the repetitions: its own stands there. */
+static void use_intervals_of(const json_t *run, json_t *aggregate)
+{
+    const char *name;
+    json_t     *throughput, *interval;
+    json_object_foreach(json_object_get(aggregate, "throughput"), name, throughput)
+    {
+        interval = json_object_get(json_object_get(json_object_get(run, "throughput"), name), "ci95");
+        if (json_is_object(throughput) && interval != NULL) json_object_set(throughput, "ci95", interval);
+    }
+}
+
 static void in_percent_of(const json_t *times, double whole)
 {
     const char *name;
@@ -137,6 +149,7 @@ static json_t *document(const qr_result *result, bool coloured)
     json_t *root = qr_result_json(result), *run = json_array_get(json_object_get(root, "runs"), 0);
     if (run == NULL) return root;
     name_percentiles(run);
+    if (result->run_count == 1) use_intervals_of(run, json_object_get(root, "aggregate"));
     in_percent_of(qr_json_at(run, "steps/time_s"), result->runs[0].length_s);
     in_percent_of(qr_json_at(run, "steps/stage_s"), result->runs[0].steps.busy_s);
     json_t *more = json_pack("{s:O, s:o, s:i, s:b, s:o, s:o, s:o, s:s, s:s, s:s}", "run", run, "failed",

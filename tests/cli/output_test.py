@@ -66,6 +66,23 @@ class Libraries(Base):
 
 
 class Table(Base):
+    def test_intervals_of_several_runs_are_those_of_the_mean_and_the_rest_says_that_it_is_run_1(self):
+        for repetitions in (1, 3):
+            status, table, errors = self.run_tool(*SHORT, "--set", "slo.ttft=1", "--repetitions", str(repetitions), "-o", "r.json")
+            self.assertEqual(status, 0, errors)
+            with open(self.path / "r.json") as file:
+                result = json.load(file)
+            means, run = result["aggregate"]["throughput"], result["runs"][0]
+            for head, name, digits in (("output tokens/s", "output_tokens", 2), ("input tokens/s computed", "input_tokens", 2),
+                                       ("requests/s", "requests", 3)):
+                interval = means[name]["ci95"] if repetitions > 1 else run["throughput"][name]["ci95"]
+                shown = ["-" if value is None else f"{value:.{digits}f}" for value in (means[name]["mean"], *interval)]
+                self.assertIn([*head.split(), *shown], [line.split() for line in table.splitlines()])
+            goodput = next(line for line in table.splitlines() if "goodput" in line)
+            self.assertIn(f" {means['goodput']['mean']:.3f} ", goodput)
+            self.assertEqual("in run 1" in goodput, repetitions > 1)
+            self.assertEqual("of run 1 of 3\n" in table, repetitions > 1)
+
     def test_no_line_is_longer_than_100_columns(self):
         for arguments in ([*SHORT, "--set", "output.percentiles=[1,50,90,95,99]"],
                           [*SHORT, "--set", "slo.ttft=1", "--set", "slo.tpot=1"],
