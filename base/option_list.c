@@ -119,18 +119,25 @@ static quire_status check_whole(const qr_option *option, const void *at, quire_e
 static bool has_word(const char *words, const char *text)
 {
     const size_t length = strlen(text);
-    for (const char *at = words; (at = strstr(at, text)) != NULL; at++)
-        if (length > 0 && (at == words || at[-1] == ' ') && (at[length] == '\0' || at[length] == ' ')) return true;
+    for (const char *at = words; length > 0 && (at = strstr(at, text)) != NULL; at++)
+        if ((at == words || at[-1] == ' ') && (at[length] == '\0' || at[length] == ' ')) return true;
     return false;
 }
 
-static quire_status check_text(const qr_option *option, const void *at, quire_error *error)
+/* The first of the words is the default and becomes NULL, as from a file. */
+static quire_status resolve_text(const qr_option *option, void *at, quire_error *error)
 {
+    char        name[64];
     const char *text;
     memcpy(&text, at, sizeof text);
-    if (text == NULL || option->words == NULL || strchr(option->words, '|') == NULL) return QUIRE_OK;
-    if (has_word(option->words, text)) return QUIRE_OK;
-    char name[64];
+    if (text == NULL || option->words == NULL) return QUIRE_OK;
+    const size_t first = strcspn(option->words, " ");
+    if (text[0] == '\0')
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: is empty; the default is %.*s", shown(option, name), (int)first,
+                       option->words);
+    if (strlen(text) == first && strncmp(text, option->words, first) == 0) text = NULL;
+    memcpy(at, &text, sizeof text);
+    if (text == NULL || strchr(option->words, '|') == NULL || has_word(option->words, text)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID, "%s: \"%.32s\" is not one of %s", shown(option, name), text,
                    option->words);
 }
@@ -138,7 +145,7 @@ static quire_status check_text(const qr_option *option, const void *at, quire_er
 quire_status qr_option_resolve(const qr_option *option, void *options, quire_error *error)
 {
     void *at = (char *)options + option->offset;
-    if (option->kind == QR_OPTION_TEXT) return check_text(option, at, error);
+    if (option->kind == QR_OPTION_TEXT) return resolve_text(option, at, error);
     if (read_whole(option, at) == 0) {
         if (option->fallback != 0) write_fallback(option, at);
         return QUIRE_OK;

@@ -1,4 +1,4 @@
-/* The one list of options. Everything that is said of an option is said in its line of option_list.c: the ranges and
+/* The one list of options. Everything that is said of an option is said in its line of options.inc: the ranges and
  * defaults that create checks, the key of the configuration file with its environment variable, flag and help, and
  * docs/CONFIGURATION.md come from there. A new option is a line there and a field in quire/options.h. */
 #ifndef QR_BASE_OPTION_LIST_H

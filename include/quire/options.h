@@ -77,7 +77,7 @@ typedef struct quire_engine_options {
     quire_toggle extents;
     quire_toggle zero_on_free;
     /* [topology], [numa] */
-    const char  *cpus;    /* e.g. "0-15,32-47", "node:0"; NULL = all that the process was started with */
+    const char  *cpus;    /* e.g. "0-15,32-47", "node:0"; NULL or "auto" = all that the process was started with */
     uint32_t     threads; /* 0 = one per allowed physical core */
     quire_toggle smt;
     quire_bind   bind;
@@ -85,7 +85,7 @@ typedef struct quire_engine_options {
     uint64_t     barrier_spin_ns;
     quire_toggle numa_strict;
     /* [kernels] */
-    const char   *isa; /* highest instruction set to use; NULL = best available */
+    const char   *isa; /* highest instruction set to use; NULL or "auto" = best available */
     quire_small_m small_m;
     quire_toggle  batch_invariant;
     quire_toggle  prefetch; /* auto = probe */

@@ -29,7 +29,7 @@ typedef enum quire_status {
 /* Where and why a call failed. Filled only on failure; callers that do not care pass NULL. */
 typedef struct quire_error {
     quire_status status;
-    char         message[252]; /* NUL-terminated, e.g. "engine.toml:12: kv_bytes: expected integer" */
+    char         message[252]; /* NUL-terminated, e.g. "engine.toml:12:8: [kv_cache] block_size: 31 is below ..." */
 } quire_error;
 
 /* Static text, never NULL, also for values from a newer library. Thread: any. */

@@ -195,6 +195,43 @@ static void not_a_number_is_refused(void **state)
             assert_int_equal(create_says(&qr_option_list[i], NAN), QUIRE_ERR_INVALID);
 }
 
+/* ---- words ---- */
+
+static quire_status resolve_word(const char *key, const char *text, const char **text_out, quire_error *error)
+{
+    const qr_option     *o       = qr_option_find(key);
+    quire_engine_options options = {0};
+    void                *at      = (char *)&options + o->offset;
+    memcpy(at, &text, sizeof text);
+    const quire_status status = qr_option_resolve(o, &options, error);
+    memcpy(text_out, at, sizeof *text_out);
+    return status;
+}
+
+static void an_empty_word_is_refused_by_name(void **state)
+{
+    (void)state;
+    const char *text;
+    quire_error error;
+    assert_int_equal(resolve_word("kernels.isa", "", &text, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[kernels] isa: is empty; the default is auto");
+    assert_int_equal(resolve_word("topology.cpus", "", &text, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "[topology] cpus: is empty; the default is auto");
+}
+
+static void auto_is_the_default_in_a_struct_too(void **state)
+{
+    (void)state;
+    const char *text;
+    assert_int_equal(resolve_word("kernels.isa", "auto", &text, NULL), QUIRE_OK);
+    assert_null(text);
+    assert_int_equal(resolve_word("topology.cpus", "auto", &text, NULL), QUIRE_OK);
+    assert_null(text);
+    assert_int_equal(resolve_word("kernels.isa", "avx2", &text, NULL), QUIRE_OK);
+    assert_string_equal(text, "avx2");
+    assert_int_equal(resolve_word("kernels.isa", "avx", &text, NULL), QUIRE_ERR_INVALID);
+}
+
 /* ---- defaults: a file that says nothing is a struct of zeros ---- */
 
 static void the_built_in_file_and_a_struct_of_zeros_are_the_same(void **state)
@@ -282,6 +319,8 @@ int main(void)
         cmocka_unit_test(file_and_create_agree_at_both_ends_of_every_range),
         cmocka_unit_test(not_a_number_is_refused),
         cmocka_unit_test(the_built_in_file_and_a_struct_of_zeros_are_the_same),
+        cmocka_unit_test(an_empty_word_is_refused_by_name),
+        cmocka_unit_test(auto_is_the_default_in_a_struct_too),
         cmocka_unit_test(a_default_lies_in_its_range),
         cmocka_unit_test(a_key_sets_its_field_and_no_other),
     };
