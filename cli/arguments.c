@@ -14,6 +14,7 @@
 #include "cli/tool_config.h"
 
 enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG, OPTION_KEY = 0x10000, OPTION_NO_KEY = 0x20000 };
+enum { LONG_NAME = 0x8000 }; /* the flag that was written has the section too */
 
 /* A message may quote what a file holds, and that must not steer the terminal. */
 static void say(const char *kind, const char *format, va_list arguments)
@@ -141,9 +142,9 @@ static bool is_boolean(const quire_config_key *key) { return strcmp(key->type, "
 
 static void take_alias(qr_arguments *arguments, int option, const char *value)
 {
-    const quire_config_key *key      = qr_tool_key_at((size_t)(option & 0xffff));
+    const quire_config_key *key      = qr_tool_key_at((size_t)(option & (LONG_NAME - 1)));
     char                    flag[64] = "";
-    if (!qr_flag_name(key, true, flag, sizeof flag)) qr_flag_name(key, false, flag, sizeof flag);
+    qr_flag_name(key, (option & LONG_NAME) == 0, flag, sizeof flag);
     if (value == NULL) value = option >= OPTION_NO_KEY ? "false" : "true";
     qr_arguments_set(arguments, flag, key->name, value, is_text(key));
 }
@@ -239,7 +240,7 @@ static void add_alias(alias_table *table, size_t key, bool brief, bool negated)
     snprintf(name, sizeof *table->names, "%s%s", negated ? "no-" : "", flag + 2);
     table->options[table->count++] = (struct argp_option){
         .name  = name,
-        .key   = (int)key + (negated ? OPTION_NO_KEY : OPTION_KEY),
+        .key   = (int)key + (negated ? OPTION_NO_KEY : OPTION_KEY) + (brief ? 0 : LONG_NAME),
         .arg   = negated ? NULL : "VALUE",
         .flags = OPTION_HIDDEN | (is_boolean(qr_tool_key_at(key)) && !negated ? OPTION_ARG_OPTIONAL : 0),
     };
@@ -437,13 +438,28 @@ void qr_warn_of_machine(const quire_config *config)
     json_decref(machine);
 }
 
-quire_logger qr_logger_of(const quire_config *config)
+static bool find_level(const char *name, quire_log_level *level_out)
 {
     static const char *const names[] = {"", "error", "warn", "info", "debug"};
-    const char              *level   = getenv("QUIRE_LOG");
-    if (level == NULL || level[0] == '\0') level = quire_config_string(config, "output.log_level");
+    for (int i = QUIRE_LOG_ERROR; i <= QUIRE_LOG_DEBUG; i++) {
+        if (strcmp(name, names[i]) != 0) continue;
+        *level_out = (quire_log_level)i;
+        return true;
+    }
+    return false;
+}
+
+quire_logger qr_logger_of(const quire_config *config)
+{
+    static bool  warned;
+    const char  *level  = getenv("QUIRE_LOG");
     quire_logger logger = {.level = QUIRE_LOG_INFO};
-    for (int i = QUIRE_LOG_ERROR; level != NULL && i <= QUIRE_LOG_DEBUG; i++)
-        if (strcmp(level, names[i]) == 0) logger.level = (quire_log_level)i;
+    const bool   given  = level != NULL && level[0] != '\0';
+    if (given && find_level(level, &logger.level)) return logger;
+    if (given && !warned)
+        qr_warn("QUIRE_LOG: \"%.32s\" is not one of error | warn | info | debug; it is ignored", level);
+    warned |= given;
+    level = quire_config_string(config, "output.log_level");
+    if (level != NULL) (void)find_level(level, &logger.level);
     return logger;
 }

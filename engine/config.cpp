@@ -161,6 +161,15 @@ string trimmed(string_view text)
     return string(text);
 }
 
+// sweep."load.streams" -> sweep.load.streams, where a file takes a name in quotes; elsewhere they stay and are refused.
+string unquoted(const key_table &keys, const string &key)
+{
+    const size_t open = key.find_first_of("\"'");
+    if (open == string::npos || open == 0 || key.size() < open + 3 || key.back() != key[open]) return key;
+    if (key[open - 1] != '.' || !keys.has_free_names(key.substr(0, open - 1))) return key;
+    return key.substr(0, open) + key.substr(open + 1, key.size() - open - 2);
+}
+
 // QUIRE__MODEL__SHAPE__NUM_HIDDEN_LAYERS -> model.shape.num_hidden_layers
 string path_of_variable(string_view name)
 {
@@ -227,7 +236,7 @@ quire_status quire_config_set(quire_config *config, const char *assignment, cons
         const source      from{origin ? origin : "--set", false};
         const string_view text  = assignment;
         const size_t      equal = text.find('=');
-        const string      key   = trimmed(text.substr(0, equal));
+        const string      key   = unquoted(config->keys, trimmed(text.substr(0, equal)));
         if (equal == string_view::npos || key.empty())
             fail(QUIRE_ERR_INVALID, from.name + ": " + quoted(text) + ": expected section.key=value");
         commit(*config, from, [&](layer &applying) { applying.assign(from, key, trimmed(text.substr(equal + 1))); });

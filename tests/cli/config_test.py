@@ -40,7 +40,7 @@ class Config(unittest.TestCase):
         values = self.set_by("--max-num-seqs", "16", "--scheduler-watermark=0.1", "--no-enable-prefix-caching", "--vary-seed",
                              "--size", "64MiB", "--barrier-spin", "5us")
         self.assertEqual(values["max_num_seqs"], ("16", "--max-num-seqs"))
-        self.assertEqual(values["watermark"], ("0.1", "--watermark"))
+        self.assertEqual(values["watermark"], ("0.1", "--scheduler-watermark"))
         self.assertEqual(values["enable_prefix_caching"][0], "false")
         self.assertEqual(values["vary_seed"][0], "true")
         self.assertEqual(values["size"][0], '"64MiB"')
@@ -66,6 +66,17 @@ class Config(unittest.TestCase):
                       ["--no-max-num-seqs"]):
             done = run("bench", "--model", "tiny", *flags, "--print-config")
             self.assertEqual(done.returncode, 2, flags)
+
+    def test_a_message_names_the_flag_as_it_was_written(self):
+        for flag in ("--kv-cache-size", "--size"):
+            done = run("bench", "--model", "tiny", flag, "0B", "--print-config")
+            self.assertEqual(done.stderr, f'quire: error: {flag}: [kv_cache] size: "0B" is below the minimum 1B\n')
+
+    def test_a_wrong_log_level_is_named_once_and_ignored(self):
+        warning = 'quire: warning: QUIRE_LOG: "bogus" is not one of error | warn | info | debug; it is ignored\n'
+        bench = ("bench", "--model", "tiny", "--dry-run", "--set", "output.log_level=error")
+        self.assertEqual(run(*bench, QUIRE_LOG="bogus").stderr.count(warning), 1)
+        self.assertNotIn("QUIRE_LOG", run(*bench, QUIRE_LOG="warn").stderr)
 
     def test_diff_names_what_differs(self):
         a, b = self.file("a.toml", "[load]\nstreams = 2\n"), self.file("b.toml", "[load]\nstreams = 16\n[kv_cache]\nblock_size = 64\n")

@@ -741,6 +741,20 @@ static void axes_are_expanded_and_checked(void **state)
            ":2:1: [sweep] load: an axis is a dotted key in quotes: \"load.request_rate\" = [1, 2]");
 }
 
+static void an_assignment_takes_the_quotes_that_a_file_has(void **state)
+{
+    (void)state;
+    set("sweep.\"load.streams\"=[1, 2]");
+    set("sweep.'scheduler.max_num_seqs'=[4]");
+    set("output.label.\"a.b\"=x");
+    assert_int_equal(quire_config_count(config, "sweep"), 2);
+    assert_string_equal(quire_config_string(config, "sweep[0].key"), "load.streams");
+    assert_string_equal(quire_config_string(config, "sweep[1].key"), "scheduler.max_num_seqs");
+    assert_string_equal(quire_config_string(config, "output.label[0].name"), "a.b");
+    refuse_set("sweep.\"load.stream\"=[1]", "--set: [load] stream: unknown key, did you mean streams?");
+    assert_int_equal(quire_config_set(config, "scheduler.\"max_num_seqs\"=3", "--set", &error), QUIRE_ERR_INVALID);
+}
+
 static void labels_have_names_of_ones_own(void **state)
 {
     (void)state;
@@ -959,6 +973,7 @@ int main(void)
         CASE(tenants_and_shape_follow_the_file),
         CASE(sections_of_the_tool_are_skipped_where_they_are_not_added),
         CASE(axes_are_expanded_and_checked),
+        CASE(an_assignment_takes_the_quotes_that_a_file_has),
         CASE(labels_have_names_of_ones_own),
         CASE(what_is_printed_can_be_read_and_is_the_same),
         CASE(the_print_names_every_origin),
