@@ -68,12 +68,29 @@ static const field fields[] = {
     {"logprobs", AT(logprobs), FIELD_COUNT, 0, QUIRE_MAX_LOGPROBS},
 };
 
-static bool in_range(const field *f, double value, qr_line_error *error)
+typedef struct digits {
+    char text[32];
+} digits;
+
+/* An integer with all its digits. */
+static digits digits_of(const json_t *number)
 {
+    digits shown;
+    if (json_is_integer(number))
+        snprintf(shown.text, sizeof shown.text, "%lld", (long long)json_integer_value(number));
+    else
+        snprintf(shown.text, sizeof shown.text, "%.9g", json_number_value(number));
+    return shown;
+}
+
+static bool in_range(const field *f, const json_t *number, qr_line_error *error)
+{
+    const double value = json_number_value(number);
+    const digits shown = digits_of(number);
     if (value >= f->low && value <= f->high) return true;
-    if (value > f->high) return reject(error, f->name, "%.9g is above the maximum %.10g", value, f->high);
-    if (f->low == ABOVE_ZERO) return reject(error, f->name, "%.9g is not above 0", value);
-    return reject(error, f->name, "%.9g is below the minimum %.10g", value, f->low);
+    if (value > f->high) return reject(error, f->name, "%s is above the maximum %.10g", shown.text, f->high);
+    if (f->low == ABOVE_ZERO) return reject(error, f->name, "%s is not above 0", shown.text);
+    return reject(error, f->name, "%s is below the minimum %.10g", shown.text, f->low);
 }
 
 static bool read_plain(const field *f, const json_t *value, quire_request *request, qr_line_error *error)
@@ -88,10 +105,9 @@ static bool read_plain(const field *f, const json_t *value, quire_request *reque
     if (f->kind == FIELD_REAL ? !json_is_number(value) : !json_is_integer(value))
         return reject(error, f->name, "expected %s, found %s", f->kind == FIELD_REAL ? "a number" : "an integer",
                       type_name(value));
-    const double number = json_number_value(value);
-    if (!in_range(f, number, error)) return false;
+    if (!in_range(f, value, error)) return false;
     if (f->kind == FIELD_REAL)
-        *(float *)to = (float)number;
+        *(float *)to = (float)json_number_value(value);
     else if (f->kind == FIELD_SIGNED)
         *(int32_t *)to = (int32_t)json_integer_value(value);
     else
@@ -216,12 +232,14 @@ static bool read_early_stopping(const json_t *value, quire_request *request, qr_
     return reject(error, "early_stopping", "expected true, false or \"never\"");
 }
 
-static bool read_milliseconds(const char *name, const json_t *value, double *to, qr_line_error *error)
+enum { DAY_MS = 86400000 };
+
+static bool read_milliseconds(const char *name, const json_t *value, double most, double *to, qr_line_error *error)
 {
     if (!json_is_number(value)) return reject(error, name, "expected a number, found %s", type_name(value));
     *to = json_number_value(value);
-    if (*to >= 0 && *to <= 1e12) return true;
-    return reject(error, name, "%.9g is outside 0..1e12", *to);
+    if (*to >= 0 && *to <= most) return true;
+    return reject(error, name, "%s is outside 0..%.0f", digits_of(value).text, most);
 }
 
 static bool read_tenant(const json_t *value, quire_request *request, qr_line_error *error)
@@ -241,9 +259,9 @@ static bool read_special(const char *name, const json_t *value, qr_request_line 
     if (strcmp(name, "logit_bias") == 0) return read_bias(value, line, error);
     if (strcmp(name, "early_stopping") == 0) return read_early_stopping(value, &line->request, error);
     if (strcmp(name, "tenant") == 0) return read_tenant(value, &line->request, error);
-    if (strcmp(name, "arrival_ms") == 0) return read_milliseconds(name, value, &line->arrival_ms, error);
+    if (strcmp(name, "arrival_ms") == 0) return read_milliseconds(name, value, 1e12, &line->arrival_ms, error);
     if (strcmp(name, "timeout_ms") == 0) {
-        if (!read_milliseconds(name, value, &ms, error)) return false;
+        if (!read_milliseconds(name, value, DAY_MS, &ms, error)) return false;
         line->request.timeout_ns = (uint64_t)(ms * 1e6);
         return line->request.timeout_ns > 0 || reject(error, name, "%.9g is not above 0", ms);
     }
@@ -281,7 +299,7 @@ static bool read_id(const json_t *root, qr_request_line *line, qr_line_error *er
         return true;
     }
     if (!json_is_string(id) && !json_is_integer(id))
-        return reject(error, "id", "expected a string, found %s", type_name(id));
+        return reject(error, "id", "expected a string or an integer, found %s", type_name(id));
     line->id = json_incref(id);
     return true;
 }

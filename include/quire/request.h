@@ -22,7 +22,7 @@ enum {
 typedef struct quire_sampling {
     uint64_t seed;
     float    temperature;        /* 0..100; 0 = greedy */
-    uint32_t top_k;              /* 0..vocab_size; 0 = off */
+    uint32_t top_k;              /* 0, or the vocabulary and more = off */
     float    top_p;              /* 0..1; 0 = off */
     float    min_p;              /* 0..1; 0 = off */
     float    repetition_penalty; /* 0.01..100; 0 or 1 = off; over prompt and output, as Hugging Face */

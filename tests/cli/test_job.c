@@ -80,6 +80,7 @@ static void bad_lines_name_the_field(void **state)
         {"{\"id\": \"a\", \"id\": \"b\"}", "", "duplicate", false},
         {"{\"id\": \"a\"} {}", "", "not JSON", false},
         {"{\"id\": \"\xff\"}", "", "not JSON", false},
+        {"{\"id\": 1.5, \"prompt\": [1]}", "id", "expected a string or an integer, found a number", false},
         {"{\"id\": [1], \"prompt\": [1]}", "id", "an array", false},
         {"{\"id\": \"a\", \"promt\": [1]}", "promt", "unknown field", true},
         {"{\"id\": \"a\", \"prompt\": \"text\"}", "prompt", "a string", true},
@@ -90,7 +91,8 @@ static void bad_lines_name_the_field(void **state)
         {"{\"id\": \"a\", \"encoder_input\": {}}", "encoder_input", "an object", true},
         {"{\"id\": \"a\", \"max_tokens\": 0}", "max_tokens", "below the minimum 1", true},
         {"{\"id\": \"a\", \"max_tokens\": 1.5}", "max_tokens", "an integer", true},
-        {"{\"id\": \"a\", \"max_tokens\": 4294967296}", "max_tokens", "above the maximum 4294967295", true},
+        {"{\"id\": \"a\", \"max_tokens\": 4294967296}", "max_tokens", "4294967296 is above the maximum 4294967295",
+         true},
         {"{\"id\": \"a\", \"max_tokens\": \"8\"}", "max_tokens", "a string", true},
         {"{\"id\": \"a\", \"min_tokens\": -1}", "min_tokens", "below the minimum 0", true},
         {"{\"id\": \"a\", \"ignore_eos\": 1}", "ignore_eos", "true or false", true},
@@ -125,6 +127,8 @@ static void bad_lines_name_the_field(void **state)
         {"{\"id\": \"a\", \"early_stopping\": \"maybe\"}", "early_stopping", "never", true},
         {"{\"id\": \"a\", \"arrival_ms\": -1}", "arrival_ms", "outside", true},
         {"{\"id\": \"a\", \"timeout_ms\": 0}", "timeout_ms", "not above 0", true},
+        {"{\"id\": \"a\", \"timeout_ms\": 1e8}", "timeout_ms", "100000000 is outside 0..86400000", true},
+        {"{\"id\": \"a\", \"timeout_ms\": 86400001}", "timeout_ms", "86400001 is outside 0..86400000", true},
         {"{\"id\": \"a\", \"timeout_ms\": \"1s\"}", "timeout_ms", "a string", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

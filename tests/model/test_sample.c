@@ -89,7 +89,7 @@ static void reference(const qr_sample_input *input, double *probability)
     static double         weight[VOCAB];
     for (int32_t i = 0; i < VOCAB; i++) entries[i] = (entry){reference_logit(input, i), i};
     qsort(entries, VOCAB, sizeof *entries, by_order);
-    uint32_t kept = s->top_k > 0 ? s->top_k : VOCAB;
+    uint32_t kept = s->top_k > 0 && s->top_k < VOCAB ? s->top_k : VOCAB;
     double   mass = 0, above = 0, sum = 0;
     for (uint32_t i = 0; i < kept; i++) {
         weight[i] = exp((entries[i].logit - entries[0].logit) / (double)s->temperature);
@@ -224,10 +224,11 @@ static void every_filter_draws_what_a_full_sort_would(void **state)
     const struct {
         float    temperature, top_p, min_p;
         uint32_t top_k;
-    } cases[]     = {{1, 0, 0, 0},        {0.7f, 0, 0, 0},   {1, 0, 0, 1},        {1, 0, 0, 40},
-                     {1.5f, 0, 0, 4999},  {1, 0.9f, 0, 0},   {3, 0.99999f, 0, 0}, {1, 1e-6f, 0, 0},
-                     {0.5f, 0.5f, 0, 0},  {1, 0, 0.05f, 0},  {1, 0, 1, 0},        {40, 0, 1e-9f, 0},
-                     {2, 0.8f, 0.1f, 60}, {1, 0.95f, 0, 20}, {100, 0.3f, 0, 700}, {0.01f, 0.9f, 0, 100}};
+    } cases[]     = {{1, 0, 0, 0},         {0.7f, 0, 0, 0},         {1, 0, 0, 1},        {1, 0, 0, 40},
+                     {1.5f, 0, 0, 4999},   {1, 0.9f, 0, 0},         {3, 0.99999f, 0, 0}, {1, 1e-6f, 0, 0},
+                     {0.5f, 0.5f, 0, 0},   {1, 0, 0.05f, 0},        {1, 0, 1, 0},        {40, 0, 1e-9f, 0},
+                     {2, 0.8f, 0.1f, 60},  {1, 0.95f, 0, 20},       {100, 0.3f, 0, 700}, {0.01f, 0.9f, 0, 100},
+                     {1, 0, 0, VOCAB + 1}, {1, 0.9f, 0, UINT32_MAX}};
     uint32_t open = 0;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         for (uint32_t i = 0; i < 30; i++) {

@@ -79,7 +79,6 @@ static void numbers_are_accepted_up_to_their_bounds(void **state)
     (void)state;
     BOUNDS(n, "n", 0, 8);
     BOUNDS(priority, "priority", -1000, 1000);
-    BOUNDS(sampling.top_k, "top_k", 0, 1000);
     BOUNDS(logprobs, "logprobs", 0, 20);
     BOUNDS(logits, "logits", 0, 7);
     BOUNDS(queue_timeout_ns, "queue_timeout_ns", 0, 86400000000000u);
@@ -97,6 +96,26 @@ static void numbers_are_accepted_up_to_their_bounds(void **state)
     r                = valid();
     r.early_stopping = (quire_early_stopping)3;
     assert_refused(&r, "early_stopping");
+}
+
+static void a_top_k_beyond_the_vocabulary_is_off(void **state)
+{
+    (void)state;
+    quire_request r  = valid();
+    r.sampling.top_k = options.vocab_size + 1;
+    assert_accepted(&r);
+    r.sampling.top_k = UINT32_MAX;
+    assert_accepted(&r);
+}
+
+static void a_refused_timeout_is_shown_with_all_its_digits(void **state)
+{
+    (void)state;
+    quire_error   error;
+    quire_request r = valid();
+    r.timeout_ns    = 86400000000001u;
+    assert_int_equal(check(&r, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "timeout_ns: 86400000000001 is not in 0..86400000000000 (24 hours)");
 }
 
 static void reserved_fields_are_0(void **state)
@@ -370,6 +389,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
+        TEST(a_top_k_beyond_the_vocabulary_is_off),
+        TEST(a_refused_timeout_is_shown_with_all_its_digits),
         TEST(numbers_are_accepted_up_to_their_bounds),
         TEST(reserved_fields_are_0),
         TEST(lengths_depend_on_each_other),
