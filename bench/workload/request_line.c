@@ -317,6 +317,69 @@ static bool read_all(json_t *root, qr_request_line *line, qr_line_error *error)
     return true;
 }
 
+/* ---- JSON that cannot be taken ---- */
+
+/* 99999999999999999999 or 1e400, which ends at byte `end`, becomes null. */
+static size_t blank_number(char *text, size_t end)
+{
+    size_t start = end;
+    while (start > 0 && strchr("+-.0123456789Ee", text[start - 1]) != NULL) start--;
+    if (end - start < 4) return end; /* no number is too large with so few digits */
+    memset(text + start, ' ', end - start);
+    memcpy(text + start, "null", 4);
+    return start;
+}
+
+/* The id of a line whose JSON is well formed but holds what is refused, so that its answer can be told from others. */
+static void recover_id(const char *text, size_t length, qr_request_line *line)
+{
+    enum { MOST_NUMBERS = 16 };
+    qr_line_error ignored;
+    json_error_t  where;
+    json_t       *root = NULL;
+    char         *copy = malloc(length + 1);
+    if (copy == NULL) return;
+    memcpy(copy, text, length);
+    for (int i = 0; i < MOST_NUMBERS && root == NULL; i++) {
+        root = json_loadb(copy, length, JSON_ALLOW_NUL, &where);
+        if (root == NULL && json_error_code(&where) != json_error_numeric_overflow) break;
+        if (root == NULL) (void)blank_number(copy, (size_t)where.position);
+    }
+    const json_t *id = json_object_get(root, "id");
+    if (!json_is_string(id) || strlen(json_string_value(id)) == json_string_length(id))
+        if (json_is_object(root)) (void)read_id(root, line, &ignored);
+    json_decref(root);
+    free(copy);
+}
+
+/* A name is quoted in the parser's message: near '"seed"'. */
+static void reject_twice(const char *message, qr_line_error *error)
+{
+    const char  *open   = strchr(message, '"');
+    const char  *close  = open ? strrchr(message, '"') : NULL;
+    const size_t length = open ? (size_t)(close - open) + 1 : 0;
+    reject(error, "", "the name %.*s appears twice", (int)qr_min_u64(length, 100), open ? open : "");
+}
+
+static void reject_json(const char *text, size_t length, const json_error_t *where, qr_request_line *line,
+                        qr_line_error *error)
+{
+    switch (json_error_code(where)) {
+    case json_error_numeric_overflow:
+        reject(error, "", "the number that ends at byte %d is out of range", where->position);
+        break;
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        reject(error, "", "the string that ends at byte %d has the character \\u0000, which is not allowed",
+               where->position);
+        break;
+    case json_error_duplicate_key: reject_twice(where->text, error); break;
+    case json_error_stack_overflow: reject(error, "", "nested too deeply at byte %d", where->position); return;
+    default: reject(error, "", "not JSON at byte %d: %.150s", where->position, where->text); return;
+    }
+    if (strstr(where->text, "key near '\"id\"'") == NULL) recover_id(text, length, line);
+}
+
 void qr_request_line_read(const char *text, size_t length, uint64_t number, const qr_request_defaults *defaults,
                           qr_request_line *line_out, qr_line_error *error_out)
 {
@@ -333,7 +396,7 @@ void qr_request_line_read(const char *text, size_t length, uint64_t number, cons
     if (root != NULL)
         (void)read_all(root, line_out, error_out);
     else
-        reject(error_out, "", "not JSON at byte %d: %.150s", where.position, where.text);
+        reject_json(text, length, &where, line_out, error_out);
     json_decref(root);
 }
 
