@@ -147,21 +147,41 @@ static uint32_t drawn_length(const qr_micro_options *o, uint32_t index)
     return (uint32_t)lrint(o->shortest * pow((double)o->longest / o->shortest, u));
 }
 
+/* Keys and values of `blocks` in every dtype. */
+static quire_status check_kv_bytes(const bench *b, uint64_t blocks, quire_error *error)
+{
+    const uint64_t left  = qr_memory_limit(NULL);
+    uint64_t       bytes = 0;
+    for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+        const qr_kv_shape shape = kv_shape(b, dtype);
+        if (measures(b, dtype)) bytes += blocks * qr_kv_block_bytes(&shape);
+    }
+    if (bytes <= left / 10 * 9 && blocks <= UINT32_MAX) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "--sequences %u of up to %u tokens: keys and values take %llu bytes in %llu blocks, %llu bytes of "
+                   "memory are left and a cache has at most %u blocks",
+                   b->sequence_count, b->most_tokens, (unsigned long long)bytes, (unsigned long long)blocks,
+                   (unsigned long long)left, UINT32_MAX);
+}
+
 static quire_status draw_sequences(bench *b, quire_error *error)
 {
     const qr_placement *placement = qr_team_placement(b->machine->team);
+    uint64_t            blocks    = 0;
     b->lengths                    = calloc(b->sequence_count, sizeof *b->lengths);
     if (b->lengths == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u sequences", b->sequence_count);
     for (uint32_t n = 0; n < placement->node_count; n++) {
         b->first_sequence[n] = (uint32_t)((uint64_t)b->sequence_count * n / placement->node_count);
-        b->first_block[n]    = b->block_count;
+        b->first_block[n]    = (uint32_t)blocks;
         const uint32_t end   = (uint32_t)((uint64_t)b->sequence_count * (n + 1) / placement->node_count);
         for (uint32_t s = b->first_sequence[n]; s < end; s++) {
             b->lengths[s]  = drawn_length(&b->options, s);
             b->most_tokens = qr_max_u32(b->most_tokens, b->lengths[s]);
-            b->block_count += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
+            blocks += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
         }
     }
+    QR_TRY(check_kv_bytes(b, blocks, error));
+    b->block_count                           = (uint32_t)blocks;
     b->first_sequence[placement->node_count] = b->sequence_count;
     b->first_block[placement->node_count]    = b->block_count;
     return QUIRE_OK;
@@ -187,7 +207,11 @@ static quire_status fill_tables(const bench *b, attention_variant *variant, quir
 {
     const qr_kv_shape shape = kv_shape(b, variant->combination.dtype);
     const size_t      block = qr_kv_block_bytes(&shape);
-    const uint32_t    run   = (uint32_t)(variant->combination.run_bytes / block);
+    const size_t      all   = block * b->block_count;
+    if (variant->combination.run_bytes > all)
+        return qr_fail(error, QUIRE_ERR_INVALID, "--run-length %zu: all keys and values in %s have %zu bytes",
+                       variant->combination.run_bytes, qr_dtype_name(shape.dtype), all);
+    const uint32_t run = (uint32_t)(variant->combination.run_bytes / block);
     if (variant->combination.run_bytes > 0 && run == 0)
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "--run-length %zu: a block of %u tokens of %s has %zu bytes; fewer --kv-heads make it smaller",
@@ -231,10 +255,6 @@ static quire_status create_kv(bench *b, qr_dtype dtype, quire_error *error)
                                             .node_os     = placement->node_os,
                                             .node_count  = placement->node_count,
                                             .bind        = b->machine->bind};
-    const uint64_t             bytes = (uint64_t)b->block_count * options.block_bytes, limit = qr_memory_limit(NULL);
-    if (bytes > limit / 10 * 9)
-        return qr_fail(error, QUIRE_ERR_INVALID, "%u sequences take %llu bytes of KV, %llu bytes of memory are left",
-                       b->sequence_count, (unsigned long long)bytes, (unsigned long long)limit);
     return qr_kv_memory_create(&options, &b->kv[dtype], error);
 }
 
@@ -362,10 +382,10 @@ static void name_variant(const bench *b, const combination *v, qr_variant *varia
     snprintf(variant->name, sizeof variant->name, "%s G = %u, %u row%s%s%s", qr_dtype_name(v->dtype),
              v->q_heads / b->options.kv_heads, v->rows, v->rows > 1 ? "s" : "", run, v->in_cache ? ", in L2" : "");
     variant->params =
-        json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i}", "kv_dtype", qr_dtype_name(v->dtype), "head_dim",
+        json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:i}", "kv_dtype", qr_dtype_name(v->dtype), "head_dim",
                   (int)b->options.head_dim, "q_heads", (int)v->q_heads, "kv_heads", (int)b->options.kv_heads, "rows",
                   (int)v->rows, "sequences", (int)b->sequence_count, "longest", (int)b->most_tokens, "run_bytes",
-                  (int)v->run_bytes, "in_cache", v->in_cache, "block_size", (int)b->options.block_size);
+                  (json_int_t)v->run_bytes, "in_cache", v->in_cache, "block_size", (int)b->options.block_size);
 }
 
 static quire_status create_variant(bench *b, const combination *v, quire_error *error)

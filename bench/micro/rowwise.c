@@ -13,6 +13,7 @@
 enum {
     ROWS       = 16,                  /* that a thread goes round in */
     PASS_BYTES = 64 << 20,            /* of a thread in one pass: some milliseconds */
+    SHORT_ROW  = 256,                 /* a shorter one counts as this: its time is mostly that of a call */
     SEGMENT    = 4096,                /* of a row's exponentials, as sampling adds them */
     READ_BYTES = ROWS * 2048 * 4 * 2, /* of the plain read: half of the smallest second-level caches in use */
     VARIANTS   = 16,
@@ -131,7 +132,7 @@ static void add(bench *b, const char *name, row_function *run, double bytes)
 {
     rowwise    *context = &b->contexts[b->variant_count];
     qr_variant *variant = &b->variants[b->variant_count++];
-    *context            = (rowwise){.bench = b, .run = run, .repeats = qr_max_u32(1, PASS_BYTES / 4 / b->dim)};
+    *context            = (rowwise){.bench = b, .run = run, .repeats = PASS_BYTES / 4 / qr_max_u32(SHORT_ROW, b->dim)};
     *variant            = (qr_variant){.run     = run_rows,
                                        .context = context,
                                        .bytes   = bytes * b->dim * context->repeats * b->machine->thread_count,

@@ -108,6 +108,10 @@ class Json(unittest.TestCase):
         self.assertTrue(all(a["limit_name"] == "C" for a in rowwise[2:]))
 
 
+    def test_rows_of_one_element_are_measured_in_few_calls(self):
+        for variant in variants("rowwise", "--k", "1")[2:]:
+            self.assertLessEqual(variant["bytes"], 2 * 8 * 65536)  # of two threads
+
     def test_step_counts_every_sequences_own_keys_and_its_shares_add_up(self):
         def bytes_of(context):
             found = variants("step", "--model", "tiny", "--rows", "1,3", "--context", str(context), "--dtype", "bf16,int8")
@@ -163,6 +167,16 @@ class Refusals(unittest.TestCase):
         self.refused("--q-heads 32768", "attention", "--q-heads", "32768")
         self.refused("--rows 16 of --sequences 4096 with --q-heads 16384", "attention", "--rows", "16", "--sequences",
                      "4096", "--q-heads", "16384", "--head-dim", "256", "--context", "32")
+
+    def test_more_blocks_than_32_bits_count_are_refused(self):
+        for context in ("2097184", "16777216"):  # 65537 blocks of 65536 sequences are 65536 too many, 2^35 would be 0
+            self.refused(f"--sequences 65536 of up to {context} tokens", "attention", "--rounds", "1", "--sequences", "65536",
+                         "--context", context, "--kv-heads", "1", "--head-dim", "4", "--q-heads", "1", "--dtype", "f32")
+
+    def test_runs_longer_than_all_keys_and_values_are_refused(self):
+        small = ("--context", "64", "--sequences", "1", "--kv-heads", "1", "--dtype", "f32")
+        self.refused("--run-length 1048575998951424: all keys and values in f32 have 65536 bytes", "attention", *small,
+                     "--run-length", "999999999M")
 
     def test_options_of_other_kernels_are_refused_by_name(self):
         for what, option, value, owners in (
