@@ -142,6 +142,22 @@ static void shares_are_given_in_percent(void **state)
     assert_string_equal(check_of("truncated")->unit, "%");
 }
 
+static void missing_percentiles_say_how_many_samples_the_highest_needs(void **state)
+{
+    (void)state;
+    qr_metrics *m          = &result->runs[0];
+    m->percentile_count    = 3;
+    m->percentiles[0]      = 99.9;
+    m->percentiles[1]      = 50;
+    m->percentiles[2]      = 100; /* the greatest: no number of samples lies beyond it */
+    m->ttft                = (qr_summary){.n = 40, .p = {NAN, 1, NAN}};
+    const qr_check *missed = check_of("percentiles");
+    assert_true(!missed->ok && missed->value == 1);
+    assert_string_equal(missed->unit, "omitted");
+    assert_string_equal(missed->need, "10000 samples for P99.9");
+    assert_string_equal(missed->hint, "run longer");
+}
+
 static void an_early_end_by_overload_is_not_mended_by_a_longer_run(void **state)
 {
     (void)state;
@@ -166,6 +182,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
         cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
+        cmocka_unit_test_setup_teardown(missing_percentiles_say_how_many_samples_the_highest_needs, create, destroy),
         cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
