@@ -227,11 +227,12 @@ static void state_facts(quire_engine *engine)
     strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
     strncpy(stats->implementation, qr_network_implementation(engine->network), sizeof stats->implementation - 1);
     qr_engine_take_stats(engine);
-    qr_log_write(&engine->log, QUIRE_LOG_INFO,
-                 "engine: %u threads on %u nodes, %s, %s, weights %llu MiB, KV cache %u blocks of %u tokens, %llu MiB",
-                 stats->threads, stats->nodes, stats->isa, stats->implementation,
-                 (unsigned long long)stats->weight_bytes >> 20, engine->planner.options.num_blocks, size,
-                 (unsigned long long)stats->kv_cache_bytes >> 20);
+    qr_log_write(
+        &engine->log, QUIRE_LOG_INFO,
+        "engine: %u thread%s on %u node%s, %s, %s, weights %llu MiB, KV cache %u blocks of %u tokens, %llu MiB",
+        stats->threads, stats->threads == 1 ? "" : "s", stats->nodes, stats->nodes == 1 ? "" : "s", stats->isa,
+        stats->implementation, (unsigned long long)stats->weight_bytes >> 20, engine->planner.options.num_blocks, size,
+        (unsigned long long)stats->kv_cache_bytes >> 20);
 }
 
 /* ---- create, destroy ---- */

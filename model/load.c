@@ -221,8 +221,8 @@ quire_status qr_network_load(qr_network *network, quire_error *error)
     for (qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
         QR_TRY(qr_projection_finish(l->projection, error));
     count_work(network);
-    qr_log_write(network->options.bind.log, QUIRE_LOG_INFO, "packed %.1f MB of weights on %u threads in %.1f s",
+    qr_log_write(network->options.bind.log, QUIRE_LOG_INFO, "packed %.1f MB of weights on %u thread%s in %.1f s",
                  (double)qr_network_weight_bytes(network) / 1e6, network->thread_count,
-                 (double)(qr_now_ns() - start_ns) / 1e9);
+                 network->thread_count == 1 ? "" : "s", (double)(qr_now_ns() - start_ns) / 1e9);
     return QUIRE_OK;
 }

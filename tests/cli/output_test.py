@@ -66,6 +66,13 @@ class Libraries(Base):
 
 
 class Table(Base):
+    def test_one_thread_on_one_node_is_singular(self):
+        status, table, errors = self.run_tool(*SHORT, "--set", "topology.threads=1")
+        self.assertEqual(status, 0, errors)
+        self.assertIn("engine: 1 thread on 1 node, ", errors)
+        self.assertIn("\n1 thread on 1 node, ", table)
+        self.assertNotIn("1 threads", errors + table)
+
     def test_intervals_of_several_runs_are_those_of_the_mean_and_the_rest_says_that_it_is_run_1(self):
         for repetitions in (1, 3):
             status, table, errors = self.run_tool(*SHORT, "--set", "slo.ttft=1", "--repetitions", str(repetitions), "-o", "r.json")
