@@ -21,7 +21,7 @@ static const struct command {
      "measure every combination of [sweep]; --capacity: find the highest rate that meets [slo]"},
     {"compare", qr_command_compare, "compare two results: ratios with intervals, and a gate against regressions"},
     {"report", qr_command_report, "make one HTML page from result files"},
-    {"kernel", qr_command_kernel, "micro-benchmarks of the parts: attention, projection, scheduler, ..."},
+    {"kernel", qr_command_kernel, "micro-benchmarks: attention, barrier, limits, projection, rowwise, scheduler, step"},
     {"workload", qr_command_workload, "describe a workload or a trace, or write it as a trace"},
     {"topo", qr_command_topo, "show the machine, the allowed CPUs and where threads would run"},
     {"check", qr_command_check, "check a configuration and a model; forecast the memory"},

@@ -11,9 +11,11 @@ typedef struct quire_stats {
     uint64_t steps, step_ns;      /* planning and compute, idle time excluded */
     uint64_t failed_steps;        /* those that could not be run */
     uint64_t steps_drafts_paused; /* drafts did not pay (speculative_adaptive) */
-    uint64_t forced_progress;     /* steps in which the oldest sequence ran although blocks were short */
-    uint64_t head_passes, claims; /* requests that passed the head of the queue; blocks kept for it */
-    uint64_t decision_hash;       /* running hash over all plans */
+    /* Steps in which nothing could be planned, so that the request first in order took its blocks from the others. */
+    uint64_t forced_progress;
+    uint64_t head_passes;   /* how often a later request was admitted before a waiting one that did not fit */
+    uint64_t claims;        /* requests admitted with slots or blocks taken from running ones of lower priority */
+    uint64_t decision_hash; /* running hash over all plans */
 
     /* ---- requests and sequences ---- */
     uint64_t requests_submitted, requests_refused, requests_finished; /* finished: also cancelled and failed ones */
@@ -34,6 +36,8 @@ typedef struct quire_stats {
     uint64_t prefix_queries, prefix_hits;      /* tokens looked up, and found */
     uint64_t encoder_runs, encoder_runs_saved; /* encoder inputs computed, and found */
     uint64_t copies;                           /* blocks copied on write */
+    /* Runs of 8 adjacent blocks handed out, and emptied of cached blocks for that; blocks taken out of the run that was
+     * reserved for a sequence, because no other was free. */
     uint64_t extents_taken, extents_evicted, reservation_thefts;
 
     /* ---- now ---- */
