@@ -12,11 +12,14 @@ set_target_properties(quire_shared PROPERTIES EXPORT_NAME quire LINK_DEPENDS ${s
                       SOVERSION ${version_major}.${version_minor})
 
 # An archive cannot hide what one of its objects needs of another, so it gets one object with the rest made local.
+# GNU's tools do that, whatever the compiler's own linker is.
+find_program(QUIRE_LD NAMES ld.bfd ld REQUIRED DOC "GNU ld")
+find_program(QUIRE_OBJCOPY NAMES objcopy REQUIRED DOC "GNU objcopy")
 set(static_object ${CMAKE_CURRENT_BINARY_DIR}/quire_static.o)
 add_custom_command(
   OUTPUT ${static_object}
-  COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${static_object} $<TARGET_OBJECTS:quire_objects>
-  COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=quire_* ${static_object}
+  COMMAND ${QUIRE_LD} -r --force-group-allocation -o ${static_object} $<TARGET_OBJECTS:quire_objects>
+  COMMAND ${QUIRE_OBJCOPY} --wildcard --keep-global-symbol=quire_* ${static_object}
   DEPENDS quire_objects $<TARGET_OBJECTS:quire_objects>
   COMMAND_EXPAND_LISTS VERBATIM)
 add_library(quire_static STATIC ${static_object})

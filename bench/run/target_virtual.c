@@ -255,12 +255,13 @@ static quire_status wait_until(void *self, uint64_t until_ns, quire_error *error
 
 static void stats_of(const void *self, quire_stats *stats)
 {
-    const virtual_target *v = self;
+    const virtual_target *v           = self;
+    const uint64_t        layer_bytes = v->pool.block_bytes / v->model.layers; /* of a block */
     quire_planner_stats(v->planner, stats);
     stats->steps                = v->cost.steps;
     stats->kv_bytes_per_token   = v->pool.block_bytes / v->pool.block_size;
     stats->kv_cache_bytes       = v->pool.block_bytes * v->pool.num_blocks;
-    stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)(v->pool.block_bytes / v->model.layers);
+    stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)layer_bytes;
 }
 
 static void flush_cache(void *self) { quire_planner_flush_cache(((virtual_target *)self)->planner); }
