@@ -5,17 +5,23 @@
 
 static bool absent(const json_t *value) { return value == NULL || json_is_null(value); }
 
+/* What messages put before the key. */
+static const char *section_of(const qr_config_reader *r, const json_t *object)
+{
+    return object != r->root && r->section != NULL ? r->section : "";
+}
+
 /* The value of a key if it is there and of one of the `types` (bits by json_type). */
 static const json_t *find(qr_config_reader *r, const json_t *object, const char *key, bool required, unsigned types,
                           const char *expected)
 {
     const json_t *value = json_object_get(object, key);
     if (absent(value)) {
-        if (required) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: missing", r->origin, key);
+        if (required) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: missing", r->origin, section_of(r, object), key);
         return NULL;
     }
     if ((types >> json_typeof(value) & 1) != 0 && !qr_json_is_ambiguous(value)) return value;
-    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: expected %s, found %s", r->origin, key, expected,
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: expected %s, found %s", r->origin, section_of(r, object), key, expected,
                 qr_json_type_name(value));
     return NULL;
 }
@@ -28,8 +34,8 @@ int64_t qr_config_integer(qr_config_reader *r, const json_t *object, const char 
     if (value == NULL) return required ? low : fallback;
     const int64_t number = json_integer_value(value);
     if (number >= low && number <= high) return number;
-    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %lld is outside %lld..%lld", r->origin, key, (long long)number,
-                (long long)low, (long long)high);
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: %lld is outside %lld..%lld", r->origin, section_of(r, object), key,
+                (long long)number, (long long)low, (long long)high);
     return low;
 }
 
@@ -41,7 +47,8 @@ double qr_config_number(qr_config_reader *r, const json_t *object, const char *k
     if (value == NULL) return required ? low : fallback;
     const double number = json_number_value(value);
     if (number >= low && number <= high) return number;
-    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %.9g is outside %g..%g", r->origin, key, number, low, high);
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: %.9g is outside %g..%g", r->origin, section_of(r, object), key, number,
+                low, high);
     return low;
 }
 
@@ -50,7 +57,7 @@ const char *qr_config_string(qr_config_reader *r, const json_t *object, const ch
     const json_t *value = find(r, object, key, false, 1u << JSON_STRING, "a string");
     if (value == NULL) return fallback;
     if (strlen(json_string_value(value)) == json_string_length(value)) return json_string_value(value);
-    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: holds a NUL", r->origin, key);
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: holds a NUL", r->origin, section_of(r, object), key);
     return fallback;
 }
 

@@ -28,7 +28,8 @@ enum {
 
 typedef struct qr_config_reader {
     const json_t *root;
-    const char   *origin; /* of the text, for messages */
+    const char   *origin;  /* of the text, for messages */
+    const char   *section; /* where objects other than the root are read: "name.", for messages; or NULL */
     quire_error  *error;
     quire_status  status;    /* of the first complaint */
     bool          synthetic; /* numbers of the text were overridden */

@@ -130,6 +130,10 @@ static quire_status load(quire_model *model, const char *path, const quire_model
         return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(path));
     name_of_folder(path, model->name);
     QR_TRY(qr_architecture_read(config, &model->architecture, error));
+    if (model->architecture.rope.contradiction != NULL)
+        qr_log_write(log, QUIRE_LOG_WARN,
+                     "%s: rope_scaling and rope_parameters disagree about %s: rope_scaling is used",
+                     qr_path_tail(config), model->architecture.rope.contradiction);
     if (options->generation_config == QUIRE_GENERATION_CONFIG_AUTO)
         QR_TRY(qr_generation_read(path, &model->architecture, &model->generation, log, error));
     warn_of_unread_files(path, log);

@@ -2,6 +2,7 @@
 #include "model/rope.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "model/config_reader.h"
@@ -17,8 +18,8 @@ static void read_llama3(qr_config_reader *r, const json_t *settings, qr_rope *ro
     rope->original_max_position_embeddings =
         (uint32_t)qr_config_integer(r, settings, "original_max_position_embeddings", 1, QR_MAX_POSITION, QR_REQUIRED);
     if (!(rope->high_freq_factor > rope->low_freq_factor))
-        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: high_freq_factor: %g is not above low_freq_factor %g", r->origin,
-                    rope->high_freq_factor, rope->low_freq_factor);
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %shigh_freq_factor: %g is not above low_freq_factor %g", r->origin,
+                    r->section, rope->high_freq_factor, rope->low_freq_factor);
 }
 
 /* As vLLM has it: a length before scaling, times the factor. */
@@ -78,14 +79,15 @@ static void read_pairs(qr_config_reader *r, const json_t *settings, const char *
     const json_t *array = json_object_get(settings, key);
     if (json_array_size(array) != pairs || pairs > QR_ROPE_MAX_PAIRS) {
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
-                    "%s: %s: expected an array of head_dim / 2 = %u numbers, found %zu; the limit is %d", r->origin,
-                    key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
+                    "%s: %s%s: expected an array of head_dim / 2 = %u numbers, found %zu; the limit is %d", r->origin,
+                    r->section, key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
         return;
     }
     for (uint32_t i = 0; i < pairs; i++) {
         factors[i] = (float)json_number_value(json_array_get(array, i));
         if (!(factors[i] > 0 && factors[i] < 1e6f))
-            QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s[%u]: expected a number above 0 and below 1e6", r->origin, key, i);
+            QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s[%u]: expected a number above 0 and below 1e6", r->origin,
+                        r->section, key, i);
     }
 }
 
@@ -104,17 +106,33 @@ static const char *rope_type(qr_config_reader *r, const json_t *settings)
     return qr_config_string(r, settings, "rope_type", qr_config_string(r, settings, "type", NULL));
 }
 
-/* Beside `rope_parameters` the older form may repeat it, and must not say anything else. */
-static void check_rope_scaling(qr_config_reader *r, const char *type)
+static bool differ(const json_t *a, const json_t *b)
 {
-    const json_t *old = qr_config_object(r, "rope_scaling");
-    if (old == NULL) return;
-    const char *old_type = rope_type(r, old);
-    if (old_type == NULL) old_type = json_object_size(old) > 0 ? "missing" : "default";
-    if (strcmp(old_type, type ? type : "default") == 0) return;
-    QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
-                "%s: rope_scaling: rope_type \"%.40s\" is not that of rope_parameters, \"%.40s\"", r->origin, old_type,
-                type ? type : "default");
+    if (json_is_number(a) && json_is_number(b)) return json_number_value(a) != json_number_value(b);
+    return a != b && !json_equal(a, b);
+}
+
+/* A theta that the settings leave out is the root's. */
+static const json_t *setting(const qr_config_reader *r, const json_t *settings, const char *key)
+{
+    const json_t *value = json_object_get(settings, key);
+    if (value == NULL && strcmp(key, "rope_theta") == 0) value = json_object_get(r->root, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+/* The first key about which the two forms disagree, or NULL. */
+static const char *find_contradiction(qr_config_reader *r, const json_t *scaling, const json_t *parameters)
+{
+    static const char *const keys[] = {"rope_theta",      "factor",           "original_max_position_embeddings",
+                                       "low_freq_factor", "high_freq_factor", "beta_fast",
+                                       "beta_slow",       "truncate",         "attention_factor",
+                                       "mscale",          "mscale_all_dim",   "short_factor",
+                                       "long_factor"};
+    const char              *one = rope_type(r, scaling), *other = rope_type(r, parameters);
+    if (strcmp(one ? one : "default", other ? other : "default") != 0) return "rope_type";
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (differ(setting(r, scaling, keys[i]), setting(r, parameters, keys[i]))) return keys[i];
+    return NULL;
 }
 
 static void refuse_partial(qr_config_reader *r, const json_t *object)
@@ -148,26 +166,33 @@ static void read_type(qr_config_reader *r, const char *key, const json_t *settin
 
 static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, qr_architecture *a)
 {
+    char section[32];
+    snprintf(section, sizeof section, "%s.", key);
+    r->section       = section;
     a->rope.theta    = qr_config_number(r, settings, "rope_theta", 1, 1e12, a->rope.theta);
     const char *type = rope_type(r, settings);
-    if (strcmp(key, "rope_parameters") == 0) check_rope_scaling(r, type);
     qr_config_refuse(r, json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"),
                      key, "settings by layer type are not supported");
     refuse_partial(r, settings);
     if (type == NULL && json_object_get(settings, "factor") != NULL)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: rope_type: missing", r->origin, key);
     if (type != NULL) read_type(r, key, settings, type, a);
+    r->section = NULL;
 }
 
 /* Both forms: `rope_parameters` (transformers 5) holds the theta as well; before it, `rope_theta` stood beside
- * `rope_scaling`, whose type was called `type` before `rope_type`. */
+ * `rope_scaling`, whose type was called `type` before `rope_type`. Where a file has both, `rope_scaling` is taken
+ * unless it is empty, as in transformers 5. */
 void qr_rope_read(qr_config_reader *r, qr_architecture *a)
 {
-    const char   *key      = qr_config_has(r, "rope_parameters") ? "rope_parameters" : "rope_scaling";
-    const json_t *settings = qr_config_object(r, key);
+    const json_t *scaling = qr_config_object(r, "rope_scaling"), *parameters = qr_config_object(r, "rope_parameters");
+    const bool    is_scaling = json_object_size(scaling) > 0, is_both = is_scaling && json_object_size(parameters) > 0;
+    const char   *key      = is_scaling ? "rope_scaling" : "rope_parameters";
+    const json_t *settings = is_scaling ? scaling : parameters;
     a->rope =
         (qr_rope){.theta = qr_config_number(r, r->root, "rope_theta", 1, 1e12, 10000), .factor = 1, .magnitude = 1};
     refuse_partial(r, r->root);
+    if (is_both) a->rope.contradiction = find_contradiction(r, scaling, parameters);
     if (settings != NULL) read_settings(r, key, settings, a);
 }
 

@@ -22,6 +22,7 @@ enum { QR_ROPE_MAX_PAIRS = 128 }; /* of a head, where each has factors of its ow
 /* Rotate-half form (element i of a head pairs with i + head_dim / 2). */
 typedef struct qr_rope {
     qr_rope_type type;
+    const char  *contradiction; /* a key about which rope_scaling and rope_parameters disagree, or NULL */
     double       theta;
     double       factor;                            /* but default */
     double       low_freq_factor, high_freq_factor; /* llama3 */

@@ -166,6 +166,17 @@ class TiedTensors(CheckpointTest):
         self.assertNotEqual(self.tokens_of(model, request), tokens)
 
 
+class Rope(CheckpointTest):
+    def test_two_forms_that_disagree_are_warned_of_and_the_older_is_used(self):
+        model, request, tokens = self.golden("llama-linear")
+        own = model.config["rope_scaling"]
+        model.config["rope_parameters"] = {**own, "factor": own["factor"] * 3}
+        self.agrees(model.write(self.folder), request, tokens,
+                    "rope_scaling and rope_parameters disagree about factor: rope_scaling is used")
+        model.config["rope_parameters"] = {}
+        self.agrees(model.write(self.folder), request, tokens)
+
+
 class GenerationConfig(CheckpointTest):
     """generation_config.json: ids before those of config.json, defaults of requests after all that a user says."""
 

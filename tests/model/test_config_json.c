@@ -171,12 +171,9 @@ static void what_quire_lacks_is_refused_by_name(void **state)
          {"rope_scaling", "dynamic", "yarn"}},
         {"{\"rope_parameters\": {\"rope_type\": \"mrope\"}}", UNSUPPORTED, {"rope_parameters", "mrope"}},
         {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", UNSUPPORTED, {"layer type"}},
-        {"{\"rope_parameters\": {\"rope_type\": \"default\"}, \"rope_scaling\": {\"type\": \"yarn\"}}",
-         UNSUPPORTED,
-         {"rope_scaling", "yarn", "default"}},
         {"{\"rope_parameters\": {\"rope_theta\": 10000.0}, \"rope_scaling\": {\"rope_type\": \"llama3\"}}",
-         UNSUPPORTED,
-         {"rope_scaling", "llama3", "default"}},
+         FORMAT,
+         {"rope_scaling.factor", "missing"}},
         {"{\"rope_parameters\": {\"rope_type\": \"default\"}, \"rope_scaling\": {\"type\": \"default\"}}",
          QUIRE_OK,
          {NULL}},
@@ -228,6 +225,45 @@ static void both_forms_of_rope_settings_read_the_same(void **state)
     assert_true(plain.rope.theta == 10000);
     assert_int_equal(parse(LLAMA, "{\"remove\": [\"rope_theta\"]}", &plain, NULL), QUIRE_OK);
     assert_true(plain.rope.theta == 10000);
+}
+
+static void a_rope_scaling_that_is_not_empty_goes_before_rope_parameters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double      factor, theta;
+        const char *contradiction;
+    } cases[] = {
+        {"{\"rope_theta\": 7, \"rope_parameters\": {}, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", 2, 7,
+         NULL},
+        {"{\"rope_theta\": 7, \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4}, \"rope_scaling\": {}}",
+         4, 7, NULL},
+        {"{\"rope_parameters\": {\"rope_theta\": 7, \"rope_type\": \"linear\", \"factor\": 2},"
+         "\"rope_scaling\": {\"rope_theta\": 7.0, \"type\": \"linear\", \"factor\": 2.0}}",
+         2, 7, NULL},
+        {"{\"rope_theta\": 7, \"rope_parameters\": {\"rope_theta\": 7, \"rope_type\": \"linear\", \"factor\": 4},"
+         "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+         2, 7, "factor"},
+        {"{\"rope_theta\": 7, \"rope_parameters\": {\"rope_theta\": 8, \"rope_type\": \"linear\", \"factor\": 2},"
+         "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+         2, 7, "rope_theta"},
+        {"{\"rope_theta\": 7, \"rope_parameters\": {\"rope_theta\": 7},"
+         "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+         2, 7, "rope_type"},
+        {"{\"rope_theta\": 7, \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2},"
+         "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, \"original_max_position_embeddings\": 512}}",
+         2, 7, "original_max_position_embeddings"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(LLAMA, cases[i].text, &a, &error) != QUIRE_OK) fail_msg("%s: %s", cases[i].text, error.message);
+        const char *wanted = cases[i].contradiction, *found = a.rope.contradiction;
+        if (a.rope.factor != cases[i].factor || a.rope.theta != cases[i].theta ||
+            strcmp(wanted ? wanted : "", found ? found : "") != 0)
+            fail_msg("%s: %g, %g, %s", cases[i].text, a.rope.factor, a.rope.theta, found ? found : "none");
+    }
 }
 
 static void llama3_scaling_needs_all_its_numbers(void **state)
@@ -301,10 +337,12 @@ static void every_scaling_gives_the_length_that_it_is_for(void **state)
                      (double)a.rope.magnitude, a.rope.original_max_position_embeddings, a.max_position_embeddings);
     }
     static const one_case refused[] = {
-        {"{\"rope_scaling\": {\"type\": \"linear\"}}", FORMAT, {"factor", "missing"}},
-        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", FORMAT, {"factor", "0.5"}},
+        {"{\"rope_scaling\": {\"type\": \"linear\"}}", FORMAT, {"rope_scaling.factor", "missing"}},
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", FORMAT, {"rope_scaling.factor", "0.5"}},
         {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": \"4\"}}", FORMAT, {"factor", "a string"}},
-        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1]}}", FORMAT, {"short_factor", "8", "1"}},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1]}}",
+         FORMAT,
+         {"rope_scaling.short_factor", "8", "1"}},
         {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 0, 1, 1, 1, 1, 1]}}",
          FORMAT,
          {"short_factor[2]"}},
@@ -651,6 +689,7 @@ int main(void)
         cmocka_unit_test(contradictions_name_both_values),
         cmocka_unit_test(what_quire_lacks_is_refused_by_name),
         cmocka_unit_test(both_forms_of_rope_settings_read_the_same),
+        cmocka_unit_test(a_rope_scaling_that_is_not_empty_goes_before_rope_parameters),
         cmocka_unit_test(llama3_scaling_needs_all_its_numbers),
         cmocka_unit_test(every_scaling_gives_the_length_that_it_is_for),
         cmocka_unit_test(each_family_has_its_biases_norms_and_window),
