@@ -304,10 +304,12 @@ static bool read_id(const json_t *root, qr_request_line *line, qr_line_error *er
     return true;
 }
 
-static bool read_all(json_t *root, qr_request_line *line, qr_line_error *error)
+static bool read_all(json_t *root, const qr_request_defaults *defaults, qr_request_line *line, qr_line_error *error)
 {
     if (!json_is_object(root)) return reject(error, "", "expected an object, found %s", type_name(root));
     if (!read_id(root, line, error)) return false;
+    if (json_integer_value(json_object_get(root, "beam_width")) > 1) line->request.sampling = defaults->beam_sampling;
+    line->request.sampling.seed = defaults->seed + line->line;
     const char *name;
     json_t     *value;
     json_object_foreach(root, name, value)
@@ -383,18 +385,17 @@ static void reject_json(const char *text, size_t length, const json_error_t *whe
 void qr_request_line_read(const char *text, size_t length, uint64_t number, const qr_request_defaults *defaults,
                           qr_request_line *line_out, qr_line_error *error_out)
 {
-    *error_out                      = (qr_line_error){.status = QUIRE_OK};
-    *line_out                       = (qr_request_line){.line    = number,
-                                                        .request = {.size           = sizeof line_out->request,
-                                                                    .max_tokens     = defaults->max_tokens,
-                                                                    .sampling       = defaults->sampling,
-                                                                    .logits         = defaults->logits,
-                                                                    .length_penalty = 1}};
-    line_out->request.sampling.seed = defaults->seed + number;
+    *error_out = (qr_line_error){.status = QUIRE_OK};
+    *line_out  = (qr_request_line){.line    = number,
+                                   .request = {.size           = sizeof line_out->request,
+                                               .max_tokens     = defaults->max_tokens,
+                                               .sampling       = defaults->sampling,
+                                               .logits         = defaults->logits,
+                                               .length_penalty = 1}};
     json_error_t where;
     json_t      *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
     if (root != NULL)
-        (void)read_all(root, line_out, error_out);
+        (void)read_all(root, defaults, line_out, error_out);
     else
         reject_json(text, length, &where, line_out, error_out);
     json_decref(root);
@@ -416,7 +417,7 @@ static bool is_built_in(const quire_config *config, const char *key)
 /* What generation_config.json says and nobody else. */
 static void take_from_model(const quire_config *config, const quire_model_info *model, qr_request_defaults *defaults)
 {
-    quire_sampling *to = &defaults->sampling;
+    quire_sampling *to = &defaults->sampling, *beams = &defaults->beam_sampling;
 #define TAKE(key, field, value)                                                                                        \
     if ((value) > 0 && is_built_in(config, "generate." key)) (field) = (value)
     TAKE("max_tokens", defaults->max_tokens, model->max_new_tokens);
@@ -425,6 +426,7 @@ static void take_from_model(const quire_config *config, const quire_model_info *
     TAKE("top_p", to->top_p, model->sampling.top_p);
     TAKE("min_p", to->min_p, model->sampling.min_p);
     TAKE("repetition_penalty", to->repetition_penalty, model->sampling.repetition_penalty);
+    TAKE("repetition_penalty", beams->repetition_penalty, model->sampling.repetition_penalty);
 #undef TAKE
 }
 
@@ -444,6 +446,7 @@ quire_status qr_request_defaults_of(const quire_config *config, const quire_mode
                        .frequency_penalty  = REAL("frequency_penalty")},
     };
 #undef REAL
+    defaults_out->beam_sampling = defaults_out->sampling;
     take_from_model(config, model, defaults_out);
     const char *logits = quire_config_string(config, "generate.logits");
     if (logits == NULL || logits_of(logits, &defaults_out->logits)) return QUIRE_OK;

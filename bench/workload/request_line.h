@@ -23,7 +23,8 @@ typedef struct qr_request_line {
 typedef struct qr_request_defaults {
     uint32_t       max_tokens, logits;
     quire_sampling sampling;
-    uint64_t       seed; /* of line 0; each line has its number added */
+    quire_sampling beam_sampling; /* of beam searches, which do not sample: nothing but penalties is the model's */
+    uint64_t       seed;          /* of line 0; each line has its number added */
 } qr_request_defaults;
 
 /* Why a line is no request. */

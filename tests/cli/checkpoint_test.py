@@ -214,6 +214,16 @@ class GenerationConfig(CheckpointTest):
         answer, _ = self.answer(folder, request, "--temperature", "0", "--max-tokens", "5")
         self.assertEqual(answer["tokens"], tokens[:5])
 
+    def test_its_sampling_is_not_for_beam_searches(self):
+        model, _, _ = self.golden("llama3-gqa")
+        request = {"prompt": [1, 5], "max_tokens": 3, "beam_width": 2}
+        tokens = self.answer(model.write(self.folder), request)[0]["tokens"]
+        model.files["generation_config.json"] = {"do_sample": True, "temperature": 0.6, "top_k": 50}
+        self.agrees(model.write(self.folder), request, tokens)
+        for asked, arguments in (({"temperature": 0.6}, []), ({}, ["--temperature", "0.6"])):
+            answer = json.loads(self.run_quire(self.folder, {**request, **asked}, *arguments).stdout)
+            self.assertIn("beam search does not sample", json.dumps(answer))
+
     def test_what_is_not_applied_is_said(self):
         model, request, tokens = self.golden("llama3-gqa")
         model.files["generation_config.json"] = {"num_beams": 4, "no_repeat_ngram_size": 3, "length_penalty": 1.0}
