@@ -1,15 +1,15 @@
 /* The keys that transformers' generate() and vLLM take from generation_config.json. */
 #include "model/generation_config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "model/config_json.h"
 #include "model/config_reader.h"
 #include "model/files.h"
-#include "model/tally.h"
 
 enum { PATH_BYTES = 4096 };
 
@@ -38,33 +38,75 @@ static const struct {
     {"sequence_bias", -1},
     {"exponential_decay_length_penalty", -1},
     {"penalty_alpha", 0},
+    {"max_length", 20}, /* transformers' own default */
+    {"max_time", -1},
+    {"stop_strings", -1},
+    {"length_penalty", 1},
+    {"num_beam_groups", 1},
+    {"diversity_penalty", 0},
+    {"num_return_sequences", 1},
+    {"presence_penalty", 0},
+    {"frequency_penalty", 0},
 };
 
+static bool is_ignored(const qr_config_reader *r, size_t i)
+{
+    const json_t *value   = json_object_get(r->root, not_applied[i].key);
+    const bool    neutral = json_is_number(value) && json_number_value(value) == not_applied[i].neutral;
+    const bool    empty   = json_is_array(value) && json_array_size(value) == 0;
+    return qr_config_has(r, not_applied[i].key) && !neutral && !empty;
+}
+
+static void warn_of(const char *origin, const char *names, qr_log *log)
+{
+    if (names[0] != 0)
+        qr_log_write(log, QUIRE_LOG_WARN, "%s: not applied, a request must ask for its like: %s", origin, names);
+}
+
+/* All of them by name; another line where a message would be too long. */
 static void warn_of_the_rest(const qr_config_reader *r, qr_log *log)
 {
-    qr_tally tally = {0};
+    enum { MOST_OF_A_LINE = 280, LONGEST = 48 };
+    char   names[MOST_OF_A_LINE + LONGEST] = "";
+    size_t length                          = 0;
     for (size_t i = 0; i < sizeof not_applied / sizeof *not_applied; i++) {
-        const json_t *value   = json_object_get(r->root, not_applied[i].key);
-        const bool    neutral = json_is_number(value) && json_number_value(value) == not_applied[i].neutral;
-        const bool    empty   = json_is_array(value) && json_array_size(value) == 0;
-        if (qr_config_has(r, not_applied[i].key) && !neutral && !empty) qr_tally_add(&tally, not_applied[i].key);
+        if (!is_ignored(r, i)) continue;
+        length += (size_t)snprintf(names + length, sizeof names - length, "%s\"%s\"", length > 0 ? ", " : "",
+                                   not_applied[i].key);
+        if (length < MOST_OF_A_LINE) continue;
+        warn_of(r->origin, names, log);
+        names[length = 0] = 0;
     }
-    qr_tally_warn(&tally, log, r->origin, "not applied, a request must ask for its like");
+    warn_of(r->origin, names, log);
+}
+
+/* 0 is off, and so is what leaves the whole vocabulary. */
+static uint32_t read_top_k(qr_config_reader *r, uint32_t vocab_size)
+{
+    const int64_t top_k = qr_config_integer(r, r->root, "top_k", -1, INT64_MAX, 0);
+    return top_k > 0 && top_k < vocab_size ? (uint32_t)top_k : 0;
+}
+
+static double read_top_p(qr_config_reader *r)
+{
+    const double top_p = qr_config_number(r, r->root, "top_p", 0, 1, 1);
+    if (top_p == 0) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: top_p: 0 must be above 0", r->origin);
+    return qr_config_has(r, "top_p") ? top_p : 0;
 }
 
 /* As vLLM takes them; but `do_sample: false` is greedy decoding here too, whatever stands beside it. */
-static void read_sampling(qr_config_reader *r, quire_sampling *s)
+static void read_sampling(qr_config_reader *r, uint32_t vocab_size, quire_sampling *s)
 {
-    const bool    sampled = qr_config_boolean(r, "do_sample", true);
-    const bool    asked   = sampled && qr_config_has(r, "do_sample");
-    const double  heat    = qr_config_number(r, r->root, "temperature", 0, 100, asked ? 1 : 0);
-    const int64_t top_k   = qr_config_integer(r, r->root, "top_k", -1, INT32_MAX, 0);
-    const double  top_p   = qr_config_number(r, r->root, "top_p", 0, 1, 0);
-    const double  min_p   = qr_config_number(r, r->root, "min_p", 0, 1, 0);
-    s->repetition_penalty = (float)qr_config_number(r, r->root, "repetition_penalty", 0.01, 100, 0);
+    const bool     sampled = qr_config_boolean(r, "do_sample", true);
+    const bool     asked   = sampled && qr_config_has(r, "do_sample");
+    const double   heat    = qr_config_number(r, r->root, "temperature", 0, 100, asked ? 1 : 0);
+    const uint32_t top_k   = read_top_k(r, vocab_size);
+    const double   top_p   = read_top_p(r);
+    const double   min_p   = qr_config_number(r, r->root, "min_p", 0, 1, 0);
+    s->repetition_penalty  = (float)qr_config_number(r, r->root, "repetition_penalty", 0.01, 100, 0);
     if (!sampled) return;
     s->temperature = (float)heat;
-    s->top_k       = top_k > 0 ? (uint32_t)top_k : 0;
+    s->top_k       = top_k;
     s->top_p       = (float)top_p;
     s->min_p       = (float)min_p;
 }
@@ -78,7 +120,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a, qr_genera
     }
     if (a->encoder_layers > 0)
         a->decoder_start_token_id = (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, start);
-    read_sampling(r, &generation->sampling);
+    read_sampling(r, a->vocab_size, &generation->sampling);
     generation->max_new_tokens = (uint32_t)qr_config_integer(r, r->root, "max_new_tokens", 1, UINT32_MAX, 0);
     return r->status;
 }
@@ -104,7 +146,8 @@ quire_status qr_generation_read(const char *folder, qr_architecture *architectur
     *generation_out = (qr_generation){0};
     if ((size_t)snprintf(path, sizeof path, "%s/generation_config.json", folder) >= sizeof path)
         return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(folder));
-    if (access(path, F_OK) != 0) return QUIRE_OK;
+    struct stat file; /* of the name: a link to nothing is not an absent file */
+    if (lstat(path, &file) != 0 && errno == ENOENT) return QUIRE_OK;
     quire_status status = qr_file_read_whole(path, QR_CONFIG_MAX_BYTES, NULL, &text, &length, error);
     if (status == QUIRE_OK) status = qr_generation_parse(text, length, path, architecture, generation_out, log, error);
     qr_deallocate(NULL, text, length);

@@ -211,7 +211,10 @@ json_t *qr_json_read(const char *text, size_t length, qr_json_problem *problem_o
 {
     *problem_out = (qr_json_problem){0};
     reader r     = {.text = text, .length = length, .problem = problem_out};
-    read_all(&r);
+    if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
+        fail(&r, "the text begins with a byte order mark, which JSON does not allow");
+    else
+        read_all(&r);
     if (problem_out->line == 0) return r.root;
     json_decref(r.root);
     for (; r.depth > 0; r.depth--) {

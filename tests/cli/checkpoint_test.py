@@ -224,11 +224,24 @@ class GenerationConfig(CheckpointTest):
             answer = json.loads(self.run_quire(self.folder, {**request, **asked}, *arguments).stdout)
             self.assertIn("beam search does not sample", json.dumps(answer))
 
+    def test_a_top_k_above_the_vocabulary_is_off(self):
+        model, request, _ = self.golden("llama3-gqa")
+        sampled = self.answer(model.write(self.folder), {**request, "temperature": 1.0})[0]["tokens"]
+        for top_k in (100000, 10**12):
+            model.files["generation_config.json"] = {"temperature": 1.0, "top_k": top_k}
+            self.agrees(model.write(self.folder), request, sampled)
+
+    def test_a_link_to_nothing_is_not_an_absent_file(self):
+        model, _, _ = self.golden("llama3-gqa")
+        folder = model.write(self.folder)
+        pathlib.Path(folder, "generation_config.json").symlink_to("nowhere")
+        self.refused(folder, "generation_config.json: cannot be opened: No such file")
+
     def test_what_is_not_applied_is_said(self):
         model, request, tokens = self.golden("llama3-gqa")
         model.files["generation_config.json"] = {"num_beams": 4, "no_repeat_ngram_size": 3, "length_penalty": 1.0}
         model.files["adapter_config.json"] = {}
-        self.agrees(model.write(self.folder), request, tokens, '"num_beams" and 1 more', "adapter_config.json: not read")
+        self.agrees(model.write(self.folder), request, tokens, '"num_beams", "no_repeat_ngram_size"', "adapter_config.json: not read")
 
     def test_a_value_that_cannot_be_meant_is_refused(self):
         model, _, _ = self.golden("llama3-gqa")

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "model/generation_config.h"
@@ -60,6 +61,8 @@ static void sampling_is_taken_as_given(void **state)
                              &a);
     assert_true(g.sampling.temperature == 0.5F && g.sampling.top_k == 20 && g.sampling.top_p == 0.75F);
     assert_true(g.sampling.min_p == 0.25F && g.sampling.repetition_penalty == 1.5F && g.max_new_tokens == 300);
+    assert_int_equal(good("tiny", "{\"temperature\": 1, \"top_k\": 1000000000000}", &a).sampling.top_k, 0);
+    assert_int_equal(good("tiny", "{\"temperature\": 1, \"top_k\": 3000000}", &a).sampling.top_k, 0);
     g = good("tiny", "{\"top_k\": -1, \"temperature\": null}", &a);
     assert_true(g.sampling.top_k == 0 && g.sampling.temperature == 0 && g.max_new_tokens == 0);
 }
@@ -85,7 +88,31 @@ static void what_is_not_applied_is_named_once(void **state)
     assert_int_equal(kept.length, 0);
     good("tiny", "{\"num_beams\": 4, \"suppress_tokens\": [3], \"transformers_version\": NaN}", &a);
     assert_non_null(strstr(kept.text, "m/generation_config.json: "));
-    assert_non_null(strstr(kept.text, "\"num_beams\" and 1 more"));
+    assert_non_null(strstr(kept.text, "\"num_beams\", \"suppress_tokens\""));
+    good("tiny", "{\"max_length\": 20, \"num_beam_groups\": 1, \"length_penalty\": 1.0, \"stop_strings\": null}", &a);
+    assert_int_equal(kept.length, 0);
+    static const char *const keys[] = {"max_length",
+                                       "max_time",
+                                       "stop_strings",
+                                       "length_penalty",
+                                       "num_beam_groups",
+                                       "diversity_penalty",
+                                       "num_return_sequences",
+                                       "presence_penalty",
+                                       "frequency_penalty",
+                                       "no_repeat_ngram_size",
+                                       "encoder_no_repeat_ngram_size",
+                                       "encoder_repetition_penalty",
+                                       "exponential_decay_length_penalty"};
+    enum { KEYS = sizeof keys / sizeof *keys };
+    char   text[1024] = "{";
+    size_t length     = 1;
+    for (size_t i = 0; i < KEYS; i++)
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length, "\"%s\": 7%s", keys[i], i + 1 < KEYS ? "," : "}");
+    good("tiny", text, &a);
+    for (size_t i = 0; i < KEYS; i++)
+        if (strstr(kept.text, keys[i]) == NULL) fail_msg("%s: not in %s", keys[i], kept.text);
 }
 
 static void a_value_that_cannot_be_meant_is_refused(void **state)
@@ -99,6 +126,8 @@ static void a_value_that_cannot_be_meant_is_refused(void **state)
         {"{\"temperature\": -1}", "temperature: -1 is outside"},
         {"{\"temperature\": \"hot\"}", "temperature: expected a number"},
         {"{\"temperature\": 1, \"temperature\": 2}", "temperature: expected a number, found the key twice"},
+        {"\xef\xbb\xbf{}", "byte order mark"},
+        {"{\"top_p\": 0}", "top_p: 0 must be above 0"},
         {"{\"top_p\": 1.5}", "top_p: 1.5"},
         {"{\"top_k\": 1.5}", "top_k"},
         {"{\"max_new_tokens\": 0}", "max_new_tokens"},
