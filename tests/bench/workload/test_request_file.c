@@ -43,6 +43,26 @@ static qr_workload *read_good(const char *text, const char *setting, const quire
     return workload;
 }
 
+static void a_beam_search_does_not_take_the_sampling_of_the_model(void **state)
+{
+    (void)state;
+    quire_model_info    model = decoder;
+    qr_workload_request request;
+    quire_request       sampled, beams;
+    model.sampling = (quire_sampling){.temperature = 0.5F, .top_k = 50, .top_p = 0.75F, .repetition_penalty = 1.5F};
+    qr_workload *workload =
+        read_good("{\"prompt\": [5], \"max_tokens\": 9}\n{\"prompt\": [5], \"max_tokens\": 9, \"beam_width\": 2}\n",
+                  NULL, &model);
+    qr_workload_next(workload, &request);
+    qr_workload_fill(workload, &request, &sampled);
+    qr_workload_next(workload, &request);
+    qr_workload_fill(workload, &request, &beams);
+    assert_true(sampled.sampling.temperature == 0.5F && sampled.sampling.top_k == 50);
+    assert_true(beams.sampling.temperature == 0 && beams.sampling.top_k == 0 && beams.sampling.top_p == 1);
+    assert_true(beams.sampling.repetition_penalty == 1.5F);
+    qr_workload_destroy(workload);
+}
+
 static void requests_come_as_they_are_written(void **state)
 {
     (void)state;
@@ -188,6 +208,7 @@ static void what_cannot_be_played_is_one_error_with_its_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_beam_search_does_not_take_the_sampling_of_the_model),
         cmocka_unit_test(requests_come_as_they_are_written),
         cmocka_unit_test(a_default_of_max_tokens_is_clipped_to_the_room_left),
         cmocka_unit_test(a_replay_keeps_the_times_after_the_first_line),
