@@ -50,17 +50,37 @@ static bool widest(qr_cpu_set *set)
     return qr_affinity_set(&all) && qr_affinity_get(set);
 }
 
+/* Leaves the first `most` CPUs. */
+static void keep_first(qr_cpu_set *set, uint32_t most)
+{
+    qr_cpu_set kept = {0};
+    for (uint32_t cpu = 0; cpu < QR_MAX_CPUS && most > 0; cpu++)
+        if (qr_cpu_set_has(set, cpu)) qr_cpu_set_add(&kept, cpu), most--;
+    *set = kept;
+}
+
 /* Places that were listed outright may leave CPUs out; if all of the container's are as many as OpenMP could use, the
- * process was started with them. */
+ * process was started with them. They may also name CPUs that the process was not started with: GOMP_CPU_AFFINITY is
+ * not checked against the mask. */
+static void ask_places(qr_cpu_set *set)
+{
+    qr_cpu_set     wide;
+    const uint32_t usable = (uint32_t)omp_get_num_procs(); /* of the mask at the start */
+    add_places(set);
+    if (count_cpus(set) < usable && widest(&wide) && count_cpus(&wide) == usable) *set = wide;
+    if (count_cpus(set) > usable) {
+        if (count_cpus(&at_load) == usable)
+            *set = at_load;
+        else
+            keep_first(set, usable);
+    }
+}
+
 static void ask_openmp(qr_cpu_set *set)
 {
-    qr_cpu_set own, wide;
+    qr_cpu_set own;
     if (!qr_affinity_get(&own)) return;
-    if (omp_get_num_places() > 0) {
-        add_places(set);
-        const uint32_t usable = (uint32_t)omp_get_num_procs();
-        if (count_cpus(set) < usable && widest(&wide) && count_cpus(&wide) == usable) *set = wide;
-    }
+    if (omp_get_num_places() > 0) ask_places(set);
     qr_affinity_set(&own); /* also what asking may have done: some runtimes bind a thread at its first call */
 }
 

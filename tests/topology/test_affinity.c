@@ -93,6 +93,7 @@ static void a_mask_from_before_the_start_counts(void **state)
     assert_int_equal(started_with("OMP_PROC_BIND", "false", &one), 1);
     assert_int_equal(started_with("OMP_PROC_BIND", "true", &one), 1);
     assert_int_equal(started_with("OMP_PLACES", "cores", &one), 1);
+    assert_int_equal(started_with("GOMP_CPU_AFFINITY", "0-4095", &one), 1); /* which OpenMP does not cut to the mask */
 }
 
 int main(int argc, char **argv)
