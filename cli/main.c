@@ -88,6 +88,8 @@ static int run(int argc, char **argv)
     return QR_EXIT_USAGE;
 }
 
+__attribute__((section(".preinit_array"), used)) static void (*const before_openmp)(void) = qr_affinity_remember;
+
 /* OMP_PROC_BIND and its like bind the first thread while the OpenMP library loads, and all others would inherit it. */
 static void undo_binding(void)
 {

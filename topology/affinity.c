@@ -7,7 +7,7 @@
 #include <string.h>
 
 static qr_cpu_set at_load;
-static bool       is_known;
+static bool       is_known, is_exact; /* exact: seen before OpenMP could bind the thread */
 
 bool qr_affinity_get(qr_cpu_set *cpus_out)
 {
@@ -21,7 +21,12 @@ bool qr_affinity_set(const qr_cpu_set *cpus)
 }
 
 /* A constructor, since a host may pin its first thread at any time after. */
-__attribute__((constructor)) static void remember(void) { is_known = qr_affinity_get(&at_load); }
+__attribute__((constructor)) static void remember(void)
+{
+    if (!is_known) is_known = qr_affinity_get(&at_load);
+}
+
+void qr_affinity_remember(void) { is_known = is_exact = qr_affinity_get(&at_load); }
 
 static uint32_t count_cpus(const qr_cpu_set *set)
 {
@@ -87,6 +92,6 @@ static void ask_openmp(qr_cpu_set *set)
 bool qr_affinity_at_start(qr_cpu_set *cpus_out)
 {
     *cpus_out = at_load;
-    if (is_known) ask_openmp(cpus_out);
+    if (is_known && !is_exact) ask_openmp(cpus_out);
     return is_known;
 }

@@ -9,6 +9,10 @@
 /* False: the kernel does not say. Thread: any. */
 bool qr_affinity_at_start(qr_cpu_set *cpus_out);
 
+/* For a program's .preinit_array, which runs before any library's constructor, OpenMP's among them: then the mask is
+ * known and not inferred. A library has no such array. */
+void qr_affinity_remember(void);
+
 /* Of the calling thread. */
 bool qr_affinity_get(qr_cpu_set *cpus_out);
 bool qr_affinity_set(const qr_cpu_set *cpus);

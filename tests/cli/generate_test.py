@@ -518,6 +518,15 @@ class Usage(unittest.TestCase):
                 file.write(subprocess.run([QUIRE, "config", "template"], capture_output=True, text=True).stdout)
             self.check(["print", "--config", path], 0, command="config")
 
+    def test_the_affinity_of_the_start_counts_whatever_openmp_is_told(self):
+        cpus = sorted(os.sched_getaffinity(0))
+        for cpu in {cpus[0], cpus[-1]}:
+            for value in (f"{cpus[0]}-{cpus[-1]}", str(cpus[0]), str(cpus[-1])):
+                done = subprocess.run([QUIRE, "topo"], capture_output=True, text=True, timeout=60,
+                                      env={**os.environ, "GOMP_CPU_AFFINITY": value},
+                                      preexec_fn=lambda: os.sched_setaffinity(0, [cpu]))
+                self.assertRegex(done.stdout, rf"(?m)^allowed +CPUs {cpu},", value)
+
     def test_topo_and_check_describe(self):
         self.check([], 0, "placement", "kernels", command="topo")
         self.check(["--synthetic", "pack:2 node:1 core:4 pu:2"], 0, "2 packages", "8 threads on 2 nodes",
