@@ -119,9 +119,12 @@ static quire_status parse_time(qr_trace_reader *r, const char *text, double *out
     if (qr_trace_is_date(r, text, out, &status)) return status;
     char *end;
     *out = strtod(text, &end);
-    return end != text && *end == '\0' && isfinite(*out) && text[strspn(text, "+-.0123456789eE")] == '\0'
-               ? QUIRE_OK
-               : qr_trace_bad(r, "the time is neither a date nor seconds", text);
+    if (end == text || *end != '\0' || !isfinite(*out) || text[strspn(text, "+-.0123456789eE")] != '\0')
+        return qr_trace_bad(r, "the time is neither a date nor seconds", text);
+    QR_TRY(qr_trace_check_dates(r, text, false));
+    return r->count == 0 && *out > QR_TRACE_MAX_EPOCH_S
+               ? qr_trace_bad(r, "the time is beyond 1e11 s: milliseconds? CSV times are in seconds", text)
+               : QUIRE_OK;
 }
 
 static quire_status bad_row(const qr_trace_reader *r, int fields, int expected)

@@ -41,6 +41,16 @@ static quire_status check_zone(qr_trace_reader *r, const char *text, bool has_zo
                         text);
 }
 
+quire_status qr_trace_check_dates(qr_trace_reader *r, const char *text, bool is_date)
+{
+    if (r->count == 0) r->has_dates = is_date;
+    if (r->has_dates == is_date) return QUIRE_OK;
+    return qr_trace_bad(r,
+                        is_date ? "the time is a date, that of the first row is a number"
+                                : "the time is a number, that of the first row is a date",
+                        text);
+}
+
 bool qr_trace_is_date(qr_trace_reader *r, const char *text, double *seconds_out, quire_status *status_out)
 {
     int       used = 0;
@@ -59,7 +69,8 @@ bool qr_trace_is_date(qr_trace_reader *r, const char *text, double *seconds_out,
     else if (has_zone && !zone_to_seconds(text + used, &zone))
         *status_out = qr_trace_bad(r, "the time zone is neither Z nor +HH:MM", text);
     else
-        *status_out = check_zone(r, text, has_zone);
+        *status_out = qr_trace_check_dates(r, text, true);
+    if (*status_out == QUIRE_OK) *status_out = check_zone(r, text, has_zone);
     *seconds_out -= zone;
     return true;
 }

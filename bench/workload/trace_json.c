@@ -96,7 +96,14 @@ static quire_status read_hashes(qr_trace_reader *r, const json_t *object, qr_tra
     return check_hash_count(r, row);
 }
 
-/* Mooncake's are whole milliseconds; a fraction may be of seconds, so that the format must be asked for. */
+/* Mooncake's are whole milliseconds from the start; a fraction, and a first time since 1970, may be in seconds, so that
+ * the format must be asked for. */
+static bool is_unit_clear(const qr_trace_reader *r, double time)
+{
+    const bool is_epoch = r->count == 0 && time >= 1e9 && time <= QR_TRACE_MAX_EPOCH_S;
+    return r->is_asked || r->format != QR_TRACE_MOONCAKE || (time == floor(time) && !is_epoch);
+}
+
 static quire_status read_time(qr_trace_reader *r, const json_t *object, const char *name, qr_trace_row *row)
 {
     const json_t *time      = json_object_get(object, name);
@@ -107,11 +114,14 @@ static quire_status read_time(qr_trace_reader *r, const json_t *object, const ch
     snprintf(text, sizeof text, "%s: not a number of %s", name, is_second ? "seconds" : "milliseconds");
     if (!json_is_number(time) || json_number_value(time) < 0) return bad_value(r, text, time);
     row->time_s = json_number_value(time);
-    if (!r->is_asked && r->format == QR_TRACE_MOONCAKE && row->time_s != floor(row->time_s))
+    QR_TRY(qr_trace_check_dates(r, name, false));
+    if (!is_unit_clear(r, row->time_s))
         return bad_value(r,
                          "timestamp: seconds or milliseconds? workload.trace.format = \"bailian\" or \"mooncake\" "
                          "says which",
                          time);
+    if (is_second && r->count == 0 && row->time_s > QR_TRACE_MAX_EPOCH_S)
+        return bad_value(r, "timestamp: beyond 1e11 s: milliseconds? format \"bailian\" has seconds", time);
     if (!is_second) row->time_s *= 1e-3;
     return QUIRE_OK;
 }

@@ -10,6 +10,9 @@
 
 enum { QR_TRACE_MAX_LENGTH = 1000000000, QR_TRACE_MAX_TENANTS = 1024 };
 
+/* The year 5138; a first time beyond it is in a smaller unit. */
+#define QR_TRACE_MAX_EPOCH_S 1e11
+
 typedef enum qr_trace_format {
     QR_TRACE_AUTO,
     QR_TRACE_AZURE,
@@ -35,9 +38,9 @@ typedef struct qr_trace_reader {
     unsigned long   line;
     qr_trace_format format; /* as asked for, then as found */
     bool            is_asked;
-    double          first_s;  /* time of the first row; NAN: none yet */
-    bool            has_zone; /* the first row's date has one */
-    qr_trace_row   *rows;     /* [count] */
+    double          first_s;             /* time of the first row; NAN: none yet */
+    bool            has_dates, has_zone; /* of the first row */
+    qr_trace_row   *rows;                /* [count] */
     size_t          count;
     uint64_t       *hashes; /* [hash_count] */
     size_t          hash_count;
@@ -55,6 +58,9 @@ quire_status qr_trace_is(qr_trace_reader *r, qr_trace_format found);
 /* A date, "2023-11-16 18:15:46.6805900" or ISO 8601 with T and zone, in seconds since 1970. False, and status OK: none.
  */
 bool qr_trace_is_date(qr_trace_reader *r, const char *text, double *seconds_out, quire_status *status_out);
+
+/* ERR_FORMAT: a number among dates, or a date among numbers. */
+quire_status qr_trace_check_dates(qr_trace_reader *r, const char *text, bool is_date);
 
 /* Appends a row; its time must not be before that of the row above. Time 0 is the first row's, but for ServeGen, whose
  * times are drawn within the part asked for. */

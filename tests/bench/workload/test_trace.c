@@ -146,6 +146,47 @@ static void a_unit_is_asked_for_where_the_fields_do_not_tell(void **state)
     qr_trace_destroy(trace);
 }
 
+static void assert_refused(const char *text, const char *const *settings, const char *why)
+{
+    qr_trace   *trace;
+    quire_error error = {0};
+    assert_int_equal(read_with(text, settings, 100, &trace, &error), QUIRE_ERR_FORMAT);
+    if (strstr(error.message, why) == NULL) fail_msg("%s", error.message);
+}
+
+#define JSON_ROW(time) "{\"timestamp\": " time ", \"input_length\": 1, \"output_length\": 1}\n"
+
+static void times_since_1970_in_another_unit_are_refused(void **state)
+{
+    (void)state;
+    static const char *const seconds[] = {"workload.trace.format=bailian", NULL};
+    static const char *const milli[]   = {"workload.trace.format=mooncake", NULL};
+    const char              *epoch     = JSON_ROW("1715299200") JSON_ROW("1715299201");
+    assert_refused(AZURE "1715299200000,1,1\n1715299201000,1,1\n", NULL,
+                   ":2: the time is beyond 1e11 s: milliseconds?");
+    assert_refused(epoch, NULL, ":1: timestamp: seconds or milliseconds?");
+    assert_refused(JSON_ROW("1715299200000"), seconds, ":1: timestamp: beyond 1e11 s: milliseconds?");
+    qr_trace *trace = read_good(epoch, seconds, 100);
+    assert_int_equal(at(trace, 1).due_ns, 1000000000);
+    qr_trace_destroy(trace);
+    trace = read_good(epoch, milli, 100);
+    assert_int_equal(at(trace, 1).due_ns, 1000000);
+    qr_trace_destroy(trace);
+    qr_trace_destroy(read_good(JSON_ROW("0") JSON_ROW("1715299200"), NULL, 100)); /* 20 days after the first */
+    qr_trace_destroy(read_good(JSON_ROW("1715299200000"), NULL, 100));
+}
+
+static void dates_and_numbers_are_not_mixed(void **state)
+{
+    (void)state;
+    assert_refused(AZURE "2024-05-10 00:00:00,1,1\n7.5,1,1\n", NULL,
+                   ":3: the time is a number, that of the first row is a date");
+    assert_refused(AZURE "7.5,1,1\n2024-05-10 00:00:00,1,1\n", NULL,
+                   ":3: the time is a date, that of the first row is a number");
+    assert_refused(JSON_ROW("\"2024-05-10T00:00:00Z\"") JSON_ROW("7"), NULL,
+                   ":2: the time is a number, that of the first row is a date");
+}
+
 static void hash_ids_may_fill_64_bits(void **state)
 {
     (void)state;
@@ -413,6 +454,8 @@ int main(void)
         cmocka_unit_test(every_format_starts_at_its_first_row),
         cmocka_unit_test(bailian_ids_stand_for_16_tokens),
         cmocka_unit_test(a_unit_is_asked_for_where_the_fields_do_not_tell),
+        cmocka_unit_test(times_since_1970_in_another_unit_are_refused),
+        cmocka_unit_test(dates_and_numbers_are_not_mixed),
         cmocka_unit_test(hash_ids_may_fill_64_bits),
         cmocka_unit_test(burstgpt_rows_are_read_in_any_order_of_columns),
         cmocka_unit_test(mooncake_ids_stand_for_as_much_of_a_shrunk_prompt),
