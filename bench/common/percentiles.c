@@ -47,7 +47,7 @@ void qr_summary_of(double *values, uint64_t n, const double *percentiles, size_t
 {
     qr_summary *to = summary_out;
     *to            = (qr_summary){.n = n, .mean = NAN, .stdev = NAN, .min = NAN, .max = NAN};
-    for (size_t i = 0; i < count; i++) to->p[i] = to->low[i] = to->high[i] = NAN;
+    for (size_t i = 0; i < count; i++) to->p[i] = to->any[i] = to->low[i] = to->high[i] = NAN;
     if (n == 0) return;
     qr_sort(values, n);
     double sum = 0, squares = 0;
@@ -60,8 +60,9 @@ void qr_summary_of(double *values, uint64_t n, const double *percentiles, size_t
     fill_curve(values, n, to);
     for (size_t i = 0; i < count; i++) {
         const double p = percentiles[i] / 100;
+        to->any[i]     = qr_quantile(values, n, p);
         if ((double)n * (1 - p) < 10 * (1 - 1e-12) && p > 0.5) continue; /* too few samples in the tail */
-        to->p[i] = qr_quantile(values, n, p);
+        to->p[i] = to->any[i];
         percentile_interval(values, n, p, &to->low[i], &to->high[i]);
     }
 }

@@ -15,7 +15,8 @@ enum { QR_MAX_PERCENTILES = 12, QR_CURVE_POINTS = 104 };
 typedef struct qr_summary {
     uint64_t n;
     double   mean, stdev, min, max;
-    double   p[QR_MAX_PERCENTILES]; /* NAN above P50 where n < 10 / (1 - p) */
+    double   p[QR_MAX_PERCENTILES];   /* NAN above P50 where n < 10 / (1 - p) */
+    double   any[QR_MAX_PERCENTILES]; /* the same, however few samples there are; NAN: none */
     /* 95 % interval by order statistics; NAN where n samples cannot hold one */
     double low[QR_MAX_PERCENTILES], high[QR_MAX_PERCENTILES];
     double curve[QR_CURVE_POINTS]; /* quantiles at qr_curve_percentile(i), for pictures; NAN: fewer than one sample

@@ -1,5 +1,6 @@
 /* A result under the names of vLLM's `vllm bench serve --save-result`, for tools that read those: the first repetition,
- * flat, each field by vLLM's definition. A number that could not be measured is left out. */
+ * flat, each field by vLLM's definition. Numbers have no least count of
+ * samples here, and a latency without any is 0. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,20 +13,25 @@ static void set(json_t *to, const char *name, double value)
     if (isfinite(value)) json_object_set_new(to, name, json_real(value));
 }
 
+static void set_ms(json_t *to, const char *key, const qr_summary *s, double value)
+{
+    set(to, key, s->n > 0 ? value : 0);
+}
+
 /* mean_NAME_ms, std_NAME_ms, median_NAME_ms for P50, p99_NAME_ms and so on for the others. */
 static void set_latency(json_t *to, const qr_metrics *m, const char *name, const qr_summary *s)
 {
     char key[48];
     snprintf(key, sizeof key, "mean_%s_ms", name);
-    set(to, key, s->mean);
+    set_ms(to, key, s, s->mean);
     snprintf(key, sizeof key, "std_%s_ms", name);
-    set(to, key, s->stdev * sqrt(((double)s->n - 1) / (double)s->n)); /* of the population, as numpy.std has it */
+    set_ms(to, key, s, s->stdev * sqrt(((double)s->n - 1) / (double)s->n)); /* of the population, as numpy.std has it */
     for (size_t i = 0; i < m->percentile_count; i++) {
         if (m->percentiles[i] == 50)
             snprintf(key, sizeof key, "median_%s_ms", name);
         else
             snprintf(key, sizeof key, "p%g_%s_ms", m->percentiles[i], name);
-        set(to, key, s->p[i]);
+        set_ms(to, key, s, s->any[i]);
     }
 }
 
@@ -107,11 +113,13 @@ bool qr_vllm_json_write(const qr_result *r, FILE *out)
     if (r->is_virtual) json_object_set_new(to, "clock", json_string("virtual"));
     json_object_set_new(to, "backend", json_string("quire"));
     json_object_set_new(to, "model_id", json_string(r->model.name));
-    json_object_set_new(to, "num_prompts", json_integer((json_int_t)r->records[0].request_count));
+    const json_int_t failed = (json_int_t)m->requests.failed + m->requests.refused;
+    json_object_set_new(to, "num_prompts",
+                        json_integer((json_int_t)sum.completed + failed)); /* none is left at an end */
     set_load(to, r, most);
     set(to, "duration", m->length_s);
     json_object_set_new(to, "completed", json_integer((json_int_t)sum.completed));
-    json_object_set_new(to, "failed", json_integer((json_int_t)m->requests.failed + m->requests.refused));
+    json_object_set_new(to, "failed", json_integer(failed));
     json_object_set_new(to, "total_input_tokens", json_integer((json_int_t)sum.input));
     json_object_set_new(to, "total_output_tokens", json_integer((json_int_t)sum.output));
     set(to, "request_throughput", (double)sum.completed / m->length_s);
