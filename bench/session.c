@@ -176,6 +176,16 @@ static quire_status check_playable(const qr_session *session, const qr_result *r
                    quire_config_string(result->config, "workload.path"));
 }
 
+static void warn_of_empty_rows(const qr_session *session, const qr_workload *workload)
+{
+    qr_log log;
+    if (qr_workload_empty(workload) == 0) return;
+    qr_log_init(&log, &session->logger);
+    qr_log_write(&log, QUIRE_LOG_WARN, "%u rows of the trace have neither input nor output tokens: played with 1 + 1",
+                 qr_workload_empty(workload));
+    qr_log_deinit(&log);
+}
+
 static quire_status play(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
                          quire_error *error)
 {
@@ -198,6 +208,7 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
                                     .interrupt  = interrupt,
                                     .stop       = stop,
                                     .prometheus = result->prometheus};
+    if (repetition == 0) warn_of_empty_rows(session, workload);
     show_roofline(session, result);
     qr_run      *run    = &result->records[repetition];
     quire_status status = qr_run_execute(&options, run, error);

@@ -29,6 +29,9 @@ static quire_status check_fit(const qr_workload *workload, const quire_model_inf
         qr_warn("%u of %u requests do not fit the KV cache and will be refused: the longest has %llu tokens, the cache "
                 "holds %llu",
                 fit.too_long, fit.requests, (unsigned long long)fit.longest, (unsigned long long)fit.capacity);
+    if (status == QUIRE_OK && qr_workload_empty(workload) > 0)
+        qr_warn("%u rows of the trace have neither input nor output tokens: they will be played with 1 + 1",
+                qr_workload_empty(workload));
     return status;
 }
 

@@ -182,6 +182,7 @@ static void finish(pass *p)
     uint64_t        larger = 0;
     to->requests           = (uint32_t)p->due_count;
     to->skipped            = qr_workload_skipped(p->workload);
+    to->empty              = qr_workload_empty(p->workload);
     to->shortened          = qr_workload_shortened(p->workload);
     to->prompt             = spread_of(p->prompts, p->prompt_count);
     to->output             = spread_of(p->outputs, p->output_count);
@@ -287,6 +288,7 @@ void qr_description_print(const qr_description *d, FILE *to)
     fprintf(to, "%u requests, profile %s, seed %llu", d->requests, d->profile, (unsigned long long)d->seed);
     if (d->skipped + d->shortened > 0)
         fprintf(to, "; beyond max_model_len: %u skipped, %u shortened", d->skipped, d->shortened);
+    if (d->empty > 0) fprintf(to, "; %u without tokens are played with 1 + 1", d->empty);
     fputc('\n', to);
     if (d->timed) print_times(d, to);
     fprintf(to, "\n%-16s%11s%11s%11s%11s%11s%11s%11s\n", "", "mean", "stdev", "min", "P50", "P90", "P99", "max");

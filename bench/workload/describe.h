@@ -20,6 +20,7 @@ typedef struct qr_description {
     const char *profile;
     uint64_t    seed;
     uint32_t    requests, skipped, shortened; /* skipped: trace rows beyond max_model_len */
+    uint32_t    empty;                        /* trace rows without tokens */
     bool        timed;                        /* due by the clock; false: all at once, or when a slot frees */
     qr_spread   prompt, output, encoder;      /* tokens; encoder.n = 0: none */
     /* timed */

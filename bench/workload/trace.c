@@ -20,7 +20,7 @@ struct qr_trace {
     qr_trace_row *rows;
     size_t        count;
     uint64_t     *hashes;
-    uint32_t      skipped, hash_block, tenants;
+    uint32_t      skipped, empty, hash_block, tenants;
     bool          has_encoder;
 };
 
@@ -243,10 +243,11 @@ static quire_status select_rows(qr_trace *trace, const selection *by, const char
         if (value.time_s > MAX_SPAN_S)
             return qr_fail(error, QUIRE_ERR_FORMAT, "%s: request %zu: due after %.9g s, the most is %d (ten years)",
                            path, i + 1, value.time_s, MAX_SPAN_S);
-        value.prompt  = scaled(value.prompt, by->length_scale);
-        value.output  = scaled(value.output, by->length_scale);
-        value.prefix  = value.prefix > 0 ? scaled(value.prefix, by->length_scale) : 0;
-        value.encoder = value.encoder > 0 ? scaled(value.encoder, by->length_scale) : 0;
+        const bool is_empty = value.prompt == 0 && value.output == 0;
+        value.prompt        = scaled(value.prompt, by->length_scale);
+        value.output        = scaled(value.output, by->length_scale);
+        value.prefix        = value.prefix > 0 ? scaled(value.prefix, by->length_scale) : 0;
+        value.encoder       = value.encoder > 0 ? scaled(value.encoder, by->length_scale) : 0;
         if ((uint64_t)value.prompt + value.output > by->max_model_len && by->overlong != TRUNCATE) {
             if (by->overlong == ERROR)
                 return qr_fail(error, QUIRE_ERR_TOO_LONG, "%s: request %zu: %u + %u tokens, max_model_len is %u", path,
@@ -256,6 +257,7 @@ static quire_status select_rows(qr_trace *trace, const selection *by, const char
         }
         if (value.tenant != UINT32_MAX && value.tenant >= trace->tenants) trace->tenants = value.tenant + 1;
         trace->has_encoder |= value.encoder > 0;
+        trace->empty += is_empty;
         trace->rows[kept++] = value;
     }
     trace->count = kept;
@@ -332,6 +334,7 @@ qr_trace_facts qr_trace_describe(const qr_trace *trace)
 {
     return (qr_trace_facts){.count       = (uint32_t)trace->count,
                             .skipped     = trace->skipped,
+                            .empty       = trace->empty,
                             .hash_block  = trace->hash_block,
                             .tenants     = trace->tenants,
                             .has_encoder = trace->has_encoder};

@@ -16,6 +16,7 @@ void         qr_trace_destroy(qr_trace *trace); /* NULL is allowed */
 
 typedef struct qr_trace_facts {
     uint32_t count, skipped; /* rows kept; rows beyond max_model_len */
+    uint32_t empty;          /* of those kept, without any token: played with 1 of each */
     uint32_t hash_block;     /* tokens behind one hash id, after length_scale */
     uint32_t tenants;        /* the highest given, plus 1; 0: none is given */
     bool     has_encoder;    /* some row has encoder_tokens */

@@ -467,6 +467,7 @@ uint32_t    qr_workload_count(const qr_workload *workload) { return workload->co
 uint32_t    qr_workload_streams(const qr_workload *workload) { return workload->streams; }
 uint32_t    qr_workload_shortened(const qr_workload *workload) { return workload->shortened; }
 uint32_t    qr_workload_skipped(const qr_workload *workload) { return workload->skipped; }
+uint32_t    qr_workload_empty(const qr_workload *workload) { return workload->trace_facts.empty; }
 uint32_t    qr_workload_hash_block(const qr_workload *workload) { return workload->trace_facts.hash_block; }
 uint32_t    qr_workload_tenants(const qr_workload *workload) { return workload->tenant_count; }
 uint64_t    qr_workload_seed(const qr_workload *workload) { return workload->seed; }

@@ -38,6 +38,7 @@ uint32_t    qr_workload_streams(const qr_workload *workload);    /* closed loops
 uint32_t    qr_workload_shortened(const qr_workload *workload);  /* so far: lengths cut to fit max_model_len */
 uint32_t    qr_workload_sequences(const qr_workload *workload);  /* the most of one request */
 uint32_t    qr_workload_skipped(const qr_workload *workload);    /* trace rows beyond max_model_len */
+uint32_t    qr_workload_empty(const qr_workload *workload);      /* trace rows without tokens, played with 1 + 1 */
 uint32_t    qr_workload_hash_block(const qr_workload *workload); /* tokens behind one of hash_ids; 0: no trace */
 uint32_t    qr_workload_tenants(const qr_workload *workload);    /* how many there are; at least 1 */
 uint64_t    qr_workload_seed(const qr_workload *workload);

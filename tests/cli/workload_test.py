@@ -69,6 +69,14 @@ class Workload(unittest.TestCase):
         self.assertEqual([json.loads(line)["output_tokens"] for line in out.splitlines()], [7, 7, 7])
         self.assertIn("3 requests", errors)
 
+    def test_rows_without_tokens_are_counted_and_warned_of_once(self):
+        trace = self.path("e.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n1,0,0\n1.01,5,0\n1.02,0,0\n1.03,4,4\n")
+        out, status, errors = workload("--trace", trace)
+        self.assertIn("; 2 without tokens are played with 1 + 1\n", out, errors)
+        for more in ([], ["--dry-run"], ["--repetitions", "2"]):
+            out, status, errors = bench(*TINY[:4], "--trace", trace, *TINY[-4:], *more)
+            self.assertEqual(errors.count("2 rows of the trace have neither input nor output tokens"), 1, errors)
+
     def test_bad_traces_are_one_error_line_with_a_place(self):
         header = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
         for text, says in ((header + "0,1,1\n1,NaN,1\n", ":3: prompt tokens"), (header + "0,1\n", ":2: the row has fewer"),
