@@ -49,7 +49,14 @@ static void warn_if_bound(quire_engine *engine, const qr_topology *topology)
         allowed += topology->cpus[i].allowed;
         shared += topology->cpus[i].allowed && qr_cpu_set_has(&own, topology->cpus[i].os_index);
     }
-    if (shared < allowed)
+    if (shared == 0)
+        qr_log_write(
+            &engine->log, QUIRE_LOG_WARN,
+            "the calling thread was moved to CPUs outside those that the process was started with; the engine's "
+            "threads run on the latter, %u in all, not where that thread runs ([topology] cpus chooses among "
+            "them)",
+            allowed);
+    else if (shared < allowed)
         qr_log_write(&engine->log, QUIRE_LOG_WARN,
                      "the calling thread is bound to %u of the %u CPUs that the process was started with; the engine's "
                      "threads may use all %u ([topology] cpus confines them)",
