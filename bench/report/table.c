@@ -67,7 +67,9 @@ static void use_intervals_of(const json_t *run, json_t *aggregate)
     json_object_foreach(json_object_get(aggregate, "throughput"), name, throughput)
     {
         interval = json_object_get(json_object_get(json_object_get(run, "throughput"), name), "ci95");
-        if (json_is_object(throughput) && interval != NULL) json_object_set(throughput, "ci95", interval);
+        if (!json_is_object(throughput) || interval == NULL) continue;
+        json_object_del(throughput, "ci95");
+        json_object_set(throughput, "ci95", interval);
     }
 }
 
