@@ -792,13 +792,9 @@ static void each_layer_counts_what_its_own_window_shows(void **state)
     close_machine(&m);
 }
 
-/* t5-gated: hidden 80, q = k = v 160, inner 144, vocabulary 300, 3 encoder and 2 decoder layers. */
-static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
+/* An encoder input of 4 tokens and the first row of its decoder, without logits. */
+static quire_step run_encoder_step(machine *m)
 {
-    (void)state;
-    const golden *g = golden_of("t5-gated");
-    machine       m;
-    open_machine(&m, &f32_two, g->path);
     const uint32_t            blocks[TABLE] = {0}, cross_blocks[TABLE] = {1}, position = 0;
     const int32_t             start = 0, input[4] = {5, 6, 7, 8};
     const quire_plan_encoder  item     = {.tokens = input, .token_count = 4, .blocks = cross_blocks};
@@ -812,9 +808,20 @@ static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
                                .sequences      = &sequence,
                                .encoders       = &item};
     quire_step       report = {0};
-    assert_int_equal(qr_network_forward(m.network, &plan, NULL, NULL, &report), QUIRE_OK);
-    const uint64_t attention = 80 * 480 + 160 * 80, feed = 2 * 80 * 144 + 144 * 80, cross = 80 * 160 + 160 * 80;
-    const uint64_t weights = 3 * (attention + feed) + 2 * (attention + cross + feed) + 2 * 80 * 320;
+    assert_int_equal(qr_network_forward(m->network, &plan, NULL, NULL, &report), QUIRE_OK);
+    return report;
+}
+
+/* t5-gated: hidden 80, q = k = v 160, inner 144, vocabulary 300, 3 encoder and 2 decoder layers. */
+static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("t5-gated");
+    machine       m;
+    open_machine(&m, &f32_two, g->path);
+    const quire_step report    = run_encoder_step(&m);
+    const uint64_t   attention = 80 * 480 + 160 * 80, feed = 2 * 80 * 144 + 144 * 80, cross = 80 * 160 + 160 * 80;
+    const uint64_t   weights = 3 * (attention + feed) + 2 * (attention + cross + feed) + 2 * 80 * 320;
     assert_int_equal(report.projection_flops,
                      2 * (4 * 3 * (attention + feed) + 4 * 2 * 80 * 320 + 2 * (attention + cross + feed)));
     assert_int_equal(report.attention_flops, 4 * 32 * 5 * (3 * 16 + 2 * 4 + 2 * 1));
@@ -840,20 +847,7 @@ static void an_int8_step_counts_what_stays_wide_in_its_own_dtype(void **state)
     const setup   s = {.threads = 2, .weights = QUIRE_DTYPE_INT8};
     machine       m;
     open_machine(&m, &s, g->path);
-    const uint32_t            blocks[TABLE] = {0}, cross_blocks[TABLE] = {1}, position = 0;
-    const int32_t             start = 0, input[4] = {5, 6, 7, 8};
-    const quire_plan_encoder  item     = {.tokens = input, .token_count = 4, .blocks = cross_blocks};
-    const quire_plan_sequence sequence = {
-        .row_count = 1, .blocks = blocks, .cross_blocks = cross_blocks, .cross_length = 4};
-    const quire_plan plan   = {.rows           = 1,
-                               .sequence_count = 1,
-                               .encoder_count  = 1,
-                               .tokens         = &start,
-                               .positions      = &position,
-                               .sequences      = &sequence,
-                               .encoders       = &item};
-    quire_step       report = {0};
-    assert_int_equal(qr_network_forward(m.network, &plan, NULL, NULL, &report), QUIRE_OK);
+    const quire_step report = run_encoder_step(&m);
     assert_int_equal(report.encoder_wide_flops, 2 * 4 * 3 * 144 * 80);
     assert_int_equal(report.wide_flops, report.encoder_wide_flops + 2 * 2 * 144 * 80);
     /* 3 and 2 layers: wo, its columns and inputs rounded up to 64; the others a byte each, 8 more per column */
