@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/options.h"
+#include "base/sized_struct.h"
 
 /* In file and struct: the first is at least the second, where both are given. */
 typedef struct at_least {

@@ -4,7 +4,7 @@
 #define QR_ENGINE_OPTIONS_H
 
 #include "base/option_list.h"
-#include "base/options.h"
+#include "base/sized_struct.h"
 #include "model/model.h"
 #include "scheduler/scheduler.h"
 

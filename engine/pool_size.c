@@ -4,7 +4,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "base/options.h"
+#include "base/sized_struct.h"
 #include "engine/options.h"
 #include "kernels/kv_tile.h"
 

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/option_list.h"
-#include "base/options.h"
+#include "base/sized_struct.h"
 #include "model/config_json.h"
 #include "model/declare.h"
 #include "model/family.h"

@@ -6,7 +6,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/option_list.h"
-#include "base/options.h"
+#include "base/sized_struct.h"
 #include "scheduler/state.h"
 
 enum { MAX_PRIORITY = 1000, MAX_LENGTH_PENALTY = 1000 };

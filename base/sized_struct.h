@@ -1,6 +1,6 @@
 /* Structs that begin with their size, so that programs and libraries of different versions understand each other. */
-#ifndef QR_BASE_OPTIONS_H
-#define QR_BASE_OPTIONS_H
+#ifndef QR_BASE_SIZED_STRUCT_H
+#define QR_BASE_SIZED_STRUCT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* Copies of structs by the size that they begin with: into the library, out of an array, and back to the caller. */
-#include "base/options.h"
+#include "base/sized_struct.h"
 
 #include <string.h>
 
