@@ -25,7 +25,9 @@ typedef struct qr_job {
     qr_request_line  from;
     quire_request_id handle;
     uint32_t         sequence_count;
-    qr_job_sequence *sequences; /* [sequence_count] */
+    qr_job_sequence *sequences;       /* [sequence_count] */
+    float           *prompt_logprobs; /* [prompt_count]; NAN: none came, the first token's for one */
+    qr_text          prompt_tops;     /* JSON of prompt_top_logprobs but the first, without the outer brackets */
     struct qr_job   *previous, *next;
 } qr_job;
 

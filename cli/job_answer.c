@@ -86,11 +86,26 @@ static void take_token(qr_job *job, qr_job_sequence *s, const quire_event *event
     if (detail != NULL && detail->logits != NULL) take_logits(job, s, event->index, detail->logits, vocab_size);
 }
 
+static void take_prompt_token(qr_job *job, const quire_event *event)
+{
+    const uint32_t count = job->from.request.prompt_count;
+    if (job->prompt_logprobs == NULL) {
+        job->prompt_logprobs = malloc(count * sizeof *job->prompt_logprobs);
+        for (uint32_t i = 0; job->prompt_logprobs != NULL && i < count; i++) job->prompt_logprobs[i] = NAN;
+    }
+    if (job->prompt_logprobs != NULL) job->prompt_logprobs[event->index] = event->logprob;
+    if (job->from.request.prompt_top_logprobs > 0) append_tops(&job->prompt_tops, event->detail);
+}
+
 void qr_job_take(qr_job *job, const quire_event *event, uint32_t vocab_size)
 {
     if (job->sequences == NULL) job->sequences = calloc(job->sequence_count, sizeof *job->sequences);
     if (job->sequences == NULL || event->sequence >= job->sequence_count) return;
     qr_job_sequence *s = &job->sequences[event->sequence];
+    if (event->kind == QUIRE_EVENT_PROMPT) {
+        take_prompt_token(job, event);
+        return;
+    }
     if (event->kind == QUIRE_EVENT_TOKEN) {
         take_token(job, s, event, vocab_size);
         return;
@@ -114,6 +129,8 @@ void qr_job_destroy(qr_job *job)
         qr_text_deinit(&s->logits);
     }
     free(job->sequences);
+    free(job->prompt_logprobs);
+    qr_text_deinit(&job->prompt_tops);
     qr_request_line_deinit(&job->from);
     free(job);
 }
@@ -199,6 +216,20 @@ static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequen
     QR_TEXT_LITERAL(out, "]");
 }
 
+/* As in vLLM, the first token has none. */
+static void append_prompt(qr_text *out, const qr_job *job)
+{
+    const quire_request *request = &job->from.request;
+    if (!request->prompt_logprobs) return;
+    append_named(out, "prompt_logprobs", job->prompt_logprobs ? job->prompt_logprobs : (const float[]){NAN},
+                 job->prompt_logprobs ? request->prompt_count : 1);
+    if (request->prompt_top_logprobs == 0) return;
+    QR_TEXT_LITERAL(out, ", \"prompt_top_logprobs\": [null");
+    if (job->prompt_tops.length > 0) QR_TEXT_LITERAL(out, ", ");
+    qr_text_append(out, job->prompt_tops.data, job->prompt_tops.length);
+    QR_TEXT_LITERAL(out, "]");
+}
+
 /* Of all sequences together: the sooner first token, the later end. */
 static void append_totals(qr_text *out, const qr_job *job, bool encoder_decoder)
 {
@@ -241,6 +272,7 @@ bool qr_job_answer(const qr_job *job, uint32_t vocab_size, bool encoder_decoder,
         if (several) QR_TEXT_LITERAL(out, "}");
     }
     if (several) QR_TEXT_LITERAL(out, "]");
+    append_prompt(out, job);
     append_totals(out, job, encoder_decoder);
     QR_TEXT_LITERAL(out, "}\n");
     return well;

@@ -176,10 +176,11 @@ static void layout(quire_engine *engine, qr_arena *arena)
 {
     const quire_engine_options *options  = &engine->options;
     const uint32_t              per_step = 1 + options->num_speculative_tokens;
-    const uint32_t              samples  = options->max_num_seqs * per_step;
+    const uint32_t              samples  = options->max_num_seqs * per_step + QR_MAX_GIVEN_ROWS;
     const uint32_t              beams    = qr_min_u32(options->max_num_seqs, MAX_BEAM_WIDTH);
     const qr_outbox_limits      outbox   = {.max_sequences       = options->max_num_seqs,
                                             .tokens_per_step     = per_step,
+                                            .given_per_step      = QR_MAX_GIVEN_ROWS,
                                             .logits_slots        = options->max_logits_in_flight,
                                             .vocab_size          = engine->facts.vocab_size,
                                             .consumer_timeout_ns = options->consumer_timeout_ns};

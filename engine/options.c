@@ -125,7 +125,7 @@ static qr_dtype dtype_of(quire_dtype dtype)
 
 void qr_options_network(const quire_engine_options *options, const qr_model_facts *facts, qr_network_options *out)
 {
-    const uint32_t samples = options->max_num_seqs * (1 + options->num_speculative_tokens);
+    const uint32_t samples = options->max_num_seqs * (1 + options->num_speculative_tokens) + QR_MAX_GIVEN_ROWS;
     *out                   = (qr_network_options){
                           .isa                = options->isa,
                           .kv_dtype           = dtype_of(options->kv_dtype),

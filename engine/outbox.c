@@ -22,7 +22,7 @@ void qr_outbox_layout(qr_outbox *outbox, qr_arena *arena, const qr_outbox_limits
     outbox->ledger              = ledger;
     outbox->limits              = *limits;
     outbox->hold_above          = per_sequence / 2;
-    outbox->token_capacity      = limits->max_sequences * per_sequence;
+    outbox->token_capacity      = limits->max_sequences * per_sequence + limits->given_per_step;
     outbox->slot_count          = outbox->token_capacity + ledger->finish_capacity;
     outbox->slots               = QR_ARENA_TAKE(arena, qr_outbox_slot, outbox->slot_count);
     outbox->logits              = qr_arena_take(arena, limits->logits_slots, limits->vocab_size * sizeof(float));
@@ -190,8 +190,9 @@ void qr_outbox_signal(qr_outbox *outbox, bool waiting)
 
 bool qr_outbox_has_room(qr_outbox *outbox)
 {
-    const uint32_t step = outbox->limits.max_sequences * outbox->limits.tokens_per_step;
-    outbox->stuck       = outbox->token_capacity - outbox->tokens < step;
+    const qr_outbox_limits *limits = &outbox->limits;
+    const uint32_t          step   = limits->max_sequences * limits->tokens_per_step + limits->given_per_step;
+    outbox->stuck                  = outbox->token_capacity - outbox->tokens < step;
     return !outbox->stuck;
 }
 
@@ -201,7 +202,7 @@ static void release_slot(qr_outbox *outbox, const qr_outbox_slot *slot, uint64_t
 {
     qr_record *record = &outbox->ledger->records[slot->record];
     record->read_ns   = now_ns;
-    if (slot->event.kind == QUIRE_EVENT_TOKEN) {
+    if (slot->event.kind != QUIRE_EVENT_FINISHED) {
         outbox->tokens--;
         record->unread--;
     } else if (slot->event.last) {

@@ -31,6 +31,7 @@ typedef struct qr_outbox_slot {
 typedef struct qr_outbox_limits {
     uint32_t max_sequences;   /* running at once */
     uint32_t tokens_per_step; /* of one sequence: 1 + drafts */
+    uint32_t given_per_step;  /* tokens of prompts, of all sequences */
     uint32_t logits_slots, vocab_size;
     uint64_t consumer_timeout_ns;
 } qr_outbox_limits;
@@ -40,7 +41,7 @@ typedef struct qr_outbox {
     qr_outbox_limits limits;
     qr_outbox_slot  *slots; /* ring */
     uint64_t         head, tail, released;
-    uint32_t         slot_count, token_capacity, tokens; /* TOKEN slots in use */
+    uint32_t         slot_count, token_capacity, tokens; /* slots in use by TOKEN and PROMPT */
     uint32_t         hold_above;
     float           *logits;      /* [logits_slots][vocab_size] */
     uint32_t        *logits_free; /* stack [logits_free_count] */

@@ -278,8 +278,9 @@ static quire_status check_candidates(const quire_planner *planner, uint32_t i, c
 static quire_status check_sampled(const quire_planner *planner, uint32_t i, const quire_sampled *sampled,
                                   quire_error *error)
 {
-    const uint32_t width = planner->plan.sequences[planner->plan.samples[i].entry].request->beam_width;
-    if (sampled->failed) return QUIRE_OK;
+    const quire_plan_sample *sample = &planner->plan.samples[i];
+    const uint32_t           width  = planner->plan.sequences[sample->entry].request->beam_width;
+    if (sampled->failed || sample->given) return QUIRE_OK;
     if (width > 1) return check_candidates(planner, i, sampled, width, error);
     if (in_vocabulary(planner, sampled->token)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID, "sampled[%u]: token: id %d is not in 0..%u", i, sampled->token,

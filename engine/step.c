@@ -96,6 +96,7 @@ static bool ends_here(const qr_scheduler_event *events, uint32_t count, uint32_t
 static bool wants_logits(const qr_scheduler_event *events, uint32_t count, uint32_t i)
 {
     const qr_record *record = events[i].user_data;
+    if (events[i].kind != QUIRE_EVENT_TOKEN) return false;
     if (record->logits == QUIRE_LOGITS_NONE || events[i].sample == UINT32_MAX) return false;
     if (record->logits & QUIRE_LOGITS_ALL) return true;
     if (record->logits & QUIRE_LOGITS_FIRST && events[i].index == 0) return true;
@@ -127,8 +128,8 @@ static bool publish(quire_engine *engine, uint64_t now_ns)
     qr_ledger_lock(&engine->ledger);
     while (all && (events = qr_planner_events(&engine->planner, &count), count > 0))
         for (uint32_t i = 0; all && i < count; i++) {
-            all = events[i].kind == QUIRE_EVENT_TOKEN ? put_token(engine, events, count, i, now_ns)
-                                                      : qr_outbox_put_finished(&engine->outbox, &events[i], now_ns);
+            all = events[i].kind == QUIRE_EVENT_FINISHED ? qr_outbox_put_finished(&engine->outbox, &events[i], now_ns)
+                                                         : put_token(engine, events, count, i, now_ns);
             engine->planner.events_taken += all;
         }
     qr_outbox_signal(&engine->outbox, !all);
@@ -199,9 +200,10 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
                 .sequence_index = sample->sequence,
                 .position       = sample->position,
                 .mask_stops     = sample->mask_stops,
+                .given          = sample->given,
                 .eos            = engine->facts.eos_token_ids,
                 .eos_count      = engine->facts.eos_count,
-                .mask           = engine->mask_words > 0 ? fill_mask(engine, thread, sample, logits) : NULL,
+                .mask = engine->mask_words > 0 && !sample->given ? fill_mask(engine, thread, sample, logits) : NULL,
     };
     qr_sample_output output = {.top_tokens   = sampling->top_tokens + (size_t)i * sampling->top,
                                .top_logprobs = sampling->top_logprobs + (size_t)i * sampling->top};

@@ -481,6 +481,21 @@ static void sample_beam(qr_sampler *sampler, const qr_sample_input *input, const
     if (!output->failed) list_beams(sampler, input, x, input->request->beam_width, output);
 }
 
+static float log_probability(const raw_row *raw, float logit)
+{
+    return (float)((double)logit - (double)raw->greatest - raw->log_sum);
+}
+
+static void list_likely(const qr_sampler *sampler, const qr_sample_input *input, const raw_row *raw, uint32_t want,
+                        qr_sample_output *output)
+{
+    if (want == 0) return;
+    output->top_count = list_top(input->logits, sampler->vocab, qr_min_u32(want, sampler->top), output->top_tokens,
+                                 output->top_logprobs);
+    for (uint32_t i = 0; i < output->top_count; i++)
+        output->top_logprobs[i] = log_probability(raw, output->top_logprobs[i]);
+}
+
 static void sample_token(qr_sampler *sampler, const qr_sample_input *input, const raw_row *raw,
                          qr_sample_output *output)
 {
@@ -494,13 +509,18 @@ static void sample_token(qr_sampler *sampler, const qr_sample_input *input, cons
     if (request->sampling.temperature > 0) token = draw(sampler, logits, greatest, input);
     const float value = token == raw->best ? raw->greatest : input->logits[token];
     output->token     = (int32_t)token;
-    output->logprob   = (float)((double)value - (double)raw->greatest - raw->log_sum);
+    output->logprob   = log_probability(raw, value);
+    list_likely(sampler, input, raw, request->logprobs, output);
+}
 
-    const uint32_t want = qr_min_u32(request->logprobs, sampler->top);
-    if (want == 0) return;
-    output->top_count = list_top(input->logits, sampler->vocab, want, output->top_tokens, output->top_logprobs);
-    for (uint32_t i = 0; i < output->top_count; i++)
-        output->top_logprobs[i] = (float)((double)output->top_logprobs[i] - (double)raw->greatest - raw->log_sum);
+/* The log probability of the prompt's own next token; one that is impossible has -INFINITY. */
+static void tell_given(qr_sampler *sampler, const qr_sample_input *input, const raw_row *raw, qr_sample_output *output)
+{
+    output->failed = !(raw->greatest > -INFINITY && raw->greatest < INFINITY);
+    if (output->failed) return;
+    output->token   = input->tokens[input->position];
+    output->logprob = log_probability(raw, input->logits[output->token]);
+    list_likely(sampler, input, raw, input->request->prompt_top_logprobs, output);
 }
 
 void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output)
@@ -511,7 +531,9 @@ void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_outp
     output->top_count = 0;
     output->failed    = !look_at(sampler->kernels, &input->partial_lse, &raw);
     if (output->failed) return;
-    if (input->request->beam_width > 1)
+    if (input->given)
+        tell_given(sampler, input, &raw, output);
+    else if (input->request->beam_width > 1)
         sample_beam(sampler, input, &raw, output);
     else
         sample_token(sampler, input, &raw, output);

@@ -12,11 +12,12 @@ typedef struct qr_sample_input {
     const float         *logits;      /* [vocab] raw; NULL where qr_sample_reads_logits() is false */
     qr_partial_lse       partial_lse; /* of them */
     const quire_request *request;     /* sampling, bias, masks, logprobs, beam_width, stop ids */
-    const int32_t       *tokens;      /* [token_count] prompt and output so far, for penalties */
+    const int32_t       *tokens;      /* [token_count] prompt and output so far, for penalties; with `given` one more */
     uint32_t             token_count, prompt_count;
     uint32_t             sequence_index, position; /* of the random number */
     bool                 mask_stops;               /* eos and stop ids may not be chosen */
-    const int32_t       *eos;                      /* [eos_count] */
+    bool                 given; /* tokens[position] is told, not chosen; the list is of prompt_top_logprobs */
+    const int32_t       *eos;   /* [eos_count] */
     uint32_t             eos_count;
     const uint32_t      *mask; /* [ceil(vocab / 32)] bit t % 32 of word t / 32: t may be chosen; NULL: all may */
 } qr_sample_input;

@@ -22,11 +22,9 @@ static bool partials_reached(const qr_scheduler *s, uint32_t todo)
 
 static quire_wait_reason check_rows(const qr_scheduler *s, const qr_admission *a)
 {
-    const qr_sequence *g    = &s->sequences[a->group];
-    const uint32_t     most = s->rows_left / qr_width(g), todo = g->length - a->base;
-    if (a->mode != QR_ADMIT_NORMAL) return QUIRE_WAIT_NONE;
-    if (most == 0) return QUIRE_WAIT_BUDGET;
-    if (todo <= most) return QUIRE_WAIT_NONE;
+    const uint32_t todo = s->sequences[a->group].length - a->base;
+    if (a->mode != QR_ADMIT_NORMAL || a->rows == todo) return QUIRE_WAIT_NONE;
+    if (a->rows == 0) return QUIRE_WAIT_BUDGET;
     if (!s->options.enable_chunked_prefill) return QUIRE_WAIT_BUDGET;
     return partials_reached(s, todo) ? QUIRE_WAIT_PARTIAL : QUIRE_WAIT_NONE;
 }

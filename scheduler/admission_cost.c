@@ -75,7 +75,7 @@ static uint32_t rows_in_this_step(const qr_scheduler *s, const qr_admission *a)
 {
     const qr_sequence *g    = &s->sequences[a->group];
     const uint32_t     todo = g->length - a->base;
-    if (a->mode == QR_ADMIT_FORCED) return qr_min_u32(todo, s->rows_left / qr_width(g));
+    if (a->mode == QR_ADMIT_FORCED) return qr_plan_given(s, g, qr_min_u32(todo, s->rows_left / qr_width(g)));
     return qr_plan_rows(s, a->group, todo, s->rows_left);
 }
 

@@ -128,6 +128,20 @@ static void publish_encoder(qr_scheduler *s, uint32_t group)
     s->stats.tokens_encoder += r->encoder_count;
 }
 
+static void tell_prompt(qr_scheduler *s, uint32_t group, const quire_plan_sequence *entry, const quire_sampled *sampled)
+{
+    const qr_sequence *g = &s->sequences[group];
+    qr_request        *r = &s->requests[g->request];
+    for (uint32_t i = entry->sample_start; i < entry->sample_start + g->given; i++) {
+        const uint32_t position = s->plan.samples[i].position;
+        if (sampled[i].failed)
+            qr_fail_request(s, g->request);
+        else
+            qr_emit_prompt_token(s, group, position, sampled[i].logprob, i);
+        r->prompt_told = position;
+    }
+}
+
 static void commit_group(qr_scheduler *s, uint32_t group, const quire_plan_sequence *entry,
                          const quire_sampled *sampled)
 {
@@ -138,13 +152,14 @@ static void commit_group(qr_scheduler *s, uint32_t group, const quire_plan_seque
         s->sequences[m].computed += g->rows - g->drafts;
         publish_and_slide(s, m);
     }
-    if (g->computed < g->length) return; /* an unfinished prompt samples and emits nothing */
+    tell_prompt(s, group, entry, sampled);
+    if (g->computed < g->length) return; /* an unfinished prompt has no token to choose */
     if (g->prompt_done_ns == 0) g->prompt_done_ns = s->now_ns;
     if (qr_is_beam(s, g)) {
         qr_beam_commit(s, group, entry, sampled);
         return;
     }
-    const uint32_t sample = entry->sample_start;
+    const uint32_t sample = entry->sample_start + g->given;
     if (r->forked || r->stored.n == 1) {
         accept(s, group, sampled, sample);
         return;
@@ -177,7 +192,7 @@ static void end_step(qr_scheduler *s)
     for (uint32_t i = 0; i < s->planned_count; i++) {
         const uint32_t group = s->planned[i];
         qr_sequence   *g     = &s->sequences[group];
-        g->entry = QR_NONE, g->rows = g->drafts = 0, g->encodes = false;
+        g->entry = QR_NONE, g->rows = g->drafts = g->given = 0, g->encodes = false;
         if (g->state == QR_SEQUENCE_RETIRING) retire(s, group);
     }
     s->planned_count = 0;

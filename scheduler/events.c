@@ -19,18 +19,29 @@ static qr_scheduler_event *next_event(qr_scheduler *s, uint32_t request)
     return event;
 }
 
-void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample)
+static void put_token(qr_scheduler *s, uint32_t record, quire_event_kind kind, int32_t token, uint32_t index,
+                      float logprob, uint32_t sample)
 {
-    qr_sequence        *q     = &s->sequences[record];
+    const qr_sequence  *q     = &s->sequences[record];
     qr_scheduler_event *event = next_event(s, q->request);
-    event->kind               = QUIRE_EVENT_TOKEN;
+    event->kind               = kind;
     event->sequence_index     = q->index;
     event->token              = token;
     event->index              = index;
     event->logprob            = logprob;
     event->sample             = sample;
-    q->delivered++;
+}
+
+void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample)
+{
+    put_token(s, record, QUIRE_EVENT_TOKEN, token, index, logprob, sample);
+    s->sequences[record].delivered++;
     s->stats.tokens_output++;
+}
+
+void qr_emit_prompt_token(qr_scheduler *s, uint32_t record, uint32_t index, float logprob, uint32_t sample)
+{
+    put_token(s, record, QUIRE_EVENT_PROMPT, qr_tokens(s, record)[index], index, logprob, sample);
 }
 
 void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, quire_status status, float score)

@@ -6,12 +6,36 @@
 #include "base/bits.h"
 #include "scheduler/state.h"
 
+/* ---- rows ---- */
+
+static uint32_t first_untold(const qr_scheduler *s, const qr_sequence *group)
+{
+    return qr_max_u32(group->computed, s->requests[group->request].prompt_told);
+}
+
+uint32_t qr_given_rows(const qr_scheduler *s, const qr_sequence *group, uint32_t rows)
+{
+    if (!s->requests[group->request].stored.prompt_logprobs) return 0;
+    const uint32_t from = first_untold(s, group);
+    const uint32_t end  = qr_min_u32(group->computed + rows, qr_prompt_count(s, group) - 1);
+    return end > from ? end - from : 0;
+}
+
+uint32_t qr_plan_given(const qr_scheduler *s, const qr_sequence *group, uint32_t rows)
+{
+    if (qr_given_rows(s, group, rows) <= s->given_left) return rows;
+    return first_untold(s, group) - group->computed + s->given_left;
+}
+
 uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint32_t left)
 {
-    const uint32_t width = qr_width(&s->sequences[group]), most = left / width;
-    const uint32_t threshold = s->options.long_prefill_token_threshold;
-    if (todo <= most || threshold == 0) return qr_min_u32(todo, most); /* a prompt that ends now is not clamped */
-    return qr_min_u32(most, qr_max_u32(1, threshold / width));
+    const qr_sequence *g     = &s->sequences[group];
+    const uint32_t     width = qr_width(g), most = left / width;
+    const uint32_t     threshold = s->options.long_prefill_token_threshold;
+    uint32_t           rows      = qr_min_u32(todo, most);
+    if (todo > most && threshold > 0) /* a prompt that ends now is not clamped */
+        rows = qr_min_u32(most, qr_max_u32(1, threshold / width));
+    return qr_plan_given(s, g, rows);
 }
 
 bool qr_plan_may_run(const qr_scheduler *s, uint32_t group)
@@ -56,6 +80,15 @@ static void undo(qr_scheduler *s, uint32_t group, uint32_t copies)
     qr_group_truncate(s, group, s->sequences[group].computed / s->options.block_size);
 }
 
+static void set_rows(qr_scheduler *s, qr_sequence *g, uint32_t rows)
+{
+    s->rows_left -= (rows - g->rows) * qr_width(g);
+    s->given_left += g->given;
+    g->given = qr_given_rows(s, g, rows);
+    s->given_left -= g->given;
+    g->rows = rows;
+}
+
 bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
     qr_sequence   *g      = &s->sequences[group];
@@ -65,11 +98,10 @@ bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows)
         return false;
     }
     charge(s, group, rows);
-    g->rows                        = rows;
+    set_rows(s, g, rows);
     g->drafts                      = 0;
     g->entry                       = s->planned_count;
     s->planned[s->planned_count++] = group;
-    s->rows_left -= rows * qr_width(g);
     if (g->first_planned_ns == 0) g->first_planned_ns = s->now_ns;
     qr_note_wait(s, group, QUIRE_WAIT_NONE, 0);
     return true;
@@ -138,13 +170,12 @@ static void widen(qr_scheduler *s, uint32_t group)
 {
     qr_sequence   *g     = &s->sequences[group];
     const uint32_t extra = qr_min_u32(qr_todo(g) - g->rows, s->rows_left / qr_width(g));
-    if (extra == 0) return;
+    if (extra == 0 || qr_given_rows(s, g, g->rows + extra) > g->given + s->given_left) return;
     const uint32_t rows = qr_group_rows_that_fit(s, group, g->rows + extra);
     if (rows <= g->rows) return;
     QR_FOR_EACH_MEMBER(s, m, group)
         if (!qr_block_table_append(&s->cache.pool, &s->sequences[m].self, g->computed + rows)) return;
-    s->rows_left -= (rows - g->rows) * qr_width(g);
-    g->rows = rows;
+    set_rows(s, g, rows);
 }
 
 static void schedule_leftover(qr_scheduler *s)
@@ -199,13 +230,27 @@ static uint32_t add_logits_row(qr_scheduler *s, uint32_t row)
     return *count - 1;
 }
 
+static void add_given(qr_scheduler *s, const quire_plan_sequence *entry, uint32_t record)
+{
+    const qr_sequence *q     = &s->sequences[record];
+    const uint32_t     first = first_untold(s, q);
+    for (uint32_t i = 0; i < q->given; i++) {
+        const uint32_t row                        = entry->row_start + first - entry->position + i;
+        s->arrays.samples[s->plan.sample_count++] = (quire_plan_sample){.row        = row,
+                                                                        .logits_row = add_logits_row(s, row),
+                                                                        .entry      = s->plan.sequence_count,
+                                                                        .position   = first + i + 1,
+                                                                        .given      = true};
+    }
+}
+
 static void add_samples(qr_scheduler *s, const quire_plan_sequence *entry, uint32_t record)
 {
     const qr_sequence *q        = &s->sequences[record];
     const qr_request  *r        = &s->requests[q->request];
     const bool         unforked = r->stored.n > 1 && !r->forked && !qr_is_beam(s, q); /* n samples of one row */
     const uint32_t     last     = entry->row_start + entry->row_count - 1;
-    for (uint32_t i = 0; i < entry->sample_count; i++) {
+    for (uint32_t i = 0; i < entry->sample_count - q->given; i++) {
         const uint32_t ahead = unforked ? 0 : i, row = last - entry->drafts + ahead;
         const uint32_t index                      = q->length - r->stored.prompt_count + ahead;
         s->arrays.samples[s->plan.sample_count++] = (quire_plan_sample){.row        = row,
@@ -270,12 +315,13 @@ static void add_sequence(qr_scheduler *s, uint32_t record, const qr_sequence *g)
                                .cross_block_count = qr_ceil_div_u32(r->stored.encoder_count, s->options.block_size),
                                .cross_length      = r->stored.encoder_count,
                                .sample_start      = plan->sample_count,
-                               .sample_count      = samples ? count + g->drafts : 0,
+                               .sample_count      = g->given + (samples ? count + g->drafts : 0),
                                .node              = q->self.home,
     };
     s->arrays.sequence_records[plan->sequence_count] = record;
     qr_assert(plan->rows + g->rows <= s->options.max_num_batched_tokens);
     add_rows(s, entry);
+    add_given(s, entry, record);
     add_samples(s, entry, record);
     count_reads(s, entry);
     plan->rows += g->rows;
@@ -355,6 +401,7 @@ static void begin(qr_scheduler *s)
     s->took_blocks          = false;
     s->rows_left            = s->options.max_num_batched_tokens;
     s->encoder_left         = s->options.max_num_encoder_input_tokens;
+    s->given_left           = qr_max_given_rows(&s->options);
 }
 
 static void describe_state(qr_scheduler *s)

@@ -11,6 +11,8 @@
 typedef struct qr_scheduler qr_scheduler;
 
 /* All values resolved: nothing here has a "0 means default". */
+enum { QR_MAX_GIVEN_ROWS = 128 };
+
 typedef struct qr_scheduler_options {
     quire_policy                policy;
     uint64_t                    priority_ageing_ns; /* 0 = strict priority */
@@ -33,6 +35,7 @@ typedef struct qr_scheduler_options {
     uint32_t                    tenant_count;
     uint32_t                    max_num_queued_reqs, max_num_queued_tokens;
     uint32_t                    num_speculative_tokens, prompt_lookup_max;
+    uint32_t max_given_rows; /* of a step: their next token is the prompt's, and told; 0 = QR_MAX_GIVEN_ROWS */
     /* cache */
     uint32_t num_blocks, block_size, node_count;
     bool     enable_prefix_caching, enable_cross_sharing, extents;
@@ -49,6 +52,11 @@ typedef struct qr_scheduler_options {
     int32_t         eos_token_ids[QUIRE_MAX_EOS_IDS];
     quire_allocator allocator;
 } qr_scheduler_options;
+
+static inline uint32_t qr_max_given_rows(const qr_scheduler_options *options)
+{
+    return options->max_given_rows > 0 ? options->max_given_rows : QR_MAX_GIVEN_ROWS;
+}
 
 /* The checks of create alone. */
 quire_status qr_scheduler_options_check(const qr_scheduler_options *options, quire_error *error);

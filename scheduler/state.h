@@ -47,8 +47,8 @@ typedef struct qr_sequence {
     bool              suspect, probed;  /* of a failed step; in the half that may run now */
     bool              cross_written;    /* its cross blocks hold committed content */
     /* in the plan */
-    uint32_t entry; /* of the first member; QR_NONE: not in it */
-    uint32_t rows, drafts;
+    uint32_t entry;               /* of the first member; QR_NONE: not in it */
+    uint32_t rows, drafts, given; /* given: samples of the prompt's own tokens */
     bool     encodes;
     /* blocks */
     qr_block_table self, cross;
@@ -82,6 +82,7 @@ typedef struct qr_request {
     uint32_t         promised_blocks; /* blocks promised under guaranteed_no_evict */
     bool             admitted, forked, failed;
     bool             pause_wanted; /* while a step of it was in flight */
+    uint32_t         prompt_told;  /* positions of the prompt whose next token's log probability is in an event */
     uint8_t          salt[QR_SALT_BYTES];
     /* beam search */
     uint32_t hypotheses, hypothesis_serial; /* kept; ever added */
@@ -172,7 +173,7 @@ struct qr_scheduler {
     qr_plan_arrays arrays; /* of `plan` */
     bool           in_flight, took_blocks, visiting;
     bool           drafts_held_back; /* asked for by the caller */
-    uint32_t       rows_left, encoder_left;
+    uint32_t       rows_left, encoder_left, given_left;
     uint32_t       decode_rows; /* set aside for decoding groups not visited yet */
     uint32_t      *planned;     /* groups in plan order */
     uint32_t       planned_count;
@@ -268,6 +269,7 @@ void qr_request_close(qr_scheduler *s, uint32_t request);
 void qr_copy_history(qr_scheduler *s, uint32_t from, uint32_t to); /* what a FINISHED event tells of a sequence */
 
 void qr_emit_token(qr_scheduler *s, uint32_t record, int32_t token, uint32_t index, float logprob, uint32_t sample);
+void qr_emit_prompt_token(qr_scheduler *s, uint32_t record, uint32_t index, float logprob, uint32_t sample);
 void qr_emit_finished(qr_scheduler *s, uint32_t record, quire_finish finish, quire_status status, float score);
 
 void qr_request_pause(qr_scheduler *s, uint32_t request); /* nothing of it is in flight */
@@ -292,6 +294,10 @@ static inline uint64_t qr_fair_counter(const qr_scheduler *s, uint32_t group)
 
 /* ---- plan.c: rows of a step ---- */
 
+/* Of `rows` rows from `computed` on, those whose next token is the prompt's and has no log probability yet. */
+uint32_t qr_given_rows(const qr_scheduler *s, const qr_sequence *group, uint32_t rows);
+/* At most `rows`, so that those of them fit in the step. */
+uint32_t qr_plan_given(const qr_scheduler *s, const qr_sequence *group, uint32_t rows);
 /* Rows of the group for a step in which `left` rows are left. */
 uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint32_t left);
 /* Takes blocks, lists copies, enters the plan with `rows` rows of each member. False: the pool refused. */

@@ -156,6 +156,7 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
          {"presence_penalty", (double)r->sampling.presence_penalty, -2, 2, false},
          {"frequency_penalty", (double)r->sampling.frequency_penalty, -2, 2, false},
          {"logprobs", r->logprobs, 0, QUIRE_MAX_LOGPROBS, false},
+         {"prompt_top_logprobs", r->prompt_top_logprobs, 0, r->prompt_logprobs ? QUIRE_MAX_LOGPROBS : 0, false},
          {"logits", r->logits, 0, QUIRE_LOGITS_FIRST | QUIRE_LOGITS_LAST | QUIRE_LOGITS_ALL, false},
          {"length_penalty", (double)r->length_penalty, -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY, false},
          {"early_stopping", (double)r->early_stopping, 0, QUIRE_EARLY_STOPPING_NEVER, false},
@@ -243,9 +244,21 @@ static quire_status check_combinations(const quire_request *r, quire_error *erro
     if (r->logprobs > 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "logprobs: %u; beam search returns none, so it must be 0",
                        r->logprobs);
+    if (r->prompt_logprobs)
+        return qr_fail(error, QUIRE_ERR_INVALID, "prompt_logprobs: beam search returns none, so it must be off");
     if (r->logits != 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "logits: %u; beam search returns none, so it must be 0", r->logits);
     return QUIRE_OK;
+}
+
+static quire_status check_prompt_logprobs(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
+{
+    const uint32_t most = qr_max_given_rows(o);
+    if (!qr_is_zero(r->reserved, sizeof r->reserved)) return qr_fail(error, QUIRE_ERR_INVALID, "reserved: must be 0");
+    if (!r->prompt_logprobs || o->enable_chunked_prefill || r->prompt_count <= most) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "prompt_logprobs: with enable_chunked_prefill = false a prompt may have %u tokens, this one has %u",
+                   most, r->prompt_count);
 }
 
 quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_request *request, quire_request *r,
@@ -260,7 +273,9 @@ quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_reque
     QR_TRY(check_string("cache_salt", r->cache_salt, QUIRE_MAX_CACHE_SALT, error));
     QR_TRY(check_choice(o, r, error));
     QR_TRY(check_combinations(r, error));
+    QR_TRY(check_prompt_logprobs(o, r, error));
     r->n = qr_max_u32(r->n, 1);
+    r->skip_reading_prefix_cache |= r->prompt_logprobs; /* what is not computed has no logits */
     return check_feasible(o, r, error);
 }
 

@@ -66,6 +66,7 @@ static const field fields[] = {
     {"beam_width", AT(beam_width), FIELD_COUNT, 1, UINT32_MAX},
     {"length_penalty", AT(length_penalty), FIELD_REAL, -FLT_MAX, FLT_MAX},
     {"logprobs", AT(logprobs), FIELD_COUNT, 0, QUIRE_MAX_LOGPROBS},
+    {"prompt_logprobs", AT(prompt_top_logprobs), FIELD_COUNT, 0, QUIRE_MAX_LOGPROBS},
 };
 
 typedef struct digits {
@@ -279,6 +280,7 @@ static bool read_field(const char *name, const json_t *value, qr_request_line *l
 {
     if (json_is_null(value) || strcmp(name, "id") == 0) return true; /* null: as if left out */
     if (strcmp(name, "logprobs") == 0) line->logprobs = true;
+    if (strcmp(name, "prompt_logprobs") == 0) line->request.prompt_logprobs = true;
     if (strcmp(name, "max_tokens") == 0) line->has_max_tokens = true;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (strcmp(name, fields[i].name) == 0) return read_plain(&fields[i], value, &line->request, error);

@@ -54,9 +54,9 @@ typedef struct quire_plan_sequence {
     uint32_t             block_count;
     const uint32_t      *cross_blocks; /* encoder-decoder: [cross_block_count] the same for encoder positions */
     uint32_t             cross_block_count;
-    uint32_t             cross_length;               /* encoder tokens */
-    uint32_t             sample_start, sample_count; /* into samples[]; none: an unfinished prompt */
-    uint32_t             node;                       /* whose blocks it prefers */
+    uint32_t             cross_length;   /* encoder tokens */
+    uint32_t sample_start, sample_count; /* into samples[]; given ones first; else none: an unfinished prompt */
+    uint32_t node;                       /* whose blocks it prefers */
 } quire_plan_sequence;
 
 /* One token to choose from the logits of one row; in row order. A request with n > 1 asks for its n first tokens from
@@ -69,6 +69,7 @@ typedef struct quire_plan_sample {
     uint32_t position;   /* that the token will have; penalties look at tokens [0, position), drafts among them */
     uint32_t index;      /* 0 for the first generated token */
     bool     mask_stops; /* min_tokens is not reached: neither an eos id nor a stop id of the request may be chosen */
+    bool     given;      /* nothing to choose: it is the prompt's token at `position`, only its logprob is wanted */
 } quire_plan_sample;
 
 /* Copy-on-write: the first `slots` token slots of block `from` go to block `to`, in all layers. */
@@ -121,7 +122,7 @@ typedef struct quire_plan {
 
 /* The host's answer for samples[i]. */
 typedef struct quire_sampled {
-    int32_t token;
+    int32_t token;   /* not read of a `given` sample */
     float   logprob; /* comes back in the event */
     bool    failed;  /* its logits were unusable; the request ends with ERR_EXECUTION */
     /* Beam search, else NULL: [2 * beam_width] tokens of the row, best first, and their log probabilities: the best

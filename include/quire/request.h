@@ -97,6 +97,12 @@ typedef struct quire_request {
     bool        skip_writing_prefix_cache; /* its blocks are not kept for others */
     const char *tenant; /* at most QUIRE_MAX_TENANT_NAME bytes, NULL = ""; prefix blocks are shared within a tenant */
     const char *cache_salt; /* at most QUIRE_MAX_CACHE_SALT bytes, NULL = none; as tenant */
+
+    /* ---- what comes with the prompt ---- */
+    uint32_t prompt_top_logprobs; /* as `logprobs`, of each of these tokens; 0..QUIRE_MAX_LOGPROBS */
+    bool     prompt_logprobs;     /* each token of the prompt but the first comes as a PROMPT event, with the log
+                                   * probability that the model gave it; implies skip_reading_prefix_cache */
+    uint8_t reserved[3];          /* 0 */
 } quire_request;
 
 /* A token about to be chosen, as the mask hook sees it. Valid during the call. */
@@ -130,6 +136,7 @@ typedef struct quire_mask_hook {
 typedef enum quire_event_kind {
     QUIRE_EVENT_TOKEN    = 1,
     QUIRE_EVENT_FINISHED = 2, /* the last event of one sequence of a request; of the request when `last` is set */
+    QUIRE_EVENT_PROMPT   = 3, /* a token of the prompt, asked for by prompt_logprobs; before any TOKEN */
 } quire_event_kind;
 
 typedef enum quire_finish {
@@ -177,12 +184,13 @@ typedef struct quire_event {
     quire_request_id request;
     void            *user_data;
     uint64_t         time_ns; /* monotonic clock, when the token was sampled */
-    const void      *detail; /* TOKEN: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */
+    const void
+        *detail; /* TOKEN, PROMPT: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */
     quire_event_kind kind;
     uint32_t         sequence; /* 0..n-1; beam search: rank of the hypothesis */
-    int32_t          token;    /* TOKEN */
-    uint32_t         index;    /* TOKEN: 0 for the first generated token of its sequence */
-    float            logprob;  /* TOKEN: of the chosen token, log softmax of the raw logits */
+    int32_t          token;    /* TOKEN, PROMPT */
+    uint32_t         index;    /* TOKEN: 0 for the first generated token of its sequence; PROMPT: place in the prompt */
+    float            logprob;  /* TOKEN, PROMPT: of the token, log softmax of the raw logits */
     quire_finish     finish;   /* FINISHED */
     quire_status     status;   /* FINISHED: why, if finish is QUIRE_FINISH_ERROR; else QUIRE_OK */
     bool             last;     /* FINISHED: no event of this request follows */

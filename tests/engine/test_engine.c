@@ -501,6 +501,67 @@ static void the_most_likely_tokens_come_in_order(void **state)
     }
 }
 
+/* ---- log probabilities of a prompt ---- */
+
+/* Takes the events of one request: `told` of its prompt, `chosen` of its output, by position. */
+static void take_logprobs(const quire_request *request, float *told, float *chosen)
+{
+    submit(request);
+    for (int i = 0; i < MAX_STEPS; i++) {
+        quire_event event;
+        step();
+        while (quire_engine_poll(shared.engine, &event, 1) > 0) {
+            const quire_token_detail *detail = event.detail;
+            if (event.kind == QUIRE_EVENT_FINISHED) return;
+            if (event.kind == QUIRE_EVENT_TOKEN) {
+                chosen[request->prompt_count + event.index] = event.logprob;
+                continue;
+            }
+            assert_int_equal(event.token, request->prompt[event.index]);
+            told[event.index] = event.logprob;
+            if (request->prompt_top_logprobs == 0) continue;
+            assert_int_equal(detail->top_count, request->prompt_top_logprobs);
+            assert_true(detail->top_logprobs[0] >= event.logprob);
+            for (uint32_t k = 0; k < detail->top_count; k++)
+                if (detail->top_tokens[k] == event.token) assert_true(detail->top_logprobs[k] == event.logprob);
+        }
+    }
+    fail();
+}
+
+/* What the model wrote, given to it as a prompt, has the bits that it had when it was written: in one step, in pieces,
+ * beside others, and where the prefix cache holds the prompt. */
+static void a_prompt_has_the_log_probabilities_of_its_tokens_as_outputs(void **state)
+{
+    (void)state;
+    enum { PROMPT = 5, OUTPUT = 300 };
+    static float         chosen[512], told[512], unused[512];
+    int32_t              prompt[PROMPT + OUTPUT];
+    quire_engine_options options = small_options();
+    options.max_logits_in_flight = 1;
+    open_engine(&options);
+    quire_request request = request_of(1, PROMPT, OUTPUT, prompt);
+    submit(&request);
+    for (int i = 0, count = 0; count < OUTPUT; i++) {
+        quire_event event;
+        assert_true(i < MAX_STEPS);
+        step();
+        while (quire_engine_poll(shared.engine, &event, 1) > 0)
+            if (event.kind == QUIRE_EVENT_TOKEN)
+                prompt[PROMPT + event.index] = event.token, chosen[PROMPT + event.index] = event.logprob, count++;
+    }
+    submit_plain(2, 40, 200); /* runs beside it */
+    request.prompt_count = PROMPT + OUTPUT, request.max_tokens = 1, request.user_data = mark(9);
+    request.prompt_logprobs = true, request.prompt_top_logprobs = 3, request.logits = QUIRE_LOGITS_ALL;
+    for (int again = 0; again < 2; again++) {
+        memset(told, 0, sizeof told);
+        take_logprobs(&request, told, unused);
+        for (int i = 1; i < PROMPT + OUTPUT; i++) assert_true(told[i] < 0);
+        for (int i = PROMPT; i < PROMPT + OUTPUT; i++) assert_true(told[i] == chosen[i]);
+        request.prompt_top_logprobs = 0;
+    }
+}
+
 /* ---- refusals and early ends ---- */
 
 static void bad_requests_are_refused_and_harm_nobody(void **state)
@@ -1219,6 +1280,7 @@ int main(void)
         TEST_OWN(logits_are_refused_where_no_slots_were_asked_for),
         TEST_OWN(one_logits_slot_is_enough_for_many_requests),
         TEST(the_most_likely_tokens_come_in_order),
+        TEST_OWN(a_prompt_has_the_log_probabilities_of_its_tokens_as_outputs),
         TEST(bad_requests_are_refused_and_harm_nobody),
         TEST(requests_of_other_versions_are_read_by_their_size),
         TEST_OWN(a_request_that_can_never_fit_is_refused_with_what_is_missing),

@@ -63,8 +63,9 @@ void sim_coverage_print(const sim_coverage *c)
 {
     uint64_t seen[sizeof statuses / sizeof *statuses];
     for (uint32_t i = 0; i < sizeof statuses / sizeof *statuses; i++) seen[i] = c->statuses[-(int)statuses[i]];
-    printf("%llu seeds, %llu steps, %llu rows, %llu tokens, %llu requests (%llu beam searches)\n", u(c->seeds),
-           u(c->steps), u(c->rows), u(c->tokens), u(c->requests), u(c->beams));
+    printf("%llu seeds, %llu steps, %llu rows, %llu tokens, %llu requests (%llu beam searches), %llu tokens of prompts "
+           "told\n",
+           u(c->seeds), u(c->steps), u(c->rows), u(c->tokens), u(c->requests), u(c->beams), u(c->told));
     print_list("faults", fault_names, c->faults, SIM_FAULT_KINDS);
     print_list("wait reasons", reason_names, c->reasons, QUIRE_WAIT_REASONS);
     print_list("ends", finish_names + 1, c->finishes + 1, QUIRE_FINISH_TIMEOUT);

@@ -101,8 +101,12 @@ static void run_sample(sim *s, uint32_t i, const sim_request *r, const quire_pla
     const quire_plan_sample *sample = &s->plan->samples[i];
     quire_sampled           *result = &s->results[i];
     const uint64_t           hash   = prefix[sample->position];
-    *result                         = (quire_sampled){.logprob = -1, .failed = sample->index >= r->not_finite};
-    result->token                   = sim_token(s, r, hash, e->tokens[sample->position - 1], sample);
+    if (sample->given) {
+        *result = (quire_sampled){.logprob = sim_given_logprob(hash)};
+        return;
+    }
+    *result       = (quire_sampled){.logprob = -1, .failed = sample->index >= r->not_finite};
+    result->token = sim_token(s, r, hash, e->tokens[sample->position - 1], sample);
     if (r->request.beam_width <= 1) return;
     int32_t *tokens   = s->candidates + (size_t)i * 2 * SIM_STREAMS;
     float   *logprobs = s->candidate_logprobs + (size_t)i * 2 * SIM_STREAMS;

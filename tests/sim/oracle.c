@@ -96,31 +96,40 @@ void sim_check(sim *s)
     if (s->allocations != 0) sim_fail(s, SIM_ORACLE_STATE, "memory was allocated after creation");
 }
 
-static void check_samples(sim *s, const quire_plan_sequence *e, uint32_t number, const qr_sequence *q)
+/* Returns how many are given. */
+static uint32_t check_samples(sim *s, const quire_plan_sequence *e, uint32_t number, const qr_sequence *q)
 {
     const qr_request *r        = &s->scheduler->requests[q->request];
     const bool        finishes = e->position + e->row_count - e->drafts == q->length;
     const bool        fans     = r->stored.n > 1 && !r->forked && r->stored.beam_width <= 1;
     const uint32_t    expected = !finishes ? 0 : fans ? r->stored.n : 1 + e->drafts;
-    if (e->sample_count != expected)
-        sim_fail(s, SIM_ORACLE_STATE, "I13: an entry has %u samples, not %u", e->sample_count, expected);
+    uint32_t          given    = 0;
     for (uint32_t i = 0; i < e->sample_count; i++) {
         const quire_plan_sample *p = &s->plan->samples[e->sample_start + i];
+        given += p->given;
+        if (p->given && (given != i + 1 || p->position >= r->stored.prompt_count || !r->stored.prompt_logprobs))
+            sim_fail(s, SIM_ORACLE_STREAM, "I17: a given sample is not of a prompt that is to be told");
         if (p->entry != number || s->plan->logits_rows[p->logits_row] != p->row || p->row < e->row_start ||
             p->row >= e->row_start + e->row_count)
             sim_fail(s, SIM_ORACLE_STATE, "I13: a sample is of another entry");
         /* I17: with the row's own position, so that the mock model cannot be led astray. */
-        if (p->position != e->position + (p->row - e->row_start) + 1 ||
-            p->index != p->position - r->stored.prompt_count || p->mask_stops != (p->index < r->stored.min_tokens))
-            sim_fail(s, SIM_ORACLE_STREAM, "I17: a sample's position, index or mask is not its row's");
+        if (p->position != e->position + (p->row - e->row_start) + 1)
+            sim_fail(s, SIM_ORACLE_STREAM, "I17: a sample's position is not its row's");
+        if (!p->given &&
+            (p->index != p->position - r->stored.prompt_count || p->mask_stops != (p->index < r->stored.min_tokens)))
+            sim_fail(s, SIM_ORACLE_STREAM, "I17: a sample's index or mask is not its row's");
     }
+    if (e->sample_count - given != expected)
+        sim_fail(s, SIM_ORACLE_STATE, "I13: an entry has %u tokens to choose, not %u", e->sample_count - given,
+                 expected);
+    return given;
 }
 
 static void check_entries(sim *s)
 {
     const qr_scheduler *t    = s->scheduler;
     const quire_plan   *p    = s->plan;
-    uint32_t            rows = 0, encoder = 0;
+    uint32_t            rows = 0, encoder = 0, given = 0;
     for (uint32_t i = 0; i < p->sequence_count; i++) {
         const quire_plan_sequence *e      = &p->sequences[i];
         const uint32_t             record = t->arrays.sequence_records[i];
@@ -131,10 +140,12 @@ static void check_entries(sim *s)
         for (uint32_t j = 0; j < i; j++)
             if (t->arrays.sequence_records[j] == record)
                 sim_fail(s, SIM_ORACLE_STATE, "I13: a sequence is planned twice");
-        check_samples(s, e, i, q);
+        given += check_samples(s, e, i, q);
         sim_request_of(s, record)->first_row_seen = true;
         rows += e->row_count;
     }
+    if (given > qr_max_given_rows(&s->config.options))
+        sim_fail(s, SIM_ORACLE_STATE, "I13: %u given rows in a step", given);
     for (uint32_t i = 0; i < p->encoder_count; i++) encoder += p->encoders[i].token_count;
     if (rows != p->rows || rows > s->config.options.max_num_batched_tokens)
         sim_fail(s, SIM_ORACLE_STATE, "I13: %u rows, %u planned", rows, p->rows);
@@ -347,6 +358,9 @@ void sim_check_drained(sim *s)
 static void take_token(sim *s, sim_request *r, const qr_scheduler_event *e)
 {
     sim_stream *stream = &r->streams[e->sequence_index];
+    if (r->request.prompt_logprobs && r->told + 1 != r->request.prompt_count)
+        sim_fail(s, SIM_ORACLE_STREAM, "I16: request %llu: a token comes before its prompt is told",
+                 (unsigned long long)r->id);
     if (stream->ended || e->index != stream->delivered)
         sim_fail(s, SIM_ORACLE_STREAM, "I16: request %llu.%u: token with index %u, expected %u%s",
                  (unsigned long long)r->id, e->sequence_index, e->index, stream->delivered,
@@ -357,6 +371,20 @@ static void take_token(sim *s, sim_request *r, const qr_scheduler_event *e)
                  stream->delivered < stream->expected_count ? stream->expected[stream->delivered] : -1);
     stream->delivered++;
     s->coverage->tokens++;
+}
+
+/* Each token of the prompt but the first, once and in order. */
+static void take_prompt_token(sim *s, sim_request *r, const qr_scheduler_event *e)
+{
+    const quire_request *q    = &r->request;
+    uint64_t             hash = r->root_hash;
+    for (uint32_t p = 0; p < e->index && p < q->prompt_count; p++) hash = sim_extend(hash, q->prompt[p]);
+    if (!q->prompt_logprobs || e->index != r->told + 1 || e->index >= q->prompt_count || e->sequence_index != 0 ||
+        e->token != q->prompt[e->index] || e->logprob < sim_given_logprob(hash) || e->logprob > sim_given_logprob(hash))
+        sim_fail(s, SIM_ORACLE_STREAM, "I16: request %llu: token %d at %u of the prompt is told with %g, told are %u",
+                 (unsigned long long)r->id, e->token, e->index, (double)e->logprob, r->told);
+    r->told++;
+    s->coverage->told++;
 }
 
 static bool is_justified(const sim *s, const sim_request *r, const sim_stream *stream, const qr_scheduler_event *e)
@@ -446,11 +474,13 @@ static void take_event(sim *s, const qr_scheduler_event *e)
         sim_fail(s, SIM_ORACLE_STREAM, "I15: an event of request %llu.%u, which does not exist",
                  (unsigned long long)e->id, e->sequence_index);
     sim_trace(s, "    event: request %llu.%u %s token %d index %u finish %d", (unsigned long long)e->id,
-              e->sequence_index, e->kind == QUIRE_EVENT_TOKEN ? "token" : "end", e->token, e->index, (int)e->finish);
+              e->sequence_index, e->kind == QUIRE_EVENT_FINISHED ? "end" : "token", e->token, e->index, (int)e->finish);
     s->events_hash = qr_random_u64(s->events_hash, e->id << 8 | e->sequence_index,
                                    (uint64_t)e->index << 32 | (uint32_t)e->token | (uint64_t)e->finish << 60);
     if (e->kind == QUIRE_EVENT_TOKEN)
         take_token(s, r, e);
+    else if (e->kind == QUIRE_EVENT_PROMPT)
+        take_prompt_token(s, r, e);
     else
         take_end(s, r, e);
 }

@@ -102,7 +102,7 @@ typedef struct sim_coverage {
     uint64_t statuses[16]; /* by -status */
     uint64_t steps, rows, tokens, requests, seeds, replays;
     uint64_t preemptions, blocks_dropped, hits, copies, forks, claims, forced, drafts_accepted, encoder_shared, stolen,
-        evictions, slid, spilled, beams;
+        evictions, slid, spilled, beams, told;
 } sim_coverage;
 
 typedef struct sim_verdict {
@@ -122,6 +122,7 @@ typedef struct sim_config {
     uint32_t             documents, overlap; /* prompts begin with a part of one of so many documents; percent */
     uint32_t             encoder_inputs;
     uint32_t             fan_percent, beam_percent, timeout_percent, stop_percent, salt_percent;
+    uint32_t             told_percent; /* prompt_logprobs */
     bool                 repetitive;   /* output repeats itself, so that drafts are accepted */
     bool                 drafts_pause; /* every fourth step adds none */
     bool                 bounded;      /* the wait bound of docs/SCHEDULER.md applies */
@@ -160,6 +161,7 @@ typedef struct sim_request {
     bool          cancelled, given_up, paused;
     bool          expired; /* by the plan; its end has not been taken yet */
     bool          first_row_seen;
+    uint32_t      told; /* tokens of the prompt whose log probability has come */
     uint64_t      submit_step, wait_bound, faults_at_submit;
     uint64_t      recompute_bound;
     sim_operation last;
@@ -218,6 +220,8 @@ void sim_spoil_request(sim *s, quire_request *request); /* makes a field invalid
 /* reference.c */
 uint64_t sim_extend(uint64_t hash, int32_t token);
 int32_t  sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const quire_plan_sample *sample);
+/* Of a token of the prompt, after the prefix with this hash. */
+float    sim_given_logprob(uint64_t hash);
 void     sim_candidates(const sim *s, const sim_request *r, uint64_t hash, bool mask_stops, int32_t *tokens,
                         float *logprobs);
 bool     sim_is_stop(const sim *s, const sim_request *r, int32_t token);

@@ -121,6 +121,14 @@ static void draw_bounded(sim *s)
     c->faults &= ~(1u << SIM_READER_STOPS | 1u << SIM_READER_STOPS_IN_FLIGHT);
 }
 
+/* One in three seeds, a few rows a step so that prompts are cut for it. */
+static void draw_told(sim *s)
+{
+    if (!chance(s, 33)) return;
+    s->config.told_percent           = PICK(s, 10, 50, 100);
+    s->config.options.max_given_rows = PICK(s, 1, 3, 16, 128);
+}
+
 void sim_draw_config(sim *s)
 {
     qr_scheduler_options *o   = &s->config.options;
@@ -134,6 +142,7 @@ void sim_draw_config(sim *s)
     draw_tenants(s);
     draw_traffic(s);
     draw_bounded(s);
+    draw_told(s);
     s->config.faults &= ~s->run.without;
 }
 
@@ -235,6 +244,9 @@ void sim_draw_request(sim *s, sim_request *r)
     const uint32_t luck = sim_draw(s, 100000);
     r->poison           = c->faults >> SIM_POISON & 1 && luck < 300;
     if (c->faults >> SIM_NOT_FINITE & 1 && luck > 99000) r->not_finite = sim_draw(s, 8);
+    if (c->told_percent == 0 || q->beam_width > 1) return;
+    const uint32_t most = c->options.enable_chunked_prefill ? UINT32_MAX : c->options.max_given_rows;
+    q->prompt_logprobs  = q->prompt_count <= most && chance(s, c->told_percent);
 }
 
 void sim_spoil_request(sim *s, quire_request *q)

@@ -43,6 +43,7 @@ typedef struct quire_plan_sample {
     uint32_t position;
     uint32_t index;
     bool     mask_stops;
+    bool     given;
 } quire_plan_sample;
 typedef struct quire_plan_copy {
     uint32_t from, to, slots;

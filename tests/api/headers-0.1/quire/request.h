@@ -70,6 +70,9 @@ typedef struct quire_request {
     bool        skip_writing_prefix_cache;
     const char *tenant;
     const char *cache_salt;
+    uint32_t prompt_top_logprobs;
+    bool     prompt_logprobs;
+    uint8_t reserved[3];
 } quire_request;
 typedef struct quire_mask_row {
     size_t           size;
@@ -90,6 +93,7 @@ typedef struct quire_mask_hook {
 typedef enum quire_event_kind {
     QUIRE_EVENT_TOKEN    = 1,
     QUIRE_EVENT_FINISHED = 2,
+    QUIRE_EVENT_PROMPT   = 3,
 } quire_event_kind;
 typedef enum quire_finish {
     QUIRE_FINISH_NONE      = 0,
@@ -127,7 +131,7 @@ typedef struct quire_event {
     quire_request_id request;
     void            *user_data;
     uint64_t         time_ns;
-    const void      *detail;
+    const void *detail;
     quire_event_kind kind;
     uint32_t         sequence;
     int32_t          token;

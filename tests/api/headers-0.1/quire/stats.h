@@ -7,7 +7,8 @@ typedef struct quire_stats {
     uint64_t failed_steps;
     uint64_t steps_drafts_paused;
     uint64_t forced_progress;
-    uint64_t head_passes, claims;
+    uint64_t head_passes;
+    uint64_t claims;
     uint64_t decision_hash;
     uint64_t requests_submitted, requests_refused, requests_finished;
     uint64_t finished_by[QUIRE_MAX_FINISHES];
