@@ -4,14 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/printable.h"
+
 quire_status qr_fail(quire_error *error, quire_status status, const char *format, ...)
 {
     if (error != NULL) {
+        char    text[sizeof error->message + 4]; /* the last character that fits is whole */
         va_list arguments;
         va_start(arguments, format);
-        error->status = status;
-        vsnprintf(error->message, sizeof error->message, format, arguments);
+        vsnprintf(text, sizeof text, format, arguments);
         va_end(arguments);
+        error->status = status;
+        qr_printable_copy(error->message, sizeof error->message, text);
     }
     return status;
 }

@@ -23,7 +23,8 @@
 
 void qr_trace_error(quire_status status, const char *expr, const char *file, int line);
 
-/* Fills *error (NULL is allowed) and returns `status`. The message names the thing, the place and the limit. */
+/* Fills *error (NULL is allowed) and returns `status`. The message names the thing, the place and the limit; it is one
+ * printable line (base/printable.h), whatever it quotes. */
 quire_status qr_fail(quire_error *error, quire_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/printable.h"
+
 static const char *level_name(quire_log_level level)
 {
     switch (level) {
@@ -26,11 +28,12 @@ void qr_log_deinit(qr_log *log) { pthread_mutex_destroy(&log->mutex); }
 void qr_log_write(qr_log *log, quire_log_level level, const char *format, ...)
 {
     if (log == NULL || level > log->logger.level) return;
-    char    line[500];
+    char    line[500], text[sizeof line + 4]; /* the last character that fits is whole */
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    qr_printable_copy(line, sizeof line, text);
     pthread_mutex_lock(&log->mutex);
     if (log->logger.write != NULL)
         log->logger.write(log->logger.context, level, line);

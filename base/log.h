@@ -14,7 +14,7 @@ typedef struct qr_log {
 void qr_log_init(qr_log *log, const quire_logger *logger); /* NULL: stderr, level WARN */
 void qr_log_deinit(qr_log *log);
 
-/* A NULL log drops the line. Lines are cut at 500 bytes. Thread: any. */
+/* A NULL log drops the line. Lines are printable (base/printable.h) and cut at 500 bytes. Thread: any. */
 void qr_log_write(qr_log *log, quire_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -7,6 +7,8 @@
 
 #include <jansson.h>
 
+#include "base/printable.h"
+
 static bool reserve(qr_text *text, size_t more)
 {
     if (text->failed) return false;
@@ -57,30 +59,15 @@ void qr_text_json_string(qr_text *text, const char *value)
     json_decref(string);
 }
 
-/* Bytes of the UTF-8 character at `at` (RFC 3629, table 3-7 of Unicode); 0: it is none, or a control character. */
-static size_t character_length(const unsigned char *at)
-{
-    if (at[0] < 0x80) return at[0] == '\n' || at[0] == '\t' || (at[0] >= 0x20 && at[0] != 0x7f);
-    const size_t length = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
-    if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((at[i] & 0xc0) != 0x80) return 0;
-    const bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    const bool beyond   = (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf4 && at[1] >= 0x90);
-    return overlong || beyond || (at[0] == 0xc2 && at[1] < 0xa0) ? 0 : length;
-}
-
 void qr_text_append_plain(qr_text *text, const char *value)
 {
-    const unsigned char *at = (const unsigned char *)value;
-    for (size_t length; *at != '\0'; at += length) {
-        length = character_length(at);
-        if (length > 0) {
-            qr_text_append(text, (const char *)at, length);
-        } else {
-            qr_text_format(text, "\\x%02x", *at);
-            length = 1;
-        }
+    for (const char *at = value; *at != '\0';) {
+        const size_t length = *at == '\n' || *at == '\t' ? 1 : qr_printable_length(at);
+        if (length > 0)
+            qr_text_append(text, at, length);
+        else
+            qr_text_format(text, "\\x%02x", (unsigned char)*at);
+        at += length ? length : 1;
     }
 }
 

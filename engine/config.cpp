@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+#include "base/printable.h"
 #include "engine/config/layer.h"
 #include "engine/config/object.h"
 
@@ -25,7 +26,7 @@ quire_status report(quire_error *error, quire_status status, const char *message
 {
     if (error != nullptr) {
         error->status = status;
-        snprintf(error->message, sizeof error->message, "%s", message);
+        qr_printable_copy(error->message, sizeof error->message, message);
     }
     return status;
 }

@@ -13,6 +13,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 static bool reject(qr_line_error *error, const char *field, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -20,12 +21,14 @@ static bool reject(qr_line_error *error, const char *field, const char *format, 
 /* Always false: "this field could not be read". */
 static bool reject(qr_line_error *error, const char *field, const char *format, ...)
 {
+    char    text[sizeof error->message + 4]; /* the last character that fits is whole */
     va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
     error->status = QUIRE_ERR_INVALID;
     snprintf(error->field, sizeof error->field, "%s", field);
-    va_start(arguments, format);
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
+    qr_printable_copy(error->message, sizeof error->message, text);
     return false;
 }
 

@@ -32,13 +32,7 @@ string to_text(double x)
     return text.erase(sign, digits - sign);
 }
 
-string quoted(string_view text)
-{
-    string shortened(text.substr(0, 60));
-    for (auto &c : shortened)
-        if (static_cast<unsigned char>(c) < 0x20) c = ' ';
-    return "\"" + shortened + (text.size() > 60 ? "...\"" : "\"");
-}
+string quoted(string_view text) { return "\"" + string(text.substr(0, 60)) + (text.size() > 60 ? "...\"" : "\""); }
 
 bool starts_with(string_view text, string_view start) { return text.substr(0, start.size()) == start; }
 

@@ -26,7 +26,8 @@ typedef enum quire_status {
 #undef QUIRE_STATUS_ENUM
 } quire_status;
 
-/* Where and why a call failed. Filled only on failure; callers that do not care pass NULL. */
+/* Where and why a call failed. Filled only on failure; callers that do not care pass NULL. The message is one printable
+ * line of UTF-8: other bytes and control characters of files and requests are shown as \xNN. */
 typedef struct quire_error {
     quire_status status;
     char         message[252]; /* NUL-terminated, e.g. "engine.toml:12:8: [kv_cache] block_size: 31 is below ..." */

@@ -73,12 +73,25 @@ static void a_message_is_truncated_to_its_buffer(void **state)
     assert_int_equal(qr_fail(NULL, QUIRE_ERR_IO, "nobody listens"), QUIRE_ERR_IO);
 }
 
+static void a_message_is_one_printable_line(void **state)
+{
+    (void)state;
+    quire_error error;
+    qr_fail(&error, QUIRE_ERR_FORMAT, "tensor \"%s\" of \u00e9", "\x1b[31mred\n x\xff");
+    assert_string_equal(error.message, "tensor \"\\x1b[31mred\\x0a x\\xff\" of \u00e9");
+    qr_fail(&error, QUIRE_ERR_FORMAT, "%250s\u20ac", ""); /* one byte is left for three */
+    assert_int_equal(strlen(error.message), 250);
+    qr_fail(&error, QUIRE_ERR_FORMAT, "%250s\n", "");
+    assert_int_equal(strlen(error.message), 250);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_forwarded_error_says_file_line_and_expression_when_asked),
         cmocka_unit_test(nobody_asked_nothing_is_said),
         cmocka_unit_test(a_message_is_truncated_to_its_buffer),
+        cmocka_unit_test(a_message_is_one_printable_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

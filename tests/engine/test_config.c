@@ -488,7 +488,7 @@ static void assignments_take_toml_or_bare_text(void **state)
     refuse_set("scheduler.max_num_seqs", "--set: \"scheduler.max_num_seqs\": expected section.key=value");
     refuse_set("=3", "--set: \"=3\": expected section.key=value");
     refuse_set("scheduler.max_num_seqs=1\nmax_num_batched_tokens=2",
-               "--set: [scheduler] max_num_seqs: expected an integer, found string \"1 max_num_batched_tokens=2\"");
+               "--set: [scheduler] max_num_seqs: expected an integer, found string \"1\\x0amax_num_batched_tokens=2\"");
     refuse_set("tenant.name=x", "--set: tenant.name: tenant is a list: write tenant[0].name");
     refuse_set("tenant[0].name=x", "--set: tenant[0].name: tenant has 0 elements");
 }
