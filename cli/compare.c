@@ -146,6 +146,10 @@ static int gate_one(const settings *s, const qr_comparison *c, const char *name,
         qr_complain("--metric %s: not measured on both sides, or 0 on both; the table lists the metrics", name);
         return QR_EXIT_USAGE;
     }
+    if (m->verdict == QR_VERDICT_NONE) {
+        qr_complain("no gate on one pair of runs: measure both sides with --repetitions 2 or more");
+        return QR_EXIT_USAGE;
+    }
     const qr_interval r       = qr_compare_regression(m);
     const bool        is_gain = isinf(r.value) && m->verdict == QR_VERDICT_BETTER;
     const bool        beyond  = qr_compare_is_loss(m) ? s->max_regression < 1 : r.low > s->max_regression;
@@ -269,12 +273,12 @@ int qr_command_compare(int argc, char **argv)
                     .args_doc = "A.json B.json\n--run A.toml B.toml",
                     .doc      = "Compare two results: the ratio B / A of every metric, with its interval.\v"
                                             "Repetitions are paired by their number. better and worse: the interval leaves out 1; same: it lies "
-                                            "within 1 %; else unclear. Results of different machines, or a simulated and a measured one, are "
-                                            "compared, but not gated.\n\n"
+                                            "within 1 %; else unclear. none: a side is INVALID, or there is one pair, and no gate either. Results "
+                                            "of different machines, or a simulated and a measured one, are compared, but not gated.\n\n"
                                             "  quire compare before.json after.json --metric output_tokens --max-regression 3%\n"
                                             "  quire compare --run a.toml b.toml --repetitions 8\n\n"
-                                            "Exit status: 0 done, 1 a run or a file failed, 2 usage, another schema or another machine, 3 a "
-                                            "regression, 4 a side is INVALID, 130 interrupted.",
+                                            "Exit status: 0 done, 1 a run or a file failed, 2 usage, or what is not gated, 3 a regression, 4 a side "
+                                            "is INVALID, 130 interrupted.",
     };
     settings s = {.max_regression = NAN, .argc = argc, .argv = argv};
     qr_parse(&argp, argc, argv, &s);

@@ -104,10 +104,13 @@ static qr_interval interval_within(const json_t *run, const metric_path *p)
 
 bool qr_compare_is_loss(const qr_compared *m) { return m->higher_is_better && m->a > 0 && !(m->b > 0); }
 
-static qr_verdict judge(const qr_compared *m)
+/* One pair says nothing of what changes between runs, except where a rate fell to 0 or rose from it. */
+static qr_verdict judge(const qr_comparison *c, const qr_compared *m)
 {
+    if (qr_compare_invalid(c) >= 0) return QR_VERDICT_NONE;
     if (qr_compare_is_loss(m)) return QR_VERDICT_WORSE;
     if (m->higher_is_better && !(m->a > 0) && m->b > 0) return QR_VERDICT_BETTER;
+    if (c->pairs == 1) return QR_VERDICT_NONE;
     if (isnan(m->ratio.low) || isnan(m->ratio.high)) return QR_VERDICT_UNCLEAR;
     if (m->ratio.low >= 0.99 && m->ratio.high <= 1.01) return QR_VERDICT_SAME;
     if (m->ratio.low > 1) return m->higher_is_better ? QR_VERDICT_BETTER : QR_VERDICT_WORSE;
@@ -133,7 +136,7 @@ static void add_metric(qr_comparison *c, const metric_path *p)
         const qr_interval a = interval_within(run_of(c->a, 0), p), b = interval_within(run_of(c->b, 0), p);
         m.ratio   = c->pairs > 1 ? qr_interval_of_paired_ratio(values, values + c->pairs, c->pairs)
                                  : qr_interval_of_ratio(&a, &b);
-        m.verdict = judge(&m);
+        m.verdict = judge(c, &m);
         if (m.a > 0 || m.b > 0) c->metrics[c->metric_count++] = m; /* 0 on both sides says nothing */
     }
     free(values);
@@ -289,7 +292,7 @@ qr_interval qr_compare_regression(const qr_compared *m)
 
 const char *qr_verdict_name(qr_verdict verdict)
 {
-    static const char *const names[] = {"better", "worse", "same", "unclear"};
+    static const char *const names[] = {"better", "worse", "same", "unclear", "none"};
     return names[verdict];
 }
 
@@ -298,6 +301,21 @@ const char *qr_compare_method(const qr_comparison *c)
     if (c->pairs >= QR_BOOTSTRAP_MIN_PAIRS) return "paired bootstrap, 10000 resamples";
     if (c->pairs > 1) return "paired t of the log ratio (fewer than 6 pairs)";
     return "within one run each: variation between runs is not included";
+}
+
+void qr_compare_note(const qr_comparison *c, char *out, size_t size)
+{
+    const int invalid = qr_compare_invalid(c);
+    if (invalid >= 0)
+        snprintf(out, size, "no verdicts: %c is %s", 'A' + invalid,
+                 json_is_true(json_object_get(invalid == 0 ? c->a : c->b, "partial")) ? "incomplete" : "INVALID");
+    else if (c->pairs == 1)
+        snprintf(out, size, "no verdicts: one pair says nothing of what changes between runs; use --repetitions%s",
+                 c->copies ? " with run.vary_seed" : "");
+    else
+        snprintf(out, size,
+                 "%zu metrics, each at 95 %%: between equal sides chance alone makes about %.0f better or worse",
+                 c->metric_count, ceil(0.05 * (double)c->metric_count));
 }
 
 /* ---- output ---- */
@@ -347,11 +365,16 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s %s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
                 qr_verdict_name(m->verdict));
     }
+    char note[128];
+    qr_compare_note(c, note, sizeof note);
+    fprintf(to, "%s\n", note);
 }
 
 json_t *qr_compare_json(const qr_comparison *c)
 {
     json_t *metrics = json_array(), *differences = json_array();
+    char    note[128];
+    qr_compare_note(c, note, sizeof note);
     for (size_t i = 0; i < c->metric_count; i++) {
         const qr_compared *m = &c->metrics[i];
         json_array_append_new(metrics,
@@ -366,7 +389,7 @@ json_t *qr_compare_json(const qr_comparison *c)
         json_array_append_new(
             differences, json_pack("{s:s, s:s, s:s, s:s}", "part", d->part, "name", d->name, "a", d->a, "b", d->b));
     }
-    return json_pack("{s:s, s:I, s:b, s:[b, b], s:s, s:o, s:o}", "schema", "quire.comparison/1", "pairs",
+    return json_pack("{s:s, s:I, s:b, s:[b, b], s:s, s:s, s:o, s:o}", "schema", "quire.comparison/1", "pairs",
                      (json_int_t)c->pairs, "copies", c->copies, "simulated", is_simulated(c->a), is_simulated(c->b),
-                     "method", qr_compare_method(c), "differences", differences, "metrics", metrics);
+                     "method", qr_compare_method(c), "note", note, "differences", differences, "metrics", metrics);
 }

@@ -9,7 +9,13 @@
 
 #include "quire/status.h"
 
-typedef enum qr_verdict { QR_VERDICT_BETTER, QR_VERDICT_WORSE, QR_VERDICT_SAME, QR_VERDICT_UNCLEAR } qr_verdict;
+typedef enum qr_verdict {
+    QR_VERDICT_BETTER,
+    QR_VERDICT_WORSE,
+    QR_VERDICT_SAME,
+    QR_VERDICT_UNCLEAR,
+    QR_VERDICT_NONE, /* the two cannot be judged: qr_compare_note() says why */
+} qr_verdict;
 
 typedef struct qr_compared { /* one metric */
     char        name[48], unit[12];
@@ -60,7 +66,10 @@ qr_interval qr_compare_regression(const qr_compared *metric);
 const char *qr_verdict_name(qr_verdict verdict);
 const char *qr_compare_method(const qr_comparison *comparison); /* of the intervals, a phrase */
 
-/* A rate that fell to 0: worse, with any number of pairs. */
+/* One sentence: why there are no verdicts, or how many of them chance would give between equal sides. */
+void qr_compare_note(const qr_comparison *comparison, char *out, size_t size);
+
+/* A rate that fell to 0: worse, with any number of pairs, unless a side is INVALID. */
 bool qr_compare_is_loss(const qr_compared *metric);
 
 void    qr_compare_table(const qr_comparison *comparison, FILE *to); /* at most 100 columns */

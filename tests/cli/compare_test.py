@@ -87,6 +87,27 @@ class Compare(unittest.TestCase):
         metric = self.verdicts(result(1000, runs=1), result(900, runs=1))["output_tokens"]
         self.assertAlmostEqual(metric["ci95"][1] / metric["ratio"], 1.0141, delta=0.001)
 
+    def test_one_pair_gives_no_verdict_and_no_gate(self):
+        a, b = result(1000, runs=1), result(500, runs=1)
+        self.assertEqual({m["verdict"] for m in self.verdicts(a, b).values()}, {"none"})
+        self.assertIn("\nno verdicts: one pair says nothing of what changes between runs; use --repetitions\n",
+                      self.compare(a, b).stdout)
+        gated = self.compare(a, b, "--max-regression", "3%")
+        self.assertEqual(gated.returncode, 2, gated.stdout)
+        self.assertIn("no gate on one pair of runs: measure both sides with --repetitions 2 or more", gated.stderr)
+
+    def test_an_invalid_or_interrupted_side_gives_no_verdict(self):
+        for side in (0, 1):
+            for member, value, word in (("validity", {"result": "INVALID"}, "INVALID"), ("partial", True, "incomplete")):
+                sides = [result(1000), result(500)]
+                sides[side][member] = value
+                self.assertEqual({m["verdict"] for m in self.verdicts(*sides).values()}, {"none"})
+                self.assertIn(f"no verdicts: {'AB'[side]} is {word}\n", self.compare(*sides).stdout)
+
+    def test_how_many_verdicts_chance_gives_is_said(self):
+        out = self.compare(result(1000), result(1001)).stdout
+        self.assertIn("4 metrics, each at 95 %: between equal sides chance alone makes about 1 better or worse\n", out)
+
     def test_few_pairs_say_so(self):
         self.assertIn("paired t", self.compare(result(runs=3), result(runs=3)).stdout)
         self.assertIn("paired bootstrap", self.compare(result(), result()).stdout)
@@ -160,7 +181,7 @@ class Compare(unittest.TestCase):
         done = self.compare(copies(1000), copies(996))
         self.assertIn("are copies and count as one\n1 pair;", done.stdout)
         self.assertIn("8 runs", done.stdout)
-        self.assertEqual(self.verdicts(copies(1000), copies(996))["output_tokens"]["verdict"], "unclear")
+        self.assertEqual(self.verdicts(copies(1000), copies(996))["output_tokens"]["verdict"], "none")
         varied = self.compare(self.simulated(result(1000)), self.simulated(result(996)))
         self.assertIn("8 pairs;", varied.stdout)
 

@@ -168,15 +168,21 @@ class Report(Base):
         self.assertIn("empty", self.refused(self.write("answer.jsonl", json.dumps(answer))))
 
     def test_a_comparison_has_intervals_and_verdicts(self):
-        def at(rate, name):
+        def at(rate, name, *noise):
             result = json.loads(json.dumps(self.result))
-            for run in result["runs"]:
-                run["throughput"]["output_tokens"] = {"value": rate, "unit": "tok/s", "ci95": [rate * 0.98, rate * 1.02]}
+            result["validity"]["result"] = "VALID"
+            result["runs"] = [json.loads(json.dumps(result["runs"][0])) for own in noise]
+            for run, own in zip(result["runs"], noise):
+                run["throughput"]["output_tokens"] = {"value": rate * (1 + own), "unit": "tok/s", "ci95": [rate, rate]}
             return self.write(name, result)
-        page = self.page(at(1000, "base.json"), at(500, "slower.json"), at(1200, "faster.json"))
+        page = self.page(at(1000, "base.json", 0, 0, 0), at(500, "slower.json", 0, 0.01, -0.01),
+                         at(1200, "faster.json", 0, -0.01, 0.01))
         slower, faster = re.findall(r'<th scope="row">output_tokens</th>(.*?)</tr>', page[page.index('id="comparison"'):])
         self.assertRegex(slower, "\u00d7 0.500</td><td>0.48\\d to 0.51\\d</td><td class=\"text fail\">worse</td>")
         self.assertRegex(faster, "\u00d7 1.200</td><td>1.1\\d+ to 1.2\\d+</td><td class=\"text pass\">better</td>")
+        one = self.page(at(1000, "base.json", 0), at(500, "slower.json", 0))
+        self.assertRegex(one, "\u00d7 0.500</td><td>[^<]*</td><td class=\"text\">none</td>")
+        self.assertIn("no verdicts: one pair says nothing of what changes between runs", one)
 
     def test_how_busy_each_thread_was_is_on_the_map(self):
         traced = json.loads(json.dumps(self.result))
