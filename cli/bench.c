@@ -1,9 +1,9 @@
 /* quire bench: one workload against one engine, a table, and result files. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/report/result_file.h"
 #include "bench/session.h"
@@ -12,6 +12,7 @@
 #include "cli/ignored.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/write.h"
 
 enum { MAX_FILES = 16 };
 
@@ -88,7 +89,7 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
         if (strcmp(path, "-") == 0) {
             stdout_is_json = true;
             if (qr_result_write_json(result, qr_stdout) && fflush(qr_stdout) == 0) continue;
-            qr_complain("stdout: %s", strerror(errno));
+            qr_complain("stdout: %s", qr_write_error(errno));
         } else {
             if (qr_result_write(result, path, &error) == QUIRE_OK) continue;
             qr_report_error(&error);
@@ -97,9 +98,9 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
     }
     FILE *to = stdout_is_json || status != QR_EXIT_OK ? stderr : qr_stdout;
     if (!quire_config_boolean(config, "output.table")) return status;
-    qr_result_table(result, to);
+    qr_result_table(result, isatty(to == stderr ? STDERR_FILENO : qr_stdout_descriptor()), to);
     if (fflush(to) == 0 && !ferror(to)) return status;
-    qr_result_table(result, stderr); /* a closed pipe: the summary still reaches the terminal */
+    qr_result_table(result, isatty(STDERR_FILENO), stderr); /* a closed pipe: the summary still reaches the terminal */
     return QR_EXIT_FAILED;
 }
 
@@ -159,8 +160,6 @@ static int run(const settings *s, const quire_config *config, qr_result *result)
     volatile int      *interrupt = qr_interrupt_install();
     quire_error        error     = {0};
     int                status    = QR_EXIT_OK;
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);
     if (!qr_session_is_virtual(config)) qr_warn_of_machine(config);
     if (qr_session_run(config, &logger, interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
     if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;

@@ -1,7 +1,6 @@
 /* quire compare: two results, or two configurations measured in turn; ratios with intervals, and a gate. */
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +44,6 @@ static int measure(settings *s, quire_config *const configs[2], json_t *sides[2]
     volatile int      *interrupt  = qr_interrupt_install();
     int                status     = QR_EXIT_OK;
     qr_result         *results[2] = {calloc(1, sizeof(qr_result)), calloc(1, sizeof(qr_result))};
-    signal(SIGPIPE, SIG_IGN);
     qr_warn_of_machine(configs[0]);
     if (results[0] == NULL || results[1] == NULL) status = QR_EXIT_FAILED;
     for (int i = 0; i < 2 && status == QR_EXIT_OK; i++) {

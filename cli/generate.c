@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,8 @@
 #include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/lines.h"
+#include "cli/output.h"
+#include "cli/write.h"
 
 enum { EVENTS_AT_ONCE = 256, IDLE_US = 200, IDLE_MS = 200, LOGITS_BUDGET = 64 << 20, PROGRESS_NS = 250000000 };
 
@@ -59,25 +60,15 @@ static void cancel_all(generator *g)
 /* Whole lines only: what cannot be written ends the run, but its summary still reaches the terminal. */
 static void flush(generator *g)
 {
-    const char *from = g->text.data;
-    size_t      left = g->text.failed ? 0 : g->text.length;
     if (g->text.failed) {
         qr_complain("no memory for an answer");
         g->failed = true;
         cancel_all(g);
-    }
-    while (left > 0 && g->output >= 0) {
-        const ssize_t written = write(g->output, from, left);
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) {
-            qr_complain("%s: writing: %s", g->output_name, strerror(errno));
-            g->failed = true;
-            g->output = -1;
-            cancel_all(g);
-            break;
-        }
-        from += written;
-        left -= (size_t)written;
+    } else if (g->output >= 0 && !qr_write_lines(g->output, g->text.data, g->text.length)) {
+        qr_complain("%s: writing: %s", g->output_name, qr_write_error(errno));
+        g->failed = true;
+        g->output = -1;
+        cancel_all(g);
     }
     g->text.length = 0;
     g->text.failed = false;
@@ -289,7 +280,7 @@ static bool open_files(generator *g)
     int         from   = STDIN_FILENO;
     g->by_arrival      = pace != NULL && strcmp(pace, "arrival") == 0;
     g->output_name     = output && strcmp(output, "-") != 0 ? output : "stdout";
-    g->output          = fileno(qr_stdout);
+    g->output          = qr_stdout_descriptor();
     if (input != NULL && strcmp(input, "-") != 0) from = open(input, O_RDONLY | O_CLOEXEC);
     if (from < 0) {
         qr_complain("%s: %s", input, strerror(errno));
@@ -309,7 +300,7 @@ static void close_files(generator *g)
 {
     if (g->input.descriptor > STDIN_FILENO) close(g->input.descriptor);
     qr_lines_deinit(&g->input);
-    if (g->output > STDERR_FILENO && g->output != fileno(qr_stdout) &&
+    if (g->output > STDERR_FILENO && g->output != qr_stdout_descriptor() &&
         close(g->output) != 0) { /* NFS and quota errors surface at close */
         qr_complain("%s: closing: %s", g->output_name, strerror(errno));
         g->failed = true;
@@ -380,8 +371,7 @@ static int generate(void *context, const quire_config *config)
     generator   g      = {.config = config, .output = -1};
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write */
-    g.interrupt = qr_interrupt_install();
+    g.interrupt        = qr_interrupt_install();
     if (!open_files(&g)) {
         close_files(&g);
     } else if (open_engine(&g, &error) != QUIRE_OK) {

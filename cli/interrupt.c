@@ -13,7 +13,7 @@ static void interrupt(int number)
 {
     static const char message[] = "quire: interrupted\n";
     (void)number;
-    if (flag == QR_INTERRUPT_ENDS) {
+    if (flag != QR_INTERRUPT_NONE) {
         (void)!write(STDERR_FILENO, message, sizeof message - 1);
         _exit(QR_EXIT_INTERRUPTED);
     }
@@ -22,10 +22,12 @@ static void interrupt(int number)
 
 volatile int *qr_interrupt_install(void)
 {
-    /* no SA_RESTART: poll must return */
-    const struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+    const struct sigaction action = {.sa_handler = interrupt}; /* no SA_RESTART: poll must return */
     flag                          = QR_INTERRUPT_ENDS;
+    signal(SIGPIPE, SIG_IGN);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     return &flag;
 }
+
+bool qr_interrupt_is_asked(void) { return flag == QR_INTERRUPT_ASKED; }

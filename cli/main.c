@@ -1,6 +1,7 @@
 /* quire: dispatch to the subcommands. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,7 @@ static void undo_binding(void)
 int main(int argc, char **argv)
 {
     undo_binding();
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is an error of the write */
     fill_standard_descriptors();
     qr_stdout_take();
     argp_err_exit_status = QR_EXIT_USAGE;

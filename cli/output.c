@@ -8,22 +8,34 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/write.h"
 
 enum { MOST_PATH = 4096 };
 
 /* ---- standard output ---- */
 
-FILE *qr_stdout;
+FILE      *qr_stdout;
+static int own_stdout = STDOUT_FILENO;
 
-/* Libraries print to `stdout` and to its descriptor: results go through one that only the tool knows. */
+int qr_stdout_descriptor(void) { return own_stdout; }
+
+/* 0: the stream fails. */
+static ssize_t write_stdout(void *descriptor, const char *data, size_t size)
+{
+    return qr_write(*(int *)descriptor, data, size) ? (ssize_t)size : 0;
+}
+
+/* Libraries print to `stdout` and to its descriptor: results go through one that only the tool knows, and through
+ * qr_write(). */
 void qr_stdout_take(void)
 {
     const int own = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    qr_stdout     = own < 0 ? NULL : fdopen(own, "w");
-    if (qr_stdout == NULL || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
-        qr_stdout = stdout;
-    else
+    if (own >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0) {
+        own_stdout = own;
         setvbuf(stdout, NULL, _IOLBF, 0); /* line by line among the messages */
+    }
+    qr_stdout = fopencookie(&own_stdout, "w", (cookie_io_functions_t){.write = write_stdout});
+    if (qr_stdout == NULL) qr_stdout = stdout;
 }
 
 /* ---- files ---- */

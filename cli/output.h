@@ -7,6 +7,9 @@
 /* Keeps standard output for qr_stdout and makes `stdout` standard error. Before anything is written. */
 void qr_stdout_take(void);
 
+/* What qr_stdout writes to. */
+int qr_stdout_descriptor(void);
+
 /* False, and a complaint that begins with `what`: the folder is not there or cannot be written, or `path` is a folder.
  * "-" (stdout) can always be written. */
 bool qr_output_is_possible(const char *what, const char *path);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -415,7 +414,6 @@ static int run(settings *s)
     qr_warn_of_machine(s->sweep.base);
     warn_of_ignored(&s->sweep);
     s->sweep.interrupt = qr_interrupt_install();
-    signal(SIGPIPE, SIG_IGN);
     if (s->capacity) return qr_sweep_capacity(&s->sweep);
     const int status = run_grid(s);
     if (print_table(s)) return status;

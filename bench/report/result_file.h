@@ -7,7 +7,8 @@
 
 #include "bench/result/result.h"
 
-void qr_result_table(const qr_result *result, FILE *to); /* at most 100 columns */
+/* At most 100 columns; output.color = "auto" colours it on a terminal. */
+void qr_result_table(const qr_result *result, bool on_terminal, FILE *to);
 
 /* Forms for any stream. False: out of memory, or the file does not take it (errno). */
 bool qr_result_html(const qr_result *result, FILE *to); /* the page of `quire report` for one result */

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/common/json_text.h"
 #include "bench/report/html.h"
@@ -20,12 +19,12 @@ enum { COLUMNS = 100, INDENT = 4, MOST_PERCENTILES = 5 };
 /* ---- what the result does not say itself ---- */
 
 /* output.color; "auto" is on a terminal, where NO_COLOR (no-color.org) is not set. */
-static bool is_coloured(const qr_result *result, FILE *to)
+static bool is_coloured(const qr_result *result, bool on_terminal)
 {
     const char *mode = quire_config_string(result->config, "output.color");
     if (strcmp(mode, "auto") != 0) return strcmp(mode, "always") == 0;
     const char *no_color = getenv("NO_COLOR");
-    return isatty(fileno(to)) && (no_color == NULL || no_color[0] == '\0');
+    return on_terminal && (no_color == NULL || no_color[0] == '\0');
 }
 
 /* The checks that fail, warnings last. */
@@ -180,11 +179,11 @@ static void write_line(const char *at, size_t length, FILE *to)
     fprintf(to, "%.*s\n", (int)length, at);
 }
 
-void qr_result_table(const qr_result *result, FILE *to)
+void qr_result_table(const qr_result *result, bool on_terminal, FILE *to)
 {
     char   *text = NULL;
     size_t  size = 0;
-    json_t *root = document(result, is_coloured(result, to));
+    json_t *root = document(result, is_coloured(result, on_terminal));
     FILE   *all  = root != NULL ? open_memstream(&text, &size) : NULL;
     if (all != NULL) {
         qr_template_fill((const char *)qr_table_text, qr_table_text_size, root, qr_text_value, all);

@@ -2,15 +2,19 @@
 """`quire generate` from outside: golden models, bad lines, signals, pipes, exit status.
 
 usage: generate_test.py QUIRE MODELS [unittest options]"""
+import fcntl
 import math
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -380,6 +384,68 @@ class Process(unittest.TestCase):
         process.stdin.close()
         process.stdout.close()
         process.stderr.close()
+
+    def stalled(self, flags=0):
+        """A process whose answers have filled the smallest pipe, and the end from which nobody reads."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        fcntl.fcntl(writer, fcntl.F_SETFL, os.O_WRONLY | flags)
+        process = self.start(stdout=writer)
+        os.close(writer)
+        process.stdin.write(lines_of(*({"prompt": [i + 1], "max_tokens": 1, "logits": True} for i in range(8))).encode())
+        process.stdin.close()
+        deadline = time.monotonic() + 60
+        while struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"0000"))[0] < 4096 and process.poll() is None:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        return process, reader
+
+    @staticmethod
+    def is_pending(pid):
+        with open(f"/proc/{pid}/status") as status:
+            return any(int(line.split()[1], 16) for line in status if re.match("S(ig|hd)Pnd", line))
+
+    def test_a_non_blocking_pipe_loses_no_answer(self):
+        process, reader = self.stalled(os.O_NONBLOCK)
+        with open(reader, "rb", closefd=False) as answers:
+            lines = answers.read().splitlines()
+        self.assertEqual(process.wait(20), 0, process.stderr.read())
+        self.assertEqual(sorted(int(json.loads(line)["id"]) for line in lines), list(range(1, 9)))
+        process.stderr.close()
+
+    def test_signals_end_the_run_although_the_reader_stands_still(self):
+        for numbers in ([signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGTERM],
+                        [signal.SIGTERM, signal.SIGINT], [signal.SIGINT, signal.SIGINT]):
+            process, _ = self.stalled()
+            for number in numbers:
+                process.send_signal(number)
+                while process.poll() is None and self.is_pending(process.pid):  # two of a kind would become one
+                    time.sleep(0.01)
+            self.assertEqual(process.wait(30), 130, numbers)
+            errors = process.stderr.read().decode()
+            if len(numbers) == 1:
+                self.assertIn("stdout: writing: the reader took nothing for 2 s after the interrupt", errors)
+                self.assertIn("8 answered", errors)
+            else:
+                self.assertEqual(errors.splitlines()[-1], "quire: interrupted")
+            process.stderr.close()
+
+    def test_a_file_at_its_size_limit_keeps_whole_lines_and_the_summary_is_printed(self):
+        requests = lines_of(*({"prompt": [i + 1], "max_tokens": 1, "logits": True} for i in range(8)))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "answers.jsonl")
+            for arguments, mode in ((["-o", path], None), ([], "wb"), ([], "ab")):
+                with open(os.devnull if mode is None else path, mode or "wb") as out:
+                    done = subprocess.run([QUIRE, "generate", "--model", "tiny", *SMALL, *arguments], timeout=60,
+                                          input=requests.encode(), stdout=out, stderr=subprocess.PIPE,
+                                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)))
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(b"writing: File too large", done.stderr)
+                self.assertIn(b"bad lines", done.stderr)
+                with open(path) as file:
+                    self.assertIn(len([json.loads(line) for line in file]), (1, 2, 3))
+                    self.assertTrue(file.read() == "" and os.path.getsize(path) < 20000)
 
     def test_little_address_space_is_an_error_and_not_a_crash(self):
         for kib in (80000, 150000, 250000):

@@ -183,6 +183,22 @@ class Lost(Base):
         self.assert_table(errors)
         self.assertTrue((self.path / "r.csv").exists())
 
+    def test_stdout_is_a_non_blocking_pipe_that_is_full_at_first(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        tool = subprocess.Popen([QUIRE, *SHORT, "-o", "-", "--set", "output.table=false"], cwd=self.path, stdout=writer,
+                                stderr=subprocess.PIPE)
+        os.close(writer)
+        while struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"0000"))[0] < 4096 and tool.poll() is None:
+            time.sleep(0.01)
+        with open(reader, closefd=False) as stdout:
+            text = stdout.read()
+        _, errors = tool.communicate(timeout=60)
+        self.assertEqual(tool.returncode, 0, errors)
+        self.assertEqual(json.loads(text)["schema"], "quire.result/1")
+
     def test_stdout_is_a_closed_pipe(self):
         read_end, write_end = os.pipe()
         os.close(read_end)
