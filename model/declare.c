@@ -204,7 +204,7 @@ static quire_status check_one(void *context, const qr_tensor_spec *spec, qr_matr
 {
     const check *c = context;
     QR_TRY(qr_weights_find(c->weights, spec, matrix_out, error));
-    c->used[matrix_out->tensor - qr_safetensors_at(c->weights->files, 0)] = true;
+    c->used[matrix_out->tensor - qr_tensors_at(c->weights->files, 0)] = true;
     return QUIRE_OK;
 }
 
@@ -221,11 +221,11 @@ static bool matches(const char *const *patterns, const char *name)
 
 static quire_status check_rest(const check *c, qr_log *log, quire_error *error)
 {
-    const qr_safetensors  *files = c->weights->files;
+    const qr_tensors      *files = c->weights->files;
     const qr_architecture *a     = c->weights->architecture;
     qr_tally               spare = {0};
-    for (uint32_t i = 0; i < qr_safetensors_count(files); i++) {
-        const qr_tensor *tensor = qr_safetensors_at(files, i);
+    for (uint32_t i = 0; i < qr_tensors_count(files); i++) {
+        const qr_tensor *tensor = qr_tensors_at(files, i);
         if (c->used[i] || matches(a->family->unread_tensors, tensor->name)) continue;
         if (matches(buffers, tensor->name)) {
             qr_tally_add(&spare, tensor->name);
@@ -233,16 +233,16 @@ static quire_status check_rest(const check *c, qr_log *log, quire_error *error)
         }
         return qr_fail(error, QUIRE_ERR_FORMAT,
                        "%s: tensor \"%.80s\" at byte %llu: not part of the %s of %u layers that config.json describes",
-                       qr_safetensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
+                       qr_tensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
                        a->model_type, a->layers);
     }
-    qr_tally_warn(&spare, log, qr_safetensors_name(files), "buffers that are not needed and not read");
+    qr_tally_warn(&spare, log, qr_tensors_name(files), "buffers that are not needed and not read");
     return QUIRE_OK;
 }
 
 quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_error *error)
 {
-    const uint32_t count = qr_safetensors_count(weights->files);
+    const uint32_t count = qr_tensors_count(weights->files);
     check          c     = {weights, qr_allocate(NULL, count + 1, 64)};
     if (c.used == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory to check %u tensors", count);
     qr_parameters  none;

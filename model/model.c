@@ -16,6 +16,7 @@
 #include "model/files.h"
 #include "model/generation_config.h"
 #include "model/presets.h"
+#include "model/safetensors.h"
 
 enum { NAME_BYTES = 128, PATH_BYTES = 4096 };
 
@@ -23,7 +24,7 @@ struct quire_model {
     quire_allocator allocator;
     char            name[NAME_BYTES];
     qr_architecture architecture;
-    qr_safetensors *files; /* NULL: synthetic */
+    qr_tensors     *files; /* NULL: synthetic */
     qr_weights      weights;
     quire_dtype     weight_dtype; /* as asked for */
     qr_generation   generation;
@@ -76,29 +77,29 @@ static void name_of_folder(const char *path, char *name)
 }
 
 /* *name, a tensor that should be a copy of *tied, stays what it is if its values are others. */
-static quire_status compare_tied(const qr_safetensors *files, const char *name, const char *tied, bool *differs_out,
+static quire_status compare_tied(const qr_tensors *files, const char *name, const char *tied, bool *differs_out,
                                  qr_log *log, quire_error *error)
 {
-    const qr_tensor *a = qr_safetensors_find(files, name), *b = qr_safetensors_find(files, tied);
+    const qr_tensor *a = qr_tensors_find(files, name), *b = qr_tensors_find(files, tied);
     bool             same = true;
-    if (a != NULL && b != NULL && a != b) QR_TRY(qr_safetensors_same(files, a, b, &same, error));
+    if (a != NULL && b != NULL && a != b) QR_TRY(qr_tensors_same(files, a, b, &same, error));
     if (!same)
         qr_log_write(log, QUIRE_LOG_WARN,
                      "%s: tensor \"%s\": its values are not those of \"%s\", to which it should be tied; both are used",
-                     qr_safetensors_file_name(files, a), name, tied);
+                     qr_tensors_file_name(files, a), name, tied);
     *differs_out = !same;
     return QUIRE_OK;
 }
 
 /* As transformers 5 does it: what should be tied is tied where the files hold one tensor of it, under whichever name,
  * and where they hold several each is used for what it is called. */
-static quire_status resolve_names(qr_architecture *a, const qr_safetensors *files, qr_log *log, quire_error *error)
+static quire_status resolve_names(qr_architecture *a, const qr_tensors *files, qr_log *log, quire_error *error)
 {
     const qr_family   *family          = a->family;
     const char *const *name            = family->embedding_names;
-    const bool         output          = qr_safetensors_find(files, family->output_name) != NULL;
+    const bool         output          = qr_tensors_find(files, family->output_name) != NULL;
     bool               encoder_differs = false, decoder_differs = false, output_differs;
-    while (*name != NULL && qr_safetensors_find(files, *name) == NULL) ++name;
+    while (*name != NULL && qr_tensors_find(files, *name) == NULL) ++name;
     const char *shared = *name ? *name : a->tied && output ? family->output_name : a->embedding_name;
     if (a->encoder_layers > 0 && family->encoder_embedding_name != NULL) {
         QR_TRY(compare_tied(files, family->encoder_embedding_name, shared, &encoder_differs, log, error));
@@ -172,7 +173,7 @@ void quire_model_destroy(quire_model *model)
 {
     if (model == NULL) return;
     const quire_allocator allocator = model->allocator;
-    qr_safetensors_close(model->files);
+    qr_tensors_close(model->files);
     qr_deallocate(&allocator, model, sizeof *model);
 }
 

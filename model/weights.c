@@ -72,13 +72,13 @@ static quire_status check_doubt(const char *file, const qr_tensor *tensor, quire
                    (unsigned long long)tensor->begin, doubts[tensor->doubt]);
 }
 
-static quire_status check_tensor(const qr_safetensors *files, const qr_tensor_spec *spec, const qr_tensor *tensor,
+static quire_status check_tensor(const qr_tensors *files, const qr_tensor_spec *spec, const qr_tensor *tensor,
                                  quire_error *error)
 {
     if (tensor == NULL)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": missing, config.json asks for it",
-                       qr_safetensors_name(files), spec->name);
-    const char *file = qr_safetensors_file_name(files, tensor);
+                       qr_tensors_name(files), spec->name);
+    const char *file = qr_tensors_file_name(files, tensor);
     if (!shape_is(tensor, spec)) {
         char            found[100], wanted[40];
         const qr_tensor asked = {.rank  = spec->rank,
@@ -90,7 +90,7 @@ static quire_status check_tensor(const qr_safetensors *files, const qr_tensor_sp
                        (unsigned long long)tensor->begin, found, wanted);
     }
     QR_TRY(check_doubt(file, tensor, error));
-    return qr_safetensors_check_readable(files, tensor, error);
+    return qr_tensors_check_readable(files, tensor, error);
 }
 
 quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *spec, qr_matrix *matrix_out,
@@ -98,7 +98,7 @@ quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *sp
 {
     *matrix_out = (qr_matrix){.weights = weights, .rows = spec->rows, .columns = spec->columns};
     if (weights->files != NULL) {
-        matrix_out->tensor = qr_safetensors_find(weights->files, spec->name);
+        matrix_out->tensor = qr_tensors_find(weights->files, spec->name);
         return check_tensor(weights->files, spec, matrix_out->tensor, error);
     }
     matrix_out->key   = qr_random_u64(weights->seed, hash_of(spec->name), 0);
@@ -113,7 +113,7 @@ quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t co
     qr_assert(first <= matrix->rows && count <= matrix->rows - first);
     const uint64_t from = (uint64_t)first * matrix->columns, elements = (uint64_t)count * matrix->columns;
     if (matrix->weights->files != NULL)
-        return qr_safetensors_read(matrix->weights->files, matrix->tensor, from, elements, out, error);
+        return qr_tensors_read(matrix->weights->files, matrix->tensor, from, elements, out, error);
     if (matrix->scale > 0)
         generate(matrix->key, matrix->scale, from, elements, out);
     else
@@ -123,7 +123,7 @@ quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t co
 
 void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts)
 {
-    if (matrix->weights->files != NULL) qr_safetensors_expect(matrix->weights->files, matrix->tensor, part, parts);
+    if (matrix->weights->files != NULL) qr_tensors_expect(matrix->weights->files, matrix->tensor, part, parts);
 }
 
 static quire_status read_rows(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)

@@ -6,13 +6,13 @@
 #include <stdbool.h>
 
 #include "model/architecture.h"
-#include "model/safetensors.h"
+#include "model/tensors.h"
 
 #include "quire/model.h"
 
 typedef struct qr_weights {
     const qr_architecture *architecture;
-    const qr_safetensors  *files; /* NULL: synthetic */
+    const qr_tensors      *files; /* NULL: synthetic */
     uint64_t               seed;  /* synthetic */
 } qr_weights;
 

@@ -11,6 +11,7 @@
 #include "model/config_json.h"
 #include "model/declare.h"
 #include "model/presets.h"
+#include "model/safetensors.h"
 
 /* ---- names ---- */
 
@@ -72,11 +73,11 @@ static void a_model_has_the_tensors_of_its_architecture_only(void **state)
 
 /* ---- files ---- */
 
-static qr_safetensors *open_golden(const char *name, qr_architecture *a)
+static qr_tensors *open_golden(const char *name, qr_architecture *a)
 {
-    char            path[512];
-    quire_error     error = {0};
-    qr_safetensors *files;
+    char        path[512];
+    quire_error error = {0};
+    qr_tensors *files;
     snprintf(path, sizeof path, QUIRE_SOURCE_DIR "/tests/models/%s/config.json", name);
     if (qr_architecture_read(path, a, &error) != QUIRE_OK) fail_msg("%s", error.message);
     *strrchr(path, '/') = '\0';
@@ -92,10 +93,10 @@ static void golden_files_agree_with_their_configurations(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         qr_architecture  a;
         quire_error      error   = {0};
-        qr_safetensors  *files   = open_golden(names[i], &a);
+        qr_tensors      *files   = open_golden(names[i], &a);
         const qr_weights weights = {.architecture = &a, .files = files};
         if (qr_declare_check(&weights, NULL, &error) != QUIRE_OK) fail_msg("%s: %s", names[i], error.message);
-        qr_safetensors_close(files);
+        qr_tensors_close(files);
     }
 }
 
@@ -104,7 +105,7 @@ static void every_disagreement_names_a_tensor(void **state)
 {
     (void)state;
     qr_architecture a;
-    qr_safetensors *files = open_golden("llama3-gqa", &a);
+    qr_tensors     *files = open_golden("llama3-gqa", &a);
     for (int change = 0; change < 10; change++) {
         qr_architecture  changed = a;
         quire_error      error   = {0};
@@ -124,7 +125,7 @@ static void every_disagreement_names_a_tensor(void **state)
         assert_int_equal(qr_declare_check(&weights, NULL, &error), QUIRE_ERR_FORMAT);
         if (strstr(error.message, "tensor \"") == NULL) fail_msg("change %d: %s", change, error.message);
     }
-    qr_safetensors_close(files);
+    qr_tensors_close(files);
 }
 
 /* ---- bytes ---- */

@@ -46,14 +46,14 @@ static void write_file(const char *name, const char *header, size_t header_bytes
     free(bytes);
 }
 
-static quire_status open_one(const char *name, qr_safetensors **files, quire_error *error)
+static quire_status open_one(const char *name, qr_tensors **files, quire_error *error)
 {
     return qr_safetensors_open_file(path_of(name), NULL, files, error);
 }
 
 static void refused(const char *what, quire_status wanted, const char *words)
 {
-    qr_safetensors    *files  = NULL;
+    qr_tensors        *files  = NULL;
     quire_error        error  = {0};
     const quire_status status = open_one("x.safetensors", &files, &error);
     if (status != wanted) fail_msg("%s: status %d, %s", what, status, error.message);
@@ -81,27 +81,27 @@ static void a_good_file_is_read_as_it_is(void **state)
         "{\"\\u0061\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}," B("[16,24]") "}",
     };
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
-        qr_safetensors *files;
-        quire_error     error = {0};
+        qr_tensors *files;
+        quire_error error = {0};
         write_file("x.safetensors", headers[i], strlen(headers[i]), -1, GOOD_DATA);
         if (open_one("x.safetensors", &files, &error) != QUIRE_OK) fail_msg("%zu: %s", i, error.message);
-        const qr_tensor *a = qr_safetensors_find(files, "a"), *b = qr_safetensors_find(files, "b");
-        assert_true(a != NULL && b != NULL && qr_safetensors_find(files, "aa") == NULL);
+        const qr_tensor *a = qr_tensors_find(files, "a"), *b = qr_tensors_find(files, "b");
+        assert_true(a != NULL && b != NULL && qr_tensors_find(files, "aa") == NULL);
         assert_true(a->rank == 2 && a->shape[0] == 2 && b->rank == 1 && b->shape[0] == 4);
         assert_int_equal(b->begin - a->begin, 16);
-        assert_non_null(strstr(path_of("x.safetensors"), qr_safetensors_file_name(files, a)));
-        assert_non_null(strstr(qr_safetensors_file_name(files, a), "/x.safetensors"));
+        assert_non_null(strstr(path_of("x.safetensors"), qr_tensors_file_name(files, a)));
+        assert_non_null(strstr(qr_tensors_file_name(files, a), "/x.safetensors"));
         float               values[4], expected[4];
         const unsigned char bytes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         memcpy(expected, bytes, 16);
-        assert_int_equal(qr_safetensors_read(files, a, 0, 4, values, NULL), QUIRE_OK);
+        assert_int_equal(qr_tensors_read(files, a, 0, 4, values, NULL), QUIRE_OK);
         assert_memory_equal(values, expected, 16);
-        assert_int_equal(qr_safetensors_read(files, a, 1, 2, values, NULL), QUIRE_OK);
+        assert_int_equal(qr_tensors_read(files, a, 1, 2, values, NULL), QUIRE_OK);
         assert_memory_equal(values, expected + 1, 8);
         const uint32_t second = 0x13120000u; /* bytes 18, 19 as bf16 */
-        assert_int_equal(qr_safetensors_read(files, b, 1, 1, values, NULL), QUIRE_OK);
+        assert_int_equal(qr_tensors_read(files, b, 1, 1, values, NULL), QUIRE_OK);
         assert_memory_equal(values, &second, 4);
-        qr_safetensors_close(files);
+        qr_tensors_close(files);
     }
 }
 
@@ -115,12 +115,12 @@ static void half_precision_is_converted_exactly(void **state)
     memcpy(bytes + 8, header, sizeof header - 1);
     memcpy(bytes + 8 + sizeof header - 1, halves, sizeof halves);
     write_bytes("x.safetensors", bytes, sizeof bytes);
-    qr_safetensors *files;
-    float           out[6];
+    qr_tensors *files;
+    float       out[6];
     assert_int_equal(open_one("x.safetensors", &files, NULL), QUIRE_OK);
-    assert_int_equal(qr_safetensors_read(files, qr_safetensors_find(files, "h"), 0, 6, out, NULL), QUIRE_OK);
+    assert_int_equal(qr_tensors_read(files, qr_tensors_find(files, "h"), 0, 6, out, NULL), QUIRE_OK);
     assert_memory_equal(out, values, sizeof out);
-    qr_safetensors_close(files);
+    qr_tensors_close(files);
 }
 
 /* ---- the classes ---- */
@@ -213,14 +213,14 @@ static void metadata_may_be_anything(void **state)
     (void)state;
     static const char *const notes[] = {"null", "{}", "\"x\"", "{\"a\":{}}", "{\"a\":1,\"a\":NaN}"};
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
-        char            header[256];
-        qr_safetensors *files;
-        quire_error     error = {0};
+        char        header[256];
+        qr_tensors *files;
+        quire_error error = {0};
         snprintf(header, sizeof header, "{\"__metadata__\":%s," A("[0,16]") "}", notes[i]);
         write_file("x.safetensors", header, strlen(header), -1, 16);
         if (open_one("x.safetensors", &files, &error) != QUIRE_OK) fail_msg("%s: %s", notes[i], error.message);
-        assert_int_equal(qr_safetensors_count(files), 1);
-        qr_safetensors_close(files);
+        assert_int_equal(qr_tensors_count(files), 1);
+        qr_tensors_close(files);
     }
 }
 
@@ -231,7 +231,7 @@ static void metadata_may_be_as_long_as_a_header(void **state)
     static const char tail[] = "\"}," A("[0,16]") "}";
     static const char head[] = "{\"__metadata__\":{\"a\":\"";
     char             *header = malloc(BYTES);
-    qr_safetensors   *files;
+    qr_tensors       *files;
     quire_error       error = {0};
     memset(header, 'x', BYTES);
     memcpy(header, head, sizeof head - 1);
@@ -239,7 +239,7 @@ static void metadata_may_be_as_long_as_a_header(void **state)
     write_file("x.safetensors", header, BYTES, -1, 16);
     free(header);
     if (open_one("x.safetensors", &files, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    qr_safetensors_close(files);
+    qr_tensors_close(files);
 }
 
 static void every_malformed_class_is_refused_with_its_tensor(void **state)
@@ -293,10 +293,10 @@ static void names_are_bounded_at_a_kibibyte(void **state)
             refused("long name", QUIRE_ERR_FORMAT, "nnnn");
             continue;
         }
-        qr_safetensors *files;
+        qr_tensors *files;
         assert_int_equal(open_one("x.safetensors", &files, NULL), QUIRE_OK);
-        assert_non_null(qr_safetensors_find(files, name));
-        qr_safetensors_close(files);
+        assert_non_null(qr_tensors_find(files, name));
+        qr_tensors_close(files);
     }
 }
 
@@ -342,16 +342,16 @@ static void a_changed_header_never_points_outside_the_file(void **state)
             memcpy(header, GOOD, sizeof GOOD);
             header[at] = w < sizeof with ? with[w] : (char)qr_random_below(7, at, w, 256);
             write_file("x.safetensors", header, sizeof GOOD - 1, -1, GOOD_DATA);
-            qr_safetensors *files;
-            quire_error     error = {0};
+            qr_tensors *files;
+            quire_error error = {0};
             if (open_one("x.safetensors", &files, &error) != QUIRE_OK) {
                 assert_true(error.message[0] != '\0');
                 continue;
             }
             accepted++;
-            for (uint32_t i = 0; i < qr_safetensors_count(files); i++)
-                assert_true(qr_safetensors_at(files, i)->end <= 8 + sizeof GOOD - 1 + GOOD_DATA);
-            qr_safetensors_close(files);
+            for (uint32_t i = 0; i < qr_tensors_count(files); i++)
+                assert_true(qr_tensors_at(files, i)->end <= 8 + sizeof GOOD - 1 + GOOD_DATA);
+            qr_tensors_close(files);
         }
     assert_true(accepted > 0); /* a changed name is still a name */
 }
@@ -362,24 +362,24 @@ static void a_file_cut_after_opening_is_an_error_and_no_signal(void **state)
 {
     (void)state;
     write_file("x.safetensors", GOOD, sizeof GOOD - 1, -1, GOOD_DATA);
-    qr_safetensors *files;
-    quire_error     error = {0};
-    float           out[4];
+    qr_tensors *files;
+    quire_error error = {0};
+    float       out[4];
     assert_int_equal(open_one("x.safetensors", &files, NULL), QUIRE_OK);
     assert_int_equal(truncate(path_of("x.safetensors"), 8 + sizeof GOOD - 1 + 20), 0);
-    assert_int_equal(qr_safetensors_read(files, qr_safetensors_find(files, "b"), 0, 4, out, &error), QUIRE_ERR_IO);
+    assert_int_equal(qr_tensors_read(files, qr_tensors_find(files, "b"), 0, 4, out, &error), QUIRE_ERR_IO);
     assert_non_null(strstr(error.message, "x.safetensors: tensor \"b\""));
     /* "a" is still whole, but who knows what else happened */
-    assert_int_equal(qr_safetensors_read(files, qr_safetensors_find(files, "a"), 0, 4, out, &error), QUIRE_ERR_IO);
+    assert_int_equal(qr_tensors_read(files, qr_tensors_find(files, "a"), 0, 4, out, &error), QUIRE_ERR_IO);
     assert_non_null(strstr(error.message, "changed"));
-    qr_safetensors_close(files);
+    qr_tensors_close(files);
 }
 
 static void what_is_no_regular_file_is_refused(void **state)
 {
     (void)state;
-    qr_safetensors *files;
-    quire_error     error = {0};
+    qr_tensors *files;
+    quire_error error = {0};
     assert_int_equal(open_one("absent.safetensors", &files, &error), QUIRE_ERR_IO);
     assert_non_null(strstr(error.message, "absent.safetensors"));
     assert_int_equal(qr_safetensors_open_file(folder, NULL, &files, &error), QUIRE_ERR_IO);
@@ -406,12 +406,12 @@ static void shards_are_one_table(void **state)
     (void)state;
     unlink(path_of("model.safetensors"));
     write_shards("{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"" SHARD_1 "\", \"b\" : \"" SHARD_2 "\" }}");
-    qr_safetensors *files;
-    quire_error     error = {0};
+    qr_tensors *files;
+    quire_error error = {0};
     if (qr_safetensors_open(folder, NULL, NULL, &files, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    assert_int_equal(qr_safetensors_count(files), 2);
-    assert_non_null(strstr(qr_safetensors_file_name(files, qr_safetensors_find(files, "b")), "/" SHARD_2));
-    qr_safetensors_close(files);
+    assert_int_equal(qr_tensors_count(files), 2);
+    assert_non_null(strstr(qr_tensors_file_name(files, qr_tensors_find(files, "b")), "/" SHARD_2));
+    qr_tensors_close(files);
 }
 
 static void an_index_that_is_not_true_is_refused(void **state)
@@ -434,8 +434,8 @@ static void an_index_that_is_not_true_is_refused(void **state)
         {"{\"weight_map\":{\"a\":\"" SHARD_1 "\"}} x", "follows", QUIRE_ERR_FORMAT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        qr_safetensors *files;
-        quire_error     error = {0};
+        qr_tensors *files;
+        quire_error error = {0};
         write_shards(cases[i].index);
         const quire_status status = qr_safetensors_open(folder, NULL, NULL, &files, &error);
         if (status != cases[i].status || strstr(error.message, cases[i].words) == NULL)
@@ -478,10 +478,10 @@ static void an_index_and_its_shards_may_disagree(void **state)
         {MAP(IN("a", SHARD_1)), FIRST, FIRST, NULL, SHARD_1, QR_TENSOR_SURE},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        qr_safetensors *files;
-        quire_error     error = {0};
-        kept_log        kept  = {0};
-        qr_log          log   = kept_log_init(&kept);
+        qr_tensors *files;
+        quire_error error = {0};
+        kept_log    kept  = {0};
+        qr_log      log   = kept_log_init(&kept);
         write_shards(cases[i].index);
         write_file(SHARD_1, cases[i].first, strlen(cases[i].first), -1, strcmp(cases[i].first, FIRST) ? 24 : 16);
         const size_t data = strcmp(cases[i].second, SECOND) == 0 ? 8 : strcmp(cases[i].second, FIRST) == 0 ? 16 : 24;
@@ -491,11 +491,11 @@ static void an_index_and_its_shards_may_disagree(void **state)
             fail_msg("%zu: %s", i, kept.text);
         assert_true(kept.length == 0 ||
                     strstr(kept.text, strrchr(folder, '/')) != NULL); /* which model's index it is */
-        const qr_tensor *a = qr_safetensors_find(files, "a");
+        const qr_tensor *a = qr_tensors_find(files, "a");
         assert_true((a != NULL) == (cases[i].file_of_a != NULL));
-        if (a != NULL && strstr(qr_safetensors_file_name(files, a), cases[i].file_of_a) == NULL) fail_msg("%zu", i);
+        if (a != NULL && strstr(qr_tensors_file_name(files, a), cases[i].file_of_a) == NULL) fail_msg("%zu", i);
         if (a != NULL && a->doubt != cases[i].doubt_of_a) fail_msg("%zu: doubt %d", i, a->doubt);
-        qr_safetensors_close(files);
+        qr_tensors_close(files);
         qr_log_deinit(&log);
     }
 }
@@ -520,7 +520,7 @@ static void the_same_values_in_another_type_are_the_same(void **state)
     memcpy(file + 8, header, length);
     memcpy(file + 8 + length, data, sizeof data);
     write_bytes("x.safetensors", file, 8 + length + sizeof data);
-    qr_safetensors *files;
+    qr_tensors *files;
     assert_int_equal(open_one("x.safetensors", &files, NULL), QUIRE_OK);
     static const struct {
         const char *a, *b;
@@ -529,19 +529,19 @@ static void the_same_values_in_another_type_are_the_same(void **state)
                  {"h", "k", false}, {"h", "l", false}, {"k", "l", false}, {"f", "f", true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool             same = !cases[i].same;
-        const qr_tensor *a = qr_safetensors_find(files, cases[i].a), *b = qr_safetensors_find(files, cases[i].b);
-        assert_int_equal(qr_safetensors_same(files, a, b, &same, NULL), QUIRE_OK);
+        const qr_tensor *a = qr_tensors_find(files, cases[i].a), *b = qr_tensors_find(files, cases[i].b);
+        assert_int_equal(qr_tensors_same(files, a, b, &same, NULL), QUIRE_OK);
         if (same != cases[i].same) fail_msg("%s, %s", cases[i].a, cases[i].b);
     }
-    qr_safetensors_close(files);
+    qr_tensors_close(files);
 }
 
 static void a_folder_without_weights_says_so(void **state)
 {
     (void)state;
     unlink(path_of("model.safetensors.index.json"));
-    qr_safetensors *files;
-    quire_error     error = {0};
+    qr_tensors *files;
+    quire_error error = {0};
     assert_int_equal(qr_safetensors_open(folder, NULL, NULL, &files, &error), QUIRE_ERR_IO);
     assert_non_null(strstr(error.message, "model.safetensors"));
 }
@@ -575,11 +575,11 @@ static void running_out_of_memory_is_an_error_and_leaks_nothing(void **state)
     for (int left = 0; left < 20 && !succeeded; left++) {
         counting              c         = {.left = left};
         const quire_allocator allocator = {&c, count_allocate, count_deallocate};
-        qr_safetensors       *files;
+        qr_tensors           *files;
         const quire_status    status = qr_safetensors_open_file(path_of("x.safetensors"), &allocator, &files, NULL);
         succeeded                    = status == QUIRE_OK;
         if (!succeeded) assert_int_equal(status, QUIRE_ERR_NO_MEMORY);
-        qr_safetensors_close(files);
+        qr_tensors_close(files);
         assert_int_equal(c.live, 0);
     }
     assert_true(succeeded);

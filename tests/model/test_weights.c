@@ -11,15 +11,16 @@
 #include <string.h>
 
 #include "model/config_json.h"
+#include "model/safetensors.h"
 #include "model/weights.h"
 
 #define GOLDENS QUIRE_SOURCE_DIR "/tests/models/"
 
-static qr_safetensors *open_golden(const char *name, qr_architecture *a)
+static qr_tensors *open_golden(const char *name, qr_architecture *a)
 {
-    char            path[512];
-    quire_error     error = {0};
-    qr_safetensors *files;
+    char        path[512];
+    quire_error error = {0};
+    qr_tensors *files;
     snprintf(path, sizeof path, GOLDENS "%s/config.json", name);
     if (qr_architecture_read(path, a, &error) != QUIRE_OK) fail_msg("%s", error.message);
     snprintf(path, sizeof path, GOLDENS "%s", name);
@@ -38,7 +39,7 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
                  {"qwen3-qknorm", "model.layers.1.mlp.down_proj.weight", 80, 208}};
     for (size_t i = 0; i < 2; i++) {
         qr_architecture  a;
-        qr_safetensors  *files   = open_golden(cases[i].model, &a);
+        qr_tensors      *files   = open_golden(cases[i].model, &a);
         const qr_weights weights = {.architecture = &a, .files = files};
         qr_matrix        matrix;
         const uint32_t   rows = cases[i].rows, columns = cases[i].columns;
@@ -61,7 +62,7 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
         assert_true(squares > 1 && squares < 1e6);
         free(whole);
         free(pieces);
-        qr_safetensors_close(files);
+        qr_tensors_close(files);
     }
 }
 
@@ -78,7 +79,7 @@ static void a_wrong_shape_or_name_is_an_error_with_both_shapes(void **state)
         {{"model.norm.weight", 2, 1, 128, 0}, {"model.norm.weight", "[128]", "[1, 128]"}},
     };
     qr_architecture  a;
-    qr_safetensors  *files   = open_golden("llama3-gqa", &a);
+    qr_tensors      *files   = open_golden("llama3-gqa", &a);
     const qr_weights weights = {.architecture = &a, .files = files};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_matrix   matrix;
@@ -88,7 +89,7 @@ static void a_wrong_shape_or_name_is_an_error_with_both_shapes(void **state)
             if (strstr(error.message, cases[i].words[w]) == NULL)
                 fail_msg("case %zu: \"%s\" is not in: %s", i, cases[i].words[w], error.message);
     }
-    qr_safetensors_close(files);
+    qr_tensors_close(files);
 }
 
 /* ---- synthetic ---- */

@@ -1,0 +1,70 @@
+/* The tensors of a model's files in one table, whatever the files' format: what safetensors.h opens.
+ *
+ * A file may be hostile: its table is checked before it is believed (by the readers of the formats), and numbers come
+ * by pread, so that a file that is truncated while it is read is an error and not a signal. */
+#ifndef QR_TENSORS_H
+#define QR_TENSORS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/tensor_format.h"
+
+#include "quire/status.h"
+
+enum {
+    QR_TENSORS_MAX       = 1000000,
+    QR_TENSORS_MAX_NAME  = 1024,
+    QR_TENSORS_MAX_RANK  = 8,
+    QR_TENSORS_MAX_FILES = 1000,
+};
+
+/* Why a tensor must not be used. */
+typedef enum qr_tensor_doubt {
+    QR_TENSOR_SURE,
+    QR_TENSOR_MISPLACED, /* the list of shards says that another file holds it, which does not */
+    QR_TENSOR_CONTESTED, /* another file holds it with other values */
+} qr_tensor_doubt;
+
+typedef struct qr_tensor {
+    const char             *name;
+    const qr_tensor_format *format;
+    uint64_t                shape[QR_TENSORS_MAX_RANK]; /* the last is the one along which elements lie side by side */
+    uint32_t                rank;
+    uint32_t                file;       /* number of the file in the table */
+    uint64_t                begin, end; /* in that file, from its first byte */
+    bool                    listed;     /* the list of shards says that this file holds it */
+    qr_tensor_doubt         doubt;
+} qr_tensor;
+
+typedef struct qr_tensors qr_tensors;
+
+void qr_tensors_close(qr_tensors *files); /* NULL is allowed */
+
+uint32_t         qr_tensors_count(const qr_tensors *files);
+const qr_tensor *qr_tensors_at(const qr_tensors *files, uint32_t index); /* ascending by name */
+
+/* The tensor called `name`, or NULL. */
+const qr_tensor *qr_tensors_find(const qr_tensors *files, const char *name);
+
+/* The list of shards, or the one file there is; a tensor's own file. With the end of the folder's path: for messages.
+ */
+const char *qr_tensors_name(const qr_tensors *files);
+const char *qr_tensors_file_name(const qr_tensors *files, const qr_tensor *tensor);
+
+/* Elements [first, first + count) as f32. The range must lie inside the tensor and begin and end with a block. ERR_IO:
+ * reading failed or the file changed since it was opened. ERR_UNSUPPORTED: a format without f32. Thread: any. */
+quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                             float *out, quire_error *error);
+
+/* Whether two tensors have the same shape and values. ERR_IO. */
+quire_status qr_tensors_same(const qr_tensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,
+                             quire_error *error);
+
+/* Part number `part` of `parts` of the tensor is wanted soon. */
+void qr_tensors_expect(const qr_tensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts);
+
+/* ERR_UNSUPPORTED: qr_tensors_read cannot convert its format. */
+quire_status qr_tensors_check_readable(const qr_tensors *files, const qr_tensor *tensor, quire_error *error);
+
+#endif
