@@ -121,10 +121,10 @@ static void draw_bounded(sim *s)
     c->faults &= ~(1u << SIM_READER_STOPS | 1u << SIM_READER_STOPS_IN_FLIGHT);
 }
 
-/* One in three seeds, a few rows a step so that prompts are cut for it. */
+/* One in three seeds, a few rows a step so that prompts are cut for it; the wait bound counts no such cuts. */
 static void draw_told(sim *s)
 {
-    if (!chance(s, 33)) return;
+    if (s->config.bounded || !chance(s, 33)) return;
     s->config.told_percent           = PICK(s, 10, 50, 100);
     s->config.options.max_given_rows = PICK(s, 1, 3, 16, 128);
 }
