@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-#include <dnnl.h>
+#include <dnnl_debug.h>
 
-#include "base/assert.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "kernels/onednn_calls.h"
 
 enum { PROBE_ROWS = 64, PANEL_COLUMNS = 64, PANEL_K = 16 };
 
@@ -53,7 +53,7 @@ static dnnl_status_t descriptor_create(descriptor *d, uint32_t rows, uint32_t co
 {
     const dnnl_dims_t dims = {rows, columns};
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag(d, 2, dims, type, tag);
+    return qr_dnnl_memory_desc_create_with_tag(d, 2, dims, type, tag);
 #else
     return dnnl_memory_desc_init_by_tag(d, 2, dims, type, tag);
 #endif
@@ -70,7 +70,7 @@ static void descriptor_destroy(descriptor *d)
 static dnnl_status_t descriptor_clone(descriptor *d, descriptor_view from)
 {
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_clone(d, from);
+    return qr_dnnl_memory_desc_clone(d, from);
 #else
     *d = *from;
     return dnnl_success;
@@ -108,11 +108,11 @@ static dnnl_status_t matmul_description(dnnl_primitive_desc_t *out, dnnl_engine_
                                         descriptor_view w, descriptor_view y, const_dnnl_primitive_attr_t attributes)
 {
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_matmul_primitive_desc_create(out, engine, x, w, NULL, y, attributes);
+    return qr_dnnl_matmul_primitive_desc_create(out, engine, x, w, NULL, y, attributes);
 #else
     dnnl_matmul_desc_t  operation;
     const dnnl_status_t status = dnnl_matmul_desc_init(&operation, x, w, NULL, y);
-    return status != dnnl_success ? status : dnnl_primitive_desc_create(out, &operation, attributes, engine, NULL);
+    return status != dnnl_success ? status : qr_dnnl_primitive_desc_create(out, &operation, attributes, engine, NULL);
 #endif
 }
 
@@ -139,7 +139,8 @@ static quire_status fail(quire_error *error, const char *what, dnnl_status_t sta
     const quire_status code = status == dnnl_out_of_memory   ? QUIRE_ERR_NO_MEMORY
                               : status == dnnl_unimplemented ? QUIRE_ERR_UNSUPPORTED
                                                              : QUIRE_ERR_INTERNAL;
-    return qr_fail(error, code, "oneDNN: %s: status %d", what, (int)status);
+    if (code == QUIRE_ERR_NO_MEMORY) return qr_fail(error, code, "oneDNN: not enough memory for %s", what);
+    return qr_fail(error, code, "oneDNN: %s: %s", what, dnnl_status2str(status));
 }
 
 /* Below the cap oneDNN would mix instruction sets with different orders of summation into one engine. */
@@ -166,9 +167,9 @@ quire_status qr_onednn_create(const char *isa, uint32_t thread_count, const quir
     if (allocator) o->allocator = *allocator;
     o->thread_count = thread_count;
     cap_isa(isa);
-    dnnl_status_t status = dnnl_engine_create(&o->engine, dnnl_cpu, 0);
+    dnnl_status_t status = qr_dnnl_engine_create(&o->engine, dnnl_cpu, 0);
     for (uint32_t i = 0; i < thread_count && status == dnnl_success; i++)
-        status = dnnl_stream_create(&o->streams[i], o->engine, dnnl_stream_default_flags);
+        status = qr_dnnl_stream_create(&o->streams[i], o->engine, dnnl_stream_default_flags);
     if (status != dnnl_success) {
         qr_onednn_destroy(o);
         return fail(error, "the CPU engine", status);
@@ -190,7 +191,7 @@ void qr_onednn_destroy(qr_onednn *o)
 /* Scratch memory comes from the caller: by default oneDNN would allocate it. */
 static dnnl_status_t attributes_create(dnnl_primitive_attr_t *out)
 {
-    dnnl_status_t status = dnnl_primitive_attr_create(out);
+    dnnl_status_t status = qr_dnnl_primitive_attr_create(out);
     if (status == dnnl_success) status = dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user);
     return status;
 }
@@ -249,7 +250,7 @@ static quire_status probe(qr_onednn_weights *weights, quire_error *error)
     dnnl_status_t status        = descriptor_create(&wanted, shape->k, shape->columns, data_types[shape->dtype], tag);
     if (status == dnnl_success) status = describe(weights, PROBE_ROWS, VIEW(wanted), &description);
     descriptor_destroy(&wanted);
-    if (status != dnnl_success) return fail(error, "matmul", status);
+    if (status != dnnl_success) return fail(error, "a matmul", status);
 
     const char     *name   = implementation_of(description);
     descriptor_view layout = dnnl_primitive_desc_query_md(description, dnnl_query_weights_md, 0);
@@ -307,7 +308,7 @@ static dnnl_status_t memories_create(qr_onednn_matmul *matmul, const_dnnl_primit
     for (int i = 0; i < MEMORY_COUNT && status == dnnl_success; i++) {
         descriptor_view d = dnnl_primitive_desc_query_md(description, queries[i], 0);
         if (i == SCRATCH) matmul->scratch_bytes = dnnl_memory_desc_get_size(d);
-        status = dnnl_memory_create(&matmul->memories[i], d, matmul->onednn->engine, DNNL_MEMORY_NONE);
+        status = qr_dnnl_memory_create(&matmul->memories[i], d, matmul->onednn->engine, DNNL_MEMORY_NONE);
     }
     return status;
 }
@@ -319,7 +320,7 @@ quire_status qr_onednn_matmul_create(const qr_onednn_weights *weights, uint32_t 
     dnnl_primitive_desc_t description = NULL;
     *matmul_out                       = NULL;
     dnnl_status_t status              = describe(weights, rows, VIEW(weights->layout), &description);
-    if (status != dnnl_success) return fail(error, "matmul", status);
+    if (status != dnnl_success) return fail(error, "a matmul", status);
     if (strcmp(implementation_of(description), weights->implementation) != 0) {
         const quire_status result = qr_fail(error, QUIRE_ERR_UNSUPPORTED, "oneDNN would run %s for %u rows and %s else",
                                             implementation_of(description), rows, weights->implementation);
@@ -333,7 +334,7 @@ quire_status qr_onednn_matmul_create(const qr_onednn_weights *weights, uint32_t 
         matmul->onednn    = onednn;
         matmul->stream    = onednn->streams[thread];
         const int threads = one_thread_begin();
-        status            = dnnl_primitive_create(&matmul->primitive, description);
+        status            = qr_dnnl_primitive_create(&matmul->primitive, description);
         one_thread_end(threads);
         if (status == dnnl_success) status = memories_create(matmul, description);
     }
@@ -361,11 +362,12 @@ size_t qr_onednn_matmul_scratch_bytes(const qr_onednn_matmul *matmul) { return m
 static dnnl_status_t point_memory(qr_onednn_matmul *matmul, int memory, void *handle)
 {
     if (matmul->handles[memory] == handle) return dnnl_success;
-    matmul->handles[memory] = handle;
-    return dnnl_memory_set_data_handle(matmul->memories[memory], handle);
+    const dnnl_status_t status = qr_dnnl_memory_set_data_handle(matmul->memories[memory], handle);
+    if (status == dnnl_success) matmul->handles[memory] = handle;
+    return status;
 }
 
-void qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch)
+bool qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch)
 {
     void *const handles[MEMORY_COUNT] = {
         [SOURCE] = (void *)(uintptr_t)x, [WEIGHTS] = (void *)(uintptr_t)weights, [RESULT] = y, [SCRATCH] = scratch};
@@ -377,7 +379,7 @@ void qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *w
         execute[i] = (dnnl_exec_arg_t){arguments[i], matmul->memories[i]};
     }
     if (status == dnnl_success)
-        status = dnnl_primitive_execute(matmul->primitive, matmul->stream, MEMORY_COUNT, execute);
+        status = qr_dnnl_primitive_execute(matmul->primitive, matmul->stream, MEMORY_COUNT, execute);
     one_thread_end(threads);
-    qr_assert(status == dnnl_success);
+    return status == dnnl_success;
 }

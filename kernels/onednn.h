@@ -1,5 +1,6 @@
 /* The only door to oneDNN: bare products y = x * W in f32, one thread each, weights laid out once for every row count.
- * Compiles against oneDNN 2.6 and 3.x; none of its types leaves onednn.c. */
+ * Compiles against oneDNN 2.6 and 3.x; none of its types leaves onednn.c and onednn_calls.h, none of its exceptions
+ * onednn_calls.cpp. */
 #ifndef QR_ONEDNN_H
 #define QR_ONEDNN_H
 
@@ -43,7 +44,8 @@ quire_status qr_onednn_matmul_create(const qr_onednn_weights *weights, uint32_t 
 void         qr_onednn_matmul_destroy(qr_onednn_matmul *matmul);
 size_t       qr_onednn_matmul_scratch_bytes(const qr_onednn_matmul *matmul);
 
-/* x[rows][k], y[rows][columns], both dense. Runs on the calling thread if inside a parallel region. */
-void qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch);
+/* x[rows][k], y[rows][columns], both dense. Runs on the calling thread if inside a parallel region. False: oneDNN,
+ * which takes a few hundred bytes of the heap for the time of a call, did not get them; y is then undefined. */
+bool qr_onednn_matmul_run(qr_onednn_matmul *matmul, const void *x, const void *weights, float *y, void *scratch);
 
 #endif

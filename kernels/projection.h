@@ -99,9 +99,13 @@ typedef struct qr_projection_out {
     const bool           *kept; /* [rows], with partial log-sum-exp; NULL: all */
 } qr_projection_out;
 
-/* The thread's columns for all rows. Runs on that thread inside the team; allocates nothing. */
+/* The thread's columns for all rows. Runs on that thread inside the team. Allocates nothing, but oneDNN does
+ * (onednn.h); where it cannot, quire's kernel takes its place if both give the same bits, else results are lost. */
 void qr_projection_run(const qr_projection *projection, uint32_t thread, const qr_rows *x, uint32_t row_count,
                        const qr_projection_out *out);
+
+/* Whether results were lost since this was last asked. Thread: any, between steps. */
+bool qr_projection_take_lost(qr_projection_context *context);
 
 /* Packed bytes of all threads, however many; also before anything is created, from the shape alone. */
 uint64_t qr_projection_packed_bytes(const qr_projection_shape *shape);

@@ -3,6 +3,8 @@
 #ifndef QR_PROJECTION_PARTS_H
 #define QR_PROJECTION_PARTS_H
 
+#include <stdatomic.h>
+
 #include "base/bits.h"
 #include "kernels/onednn.h"
 #include "kernels/projection.h"
@@ -49,6 +51,7 @@ struct qr_projection_context {
     char                          implementation[64], logged[64];
     bool                          refused[3]; /* by dtype: oneDNN has no packed matmul, which was logged */
     bool                          batch_invariant;
+    _Atomic bool                  lost;      /* results, since qr_projection_take_lost() */
     qr_projection_scratch         scratch[]; /* [thread_count] */
 };
 
@@ -62,12 +65,13 @@ struct qr_projection {
     qr_projection_context *context;
     qr_projection_shape    shape;
     const qr_panel_format *format;
-    uint32_t               k;         /* padded */
-    uint32_t               halves;    /* 2 when gated: groups of gate and up alternate */
-    bool                   plain;     /* [columns][k] for oneDNN's unpacked matmul */
-    bool                   onednn;    /* oneDNN runs where the own kernel is not chosen */
-    bool                   small_own; /* the own kernel runs up to QR_SMALL_M rows */
-    qr_projection_share    shards[];  /* [thread_count] */
+    uint32_t               k;          /* padded */
+    uint32_t               halves;     /* 2 when gated: groups of gate and up alternate */
+    bool                   plain;      /* [columns][k] for oneDNN's unpacked matmul */
+    bool                   onednn;     /* oneDNN runs where the own kernel is not chosen */
+    bool                   small_own;  /* the own kernel runs up to QR_SMALL_M rows */
+    bool                   own_agrees; /* with oneDNN, in bits */
+    qr_projection_share    shards[];   /* [thread_count] */
 };
 
 static inline uint32_t qr_packed_columns(const qr_projection *p, const qr_projection_share *s)

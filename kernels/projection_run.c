@@ -103,7 +103,7 @@ static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block 
     }
 }
 
-/* The shard's bare product by oneDNN; rows are copied where they must be padded. */
+/* The shard's bare product by oneDNN; rows are copied where they must be padded. NULL: it found no memory. */
 float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const qr_row_block *block)
 {
     const qr_projection_share *s       = &p->shards[thread];
@@ -120,17 +120,33 @@ float *qr_projection_onednn_sums(const qr_projection *p, uint32_t thread, const 
         memset(copy + block->count * bytes, 0, (qr_projection_bucket_rows(p->plain, bucket) - block->count) * bytes);
         x = copy;
     }
-    qr_onednn_matmul_run(s->plan->matmuls[bucket], x, s->memory, sums, scratch + at.onednn_scratch);
-    return sums;
+    const bool ran = qr_onednn_matmul_run(s->plan->matmuls[bucket], x, s->memory, sums, scratch + at.onednn_scratch);
+    return ran ? sums : NULL;
 }
 
-static void run_onednn(const qr_projection *p, uint32_t thread, const qr_row_block *block, const qr_projection_out *out)
+/* False: oneDNN found no memory. */
+static bool run_onednn(const qr_projection *p, uint32_t thread, const qr_row_block *block, const qr_projection_out *out)
 {
     const qr_projection_share *s      = &p->shards[thread];
     float                     *sums   = qr_projection_onednn_sums(p, thread, block);
     const size_t               stride = qr_packed_columns(p, s);
-    for (uint32_t group = 0; group < s->group_count; group++)
+    for (uint32_t group = 0; sums != NULL && group < s->group_count; group++)
         finish_group(p, s, group, block, sums + (size_t)group * p->halves * QR_GROUP_COLUMNS, stride, out);
+    return sums != NULL;
+}
+
+/* In oneDNN's place, where that gives the same bits; else the results are lost. */
+static void run_instead(const qr_projection *p, uint32_t thread, const qr_row_block *block,
+                        const qr_projection_out *out)
+{
+    if (!p->own_agrees) {
+        atomic_store(&p->context->lost, true);
+        return;
+    }
+    for (uint32_t done = 0; done < block->count; done += QR_PRODUCT_ROWS) {
+        const uint32_t count = qr_min_u32(QR_PRODUCT_ROWS, block->count - done);
+        run_own(p, thread, &(qr_row_block){block->x, block->row + done, count}, out);
+    }
 }
 
 void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x, uint32_t row_count,
@@ -148,8 +164,8 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
         const qr_row_block block = {x, row, count};
         if (own)
             run_own(p, thread, &block, out);
-        else
-            run_onednn(p, thread, &block, out);
+        else if (!run_onednn(p, thread, &block, out))
+            run_instead(p, thread, &block, out);
         row += count;
     }
 }

@@ -43,6 +43,7 @@ typedef struct self_test {
     qr_rows              x;              /* [QR_ONEDNN_ROWS] */
     float               *own;            /* [QR_PRODUCT_ROWS][groups * 64] */
     float               *alone;          /* [packed columns] */
+    bool                 starved;        /* oneDNN found no memory */
 } self_test;
 
 static bool own_rows_agree(const self_test *t)
@@ -57,32 +58,45 @@ static bool own_rows_agree(const self_test *t)
     return true;
 }
 
-static bool onednn_rows_agree(const self_test *t)
+/* Of the first `count` rows. NULL: starved. */
+static const float *onednn_sums(self_test *t, uint32_t count)
+{
+    const float *sums = qr_projection_onednn_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, count});
+    t->starved        = t->starved || sums == NULL;
+    return sums;
+}
+
+static bool onednn_row_alone(self_test *t, uint32_t columns)
+{
+    const float *sums = onednn_sums(t, 1);
+    if (sums != NULL) memcpy(t->alone, sums, columns * sizeof *sums);
+    return sums != NULL;
+}
+
+static bool onednn_rows_agree(self_test *t)
 {
     const qr_projection_share *s       = &t->projection->shards[t->thread];
     const uint32_t             columns = qr_packed_columns(t->projection, s);
-    memcpy(t->alone, qr_projection_onednn_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, 1}),
-           columns * sizeof(float));
+    if (!onednn_row_alone(t, columns)) return false;
     for (uint32_t i = 0; i < s->plan->bucket_count; i++) {
         const uint32_t count =
             qr_min_u32(qr_projection_bucket_rows(t->projection->plain, i), qr_projection_block_rows(t->projection));
         repeat_first_row(&t->x, count - 1);
-        const float *sums = qr_projection_onednn_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, count});
-        if (!row_is_equal(sums, columns, count, t->alone, columns)) return false;
+        const float *sums = onednn_sums(t, count);
+        if (sums == NULL || !row_is_equal(sums, columns, count, t->alone, columns)) return false;
     }
     return true;
 }
 
-static bool own_agrees_with_onednn(const self_test *t)
+static bool own_agrees_with_onednn(self_test *t)
 {
     const uint32_t columns = t->groups * QR_GROUP_COLUMNS;
-    memcpy(t->alone, qr_projection_onednn_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, 1}),
-           columns * sizeof(float));
+    if (!onednn_row_alone(t, columns)) return false;
     qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, 1}, t->groups, t->own);
     return memcmp(t->own, t->alone, columns * sizeof(float)) == 0;
 }
 
-static void self_test_run(const self_test *t, qr_projection_verdict *v)
+static void self_test_run(self_test *t, qr_projection_verdict *v)
 {
     for (uint32_t row = 0; row < QR_ONEDNN_ROWS; row++) fill_row(&t->x, row, row);
     if (v->columns == 0) {
@@ -109,6 +123,8 @@ static quire_status self_test_thread(const qr_projection *p, uint32_t thread, qr
     }
     self_test_run(&t, v);
     qr_arena_destroy(&arena);
+    if (t.starved)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: not enough memory for a product of oneDNN", p->shape.name);
     return QUIRE_OK;
 }
 
@@ -144,7 +160,8 @@ static void settle_path(qr_projection *p, const qr_projection_verdict *own, cons
         qr_log_write(log, QUIRE_LOG_WARN, "%s: oneDNN's rows depend on their number: not used", p->shape.name);
         p->onednn = false;
     }
-    p->small_own = p->onednn && (m == QUIRE_SMALL_M_OWN || (m == QUIRE_SMALL_M_AUTO && onednn->own_agrees));
+    p->own_agrees = onednn->own_agrees;
+    p->small_own  = p->onednn && (m == QUIRE_SMALL_M_OWN || (m == QUIRE_SMALL_M_AUTO && onednn->own_agrees));
     if (p->onednn && m == QUIRE_SMALL_M_AUTO && !onednn->own_agrees)
         qr_log_write(log, QUIRE_LOG_WARN, "%s: quire's kernel for few rows differs from this oneDNN in bits: not used",
                      p->shape.name);

@@ -283,6 +283,7 @@ quire_status qr_network_forward(qr_network *network, const quire_plan *plan, qr_
     plan_encoder(network, plan);
     keep_logits(network, plan);
     qr_team_run(network->options.team, run_thread, network);
+    if (qr_projection_take_lost(network->context)) return QUIRE_ERR_NO_MEMORY;
     count_step(network);
     step->imbalance = plan->rows > 0 ? imbalance(network) : 1;
     return QUIRE_OK;

@@ -8,7 +8,9 @@
  * Driver and reader may be the same thread. No call runs user code except the logger
  * and, in step, the mask hook.
  *
- * Memory. Everything is allocated in create; submit, step and poll allocate nothing.
+ * Memory. Everything is allocated in create; submit, step and poll allocate nothing. oneDNN alone takes a few hundred
+ * bytes of the heap for the time of each product of more than 64 rows; if it gets none, quire's own kernel takes its
+ * place, with the same bits, so that no step fails for it (with small_m = QUIRE_SMALL_M_ONEDNN on AVX2 it does).
  *
  * After fork() every call on the child's copy returns ERR_FORKED; destroy does nothing there. */
 #ifndef QUIRE_ENGINE_H

@@ -1,5 +1,6 @@
-/* After create nothing comes from the heap: not through the host's allocator, and not behind its back. This program has
- * its own malloc in front of libc's, so that calls from any library count. */
+/* After create nothing comes from the heap: not through the host's allocator, and not behind its back, but for what
+ * oneDNN takes for products of more than 64 rows and is not needed. This program has its own malloc in front of libc's,
+ * so that calls from any library count, and can be refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,12 +12,15 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/sanitized.h"
 #include "support/small_engine.h"
 
-static _Atomic bool     armed;
+static _Atomic bool     armed, refusing;
 static _Atomic uint32_t heap_calls, hook_calls;
+
+enum { MOST_ROWS = 200 };
 
 #if !QR_SANITIZED
 extern void *__libc_malloc(size_t);
@@ -24,41 +28,29 @@ extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-static void count(void)
+static bool refused(void)
 {
-    if (atomic_load(&armed)) atomic_fetch_add(&heap_calls, 1);
+    if (!atomic_load(&armed)) return false;
+    atomic_fetch_add(&heap_calls, 1);
+    if (atomic_load(&refusing)) errno = ENOMEM;
+    return atomic_load(&refusing);
 }
 
-void *malloc(size_t size)
-{
-    count();
-    return __libc_malloc(size);
-}
+#pragma GCC visibility push(default) /* hidden, no library would call them */
+void                  *malloc(size_t size) { return refused() ? NULL : __libc_malloc(size); }
 
-void *calloc(size_t number, size_t size)
-{
-    count();
-    return __libc_calloc(number, size);
-}
+void *calloc(size_t number, size_t size) { return refused() ? NULL : __libc_calloc(number, size); }
 
-void *realloc(void *pointer, size_t size)
-{
-    count();
-    return __libc_realloc(pointer, size);
-}
+void *realloc(void *pointer, size_t size) { return refused() ? NULL : __libc_realloc(pointer, size); }
 
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    count();
-    return __libc_memalign(alignment, size);
-}
+void *aligned_alloc(size_t alignment, size_t size) { return refused() ? NULL : __libc_memalign(alignment, size); }
 
 int posix_memalign(void **pointer, size_t alignment, size_t size)
 {
-    count();
-    *pointer = __libc_memalign(alignment, size);
+    *pointer = refused() ? NULL : __libc_memalign(alignment, size);
     return *pointer ? 0 : ENOMEM;
 }
+#pragma GCC visibility pop
 #endif
 
 static void *allocate(void *context, size_t size, size_t alignment)
@@ -73,6 +65,13 @@ static void deallocate(void *context, void *pointer, size_t size)
     (void)context, (void)size;
     free(pointer);
 }
+
+#if !QR_SANITIZED
+static void drop_line(void *context, quire_log_level level, const char *line)
+{
+    (void)context, (void)level, (void)line;
+}
+#endif
 
 static void forbid_one(void *context, const quire_mask_row *row, uint32_t *allowed)
 {
@@ -196,15 +195,103 @@ static void a_planner_allocates_nothing(void **state)
     quire_planner_destroy(planner);
 }
 
+/* The tokens after a prompt of `rows` tokens, one step of as many rows. */
+static void decode(quire_engine *engine, uint32_t rows, int32_t tokens[2])
+{
+    static int32_t prompt[MOST_ROWS];
+    for (uint32_t i = 0; i < rows; i++) prompt[i] = (int32_t)((rows * 31 + i * 7) % 256);
+    const quire_request request = {
+        .size = sizeof request, .prompt = prompt, .prompt_count = rows, .max_tokens = 2, .ignore_eos = true};
+    quire_status status = quire_engine_submit(engine, &request, NULL, NULL);
+    uint32_t     count  = 0;
+    for (bool ended = false; !ended && status == QUIRE_OK;) {
+        quire_event event;
+        quire_step  step = {.size = sizeof step};
+        status           = quire_engine_step(engine, &step);
+        if (count == 0 && step.rows != rows) status = QUIRE_ERR_INTERNAL;
+        while (quire_engine_poll(engine, &event, 1) == 1) {
+            if (event.kind == QUIRE_EVENT_TOKEN && count < 2) tokens[count++] = event.token;
+            ended = ended || event.kind == QUIRE_EVENT_FINISHED;
+        }
+    }
+    if (count != 2 || status != QUIRE_OK) tokens[0] = tokens[1] = -1;
+}
+
+static void decode_without_heap(quire_engine *engine, uint32_t rows, int32_t tokens[2])
+{
+    atomic_store(&refusing, true);
+    atomic_store(&armed, true);
+    decode(engine, rows, tokens);
+    atomic_store(&armed, false);
+    atomic_store(&refusing, false);
+}
+
+/* Twice each: with every call refused, and with the heap. */
+static void decode_every_row_count(quire_dtype dtype)
+{
+    const quire_model_options model_options = {.size = sizeof model_options, .weight_dtype = dtype};
+    quire_engine_options      options       = small_engine_options();
+    options.max_num_batched_tokens          = MOST_ROWS;
+    options.long_prefill_token_threshold    = MOST_ROWS;
+    options.enable_prefix_caching           = QUIRE_TOGGLE_OFF;
+    quire_model  *model                     = small_engine_model("tiny", &model_options);
+    quire_engine *engine                    = small_engine(&options, model);
+    for (uint32_t rows = 1; rows <= MOST_ROWS; rows++) {
+        int32_t        with[2], without[2];
+        const uint32_t before = heap_calls;
+        decode_without_heap(engine, rows, without); /* first: no buffer has its results yet */
+        decode(engine, rows, with);
+        assert_true(with[0] >= 0);
+        assert_memory_equal(with, without, sizeof with);
+        if (rows <= 64) assert_int_equal(heap_calls, before);
+    }
+    heap_calls = 0;
+    quire_engine_destroy(engine);
+    quire_model_destroy(model);
+}
+
+static void no_number_of_rows_needs_the_heap(void **state)
+{
+    (void)state;
+    const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) decode_every_row_count(dtypes[i]);
+}
+
 #if !QR_SANITIZED
-static void the_counter_counts(void **state)
+/* oneDNN's unpacked product has other bits than quire's kernel, which therefore cannot take its place. */
+static void a_product_that_cannot_be_replaced_fails_its_step_alone(void **state)
+{
+    (void)state;
+    const quire_model_options model_options = {.size = sizeof model_options, .weight_dtype = QUIRE_DTYPE_F32};
+    quire_engine_options      options       = small_engine_options();
+    options.isa                             = "avx2";
+    options.small_m                         = QUIRE_SMALL_M_ONEDNN;
+    options.logger.write                    = drop_line;
+    quire_model  *model                     = small_engine_model("tiny", &model_options);
+    quire_engine *engine                    = small_engine(&options, model);
+    int32_t       before[2], without[2], after[2];
+    decode(engine, 20, before);
+    decode_without_heap(engine, 20, without);
+    decode(engine, 20, after);
+    assert_true(heap_calls > 0);
+    assert_int_equal(without[0], -1);
+    assert_true(before[0] >= 0);
+    assert_memory_equal(before, after, sizeof before);
+    heap_calls = 0;
+    quire_engine_destroy(engine);
+    quire_model_destroy(model);
+}
+
+static void calls_of_this_program_and_of_libraries_count(void **state)
 {
     (void)state;
     atomic_store(&armed, true);
     void *volatile pointer = malloc(10);
+    char *volatile copy    = strdup("made in libc");
     atomic_store(&armed, false);
     free(pointer);
-    assert_int_equal(heap_calls, 1);
+    free(copy);
+    assert_int_equal(heap_calls, 2);
     heap_calls = 0;
 }
 #endif
@@ -213,10 +300,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #if !QR_SANITIZED
-        cmocka_unit_test(the_counter_counts),
+        cmocka_unit_test(calls_of_this_program_and_of_libraries_count),
 #endif
         cmocka_unit_test(submit_step_poll_stats_and_explain_allocate_nothing),
+        cmocka_unit_test(no_number_of_rows_needs_the_heap),
         cmocka_unit_test(a_planner_allocates_nothing),
+#if !QR_SANITIZED /* last: oneDNN keeps the instruction set it was capped at first */
+        cmocka_unit_test(a_product_that_cannot_be_replaced_fails_its_step_alone),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
