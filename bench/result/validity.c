@@ -25,17 +25,24 @@ static double median_of(const qr_summary *summary, const qr_metrics *m)
     return summary->mean;
 }
 
-/* An overload ended a run early: then running longer does not give what is missing. */
-static bool is_ended_early(const qr_result *result)
+/* Where requests come faster than they are served, a longer run does not give what is missing. */
+static const char *unless_overloaded(const qr_result *result, const char *hint)
 {
-    bool over = false;
-    for (uint32_t i = 0; i < result->run_count; i++) over |= result->records[i].overloaded;
-    return over && quire_config_boolean(result->config, "run.stop_overloaded");
+    for (uint32_t i = 0; i < result->run_count; i++)
+        if (result->records[i].overloaded)
+            return result->records[i].stopped ? "overload ended the run early: see the check overload"
+                                              : "see the check overload";
+    return hint;
 }
 
-static const char *unless_ended_early(const qr_result *result, const char *hint)
+/* What limits the number of requests is to be raised. */
+static const char *more_requests(const qr_result *result, double completed)
 {
-    return is_ended_early(result) ? "overload ended the run early: see the check overload" : hint;
+    if (quire_config_integer(result->config, "run.duration") == 0) return "raise workload.num_prompts";
+    if (completed == 0) return "the window is shorter than a request takes: raise run.duration";
+    return quire_config_integer(result->config, "workload.num_prompts") == 0
+               ? "raise run.duration"
+               : "raise run.duration, or workload.num_prompts";
 }
 
 static void check_requests(qr_result *result, bool offline)
@@ -49,10 +56,9 @@ static void check_requests(qr_result *result, bool offline)
         long_enough &= offline ? m->length_s >= 10 : m->e2el.n > 0 && m->length_s * 1e3 >= 10 * median_of(&m->e2el, m);
     }
     check(result, "requests", least >= (offline ? 32 : 100), true, least, "requests",
-          offline ? ">= 32 ended" : ">= 100 ended",
-          unless_ended_early(result, "raise workload.num_prompts or run.duration"));
+          offline ? ">= 32 ended" : ">= 100 ended", unless_overloaded(result, more_requests(result, least)));
     check(result, "length", long_enough, true, length, "s", offline ? ">= 10 s" : ">= 10 x median e2el",
-          unless_ended_early(result, "run longer"));
+          unless_overloaded(result, "run longer"));
 }
 
 static double generator_lag_p99_ms(const qr_run *run)
@@ -105,9 +111,10 @@ static void check_outcomes(qr_result *result)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
               (double)verified - wrong, "requests", "same tokens when decoded alone",
               wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
-    check(result, "steady", steady, true, steady, "", "steady before the window", "raise run.warmup.max");
+    check(result, "steady", steady, true, steady, "", "steady before the window",
+          unless_overloaded(result, "raise run.warmup.max"));
     check(result, "truncated", truncated <= 0.1 * (ended + truncated), false, percent(truncated, ended + truncated),
-          "%", "<= 10 % of requests", unless_ended_early(result, "run longer"));
+          "%", "<= 10 % of requests", unless_overloaded(result, "run longer"));
 }
 
 /* Virtual clock: are the steps of a kind that the cost model was fitted to? */
@@ -135,9 +142,11 @@ static void check_overload(qr_result *result)
 {
     uint32_t over = 0;
     for (uint32_t i = 0; i < result->run_count; i++) over += result->records[i].overloaded;
-    check(result, "overload", over == 0, true, over, "runs", "requests served as fast as they arrive",
-          strcmp(result->profile, "replay") == 0 ? "the queue and TTFT kept growing: raise workload.trace.time_scale"
-                                                 : "the queue and TTFT kept growing: lower load.request_rate");
+    check(result, "overload", over == 0, true, over, over == 1 ? "run" : "runs",
+          "requests served as fast as they arrive",
+          strcmp(result->profile, "replay") == 0
+              ? "the queue kept growing, and the waits with it: raise workload.trace.time_scale"
+              : "the queue kept growing, and the waits with it: lower load.request_rate");
 }
 
 /* Threads pinned, and their memory on their nodes; with topology.bind = "none" neither was asked for. */
@@ -215,7 +224,7 @@ static void check_percentiles(qr_result *result)
     else
         snprintf(need, sizeof need, "a sample");
     check(result, "percentiles", missing == 0, false, missing, "omitted", need,
-          unless_ended_early(result, "run longer"));
+          unless_overloaded(result, "run longer"));
 }
 
 bool qr_build_is_release(void)
@@ -231,10 +240,10 @@ void qr_result_validate(qr_result *result)
 {
     const bool offline  = strcmp(result->profile, "throughput") == 0;
     result->check_count = 0;
+    check_overload(result); /* first: it is why others fail */
     check_requests(result, offline);
     check_generator(result, offline);
     check_outcomes(result);
-    check_overload(result);
     check_percentiles(result);
     check_limits(result);
     if (result->is_virtual) { /* nothing was measured on this machine */

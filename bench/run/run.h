@@ -61,7 +61,7 @@ typedef struct qr_run {
     uint32_t            held_back; /* requests due in the window and never submitted: the queue was full to the end */
     uint32_t            verified, verify_failed;
     bool                steady;      /* the warm-up ended because the run was steady; true when none was asked for */
-    bool                stopped;     /* qr_run_options.stop ended it */
+    bool                stopped;     /* an overload or qr_run_options.stop ended it */
     bool                overloaded;  /* requests came faster than they were served */
     bool                interrupted; /* SIGINT, or the target failed: the result is partial */
     double             *load;        /* [load_count] requests due and not ended, at the end of each second of the run */

@@ -83,7 +83,7 @@ static void close_generator(player *p, int64_t now)
 static bool is_over(player *p, int64_t now)
 {
     const qr_generator *g = &p->generator;
-    p->run->stopped |= qr_window_watch(&p->window, now, qr_generator_load(g, now), g->is_open_loop);
+    p->run->stopped |= qr_window_watch(&p->window, now, qr_generator_load(g, now));
     p->run->stopped |= is_stop_wanted(p, now);
     return p->run->interrupted || p->run->stopped || qr_window_is_past_grace(&p->window, now) ||
            qr_generator_is_done(g);
@@ -146,7 +146,7 @@ static quire_status play_from_start(player *p, quire_error *error)
     p->wall_start_ns                = qr_now_ns();
     p->start_ns                     = p->target->now(p->target->self);
     p->generator.start_ns = p->collector.start_ns = p->start_ns;
-    qr_window_init(&p->window, p->target, p->options->config, p->run);
+    qr_window_init(&p->window, p->target, p->options->config, p->generator.is_open_loop, p->run);
     QR_TRY(p->target->start(p->target->self, &listener, error));
     const quire_status status = play(p, error);
     qr_window_finish(&p->window, now_of(p));

@@ -147,3 +147,21 @@ bool qr_watch_is_overloaded(qr_watch *watch, const qr_run *run, int64_t now_ns)
     watch->falls_behind  = is_falling_behind(run, now_ns, (size_t)seconds);
     return watch->falls_behind && suspected;
 }
+
+static double answered_in(const qr_run *run, int64_t window_end_ns)
+{
+    double answered = 0;
+    for (size_t i = 0; i < run->request_count; i++) {
+        const qr_run_request *r = &run->requests[i];
+        answered += r->due_ns >= run->window_start_ns && r->first_ns >= 0 && r->first_ns <= window_end_ns;
+    }
+    return answered;
+}
+
+bool qr_watch_is_swamped(const qr_run *run, int64_t window_end_ns)
+{
+    const size_t first = (size_t)(run->window_start_ns / SECOND), last = (size_t)(window_end_ns / SECOND);
+    if (last < first + QR_SWAMPED_SECONDS || run->load_count < last) return false;
+    const double grown = run->load[last - 1] - (first > 0 ? run->load[first - 1] : 0);
+    return grown >= 10 && grown >= answered_in(run, window_end_ns);
+}

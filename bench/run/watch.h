@@ -5,7 +5,7 @@
 
 #include "bench/run/run.h"
 
-enum { QR_STEADY_SECONDS = 10, QR_SATURATION_SECONDS = 30 };
+enum { QR_STEADY_SECONDS = 10, QR_SATURATION_SECONDS = 30, QR_SWAMPED_SECONDS = 10 };
 
 typedef struct qr_watch {
     int64_t         next_ns;              /* when the next second ends */
@@ -37,5 +37,9 @@ bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope);
  * 67, 100 ... s long: over a few seconds every queue grows now and then, and who looks each second finds one that does.
  * True when two looks in a row say so, since a burst passes; false in between. */
 bool qr_watch_is_overloaded(qr_watch *watch, const qr_run *run, int64_t now_ns);
+
+/* At the end of a window of 10 s and more: since its beginning the load grew by at least as many requests as came in it
+ * and got their first token, and by at least 10. Two looks in a row are not needed to see that, nor is a TTFT. */
+bool qr_watch_is_swamped(const qr_run *run, int64_t window_end_ns);
 
 #endif

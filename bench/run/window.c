@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-void qr_window_init(qr_window *w, const qr_target *target, const quire_config *config, qr_run *run)
+void qr_window_init(qr_window *w, const qr_target *target, const quire_config *config, bool is_open_loop, qr_run *run)
 {
     *w          = (qr_window){.target          = target,
                               .run             = run,
@@ -13,6 +13,7 @@ void qr_window_init(qr_window *w, const qr_target *target, const quire_config *c
                               .warmup_slope    = quire_config_number(config, "run.warmup.slope"),
                               .duration_ns     = quire_config_integer(config, "run.duration"),
                               .grace_ns        = quire_config_integer(config, "run.grace"),
+                              .is_open_loop    = is_open_loop,
                               .stop_overloaded = quire_config_boolean(config, "run.stop_overloaded")};
     run->steady = true;
     qr_watch_start(&w->watch, target->is_simulated);
@@ -37,10 +38,11 @@ static void open_window(qr_window *w, int64_t now)
     w->target->stats(w->target->self, &w->run->stats_first);
 }
 
-static void close_window(qr_window *w)
+static void close_window(qr_window *w, int64_t end)
 {
     if (w->is_closed) return;
     w->is_closed = true;
+    w->run->overloaded |= w->is_open_loop && qr_watch_is_swamped(w->run, end);
     qr_watch_window_ends(&w->watch, w->run);
     w->target->stats(w->target->self, &w->run->stats_last);
 }
@@ -53,7 +55,7 @@ int64_t qr_window_end_ns(const qr_window *w)
 void qr_window_pass(qr_window *w, int64_t now)
 {
     if (!w->is_open && is_warm(w, now)) open_window(w, now);
-    if (now >= qr_window_end_ns(w)) close_window(w);
+    if (now >= qr_window_end_ns(w)) close_window(w, qr_window_end_ns(w));
 }
 
 bool qr_window_is_past_grace(const qr_window *w, int64_t now)
@@ -62,9 +64,9 @@ bool qr_window_is_past_grace(const qr_window *w, int64_t now)
     return now >= end && now - end >= w->grace_ns;
 }
 
-bool qr_window_watch(qr_window *w, int64_t now, double load, bool is_open_loop)
+bool qr_window_watch(qr_window *w, int64_t now, double load)
 {
-    if (!qr_watch_second(&w->watch, w->run, now, load) || !w->is_open || !is_open_loop) return false;
+    if (!qr_watch_second(&w->watch, w->run, now, load) || !w->is_open || !w->is_open_loop) return false;
     w->run->overloaded |= qr_watch_is_overloaded(&w->watch, w->run, now);
     return w->run->overloaded && w->stop_overloaded;
 }
@@ -74,5 +76,5 @@ void qr_window_finish(qr_window *w, int64_t now)
     const int64_t end     = qr_window_end_ns(w);
     w->run->end_ns        = now;
     w->run->window_end_ns = end < now ? end : now;
-    close_window(w);
+    close_window(w, w->run->window_end_ns);
 }

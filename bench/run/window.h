@@ -14,11 +14,13 @@ typedef struct qr_window {
     int64_t          warmup_min_ns, warmup_max_ns;
     double           warmup_slope;
     int64_t          duration_ns, grace_ns; /* duration 0: the whole run */
-    bool             stop_overloaded;
+    bool             is_open_loop, stop_overloaded;
     bool             is_open, is_closed;
 } qr_window;
 
-void qr_window_init(qr_window *window, const qr_target *target, const quire_config *config, qr_run *run);
+/* is_open_loop: requests come whether or not others have ended; no other loop can fail to keep up. */
+void qr_window_init(qr_window *window, const qr_target *target, const quire_config *config, bool is_open_loop,
+                    qr_run *run);
 
 /* Opens the window when the warm-up is over, and closes it when the duration is. */
 void qr_window_pass(qr_window *window, int64_t now_ns);
@@ -29,9 +31,8 @@ int64_t qr_window_end_ns(const qr_window *window);
 /* Over, and the time that requests in flight had to end as well. */
 bool qr_window_is_past_grace(const qr_window *window, int64_t now_ns);
 
-/* Once a second: notes the load and what else used the CPUs. True: the run should end, since it cannot keep up. An
- * open loop alone can fail to. */
-bool qr_window_watch(qr_window *window, int64_t now_ns, double load, bool is_open_loop);
+/* Once a second: notes the load and what else used the CPUs. True: the run should end, since it cannot keep up. */
+bool qr_window_watch(qr_window *window, int64_t now_ns, double load);
 
 /* The run ends here: the window too, at the latest. */
 void qr_window_finish(qr_window *window, int64_t now_ns);

@@ -164,12 +164,37 @@ static void an_early_end_by_overload_is_not_mended_by_a_longer_run(void **state)
     result->runs[0].requests.truncated = 50;
     assert_non_null(strstr(check_of("truncated")->hint, "run longer"));
     result->records[0].overloaded     = true;
-    static const char *const checks[] = {"requests", "length", "truncated"};
+    result->records[0].stopped        = true;
+    result->records[0].steady         = false;
+    static const char *const checks[] = {"requests", "length", "truncated", "steady"};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         assert_non_null(strstr(check_of(checks[i])->hint, "overload ended the run early"));
     assert_non_null(strstr(check_of("overload")->hint, "load.request_rate"));
+    assert_string_equal(result->checks[0].id, "overload");
+    result->records[0].stopped = false; /* it showed at the end of the window */
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        assert_string_equal(check_of(checks[i])->hint, "see the check overload");
     result->profile = "replay";
     assert_non_null(strstr(check_of("overload")->hint, "raise workload.trace.time_scale"));
+}
+
+static void set(const char *assignment)
+{
+    quire_error error;
+    assert_int_equal(quire_config_set((quire_config *)(uintptr_t)result->config, assignment, "test", &error), QUIRE_OK);
+}
+
+static void too_few_requests_are_mended_by_what_limits_them(void **state)
+{
+    (void)state;
+    result->runs[0].requests.completed = 30;
+    assert_string_equal(check_of("requests")->hint, "raise workload.num_prompts"); /* run.duration = 0 */
+    set("run.duration=27s");
+    assert_string_equal(check_of("requests")->hint, "raise run.duration, or workload.num_prompts");
+    set("workload.num_prompts=0");
+    assert_string_equal(check_of("requests")->hint, "raise run.duration");
+    result->runs[0].requests.completed = 0;
+    assert_string_equal(check_of("requests")->hint, "the window is shorter than a request takes: raise run.duration");
 }
 
 int main(void)
@@ -184,6 +209,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
         cmocka_unit_test_setup_teardown(missing_percentiles_say_how_many_samples_the_highest_needs, create, destroy),
         cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
+        cmocka_unit_test_setup_teardown(too_few_requests_are_mended_by_what_limits_them, create, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,6 +135,24 @@ static void a_load_that_swings_is_no_overload(void **state)
     assert_true(watch.look_s > LONG);
 }
 
+static void a_load_that_grew_by_more_than_was_begun_is_overload_at_the_end(void **state)
+{
+    (void)state;
+    qr_run run = play(200, 2); /* its growth is a third of its mean, after a warm-up that was overloaded too */
+    for (int i = 0; i < SECONDS; i++) requests[i].first_ns = -1;
+    run.window_start_ns = 10 * SECOND;
+    assert_false(looked_at(&run, SECONDS * SECOND));
+    assert_true(qr_watch_is_swamped(&run, SECONDS * SECOND));
+    assert_false(qr_watch_is_swamped(&run, 19 * SECOND)); /* 9 s */
+    run                 = play(200, 0.1);                 /* three more wait than at the beginning */
+    run.window_start_ns = 10 * SECOND;
+    assert_false(qr_watch_is_swamped(&run, SECONDS * SECOND));
+    run                 = play(10, 2); /* begins as many as come, and they all stay */
+    run.window_start_ns = 0;
+    for (int i = 0; i < SECONDS; i++) load[i] = i;
+    assert_false(qr_watch_is_swamped(&run, SECONDS * SECOND));
+}
+
 /* ---- noise ---- */
 
 static char root[64];
@@ -233,6 +251,7 @@ int main(void)
         cmocka_unit_test(a_load_that_grows_because_more_comes_is_no_overload),
         cmocka_unit_test(a_level_load_is_no_overload),
         cmocka_unit_test(a_load_that_swings_is_no_overload),
+        cmocka_unit_test(a_load_that_grew_by_more_than_was_begun_is_overload_at_the_end),
         cmocka_unit_test(steal_and_throttling_are_read),
         cmocka_unit_test(what_others_take_is_what_this_process_did_not),
         cmocka_unit_test(a_second_is_contaminated_by_any_of_them),

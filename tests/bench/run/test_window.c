@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -29,7 +30,7 @@ static void begin(fixture *f, const char *const *settings)
     assert_int_equal(qr_bench_config_create(&f->config, &error), QUIRE_OK);
     for (; *settings != NULL; settings++)
         if (quire_config_set(f->config, *settings, "test", &error) != QUIRE_OK) fail_msg("%s", error.message);
-    qr_window_init(&f->window, &f->target, f->config, &f->run);
+    qr_window_init(&f->window, &f->target, f->config, true, &f->run);
 }
 
 static void end(fixture *f)
@@ -118,10 +119,36 @@ static void the_load_is_noted_once_a_second(void **state)
     fixture f;
     begin(&f, (const char *[]){"run.duration=0s", NULL});
     qr_window_pass(&f.window, 0);
-    for (int64_t ns = 0; ns <= 3 * SECOND; ns += SECOND / 4)
-        assert_false(qr_window_watch(&f.window, ns, (double)ns, true));
+    for (int64_t ns = 0; ns <= 3 * SECOND; ns += SECOND / 4) assert_false(qr_window_watch(&f.window, ns, (double)ns));
     assert_int_equal(f.run.load_count, 3);
     end(&f);
+}
+
+/* A load that grows by 4 a second from 100, while few of those that came were begun. */
+static bool is_overloaded_at_the_end(bool is_open_loop, uint32_t begun, int64_t seconds)
+{
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=0s", NULL});
+    f.window.is_open_loop = is_open_loop;
+    f.run.requests        = calloc(100, sizeof *f.run.requests); /* the window's owner frees them */
+    f.run.request_count   = 100;
+    for (uint32_t i = 0; i < 100; i++)
+        f.run.requests[i] = (qr_run_request){.first_ns = i < begun ? SECOND : -1, .due_ns = i < 10 ? 0 : SECOND / 2};
+    for (int64_t s = 1; s <= seconds; s++) assert_false(qr_window_watch(&f.window, s * SECOND, 100 + 4 * (double)s));
+    qr_window_pass(&f.window, SECOND);
+    f.run.window_start_ns = SECOND / 4; /* the first ten were due before it */
+    qr_window_finish(&f.window, seconds * SECOND);
+    const bool overloaded = f.run.overloaded;
+    end(&f);
+    return overloaded;
+}
+
+static void a_window_that_ends_with_most_requests_waiting_is_overloaded(void **state)
+{
+    (void)state;
+    assert_true(is_overloaded_at_the_end(true, 10, 27));   /* none of the window's own had a first token */
+    assert_false(is_overloaded_at_the_end(false, 10, 27)); /* a closed loop waits for its requests */
+    assert_false(is_overloaded_at_the_end(true, 10, 9));   /* too short to say */
 }
 
 int main(void)
@@ -132,6 +159,7 @@ int main(void)
         cmocka_unit_test(each_way_to_warm_up_opens_it_at_its_time),
         cmocka_unit_test(a_run_that_ends_in_its_warm_up_has_a_window_all_the_same),
         cmocka_unit_test(the_load_is_noted_once_a_second),
+        cmocka_unit_test(a_window_that_ends_with_most_requests_waiting_is_overloaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
