@@ -56,6 +56,9 @@ static int report_on(const settings *s, qr_report *report)
             qr_report_error(&error);
             return error.status == QUIRE_ERR_NO_MEMORY ? QR_EXIT_FAILED : QR_EXIT_USAGE;
         }
+    const char *skipped;
+    for (size_t i = 0; (skipped = qr_report_skipped(report, i)) != NULL; i++)
+        qr_warn("%s; the line is skipped", skipped);
     qr_report_arrange(report);
     if (!qr_report_has_charts())
         qr_warn(

@@ -2,6 +2,7 @@
 #include "cli/sweep.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "cli/forecast.h"
 #include "cli/ignored.h"
 #include "cli/interrupt.h"
+#include "cli/write.h"
 
 typedef struct row { /* of the table at the end */
     bool   is_done, is_valid;
@@ -156,10 +158,17 @@ json_t *qr_point_axes(const qr_sweep *s, const qr_point *point)
 
 bool qr_sweep_write(const qr_sweep *s, json_t *line)
 {
-    const bool ok = line != NULL && json_dumpf(line, s->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
-                    fputc('\n', s->file) != EOF && fflush(s->file) == 0;
+    char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    bool  ok   = text != NULL;
+    errno      = ENOMEM;
+    if (ok) {
+        const size_t length = strlen(text);
+        text[length]        = '\n'; /* in the place of its end */
+        ok                  = qr_write_lines(s->file, text, length + 1);
+    }
+    if (!ok) qr_complain("%s: %s", s->path, qr_write_error(errno));
+    free(text);
     json_decref(line);
-    if (!ok) qr_complain("%s: %s", s->path, strerror(errno));
     return ok;
 }
 
@@ -218,39 +227,67 @@ static row row_of(const json_t *result)
 }
 
 /* A whole result of the same configuration is done; a partial one, and what is no result, is not. */
-static void take_line(settings *s, const char *text)
+static void take_line(settings *s, const json_t *line)
 {
-    json_t     *line = json_loads(text, 0, NULL);
     const char *hash = json_string_value(json_object_get(line, "config_hash"));
     for (size_t i = 0; i < s->sweep.point_count && hash != NULL; i++)
         if (strcmp(hash, s->sweep.points[i].hash) == 0 && !json_is_true(json_object_get(line, "partial")))
             s->rows[i] = row_of(line);
-    json_decref(line);
 }
 
-static void read_done(settings *s)
+/* A line without an end is one that a full disk or the end of the machine has torn, or that an editor has left so. What
+ * is appended must not stand behind it. */
+static bool mend_end(const settings *s, bool is_whole, size_t length)
 {
-    FILE  *from = qr_input_open(s->sweep.path, QR_MOST_ROWS_BYTES, NULL);
-    char  *text = NULL;
-    size_t size = 0, done = 0;
-    if (from == NULL) return; /* nothing is done yet */
-    while (getline(&text, &size, from) > 0) take_line(s, text);
+    if (is_whole) return qr_write_lines(s->sweep.file, "\n", 1);
+    qr_warn("%s: the last line is torn; its %zu bytes are cut off", s->sweep.path, length);
+    return ftruncate(s->sweep.file, lseek(s->sweep.file, 0, SEEK_END) - (off_t)length) == 0;
+}
+
+static bool read_lines(settings *s, FILE *from)
+{
+    char   *text = NULL;
+    size_t  size = 0, number = 0;
+    bool    ok = true;
+    ssize_t length;
+    while (ok && (length = getline(&text, &size, from)) > 0) {
+        json_t    *line   = json_loadb(text, (size_t)length, 0, NULL);
+        const bool is_end = text[length - 1] != '\n';
+        number++;
+        if (line != NULL) take_line(s, line);
+        if (is_end) ok = mend_end(s, line != NULL, (size_t)length);
+        if (line == NULL && !is_end) qr_warn("%s:%zu: not JSON; the line is skipped", s->sweep.path, number);
+        json_decref(line);
+    }
     free(text);
+    return ok && !ferror(from);
+}
+
+static bool read_done(settings *s)
+{
+    quire_error error = {0};
+    size_t      done  = 0;
+    FILE       *from  = qr_input_open(s->sweep.path, QR_MOST_ROWS_BYTES, &error);
+    if (from == NULL) return qr_complain("%s", error.message), false;
+    const bool ok = read_lines(s, from);
+    if (!ok) qr_complain("%s: %s", s->sweep.path, strerror(errno));
     fclose(from);
     for (size_t i = 0; i < s->sweep.point_count; i++) done += s->rows[i].is_done;
     fprintf(stderr, "quire: %s: %zu of %zu points are done\n", s->sweep.path, done, s->sweep.point_count);
+    return ok;
 }
 
 static bool open_file(settings *s)
 {
-    if (!s->resume && access(s->sweep.path, F_OK) == 0) {
+    const int new_file = s->resume ? 0 : O_EXCL;
+    s->sweep.file      = open(s->sweep.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | new_file, 0666);
+    if (s->sweep.file >= 0) return !s->resume || read_done(s);
+    if (errno == EEXIST)
         qr_complain("%s: exists already: %s-o names another file", s->sweep.path,
                     s->capacity ? "" : "--resume continues it, ");
-        return false;
-    }
-    s->sweep.file = fopen(s->sweep.path, s->resume ? "a" : "w");
-    if (s->sweep.file == NULL) qr_complain("%s: %s", s->sweep.path, strerror(errno));
-    return s->sweep.file != NULL;
+    else
+        qr_complain("%s: %s", s->sweep.path, strerror(errno));
+    return false;
 }
 
 /* ---- the grid ---- */
@@ -409,7 +446,6 @@ static int run(settings *s)
     s->results = calloc(s->sweep.point_count, sizeof(qr_result *));
     s->rows    = calloc(s->sweep.point_count, sizeof *s->rows);
     if (s->results == NULL || s->rows == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
-    if (s->resume) read_done(s);
     if (!open_file(s)) return QR_EXIT_USAGE;
     qr_warn_of_machine(s->sweep.base);
     warn_of_ignored(&s->sweep);
@@ -449,7 +485,7 @@ static int sweep(void *context, const quire_config *config)
         status = plan_all(&s->sweep, s->capacity);
     else if (all_points_fit(&s->sweep))
         status = run(s);
-    if (s->sweep.file != NULL && fclose(s->sweep.file) != 0) status = QR_EXIT_FAILED;
+    if (s->sweep.file >= 0 && close(s->sweep.file) != 0) status = QR_EXIT_FAILED;
     for (size_t i = 0; i < s->sweep.point_count && s->results != NULL; i++) free(s->results[i]);
     free(s->results);
     free(s->rows);
@@ -500,7 +536,7 @@ int qr_command_sweep(int argc, char **argv)
                                             "Exit status: 0 done, 1 a point or a file failed, 2 usage, configuration or memory, 3 not even "
                                             "capacity.min_rate meets [slo], 130 interrupted.",
     };
-    settings s = {.sweep = {.argc = argc, .argv = argv}};
+    settings s = {.sweep = {.argc = argc, .argv = argv, .file = -1}};
     qr_parse(&argp, argc, argv, &s);
     return qr_arguments_run(&s.common, sweep, &s);
 }

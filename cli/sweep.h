@@ -23,7 +23,7 @@ typedef struct qr_sweep {
     qr_point           *points;
     size_t              point_count;
     const char         *path; /* NAME.jsonl */
-    FILE               *file;
+    int                 file; /* descriptor */
     int                 argc;
     char              **argv;
     volatile int       *interrupt;
@@ -32,7 +32,7 @@ typedef struct qr_sweep {
 /* {"load.request_rate": 2}; a new reference. */
 json_t *qr_point_axes(const qr_sweep *sweep, const qr_point *point);
 
-/* One more line, flushed; takes the reference. False: said on stderr. */
+/* One more line, whole or not at all; takes the reference. False: said on stderr. */
 bool qr_sweep_write(const qr_sweep *sweep, json_t *line);
 
 /* --capacity: a search at every point. The first says on stderr why a configuration cannot be searched, the second

@@ -17,9 +17,13 @@ quire_status qr_report_create(qr_report **report_out, quire_error *error);
 void         qr_report_destroy(qr_report *report); /* NULL is allowed */
 
 /* Adds the result of a `.json` file, or each of a sweep's `.jsonl`, with the request and step logs that the result
- * names or that lie beside it as NAME.requests.jsonl, NAME.steps.jsonl. ERR_IO: cannot be read. ERR_FORMAT: no
- * quire.result/1, or a broken log; the message names file and line. ERR_INVALID: too many results. */
+ * names or that lie beside it as NAME.requests.jsonl, NAME.steps.jsonl. A line that is none of these (torn, when a disk
+ * was full) is skipped. ERR_IO: cannot be read. ERR_FORMAT: no quire.result/1, or more than 100 bad lines; the message
+ * names file and line. ERR_INVALID: too many results. */
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error);
+
+/* What is wrong with the i-th line that was skipped, with file and line; NULL past the last. */
+const char *qr_report_skipped(const qr_report *report, size_t i);
 
 /* Once all are there, and once only: names the points of a sweep by their values, brings them into the order of their
  * curves, and tells equal names apart. */

@@ -13,13 +13,13 @@
 #include "bench/result/compare.h"
 #include "bench/result/result_check.h"
 
-enum { MOST_PATH = 4096, MOST_LINE = 64 << 20 };
+enum { MOST_PATH = 4096, MOST_LINE = 64 << 20, MOST_BAD_LINES = 100 };
 
 quire_status qr_report_create(qr_report **report_out, quire_error *error)
 {
     *report_out = calloc(1, sizeof **report_out);
     if (*report_out != NULL && ((*report_out)->results = json_array()) != NULL &&
-        ((*report_out)->answers = json_array()) != NULL)
+        ((*report_out)->answers = json_array()) != NULL && ((*report_out)->skipped = json_array()) != NULL)
         return QUIRE_OK;
     qr_report_destroy(*report_out);
     *report_out = NULL;
@@ -31,6 +31,7 @@ void qr_report_destroy(qr_report *report)
     if (report != NULL) {
         json_decref(report->results);
         json_decref(report->answers);
+        json_decref(report->skipped);
     }
     free(report);
 }
@@ -100,9 +101,24 @@ static const char *line_problem(ssize_t length)
                                          : NULL;
 }
 
-static quire_status take_lines(FILE *from, const char *path, line_taker *take, void *context, quire_error *error)
+/* A bad line is skipped and noted, unless there are too many. */
+static quire_status skip(qr_report *report, size_t before, const quire_error *error)
 {
-    char        *line = NULL, place[MOST_PATH];
+    if (json_array_size(report->skipped) - before == MOST_BAD_LINES) return error->status;
+    return json_array_append_new(report->skipped, json_string_nocheck(error->message)) == 0 ? QUIRE_OK
+                                                                                            : QUIRE_ERR_NO_MEMORY;
+}
+
+const char *qr_report_skipped(const qr_report *report, size_t i)
+{
+    return json_string_value(json_array_get(report->skipped, i));
+}
+
+static quire_status take_lines(qr_report *report, FILE *from, const char *path, line_taker *take, void *context,
+                               quire_error *error)
+{
+    char        *line   = NULL, place[MOST_PATH];
+    const size_t before = json_array_size(report->skipped);
     size_t       room = 0, number = 0;
     ssize_t      length;
     quire_status status = QUIRE_OK;
@@ -112,6 +128,7 @@ static quire_status take_lines(FILE *from, const char *path, line_taker *take, v
         snprintf(place, sizeof place, "%.4000s:%zu", path, ++number);
         status = object != NULL ? take(context, object, place, error)
                                 : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not JSON: %s", place, where.text);
+        if (status == QUIRE_ERR_FORMAT) status = skip(report, before, error);
     }
     free(line);
     QR_TRY(status);
@@ -129,10 +146,11 @@ static quire_status take_log_line(void *log, json_t *line, const char *place, qu
     return ok ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: not a line of this kind of log", place);
 }
 
-static quire_status read_log(json_t *result, qr_log_kind kind, FILE *from, const char *path, quire_error *error)
+static quire_status read_log(qr_report *report, json_t *result, qr_log_kind kind, FILE *from, const char *path,
+                             quire_error *error)
 {
     qr_log      *log    = qr_log_create(kind);
-    quire_status status = log ? take_lines(from, path, take_log_line, log, error) : QUIRE_ERR_NO_MEMORY;
+    quire_status status = log ? take_lines(report, from, path, take_log_line, log, error) : QUIRE_ERR_NO_MEMORY;
     if (status == QUIRE_OK && !qr_log_attach(log, result)) status = QUIRE_ERR_NO_MEMORY;
     qr_log_destroy(log);
     return status == QUIRE_ERR_NO_MEMORY ? qr_fail(error, status, "%s: out of memory", path) : status;
@@ -166,7 +184,7 @@ static quire_status log_failed(const char *result_path, const char *name, quire_
     return qr_fail(error, QUIRE_ERR_IO, "%.100s: %s: %s", result_path, name, why);
 }
 
-static quire_status read_logs(json_t *result, const char *result_path, quire_error *error)
+static quire_status read_logs(qr_report *report, json_t *result, const char *result_path, quire_error *error)
 {
     char path[MOST_PATH], name[32];
     for (int kind = QR_LOG_STEPS; kind <= QR_LOG_REQUESTS; kind++) {
@@ -175,7 +193,7 @@ static quire_status read_logs(json_t *result, const char *result_path, quire_err
         if (!is_there(path)) continue; /* the charts that need it are left out */
         FILE *from = qr_input_open(path, QR_MOST_LINES_BYTES, error);
         if (from == NULL) return log_failed(result_path, name, error);
-        const quire_status status = read_log(result, (qr_log_kind)kind, from, path, error);
+        const quire_status status = read_log(report, result, (qr_log_kind)kind, from, path, error);
         fclose(from);
         QR_TRY(status);
     }
@@ -199,7 +217,7 @@ static quire_status read_result(qr_report *report, FILE *from, const char *path,
     label_of(path, label);
     json_incref(result);
     quire_status status = qr_report_add(report, result, label, path, error);
-    if (status == QUIRE_OK) status = read_logs(result, path, error);
+    if (status == QUIRE_OK) status = read_logs(report, result, path, error);
     json_decref(result);
     return status;
 }
@@ -224,10 +242,12 @@ static quire_status take_point(void *context, json_t *line, const char *place, q
 static quire_status read_sweep(qr_report *report, FILE *from, const char *path, quire_error *error)
 {
     sweep        s      = {.report = report};
-    const size_t before = json_array_size(report->results);
+    const size_t before = json_array_size(report->results), bad = json_array_size(report->skipped);
     label_of(path, s.stem);
-    QR_TRY(take_lines(from, path, take_point, &s, error));
-    return json_array_size(report->results) > before ? QUIRE_OK : qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
+    QR_TRY(take_lines(report, from, path, take_point, &s, error));
+    if (json_array_size(report->results) > before) return QUIRE_OK;
+    const char *why = qr_report_skipped(report, bad);
+    return why ? qr_fail(error, QUIRE_ERR_FORMAT, "%s", why) : qr_fail(error, QUIRE_ERR_FORMAT, "%s: empty", path);
 }
 
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error)

@@ -16,6 +16,7 @@
 struct qr_report {
     json_t *results; /* array of at least one object */
     json_t *answers; /* array of quire.capacity/1: what searches found */
+    json_t *skipped; /* array of sentences: "sweep.jsonl:3: not JSON: ..." */
 };
 
 /* Takes over `result`. ERR_FORMAT: not a quire.result/1 with runs; `place` names it. */

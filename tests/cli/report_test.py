@@ -272,15 +272,31 @@ class Report(Base):
         self.assertIn("r.steps.jsonl: a log", self.refused("r.steps.jsonl"))
         self.assertIn("r.csv", self.refused(self.write("r.csv", "a,b")))
         self.assertIn("No such file", self.refused("missing.json"))
-        self.assertIn("sweep2.jsonl:2", self.refused(self.write("sweep2.jsonl", json.dumps(self.result) + "\n{}\n")))
         self.assertIn("nothing.jsonl: empty", self.refused(self.write("nothing.jsonl", "")))
         self.refused("r.json", "foreign.json")
 
-    def test_a_broken_log_is_refused_with_its_line(self):
+    def warned(self, *files):
+        done = quire("report", *files, "-o", "page.html", cwd=self.path)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        return done.stderr.decode().splitlines()
+
+    def test_a_bad_line_of_a_sweep_is_named_and_skipped(self):
+        good = json.dumps(self.result)
+        sweep = self.write("torn.jsonl", "\n".join([good, good[:300], "{}", good, good[:20] + good]) + "\n" + good[:500])
+        warnings = self.warned(sweep)
+        self.assertEqual([line.split(": ")[2] for line in warnings], [f"torn.jsonl:{n}" for n in (2, 3, 5, 6)])
+        self.assertTrue(all(line.endswith("; the line is skipped") for line in warnings), warnings)
+        self.assertEqual(len(data_of((self.path / "page.html").read_text())), 2)
+        self.assertIn("none.jsonl:1: not JSON", self.refused(self.write("none.jsonl", good[:300] + "\n")))
+        self.assertIn("many.jsonl:102: ", self.refused(self.write("many.jsonl", good + "\n" + "{}\n" * 200)))
+
+    def test_a_bad_line_of_a_log_is_named_and_skipped(self):
         self.write("b.json", dict(self.result, logs={}))
         lines = (self.path / "r.steps.jsonl").read_text().splitlines(True)
         self.write("b.steps.jsonl", lines[0] + '{"rows": "many"}\n')
-        self.assertIn("b.steps.jsonl:2:", self.refused("b.json"))
+        (warning,) = self.warned("b.json")
+        self.assertIn("b.steps.jsonl:2: not a line of this kind of log; the line is skipped", warning)
+        self.assertEqual(data_of((self.path / "page.html").read_text())[0]["runs"][0]["log"]["steps"]["count"], 1)
 
     def test_what_never_ends_is_not_read(self):
         os.mkfifo(self.path / "pipe.json")

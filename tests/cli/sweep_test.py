@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """quire sweep on the tiny model: points, the file, --resume, refusals, --capacity. sweep_test.py QUIRE"""
+import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ prompt_tokens = 8
 output_tokens = 8
 [run]
 cooldown = "0s"
+limits = false
 [output]
 progress = "none"
 log_level = "info"
@@ -93,6 +96,45 @@ class Sweep(unittest.TestCase):
         self.assertNotIn("not done", done.stdout)
         self.assertEqual(self.sweep(GRID, "--resume", "--seed", "7").returncode, 0)  # another configuration: all anew
         self.assertEqual(len(self.lines()), 13)
+
+    def test_resume_cuts_a_torn_line_and_completes_the_file(self):
+        self.assertEqual(self.sweep(GRID).returncode, 0)
+        whole = (self.folder / "grid.jsonl").read_text().splitlines(True)
+        for torn, left, words in ((whole[3][:777], 3, "the last line is torn; its 777 bytes are cut off"),
+                                  (whole[3][:-1], 4, "4 of 6 points are done"),  # all of it but the newline
+                                  (whole[3][:50] + "\n", 4, "grid.jsonl:4: not JSON; the line is skipped")):
+            (self.folder / "grid.jsonl").write_text("".join(whole[:3]) + torn)
+            done = self.sweep(GRID, "--resume")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(words, done.stderr)
+            self.assertNotIn("not done", done.stdout)
+            lines = (self.folder / "grid.jsonl").read_text().splitlines(True)
+            self.assertEqual(lines[:3], whole[:3])
+            self.assertTrue(all(json.loads(line)["config_hash"] for line in lines[left:]), torn)
+            report = subprocess.run([QUIRE, "report", "grid.jsonl"], cwd=self.folder, capture_output=True, text=True)
+            self.assertEqual(report.returncode, 0, report.stderr)
+
+    def test_a_file_at_its_size_limit_keeps_whole_lines_and_is_resumed(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
+        (self.folder / "grid.toml").write_text(GRID)
+        done = subprocess.run([QUIRE, "sweep", "grid.toml"], cwd=self.folder, capture_output=True, text=True, timeout=120,
+                              preexec_fn=limit)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("grid.jsonl: File too large", done.stderr)
+        self.assertIn("not done", done.stdout)
+        self.assertIn(len(self.lines()), (1, 2, 3, 4, 5))
+        self.assertEqual(self.sweep(GRID, "--resume").returncode, 0)
+        self.assertEqual(len(self.lines()), 6)
+
+    def test_resume_refuses_what_cannot_be_read(self):
+        (self.folder / "folder.jsonl").mkdir()
+        os.mkfifo(self.folder / "fifo.jsonl")
+        reader = os.open(self.folder / "fifo.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+        for name, word in (("folder.jsonl", "Is a directory"), ("fifo.jsonl", "a FIFO, expected a regular file")):
+            done = self.sweep(GRID, "--resume", "-o", name)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(word, done.stderr)
+        os.close(reader)
 
     def test_a_file_that_exists_is_not_overwritten(self):
         (self.folder / "grid.jsonl").write_text("precious\n")
@@ -189,7 +231,7 @@ class Sweep(unittest.TestCase):
         (self.folder / "grid.toml").write_text(GRID)
         done = subprocess.run([QUIRE, "bench", "grid.toml"], cwd=self.folder, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn('grid.toml:18: [sweep] "kv_cache.dtype" is an axis of `quire sweep`', done.stderr)
+        self.assertIn('grid.toml:19: [sweep] "kv_cache.dtype" is an axis of `quire sweep`', done.stderr)
 
 
 if __name__ == "__main__":
