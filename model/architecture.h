@@ -10,6 +10,28 @@
 
 enum { QR_MAX_LAYERS = 4096 };
 
+/* Some layers of the decoder. */
+typedef struct qr_layer_set {
+    uint64_t bits[QR_MAX_LAYERS / 64];
+} qr_layer_set;
+
+static inline bool qr_layer_set_has(const qr_layer_set *set, uint32_t layer)
+{
+    return (set->bits[layer / 64] >> layer % 64 & 1) != 0;
+}
+
+static inline void qr_layer_set_add(qr_layer_set *set, uint32_t layer)
+{
+    set->bits[layer / 64] |= UINT64_C(1) << layer % 64;
+}
+
+/* RMS norm of q and k before rope. */
+typedef enum qr_qk_norm {
+    QR_QK_NORM_NONE,
+    QR_QK_NORM_HEADS, /* of each head, weights [head_dim] */
+    QR_QK_NORM_ROW,   /* of all heads together, weights [q columns] and [kv columns] */
+} qr_qk_norm;
+
 /* Invariants, once qr_architecture_read or a preset returned it:
  *   every size >= 1; heads is a multiple of kv_heads; head_dim is even where rope is used
  *   encoder-decoder: encoder_layers >= 1 and decoder_start_token_id >= 0
@@ -24,20 +46,23 @@ typedef struct qr_architecture {
     uint32_t                heads, kv_heads, head_dim;
     float                   norm_epsilon;
     float                   attention_scale; /* multiplies the scores */
+    float                   embedding_scale; /* multiplies the embedding's rows */
+    float                   residual_scale;  /* multiplies what attention and feed-forward add to the residual stream */
     float                   logits_scale;    /* multiplies the logits */
 
     bool          gated;      /* feed-forward: down(activation(gate) * up); else wo(activation(wi)) */
     qr_activation activation; /* of the feed-forward */
 
-    bool     qkv_bias, output_bias; /* of q, k, v; of o */
-    bool     qk_norm;               /* RMS norm of each head of q and k before rope */
-    uint32_t window;                /* a token sees itself and window - 1 before it; 0 = all, in every layer */
-    uint32_t full_layers;           /* with a window: how many of the decoder's layers see everything all the same */
-    uint64_t is_full[QR_MAX_LAYERS / 64]; /* bits: which */
-    uint32_t max_position_embeddings;     /* 0 = no limit of the model's own (T5) */
-    qr_rope  rope;
-    uint32_t relative_buckets, relative_max_distance; /* T5's bias */
-    int32_t  decoder_start_token_id;                  /* -1: decoder-only */
+    bool         qkv_bias, output_bias; /* of q, k, v; of o */
+    qr_qk_norm   qk_norm;
+    uint32_t     window;      /* a token sees itself and window - 1 before it; 0 = all, in every layer */
+    uint32_t     full_layers; /* with a window: how many of the decoder's layers see everything all the same */
+    qr_layer_set full;        /* which */
+    uint32_t     max_position_embeddings; /* 0 = no limit of the model's own (T5) */
+    qr_rope      rope;
+    qr_layer_set unrotated;                               /* layers whose q and k rope leaves as they are */
+    uint32_t     relative_buckets, relative_max_distance; /* T5's bias */
+    int32_t      decoder_start_token_id;                  /* -1: decoder-only */
 
     bool        tied;                   /* config.json says that the output projection is the input embedding */
     bool        never_tied;             /* it says the contrary: a missing output projection is an error */
@@ -53,7 +78,7 @@ static inline uint32_t qr_kv_columns(const qr_architecture *a) { return a->kv_he
 
 static inline uint32_t qr_layer_window(const qr_architecture *a, uint32_t layer)
 {
-    return (a->is_full[layer / 64] >> layer % 64 & 1) != 0 ? 0 : a->window;
+    return qr_layer_set_has(&a->full, layer) ? 0 : a->window;
 }
 
 /* Of the layers that see most: what lies behind it no layer needs, so that the cache may let go of it. */

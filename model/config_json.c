@@ -96,7 +96,11 @@ static void read_tie(qr_config_reader *r, qr_architecture *a)
 
 static quire_status read_root(qr_config_reader *r, qr_architecture *a)
 {
-    *a               = (qr_architecture){.attention_scale = 1, .logits_scale = 1, .decoder_start_token_id = -1};
+    *a               = (qr_architecture){.attention_scale        = 1,
+                                         .embedding_scale        = 1,
+                                         .residual_scale         = 1,
+                                         .logits_scale           = 1,
+                                         .decoder_start_token_id = -1};
     const char *name = qr_config_string(r, r->root, "model_type", NULL);
     uint32_t    type = 0;
     if (name == NULL) {
@@ -106,7 +110,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     a->family = qr_family_find(name, &type);
     refuse_features(r);
     if (a->family == NULL) {
-        char known[128];
+        char known[256];
         qr_family_list_types(known, sizeof known);
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: model_type: \"%.40s\" is not supported, only %s", r->origin, name,
                     known);

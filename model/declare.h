@@ -29,7 +29,7 @@ typedef struct qr_linear {
 /* One layer. What a family does not have is NULL or zero. */
 typedef struct qr_layer {
     const float *attention_norm, *cross_norm, *feed_norm; /* [hidden_size] */
-    const float *q_norm, *k_norm;                         /* [head_dim] */
+    const float *q_norm, *k_norm;                         /* as qk_norm of the architecture says */
     const float *k_common;                                /* [kv_columns], as in qr_attention_prologue */
     qr_linear    qkv, output;
     qr_linear    cross_q, cross_kv, cross_output;
@@ -43,7 +43,7 @@ typedef struct qr_parameters {
     qr_matrix         embedding;         /* [vocab_size][hidden_size] */
     qr_matrix         encoder_embedding; /* where it is another */
     const float      *decoder_norm, *encoder_norm;
-    float            *rope_cos, *rope_sin;        /* [max_model_len][head_dim / 2]; longrope: the long ones follow */
+    qr_rope_tables    rope;                       /* of max_model_len positions; longrope: the long ones follow */
     qr_attention_bias decoder_bias, encoder_bias; /* T5 */
     qr_linear        *first_linear, *last_linear; /* list of all, by next */
 } qr_parameters;

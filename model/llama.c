@@ -1,84 +1,79 @@
-/* Llama, Mistral, Qwen2, Qwen3: pre-norm decoder layers with rotary embedding and a gated feed-forward. They differ in
- * what a layer has: a window (Mistral), biases of q, k, v (Qwen2), a norm of each head of q and k (Qwen3). */
+/* Llama and the models that differ from it in numbers and in what a layer has: a window (Mistral), biases of q, k, v
+ * (Qwen2), a norm of each head of q and k (Qwen3), layers without rotary embedding (SmolLM3), multipliers (Granite). */
 #include <math.h>
-#include <string.h>
 
 #include "base/bits.h"
-#include "model/config_reader.h"
+#include "model/decoder.h"
 #include "model/family.h"
-#include "model/network.h"
 
 /* ---- config.json ---- */
 
-enum { LLAMA, MISTRAL, QWEN2, QWEN3 };
+enum { LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE };
 
 typedef enum window_rule {
     WINDOW_NONE,
-    WINDOW_GIVEN,    /* sliding_window, in all layers */
-    WINDOW_SWITCHED, /* if use_sliding_window, from layer max_window_layers on */
+    WINDOW_GIVEN,     /* sliding_window, in all layers */
+    WINDOW_FROM,      /* if use_sliding_window, from layer max_window_layers on */
+    WINDOW_UNROTATED, /* if use_sliding_window, in layers without rope */
 } window_rule;
 
 static const struct traits {
     uint32_t    max_position_embeddings; /* default */
     bool        qkv_bias;                /* always */
     bool        attention_bias;          /* of q, k, v and o, if config.json says so */
-    bool        qk_norm;
+    qr_qk_norm  qk_norm;
     window_rule window;
+    uint32_t    default_window; /* where the key is missing */
+    double      default_theta;  /* 0: as most */
 } traits_of[] = {
     [LLAMA]   = {2048, .attention_bias = true},
-    [MISTRAL] = {131072, .window = WINDOW_GIVEN},
-    [QWEN2]   = {32768, .qkv_bias = true, .window = WINDOW_SWITCHED},
-    [QWEN3]   = {32768, .attention_bias = true, .qk_norm = true, .window = WINDOW_SWITCHED},
+    [MISTRAL] = {131072, .window = WINDOW_GIVEN, .default_window = 4096},
+    [QWEN2]   = {32768, .qkv_bias = true, .window = WINDOW_FROM, .default_window = 4096},
+    [QWEN3]   = {32768, .attention_bias = true, .qk_norm = QR_QK_NORM_HEADS, .window = WINDOW_FROM,
+                 .default_window = 4096},
+    [SMOLLM3] = {32768, .attention_bias = true, .window = WINDOW_UNROTATED, .default_theta = 2e6},
+    [GRANITE] = {2048, .attention_bias = true},
 };
 
-static void set_full(qr_architecture *a, uint32_t layer)
+/* `no_rope_layers` has a 1 for each layer with rope, in spite of its name; where missing, every
+ * no_rope_layer_interval-th has none. */
+static void read_unrotated(qr_config_reader *r, qr_architecture *a)
 {
-    a->is_full[layer / 64] |= UINT64_C(1) << layer % 64;
-    a->full_layers++;
-}
-
-static void read_layer_types(qr_config_reader *r, qr_architecture *a)
-{
-    const json_t *types = json_object_get(r->root, "layer_types");
-    if (!json_is_array(types) || json_array_size(types) != a->layers) {
+    const json_t  *given    = qr_config_array(r, "no_rope_layers");
+    const uint32_t interval = qr_config_size(r, "no_rope_layer_interval", QR_MAX_LAYERS, 4);
+    if (given != NULL && json_array_size(given) != a->layers)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
-                    "%s: layer_types: expected an array of num_hidden_layers = %u elements, found %zu", r->origin,
-                    a->layers, json_array_size(types));
-        return;
-    }
-    size_t        i;
-    const json_t *element;
-    json_array_foreach(types, i, element)
-    {
-        const char *type = json_string_value(element);
-        if (type != NULL && strcmp(type, "full_attention") == 0)
-            set_full(a, (uint32_t)i);
-        else if (type == NULL || strcmp(type, "sliding_attention") != 0)
-            QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: layer_types[%zu]: \"%.40s\" is not supported", r->origin, i,
-                        type ? type : qr_json_type_name(element));
+                    "%s: no_rope_layers: expected an array of num_hidden_layers = %u elements, found %zu", r->origin,
+                    a->layers, json_array_size(given));
+    for (uint32_t i = 0; i < a->layers && r->status == QUIRE_OK; i++) {
+        const json_t *element = json_array_get(given, i);
+        if (given != NULL && (!json_is_integer(element) || (uint64_t)json_integer_value(element) > 1))
+            QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: no_rope_layers[%u]: expected 0 or 1", r->origin, i);
+        if (given != NULL ? json_integer_value(element) == 0 : (i + 1) % interval == 0)
+            qr_layer_set_add(&a->unrotated, i);
     }
 }
 
-/* By layer_types where given; else the layers from max_window_layers on have the window. */
-static void read_window(qr_config_reader *r, window_rule rule, qr_architecture *a)
+static void read_window(qr_config_reader *r, const struct traits *traits, qr_architecture *a)
 {
-    if (rule == WINDOW_NONE) return;
-    if (rule == WINDOW_SWITCHED && !qr_config_boolean(r, "use_sliding_window", false)) return;
-    /* null is "no window"; an absent key is the class's default */
-    const json_t  *given  = json_object_get(r->root, "sliding_window");
-    const uint32_t window = json_is_null(given) ? 0 : qr_config_size(r, "sliding_window", QR_MAX_POSITION, 4096);
-    const uint32_t from =
-        rule == WINDOW_GIVEN ? 0 : (uint32_t)qr_config_integer(r, r->root, "max_window_layers", 0, QR_MAX_LAYERS, 28);
-    if (qr_config_has(r, "layer_types"))
-        read_layer_types(r, a);
-    else
-        for (uint32_t i = 0; i < qr_min_u32(from, a->layers); i++) set_full(a, i);
-    if (window != 0 && a->full_layers < a->layers) {
-        a->window = window;
-        return;
+    qr_layer_set full = {{0}};
+    if (traits->window == WINDOW_NONE) return;
+    if (traits->window != WINDOW_GIVEN && !qr_config_boolean(r, "use_sliding_window", false)) return;
+    if (traits->window == WINDOW_FROM) {
+        const int64_t from = qr_config_integer(r, r->root, "max_window_layers", 0, QR_MAX_LAYERS, 28);
+        for (uint32_t i = 0; i < qr_min_u32((uint32_t)from, a->layers); i++) qr_layer_set_add(&full, i);
     }
-    memset(a->is_full, 0, sizeof a->is_full);
-    a->full_layers = 0;
+    for (uint32_t i = 0; traits->window == WINDOW_UNROTATED && i < a->layers; i++)
+        if (!qr_layer_set_has(&a->unrotated, i)) qr_layer_set_add(&full, i);
+    qr_decoder_read_window(r, traits->default_window, &full, a);
+}
+
+static void read_multipliers(qr_config_reader *r, qr_architecture *a)
+{
+    a->attention_scale = (float)qr_config_number(r, r->root, "attention_multiplier", 1e-6, 1e6, 1);
+    a->embedding_scale = (float)qr_config_number(r, r->root, "embedding_multiplier", 1e-6, 1e6, 1);
+    a->residual_scale  = (float)qr_config_number(r, r->root, "residual_multiplier", 1e-6, 1e6, 1);
+    a->logits_scale    = (float)(1 / qr_config_number(r, r->root, "logits_scaling", 1e-6, 1e6, 1));
 }
 
 static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
@@ -89,115 +84,40 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->attention_scale = 1 / sqrtf((float)a->head_dim);
     a->gated           = true;
     a->activation      = qr_config_activation(r, "hidden_act", qr_config_string(r, r->root, "hidden_act", "silu"));
-    qr_config_refuse(r, qr_config_boolean(r, "mlp_bias", false), "mlp_bias",
-                     "a bias in the feed-forward is not supported");
-
-    a->output_bias = traits->attention_bias && qr_config_boolean(r, "attention_bias", false);
-    a->qkv_bias    = traits->qkv_bias || a->output_bias;
-    a->qk_norm     = traits->qk_norm;
-    qr_rope_read(r, a);
-    read_window(r, traits->window, a);
+    qr_decoder_read_biases(r, a);
+    a->output_bias &= traits->attention_bias;
+    a->qkv_bias = traits->qkv_bias || a->output_bias;
+    a->qk_norm  = traits->qk_norm;
+    qr_rope_read(r, &(qr_rope_rules){.theta = traits->default_theta}, a);
+    if (type == SMOLLM3) read_unrotated(r, a);
+    if (type == GRANITE) read_multipliers(r, a);
+    read_window(r, traits, a);
 }
 
 /* ---- tensors ---- */
 
-static void declare_layer(qr_declaration *d, uint32_t i)
+static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 {
-    const qr_architecture *a = d->architecture;
-    const uint32_t hidden = a->hidden_size, inner = a->intermediate_size, q = qr_q_columns(a), kv = qr_kv_columns(a);
-    qr_layer      *layer = qr_declare_layer(d, d->parameters->decoder, i);
-    qr_declare_prefix(d, "model.layers.%u.", i);
-
+    const uint32_t hidden = d->architecture->hidden_size;
+    (void)i;
     layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
-    qr_declare_linear(d, &layer->qkv, "qkv", hidden,
-                      QR_PARTS(QR_PART(q, "self_attn.q_proj", .bias = a->qkv_bias),
-                               QR_PART(kv, "self_attn.k_proj", .bias = a->qkv_bias),
-                               QR_PART(kv, "self_attn.v_proj", .bias = a->qkv_bias)));
-    if (a->qk_norm) {
-        layer->q_norm = qr_declare_norm(d, a->head_dim, "self_attn.q_norm.weight");
-        layer->k_norm = qr_declare_norm(d, a->head_dim, "self_attn.k_norm.weight");
-    }
-    qr_declare_linear(d, &layer->output, "o", q, QR_PARTS(QR_PART(hidden, "self_attn.o_proj", .bias = a->output_bias)));
-
+    qr_decoder_declare_attention(d, layer, false);
     layer->feed_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
-    qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden,
-                       QR_PARTS(QR_PART(inner, "mlp.gate_proj"), QR_PART(inner, "mlp.up_proj")));
-    qr_declare_feed_out(d, &layer->feed_out, "down", inner, QR_PARTS(QR_PART(hidden, "mlp.down_proj")));
+    qr_decoder_declare_feed_forward(d, layer, false);
 }
 
-/* Of pair i: its angle at position 1, which is at most 1. */
-static float frequency_of(const qr_parameters *p, uint32_t half, uint32_t i)
-{
-    return atan2f(p->rope_sin[half + i], p->rope_cos[half + i]);
-}
-
-enum { LARGE_BIAS = 4 }; /* below, it hardly widens the range of keys */
-
-/* The keys' bias, which published Qwen2.5 has in the hundreds, in pairs that turn by less than one radian within a
- * tile: taken off as it is at the tile's first token, it leaves less than it was. Of faster ones nothing is taken. */
-static void declare_common_key(qr_declaration *d, qr_layer *layer)
-{
-    const qr_architecture *a    = d->architecture;
-    const uint32_t         half = a->head_dim / 2, columns = qr_kv_columns(a);
-    float                 *common = qr_declare_floats(d, columns);
-    if (common == NULL) return;
-    float largest = 0;
-    for (uint32_t c = 0; c < columns; c++) {
-        const bool slow =
-            d->max_model_len > 1 && frequency_of(d->parameters, half, c % half) * (QR_TILE_TOKENS - 1) < 1;
-        common[c] = slow ? layer->qkv.bias[qr_q_columns(a) + c] : 0;
-        largest   = fmaxf(largest, fabsf(common[c]));
-    }
-    if (largest > LARGE_BIAS) layer->k_common = common;
-}
-
-static void declare(qr_declaration *d)
-{
-    const qr_architecture *a = d->architecture;
-    qr_declare_embedding(d, qr_random_scale(a->hidden_size));
-    for (uint32_t i = 0; i < a->layers; i++) declare_layer(d, i);
-    qr_declare_prefix(d, "model.");
-    d->parameters->decoder_norm = qr_declare_norm(d, a->hidden_size, "norm.weight");
-    qr_rope_declare(d);
-    for (uint32_t i = 0; a->qkv_bias && !a->qk_norm && i < a->layers; i++)
-        declare_common_key(d, qr_declare_layer(d, d->parameters->decoder, i));
-    qr_declare_head(d);
-}
-
-/* ---- forward ---- */
-
-static void forward(qr_pass *pass)
-{
-    qr_network            *network = pass->network;
-    const qr_architecture *a       = network->architecture;
-    const uint32_t         rows    = pass->plan->rows;
-
-    if (rows == 0) return;
-    qr_stage_embed(pass, rows, false);
-    for (uint32_t i = 0; i < a->layers; i++) {
-        const qr_layer         *layer = &network->parameters.decoder[i];
-        const qr_self_attention self  = {.plan     = qr_network_self_plan(network, i),
-                                         .plane    = qr_kv_memory_plane(network->kv, i),
-                                         .prologue = {.rope_cos     = network->parameters.rope_cos,
-                                                      .rope_sin     = network->parameters.rope_sin,
-                                                      .rotary_dim   = a->head_dim,
-                                                      .q_norm       = layer->q_norm,
-                                                      .k_norm       = layer->k_norm,
-                                                      .k_common     = layer->k_common,
-                                                      .norm_epsilon = a->norm_epsilon}};
-        qr_stage_self_attention(pass, layer, &self, rows);
-        qr_stage_feed_forward(pass, layer, rows);
-    }
-}
+static void declare(qr_declaration *d) { qr_decoder_declare(d, declare_layer); }
 
 const qr_family qr_family_llama = {
     .types           = {[LLAMA]   = {"llama", {"LlamaForCausalLM", "LLaMAForCausalLM"}},
                         [MISTRAL] = {"mistral", {"MistralForCausalLM"}},
                         [QWEN2]   = {"qwen2", {"Qwen2ForCausalLM"}},
-                        [QWEN3]   = {"qwen3", {"Qwen3ForCausalLM"}}},
+                        [QWEN3]   = {"qwen3", {"Qwen3ForCausalLM"}},
+                        [SMOLLM3] = {"smollm3", {"SmolLM3ForCausalLM"}},
+                        [GRANITE] = {"granite", {"GraniteForCausalLM"}}},
     .read_config     = read_config,
     .declare         = declare,
-    .forward         = forward,
+    .forward         = qr_decoder_forward,
     .embedding_names = (const char *const[]){"model.embed_tokens.weight", NULL},
     .output_name     = "lm_head.weight",
     .unread_tensors  = (const char *const[]){NULL},

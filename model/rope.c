@@ -79,8 +79,8 @@ static void read_pairs(qr_config_reader *r, const json_t *settings, const char *
     const json_t *array = json_object_get(settings, key);
     if (json_array_size(array) != pairs || pairs > QR_ROPE_MAX_PAIRS) {
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT,
-                    "%s: %s%s: expected an array of head_dim / 2 = %u numbers, found %zu; the limit is %d", r->origin,
-                    r->section, key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
+                    "%s: %s%s: expected an array of %u numbers, one per rotated pair, found %zu; the limit is %d",
+                    r->origin, r->section, key, pairs, json_array_size(array), QR_ROPE_MAX_PAIRS);
         return;
     }
     for (uint32_t i = 0; i < pairs; i++) {
@@ -97,8 +97,8 @@ static void read_longrope(qr_config_reader *r, const json_t *settings, qr_archit
     read_lengths(r, settings, a);
     const double longer = log(rope->factor) / log(fmax(2, rope->original_max_position_embeddings));
     rope->magnitude     = (float)qr_config_number(r, settings, "attention_factor", 1e-3, 1e3, sqrt(1 + longer));
-    read_pairs(r, settings, "short_factor", a->head_dim / 2, rope->short_factor);
-    read_pairs(r, settings, "long_factor", a->head_dim / 2, rope->long_factor);
+    read_pairs(r, settings, "short_factor", rope->rotary_dim / 2, rope->short_factor);
+    read_pairs(r, settings, "long_factor", rope->rotary_dim / 2, rope->long_factor);
 }
 
 static const char *rope_type(qr_config_reader *r, const json_t *settings)
@@ -135,10 +135,18 @@ static const char *find_contradiction(qr_config_reader *r, const json_t *scaling
     return NULL;
 }
 
-static void refuse_partial(qr_config_reader *r, const json_t *object)
+/* As the settings have it, or before them the root. */
+static uint32_t read_rotary_dim(qr_config_reader *r, const json_t *settings, bool partial, uint32_t head_dim)
 {
-    const char *key = "partial_rotary_factor";
-    qr_config_refuse(r, qr_config_number(r, object, key, 0, 1, 1) != 1, key, "only 1 is supported");
+    static const char key[]  = "partial_rotary_factor";
+    const double      root   = qr_config_number(r, r->root, key, 0, 1, 1);
+    const double      factor = qr_config_number(r, settings, key, 0, 1, root);
+    qr_config_refuse(r, factor != 1 && !partial, key, "only 1 is supported");
+    const uint32_t rotary_dim = (uint32_t)(head_dim * factor);
+    if (rotary_dim == 0 || rotary_dim % 2 != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: %g of head_dim %u is %u, which must be even and above 0",
+                    r->origin, key, factor, head_dim, rotary_dim);
+    return rotary_dim;
 }
 
 static void read_type(qr_config_reader *r, const char *key, const json_t *settings, const char *type,
@@ -173,7 +181,6 @@ static void read_settings(qr_config_reader *r, const char *key, const json_t *se
     const char *type = rope_type(r, settings);
     qr_config_refuse(r, json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"),
                      key, "settings by layer type are not supported");
-    refuse_partial(r, settings);
     if (type == NULL && json_object_get(settings, "factor") != NULL)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: rope_type: missing", r->origin, key);
     if (type != NULL) read_type(r, key, settings, type, a);
@@ -183,15 +190,15 @@ static void read_settings(qr_config_reader *r, const char *key, const json_t *se
 /* Both forms: `rope_parameters` (transformers 5) holds the theta as well; before it, `rope_theta` stood beside
  * `rope_scaling`, whose type was called `type` before `rope_type`. Where a file has both, `rope_scaling` is taken
  * unless it is empty, as in transformers 5. */
-void qr_rope_read(qr_config_reader *r, qr_architecture *a)
+void qr_rope_read(qr_config_reader *r, const qr_rope_rules *rules, qr_architecture *a)
 {
     const json_t *scaling = qr_config_object(r, "rope_scaling"), *parameters = qr_config_object(r, "rope_parameters");
     const bool    is_scaling = json_object_size(scaling) > 0, is_both = is_scaling && json_object_size(parameters) > 0;
     const char   *key      = is_scaling ? "rope_scaling" : "rope_parameters";
     const json_t *settings = is_scaling ? scaling : parameters;
-    a->rope =
-        (qr_rope){.theta = qr_config_number(r, r->root, "rope_theta", 1, 1e12, 10000), .factor = 1, .magnitude = 1};
-    refuse_partial(r, r->root);
+    const double  theta    = qr_config_number(r, r->root, "rope_theta", 1, 1e12, rules->theta > 0 ? rules->theta : 1e4);
+    a->rope                = (qr_rope){.theta = theta, .factor = 1, .magnitude = 1};
+    a->rope.rotary_dim     = read_rotary_dim(r, settings, rules->partial, a->head_dim);
     if (is_both) a->rope.contradiction = find_contradiction(r, scaling, parameters);
     if (settings != NULL) read_settings(r, key, settings, a);
 }
@@ -209,61 +216,61 @@ static float llama3_frequency(const qr_rope *rope, float frequency)
 }
 
 /* The pair that turns `rotations` times over the original length: eq. 17 of arXiv:2309.00071, solved for d. */
-static double yarn_pair(const qr_rope *rope, double rotations, uint32_t head_dim)
+static double yarn_pair(const qr_rope *rope, double rotations)
 {
     const double turns = rope->original_max_position_embeddings / (rotations * 2 * 3.14159265358979323846);
-    return head_dim * log(turns) / (2 * log(rope->theta));
+    return rope->rotary_dim * log(turns) / (2 * log(rope->theta));
 }
 
 /* Equations 19 and 20: interpolated where a pair turns less than beta_slow times over the original length, as it is
  * where it turns more than beta_fast times. Between them the ramp is by pairs, as in the authors' code, where eq. 18
  * has one by turns. */
-static float yarn_frequency(const qr_rope *rope, float wavelength, uint32_t i, uint32_t head_dim)
+static float yarn_frequency(const qr_rope *rope, float wavelength, uint32_t i)
 {
-    double low = yarn_pair(rope, rope->beta_fast, head_dim), high = yarn_pair(rope, rope->beta_slow, head_dim);
+    double low = yarn_pair(rope, rope->beta_fast), high = yarn_pair(rope, rope->beta_slow);
     if (rope->truncate) low = floor(low), high = ceil(high);
     low  = fmax(low, 0);
-    high = fmin(high, head_dim - 1);
+    high = fmin(high, rope->rotary_dim - 1);
     if (low == high) high += 0.001;
     const float ramp = fminf(fmaxf(((float)i - (float)low) / (float)(high - low), 0), 1);
     return 1.0f / ((float)rope->factor * wavelength) * ramp + 1.0f / wavelength * (1 - ramp);
 }
 
 /* Frequency of pair i, in f32 as Hugging Face computes it. */
-static float frequency_of(const qr_rope *rope, uint32_t i, uint32_t head_dim, bool is_long)
+static float frequency_of(const qr_rope *rope, uint32_t i, bool is_long)
 {
-    const float wavelength = powf((float)rope->theta, (float)(2 * i) / (float)head_dim); /* but for 2 pi */
+    const float wavelength = powf((float)rope->theta, (float)(2 * i) / (float)rope->rotary_dim); /* but for 2 pi */
     switch (rope->type) {
     case QR_ROPE_LINEAR: return 1.0f / wavelength / (float)rope->factor;
     case QR_ROPE_LLAMA3: return llama3_frequency(rope, 1.0f / wavelength);
-    case QR_ROPE_YARN: return yarn_frequency(rope, wavelength, i, head_dim);
+    case QR_ROPE_YARN: return yarn_frequency(rope, wavelength, i);
     case QR_ROPE_LONGROPE: return 1.0f / ((is_long ? rope->long_factor : rope->short_factor)[i] * wavelength);
     default: return 1.0f / wavelength;
     }
 }
 
-static void fill_tables(const qr_architecture *a, uint32_t positions, bool is_long, float *cosines, float *sines)
+static void fill_tables(const qr_rope *rope, uint32_t positions, bool is_long, float *cosines, float *sines)
 {
-    const uint32_t half = a->head_dim / 2;
+    const uint32_t half = rope->rotary_dim / 2;
     for (uint32_t i = 0; i < half; i++) {
-        const float frequency = frequency_of(&a->rope, i, a->head_dim, is_long);
+        const float frequency = frequency_of(rope, i, is_long);
         for (uint32_t position = 0; position < positions; position++) {
             const float angle                    = (float)position * frequency;
-            cosines[(size_t)position * half + i] = (float)cos((double)angle) * a->rope.magnitude;
-            sines[(size_t)position * half + i]   = (float)sin((double)angle) * a->rope.magnitude;
+            cosines[(size_t)position * half + i] = (float)cos((double)angle) * rope->magnitude;
+            sines[(size_t)position * half + i]   = (float)sin((double)angle) * rope->magnitude;
         }
     }
 }
 
-void qr_rope_declare(qr_declaration *d)
+static qr_rope_tables declare_tables(qr_declaration *d, const qr_rope *rope)
 {
-    const qr_architecture *a      = d->architecture;
-    const uint32_t         longer = qr_rope_long_length(&a->rope);
-    const uint32_t         tables = longer > 0 && d->max_model_len > longer ? 2 : 1;
-    const size_t           floats = (size_t)d->max_model_len * (a->head_dim / 2);
-    float *cosines = qr_declare_floats(d, tables * floats), *sines = qr_declare_floats(d, tables * floats);
+    const uint32_t longer  = qr_rope_long_length(rope);
+    const uint32_t tables  = longer > 0 && d->max_model_len > longer ? 2 : 1;
+    const size_t   floats  = (size_t)d->max_model_len * (rope->rotary_dim / 2);
+    float         *cosines = qr_declare_floats(d, tables * floats), *sines = qr_declare_floats(d, tables * floats);
     for (uint32_t t = 0; t < tables && cosines != NULL; t++)
-        fill_tables(a, d->max_model_len, t == 1, cosines + t * floats, sines + t * floats);
-    d->parameters->rope_cos = cosines;
-    d->parameters->rope_sin = sines;
+        fill_tables(rope, d->max_model_len, t == 1, cosines + t * floats, sines + t * floats);
+    return (qr_rope_tables){cosines, sines};
 }
+
+void qr_rope_declare(qr_declaration *d) { d->parameters->rope = declare_tables(d, &d->architecture->rope); }

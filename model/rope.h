@@ -19,23 +19,35 @@ typedef enum qr_rope_type {
 
 enum { QR_ROPE_MAX_PAIRS = 128 }; /* of a head, where each has factors of its own */
 
-/* Rotate-half form (element i of a head pairs with i + head_dim / 2). */
+/* Rotate-half form (element i of a head pairs with i + rotary_dim / 2). */
 typedef struct qr_rope {
     qr_rope_type type;
     const char  *contradiction; /* a key about which rope_scaling and rope_parameters disagree, or NULL */
     double       theta;
+    uint32_t     rotary_dim;                        /* of a head's elements, the first; the others pass through */
     double       factor;                            /* but default */
     double       low_freq_factor, high_freq_factor; /* llama3 */
     double       beta_fast, beta_slow;              /* yarn: rotations over the original length */
     bool         truncate;                          /* yarn: to whole pairs */
     float        magnitude;                         /* multiplies cosines and sines: 1 but for yarn and longrope */
     uint32_t     original_max_position_embeddings;  /* llama3, yarn, longrope */
-    float        short_factor[QR_ROPE_MAX_PAIRS], long_factor[QR_ROPE_MAX_PAIRS]; /* longrope: [head_dim / 2] */
+    float        short_factor[QR_ROPE_MAX_PAIRS], long_factor[QR_ROPE_MAX_PAIRS]; /* longrope: [rotary_dim / 2] */
 } qr_rope;
+
+/* Cosines and sines, [positions][rotary_dim / 2] each. */
+typedef struct qr_rope_tables {
+    const float *cosines, *sines;
+} qr_rope_tables;
+
+/* Where families differ. */
+typedef struct qr_rope_rules {
+    double theta;   /* where config.json has none; 0: 10000 */
+    bool   partial; /* partial_rotary_factor may be below 1 */
+} qr_rope_rules;
 
 /* Fills architecture->rope; and corrects max_position_embeddings, which config.json gives before scaling (linear) or
  * not at all (yarn). head_dim is read before. */
-void qr_rope_read(struct qr_config_reader *reader, struct qr_architecture *architecture);
+void qr_rope_read(struct qr_config_reader *reader, const qr_rope_rules *rules, struct qr_architecture *architecture);
 
 /* Sequences of more positions use longrope's long factors from their first on, the others the short ones; 0 = all are
  * alike. */
@@ -44,7 +56,7 @@ static inline uint32_t qr_rope_long_length(const qr_rope *rope)
     return rope->type == QR_ROPE_LONGROPE ? rope->original_max_position_embeddings : 0;
 }
 
-/* The parameters' rope_cos and rope_sin, for as many positions as the network is made for. */
+/* The parameters' tables, for as many positions as the network is made for. */
 void qr_rope_declare(struct qr_declaration *declaration);
 
 #endif

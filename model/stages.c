@@ -93,9 +93,12 @@ void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
     const qr_mapping *table   = encoder && network->architecture->encoder_embedding_name
                                     ? &network->encoder_embedding_rows
                                     : &network->embedding_rows;
+    const float       scale   = network->architecture->embedding_scale;
     for (uint32_t row = mine.first; row < mine.end; row++) {
         const int32_t token = encoder ? *network->encoder_tokens[row] : pass->plan->tokens[row];
-        widen_embedding(network, table, (uint32_t)token, f32_row(&network->buffers.hidden, row));
+        float        *out   = f32_row(&network->buffers.hidden, row);
+        widen_embedding(network, table, (uint32_t)token, out);
+        for (uint32_t i = 0; scale != 1 && i < network->architecture->hidden_size; i++) out[i] *= scale;
     }
 }
 
@@ -144,12 +147,20 @@ static void attend(qr_pass *pass, qr_attention_plan *plan, const qr_attention_ar
     qr_stage_end(pass, bucket);
 }
 
-/* hidden += attended * W (+ bias) */
-static void add_output(qr_pass *pass, const qr_linear *linear, uint32_t rows)
+/* hidden += residual_scale * (x * W (+ bias)) */
+static void add_to_hidden(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows)
+{
+    const qr_network *network = pass->network;
+    project(pass, linear, x, rows,
+            &(qr_projection_out){
+                .to = network->buffers.hidden, .add = true, .multiply = network->architecture->residual_scale});
+}
+
+static void add_attended(qr_pass *pass, const qr_linear *linear, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     quantise(pass, &buffers->attended, &buffers->attended_read, rows);
-    project(pass, linear, &buffers->attended_read, rows, &(qr_projection_out){.to = buffers->hidden, .add = true});
+    add_to_hidden(pass, linear, &buffers->attended_read, rows);
 }
 
 /* Rows as a projection wrote them into the buffer of q, k and v. */
@@ -175,7 +186,7 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     qr_stage_norm(pass, rows, layer->attention_norm);
     project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     attend(pass, how->plan, &args, true);
-    add_output(pass, &layer->output, rows);
+    add_attended(pass, &layer->output, rows);
 }
 
 void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows)
@@ -187,7 +198,7 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
     qr_stage_norm(pass, rows, layer->cross_norm);
     project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
     attend(pass, network->cross_plan, &args, false);
-    add_output(pass, &layer->cross_output, rows);
+    add_attended(pass, &layer->cross_output, rows);
 }
 
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
@@ -212,7 +223,7 @@ void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
     qr_stage_norm(pass, rows, layer->feed_norm);
     project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
     quantise(pass, &buffers->fed, &buffers->fed_read, rows);
-    project(pass, &layer->feed_out, &buffers->fed_read, rows, &(qr_projection_out){.to = buffers->hidden, .add = true});
+    add_to_hidden(pass, &layer->feed_out, &buffers->fed_read, rows);
 }
 
 /* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */

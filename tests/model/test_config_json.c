@@ -436,6 +436,41 @@ static void a_window_is_a_property_of_a_layer(void **state)
     CHECK(LLAMA, refused);
 }
 
+static void smollm3_has_layers_without_rope(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        bool        unrotated[3];
+        uint32_t    windows[3];
+    } cases[] = {
+        {"{\"model_type\": \"smollm3\"}", {false, false, false}, {0, 0, 0}},
+        {"{\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 2}", {false, true, false}, {0, 0, 0}},
+        {"{\"model_type\": \"smollm3\", \"no_rope_layers\": [0, 1, 0]}", {true, false, true}, {0, 0, 0}},
+        {"{\"model_type\": \"smollm3\", \"no_rope_layers\": [0, 1, 0], \"use_sliding_window\": true, "
+         "\"sliding_window\": 9}",
+         {true, false, true},
+         {9, 0, 9}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(LLAMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        for (uint32_t layer = 0; layer < 3; layer++)
+            if (qr_layer_set_has(&a.unrotated, layer) != cases[i].unrotated[layer] ||
+                qr_layer_window(&a, layer) != cases[i].windows[layer])
+                fail_msg("%s: layer %u", cases[i].changes, layer);
+    }
+    static const one_case refused[] = {
+        {"{\"model_type\": \"smollm3\", \"no_rope_layers\": [1]}", FORMAT, {"no_rope_layers", "3", "1"}},
+        {"{\"model_type\": \"smollm3\", \"no_rope_layers\": [1, 2, 1]}", FORMAT, {"no_rope_layers[1]", "0 or 1"}},
+        {"{\"model_type\": \"smollm3\", \"no_rope_layers\": [1, true, 1]}", FORMAT, {"no_rope_layers[1]"}},
+        {"{\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 0}", FORMAT, {"no_rope_layer_interval"}},
+        {"{\"model_type\": \"granite\", \"logits_scaling\": 0}", FORMAT, {"logits_scaling"}},
+    };
+    CHECK(LLAMA, refused);
+}
+
 static void end_of_sequence_is_one_id_or_up_to_eight(void **state)
 {
     (void)state;
@@ -694,6 +729,7 @@ int main(void)
         cmocka_unit_test(every_scaling_gives_the_length_that_it_is_for),
         cmocka_unit_test(each_family_has_its_biases_norms_and_window),
         cmocka_unit_test(a_window_is_a_property_of_a_layer),
+        cmocka_unit_test(smollm3_has_layers_without_rope),
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
         cmocka_unit_test(t5_is_checked_like_the_others),

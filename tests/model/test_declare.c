@@ -119,7 +119,7 @@ static void every_disagreement_names_a_tensor(void **state)
         case 5: changed.heads = 4; break;
         case 6: changed.kv_heads = 4; break;
         case 7: changed.qkv_bias = true; break;
-        case 8: changed.qk_norm = true; break;
+        case 8: changed.qk_norm = QR_QK_NORM_HEADS; break;
         default: changed.head_name = changed.embedding_name; break; /* lm_head.weight left over */
         }
         assert_int_equal(qr_declare_check(&weights, NULL, &error), QUIRE_ERR_FORMAT);

@@ -465,6 +465,10 @@ static void t5_with_gelu_by_erf_matches_its_golden(void **state)
     assert_model_matches("t5-gated-gelu-erf");
 }
 
+/* Whose decoders share one forward pass. */
+static const char *const decoders[] = {"smollm3", "granite"};
+enum { DECODERS = sizeof decoders / sizeof *decoders };
+
 static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated", "qwen2-mixed-window"};
 enum { MODELS = sizeof models / sizeof *models };
 
@@ -521,6 +525,28 @@ static void scattered_and_moved_blocks_give_the_same_bits(void **state)
         assert_same_bits(g, one, other, "scattered");
         decode_with(&f32_two, g, (way){.moved = true}, other);
         assert_same_bits(g, one, other, "copied before each write");
+    }
+}
+
+/* Alone on one thread, then with chunks, blocks and company on two. */
+static void assert_decoder(const char *name, quire_dtype weights)
+{
+    const golden *g     = golden_of(name);
+    const setup   alone = {.threads = 1, .weights = weights, .max_rows = 80};
+    const setup   two   = {.threads = 2, .weights = weights, .max_rows = 80};
+    decode_one_by_one(&alone, g, one);
+    if (weights == QUIRE_DTYPE_F32) assert_golden(g, one);
+    decode_with(&two, g, (way){.chunk = 17, .scattered = true, .staggered = true, .moved = true}, other);
+    assert_same_bits(g, one, other, quire_dtype_name(weights));
+}
+
+static void each_decoder_matches_its_golden_with_equal_bits_in_any_batch(void **state)
+{
+    (void)state;
+    for (int i = 0; i < DECODERS; i++) {
+        assert_decoder(decoders[i], QUIRE_DTYPE_F32);
+        assert_decoder(decoders[i], QUIRE_DTYPE_BF16);
+        assert_decoder(decoders[i], QUIRE_DTYPE_INT8);
     }
 }
 
@@ -922,6 +948,7 @@ int main(void)
         cmocka_unit_test(qwen2_with_yarn_matches_its_golden),
         cmocka_unit_test(qwen2_with_windows_on_some_layers_matches_its_golden),
         cmocka_unit_test(llama_with_longrope_matches_its_golden),
+        cmocka_unit_test(each_decoder_matches_its_golden_with_equal_bits_in_any_batch),
         cmocka_unit_test(t5_with_relu_and_tied_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_silu_matches_its_golden),

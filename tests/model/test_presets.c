@@ -24,7 +24,7 @@ static void presets_have_their_published_shapes(void **state)
     assert_int_equal(qr_architecture_preset("flan-t5-xl", NULL, 0, &a, NULL), QUIRE_OK);
     assert_true(a.gated && a.logits_scale == 1 && a.encoder_layers == 24 && !a.tied);
     assert_int_equal(qr_architecture_preset("qwen3-0.6b", NULL, 0, &a, NULL), QUIRE_OK);
-    assert_true(a.qk_norm && a.head_dim == 128 && a.hidden_size == 1024);
+    assert_true(a.qk_norm == QR_QK_NORM_HEADS && a.head_dim == 128 && a.hidden_size == 1024);
 }
 
 static void overrides_change_a_preset_by_the_names_of_config_json(void **state)
