@@ -33,7 +33,7 @@
 
   function readColours() {
     const style = getComputedStyle(document.documentElement);
-    for (const name of ['ink', 'soft', 'grid', 'line', 'shade', 'mark', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8'])
+    for (const name of ['ink', 'soft', 'grid', 'line', 'shade', 'disturbed', 'mark', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8'])
       colour[name] = style.getPropertyValue('--' + name).trim();
   }
   const series = i => colour['c' + (i % 8 + 1)];
@@ -87,84 +87,17 @@
     return made;
   }
 
-  // ---- marks: shaded stretches of time, lines at limits, and cells of a heat map ----
-
-  const marks = {
-    id: 'marks',
-    beforeDatasetsDraw({ctx, chartArea: area, scales: {x, y}}, _, {bands = [], cells = []}) {
-      ctx.save();
-      ctx.font = '11px ' + Chart.defaults.font.family;
-      for (const {from, to, label, low} of bands) {
+  /* Stretches of time, shaded behind the data: grey, or red for what disturbed the machine. */
+  const shading = {
+    id: 'shading',
+    beforeDatasetsDraw({ctx, chartArea: area, scales: {x}}, _, {bands = []}) {
+      for (const {from, to, color} of bands) {
         const left = Math.max(x.getPixelForValue(from), area.left);
-        const width = Math.min(x.getPixelForValue(to), area.right) - left;
-        if (width <= 0) continue;
-        ctx.fillStyle = colour.shade;
-        ctx.fillRect(left, area.top, width, area.height);
-        ctx.fillStyle = colour.soft;
-        const fits = width > ctx.measureText(label).width + 8;
-        if (fits) ctx.fillText(label, left + 4, low ? area.bottom - 5 : area.top + 12);
+        ctx.fillStyle = colour[color];
+        ctx.fillRect(left, area.top, Math.max(0, Math.min(x.getPixelForValue(to), area.right) - left), area.height);
       }
-      for (const {from, to, low, high, share} of cells) {
-        const left = x.getPixelForValue(from), top = y.getPixelForValue(high);
-        const right = Math.min(x.getPixelForValue(to), area.right);
-        ctx.fillStyle = faded(colour.c1, 0.12 + 0.83 * share);
-        ctx.fillRect(left, top, right - left + 0.5, y.getPixelForValue(low) - top + 0.5);
-      }
-      ctx.restore();
-    },
-    afterDatasetsDraw({ctx, chartArea: area, scales}, _, {limits = []}) {
-      ctx.save();
-      ctx.font = '11px ' + Chart.defaults.font.family;
-      ctx.strokeStyle = ctx.fillStyle = colour.mark;
-      ctx.setLineDash([4, 3]);
-      for (const {on, value, label} of limits) {
-        const pixel = scales[on].getPixelForValue(value), upright = on === 'x';
-        if (pixel < (upright ? area.left : area.top) || pixel > (upright ? area.right : area.bottom)) continue;
-        const left = upright && pixel + ctx.measureText(label).width + 8 > area.right;
-        ctx.beginPath();
-        ctx.moveTo(upright ? pixel : area.left, upright ? area.top : pixel);
-        ctx.lineTo(upright ? pixel : area.right, upright ? area.bottom : pixel);
-        ctx.stroke();
-        ctx.textAlign = left ? 'right' : 'left';
-        if (upright) ctx.fillText(label, pixel + (left ? -4 : 4), area.bottom - 6);
-        else ctx.fillText(label, area.left + 4, pixel - 4);
-      }
-      ctx.restore();
     },
   };
-
-  // ---- legends: long ones make a figure taller and do not squeeze its plot ----
-
-  function widthOf(text) {
-    const pen = widthOf.pen = widthOf.pen || document.createElement('canvas').getContext('2d');
-    pen.font = Chart.defaults.font.size + 'px ' + Chart.defaults.font.family;
-    return pen.measureText(text).width;
-  }
-
-  /* A name wider than the legend loses its middle: what tells runs apart stands at the ends. */
-  function shortened(label, width) {
-    let kept = label.length, text = label;
-    while (kept > 8 && widthOf(text) > width) {
-      kept--;
-      text = label.slice(0, Math.ceil(kept / 2)) + '\u2026' + label.slice(label.length - Math.floor(kept / 2));
-    }
-    return text;
-  }
-
-  const legendNames = chart => Chart.defaults.plugins.legend.labels.generateLabels(chart)
-    .map(item => Object.assign(item, {text: shortened(item.text, chart.width - 60)}));
-
-  function makeRoom(place, drawn, legend) {
-    let rows = 1, used = 0;
-    for (const {label} of legend ? drawn.datasets : []) {
-      const wide = widthOf(label) + 30;
-      if (used > 0 && used + wide > place.clientWidth - 20) { rows++; used = 0; }
-      used += wide;
-    }
-    const bars = drawn.labels && !drawn.alike ? Math.max(0, drawn.labels.length * 26 + 90 - place.clientHeight) : 0;
-    const twice = 2 * (rows * 22 + 12) + 20; // Chart.js gives a legend half at most
-    if (rows > 1 || bars > 0) place.style.height = Math.max(place.clientHeight + bars + (rows - 1) * 22, twice) + 'px';
-  }
 
   // ---- kinds: each makes {datasets, x, y, ...} from data, or nothing ----
 
@@ -176,29 +109,27 @@
   const bars = (label, data, color, more) => ({
     label, data, backgroundColor: color, barPercentage: 0.7, maxBarThickness: 34, ...more});
 
-  function sloLimits(metric, on) {
+  /* The limit of a latency as a line across the chart, if there is one. */
+  function sloLine(metric, from, to) {
     const value = at(entries[0].run, 'slo/limits_ms/' + (metric === 'itl' ? 'itl_p99' : metric));
-    return finite(value) && value > 0 ? [{on, value, label: 'SLO ' + numberText(value) + ' ms'}] : [];
+    return finite(value) && value > 0 ? [line('SLO ' + numberText(value) + ' ms', points([from, to], [value, value]),
+      colour.mark, {borderDash: [4, 3], borderWidth: 1.2})] : [];
   }
 
   const place = p => -Math.log10(1 - p / 100); // P0, P90, P99, ... at 0, 1, 2, ...
 
-  function distribution({metric, by}) {
-    const isCdf = by === 'cdf', limits = sloLimits(metric, isCdf ? 'x' : 'y'), named = [0, 50, 90, 99, 99.9, 99.99];
+  function distribution({metric}) {
     const curves = overlaid.map((entry, i) => ({entry, i, ...at(entry.run, 'latency/' + metric + '/curve')}))
       .filter(curve => curve.p && curve.p.length);
-    const values = valueAxis('ms', curves.flatMap(curve => curve.value).concat(limits.map(l => l.value)));
     const last = most(curves.flatMap(curve => curve.p.filter(p => p < 100)));
-    const percentiles = axis('percentile', {min: 0, max: place(last)});
-    const ticks = named.filter(p => p <= last).map(p => ({value: place(p)}));
-    percentiles.afterBuildTicks = scale => { scale.ticks = ticks; };
-    percentiles.ticks.callback = value => 'P' + Number((100 * (1 - 10 ** -value)).toFixed(2));
-    return {
-      type: 'line', limits, x: isCdf ? values : percentiles,
-      y: isCdf ? axis('% of samples', {min: 0, max: 100}) : values,
-      datasets: curves.map(({entry, i, p, value}) => line(
-        entry.label, isCdf ? points(value, p) : points(p.map(place), value), series(i),
-        {borderDash: dashes(i), hidden: !shown.has(entry)}))};
+    const datasets = curves.map(({entry, i, p, value}) =>
+      line(entry.label, points(p.map(place), value), series(i), {borderDash: dashes(i), hidden: !shown.has(entry)}));
+    if (datasets.length) datasets.push(...sloLine(metric, 0, place(last)));
+    const x = axis('percentile', {min: 0, max: place(last)});
+    const ticks = [0, 50, 90, 99, 99.9, 99.99].filter(p => p <= last).map(p => ({value: place(p)}));
+    x.afterBuildTicks = scale => { scale.ticks = ticks; };
+    x.ticks.callback = value => 'P' + Number((100 * (1 - 10 ** -value)).toFixed(2));
+    return {type: 'line', datasets, x, y: valueAxis('ms', datasets.flatMap(set => set.data.map(p => p.y)))};
   }
 
   /* The same cause has the same name and colour everywhere; what others' prompts or a preemption cost is paler. */
@@ -223,7 +154,7 @@
     const bands = at(chosen.run, 'attribution/' + metric) || {}, percentiles = Object.keys(bands);
     const names = Object.keys(causes).filter(cause => percentiles.some(p => bands[p][cause] > 0));
     const sets = causeBars(names, name => percentiles.map(p => bands[p][name] || 0));
-    return stackedBars(percentiles.map(p => 'P' + p), sets, axis('ms', {stacked: true}), {alike: true});
+    return stackedBars(percentiles.map(p => 'P' + p), sets, axis('ms', {stacked: true}));
   }
 
   function stages() {
@@ -235,12 +166,12 @@
     const sets = causeBars([...names, 'other'], name => rows.map(e => name === 'other' ? rest(e) : share(e, name)));
     names.forEach((name, i) => { if (name === 'sampling') sets[i].label = 'sampling'; }); // logits are apart here
     const x = axis('% of the time of all steps', {stacked: true, min: 0, max: 100});
-    return stackedBars(rows.map(e => e.label), sets, x);
+    return stackedBars(rows.map(e => e.label), sets, x, {height: rows.length * 26 + 60});
   }
 
   // ---- over time, of the chosen run ----
 
-  const ALIGNED = {afterFit: scale => { scale.width = 62; }}; // seconds stand above each other from chart to chart
+  const ALIGNED = {afterFit: scale => { scale.width = 54; }}; // seconds stand above each other from chart to chart
   function timeline() {
     const s = chosen.run.series;
     return s && finite(s.dt_s) && Array.isArray(s.running) ? s : null;
@@ -254,22 +185,18 @@
   }
 
   function timeBands() {
-    const s = timeline(), end = timeEnd(s), length = at(chosen.run, 'window/length_s'), bands = [];
-    if (warmup() > 0) bands.push({from: -warmup(), to: 0, label: 'warm-up'});
-    if (s && finite(length) && end > length + s.dt_s) bands.push({from: length, to: end, label: 'after the window'});
-    for (const second of (s && s.contaminated) || []) { // seconds that follow each other as one
-      const last = bands[bands.length - 1], from = second - warmup();
-      const stretch = {to: Math.min(from + 1, end), next: second + 1};
-      if (last && last.low && last.next === second) Object.assign(last, stretch);
-      else bands.push({from, ...stretch, label: 'disturbed', low: true});
-    }
+    const s = timeline(), end = timeEnd(s), length = at(chosen.run, 'window/length_s');
+    const bands = [{from: -warmup(), to: 0, color: 'shade'}];
+    if (s && finite(length) && end > length + s.dt_s) bands.push({from: length, to: end, color: 'shade'});
+    for (const second of (s && s.contaminated) || [])
+      bands.push({from: second - warmup(), to: Math.min(second - warmup() + 1, end), color: 'disturbed'});
     return bands;
   }
 
-  function overTime({unit, columns, scale = 1, y}) {
+  function overTime({columns, scale = 1, y}) {
     const s = timeline(), known = columns.filter(([name]) => s && s[name]);
     const middles = known.length && s[known[0][0]].map((_, i) => (i + 0.5) * s.dt_s - warmup());
-    return {type: 'line', bands: timeBands(), x: timeAxis(), y: axis(unit, {beginAtZero: true, ...ALIGNED, ...y}),
+    return {type: 'line', bands: timeBands(), x: timeAxis(), y: axis('', {beginAtZero: true, ...ALIGNED, ...y}),
             datasets: known.map(([name, label, color]) =>
               line(label, points(middles, s[name].map(v => v * scale)), colour[color]))};
   }
@@ -284,29 +211,10 @@
     const parts = [['decode', steps.rows.map((r, i) => r - steps.rows_prefill[i]), colour.c1],
                    ['prefill', steps.rows_prefill, colour.c2], ['encoder', steps.rows_encoder, colour.c4]];
     return {type: 'line', legend: true, bands: timeBands(), x: timeAxis(),
-            y: axis('rows', {stacked: true, beginAtZero: true, ...ALIGNED}),
+            y: axis('', {stacked: true, beginAtZero: true, ...ALIGNED}),
             datasets: parts.filter(([, rows]) => most(rows) > 0).map(([label, rows, color], i) =>
               line(label, points(steps.t_ns.map(seconds), rows), color, {
                 fill: i === 0 ? 'origin' : '-1', backgroundColor: faded(color, 0.7), borderWidth: 0, stepped: true}))};
-  }
-
-  /* When steps of how many rows ran: cells of time by rows, the deeper the more of that time. */
-  function heat() {
-    const steps = log('steps'), s = timeline(), COLUMNS = 120;
-    if (!steps || !s) return null;
-    const width = s.running.length * s.dt_s / COLUMNS, rows = rowsOf(steps), times = stepTimes(steps);
-    const bin = r => Math.floor(2 * Math.log2(Math.max(r, 1))), edge = b => 2 ** (b / 2);
-    const cells = new Map(), total = new Array(COLUMNS).fill(0);
-    rows.forEach((r, i) => {
-      const column = Math.min(COLUMNS - 1, Math.floor(steps.t_ns[i] * 1e-9 / width)), key = column + ' ' + bin(r);
-      const from = column * width - warmup(), low = edge(bin(r)), high = edge(bin(r) + 1);
-      if (!cells.has(key)) cells.set(key, {column, from, to: from + width, low, high, time: 0});
-      cells.get(key).time += times[i];
-      total[column] += times[i];
-    });
-    return {type: 'scatter', bands: timeBands(), empty: true, datasets: [{label: 'rows', data: []}], x: timeAxis(),
-            y: {...logAxis('rows of a step', 1, edge(bin(most(rows)) + 1)), ...ALIGNED},
-            cells: [...cells.values()].map(cell => ({...cell, share: cell.time / total[cell.column]}))};
   }
 
   function arrivals() {
@@ -314,7 +222,7 @@
     if (!requests) return null;
     const data = points(requests.a.map(seconds), requests.f.map((f, i) => f >= 0 ? (f - requests.a[i]) * 1e-6 : NaN));
     if (!(most(data.map(p => p.x)) - least(data.map(p => p.x)) > 0.1)) return null; // offline all are due at once
-    return {type: 'scatter', bands: timeBands(), x: timeAxis(), y: {...valueAxis('ms', data.map(p => p.y)), ...ALIGNED},
+    return {type: 'scatter', bands: timeBands(), x: timeAxis(), y: {...valueAxis('', data.map(p => p.y)), ...ALIGNED},
             datasets: [dots('request', data, colour.c1)]};
   }
 
@@ -328,10 +236,8 @@
       bars(label, sample.map(i => [seconds(q[from][i]), seconds(q[to][i])]), color, full);
     const parts = [part('queue', 'a', 's', faded(colour.c6, 0.55)), part('prefill', 's', 'f', colour.c2),
                    part('decode', 'f', 'e', colour.c1)];
-    const title = {display: true, text: 'requests', color: colour.soft};
-    return stackedBars(sample, parts, timeAxis(), {
-      alike: true, bands: timeBands().map(band => ({...band, label: ''})),
-      y: category({stacked: true, title, ticks: {display: false}, ...ALIGNED})});
+    const y = category({stacked: true, ticks: {display: false}, ...ALIGNED});
+    return stackedBars(sample, parts, timeAxis(), {y, bands: timeBands()});
   }
 
   // ---- steps and the roofline ----
@@ -387,12 +293,12 @@
     if (!requests || (!whole && thin)) return null;
     const gaps = () => requests.a.slice(1).map((a, i) => (a - requests.a[i]) * 1e-9);
     const values = (whole ? requests[column] || [] : gaps()).filter(finite), low = least(values), high = most(values);
-    if (!(high > 0)) return null;
+    if (!(high > low)) return null; // one value: the configuration says it
     const width = whole ? Math.max(1, Math.ceil((high - low + 1) / 30)) : (high - low || 1) / 30;
     const counts = new Array(Math.floor((high - low) / width) + 1).fill(0);
     for (const v of values) counts[Math.floor((v - low) / width)]++;
     const data = counts.map((y, i) => ({x: low + (i + 0.5) * width - (whole ? 0.5 : 0), y}));
-    const pad = data.length < 3 ? Math.max(width, high * 0.2) : width / 2, y = axis('requests', {beginAtZero: true});
+    const pad = width / 2, y = axis('requests', {beginAtZero: true});
     const x = axis(whole ? 'tokens' : 's', {min: data[0].x - pad, max: data[data.length - 1].x + pad, offset: false});
     x.grid.offset = false, x.ticks.includeBounds = false, y.ticks.precision = 0;
     const set = bars('requests', data, colour.c1, {barPercentage: 1, categoryPercentage: 0.92, maxBarThickness: 40});
@@ -407,7 +313,7 @@
 
   /* A curve for each combination of the other axes; results are in the order of the axis. */
   function swept({x, xTitle, y, unit, metric, needsSlo}) {
-    const curves = new Map(), limits = metric ? sloLimits(metric, 'y') : [];
+    const curves = new Map();
     const hasSlo = r => Object.values(at(r, 'runs/0/slo/limits_ms') || {}).some(finite);
     if (needsSlo && !results.every(hasSlo)) return null;
     for (const r of results) {
@@ -417,18 +323,18 @@
     }
     const datasets = [...curves.values()].map(({label, xs, ys}, i) =>
       line(label, points(xs, ys), series(i), {pointRadius: 3, borderDash: dashes(i)})).filter(d => d.data.length);
-    const all = datasets.flatMap(d => d.data), ys = all.map(p => p.y);
+    const all = datasets.flatMap(d => d.data), xs = all.map(p => p.x), ys = all.map(p => p.y);
     if (x) return {type: 'line', datasets, x: axis(xTitle, {beginAtZero: true}), y: axis(unit, {beginAtZero: true})};
-    return {type: 'line', datasets, limits, x: sweepAxis(all.map(p => p.x)),
-            y: valueAxis(unit, ys.concat(limits.map(l => l.value)), !(least(ys) > 0))};
+    const limit = metric && all.length ? sloLine(metric, least(xs), most(xs)) : [], limits = limit.flatMap(d => d.data);
+    return {type: 'line', datasets: datasets.concat(limit), x: sweepAxis(xs),
+            y: valueAxis(unit, ys.concat(limits.map(p => p.y)), !(least(ys) > 0))};
   }
 
   // ---- the list ----
 
-  const latencies = [
-    ['ttft', 'Time to first token (TTFT), from the due time', 'TTFT'],
-    ['itl', 'Inter-token latency (ITL), pooled', 'ITL'],
-    ['tpot', 'Time per output token (TPOT), mean of a request', 'TPOT'], ['e2el', 'End to end (E2E)', 'E2E']];
+  const latencies = {
+    ttft: 'Time to first token (TTFT), from the due time', itl: 'Inter-token latency (ITL), pooled',
+    tpot: 'Time per output token (TPOT), mean of a request', e2el: 'End to end (E2E)'};
   const sweeps = [
     {id: 'throughput', title: 'Output tokens per second', y: 'throughput/output_tokens/value', unit: 'tok/s'},
     {id: 'ttft', title: 'Time to first token (TTFT), median', metric: 'ttft', y: 'latency/ttft/p/50', unit: 'ms'},
@@ -440,25 +346,23 @@
      xTitle: 'tok/s for one user (1 / mean TPOT)', y: 'throughput/output_tokens/value',
      unit: 'output tok/s, all users'}];
   const timelines = [
-    {id: 'output', title: 'Output tokens per second', unit: 'tok/s', columns: [['output_tokens', 'output', 'c1']]},
-    {id: 'input', title: 'Input tokens computed per second', unit: 'tok/s', columns: [['input_tokens', 'input', 'c2']]},
-    {id: 'queue', title: 'Sequences running and waiting', unit: 'sequences',
+    {id: 'output', title: 'Output tokens per second', columns: [['output_tokens', 'output', 'c1']]},
+    {id: 'input', title: 'Input tokens computed per second', columns: [['input_tokens', 'input', 'c2']]},
+    {id: 'queue', title: 'Sequences running and waiting',
      columns: [['running', 'running', 'c1'], ['waiting', 'waiting', 'c2']]},
-    {id: 'kv', title: 'KV cache in use', unit: '% of blocks', scale: 100, columns: [['kv_usage', 'KV use', 'c3']],
+    {id: 'kv', title: 'KV cache in use, % of its blocks', scale: 100, columns: [['kv_usage', 'KV use', 'c3']],
      y: {suggestedMax: 1}}];
   const lengths = {num_prompt_tokens: 'Prompt length', num_output_tokens: 'Output length',
                    num_encoder_tokens: 'Encoder input length', gap: 'Time between arrivals'};
   const figures = [
     ...sweeps.map(figure => ({...figure, id: 'sweep-' + figure.id, in: 'sweep', make: swept})),
-    ...latencies.flatMap(([metric, title, short]) => [
-      {id: metric + '-cdf', title, in: 'latency', make: distribution, metric, by: 'cdf'},
-      {id: metric + '-percentiles', title: short + ' by percentile', in: 'latency', make: distribution, metric}]),
+    ...Object.entries(latencies).map(([metric, title]) =>
+      ({id: metric, title, in: 'latency', make: distribution, metric})),
     {id: 'ttft-causes', title: 'What TTFT consists of', in: 'latency', make: attribution, metric: 'ttft'},
     {id: 'itl-causes', title: 'What ITL consists of', in: 'latency', make: attribution, metric: 'itl'},
     ...timelines.map(figure => ({...figure, in: 'time', make: overTime})),
-    {id: 'composition', title: 'Composition of each step\u2019s batch', in: 'time', make: composition},
-    {id: 'heat', title: 'Rows of the steps: the deeper, the more of the time of each slice', in: 'time', make: heat},
-    {id: 'arrivals', title: 'TTFT of each request, by its due time', in: 'time', make: arrivals},
+    {id: 'composition', title: 'Rows of each step\u2019s batch', in: 'time', make: composition},
+    {id: 'arrivals', title: 'TTFT of each request by its due time, ms', in: 'time', make: arrivals},
     {id: 'lives', title: 'Lives of sampled requests', in: 'time', make: lives, size: 'tall'},
     {id: 'roofline', title: 'Roofline: each step\u2019s arithmetic intensity and speed', in: 'steps', make: roofline,
      size: 'high'},
@@ -480,31 +384,44 @@
     return dataset.label + ': ' + withUnit('x') + ', ' + withUnit('y');
   }
 
-  function draw(figure, drawn) {
-    const {x, y, bands, cells, limits, labels, datasets} = drawn, display = drawn.legend || datasets.length > 1;
-    makeRoom(figure.lastChild, drawn, display);
+  /* A click on a name draws or hides its curve. */
+  function addLegend(list, chart) {
+    const say = (item, i) => item.setAttribute('aria-pressed', chart.isDatasetVisible(i));
+    chart.data.datasets.forEach(({label, backgroundColor}, i) => {
+      const item = document.createElement('button');
+      item.textContent = label;
+      item.style.setProperty('--colour', backgroundColor);
+      item.addEventListener('click', () => {
+        chart.setDatasetVisibility(i, !chart.isDatasetVisible(i));
+        chart.update();
+        say(item, i);
+      });
+      say(item, i);
+      list.append(item);
+    });
+  }
+
+  function draw(figure, {type, x, y, bands, labels, datasets, flat, legend, height}) {
+    if (height > figure.lastChild.clientHeight) figure.lastChild.style.height = height + 'px';
     charts.push(new Chart(figure.querySelector('canvas'), {
-      type: drawn.type, data: {labels, datasets}, plugins: [marks],
+      type, data: {labels, datasets}, plugins: [shading],
       options: {
         animation: false, responsive: true, maintainAspectRatio: false, normalized: false, scales: {x, y},
-        indexAxis: drawn.flat ? 'y' : 'x', interaction: {mode: 'nearest', intersect: false, axis: 'xy'},
+        indexAxis: flat ? 'y' : 'x', interaction: {mode: 'nearest', intersect: false, axis: 'xy'},
         layout: {padding: {top: 4, right: 10}},
-        plugins: {
-          marks: {bands, cells, limits}, tooltip: {callbacks: {label: item => tooltip(item, {x, y})}},
-          legend: {display, align: 'start', labels: {
-            color: colour.ink, boxWidth: 10, boxHeight: 10, padding: 10, usePointStyle: true, pointStyle: 'rectRounded',
-            generateLabels: legendNames}},
-        },
+        plugins: {shading: {bands}, legend: {display: false},
+                  tooltip: {callbacks: {label: item => tooltip(item, {x, y})}}},
       },
     }));
+    if (legend || datasets.length > 1) addLegend(figure.children[1], charts[charts.length - 1]);
   }
 
   function addFigure(figure) {
     const made = document.createElement('figure'), drawn = figure.make(figure);
-    if (!drawn || !(drawn.datasets.some(set => set.data.length) || drawn.empty)) return;
+    if (!drawn || !drawn.datasets.some(set => set.data.length)) return;
     made.id = 'figure-' + figure.id;
     made.className = /high|span/.test(figure.size) ? 'span' : '';
-    made.innerHTML = '<figcaption></figcaption><div><canvas></canvas></div>';
+    made.innerHTML = '<figcaption></figcaption><p class="legend"></p><div><canvas></canvas></div>';
     made.firstChild.textContent = figure.title;
     made.lastChild.className = figure.size || (/time|workload/.test(figure.in) ? 'low' : '');
     document.querySelector(`[data-figures=${figure.in}]`).append(made);

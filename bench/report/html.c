@@ -139,6 +139,27 @@ static void check(const json_t *value, FILE *to)
     if (unit != NULL) fputc(' ', to), qr_html_text(unit, to);
 }
 
+/* What people call a member of a result. */
+static void name(const json_t *value, FILE *to)
+{
+    static const char *const names[][2] = {{"ttft", "TTFT"},
+                                           {"ttft_service", "service TTFT"},
+                                           {"itl", "ITL"},
+                                           {"tpot", "TPOT"},
+                                           {"ntpot", "NTPOT"},
+                                           {"e2el", "E2E"},
+                                           {"read_gbs", "Memory read bandwidth (R)"},
+                                           {"read_block_gbs", "Memory read bandwidth, one KV block at a time"},
+                                           {"f32_gflops", "f32 peak (P)"},
+                                           {"bf16_gflops", "bf16 peak (P)"},
+                                           {"int8_gops", "int8 peak (P)"},
+                                           {"barrier_ns", "Barrier of all threads"}};
+    const char              *shown      = json_string_value(value);
+    for (size_t i = 0; shown != NULL && i < sizeof names / sizeof *names; i++)
+        if (strcmp(shown, names[i][0]) == 0) shown = names[i][1];
+    qr_html_text(shown != NULL ? shown : "", to);
+}
+
 static void shell(const json_t *value, FILE *to)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,+@%";
@@ -178,7 +199,7 @@ static const struct {
 } formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
                {"G", billions, NULL},      {"%", percent, NULL},          {"share", share, NULL},
                {"ratio", ratio, NULL},     {"range", NULL, range},        {"check", NULL, check},
-               {"shell", NULL, shell},     {"json", NULL, script}};
+               {"name", NULL, name},       {"shell", NULL, shell},        {"json", NULL, script}};
 
 static void convert(const json_t *value, const char *format, FILE *to)
 {

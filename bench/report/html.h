@@ -17,6 +17,7 @@ void qr_html_text(const char *text, FILE *to); /* with < > & " ' as references *
  *   range   [low, high] as "12.3 to 14.5", nothing when one of them is missing
  *   ratio   "0.974", "1 484"
  *   check   the value of a check with its unit: "11.7 %", "yes"
+ *   name    of a member of a result: "read_gbs" as "Memory read bandwidth (R)"
  *   shell   a word of a command, quoted where it must be
  *   json    for a <script>: no "<" comes out
  *   %...    a conversion of printf, f, g or s, with the sign, width and precision of one; behind it *FACTOR, "%.1f*100"

@@ -36,25 +36,18 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-size_t qr_report_distinct(const qr_report *report, const char *path, double values[QR_REPORT_MAX_RESULTS])
-{
-    size_t all = 0, count = 0;
-    for (size_t i = 0; i < json_array_size(report->results); i++) {
-        const double value = qr_json_number_at(result_at(report, i), path);
-        if (isfinite(value)) values[all++] = value;
-    }
-    qsort(values, all, sizeof *values, by_value);
-    for (size_t i = 0; i < all; i++)
-        if (count == 0 || values[count - 1] < values[i]) values[count++] = values[i];
-    return count;
-}
-
+/* At how many values of the key results were measured. */
 static size_t distinct_values(const qr_report *report, const char *key)
 {
     double values[QR_REPORT_MAX_RESULTS];
-    char   path[128];
-    snprintf(path, sizeof path, "config/%s", key);
-    return qr_report_distinct(report, path, values);
+    size_t all = 0, count = 0;
+    for (size_t i = 0; i < json_array_size(report->results); i++) {
+        const double value = setting(result_at(report, i), key);
+        if (isfinite(value)) values[all++] = value;
+    }
+    qsort(values, all, sizeof *values, by_value);
+    for (size_t i = 0; i < all; i++) count += i == 0 || values[i - 1] < values[i];
+    return count;
 }
 
 /* Of results that were given one by one: the request rate, or the streams. */
@@ -164,10 +157,11 @@ static bool several_files(const qr_report *report)
 }
 
 /* Two points with the same values, probes of a search or a point measured again, get numbers. What is simulated is
- * called so beside measured results. */
+ * called so beside measured results, and INVALID beside valid ones. */
 static void tell_apart(const qr_report *report)
 {
     const size_t count = json_array_size(report->results), simulated = qr_report_simulated(report);
+    const size_t valid = qr_report_valid(report);
     const char  *names[QR_REPORT_MAX_RESULTS];
     for (size_t i = 0; i < count; i++) names[i] = qr_json_text_at(result_at(report, i), "shown_as");
     for (size_t i = count; i-- > 0;) {
@@ -175,9 +169,11 @@ static void tell_apart(const qr_report *report)
         size_t same       = 1;
         for (size_t j = 0; j < i; j++) same += strcmp(names[i], names[j]) == 0;
         if (same > 1) snprintf(number, sizeof number, " (%zu)", same);
-        const bool marked = simulated < count && qr_report_is_simulated(result_at(report, i));
+        const bool is_marked  = simulated < count && qr_report_is_simulated(result_at(report, i));
+        const bool is_invalid = valid > 0 && !qr_report_is_valid(result_at(report, i));
         replace(result_at(report, i), "shown_as",
-                json_sprintf("%s%s%s", names[i], number, marked ? " (simulated)" : ""));
+                json_sprintf("%s%s%s%s", names[i], number, is_marked ? " (simulated)" : "",
+                             is_invalid ? " (INVALID)" : ""));
     }
 }
 

@@ -43,13 +43,21 @@ bool qr_report_is_simulated(const json_t *result)
     return strcmp(qr_json_text_at(result, "disclosure/clock"), "virtual") == 0;
 }
 
-size_t qr_report_simulated(const qr_report *report)
+bool qr_report_is_valid(const json_t *result)
+{
+    return strcmp(qr_json_text_at(result, "validity/result"), "VALID") == 0;
+}
+
+static size_t count_that(const qr_report *report, bool (*is)(const json_t *result))
 {
     size_t        index, count = 0;
     const json_t *result;
-    json_array_foreach(report->results, index, result) count += qr_report_is_simulated(result);
+    json_array_foreach(report->results, index, result) count += is(result);
     return count;
 }
+
+size_t qr_report_simulated(const qr_report *report) { return count_that(report, qr_report_is_simulated); }
+size_t qr_report_valid(const qr_report *report) { return count_that(report, qr_report_is_valid); }
 
 static void forget(const json_t *from, const char *group, const char *name)
 {

@@ -23,15 +23,14 @@ struct qr_report {
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error);
 
 bool   qr_report_is_simulated(const json_t *result); /* its times are those of a cost model */
+bool   qr_report_is_valid(const json_t *result);
 size_t qr_report_simulated(const qr_report *report); /* how many are */
+size_t qr_report_valid(const qr_report *report);
 
 /* The key along which a sweep's curves lie: a load where there is one. NULL: no sweep, which is at least three results
  * at several loads. And what the axis is called. */
 const char *qr_report_axis(const qr_report *report);
 const char *qr_report_axis_title(const char *axis);
-
-/* The numbers that results have at `path`, each once, in order. */
-size_t qr_report_distinct(const qr_report *report, const char *path, double values_out[QR_REPORT_MAX_RESULTS]);
 
 /* Lines of a log become columns, at most about 2,000 rows per run. */
 typedef struct qr_log qr_log;

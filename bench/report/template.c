@@ -237,7 +237,8 @@ static void write_table(filler *f, const char *tag)
     }
     fputs("</tr></thead><tbody>\n", f->to);
     for (frame rows = rows_of(f, path); push_row(f, &rows); f->depth--) {
-        fputs("<tr>", f->to);
+        const bool is_invalid = strcmp(qr_json_text_at(rows.value, "verdict"), "INVALID") == 0;
+        fputs(is_invalid ? "<tr class=\"invalid\">" : "<tr>", f->to);
         for (size_t c = 0; c < count; c++)
             if (columns[c].has_values || c == 0) write_cell(f, &columns[c], c == 0);
         fputs("</tr>\n", f->to);
