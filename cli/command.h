@@ -29,6 +29,7 @@ int qr_command_bench(int argc, char **argv);
 int qr_command_compare(int argc, char **argv);
 int qr_command_sweep(int argc, char **argv);
 int qr_command_generate(int argc, char **argv);
+int qr_command_perplexity(int argc, char **argv);
 int qr_command_report(int argc, char **argv);
 int qr_command_kernel(int argc, char **argv);
 int qr_command_topo(int argc, char **argv);

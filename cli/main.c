@@ -21,6 +21,7 @@ static const struct command {
     {"sweep", qr_command_sweep,
      "measure every combination of [sweep]; --capacity: find the highest rate that meets [slo]"},
     {"compare", qr_command_compare, "compare two results: ratios with intervals, and a gate against regressions"},
+    {"perplexity", qr_command_perplexity, "measure how well a model predicts a text"},
     {"report", qr_command_report, "make one HTML page from result files"},
     {"kernel", qr_command_kernel, "micro-benchmarks: attention, barrier, limits, projection, rowwise, scheduler, step"},
     {"workload", qr_command_workload, "describe a workload or a trace, or write it as a trace"},
