@@ -117,9 +117,14 @@ static void check_outcomes(qr_result *result)
           "%", "<= 10 % of requests", unless_overloaded(result, "run longer"));
 }
 
-/* Virtual clock: are the steps of a kind that the cost model was fitted to? */
+/* Virtual clock: does the cost model predict steps that it was not fitted to, and are the steps of their kind? */
 static void check_cost_model(qr_result *result)
 {
+    const double median = 100 * result->cost.model.held_out.median, p90 = 100 * result->cost.model.held_out.p90;
+    check(result, "cost_error", median <= 25, true, median, "%", "median error of the cost model <= 25 %",
+          "fit the cost model to a longer log of an undisturbed run");
+    check(result, "cost_error_p90", p90 <= 25, false, p90, "%", "P90 error of the cost model <= 25 %",
+          "high percentiles may be off by as much: fit the cost model to a longer log of an undisturbed run");
     const double steps = result->cost.steps ? (double)result->cost.steps : 1;
     const double share = 100 * (double)result->cost.extrapolated / steps;
     check(result, "cost_model", share <= 10, false, share, "%", "<= 10 % of steps extrapolated",

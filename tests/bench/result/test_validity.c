@@ -197,6 +197,20 @@ static void too_few_requests_are_mended_by_what_limits_them(void **state)
     assert_string_equal(check_of("requests")->hint, "the window is shorter than a request takes: raise run.duration");
 }
 
+static void a_cost_model_that_is_far_off_makes_a_simulation_invalid(void **state)
+{
+    (void)state;
+    result->is_virtual          = true;
+    result->cost.model.held_out = (qr_cost_error){.median = 0.16, .p90 = 0.49};
+    assert_true(check_of("cost_error")->ok);
+    assert_false(check_of("cost_error_p90")->ok);
+    assert_false(check_of("cost_error_p90")->invalid);
+    result->cost.model.held_out.median = 0.49;
+    assert_false(check_of("cost_error")->ok);
+    assert_true(check_of("cost_error")->invalid);
+    assert_int_equal((int)check_of("cost_error")->value, 49);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +224,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(missing_percentiles_say_how_many_samples_the_highest_needs, create, destroy),
         cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
         cmocka_unit_test_setup_teardown(too_few_requests_are_mended_by_what_limits_them, create, destroy),
+        cmocka_unit_test_setup_teardown(a_cost_model_that_is_far_off_makes_a_simulation_invalid, create, destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
