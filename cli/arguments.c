@@ -102,16 +102,6 @@ void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *k
     add(arguments, origin, text);
 }
 
-bool qr_arguments_take(qr_arguments *arguments, const qr_flag *flags, size_t count, int option, const char *value)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (flags[i].option != option) continue;
-        qr_arguments_set(arguments, flags[i].flag, flags[i].key, value, flags[i].quoted);
-        return true;
-    }
-    return false;
-}
-
 /* What names something on disk, or looks like it, is a folder; the rest is a preset. */
 static bool is_path(const char *model)
 {
@@ -139,6 +129,26 @@ static bool is_text(const quire_config_key *key)
 }
 
 static bool is_boolean(const quire_config_key *key) { return strcmp(key->type, "boolean") == 0; }
+
+static const quire_config_key *key_called(const char *name, size_t length)
+{
+    const quire_config_key *key = NULL;
+    for (size_t i = 0; (key = qr_tool_key_at(i)) != NULL; i++)
+        if (strlen(key->name) == length && strncmp(key->name, name, length) == 0) break;
+    return key;
+}
+
+error_t qr_parse_alias(const struct argp_option *options, int option, const char *value, qr_arguments *arguments)
+{
+    char flag[64];
+    while (options->name != NULL && options->key != option) options++;
+    const char             *bracket = options->name != NULL ? strrchr(options->doc, '[') : NULL;
+    const quire_config_key *key     = bracket != NULL ? key_called(bracket + 1, strcspn(bracket + 1, "]")) : NULL;
+    if (key == NULL) return ARGP_ERR_UNKNOWN;
+    snprintf(flag, sizeof flag, "--%s", options->name);
+    qr_arguments_set(arguments, flag, key->name, value, is_text(key));
+    return 0;
+}
 
 static void take_alias(qr_arguments *arguments, int option, const char *value)
 {

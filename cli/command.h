@@ -85,16 +85,9 @@ typedef struct qr_default {
  * status when there are too many. */
 void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value, bool quoted);
 
-/* A flag that is an alias of one key. */
-typedef struct qr_flag {
-    int         option; /* argp key */
-    const char *flag;   /* "--output": the origin */
-    const char *key;    /* "generate.output" */
-    bool        quoted;
-} qr_flag;
-
-/* Adds the assignment of the flag with this option; false: none in flags[count]. */
-bool qr_arguments_take(qr_arguments *arguments, const qr_flag *flags, size_t count, int option, const char *value);
+/* Sets the key that stands in brackets at the end of a flag's help, "... [topology.threads]", to `value`.
+ * ARGP_ERR_UNKNOWN: `option` is none of `options`, or its help names no key. */
+error_t qr_parse_alias(const struct argp_option *options, int option, const char *value, qr_arguments *arguments);
 
 /* The effective configuration: built-in < file < environment < assignments, checked. On failure prints the error and
  * returns NULL. */

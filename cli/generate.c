@@ -408,20 +408,10 @@ static const struct argp_option options[] = {
     {"threads", 'j', "N", 0, "compute threads; 0 = one per physical core [topology.threads]", 0},
     {0},
 };
-static const qr_flag flags[] = {
-    {'i', "--input", "generate.input", true},
-    {'o', "--output", "generate.output", true},
-    {'n', "--max-tokens", "generate.max_tokens", false},
-    {'t', "--temperature", "generate.temperature", false},
-    {'s', "--seed", "generate.seed", false},
-    {'p', "--pace", "generate.pace", true},
-    {'j', "--threads", "topology.threads", false},
-};
-
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     if (option == ARGP_KEY_INIT) return qr_parse_common(option, value, state);
-    return qr_arguments_take(state->input, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    return qr_parse_alias(options, option, value, state->input);
 }
 
 int qr_command_generate(int argc, char **argv)

@@ -150,19 +150,13 @@ static const struct argp_option options[] = {
     {"synthetic", 'S', "MACHINE", 0, "plan for another machine, in hwloc's words: \"pack:2 node:1 core:8 pu:2\"", 0},
     {0},
 };
-static const qr_flag flags[] = {
-    {'j', "--threads", "topology.threads", false},
-    {'C', "--cpus", "topology.cpus", true},
-};
-
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
     switch (option) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &s->common; return 0;
     case 'S': s->synthetic = value; return 0;
-    default:
-        return qr_arguments_take(&s->common, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    default: return qr_parse_alias(options, option, value, &s->common);
     }
 }
 

@@ -51,17 +51,6 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static const qr_flag flags[] = {
-    {OPTION_NUM_PROMPTS, "--num-prompts", "workload.num_prompts", false},
-    {OPTION_SEED, "--seed", "workload.seed", false},
-    {OPTION_PROFILE, "--profile", "load.profile", true},
-    {OPTION_STREAMS, "--streams", "load.streams", false},
-    {OPTION_RATE, "--request-rate", "load.request_rate", false},
-    {OPTION_DURATION, "--duration", "run.duration", true},
-    {OPTION_REPETITIONS, "--repetitions", "run.repetitions", false},
-    {OPTION_THREADS, "--threads", "topology.threads", false},
-};
-
 /* "128:1024" and "lognormal:128:120" as a table; anything else goes on as it is, for the configuration to judge. */
 static void set_length(qr_arguments *arguments, const char *flag, const char *key, const char *value)
 {
@@ -119,8 +108,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
         qr_arguments_set(arguments, "--requests", "workload.source", "file", true);
         qr_arguments_set(arguments, "--requests", "workload.path", value, true);
         return 0;
-    default:
-        return qr_arguments_take(arguments, flags, sizeof flags / sizeof *flags, option, value) ? 0 : ARGP_ERR_UNKNOWN;
+    default: return qr_parse_alias(options, option, value, arguments);
     }
 }
 

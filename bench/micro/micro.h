@@ -30,6 +30,8 @@ typedef struct qr_micro_options {
     uint32_t k, columns;
     /* step */
     const char *model; /* folder or preset */
+    /* scheduler */
+    uint32_t steps; /* of each load */
 } qr_micro_options;
 
 /* Each returns 0, or after a message on stderr 1, or 2 where an option cannot be. */
@@ -39,9 +41,6 @@ int qr_micro_rowwise(const qr_micro_options *options, FILE *out);
 int qr_micro_barrier(const qr_micro_options *options, FILE *out);
 int qr_micro_limits(const qr_micro_options *options, FILE *out);
 int qr_micro_step(const qr_micro_options *options, FILE *out);
-
-/* Plan, commit and submit of the scheduler with a model that takes no time, for several loads, `steps` steps each. Of
- * the options rounds and json count. */
-int qr_micro_scheduler(const qr_micro_options *options, unsigned steps, FILE *out);
+int qr_micro_scheduler(const qr_micro_options *options, FILE *out); /* of a model that takes no time */
 
 #endif

@@ -209,7 +209,7 @@ static json_t *variant_of(const load *l, const figures *f)
                      "waiting_request_bytes_most", f->most_bytes);
 }
 
-static quire_status print_json(const figures *f, unsigned steps, FILE *out, quire_error *error)
+static quire_status print_json(const figures *f, uint32_t steps, FILE *out, quire_error *error)
 {
     json_t *variants = json_array();
     for (size_t i = 0; i < LOADS; i++) json_array_append_new(variants, variant_of(&loads[i], &f[i]));
@@ -221,12 +221,11 @@ static quire_status print_json(const figures *f, unsigned steps, FILE *out, quir
     return QUIRE_OK;
 }
 
-static quire_status report(bench *benches, const qr_micro_options *options, unsigned steps, FILE *out,
-                           quire_error *error)
+static quire_status report(bench *benches, const qr_micro_options *options, FILE *out, quire_error *error)
 {
     figures f[LOADS];
     for (size_t i = 0; i < LOADS; i++) f[i] = figures_of(&benches[i], options->rounds);
-    if (options->json) return print_json(f, steps, out, error);
+    if (options->json) return print_json(f, options->steps, out, error);
     fprintf(out, "%7s %8s %6s %6s %7s %9s %9s %7s %9s %8s %9s %9s\n", "running", "waiting", "drafts", "prefix",
             "extents", "rows/step", "us/step", "ns/row", "us/submit", "run", "B/waiting", "at most");
     for (size_t i = 0; i < LOADS; i++) print_line(&loads[i], &f[i], out);
@@ -236,23 +235,24 @@ static quire_status report(bench *benches, const qr_micro_options *options, unsi
     return QUIRE_OK;
 }
 
-static quire_status run(bench *benches, const qr_micro_options *options, unsigned steps, FILE *out, quire_error *error)
+static quire_status run(bench *benches, const qr_micro_options *options, FILE *out, quire_error *error)
 {
+    const uint32_t steps = qr_max_u32(1, options->steps / options->rounds);
     for (size_t i = 0; i < LOADS; i++) QR_TRY(start(&benches[i], &loads[i], error));
     for (unsigned round = 0; round < options->rounds; round++)
-        for (size_t i = 0; i < LOADS; i++)
-            run_round(&benches[round % 2 ? LOADS - 1 - i : i], round, qr_max_u32(1, steps / options->rounds));
-    return report(benches, options, steps, out, error);
+        for (size_t i = 0; i < LOADS; i++) run_round(&benches[round % 2 ? LOADS - 1 - i : i], round, steps);
+    return report(benches, options, out, error);
 }
 
-int qr_micro_scheduler(const qr_micro_options *options, unsigned steps, FILE *out)
+int qr_micro_scheduler(const qr_micro_options *options, FILE *out)
 {
     bench            benches[LOADS];
     qr_micro_options mine  = *options;
     quire_error      error = {0};
     mine.rounds            = qr_min_u32(mine.rounds ? mine.rounds : 15, ROUNDS_MAX);
+    if (mine.steps == 0) mine.steps = 2000;
     memset(benches, 0, sizeof benches);
-    const quire_status status = run(benches, &mine, steps, out, &error);
+    const quire_status status = run(benches, &mine, out, &error);
     for (size_t i = 0; i < LOADS; i++) stop(&benches[i]);
     return qr_micro_status(status, &error);
 }
