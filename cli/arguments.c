@@ -191,7 +191,9 @@ static const struct argp_option options[] = {
      "last one wins",
      1},
     {"model", OPTION_MODEL, "FOLDER|PRESET", 0,
-     "folder with config.json and *.safetensors [model.path], or a preset with synthetic weights [model.preset]", 1},
+     "folder with config.json and *.safetensors, or a GGUF file [model.path], or a preset with synthetic weights "
+     "[model.preset]",
+     1},
     {"print-config", OPTION_PRINT_CONFIG, NULL, 0,
      "print the effective configuration, each value with its origin, and exit", 1},
     {0},

@@ -173,6 +173,13 @@ quire_status qr_architecture_parse(const char *text, size_t length, const char *
     return status;
 }
 
+quire_status qr_architecture_of(const json_t *root, const char *origin, qr_architecture *architecture_out,
+                                quire_error *error)
+{
+    qr_config_reader r = {.root = root, .origin = origin, .error = error};
+    return read_root(&r, architecture_out);
+}
+
 quire_status qr_architecture_read(const char *path, qr_architecture *architecture_out, quire_error *error)
 {
     char        *text;

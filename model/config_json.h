@@ -5,6 +5,8 @@
 #ifndef QR_CONFIG_JSON_H
 #define QR_CONFIG_JSON_H
 
+#include <jansson.h>
+
 #include "model/architecture.h"
 
 #include "quire/model.h"
@@ -17,6 +19,10 @@ enum { QR_CONFIG_MAX_BYTES = 1 << 20 };
 quire_status qr_architecture_parse(const char *text, size_t length, const char *origin,
                                    const quire_shape_override *overrides, uint32_t override_count,
                                    qr_architecture *architecture_out, quire_error *error);
+
+/* The same from a parsed object; messages call it `origin` as it is. */
+quire_status qr_architecture_of(const json_t *root, const char *origin, qr_architecture *architecture_out,
+                                quire_error *error);
 
 /* The same from a file of at most QR_CONFIG_MAX_BYTES; ERR_IO: it cannot be read. */
 quire_status qr_architecture_read(const char *path, qr_architecture *architecture_out, quire_error *error);

@@ -232,9 +232,9 @@ static quire_status check_rest(const check *c, qr_log *log, quire_error *error)
             continue;
         }
         return qr_fail(error, QUIRE_ERR_FORMAT,
-                       "%s: tensor \"%.80s\" at byte %llu: not part of the %s of %u layers that config.json describes",
+                       "%s: tensor \"%.80s\" at byte %llu: not part of the %s of %u layers that %s describes",
                        qr_tensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
-                       a->model_type, a->layers);
+                       a->model_type, a->layers, qr_tensors_config_name(files));
     }
     qr_tally_warn(&spare, log, qr_tensors_name(files), "buffers that are not needed and not read");
     return QUIRE_OK;

@@ -15,6 +15,8 @@
 #include "model/family.h"
 #include "model/files.h"
 #include "model/generation_config.h"
+#include "model/gguf.h"
+#include "model/gguf_config.h"
 #include "model/presets.h"
 #include "model/safetensors.h"
 
@@ -68,7 +70,7 @@ static quire_status destroying_on_failure(quire_status status, quire_model **mod
     return status;
 }
 
-static void name_of_folder(const char *path, char *name)
+static void name_of_path(const char *path, char *name)
 {
     char       *absolute = realpath(path, NULL);
     const char *slash    = strrchr(absolute ? absolute : path, '/');
@@ -123,13 +125,50 @@ static void warn_of_unread_files(const char *path, qr_log *log)
                      qr_path_tail(adapter));
 }
 
-static quire_status load(quire_model *model, const char *path, const quire_model_options *options, qr_log *log,
-                         quire_error *error)
+/* How many tensors have which format: "210 Q4_1, 61 F32". */
+static void summarise(const qr_tensors *files, char *text, size_t capacity)
+{
+    enum { FORMATS = 16 };
+    const qr_tensor_format *formats[FORMATS];
+    uint32_t                counts[FORMATS], found = 0;
+    for (uint32_t i = 0, f; i < qr_tensors_count(files); i++) {
+        const qr_tensor_format *format = qr_tensors_at(files, i)->format;
+        for (f = 0; f < found && formats[f] != format;) f++;
+        if (f == FORMATS) continue;
+        if (f == found) counts[found] = 0, formats[found++] = format;
+        counts[f]++;
+    }
+    size_t used = 0;
+    for (uint32_t f = 0; f < found && used < capacity; f++)
+        used += (size_t)snprintf(text + used, capacity - used, "%s%u %s", f ? ", " : "", counts[f], formats[f]->name);
+}
+
+static void log_found(const quire_model *model, qr_log *log)
+{
+    char summary[160] = "none";
+    summarise(model->files, summary, sizeof summary);
+    qr_log_write(log, QUIRE_LOG_INFO, "%s: %s of %u layers, tensors: %s", qr_tensors_name(model->files),
+                 model->architecture.model_type, model->architecture.layers, summary);
+}
+
+static quire_status load_gguf(quire_model *model, const char *path, quire_error *error)
+{
+    json_t *metadata, *config = NULL;
+    QR_TRY(qr_gguf_open(path, &model->allocator, &model->files, &metadata, error));
+    quire_status status = qr_gguf_translate(model->files, metadata, &config, error);
+    if (status == QUIRE_OK)
+        status = qr_architecture_of(config, qr_tensors_name(model->files), &model->architecture, error);
+    json_decref(config);
+    json_decref(metadata);
+    return status;
+}
+
+static quire_status load_folder(quire_model *model, const char *path, const quire_model_options *options, qr_log *log,
+                                quire_error *error)
 {
     char config[PATH_BYTES];
     if ((size_t)snprintf(config, sizeof config, "%s/config.json", path) >= sizeof config)
         return qr_fail(error, QUIRE_ERR_IO, "model.path: %zu bytes are too long", strlen(path));
-    name_of_folder(path, model->name);
     QR_TRY(qr_architecture_read(config, &model->architecture, error));
     if (model->architecture.rope.contradiction != NULL)
         qr_log_write(log, QUIRE_LOG_WARN,
@@ -138,10 +177,21 @@ static quire_status load(quire_model *model, const char *path, const quire_model
     if (options->generation_config == QUIRE_GENERATION_CONFIG_AUTO)
         QR_TRY(qr_generation_read(path, &model->architecture, &model->generation, log, error));
     warn_of_unread_files(path, log);
-    QR_TRY(qr_safetensors_open(path, &model->allocator, log, &model->files, error));
+    return qr_safetensors_open(path, &model->allocator, log, &model->files, error);
+}
+
+static quire_status load(quire_model *model, const char *path, const quire_model_options *options, qr_log *log,
+                         quire_error *error)
+{
+    char gguf[PATH_BYTES];
+    QR_TRY(qr_gguf_find(path, gguf, sizeof gguf, error));
+    name_of_path(path, model->name);
+    QR_TRY(gguf[0] != '\0' ? load_gguf(model, gguf, error) : load_folder(model, path, options, log, error));
     QR_TRY(resolve_names(&model->architecture, model->files, log, error));
     model->weights.files = model->files;
-    return qr_declare_check(&model->weights, log, error);
+    QR_TRY(qr_declare_check(&model->weights, log, error));
+    log_found(model, log);
+    return QUIRE_OK;
 }
 
 quire_status quire_model_load(const char *path, const quire_model_options *options, quire_model **model_out,

@@ -21,6 +21,7 @@ struct qr_tensors {
     uint32_t        file_count, file_capacity;
     qr_tensor      *tensors; /* [count] ascending by name, once it is sorted */
     uint32_t        count, capacity;
+    const char     *config_name;               /* as qr_tensors_config_name */
     char            index[QR_FILE_NAME_BYTES]; /* label of the list of shards; "": there is none */
 };
 
@@ -42,6 +43,9 @@ quire_status qr_tensors_reserve(qr_tensors *files, qr_tensor **tensor_out, quire
 /* Checks that those of the last file, from `first` on, have different names, and leaves them in the order of their
  * bytes. ERR_FORMAT. */
 quire_status qr_tensors_check_names(qr_tensors *files, uint32_t first, quire_error *error);
+
+/* Takes a tensor out of the table. */
+void qr_tensors_drop(qr_tensors *files, const qr_tensor *tensor);
 
 /* By name, and those of one name by file. */
 void qr_tensors_sort(qr_tensors *files);

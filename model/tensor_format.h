@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { QR_BLOCK_MAX_ELEMENTS = 256, QR_BLOCK_MAX_BYTES = 256 };
+enum { QR_BLOCK_MAX_ELEMENTS = 256 };
 
 typedef struct qr_tensor_format {
     const char *name;           /* as the file's format calls it: "BF16", "Q4_K" */
@@ -16,5 +16,7 @@ typedef struct qr_tensor_format {
 
 /* By the dtype of a safetensors header; NULL: not known. */
 const qr_tensor_format *qr_tensor_format_of_dtype(const char *dtype);
+/* By GGML's number of the type; NULL: not known. */
+const qr_tensor_format *qr_tensor_format_of_ggml(uint32_t type);
 
 #endif

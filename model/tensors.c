@@ -27,6 +27,7 @@ quire_status qr_tensors_create(const quire_allocator *allocator, uint32_t file_c
     *files_out        = files;
     if (files != NULL) {
         if (allocator != NULL) files->allocator = *allocator;
+        files->config_name   = "config.json";
         files->file_capacity = file_capacity;
         files->files         = qr_allocate(allocator, file_capacity * sizeof *files->files, 64);
         if (files->files != NULL) return QUIRE_OK;
@@ -130,6 +131,12 @@ quire_status qr_tensors_check_names(qr_tensors *files, uint32_t first, quire_err
     return QUIRE_OK;
 }
 
+void qr_tensors_drop(qr_tensors *files, const qr_tensor *tensor)
+{
+    qr_tensor *at = files->tensors + (tensor - files->tensors);
+    memmove(at, at + 1, (size_t)(files->tensors + --files->count - at) * sizeof *at);
+}
+
 void qr_tensors_sort(qr_tensors *files)
 {
     if (files->count > 0) qsort(files->tensors, files->count, sizeof *files->tensors, by_name);
@@ -157,6 +164,8 @@ const char *qr_tensors_file_name(const qr_tensors *files, const qr_tensor *tenso
     return files->files[tensor->file].label;
 }
 
+const char *qr_tensors_config_name(const qr_tensors *files) { return files->config_name; }
+
 /* ---- reading ---- */
 
 static uint64_t elements_of(const qr_tensor *tensor)
@@ -167,8 +176,7 @@ static uint64_t elements_of(const qr_tensor *tensor)
 quire_status qr_tensors_check_readable(const qr_tensors *files, const qr_tensor *tensor, quire_error *error)
 {
     if (tensor->format->decode != NULL) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_UNSUPPORTED,
-                   "%s: tensor \"%.80s\" at byte %llu: dtype %s is not supported, only F32, BF16 and F16",
+    return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "%s: tensor \"%.80s\" at byte %llu: dtype %s is not supported",
                    qr_tensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
                    tensor->format->name);
 }
@@ -188,6 +196,27 @@ static quire_status read_blocks(const qr_tensor_file *file, const char *label, c
     return QUIRE_OK;
 }
 
+/* Where row `row` stands in the file. */
+static uint64_t stored_row(const qr_tensor *tensor, uint64_t row)
+{
+    const uint64_t rows = tensor->paired_rows, half = rows / 2, i = row % rows;
+    return row - i + (i < half ? 2 * i : 2 * (i - half) + 1);
+}
+
+static quire_status read_paired(const qr_tensor_file *file, const char *label, const qr_tensor *tensor, uint64_t first,
+                                uint64_t count, float *out, quire_error *error)
+{
+    const qr_tensor_format *format = tensor->format;
+    const uint64_t          width  = tensor->rank == 1 ? 1 : tensor->shape[tensor->rank - 1];
+    const uint64_t          blocks = width / format->block_elements;
+    qr_assert(width > 0 && first % width == 0 && count % width == 0);
+    for (uint64_t row = first / width; row < (first + count) / width; row++, out += width) {
+        const uint64_t offset = tensor->begin + stored_row(tensor, row) * blocks * format->block_bytes;
+        QR_TRY(read_blocks(file, label, format, offset, blocks, out, error));
+    }
+    return QUIRE_OK;
+}
+
 quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                              float *out, quire_error *error)
 {
@@ -199,7 +228,10 @@ quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, u
     char label[2 * QR_FILE_NAME_BYTES];
     snprintf(label, sizeof label, "%.80s: tensor \"%.80s\"", file->label, tensor->name);
     const uint64_t offset = tensor->begin + first / format->block_elements * format->block_bytes;
-    QR_TRY(read_blocks(file, label, format, offset, count / format->block_elements, out, error));
+    if (tensor->paired_rows > 0)
+        QR_TRY(read_paired(file, label, tensor, first, count, out, error));
+    else
+        QR_TRY(read_blocks(file, label, format, offset, count / format->block_elements, out, error));
     if (qr_file_unchanged(&file->file)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_IO, "%s at byte %llu: the file was changed while it was read", label,
                    (unsigned long long)offset);
@@ -250,7 +282,7 @@ quire_status qr_tensors_same(const qr_tensors *files, const qr_tensor *a, const 
 {
     *same_out = a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0;
     if (!*same_out) return QUIRE_OK;
-    if (a->format == b->format) return same_bytes(files, a, b, same_out, error);
+    if (a->format == b->format && a->paired_rows == b->paired_rows) return same_bytes(files, a, b, same_out, error);
     *same_out = a->format->decode != NULL && b->format->decode != NULL;
     return *same_out ? same_values(files, a, b, same_out, error) : QUIRE_OK;
 }

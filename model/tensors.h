@@ -33,8 +33,10 @@ typedef struct qr_tensor {
     uint32_t                rank;
     uint32_t                file;       /* number of the file in the table */
     uint64_t                begin, end; /* in that file, from its first byte */
-    bool                    listed;     /* the list of shards says that this file holds it */
-    qr_tensor_doubt         doubt;
+    uint32_t paired_rows;               /* 0, or: in every so many rows, row i of the first half and row i of the second
+                                         * stand side by side; read as if the halves were one after the other */
+    bool            listed;             /* the list of shards says that this file holds it */
+    qr_tensor_doubt doubt;
 } qr_tensor;
 
 typedef struct qr_tensors qr_tensors;
@@ -52,8 +54,12 @@ const qr_tensor *qr_tensors_find(const qr_tensors *files, const char *name);
 const char *qr_tensors_name(const qr_tensors *files);
 const char *qr_tensors_file_name(const qr_tensors *files, const qr_tensor *tensor);
 
-/* Elements [first, first + count) as f32. The range must lie inside the tensor and begin and end with a block. ERR_IO:
- * reading failed or the file changed since it was opened. ERR_UNSUPPORTED: a format without f32. Thread: any. */
+/* What describes the model beside the tensors: "config.json", for messages. */
+const char *qr_tensors_config_name(const qr_tensors *files);
+
+/* Elements [first, first + count) as f32. The range must lie inside the tensor and begin and end with a block; with a
+ * row, where rows are paired. ERR_IO: reading failed or the file changed since it was opened. ERR_UNSUPPORTED: a format
+ * without f32. Thread: any. */
 quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                              float *out, quire_error *error);
 

@@ -76,8 +76,8 @@ static quire_status check_tensor(const qr_tensors *files, const qr_tensor_spec *
                                  quire_error *error)
 {
     if (tensor == NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": missing, config.json asks for it",
-                       qr_tensors_name(files), spec->name);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": missing, %s asks for it", qr_tensors_name(files),
+                       spec->name, qr_tensors_config_name(files));
     const char *file = qr_tensors_file_name(files, tensor);
     if (!shape_is(tensor, spec)) {
         char            found[100], wanted[40];
@@ -85,9 +85,9 @@ static quire_status check_tensor(const qr_tensors *files, const qr_tensor_spec *
                                  .shape = {spec->rank == 1 ? spec->columns : spec->rows, spec->columns}};
         format_shape(found, sizeof found, tensor);
         format_shape(wanted, sizeof wanted, &asked);
-        return qr_fail(error, QUIRE_ERR_FORMAT,
-                       "%s: tensor \"%.80s\" at byte %llu: its shape is %s, config.json implies %s", file, spec->name,
-                       (unsigned long long)tensor->begin, found, wanted);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\" at byte %llu: its shape is %s, %s implies %s",
+                       file, spec->name, (unsigned long long)tensor->begin, found, qr_tensors_config_name(files),
+                       wanted);
     }
     QR_TRY(check_doubt(file, tensor, error));
     return qr_tensors_check_readable(files, tensor, error);

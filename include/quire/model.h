@@ -33,10 +33,11 @@ typedef struct quire_model_info {
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with
  * model.safetensors.index.json; generation_config.json, unless the options say no: docs/CHECKPOINTS.md has what is read
- * of it and what goes first. The logger gets a warning for what the folder has besides. Everything but the numbers is
- * checked here: names, shapes, dtypes, file sizes. ERR_IO: a file is missing or unreadable. ERR_FORMAT: it is not what
- * it says; the message names file, tensor and offset. ERR_UNSUPPORTED: an architecture or feature quire does not have.
- * Thread: any. */
+ * of it and what goes first. Or a GGUF file, the first of its parts, or a folder with one and no safetensors. The
+ * logger gets a line that says what was found, and a warning for what the folder has besides. Everything but the
+ * numbers is checked here: names, shapes, dtypes, file sizes. ERR_IO: a file is missing or unreadable. ERR_FORMAT: it
+ * is not what it says; the message names file, tensor or key, and offset. ERR_UNSUPPORTED: an architecture or feature
+ * quire does not have. Thread: any. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const quire_model_options *options,
                                                         quire_model **model_out, quire_error *error);
 

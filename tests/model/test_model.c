@@ -106,7 +106,7 @@ static void what_is_wrong_is_said(void **state)
     } cases[] = {
         {"", NULL, "model.path", 0, QUIRE_ERR_INVALID},
         {GOLDENS "absent", NULL, "absent/config.json", 0, QUIRE_ERR_IO},
-        {GOLDENS "llama3-gqa/config.json", NULL, "config.json/config.json", 0, QUIRE_ERR_IO},
+        {GOLDENS "llama3-gqa/config.json", NULL, "does not begin with \"GGUF\"", 0, QUIRE_ERR_FORMAT},
         {GOLDENS "llama3-gqa", NULL, "size", 1, QUIRE_ERR_INVALID},
         {GOLDENS "llama3-gqa", NULL, "weight_dtype", 2, QUIRE_ERR_INVALID},
         {NULL, "tiny", "model.shape", 3, QUIRE_ERR_INVALID},
