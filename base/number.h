@@ -46,4 +46,15 @@ static inline float qr_f32_of_f16(uint16_t x)
     return sign ? -magnitude : magnitude;
 }
 
+/* To nearest even; beyond 65504 infinite; NaN stays NaN. */
+static inline uint16_t qr_f16_of_f32(float x)
+{
+    const uint32_t bits = qr_bits_of_f32(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520: the first that rounds up */
+    if (magnitude < 0x38800000u) /* below 2^-14: the sum's last bit is 2^-24, that of a denormal */
+        return (uint16_t)(sign | (qr_bits_of_f32(qr_f32_of_bits(magnitude) + 0.5f) - 0x3f000000u));
+    return (uint16_t)(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13);
+}
+
 #endif

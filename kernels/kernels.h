@@ -19,8 +19,15 @@ typedef struct qr_rows {
     void    *data;
     qr_dtype dtype;
     uint32_t dim, stride; /* elements */
-    float   *scales;      /* [rows] int8 only: value = code * scale */
+    float   *scales;      /* int8 only: value = code * scale; [rows], or [rows][qr_row_scales()] */
+    uint32_t scale_block; /* int8: elements of a row that share a scale; 0: all */
 } qr_rows;
+
+/* Scales of one row of int8 codes. */
+static inline uint32_t qr_row_scales(const qr_rows *rows)
+{
+    return rows->scale_block > 0 ? (rows->dim + rows->scale_block - 1) / rows->scale_block : 1;
+}
 
 enum { QR_LSE_COLUMNS = 64 };
 
@@ -50,7 +57,8 @@ typedef struct qr_kernels {
      * Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; the same is T5LayerNorm. */
     void (*rms_norm)(const qr_rows *out, uint32_t row, const float *in, const float *weight, float epsilon);
 
-    /* Writes in[dim] as row `row` of `out`: to bf16 nearest even, to int8 symmetric with scale max|x| / 127. */
+    /* Writes in[dim] as row `row` of `out`: to bf16 nearest even, to int8 symmetric with scale max|x| / 127, of the row
+     * or of each of its blocks. scale_block is a multiple of 16. */
     void (*convert)(const qr_rows *out, uint32_t row, const float *in);
 
     /* Index of the greatest of x[count], the lowest of equals; NaN never wins. *value_out = that element. count >= 1.

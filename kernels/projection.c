@@ -93,7 +93,8 @@ qr_scratch_layout qr_projection_layout_scratch(const qr_projection *p, const qr_
     const size_t      rows =
         p->onednn ? qr_projection_bucket_rows(p->plain, qr_projection_bucket_for(p->plain, qr_projection_block_rows(p)))
                        : 0;
-    const size_t pack     = (size_t)QR_GROUP_COLUMNS * p->shape.k * sizeof(float); /* qr_projection_pack reads there */
+    const size_t pack = (size_t)QR_GROUP_COLUMNS * p->shape.k * sizeof(float) + /* qr_projection_pack reads there */
+                        (qr_has_scale_groups(&p->shape) ? qr_projection_codes_scratch(&p->shape) : 0);
     const size_t rows_own = (size_t)QR_PRODUCT_ROWS * p->k * p->format->x_bytes + QR_ARRANGE_SLACK;
     at.own_x              = take(&at.bytes, pack > rows_own ? pack : rows_own);
     at.own_sums           = take(&at.bytes, sizeof(float) * QR_PRODUCT_ROWS * QR_GROUP_COLUMNS * p->halves);
@@ -119,8 +120,22 @@ static quire_status reserve_scratch(qr_projection *p, uint32_t thread, quire_err
 
 /* ---- create ---- */
 
+static quire_status check_codes(const qr_projection_shape *s, quire_error *error)
+{
+    const qr_code_format *c     = &s->codes;
+    const bool            bits  = c->bits == 4 || (c->bits == 8 && !c->has_minimum);
+    const bool            group = c->group == 32 || c->group == 64 || c->group == 128;
+    if (c->bits == 0 || (s->dtype == QR_INT8 && bits && group)) return QUIRE_OK;
+    return qr_fail(
+        error, QUIRE_ERR_INVALID,
+        "%s: codes of %u bits in groups of %u%s; there are 4 bits, and 8 without minima, in groups of 32, 64 "
+        "or 128, beside int8 inputs",
+        s->name, c->bits, c->group, c->has_minimum ? " with minima" : "");
+}
+
 quire_status qr_projection_check(const qr_projection_shape *s, quire_error *error)
 {
+    QR_TRY(check_codes(s, error));
     if (s->k == 0 || s->k > K_MAX)
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: %u input features; must be 1 to %d", s->name, s->k, K_MAX);
     if (s->columns == 0 || s->columns > UINT32_MAX / 4)
@@ -150,7 +165,8 @@ quire_status qr_projection_create(qr_projection_context *context, const qr_proje
                        projection_size(context));
     p->context = context;
     p->shape   = *shape;
-    p->format  = &context->kernels->projection->formats[shape->dtype];
+    p->format  = qr_has_scale_groups(shape) ? context->kernels->projection->grouped
+                                            : &context->kernels->projection->formats[shape->dtype];
     p->k       = qr_round_up_u32(shape->k, QR_K_MULTIPLE);
     p->halves  = shape->gated ? 2 : 1;
     divide_columns(p, context->options.thread_count);
@@ -175,7 +191,7 @@ void qr_projection_destroy(qr_projection *projection)
 /* Bytes that a column has beside its weights: int8's sum and scale. */
 static size_t column_extras(const qr_projection_shape *shape)
 {
-    return shape->dtype == QR_INT8 ? sizeof(int32_t) + sizeof(float) : 0;
+    return qr_has_column_scales(shape) ? sizeof(int32_t) + sizeof(float) : 0;
 }
 
 size_t qr_projection_shard_bytes(const qr_projection *p, uint32_t thread)
@@ -187,7 +203,7 @@ size_t qr_projection_shard_bytes(const qr_projection *p, uint32_t thread)
 uint64_t qr_projection_packed_bytes(const qr_projection_shape *shape)
 {
     const uint64_t columns = qr_round_up_u32(shape->columns, QR_GROUP_COLUMNS) * (shape->gated ? 2ull : 1);
-    return columns * (qr_round_up_u32(shape->k, QR_K_MULTIPLE) * qr_dtype_bytes(shape->dtype) + column_extras(shape));
+    return columns * (qr_column_bytes(shape) + column_extras(shape));
 }
 
 uint64_t qr_projection_bytes(const qr_projection *p) { return qr_projection_packed_bytes(&p->shape); }

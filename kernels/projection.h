@@ -48,27 +48,50 @@ typedef enum qr_activation {
     QR_ACTIVATION_RELU
 } qr_activation;
 
+/* Integer weights in scale groups: `group` adjacent input features of one column share a scale and, where there are
+ * minima, a minimum. value = scale * code + minimum; 4-bit codes are 0 to 15 and, without minima, stand for code - 8;
+ * 8-bit codes are -128 to 127 and have no minima. Scales and minima are kept as f16. */
+typedef struct qr_code_format {
+    uint32_t bits;  /* 4, 8; 0: no scale groups */
+    uint32_t group; /* 32, 64, 128 */
+    bool     has_minimum;
+} qr_code_format;
+
+static inline bool qr_codes_are_equal(const qr_code_format *a, const qr_code_format *b)
+{
+    return a->bits == b->bits && a->group == b->group && a->has_minimum == b->has_minimum;
+}
+
 typedef struct qr_projection_shape {
     uint32_t      k;       /* input features */
     uint32_t      columns; /* output features; of one half when gated */
     bool          gated;   /* two matrices of `columns`: out = activation(gate) * up, one pass */
     qr_activation activation;
     qr_dtype      dtype; /* of weights and of x */
-    const char   *name;  /* for messages; borrowed for the projection's life */
+    qr_code_format
+                codes; /* int8 only: the weights are in scale groups, and x has a scale per QR_CODES_BLOCK elements */
+    const char *name;  /* for messages; borrowed for the projection's life */
 } qr_projection_shape;
 
+enum { QR_CODES_BLOCK = 128 }; /* scale_block of x beside weights in scale groups */
+
 /* Where rows of W come from: files or a generator. Several sources stand one after the other (q, k, v); a gated
- * projection has exactly two (gate, up). `read` is called on team threads, concurrently, once per row range. */
+ * projection has exactly two (gate, up). `read` and `read_codes` are called on team threads, concurrently, once per row
+ * range. */
 typedef struct qr_weight_source {
     quire_status (*read)(void *context, uint32_t first_column, uint32_t column_count, float *out /* [count][k] */,
                          quire_error *error);
     void    *context;
     uint32_t columns;
+    /* NULL, or instead of `read` where the projection has scale groups: the codes as they are stored, in the shape's
+     * format, one a byte (8-bit ones as int8_t); scales and minima [count][ceil(k / group)], minima NULL without. */
+    quire_status (*read_codes)(void *context, uint32_t first_column, uint32_t column_count,
+                               uint8_t *codes /* [count][k] */, float *scales, float *minima, quire_error *error);
 } qr_weight_source;
 
 typedef struct qr_projection qr_projection;
 
-/* ERR_INVALID: a shape that no kernel can multiply. */
+/* ERR_INVALID: a shape that no kernel can multiply, a format of codes that is none. */
 quire_status qr_projection_check(const qr_projection_shape *shape, quire_error *error);
 
 /* Divides the columns. Refuses what qr_projection_check() does. Thread: any. */

@@ -6,9 +6,16 @@
  * Order of summation, the same in every kernel and for every number of rows, so that a row's bits depend on nothing
  * else: k in chunks of 1024 if k >= 2048, else of 512; each chunk is one chain from zero in ascending k; the chunks are
  * added in order. It is what oneDNN 2.6's packed matmul does, whose bits the AVX-512 kernels give. int8 sums are exact.
- */
+ *
+ * Codes in scale groups (qr_code_format): a panel is a run of records, one per scale group in ascending k, the last one
+ * shorter where k ends within it. A record is [size / 4][panel_columns][4] codes of 8 bits, the signed ones plus 128,
+ * or [size / 8][panel_columns][4] bytes of which the low half is the code at k = 8 i + j and the high half that at 8 i
+ * + 4 + j; then [panel_columns] scales and, where there are, minima, in f16. One layout for every number of rows, and
+ * every byte is read once, in order. Sums within a scale group are exact; see grouped_template.h for their order. */
 #ifndef QR_PROJECTION_KERNELS_H
 #define QR_PROJECTION_KERNELS_H
+
+#include <string.h>
 
 #include "kernels/projection.h"
 
@@ -19,6 +26,12 @@ enum {
     QR_ARRANGE_SLACK = 64, /* bytes that a kernel may write behind the arranged rows */
 };
 
+/* Of one column and scale group. */
+static inline size_t qr_group_scale_bytes(const qr_code_format *codes)
+{
+    return (codes->has_minimum ? 2 : 1) * sizeof(uint16_t);
+}
+
 /* out[rows][64] = x[rows][k] * one group. */
 typedef struct qr_product {
     const void    *group;        /* 64-byte aligned */
@@ -26,6 +39,7 @@ typedef struct qr_product {
     size_t         x_stride;     /* bytes, where that form keeps rows apart */
     uint32_t       rows, k;      /* rows 1..QR_PRODUCT_ROWS; k padded */
     const int32_t *compensation; /* [64] int8 only: -128 * sum of the column's codes */
+    qr_code_format codes;        /* with scale groups only */
     float         *out;
     size_t         out_stride; /* elements, a multiple of 16 */
 } qr_product;
@@ -36,9 +50,14 @@ typedef struct qr_arrange {
     const void *x;
     size_t      x_stride; /* bytes */
     uint32_t    rows, k;  /* k padded */
+
+    /* With scale groups only: */
+    qr_code_format codes;
+    const float   *scales; /* [rows][scale_count] */
+    uint32_t       scale_count;
 } qr_arrange;
 
-/* One weight dtype. All kernels handle every number of rows. */
+/* One weight dtype, or all formats with scale groups. All kernels handle every number of rows. */
 typedef struct qr_panel_format {
     uint32_t panel_columns, step;
     void (*product)(const qr_product *product);
@@ -65,10 +84,25 @@ typedef struct qr_epilogue {
     size_t        out_stride; /* elements */
 } qr_epilogue;
 
+/* Rows interleaved, out[k / 4][rows] of four codes each, in plain C. */
+static inline void qr_interleave_quads(const qr_arrange *a)
+{
+    char *out = a->out;
+    for (uint32_t quad = 0; quad < a->k / 4; quad++)
+        for (uint32_t row = 0; row < a->rows; row++, out += 4)
+            memcpy(out, (const char *)a->x + row * a->x_stride + (size_t)quad * 4, 4);
+}
+
 struct qr_projection_kernels {
     const char            *name;        /* "own:avx2" */
     bool                   native_bf16; /* multiplies bf16 without widening */
     const qr_panel_format *formats;     /* [3] by qr_dtype */
+    const qr_panel_format *grouped;     /* codes in scale groups; step unused */
+
+    /* Codes of one scale group w[count], count <= format->group, by least squared error, and its f16 scale (and
+     * minimum), as floats. codes: room for count rounded up to 16. */
+    void (*quantize)(const qr_code_format *format, const float *w, uint32_t count, uint8_t *codes, float *scale,
+                     float *minimum);
     void (*epilogue)(const qr_epilogue *epilogue);
 };
 

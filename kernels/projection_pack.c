@@ -6,20 +6,15 @@
 #include "kernels/projection_parts.h"
 
 /* Columns [first, first + count) of the sources standing one after the other. */
-static quire_status read_columns(const qr_projection *p, const qr_weight_source *sources, uint32_t source_count,
-                                 uint32_t first, uint32_t count, float *out, quire_error *error)
+static quire_status read_columns(const qr_projection *p, const qr_weight_source *sources, uint32_t first,
+                                 uint32_t count, float *out, quire_error *error)
 {
-    for (uint32_t i = 0; i < source_count && count > 0; i++) {
-        const qr_weight_source *s = &sources[i];
-        if (first >= s->columns) {
-            first -= s->columns;
-            continue;
-        }
-        const uint32_t here = qr_min_u32(count, s->columns - first);
-        QR_TRY(s->read(s->context, first, here, out, error));
-        out += (size_t)here * p->shape.k;
-        count -= here;
-        first = 0;
+    while (count > 0) {
+        const qr_source_range from = qr_projection_source_of(sources, first, count);
+        QR_TRY(from.source->read(from.source->context, from.first, from.count, out, error));
+        out += (size_t)from.count * p->shape.k;
+        count -= from.count;
+        first += from.count;
     }
     return QUIRE_OK;
 }
@@ -114,7 +109,6 @@ static void pack_group(const qr_projection *p, const qr_projection_share *s, uin
 {
     float to_code[QR_GROUP_COLUMNS] = {0};
     char *to                        = s->memory + group * qr_group_bytes(p);
-    memset(to, 0, qr_group_bytes(p));
     if (packs_pairs(p)) {
         pack_group_of_pairs(p, to, rows, columns);
         return;
@@ -130,6 +124,18 @@ static void pack_group(const qr_projection *p, const qr_projection_share *s, uin
     for (uint32_t k = 0; k < p->shape.k; k += PACK_RUN)
         for (uint32_t c = 0; c < columns; c++)
             pack_run(p, to, c, rows + (size_t)c * p->shape.k, k, qr_min_u32(k + PACK_RUN, p->shape.k), to_code[c]);
+}
+
+/* Columns [first, first + count) of the sources into packed group number `group`. */
+static quire_status pack_columns(const qr_projection *p, const qr_projection_share *s, const qr_weight_source *sources,
+                                 uint32_t first, uint32_t group, uint32_t count, float *rows, quire_error *error)
+{
+    char *to = s->memory + group * qr_group_bytes(p);
+    memset(to, 0, qr_group_bytes(p));
+    if (qr_has_scale_groups(&p->shape)) return qr_projection_pack_codes(p, sources, first, count, rows, to, error);
+    QR_TRY(read_columns(p, sources, first, count, rows, error));
+    pack_group(p, s, group, rows, count);
+    return QUIRE_OK;
 }
 
 static quire_status check_sources(const qr_projection *p, const qr_weight_source *sources, uint32_t count,
@@ -159,8 +165,7 @@ quire_status qr_projection_pack(qr_projection *p, uint32_t thread, void *memory,
         const uint32_t count = qr_min_u32(QR_GROUP_COLUMNS, p->shape.columns - first);
         for (uint32_t half = 0; half < p->halves; half++) {
             const uint32_t from = half * p->shape.columns + first; /* the up half is the second source */
-            QR_TRY(read_columns(p, sources, source_count, from, count, rows, error));
-            pack_group(p, s, group * p->halves + half, rows, count);
+            QR_TRY(pack_columns(p, s, sources, from, group * p->halves + half, count, rows, error));
         }
     }
     return QUIRE_OK;

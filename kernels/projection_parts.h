@@ -32,6 +32,7 @@ typedef struct qr_projection_plan {
 typedef struct qr_projection_verdict {
     struct qr_projection_verdict *next;
     qr_dtype                      dtype;
+    qr_code_format                codes;
     uint32_t                      k, columns;
     bool                          rows_agree; /* a row has the same bits in every number of rows */
     bool                          own_agrees; /* and the own kernel gives them too */
@@ -79,12 +80,26 @@ static inline uint32_t qr_packed_columns(const qr_projection *p, const qr_projec
     return s->group_count * p->halves * QR_GROUP_COLUMNS;
 }
 
-static inline size_t qr_group_bytes(const qr_projection *p)
+static inline bool qr_has_scale_groups(const qr_projection_shape *shape) { return shape->codes.bits != 0; }
+
+/* Packed bytes of one column in its panel. */
+static inline size_t qr_column_bytes(const qr_projection_shape *shape)
 {
-    return (size_t)QR_GROUP_COLUMNS * p->k * qr_dtype_bytes(p->shape.dtype);
+    const qr_code_format *codes = &shape->codes;
+    const size_t          k     = qr_round_up_u32(shape->k, QR_K_MULTIPLE);
+    if (!qr_has_scale_groups(shape)) return k * qr_dtype_bytes(shape->dtype);
+    return k * codes->bits / 8 + qr_ceil_div_u32((uint32_t)k, codes->group) * qr_group_scale_bytes(codes);
 }
 
-/* The int8 extras behind the panels, where oneDNN looks for its compensation as well. */
+static inline size_t qr_group_bytes(const qr_projection *p) { return QR_GROUP_COLUMNS * qr_column_bytes(&p->shape); }
+
+/* int8 without scale groups has a scale and a sum per column. */
+static inline bool qr_has_column_scales(const qr_projection_shape *shape)
+{
+    return shape->dtype == QR_INT8 && !qr_has_scale_groups(shape);
+}
+
+/* Those extras behind the panels, where oneDNN looks for its compensation as well. */
 static inline int32_t *qr_compensation_of(const qr_projection *p, const qr_projection_share *s)
 {
     return (int32_t *)(void *)(s->memory + s->group_count * p->halves * qr_group_bytes(p));
@@ -125,6 +140,24 @@ uint32_t qr_projection_bucket_rows(bool plain, uint32_t bucket);
 uint32_t qr_projection_bucket_for(bool plain, uint32_t rows);
 /* Most rows of one oneDNN call. */
 uint32_t qr_projection_block_rows(const qr_projection *p);
+
+/* ---- projection_pack_codes.c ---- */
+
+/* Where columns of W come from, several sources standing one after the other. */
+typedef struct qr_source_range {
+    const qr_weight_source *source;
+    uint32_t                first, count; /* columns of the source */
+} qr_source_range;
+
+/* The first part of columns [first, first + count) of all sources that one source has; count > 0. */
+qr_source_range qr_projection_source_of(const qr_weight_source *sources, uint32_t first, uint32_t count);
+
+/* Bytes of scratch that packing scale groups needs. */
+size_t qr_projection_codes_scratch(const qr_projection_shape *shape);
+
+/* Columns [first, first + count), at most QR_GROUP_COLUMNS, into a group of panels with scale groups. */
+quire_status qr_projection_pack_codes(const qr_projection *p, const qr_weight_source *sources, uint32_t first,
+                                      uint32_t count, void *scratch, char *group, quire_error *error);
 
 /* ---- projection_run.c: bare sums, for the self-test ---- */
 

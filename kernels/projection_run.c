@@ -38,7 +38,7 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
                                .out_dtype  = out->to.dtype,
                                .out        = (char *)out->to.data + to,
                                .out_stride = out->to.stride};
-    if (p->shape.dtype == QR_INT8) {
+    if (qr_has_column_scales(&p->shape)) {
         epilogue.row_scales    = block->x->scales + block->row;
         epilogue.column_scales = qr_column_scales_of(p, s) + group * p->halves * QR_GROUP_COLUMNS;
         epilogue.up_scales     = epilogue.column_scales + QR_GROUP_COLUMNS;
@@ -57,7 +57,14 @@ static const void *own_rows(const qr_projection *p, const qr_row_block *block, c
     const size_t x_stride = block->x->stride * qr_dtype_bytes(block->x->dtype);
     *stride               = p->format->arrange ? (size_t)p->k * p->format->x_bytes : x_stride;
     if (p->format->arrange == NULL) return qr_row_of(block->x, block->row);
-    p->format->arrange(&(qr_arrange){scratch, qr_row_of(block->x, block->row), x_stride, block->count, p->k});
+    qr_arrange arrange = {
+        .out = scratch, .x = qr_row_of(block->x, block->row), .x_stride = x_stride, .rows = block->count, .k = p->k};
+    if (qr_has_scale_groups(&p->shape)) {
+        arrange.codes       = p->shape.codes;
+        arrange.scale_count = qr_row_scales(block->x);
+        arrange.scales      = block->x->scales + (size_t)block->row * arrange.scale_count;
+    }
+    p->format->arrange(&arrange);
     return scratch;
 }
 
@@ -66,7 +73,7 @@ static void own_group(const qr_projection *p, const qr_projection_share *s, uint
 {
     product->group = s->memory + packed_group * qr_group_bytes(p);
     product->compensation =
-        p->shape.dtype == QR_INT8 ? qr_compensation_of(p, s) + packed_group * QR_GROUP_COLUMNS : NULL;
+        qr_has_column_scales(&p->shape) ? qr_compensation_of(p, s) + packed_group * QR_GROUP_COLUMNS : NULL;
     p->format->product(product);
 }
 
@@ -77,8 +84,9 @@ void qr_projection_own_sums(const qr_projection *p, uint32_t thread, const qr_ro
     const qr_projection_share *s       = &p->shards[thread];
     char                      *scratch = p->context->scratch[thread].memory;
     const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
-    qr_product product = {.rows = block->count, .k = p->k, .out_stride = (size_t)groups * QR_GROUP_COLUMNS};
-    product.x          = own_rows(p, block, scratch + at.own_x, &product.x_stride);
+    qr_product                 product = {
+                        .rows = block->count, .k = p->k, .codes = p->shape.codes, .out_stride = (size_t)groups * QR_GROUP_COLUMNS};
+    product.x = own_rows(p, block, scratch + at.own_x, &product.x_stride);
     for (uint32_t group = 0; group < groups; group++) {
         product.out = sums + group * QR_GROUP_COLUMNS;
         own_group(p, s, group, &product);
@@ -92,8 +100,8 @@ static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block 
     const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
     float *const               sums    = (float *)(void *)(scratch + at.own_sums);
     const size_t               stride  = (size_t)QR_GROUP_COLUMNS * p->halves;
-    qr_product                 product = {.rows = block->count, .k = p->k, .out_stride = stride};
-    product.x                          = own_rows(p, block, scratch + at.own_x, &product.x_stride);
+    qr_product product = {.rows = block->count, .k = p->k, .codes = p->shape.codes, .out_stride = stride};
+    product.x          = own_rows(p, block, scratch + at.own_x, &product.x_stride);
     for (uint32_t group = 0; group < s->group_count; group++) {
         for (uint32_t half = 0; half < p->halves; half++) {
             product.out = sums + half * QR_GROUP_COLUMNS;
@@ -154,6 +162,7 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
 {
     qr_assert(x->dtype == p->shape.dtype && x->dim == p->shape.k && x->stride >= p->k);
     qr_assert(row_count <= p->context->options.max_rows && (!out->add || out->to.dtype == QR_F32));
+    qr_assert(x->scale_block == (qr_has_scale_groups(&p->shape) ? QR_CODES_BLOCK : 0));
     qr_assert(out->partial_lse == NULL || (out->to.dtype == QR_F32 && !out->add));
     if (p->shards[thread].group_count == 0) return;
     for (uint32_t row = 0; row < row_count;) {

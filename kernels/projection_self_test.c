@@ -22,12 +22,17 @@ static void fill_row(const qr_rows *x, uint32_t row, uint64_t stream)
         default: ((int8_t *)to)[i] = (int8_t)(127.0 * u); break;
         }
     }
+    const uint32_t scales = x->scale_block > 0 ? qr_row_scales(x) : 0;
+    for (uint32_t i = 0; i < scales; i++)
+        x->scales[(size_t)row * scales + i] = (float)(qr_mix64(stream << 32 ^ ~(uint64_t)i) >> 40) * 0x1p-24f;
 }
 
 /* The first row once more as row `last`: the end of a batch is where kernels differ. */
 static void repeat_first_row(const qr_rows *x, uint32_t last)
 {
+    const size_t scales = qr_row_scales(x);
     memmove((char *)(uintptr_t)qr_row_of(x, last), qr_row_of(x, 0), x->stride * qr_dtype_bytes(x->dtype));
+    if (x->scale_block > 0) memmove(x->scales + last * scales, x->scales, scales * sizeof *x->scales);
 }
 
 /* Whether rows 0 and count - 1 of sums[count][stride] begin with alone[columns]. */
@@ -115,11 +120,13 @@ static quire_status self_test_thread(const qr_projection *p, uint32_t thread, qr
     self_test              t     = {.projection = p, .thread = thread, .groups = qr_min_u32(packed, SELF_TEST_GROUPS)};
     qr_arena               arena = {0};
     t.x                          = (qr_rows){.dtype = p->shape.dtype, .dim = p->shape.k, .stride = p->k};
+    t.x.scale_block              = qr_has_scale_groups(&p->shape) ? QR_CODES_BLOCK : 0;
     for (int pass = 0; pass < 2; pass++) {
         if (pass == 1) QR_TRY(qr_arena_create(&arena, allocator, "the self-test of projections", error));
-        t.x.data = qr_arena_take(&arena, (size_t)QR_ONEDNN_ROWS * p->k, qr_dtype_bytes(p->shape.dtype));
-        t.own    = QR_ARENA_TAKE(&arena, float, (size_t)QR_PRODUCT_ROWS *t.groups *QR_GROUP_COLUMNS);
-        t.alone  = QR_ARENA_TAKE(&arena, float, (size_t)packed *QR_GROUP_COLUMNS);
+        t.x.data   = qr_arena_take(&arena, (size_t)QR_ONEDNN_ROWS * p->k, qr_dtype_bytes(p->shape.dtype));
+        t.x.scales = QR_ARENA_TAKE(&arena, float, (size_t)QR_ONEDNN_ROWS *qr_row_scales(&t.x));
+        t.own      = QR_ARENA_TAKE(&arena, float, (size_t)QR_PRODUCT_ROWS *t.groups *QR_GROUP_COLUMNS);
+        t.alone    = QR_ARENA_TAKE(&arena, float, (size_t)packed *QR_GROUP_COLUMNS);
     }
     self_test_run(&t, v);
     qr_arena_destroy(&arena);
@@ -134,14 +141,16 @@ static quire_status judge(const qr_projection *p, uint32_t thread, uint32_t colu
 {
     qr_projection_context *c = p->context;
     for (qr_projection_verdict *v = c->verdicts; v != NULL; v = v->next)
-        if (v->dtype == p->shape.dtype && v->k == p->k && v->columns == columns) {
+        if (v->dtype == p->shape.dtype && qr_codes_are_equal(&v->codes, &p->shape.codes) && v->k == p->k &&
+            v->columns == columns) {
             *verdict_out = v;
             return QUIRE_OK;
         }
     qr_projection_verdict *v = qr_allocate(&c->options.allocator, sizeof *v, QR_PACK_ALIGNMENT);
     if (v == NULL)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "projections: %zu bytes of memory are missing", sizeof *v);
-    *v           = (qr_projection_verdict){.next = c->verdicts, .dtype = p->shape.dtype, .k = p->k, .columns = columns};
+    *v = (qr_projection_verdict){
+        .next = c->verdicts, .dtype = p->shape.dtype, .codes = p->shape.codes, .k = p->k, .columns = columns};
     c->verdicts  = v;
     *verdict_out = v;
     return self_test_thread(p, thread, v, error);

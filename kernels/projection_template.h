@@ -1,7 +1,9 @@
 /* What follows the products, and the table of slots. Included once by each kernels/isa/projection_<isa>.h, after
- * panel_formats, QR_OWN_NAME and QR_NATIVE_BF16; uses the vector vocabulary, so that every element of every row goes
- * through the same operations wherever it stands. */
+ * panel_formats, arrange_quads(), QR_OWN_NAME and QR_NATIVE_BF16; uses the vector vocabulary, so that every element of
+ * every row goes through the same operations wherever it stands. */
 #include "kernels/simd/math.h"
+
+#include "kernels/grouped_template.h"
 
 static inline vf32 silu(vf32 x) /* x sigmoid(x), without overflow */
 {
@@ -72,6 +74,8 @@ static const struct qr_projection_kernels projection_kernels = {
     .name        = QR_OWN_NAME,
     .native_bf16 = QR_NATIVE_BF16,
     .formats     = panel_formats,
+    .grouped     = &grouped_format,
+    .quantize    = quantize_group,
     .epilogue    = epilogue,
 };
 #define QR_HAS_PROJECTION_KERNELS 1

@@ -1,4 +1,5 @@
 /* Row-wise primitives: one row each, f32 inside, sums in one order. Included once by each kernels/isa/<isa>.c. */
+#include "base/bits.h"
 
 enum { ROWWISE_CHAINS = 4 }; /* independent sums, added in order at the end: hides the latency of the addition */
 
@@ -33,16 +34,24 @@ static inline vf32 row_value(const row_values *values, uint32_t i, uint32_t left
     return vf32_mul(vf32_mul(x, vf32_set(values->scale)), vf32_load_upto(values->weight + i, left));
 }
 
+/* Elements [from, end) of a row as int8; returns their scale. */
+static float write_int8_block(int8_t *codes, const row_values *values, uint32_t from, uint32_t end)
+{
+    vf32 top = vf32_zero();
+    for (uint32_t i = from; i < end; i += VF32_LANES) top = vf32_max(vf32_abs(row_value(values, i, end - i)), top);
+    const float greatest = vf32_top(top), to_code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
+    for (uint32_t i = from; i < end; i += VF32_LANES)
+        vf32_store_s8_upto(codes + i, vf32_mul(row_value(values, i, end - i), vf32_set(to_code)), end - i);
+    return greatest / 127.0f;
+}
+
 static void write_int8(const qr_rows *out, uint32_t row, const row_values *values)
 {
-    int8_t *codes = (int8_t *)out->data + (size_t)row * out->stride;
-    vf32    top   = vf32_zero();
-    for (uint32_t i = 0; i < out->dim; i += VF32_LANES)
-        top = vf32_max(vf32_abs(row_value(values, i, out->dim - i)), top);
-    const float greatest = vf32_top(top), to_code = greatest > 0.0f ? 127.0f / greatest : 0.0f;
-    for (uint32_t i = 0; i < out->dim; i += VF32_LANES)
-        vf32_store_s8_upto(codes + i, vf32_mul(row_value(values, i, out->dim - i), vf32_set(to_code)), out->dim - i);
-    out->scales[row] = greatest / 127.0f;
+    int8_t        *codes = (int8_t *)out->data + (size_t)row * out->stride;
+    const uint32_t count = qr_row_scales(out), block = count > 1 ? out->scale_block : out->dim;
+    for (uint32_t i = 0; i < count; i++)
+        out->scales[(size_t)row * count + i] =
+            write_int8_block(codes, values, i * block, qr_min_u32(i * block + block, out->dim));
 }
 
 static void write_row(const qr_rows *out, uint32_t row, const row_values *values)

@@ -174,6 +174,8 @@ static inline __m256i load_widened_int8(const char *row, uint32_t dword)
 static void arrange_int8(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_widened_int8); }
 #endif
 
+static void arrange_quads(const qr_arrange *a) { arrange_rows(a, a->k / 4, load_as_is); }
+
 /* ---- the formats ---- */
 
 #ifdef QR_SIMD_HAS_BF16_DOT

@@ -59,6 +59,8 @@ static void arrange_bf16(const qr_arrange *a)
     }
 }
 
+static void arrange_quads(const qr_arrange *a) { qr_interleave_quads(a); }
+
 #define QR_OWN_NAME "own:scalar"
 #define QR_NATIVE_BF16 false
 static const qr_panel_format panel_formats[] = {

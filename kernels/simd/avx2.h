@@ -180,6 +180,39 @@ VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
     return _mm256_add_epi32(sum, _mm256_madd_epi16(u.odd, s.odd));
 }
 VF32_INLINE vf32 vf32_of_i32(vi32 x) { return _mm256_cvtepi32_ps(x); }
+VF32_INLINE vi32 vi32_set(int32_t x) { return _mm256_set1_epi32(x); }
+VF32_INLINE vi32 vi32_sub(vi32 a, vi32 b) { return _mm256_sub_epi32(a, b); }
+VF32_INLINE void vi32_store_upto(int32_t *p, vi32 x, uint32_t count)
+{
+    _mm256_maskstore_epi32(p, vf32_first_lanes(count), x);
+}
+
+/* Bytes as they are, four to a lane, and `lanes` sums of products of unsigned ones with signed ones x >= -127. */
+typedef __m256i    vbytes;
+VF32_INLINE vbytes vbytes_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+VF32_INLINE vbytes vbytes_set(const void *four) /* the same four in all lanes */
+{
+    int32_t x;
+    memcpy(&x, four, sizeof x);
+    return _mm256_set1_epi32(x);
+}
+VF32_INLINE void   vbytes_store(void *p, vbytes x) { _mm256_storeu_si256((__m256i *)p, x); }
+VF32_INLINE vbytes vbytes_low_halves(vbytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+VF32_INLINE vbytes vbytes_high_halves(vbytes x) { return vbytes_low_halves(_mm256_srli_epi16(x, 4)); }
+VF32_INLINE vi32   vi32_dot_halves(vi32 sum, vbytes u, vbytes s) /* u <= 15: vpmaddubsw cannot saturate */
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+}
+VF32_INLINE vi32 vi32_dot_bytes(vi32 sum, vbytes u, vbytes s)
+{
+    const vquads signed_ones = {.even = _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8), .odd = _mm256_srai_epi16(s, 8)};
+    const vquads codes       = {.even = _mm256_and_si256(u, _mm256_set1_epi16(255)), .odd = _mm256_srli_epi16(u, 8)};
+    return vi32_dot_quads(sum, codes, signed_ones);
+}
+VF32_INLINE vf32 vf32_load_f16(const uint16_t *p) /* every CPU with AVX2 has F16C */
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
 VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x) /* nearest even; x in [0, 255] */
 {
     const __m256i codes = _mm256_cvtps_epi32(x);

@@ -135,6 +135,12 @@ VF32_INLINE vi32 vi32_in_register(vi32 x)
     return x;
 }
 VF32_INLINE vf32 vf32_of_i32(vi32 x) { return _mm512_cvtepi32_ps(x); }
+VF32_INLINE vi32 vi32_set(int32_t x) { return _mm512_set1_epi32(x); }
+VF32_INLINE vi32 vi32_sub(vi32 a, vi32 b) { return _mm512_sub_epi32(a, b); }
+VF32_INLINE void vi32_store_upto(int32_t *p, vi32 x, uint32_t count)
+{
+    vf32_store_upto((float *)p, _mm512_castsi512_ps(x), count);
+}
 VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(x)));
@@ -177,5 +183,36 @@ VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
     return _mm512_add_epi32(sum, _mm512_madd_epi16(u.odd, s.odd));
 }
 #endif
+
+typedef __m512i    vbytes;
+VF32_INLINE vbytes vbytes_load(const void *p) { return _mm512_loadu_si512(p); }
+VF32_INLINE vbytes vbytes_set(const void *four)
+{
+    int32_t x;
+    memcpy(&x, four, sizeof x);
+    return _mm512_set1_epi32(x);
+}
+VF32_INLINE void   vbytes_store(void *p, vbytes x) { _mm512_storeu_si512(p, x); }
+VF32_INLINE vbytes vbytes_low_halves(vbytes x) { return _mm512_and_si512(x, _mm512_set1_epi32(0x0f0f0f0f)); }
+VF32_INLINE vbytes vbytes_high_halves(vbytes x) { return vbytes_low_halves(_mm512_srli_epi32(x, 4)); }
+#ifdef QR_SIMD_HAS_INT8_DOT
+VF32_INLINE vi32 vi32_dot_halves(vi32 sum, vbytes u, vbytes s) { return _mm512_dpbusd_epi32(sum, u, s); }
+VF32_INLINE vi32 vi32_dot_bytes(vi32 sum, vbytes u, vbytes s) { return _mm512_dpbusd_epi32(sum, u, s); }
+#else
+VF32_INLINE vi32 vi32_dot_halves(vi32 sum, vbytes u, vbytes s)
+{
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(u, s), _mm512_set1_epi16(1)));
+}
+VF32_INLINE vi32 vi32_dot_bytes(vi32 sum, vbytes u, vbytes s)
+{
+    const vquads signed_ones = {.even = _mm512_srai_epi16(_mm512_slli_epi16(s, 8), 8), .odd = _mm512_srai_epi16(s, 8)};
+    const vquads codes = {.even = _mm512_and_si512(u, _mm512_set1_epi32(0x00ff00ff)), .odd = _mm512_srli_epi16(u, 8)};
+    return vi32_dot_quads(sum, codes, signed_ones);
+}
+#endif
+VF32_INLINE vf32 vf32_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 
 #endif

@@ -81,6 +81,30 @@ VF32_INLINE vi32 vi32_dot_quads(vi32 sum, vquads u, vquads s)
     return sum + u.byte[0] * s.byte[0] + u.byte[1] * s.byte[1] + u.byte[2] * s.byte[2] + u.byte[3] * s.byte[3];
 }
 VF32_INLINE vf32 vf32_of_i32(vi32 x) { return (float)x; }
+VF32_INLINE vi32 vi32_set(int32_t x) { return x; }
+VF32_INLINE vi32 vi32_sub(vi32 a, vi32 b) { return a - b; }
+VF32_INLINE void vi32_store_upto(int32_t *p, vi32 x, uint32_t count)
+{
+    if (count > 0) *p = x;
+}
+typedef uint32_t   vbytes;
+VF32_INLINE vbytes vbytes_load(const void *p)
+{
+    vbytes x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+VF32_INLINE vbytes vbytes_set(const void *four) { return vbytes_load(four); }
+VF32_INLINE void   vbytes_store(void *p, vbytes x) { memcpy(p, &x, sizeof x); }
+VF32_INLINE vbytes vbytes_low_halves(vbytes x) { return x & 0x0f0f0f0fu; }
+VF32_INLINE vbytes vbytes_high_halves(vbytes x) { return x >> 4 & 0x0f0f0f0fu; }
+VF32_INLINE vi32   vi32_dot_bytes(vi32 sum, vbytes u, vbytes s)
+{
+    for (int i = 0; i < 4; i++) sum += (uint8_t)(u >> 8 * i) * (int8_t)(s >> 8 * i);
+    return sum;
+}
+VF32_INLINE vi32 vi32_dot_halves(vi32 sum, vbytes u, vbytes s) { return vi32_dot_bytes(sum, u, s); }
+VF32_INLINE vf32 vf32_load_f16(const uint16_t *p) { return qr_f32_of_f16(*p); }
 VF32_INLINE void vf32_store_u8(uint8_t *p, vf32 x) { *p = (uint8_t)lrintf(x); }
 
 #endif

@@ -39,12 +39,31 @@ static const qr_kernels *the_table(const char *isa)
 
 /* ---- a projection with random weights ---- */
 
+/* How weights are kept. */
+typedef struct storage {
+    qr_dtype       dtype;
+    qr_code_format codes;
+} storage;
+
+static const storage storages[] = {{QR_F32, {0}},
+                                   {QR_BF16, {0}},
+                                   {QR_INT8, {0}},
+                                   {QR_INT8, {4, 32, false}},
+                                   {QR_INT8, {4, 64, true}},
+                                   {QR_INT8, {4, 128, false}},
+                                   {QR_INT8, {4, 32, true}},
+                                   {QR_INT8, {8, 32, false}},
+                                   {QR_INT8, {8, 128, false}}};
+enum { STORAGES = sizeof storages / sizeof *storages };
+
 typedef struct subject {
     qr_projection_context *context;
     qr_projection         *projection;
     qr_projection_shape    shape;
     uint32_t               threads, halves;
-    float                 *weights; /* [halves * columns][k] */
+    float                 *weights;         /* [halves * columns][k] */
+    uint8_t               *codes;           /* likewise, with scale groups only; weights are then what they stand for */
+    float                 *scales, *minima; /* [halves * columns][groups] */
     void                  *shards[MAX_THREADS];
     qr_rows                x;
 } subject;
@@ -71,6 +90,22 @@ static quire_status read_slice(void *context, uint32_t first, uint32_t count, fl
     return QUIRE_OK;
 }
 
+static uint32_t groups_of(const subject *s) { return qr_ceil_div_u32(s->shape.k, s->shape.codes.group); }
+
+static quire_status read_slice_codes(void *context, uint32_t first, uint32_t count, uint8_t *codes, float *scales,
+                                     float *minima, quire_error *error)
+{
+    const slice   *from   = context;
+    const subject *s      = from->s;
+    const size_t   column = from->first + first, k = s->shape.k, groups = groups_of(s);
+    (void)error;
+    memcpy(codes, s->codes + column * k, count * k);
+    memcpy(scales, s->scales + column * groups, count * groups * sizeof *scales);
+    assert_int_equal(minima != NULL, s->shape.codes.has_minimum);
+    if (minima != NULL) memcpy(minima, s->minima + column * groups, count * groups * sizeof *minima);
+    return QUIRE_OK;
+}
+
 static void *aligned(size_t bytes)
 {
     void *memory = aligned_alloc(64, qr_round_up(bytes ? bytes : 1, 64));
@@ -83,6 +118,17 @@ static qr_rows rows_create(qr_dtype dtype, uint32_t dim, uint32_t rows)
     qr_rows r = {.dtype = dtype, .dim = dim, .stride = qr_round_up_u32(dim, 64)};
     r.data    = aligned((size_t)rows * r.stride * qr_dtype_bytes(dtype));
     r.scales  = dtype == QR_INT8 ? aligned(rows * sizeof(float)) : NULL;
+    return r;
+}
+
+/* As a projection of the shape reads them. */
+static qr_rows inputs_create(const qr_projection_shape *shape, uint32_t rows)
+{
+    qr_rows r = rows_create(shape->dtype, shape->k, rows);
+    if (shape->codes.bits == 0) return r;
+    r.scale_block = QR_CODES_BLOCK;
+    free(r.scales);
+    r.scales = aligned(rows * qr_row_scales(&r) * sizeof(float));
     return r;
 }
 
@@ -110,12 +156,35 @@ static void pack(subject *s, uint32_t sources)
     for (uint32_t i = 0; i < sources; i++) {
         const uint32_t columns = s->shape.columns * s->halves, first = columns * i / sources;
         slices[i] = (slice){s, first};
-        all[i]    = (qr_weight_source){read_slice, &slices[i], columns * (i + 1) / sources - first};
+        all[i]    = (qr_weight_source){read_slice, &slices[i], columns * (i + 1) / sources - first, NULL};
+        if (s->codes != NULL) all[i].read_codes = read_slice_codes;
     }
     for (uint32_t t = 0; t < s->threads; t++) {
         s->shards[t] = aligned(qr_projection_shard_bytes(s->projection, t));
         memset(s->shards[t], 0xff, qr_projection_shard_bytes(s->projection, t)); /* NaN, should padding be left out */
         assert_int_equal(qr_projection_pack(s->projection, t, s->shards[t], all, sources, NULL), QUIRE_OK);
+    }
+}
+
+/* Random codes, and the weights that they stand for. */
+static void create_codes(subject *s)
+{
+    const qr_code_format f       = s->shape.codes;
+    const size_t         columns = (size_t)s->halves * s->shape.columns, k = s->shape.k;
+    if (f.bits == 0) return;
+    const uint32_t groups = groups_of(s);
+    s->codes              = aligned(columns * k);
+    s->scales             = aligned(columns * groups * sizeof(float));
+    s->minima             = aligned(columns * groups * sizeof(float));
+    for (size_t i = 0; i < columns * groups; i++) {
+        s->scales[i] = qr_f32_of_f16(qr_f16_of_f32(random_value(6, i) / 8));
+        s->minima[i] = f.has_minimum ? qr_f32_of_f16(qr_f16_of_f32(random_value(7, i))) : 0.0f;
+    }
+    for (size_t i = 0; i < columns * k; i++) {
+        const size_t group = i / k * groups + i % k / f.group;
+        s->codes[i]        = (uint8_t)(qr_mix64(i) >> 56 & (f.bits == 4 ? 15 : 255));
+        const int code     = f.bits == 8 ? (int8_t)s->codes[i] : f.has_minimum ? s->codes[i] : s->codes[i] - 8;
+        s->weights[i]      = s->scales[group] * (float)code + s->minima[group];
     }
 }
 
@@ -125,6 +194,7 @@ static subject *subject_create(const qr_kernels *kernels, uint32_t threads, qr_p
     *s         = (subject){.shape = shape, .threads = threads, .halves = shape.gated ? 2 : 1};
     s->weights = aligned((size_t)s->halves * shape.columns * shape.k * sizeof(float));
     for (size_t i = 0; i < (size_t)s->halves * shape.columns * shape.k; i++) s->weights[i] = random_value(5, i);
+    create_codes(s);
     const qr_projection_context_options context = {.kernels         = kernels,
                                                    .thread_count    = threads,
                                                    .max_rows        = MAX_ROWS,
@@ -136,7 +206,7 @@ static subject *subject_create(const qr_kernels *kernels, uint32_t threads, qr_p
     assert_int_equal(qr_projection_create(s->context, &s->shape, &s->projection, &error), QUIRE_OK);
     pack(s, shape.gated ? 2 : o.sources ? o.sources : 1);
     assert_int_equal(qr_projection_finish(s->projection, &error), QUIRE_OK);
-    s->x = rows_create(shape.dtype, shape.k, MAX_ROWS);
+    s->x = inputs_create(&shape, MAX_ROWS);
     fill_x(&s->x, kernels, MAX_ROWS);
     return s;
 }
@@ -147,7 +217,7 @@ static void subject_destroy(subject *s)
     qr_projection_context_destroy(s->context);
     for (uint32_t t = 0; t < s->threads; t++) free(s->shards[t]);
     rows_destroy(&s->x);
-    free(s->weights);
+    free(s->weights), free(s->codes), free(s->scales), free(s->minima);
     free(s);
 }
 
@@ -163,7 +233,8 @@ static double x_value(const qr_rows *x, uint32_t row, uint32_t i)
     const size_t at = (size_t)row * x->stride + i;
     if (x->dtype == QR_F32) return ((const float *)x->data)[at];
     if (x->dtype == QR_BF16) return qr_f32_of_bf16(((const qr_bf16 *)x->data)[at]);
-    return ((const int8_t *)x->data)[at] * (double)x->scales[row];
+    const uint32_t block = x->scale_block ? i / x->scale_block : 0;
+    return ((const int8_t *)x->data)[at] * (double)x->scales[row * qr_row_scales(x) + block];
 }
 
 /* A column of W as it is multiplied, into w[k]. */
@@ -173,8 +244,9 @@ static void reference_column(const subject *s, uint32_t column, double *w)
     float        greatest = 0;
     for (uint32_t i = 0; i < s->shape.k; i++) greatest = fmaxf(greatest, fabsf(from[i]));
     for (uint32_t i = 0; i < s->shape.k; i++)
-        w[i] = s->shape.dtype == QR_INT8 ? rint(from[i] * (127.0f / greatest)) * (double)(greatest / 127.0f)
-                                         : round_to(s->shape.dtype, from[i]);
+        w[i] = s->shape.dtype == QR_INT8 && s->codes == NULL
+                   ? rint(from[i] * (127.0f / greatest)) * (double)(greatest / 127.0f)
+                   : round_to(s->shape.dtype, from[i]);
 }
 
 /* Sum of products; *bound: what rounding may do to it. */
@@ -232,10 +304,12 @@ static double out_value(const qr_rows *to, uint32_t row, uint32_t column)
 
 static const char *describe(const subject *s)
 {
-    static char       text[128];
-    static const char dtypes[3][5] = {"f32", "bf16", "int8"};
-    snprintf(text, sizeof text, "%s %s k %u columns %u threads %u", qr_projection_implementation(s->context),
-             dtypes[s->shape.dtype], s->shape.k, s->shape.columns, s->threads);
+    static char          text[128];
+    static const char    dtypes[3][5] = {"f32", "bf16", "int8"};
+    const qr_code_format f            = s->shape.codes;
+    snprintf(text, sizeof text, "%s %s, %u bits in %u%s, k %u columns %u threads %u",
+             qr_projection_implementation(s->context), dtypes[s->shape.dtype], f.bits, f.group,
+             f.has_minimum ? " with minima" : "", s->shape.k, s->shape.columns, s->threads);
     return text;
 }
 
@@ -273,17 +347,20 @@ static void check_plain(const qr_kernels *kernels, uint32_t threads, qr_projecti
 
 /* ---- tests ---- */
 
+static qr_projection_shape shape_of(int w, uint32_t k, uint32_t columns)
+{
+    return (qr_projection_shape){.k = k, .columns = columns, .dtype = storages[w].dtype, .codes = storages[w].codes};
+}
+
 static void products_match_the_reference_over_ragged_shapes(void **state)
 {
     (void)state;
     static const uint32_t ks[] = {8, 64, 80, 172, 512, 768, 2080}, columns[] = {16, 64, 100, 130, 200, 257, 80},
                           rows[] = {1, 2, 3, 5, 7, 12, 66};
     for (uint32_t t = 0; t < table_count; t++)
-        for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
+        for (int w = 0; w < STORAGES; w++)
             for (uint32_t i = 0; i < 7; i++)
-                check_plain(tables[t], 1 + i % 3,
-                            (qr_projection_shape){.k = ks[i], .columns = columns[i], .dtype = (qr_dtype)dtype}, rows[i],
-                            (variant){0});
+                check_plain(tables[t], 1 + i % 3, shape_of(w, ks[i], columns[i]), rows[i], (variant){0});
 }
 
 static void several_sources_stand_one_after_the_other(void **state)
@@ -291,8 +368,8 @@ static void several_sources_stand_one_after_the_other(void **state)
     (void)state;
     for (uint32_t t = 0; t < table_count; t++)
         for (uint32_t sources = 2; sources <= 4; sources++)
-            check_plain(tables[t], 2, (qr_projection_shape){.k = 72, .columns = 210, .dtype = QR_BF16}, 2,
-                        (variant){.sources = sources});
+            for (int w = QR_BF16; w < STORAGES; w++)
+                check_plain(tables[t], 2, shape_of(w, 72, 210), 2, (variant){.sources = sources});
 }
 
 static void every_epilogue_matches_the_reference(void **state)
@@ -301,18 +378,15 @@ static void every_epilogue_matches_the_reference(void **state)
     float bias[200];
     for (uint32_t i = 0; i < 200; i++) bias[i] = random_value(9, i);
     for (uint32_t t = 0; t < table_count; t++)
-        for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
+        for (int w = 0; w < STORAGES; w++)
             for (int activation = QR_ACTIVATION_NONE; activation <= QR_ACTIVATION_RELU; activation++)
                 for (int gated = 0; gated < 2; gated++) {
-                    subject          *s    = subject_create(tables[t], 2,
-                                                            (qr_projection_shape){.k          = 64,
-                                                                                  .columns    = 200,
-                                                                                  .gated      = gated,
-                                                                                  .activation = (qr_activation)activation,
-                                                                                  .dtype      = (qr_dtype)dtype},
-                                                            (variant){0});
-                    qr_projection_out f32  = {.to = rows_create(QR_F32, 200, 8)},
-                                      bf16 = {.to = rows_create(QR_BF16, 200, 8)};
+                    qr_projection_shape shape = shape_of(w, 64, 200);
+                    shape.gated               = gated;
+                    shape.activation          = (qr_activation)activation;
+                    subject          *s       = subject_create(tables[t], 2, shape, (variant){0});
+                    qr_projection_out f32     = {.to = rows_create(QR_F32, 200, 8)},
+                                      bf16    = {.to = rows_create(QR_BF16, 200, 8)};
                     check(s, 3, f32, 0);
                     check(s, 8, bf16, 0);
                     f32.bias = bf16.bias = gated ? NULL : bias;
@@ -376,9 +450,9 @@ static void digests_are_those_of_the_results_and_only_kept_rows_are_written(void
     (void)state;
     static const uint32_t rows[] = {1, 5, 64, 65, 139};
     for (uint32_t t = 0; t < table_count; t++)
-        for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
+        for (int w = 0; w < STORAGES; w++)
             for (uint32_t i = 0; i < 5; i++) {
-                const qr_projection_shape shape = {.k = 72, .columns = 257 - 40 * i, .dtype = (qr_dtype)dtype};
+                const qr_projection_shape shape = shape_of(w, 72, 257 - 40 * i);
                 const variant             o     = {.small_m = i % 2 ? QUIRE_SMALL_M_ONEDNN : QUIRE_SMALL_M_AUTO};
                 subject                  *s     = subject_create(tables[t], 1 + i % 3, shape, o);
                 check_partial_lse(s, tables[t], rows[i]);
@@ -427,18 +501,19 @@ static void a_nan_reaches_the_outputs_of_its_row_and_no_other(void **state)
 /* Row 0 of x stands last among `rows` rows; what comes out must be `alone`. */
 static void check_row(const subject *s, uint32_t rows, const float *alone, const qr_projection_out *out)
 {
-    qr_rows      x     = s->x;
-    const size_t bytes = x.stride * qr_dtype_bytes(x.dtype);
-    x.data             = (char *)s->x.data + bytes; /* rows 1.. */
-    x.scales           = s->x.scales ? s->x.scales + 1 : NULL;
-    char *last = (char *)x.data + (rows - 1) * bytes, *kept = aligned(bytes);
+    qr_rows      x      = s->x;
+    const size_t bytes  = x.stride * qr_dtype_bytes(x.dtype);
+    const size_t scales = x.scales ? qr_row_scales(&x) : 0, scale_bytes = scales * sizeof(float);
+    x.data      = (char *)s->x.data + bytes; /* rows 1.. */
+    x.scales    = s->x.scales ? s->x.scales + scales : NULL;
+    char  *last = (char *)x.data + (rows - 1) * bytes, *kept = aligned(bytes);
+    float *last_scales = x.scales ? x.scales + (rows - 1) * scales : NULL, *kept_scales = aligned(scale_bytes);
     memcpy(kept, last, bytes), memcpy(last, s->x.data, bytes);
-    const float kept_scale = x.scales ? x.scales[rows - 1] : 0;
-    if (x.scales) x.scales[rows - 1] = s->x.scales[0];
+    if (scales) memcpy(kept_scales, last_scales, scale_bytes), memcpy(last_scales, s->x.scales, scale_bytes);
     run(s, &x, rows, out);
     memcpy(last, kept, bytes);
-    if (x.scales) x.scales[rows - 1] = kept_scale;
-    free(kept);
+    if (scales) memcpy(last_scales, kept_scales, scale_bytes);
+    free(kept), free(kept_scales);
     if (memcmp((float *)out->to.data + (rows - 1) * out->to.stride, alone, s->shape.columns * sizeof(float)) != 0)
         fail_msg("%s: the last of %u rows differs from that row alone", describe(s), rows);
 }
@@ -447,17 +522,15 @@ static void the_bits_of_a_row_depend_on_neither_batch_nor_threads(void **state)
 {
     (void)state;
     for (uint32_t t = 0; t < table_count; t++)
-        for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
-            for (int small_m = QUIRE_SMALL_M_AUTO; small_m <= (dtype == QR_F32 ? 1 : 0); small_m++) {
-                float alone[140];
+        for (int w = 0; w < STORAGES; w++)
+            for (int small_m = QUIRE_SMALL_M_AUTO; small_m <= (w == QR_F32 ? 1 : 0); small_m++) {
+                float               alone[140];
+                qr_projection_shape shape = shape_of(w, 520, 140);
+                shape.gated               = true;
+                shape.activation          = QR_ACTIVATION_SILU;
                 for (uint32_t threads = 1; threads <= MAX_THREADS; threads++) {
-                    subject          *s   = subject_create(tables[t], threads,
-                                                           (qr_projection_shape){.k          = 520,
-                                                                                 .columns    = 140,
-                                                                                 .gated      = true,
-                                                                                 .activation = QR_ACTIVATION_SILU,
-                                                                                 .dtype      = (qr_dtype)dtype},
-                                                           (variant){.small_m = (quire_small_m)small_m});
+                    subject *s =
+                        subject_create(tables[t], threads, shape, (variant){.small_m = (quire_small_m)small_m});
                     qr_projection_out out = {.to = rows_create(QR_F32, 140, MAX_ROWS)};
                     assert_true(qr_projection_batch_invariant(s->context));
                     if (threads == 1) {
@@ -495,7 +568,7 @@ static void shards_cover_every_column_once(void **state)
                 subject_create(tables[0], threads, (qr_projection_shape){.k = 8, .columns = columns[i]}, (variant){0});
             uint32_t               next   = 0;
             uint64_t               bytes  = 0;
-            const qr_weight_source source = {read_in_order, &next, columns[i]};
+            const qr_weight_source source = {read_in_order, &next, columns[i], NULL};
             for (uint32_t t = 0; t < threads; t++) {
                 const uint32_t before = next;
                 const size_t   shard  = qr_projection_shard_bytes(s->projection, t);
@@ -516,13 +589,118 @@ static quire_status read_fails(void *context, uint32_t first, uint32_t count, fl
     return ++*(int *)context < 2 ? QUIRE_OK : QUIRE_ERR_IO;
 }
 
+/* The squared error of one scale group as the kernels quantise it. */
+static double quantized_error(const qr_kernels *kernels, const qr_code_format *f, const float *w, uint32_t count)
+{
+    uint8_t codes[128 + 16];
+    float   scale = NAN, minimum = 0;
+    double  error = 0;
+    kernels->projection->quantize(f, w, count, codes, &scale, &minimum);
+    assert_true(scale == qr_f32_of_f16(qr_f16_of_f32(scale)) && minimum == qr_f32_of_f16(qr_f16_of_f32(minimum)));
+    for (uint32_t i = 0; i < count; i++) {
+        const int code = f->bits == 8 ? (int8_t)codes[i] : f->has_minimum ? codes[i] : codes[i] - 8;
+        assert_true(f->bits == 8 || codes[i] <= 15);
+        error += pow((double)scale * code + (double)minimum - (double)w[i], 2);
+    }
+    return error;
+}
+
+/* What the plainest recipe gives: the largest magnitude, or the whole range, in equal steps. */
+static double plain_error(const qr_code_format *f, const float *w, uint32_t count)
+{
+    double top = -INFINITY, bottom = INFINITY, error = 0;
+    for (uint32_t i = 0; i < count; i++) top = fmax(top, (double)w[i]), bottom = fmin(bottom, (double)w[i]);
+    const double most = fmax(top, -bottom), from = f->has_minimum ? bottom : 0;
+    const double step = f->has_minimum ? (top - bottom) / 15 : f->bits == 8 ? most / 127 : most / 7;
+    for (uint32_t i = 0; i < count; i++)
+        error += pow(step > 0 ? rint(((double)w[i] - from) / step) * step + from - (double)w[i] : 0, 2);
+    return error;
+}
+
+static void quantising_loses_no_more_than_the_plain_recipe(void **state)
+{
+    (void)state;
+    static const uint32_t counts[] = {1, 7, 16, 31, 32, 64, 100, 128};
+    float                 w[128];
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int kept = QR_INT8 + 1; kept < STORAGES; kept++)
+            for (uint32_t i = 0; i < 8; i++)
+                for (uint32_t draw = 0; draw < 20; draw++) {
+                    const qr_code_format *f = &storages[kept].codes;
+                    const uint32_t        n = qr_min_u32(counts[i], f->group);
+                    for (uint32_t e = 0; e < n; e++) w[e] = random_value(draw, e) + random_value(draw + 99, e) / 2;
+                    double magnitude = 0;
+                    for (uint32_t e = 0; e < n; e++) magnitude += pow((double)w[e], 2);
+                    const double lost = quantized_error(tables[t], f, w, n), plain = plain_error(f, w, n);
+                    if (lost > 1.02 * plain + 1e-6 * magnitude) /* the scale's own rounding to f16 */
+                        fail_msg("%s, %u bits in %u%s, %u weights: squared error %g, plain %g", tables[t]->isa, f->bits,
+                                 f->group, f->has_minimum ? " with minima" : "", n, lost, plain);
+                }
+}
+
+static void a_group_of_zeros_stays_zero(void **state)
+{
+    (void)state;
+    const float w[32] = {0};
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int kept = QR_INT8 + 1; kept < STORAGES; kept++)
+            assert_true(quantized_error(tables[t], &storages[kept].codes, w, 32) == 0);
+}
+
+/* Float sources are quantised on the way; 4-bit weights are within half a step, the largest of 128 over 14. */
+static void float_weights_are_quantised_when_packed(void **state)
+{
+    (void)state;
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int kept = QR_INT8 + 1; kept < STORAGES; kept++) {
+            subject *s = subject_create(tables[t], 2, shape_of(kept, 200, 130), (variant){0});
+            for (uint32_t i = 0; i < 130 * 200; i++) s->weights[i] = random_value(5, i);
+            uint8_t *codes = s->codes;
+            s->codes       = NULL; /* pack() then offers floats alone */
+            for (uint32_t i = 0; i < s->threads; i++) free(s->shards[i]);
+            pack(s, 2);
+            qr_projection_out out = {.to = rows_create(QR_F32, 130, 1)};
+            run(s, &s->x, 1, &out);
+            for (uint32_t column = 0; column < 130; column++) {
+                double sum = 0, step = 0;
+                for (uint32_t i = 0; i < 200; i++) {
+                    sum += x_value(&s->x, 0, i) * (double)s->weights[column * 200 + i];
+                    step += fabs(x_value(&s->x, 0, i)) / (storages[kept].codes.bits == 8 ? 254.0 : 7.5);
+                }
+                assert_true(fabs(out_value(&out.to, 0, column) - sum) < step);
+            }
+            s->codes = codes;
+            rows_destroy(&out.to);
+            subject_destroy(s);
+        }
+}
+
+static quire_status read_huge(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
+{
+    (void)context, (void)first, (void)error;
+    for (uint32_t i = 0; i < count * 8; i++) out[i] = 1e9f;
+    return QUIRE_OK;
+}
+
+static void a_scale_beyond_f16_is_an_error(void **state)
+{
+    (void)state;
+    subject               *s      = subject_create(tables[0], 1, shape_of(QR_INT8 + 1, 8, 8), (variant){0});
+    quire_error            error  = {0};
+    const qr_weight_source source = {read_huge, NULL, 8, NULL};
+    assert_int_equal(qr_projection_pack(s->projection, 0, s->shards[0], &source, 1, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, "test: "));
+    assert_non_null(strstr(error.message, "beyond f16's 65504"));
+    subject_destroy(s);
+}
+
 static void errors_of_reading_and_wrong_sources_are_reported(void **state)
 {
     (void)state;
     subject         *s      = subject_create(tables[0], 1, (qr_projection_shape){.k = 8, .columns = 200}, (variant){0});
     quire_error      error  = {0};
     int              calls  = 0;
-    qr_weight_source source = {read_fails, &calls, 200};
+    qr_weight_source source = {read_fails, &calls, 200, NULL};
     assert_int_equal(qr_projection_pack(s->projection, 0, s->shards[0], &source, 1, &error), QUIRE_ERR_IO);
     assert_int_equal(calls, 2);
     assert_string_equal(error.message, "the disk is gone");
@@ -538,8 +716,12 @@ static void impossible_shapes_are_refused(void **state)
     subject *s = subject_create(tables[0], 1, (qr_projection_shape){.k = 8, .columns = 8}, (variant){0});
     const qr_projection_shape bad[] = {{.k = 0, .columns = 8, .name = "q"},
                                        {.k = 70000, .columns = 8, .name = "q"},
-                                       {.k = 8, .columns = 0, .name = "q"}};
-    for (uint32_t i = 0; i < 3; i++) {
+                                       {.k = 8, .columns = 0, .name = "q"},
+                                       {.k = 8, .columns = 8, .name = "q", .codes = {4, 32, false}},
+                                       {.k = 8, .columns = 8, .name = "q", .dtype = QR_INT8, .codes = {5, 32, false}},
+                                       {.k = 8, .columns = 8, .name = "q", .dtype = QR_INT8, .codes = {4, 16, false}},
+                                       {.k = 8, .columns = 8, .name = "q", .dtype = QR_INT8, .codes = {8, 32, true}}};
+    for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         qr_projection *p     = NULL;
         quire_error    error = {0};
         assert_int_equal(qr_projection_create(s->context, &bad[i], &p, &error), QUIRE_ERR_INVALID);
@@ -605,7 +787,7 @@ static void the_implementation_is_logged_once(void **state)
         float                  w[8]   = {1};
         subject                fake   = {.shape = {.k = 1, .columns = 8, .name = "w"}, .weights = w};
         slice                  all    = {&fake, 0};
-        const qr_weight_source source = {read_slice, &all, 8};
+        const qr_weight_source source = {read_slice, &all, 8, NULL};
         qr_projection         *p      = NULL;
         assert_int_equal(qr_projection_create(context, &fake.shape, &p, NULL), QUIRE_OK);
         void *memory = aligned(qr_projection_shard_bytes(p, 0));
@@ -668,6 +850,10 @@ int main(void)
         cmocka_unit_test(a_nan_reaches_the_outputs_of_its_row_and_no_other),
         cmocka_unit_test(the_bits_of_a_row_depend_on_neither_batch_nor_threads),
         cmocka_unit_test(shards_cover_every_column_once),
+        cmocka_unit_test(quantising_loses_no_more_than_the_plain_recipe),
+        cmocka_unit_test(a_group_of_zeros_stays_zero),
+        cmocka_unit_test(float_weights_are_quantised_when_packed),
+        cmocka_unit_test(a_scale_beyond_f16_is_an_error),
         cmocka_unit_test(errors_of_reading_and_wrong_sources_are_reported),
         cmocka_unit_test(impossible_shapes_are_refused),
         cmocka_unit_test(the_fallback_of_onednn_runs_on_plain_weights),

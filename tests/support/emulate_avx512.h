@@ -18,6 +18,8 @@
 #include <simde/x86/sse4.2.h>
 #include <string.h>
 
+#include "base/number.h"
+
 #define __mmask8 uint8_t
 #define __mmask16 uint16_t
 #define __mmask32 uint32_t
@@ -156,6 +158,17 @@ EMULATED __m128i emulated_cvtusepi32_epi8(__m512i x)
 }
 #define _mm512_cvtusepi32_epi8(x) emulated_cvtusepi32_epi8(x)
 
+EMULATED __m512 emulated_cvtph_ps(__m256i x)
+{
+    uint16_t a[16];
+    lanes512 r;
+    memcpy(a, &x, sizeof a);
+    for (int i = 0; i < 16; i++) r.f32[i] = qr_f32_of_f16(a[i]);
+    EMULATED_RESULT(__m512, r);
+}
+#undef _mm512_cvtph_ps
+#define _mm512_cvtph_ps(x) emulated_cvtph_ps(x)
+
 /* ---- dot products ---- */
 
 static inline uint32_t emulated_flush(uint32_t bits) { return (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits; }
@@ -229,6 +242,19 @@ EMULATED __m512i emulated_madd_epi16(__m512i a, __m512i b)
 }
 #undef _mm512_madd_epi16
 #define _mm512_madd_epi16(a, b) emulated_madd_epi16(a, b)
+
+EMULATED __m512i emulated_maddubs_epi16(__m512i a, __m512i b)
+{
+    const lanes512 x = lanes_of(&a), y = lanes_of(&b);
+    lanes512       r;
+    for (int i = 0; i < 32; i++) {
+        const int sum = x.u8[2 * i] * y.i8[2 * i] + x.u8[2 * i + 1] * y.i8[2 * i + 1];
+        r.i16[i]      = (int16_t)(sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum);
+    }
+    EMULATED_RESULT(__m512i, r);
+}
+#undef _mm512_maddubs_epi16
+#define _mm512_maddubs_epi16(a, b) emulated_maddubs_epi16(a, b)
 
 /* ---- halves ---- */
 

@@ -1,0 +1,120 @@
+/* Packing of weights in scale groups: read as codes where the source has them, else quantised. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "kernels/projection_parts.h"
+
+enum { QUANTIZE_SLACK = 16 }; /* codes that a kernel may write behind a column */
+
+/* Some columns on their way: [QR_GROUP_COLUMNS][k] codes; [QR_GROUP_COLUMNS][groups] scales and minima. */
+typedef struct code_columns {
+    float   *values; /* [QR_GROUP_COLUMNS][k] */
+    float   *scales, *minima;
+    uint8_t *codes;
+    uint32_t groups; /* of a column */
+} code_columns;
+
+static uint32_t groups_of(const qr_projection_shape *shape) { return qr_ceil_div_u32(shape->k, shape->codes.group); }
+
+size_t qr_projection_codes_scratch(const qr_projection_shape *shape)
+{
+    return (size_t)QR_GROUP_COLUMNS * (2 * sizeof(float) * groups_of(shape) + shape->k) + QUANTIZE_SLACK;
+}
+
+static code_columns columns_in(const qr_projection_shape *shape, void *scratch)
+{
+    code_columns c = {.values = scratch, .groups = groups_of(shape)};
+    c.scales       = c.values + (size_t)QR_GROUP_COLUMNS * shape->k;
+    c.minima       = c.scales + (size_t)QR_GROUP_COLUMNS * c.groups;
+    c.codes        = (uint8_t *)(c.minima + (size_t)QR_GROUP_COLUMNS * c.groups);
+    return c;
+}
+
+qr_source_range qr_projection_source_of(const qr_weight_source *sources, uint32_t first, uint32_t count)
+{
+    while (first >= sources->columns) first -= sources++->columns;
+    return (qr_source_range){sources, first, qr_min_u32(count, sources->columns - first)};
+}
+
+/* Column `column` of values. Going upwards, what a kernel writes behind a column is written again. */
+static void quantize_column(const qr_projection *p, const code_columns *c, uint32_t column)
+{
+    const qr_projection_shape *shape  = &p->shape;
+    const float               *values = c->values + (size_t)column * shape->k;
+    uint8_t                   *codes  = c->codes + (size_t)column * shape->k;
+    for (uint32_t g = 0; g < c->groups; g++) {
+        const uint32_t k = g * shape->codes.group, count = qr_min_u32(shape->codes.group, shape->k - k);
+        const size_t   at = (size_t)column * c->groups + g;
+        p->context->kernels->projection->quantize(&shape->codes, values + k, count, codes + k, &c->scales[at],
+                                                  &c->minima[at]);
+    }
+}
+
+/* The range's columns to those from `column` on. */
+static quire_status read_range(const qr_projection *p, const code_columns *c, const qr_source_range *from,
+                               uint32_t column, quire_error *error)
+{
+    const qr_weight_source *s = from->source;
+    const size_t            k = (size_t)column * p->shape.k, group = (size_t)column * c->groups;
+    if (s->read_codes != NULL)
+        return s->read_codes(s->context, from->first, from->count, c->codes + k, c->scales + group,
+                             p->shape.codes.has_minimum ? c->minima + group : NULL, error);
+    QR_TRY(s->read(s->context, from->first, from->count, c->values + k, error));
+    for (uint32_t i = 0; i < from->count; i++) quantize_column(p, c, column + i);
+    return QUIRE_OK;
+}
+
+/* f16 has no number beyond 65504. */
+static quire_status put_f16(const qr_projection *p, char *to, float x, quire_error *error)
+{
+    const uint16_t half = qr_f16_of_f32(x);
+    if (!isfinite(qr_f32_of_f16(half)))
+        return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %g as the scale or minimum of its codes is beyond f16's 65504",
+                       p->shape.name, (double)x);
+    memcpy(to, &half, sizeof half);
+    return QUIRE_OK;
+}
+
+/* One column of a record: codes [0, count) of its scale group. */
+static void pack_record(const qr_code_format *f, uint32_t panel_columns, const uint8_t *codes, uint32_t count, char *to)
+{
+    const size_t stride = (size_t)panel_columns * 4;
+    for (uint32_t i = 0; i < count; i++)
+        if (f->bits == 8)
+            to[i / 4 * stride + i % 4] = (char)(codes[i] ^ 0x80);
+        else
+            to[i / 8 * stride + i % 4] = (char)((uint8_t)to[i / 8 * stride + i % 4] | (codes[i] & 15) << i % 8 / 4 * 4);
+}
+
+static quire_status pack_column(const qr_projection *p, const code_columns *c, uint32_t column, char *group,
+                                quire_error *error)
+{
+    const qr_code_format *f       = &p->shape.codes;
+    const uint32_t        columns = p->format->panel_columns, in_panel = column % columns;
+    char                 *record = group + column / columns * columns * qr_column_bytes(&p->shape);
+    for (uint32_t g = 0; g < c->groups; g++) {
+        const uint32_t k = g * f->group, size = qr_min_u32(f->group, p->k - k);
+        const size_t   at     = (size_t)column * c->groups + g;
+        char          *scales = record + (size_t)columns * size * f->bits / 8;
+        pack_record(f, columns, c->codes + (size_t)column * p->shape.k + k, qr_min_u32(size, p->shape.k - k),
+                    record + (size_t)in_panel * 4);
+        QR_TRY(put_f16(p, scales + in_panel * sizeof(uint16_t), c->scales[at], error));
+        if (f->has_minimum) QR_TRY(put_f16(p, scales + (columns + in_panel) * sizeof(uint16_t), c->minima[at], error));
+        record = scales + columns * qr_group_scale_bytes(f);
+    }
+    return QUIRE_OK;
+}
+
+quire_status qr_projection_pack_codes(const qr_projection *p, const qr_weight_source *sources, uint32_t first,
+                                      uint32_t count, void *scratch, char *group, quire_error *error)
+{
+    const code_columns c = columns_in(&p->shape, scratch);
+    for (uint32_t column = 0; column < count;) {
+        const qr_source_range from = qr_projection_source_of(sources, first + column, count - column);
+        QR_TRY(read_range(p, &c, &from, column, error));
+        column += from.count;
+    }
+    for (uint32_t column = 0; column < count; column++) QR_TRY(pack_column(p, &c, column, group, error));
+    return QUIRE_OK;
+}
