@@ -181,6 +181,9 @@ static void arrange_quads(const qr_arrange *a) { arrange_rows(a, a->k / 4, load_
 #ifdef QR_SIMD_HAS_BF16_DOT
 #define QR_OWN_NAME "own:avx512_bf16"
 #define QR_NATIVE_BF16 true
+#elif defined(QR_SIMD_HAS_INT8_DOT)
+#define QR_OWN_NAME "own:avx512_vnni"
+#define QR_NATIVE_BF16 false
 #else
 #define QR_OWN_NAME "own:avx512"
 #define QR_NATIVE_BF16 false
