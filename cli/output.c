@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,15 +52,18 @@ static const char *split(const char *path, char folder[MOST_PATH])
 bool qr_output_is_possible(const char *what, const char *path)
 {
     char        folder[MOST_PATH];
-    struct stat info;
+    struct stat info = {0};
     if (strcmp(path, "-") == 0) return true;
-    (void)split(path, folder);
-    if (access(folder, W_OK | X_OK) != 0)
+    char      *real       = realpath(path, NULL); /* NULL: not there */
+    const bool is_special = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+    (void)split(real ? real : path, folder);
+    if (access(is_special ? path : folder, is_special ? W_OK : W_OK | X_OK) != 0)
         qr_complain("%s: %s: %s", what, path, strerror(errno));
-    else if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+    else if (S_ISDIR(info.st_mode))
         qr_complain("%s: %s: a folder, expected the name of a file", what, path);
     else
-        return true;
+        return free(real), true;
+    free(real);
     return false;
 }
 
@@ -68,6 +72,7 @@ bool qr_output_is_same(const char *a, const char *b)
     char        folders[2][MOST_PATH];
     struct stat x, y;
     if (strcmp(a, "-") == 0 || strcmp(b, "-") == 0) return strcmp(a, b) == 0;
+    if (stat(a, &x) == 0 && stat(b, &y) == 0) return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
     if (strcmp(split(a, folders[0]), split(b, folders[1])) != 0) return false;
     return stat(folders[0], &x) == 0 && stat(folders[1], &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }

@@ -14,7 +14,7 @@ int qr_stdout_descriptor(void);
  * "-" (stdout) can always be written. */
 bool qr_output_is_possible(const char *what, const char *path);
 
-/* The same file, also by different names of its folder. */
+/* The same file, also by a link or by different names of its folder. */
 bool qr_output_is_same(const char *a, const char *b);
 
 #endif

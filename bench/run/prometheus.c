@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/whole_file.h"
 #include "bench/run/noise.h"
 
 enum { MOST_BOUNDS = 24, STATUSES = 16 };
@@ -44,7 +45,6 @@ static const struct description {
 
 struct qr_prometheus {
     const char     *path;
-    char            temporary[4096];
     pthread_mutex_t mutex; /* the driver observes steps while the generator's thread writes */
     histogram       histograms[QR_PROMETHEUS_HISTOGRAMS];
     uint64_t        finished[QUIRE_FINISH_TIMEOUT + 1], refused[STATUSES];
@@ -63,7 +63,6 @@ qr_prometheus *qr_prometheus_create(const char *path)
     metrics->path = path;
     pthread_mutex_init(&metrics->mutex, NULL);
     metrics->throttled_before = qr_throttled_periods("");
-    snprintf(metrics->temporary, sizeof metrics->temporary, "%s.partial", path);
     return metrics;
 }
 
@@ -137,18 +136,17 @@ bool qr_prometheus_is_due(const qr_prometheus *metrics, int64_t now_ns)
     return now_ns < metrics->written_ns || now_ns - metrics->written_ns >= interval_ns;
 }
 
+static bool write_text(const void *metrics, FILE *to)
+{
+    return qr_prometheus_write(*(qr_prometheus *const *)metrics, to);
+}
+
 void qr_prometheus_refresh(qr_prometheus *metrics, const quire_stats *stats, int64_t now_ns)
 {
     if (metrics == NULL) return;
     metrics->stats      = *stats;
     metrics->written_ns = now_ns;
-    FILE *to            = fopen(metrics->temporary, "w");
-    if (to == NULL) return;
-    const bool written = qr_prometheus_write(metrics, to); /* without fsync: the generator must not wait for a disk */
-    if (fclose(to) == 0 && written)
-        (void)rename(metrics->temporary, metrics->path);
-    else
-        (void)remove(metrics->temporary);
+    qr_file_refresh(metrics->path, write_text, &metrics); /* the generator must not wait for a disk */
 }
 
 /* ---- the text ---- */

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 import unittest
 
@@ -226,6 +227,40 @@ class Lost(Base):
         status, table, errors = self.run_tool(*SHORT, "-o", "folder.json")
         self.assertEqual((status, table), (2, ""))
         self.assertIn("folder.json: a folder", errors)
+
+    def test_a_symbolic_link_is_written_through(self):
+        for name in ("r.json", "r.prom"):
+            (self.path / "elsewhere").mkdir(exist_ok=True)
+            (self.path / "elsewhere" / name).write_text("old")
+            (self.path / name).symlink_to(f"elsewhere/{name}")
+        (self.path / "r.csv").symlink_to("elsewhere/new.csv")  # that is not there yet
+        status, _, errors = self.run_tool(*SHORT, "-o", "r.json", "-o", "r.prom", "-o", "r.csv")
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(sorted(path.name for path in self.path.iterdir() if path.is_symlink()), ["r.csv", "r.json", "r.prom"])
+        self.assertEqual(sorted(path.name for path in (self.path / "elsewhere").iterdir()), ["new.csv", "r.json", "r.prom"])
+        self.assertEqual(json.loads((self.path / "elsewhere/r.json").read_text())["schema"], "quire.result/1")
+        parse_exposition((self.path / "elsewhere/r.prom").read_text())
+        self.assertIn("output_throughput", (self.path / "elsewhere/new.csv").read_text())
+        status, _, errors = self.run_tool(*SHORT, "-o", "r.json", "-o", "elsewhere/r.json")
+        self.assertEqual(status, 2)
+        self.assertIn("given twice", errors)
+
+    def test_a_fifo_is_written_into(self):
+        for name in ("r.json", "r.prom"):
+            os.mkfifo(self.path / name)
+        got = {}
+        readers = [threading.Thread(target=lambda name=name: got.update({name: (self.path / name).read_text()}),
+                                    daemon=True)
+                   for name in ("r.json", "r.prom")]
+        for reader in readers:
+            reader.start()
+        status, _, errors = self.run_tool(*SHORT, "-o", "r.json", "-o", "r.prom")
+        for reader in readers:
+            reader.join(20)
+        self.assertEqual(status, 0, errors)
+        self.assertTrue(all(path.is_fifo() for path in self.path.iterdir()))
+        self.assertEqual(json.loads(got["r.json"])["schema"], "quire.result/1")
+        parse_exposition(got["r.prom"])
 
     def test_a_file_that_is_given_twice_is_refused(self):
         for files in (["-o", "-", "-o", "-"], ["-o", "r.json", "-o", "./r.json"],
