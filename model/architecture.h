@@ -38,6 +38,7 @@ typedef enum qr_qk_norm {
  *   decoder-only: encoder_layers = 0, decoder_start_token_id = -1 */
 typedef struct qr_architecture {
     const struct qr_family *family;
+    uint32_t                type;           /* index into the family's types */
     char                    model_type[16]; /* as config.json has it */
     uint32_t                vocab_size, hidden_size;
     uint32_t                intermediate_size; /* columns of one half where gated */
@@ -55,9 +56,10 @@ typedef struct qr_architecture {
 
     bool         qkv_bias, output_bias; /* of q, k, v; of o */
     qr_qk_norm   qk_norm;
-    uint32_t     window;      /* a token sees itself and window - 1 before it; 0 = all, in every layer */
-    uint32_t     full_layers; /* with a window: how many of the decoder's layers see everything all the same */
-    qr_layer_set full;        /* which */
+    bool         branch_norms; /* what attention and feed-forward add to the residual stream is normalised first */
+    uint32_t     window;       /* a token sees itself and window - 1 before it; 0 = all, in every layer */
+    uint32_t     full_layers;  /* with a window: how many of the decoder's layers see everything all the same */
+    qr_layer_set full;         /* which */
     uint32_t     max_position_embeddings; /* 0 = no limit of the model's own (T5) */
     qr_rope      rope;
     qr_layer_set unrotated;                               /* layers whose q and k rope leaves as they are */

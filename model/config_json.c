@@ -116,6 +116,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
                     known);
         return r->status;
     }
+    a->type = type;
     snprintf(a->model_type, sizeof a->model_type, "%s", name);
     check_classes(r, &a->family->types[type]);
     read_tie(r, a);

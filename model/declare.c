@@ -75,6 +75,15 @@ static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear
     linear->bias = bias;
 }
 
+/* One tensor becomes two matrices: gate and up. */
+static void halve_matrix(qr_linear *linear)
+{
+    linear->matrices[0].rows /= 2;
+    linear->matrices[1]       = linear->matrices[0];
+    linear->matrices[1].slice = 1;
+    linear->matrix_count      = 2;
+}
+
 static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_shape *shape, const qr_linear_part *parts)
 {
     uint32_t count = 0;
@@ -83,13 +92,16 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
         shape->columns = shape->gated ? parts[0].columns : shape->columns + parts[count].columns;
         bias |= parts[count].bias;
     }
-    qr_assert(!shape->gated || (count == 2 && !bias));
+    const bool fused = shape->gated && count == 1;
+    qr_assert(!shape->gated || (count <= 2 && !bias));
+    if (fused) shape->columns /= 2;
     add_linear(d, linear, shape);
     for (uint32_t i = 0; i < count; i++) {
         const float          scale = parts[i].scale > 0 ? parts[i].scale : qr_random_scale(shape->k);
         const qr_tensor_spec one   = {.rank = 2, .rows = parts[i].columns, .columns = shape->k, .scale = scale};
         tensor(d, one, parts[i].name, ".weight", &linear->matrices[linear->matrix_count++]);
     }
+    if (fused) halve_matrix(linear);
     if (bias) declare_biases(d, linear, parts);
 }
 

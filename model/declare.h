@@ -28,9 +28,10 @@ typedef struct qr_linear {
 
 /* One layer. What a family does not have is NULL or zero. */
 typedef struct qr_layer {
-    const float *attention_norm, *cross_norm, *feed_norm; /* [hidden_size] */
-    const float *q_norm, *k_norm;                         /* as qk_norm of the architecture says */
-    const float *k_common;                                /* [kv_columns], as in qr_attention_prologue */
+    const float *attention_norm, *cross_norm, *feed_norm;  /* [hidden_size] */
+    const float *attention_branch_norm, *feed_branch_norm; /* [hidden_size], of what is added to the residual stream */
+    const float *q_norm, *k_norm;                          /* as qk_norm of the architecture says */
+    const float *k_common;                                 /* [kv_columns], as in qr_attention_prologue */
     qr_linear    qkv, output;
     qr_linear    cross_q, cross_kv, cross_output;
     qr_linear    feed_in, feed_out;
@@ -129,7 +130,8 @@ typedef struct qr_linear_part {
 /* `label`: for messages. */
 void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                        const qr_linear_part *parts);
-/* The first projection of a feed-forward, with its activation; where the architecture is gated, of gate and up. */
+/* The first projection of a feed-forward, with its activation; where the architecture is gated, of gate and up, or of
+ * one part with the rows of gate and then those of up. */
 void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                         const qr_linear_part *parts);
 /* The second one; wide where the family says so. */

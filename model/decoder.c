@@ -86,10 +86,10 @@ void qr_decoder_declare_feed_forward(qr_declaration *d, qr_layer *layer, bool fu
     qr_declare_feed_out(d, &layer->feed_out, "down", inner, QR_PARTS(QR_PART(hidden, "mlp.down_proj")));
 }
 
-/* Of pair i: its angle at position 1, which is at most 1; beyond the pairs nothing turns. */
+/* Of pair i: its angle at position 1, which is at most 1. */
 static float frequency_of(const qr_parameters *p, uint32_t half, uint32_t i)
 {
-    return i < half ? atan2f(p->rope.sines[half + i], p->rope.cosines[half + i]) : 0;
+    return atan2f(p->rope.sines[half + i], p->rope.cosines[half + i]);
 }
 
 enum { LARGE_BIAS = 4 }; /* below, it hardly widens the range of keys */
@@ -104,10 +104,10 @@ static void declare_common_key(qr_declaration *d, qr_layer *layer)
     if (common == NULL) return;
     float largest = 0;
     for (uint32_t c = 0; c < columns; c++) {
-        const uint32_t element = c % a->head_dim, pair = element < 2 * half ? element % half : half;
-        const bool slow = d->max_model_len > 1 && frequency_of(d->parameters, half, pair) * (QR_TILE_TOKENS - 1) < 1;
-        common[c]       = slow ? layer->qkv.bias[qr_q_columns(a) + c] : 0;
-        largest         = fmaxf(largest, fabsf(common[c]));
+        const bool slow =
+            d->max_model_len > 1 && frequency_of(d->parameters, half, c % half) * (QR_TILE_TOKENS - 1) < 1;
+        common[c] = slow ? layer->qkv.bias[qr_q_columns(a) + c] : 0;
+        largest   = fmaxf(largest, fabsf(common[c]));
     }
     if (largest > LARGE_BIAS) layer->k_common = common;
 }
@@ -159,4 +159,5 @@ void qr_decoder_forward(qr_pass *pass)
         qr_stage_self_attention(pass, layer, &self, rows);
         qr_stage_feed_forward(pass, layer, rows);
     }
+    if (network->architecture->branch_norms) qr_stage_end(pass, &network->report->rowwise_ns);
 }

@@ -1,5 +1,7 @@
 /* Llama and the models that differ from it in numbers and in what a layer has: a window (Mistral), biases of q, k, v
- * (Qwen2), a norm of each head of q and k (Qwen3), layers without rotary embedding (SmolLM3), multipliers (Granite). */
+ * (Qwen2), a norm of each head of q and k (Qwen3), layers without rotary embedding (SmolLM3), multipliers (Granite),
+ * fused tensors (Phi-3), norms behind attention and feed-forward in place of those before, and of whole rows of q and k
+ * (OLMo 2). */
 #include <math.h>
 
 #include "base/bits.h"
@@ -8,7 +10,7 @@
 
 /* ---- config.json ---- */
 
-enum { LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE };
+enum { LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE, PHI3, OLMO2 };
 
 typedef enum window_rule {
     WINDOW_NONE,
@@ -21,6 +23,9 @@ static const struct traits {
     uint32_t    max_position_embeddings; /* default */
     bool        qkv_bias;                /* always */
     bool        attention_bias;          /* of q, k, v and o, if config.json says so */
+    bool        fused;                   /* one tensor of q, k and v, and one of gate and up */
+    bool        norms_behind;            /* of what is added to the residual stream, none before */
+    bool        partial_rotary;
     qr_qk_norm  qk_norm;
     window_rule window;
     uint32_t    default_window; /* where the key is missing */
@@ -33,6 +38,8 @@ static const struct traits {
                  .default_window = 4096},
     [SMOLLM3] = {32768, .attention_bias = true, .window = WINDOW_UNROTATED, .default_theta = 2e6},
     [GRANITE] = {2048, .attention_bias = true},
+    [PHI3]    = {4096, .fused = true, .partial_rotary = true, .window = WINDOW_GIVEN},
+    [OLMO2]   = {2048, .attention_bias = true, .norms_behind = true, .qk_norm = QR_QK_NORM_ROW},
 };
 
 /* `no_rope_layers` has a 1 for each layer with rope, in spite of its name; where missing, every
@@ -86,9 +93,10 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->activation      = qr_config_activation(r, "hidden_act", qr_config_string(r, r->root, "hidden_act", "silu"));
     qr_decoder_read_biases(r, a);
     a->output_bias &= traits->attention_bias;
-    a->qkv_bias = traits->qkv_bias || a->output_bias;
-    a->qk_norm  = traits->qk_norm;
-    qr_rope_read(r, &(qr_rope_rules){.theta = traits->default_theta}, a);
+    a->qkv_bias     = traits->qkv_bias || a->output_bias;
+    a->qk_norm      = traits->qk_norm;
+    a->branch_norms = traits->norms_behind;
+    qr_rope_read(r, &(qr_rope_rules){.theta = traits->default_theta, .partial = traits->partial_rotary}, a);
     if (type == SMOLLM3) read_unrotated(r, a);
     if (type == GRANITE) read_multipliers(r, a);
     read_window(r, traits, a);
@@ -98,12 +106,15 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 
 static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 {
-    const uint32_t hidden = d->architecture->hidden_size;
+    const struct traits *traits = &traits_of[d->architecture->type];
+    const uint32_t       hidden = d->architecture->hidden_size;
     (void)i;
-    layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
-    qr_decoder_declare_attention(d, layer, false);
-    layer->feed_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
-    qr_decoder_declare_feed_forward(d, layer, false);
+    if (!traits->norms_behind) layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
+    qr_decoder_declare_attention(d, layer, traits->fused);
+    const float *norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
+    *(traits->norms_behind ? &layer->attention_branch_norm : &layer->feed_norm) = norm;
+    qr_decoder_declare_feed_forward(d, layer, traits->fused);
+    if (traits->norms_behind) layer->feed_branch_norm = qr_declare_norm(d, hidden, "post_feedforward_layernorm.weight");
 }
 
 static void declare(qr_declaration *d) { qr_decoder_declare(d, declare_layer); }
@@ -114,7 +125,9 @@ const qr_family qr_family_llama = {
                         [QWEN2]   = {"qwen2", {"Qwen2ForCausalLM"}},
                         [QWEN3]   = {"qwen3", {"Qwen3ForCausalLM"}},
                         [SMOLLM3] = {"smollm3", {"SmolLM3ForCausalLM"}},
-                        [GRANITE] = {"granite", {"GraniteForCausalLM"}}},
+                        [GRANITE] = {"granite", {"GraniteForCausalLM"}},
+                        [PHI3]    = {"phi3", {"Phi3ForCausalLM"}},
+                        [OLMO2]   = {"olmo2", {"Olmo2ForCausalLM"}}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_decoder_forward,

@@ -43,6 +43,7 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     b->qkv           = take_rows(arena, QR_F32, rows, q + 2 * kv);
     b->attended      = take_rows(arena, written_dtype(read), rows, q);
     b->attended_read = read == QR_INT8 ? take_rows(arena, read, rows, q) : b->attended;
+    b->branch        = take_rows(arena, QR_F32, a->branch_norms ? rows : 0, a->hidden_size);
     b->fed           = take_rows(arena, written_dtype(fed), rows, a->intermediate_size);
     b->fed_read      = fed == QR_INT8 ? take_rows(arena, fed, rows, a->intermediate_size) : b->fed;
     b->selected      = take_rows(arena, read, logits, a->hidden_size);

@@ -13,6 +13,7 @@ typedef struct qr_buffers {
     qr_rows        normed;                  /* [rows][hidden_size] as read */
     qr_rows        qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
     qr_rows        attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
+    qr_rows        branch;                  /* [rows][hidden_size] f32, what branch norms read; else without memory */
     qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */
     qr_rows        selected;    /* [rows_logits][hidden_size] as read: final norm of the rows that want logits */
     qr_rows        logits;      /* [rows_logits][vocab_size] f32, not padded; of the rows that are kept */
@@ -128,8 +129,8 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 
 /* Each stage is called by every thread; it ends with the barrier, so that the next one may read what it wrote. */
 void qr_stage_copy_blocks(qr_pass *pass);
-void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder); /* no barrier: the norm reads the same rows */
-void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight);
+void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder);       /* no barrier: the norm reads the same rows */
+void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight); /* NULL: as they are */
 
 /* What runs of stages share, for pre-norm layers of either stack. */
 
@@ -141,13 +142,14 @@ typedef struct qr_self_attention {
     const qr_attention_bias *bias; /* NULL: none */
 } qr_self_attention;
 
-/* hidden += output(attention(qkv(norm(hidden)))) */
+/* hidden += output(attention(qkv(norm(hidden)))); what is added goes through the layer's branch norm, where it has one
+ */
 void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self_attention *how, uint32_t rows);
 /* hidden += cross_output(attention over the encoder's output (cross_q(norm(hidden)))); `i`: number of the layer */
 void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows);
 /* Of the encoder's output (in `normed`) for every decoder layer: keys and values into the inputs' cross blocks. */
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows);
-/* hidden += feed_out(activation(feed_in(norm(hidden)))) */
+/* hidden += feed_out(activation(feed_in(norm(hidden)))), likewise */
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows);
 void qr_stage_logits(qr_pass *pass);
 

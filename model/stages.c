@@ -106,9 +106,13 @@ void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
 {
     const qr_network *network = pass->network;
     const row_range   mine    = dealt(pass, rows);
-    for (uint32_t row = mine.first; row < mine.end; row++)
-        network->kernels->rms_norm(&network->buffers.normed, row, f32_row(&network->buffers.hidden, row), weight,
-                                   network->architecture->norm_epsilon);
+    for (uint32_t row = mine.first; row < mine.end; row++) {
+        const float *in = f32_row(&network->buffers.hidden, row);
+        if (weight != NULL)
+            network->kernels->rms_norm(&network->buffers.normed, row, in, weight, network->architecture->norm_epsilon);
+        else
+            network->kernels->convert(&network->buffers.normed, row, in);
+    }
     qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
@@ -147,20 +151,58 @@ static void attend(qr_pass *pass, qr_attention_plan *plan, const qr_attention_ar
     qr_stage_end(pass, bucket);
 }
 
-/* hidden += residual_scale * (x * W (+ bias)) */
-static void add_to_hidden(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows)
+/* RMS norm of count floats in place. */
+static void normalise(const qr_network *network, float *x, uint32_t count, const float *weight)
 {
-    const qr_network *network = pass->network;
-    project(pass, linear, x, rows,
-            &(qr_projection_out){
-                .to = network->buffers.hidden, .add = true, .multiply = network->architecture->residual_scale});
+    const qr_rows one = {.data = x, .dtype = QR_F32, .dim = count, .stride = count};
+    network->kernels->rms_norm(&one, 0, x, weight, network->architecture->norm_epsilon);
 }
 
-static void add_attended(qr_pass *pass, const qr_linear *linear, uint32_t rows)
+/* No barrier: the norm that follows reads the same rows. */
+static void add_normalised_branch(qr_pass *pass, const float *branch_norm, uint32_t rows)
+{
+    const qr_network *network = pass->network;
+    const uint32_t    hidden  = network->architecture->hidden_size;
+    const row_range   mine    = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) {
+        float *branch = f32_row(&network->buffers.branch, row);
+        normalise(network, branch, hidden, branch_norm);
+        network->kernels->axpy(f32_row(&network->buffers.hidden, row), branch, network->architecture->residual_scale,
+                               hidden);
+    }
+}
+
+/* hidden += residual_scale * norm(x * W (+ bias)), where there is a branch norm; else without it */
+static void add_to_hidden(qr_pass *pass, const qr_linear *linear, const qr_rows *x, const float *branch_norm,
+                          uint32_t rows)
+{
+    const qr_network       *network = pass->network;
+    const qr_projection_out sum     = {
+            .to = network->buffers.hidden, .add = true, .multiply = network->architecture->residual_scale};
+    const qr_projection_out branch = {.to = network->buffers.branch};
+    project(pass, linear, x, rows, branch_norm != NULL ? &branch : &sum);
+    if (branch_norm != NULL) add_normalised_branch(pass, branch_norm, rows);
+}
+
+static void add_attended(qr_pass *pass, const qr_linear *linear, const float *branch_norm, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     quantise(pass, &buffers->attended, &buffers->attended_read, rows);
-    add_to_hidden(pass, linear, &buffers->attended_read, rows);
+    add_to_hidden(pass, linear, &buffers->attended_read, branch_norm, rows);
+}
+
+/* Of all heads of q together, and of k; norms by head are attention's. */
+static void normalise_queries_and_keys(qr_pass *pass, const qr_layer *layer, uint32_t rows)
+{
+    const qr_network *network = pass->network;
+    const uint32_t    q = qr_q_columns(network->architecture), kv = qr_kv_columns(network->architecture);
+    const row_range   mine = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) {
+        float *x = f32_row(&network->buffers.qkv, row);
+        normalise(network, x, q, layer->q_norm);
+        normalise(network, x + q, kv, layer->k_norm);
+    }
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
 /* Rows as a projection wrote them into the buffer of q, k and v. */
@@ -185,8 +227,9 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     args.bias                      = how->bias;
     qr_stage_norm(pass, rows, layer->attention_norm);
     project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
+    if (a->qk_norm == QR_QK_NORM_ROW) normalise_queries_and_keys(pass, layer, rows);
     attend(pass, how->plan, &args, true);
-    add_attended(pass, &layer->output, rows);
+    add_attended(pass, &layer->output, layer->attention_branch_norm, rows);
 }
 
 void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows)
@@ -198,7 +241,7 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
     qr_stage_norm(pass, rows, layer->cross_norm);
     project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
     attend(pass, network->cross_plan, &args, false);
-    add_attended(pass, &layer->cross_output, rows);
+    add_attended(pass, &layer->cross_output, NULL, rows);
 }
 
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
@@ -223,7 +266,7 @@ void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
     qr_stage_norm(pass, rows, layer->feed_norm);
     project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
     quantise(pass, &buffers->fed, &buffers->fed_read, rows);
-    add_to_hidden(pass, &layer->feed_out, &buffers->fed_read, rows);
+    add_to_hidden(pass, &layer->feed_out, &buffers->fed_read, layer->feed_branch_norm, rows);
 }
 
 /* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */

@@ -111,7 +111,8 @@ quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *sp
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
     qr_assert(first <= matrix->rows && count <= matrix->rows - first);
-    const uint64_t from = (uint64_t)first * matrix->columns, elements = (uint64_t)count * matrix->columns;
+    const uint64_t from     = ((uint64_t)matrix->slice * matrix->rows + first) * matrix->columns;
+    const uint64_t elements = (uint64_t)count * matrix->columns;
     if (matrix->weights->files != NULL)
         return qr_tensors_read(matrix->weights->files, matrix->tensor, from, elements, out, error);
     if (matrix->scale > 0)
@@ -123,7 +124,9 @@ quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t co
 
 void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts)
 {
-    if (matrix->weights->files != NULL) qr_tensors_expect(matrix->weights->files, matrix->tensor, part, parts);
+    if (matrix->weights->files == NULL) return;
+    const uint32_t slices = (uint32_t)(matrix->tensor->shape[0] / matrix->rows);
+    qr_tensors_expect(matrix->weights->files, matrix->tensor, matrix->slice * parts + part, slices * parts);
 }
 
 static quire_status read_rows(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)

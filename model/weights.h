@@ -16,11 +16,13 @@ typedef struct qr_weights {
     uint64_t               seed;  /* synthetic */
 } qr_weights;
 
-/* One tensor of shape [rows][columns], found and checked. A value: copy it, keep it as long as the model lives. */
+/* One tensor of shape [rows][columns] or a part of its rows, found and checked. A value: copy it, keep it as long as
+ * the model lives. */
 typedef struct qr_matrix {
     const qr_weights *weights;
     const qr_tensor  *tensor; /* files */
     uint32_t          rows, columns;
+    uint32_t          slice; /* the tensor has several such matrices, one after the other: which */
     uint64_t          key;   /* synthetic: of the random numbers */
     float             scale; /* synthetic: as in the spec */
 } qr_matrix;

@@ -166,6 +166,8 @@ static void what_quire_lacks_is_refused_by_name(void **state)
         {"{\"mlp_bias\": true}", UNSUPPORTED, {"mlp_bias"}},
         {"{\"mlp_bias\": false}", QUIRE_OK, {NULL}},
         {"{\"partial_rotary_factor\": 0.5}", UNSUPPORTED, {"partial_rotary_factor"}},
+        {"{\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.5}", QUIRE_OK, {NULL}},
+        {"{\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.01}", UNSUPPORTED, {"partial_rotary_factor", "even"}},
         {"{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}}",
          UNSUPPORTED,
          {"rope_scaling", "dynamic", "yarn"}},
@@ -377,6 +379,8 @@ static void each_family_has_its_biases_norms_and_window(void **state)
         {"{\"model_type\": \"qwen2\", \"sliding_window\": 24, \"use_sliding_window\": true, \"layer_types\": "
          "[\"sliding_attention\", \"sliding_attention\", \"sliding_attention\"]}",
          true, false, false, 24},
+        {"{\"model_type\": \"phi3\"}", false, false, false, 0},
+        {"{\"model_type\": \"phi3\", \"sliding_window\": 24}", false, false, false, 24},
         {"{\"model_type\": \"qwen3\"}", false, false, true, 0},
         {"{\"model_type\": \"qwen3\", \"attention_bias\": true}", true, true, true, 0},
     };
