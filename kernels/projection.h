@@ -114,7 +114,8 @@ typedef struct qr_projection_out {
     qr_rows      to;       /* f32 or bf16; [rows][columns] */
     bool         add;      /* f32 only: to += result (the residual) */
     const float *bias;     /* [columns] or NULL; added before the activation */
-    float        multiply; /* 0 = 1; applied last (T5's scaled logits) */
+    float        multiply; /* 0 = 1; applied last but for the cap (T5's scaled logits) */
+    float        softcap;  /* 0 = none; results become c * tanh(result / c) (Gemma 2's logits) */
 
     /* Of the results, made while they are in cache; f32 only, not with `add`. NULL: none. Then `to` needs to be written
      * in the rows that are `kept` only. */

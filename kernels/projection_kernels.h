@@ -67,7 +67,7 @@ typedef struct qr_panel_format {
     bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
 } qr_panel_format;
 
-/* out = (activation(acc * scales + bias) * up * scales) * multiply, added to or written over `out`. */
+/* out = cap((activation(acc * scales + bias) * up * scales) * multiply), added to or written over `out`. */
 typedef struct qr_epilogue {
     const float  *acc, *up; /* [rows][acc_stride]; up NULL unless gated */
     size_t        acc_stride;
@@ -77,6 +77,7 @@ typedef struct qr_epilogue {
     const float  *up_scales;
     const float  *bias; /* [columns] or NULL */
     float         multiply;
+    float         softcap; /* 0: none */
     qr_activation activation;
     bool          add; /* f32 only */
     qr_dtype      out_dtype;

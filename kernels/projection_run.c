@@ -33,6 +33,7 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
                                .columns    = qr_min_u32(QR_GROUP_COLUMNS, p->shape.columns - column),
                                .bias       = out->bias ? out->bias + column : NULL,
                                .multiply   = out->multiply != 0.0f ? out->multiply : 1.0f,
+                               .softcap    = out->softcap,
                                .activation = p->shape.activation,
                                .add        = out->add,
                                .out_dtype  = out->to.dtype,

@@ -51,7 +51,9 @@ static inline vf32 epilogue_value(const qr_epilogue *e, uint32_t row, uint32_t c
             up = vf32_mul(vf32_mul(up, vf32_load_upto(e->up_scales + column, left)), vf32_set(e->row_scales[row]));
         x = vf32_mul(x, up);
     }
-    return vf32_mul(x, vf32_set(e->multiply));
+    x = vf32_mul(x, vf32_set(e->multiply));
+    if (e->softcap == 0.0f) return x;
+    return vf32_mul(vf32_set(e->softcap), vf32_tanh(vf32_div(x, vf32_set(e->softcap))));
 }
 
 static void epilogue(const qr_epilogue *e)

@@ -50,19 +50,23 @@ typedef struct qr_architecture {
     float                   embedding_scale; /* multiplies the embedding's rows */
     float                   residual_scale;  /* multiplies what attention and feed-forward add to the residual stream */
     float                   logits_scale;    /* multiplies the logits */
+    float                   attention_cap;   /* scores become c * tanh(score / c); 0 = none */
+    float                   logits_cap;      /* likewise the logits */
 
     bool          gated;      /* feed-forward: down(activation(gate) * up); else wo(activation(wi)) */
     qr_activation activation; /* of the feed-forward */
 
     bool         qkv_bias, output_bias; /* of q, k, v; of o */
     qr_qk_norm   qk_norm;
-    bool         branch_norms; /* what attention and feed-forward add to the residual stream is normalised first */
-    uint32_t     window;       /* a token sees itself and window - 1 before it; 0 = all, in every layer */
-    uint32_t     full_layers;  /* with a window: how many of the decoder's layers see everything all the same */
-    qr_layer_set full;         /* which */
+    bool         norms_less_one; /* files hold the weights of norms less one */
+    bool         branch_norms;   /* what attention and feed-forward add to the residual stream is normalised first */
+    uint32_t     window;         /* a token sees itself and window - 1 before it; 0 = all, in every layer */
+    uint32_t     full_layers;    /* with a window: how many of the decoder's layers see everything all the same */
+    qr_layer_set full;           /* which */
     uint32_t     max_position_embeddings; /* 0 = no limit of the model's own (T5) */
     qr_rope      rope;
-    qr_layer_set unrotated;                               /* layers whose q and k rope leaves as they are */
+    qr_rope      local_rope; /* of windowed layers, where theirs is another; theta 0: it is not */
+    qr_layer_set unrotated;  /* layers whose q and k rope leaves as they are */
     uint32_t     relative_buckets, relative_max_distance; /* T5's bias */
     int32_t      decoder_start_token_id;                  /* -1: decoder-only */
 

@@ -37,8 +37,10 @@ float *qr_declare_floats(qr_declaration *d, size_t count) { return QR_ARENA_TAKE
 
 const float *qr_declare_norm(qr_declaration *d, uint32_t count, const char *name)
 {
-    float *norm = qr_declare_floats(d, count);
+    const float offset = d->architecture->norms_less_one ? 1 : 0;
+    float      *norm   = qr_declare_floats(d, count);
     read_table(d, norm, &(qr_tensor_spec){.rank = 1, .rows = 1, .columns = count}, name, "");
+    for (uint32_t i = 0; norm != NULL && offset != 0 && i < count; i++) norm[i] += offset;
     return norm;
 }
 

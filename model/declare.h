@@ -44,7 +44,7 @@ typedef struct qr_parameters {
     qr_matrix         embedding;         /* [vocab_size][hidden_size] */
     qr_matrix         encoder_embedding; /* where it is another */
     const float      *decoder_norm, *encoder_norm;
-    qr_rope_tables    rope;                       /* of max_model_len positions; longrope: the long ones follow */
+    qr_rope_tables    rope, local_rope;           /* of max_model_len positions; longrope: the long ones follow */
     qr_attention_bias decoder_bias, encoder_bias; /* T5 */
     qr_linear        *first_linear, *last_linear; /* list of all, by next */
 } qr_parameters;
@@ -104,7 +104,8 @@ void qr_declare_embedding(qr_declaration *declaration, float scale);
 /* The output projection: an embedding again where it is tied. */
 void qr_declare_head(qr_declaration *declaration);
 
-/* [count] floats: of the tensor `name`; random models have ones. NULL without memory, as below. */
+/* [count] floats: of the tensor `name`, and one more where files hold them less one; random models have ones. NULL
+ * without memory, as below. */
 const float *qr_declare_norm(qr_declaration *declaration, uint32_t count, const char *name);
 /* [rows][columns] floats of the tensor `name`. */
 const float *qr_declare_table(qr_declaration *declaration, uint32_t rows, uint32_t columns, float scale,

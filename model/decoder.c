@@ -135,8 +135,10 @@ static qr_attention_prologue prologue_of(const qr_network *network, uint32_t i)
     const qr_architecture *a       = network->architecture;
     const qr_layer        *layer   = &network->parameters.decoder[i];
     const bool             rotated = !qr_layer_set_has(&a->unrotated, i), heads = a->qk_norm == QR_QK_NORM_HEADS;
-    return (qr_attention_prologue){.rope_cos     = rotated ? network->parameters.rope.cosines : NULL,
-                                   .rope_sin     = rotated ? network->parameters.rope.sines : NULL,
+    const bool             local  = a->local_rope.theta > 0 && qr_layer_window(a, i) != 0;
+    const qr_rope_tables  *tables = local ? &network->parameters.local_rope : &network->parameters.rope;
+    return (qr_attention_prologue){.rope_cos     = rotated ? tables->cosines : NULL,
+                                   .rope_sin     = rotated ? tables->sines : NULL,
                                    .rotary_dim   = a->rope.rotary_dim,
                                    .q_norm       = heads ? layer->q_norm : NULL,
                                    .k_norm       = heads ? layer->k_norm : NULL,

@@ -90,11 +90,12 @@ static qr_attention_shape attention_shape(const qr_network *network, qr_attentio
 {
     const qr_architecture *a = network->architecture;
     return (qr_attention_shape){
-        .kind   = kind,
-        .kv     = *kv,
-        .heads  = a->heads,
-        .window = window,
-        .scale  = a->attention_scale,
+        .kind    = kind,
+        .kv      = *kv,
+        .heads   = a->heads,
+        .window  = window,
+        .scale   = a->attention_scale,
+        .softcap = a->attention_cap,
     };
 }
 

@@ -174,17 +174,40 @@ static void read_type(qr_config_reader *r, const char *key, const json_t *settin
 
 static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, qr_architecture *a)
 {
-    char section[32];
+    char section[64];
     snprintf(section, sizeof section, "%s.", key);
     r->section       = section;
     a->rope.theta    = qr_config_number(r, settings, "rope_theta", 1, 1e12, a->rope.theta);
     const char *type = rope_type(r, settings);
-    qr_config_refuse(r, json_object_get(settings, "full_attention") || json_object_get(settings, "sliding_attention"),
-                     key, "settings by layer type are not supported");
     if (type == NULL && json_object_get(settings, "factor") != NULL)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: rope_type: missing", r->origin, key);
     if (type != NULL) read_type(r, key, settings, type, a);
     r->section = NULL;
+}
+
+/* The settings of one type of layer, where they are given by type; NULL where they are not. */
+static const json_t *settings_by_type(qr_config_reader *r, const char *key, const json_t *settings, const char *type,
+                                      bool supported)
+{
+    const json_t *own = json_object_get(settings, type);
+    if (own == NULL) return NULL;
+    qr_config_refuse(r, !supported, key, "settings by layer type are not supported");
+    if (!json_is_object(own))
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s.%s: expected an object, found %s", r->origin, key, type,
+                    qr_json_type_name(own));
+    return own;
+}
+
+/* Of windowed layers: a theta, as the root has it or, newer, the settings. */
+static void read_local(qr_config_reader *r, const char *key, const json_t *own, const qr_rope_rules *rules,
+                       qr_architecture *a)
+{
+    const double root  = qr_config_number(r, r->root, "rope_local_base_freq", 1, 1e12, rules->local_theta);
+    const double theta = qr_config_number(r, own, "rope_theta", 1, 1e12, root);
+    const char  *type  = rope_type(r, own);
+    qr_config_refuse(r, type != NULL && strcmp(type, "default") != 0, key,
+                     "a scaled sliding_attention is not supported");
+    a->local_rope = (qr_rope){.theta = theta, .rotary_dim = a->rope.rotary_dim, .factor = 1, .magnitude = 1};
 }
 
 /* Both forms: `rope_parameters` (transformers 5) holds the theta as well; before it, `rope_theta` stood beside
@@ -199,6 +222,11 @@ void qr_rope_read(qr_config_reader *r, const qr_rope_rules *rules, qr_architectu
     const double  theta    = qr_config_number(r, r->root, "rope_theta", 1, 1e12, rules->theta > 0 ? rules->theta : 1e4);
     a->rope                = (qr_rope){.theta = theta, .factor = 1, .magnitude = 1};
     a->rope.rotary_dim     = read_rotary_dim(r, settings, rules->partial, a->head_dim);
+    const bool    by_type  = rules->local_theta > 0;
+    const json_t *local    = settings_by_type(r, key, settings, "sliding_attention", by_type);
+    const json_t *global   = settings_by_type(r, key, settings, "full_attention", by_type);
+    if (by_type) read_local(r, key, local, rules, a);
+    if (global != NULL) settings = global;
     if (is_both) a->rope.contradiction = find_contradiction(r, scaling, parameters);
     if (settings != NULL) read_settings(r, key, settings, a);
 }
@@ -262,15 +290,20 @@ static void fill_tables(const qr_rope *rope, uint32_t positions, bool is_long, f
     }
 }
 
-static qr_rope_tables declare_tables(qr_declaration *d, const qr_rope *rope)
+static qr_rope_tables declare_tables(qr_declaration *d, const qr_rope *rope, uint32_t tables)
 {
-    const uint32_t longer  = qr_rope_long_length(rope);
-    const uint32_t tables  = longer > 0 && d->max_model_len > longer ? 2 : 1;
-    const size_t   floats  = (size_t)d->max_model_len * (rope->rotary_dim / 2);
-    float         *cosines = qr_declare_floats(d, tables * floats), *sines = qr_declare_floats(d, tables * floats);
+    const size_t floats  = (size_t)d->max_model_len * (rope->rotary_dim / 2);
+    float       *cosines = qr_declare_floats(d, tables * floats), *sines = qr_declare_floats(d, tables * floats);
     for (uint32_t t = 0; t < tables && cosines != NULL; t++)
         fill_tables(rope, d->max_model_len, t == 1, cosines + t * floats, sines + t * floats);
     return (qr_rope_tables){cosines, sines};
 }
 
-void qr_rope_declare(qr_declaration *d) { d->parameters->rope = declare_tables(d, &d->architecture->rope); }
+void qr_rope_declare(qr_declaration *d)
+{
+    const qr_architecture *a      = d->architecture;
+    const uint32_t         longer = qr_rope_long_length(&a->rope);
+    const uint32_t         tables = longer > 0 && d->max_model_len > longer ? 2 : 1;
+    d->parameters->rope           = declare_tables(d, &a->rope, tables);
+    if (a->local_rope.theta > 0) d->parameters->local_rope = declare_tables(d, &a->local_rope, tables);
+}

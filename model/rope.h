@@ -43,10 +43,12 @@ typedef struct qr_rope_tables {
 typedef struct qr_rope_rules {
     double theta;   /* where config.json has none; 0: 10000 */
     bool   partial; /* partial_rotary_factor may be below 1 */
+    double
+        local_theta; /* of windowed layers, which are not scaled, where config.json has none; 0: they are as others */
 } qr_rope_rules;
 
-/* Fills architecture->rope; and corrects max_position_embeddings, which config.json gives before scaling (linear) or
- * not at all (yarn). head_dim is read before. */
+/* Fills architecture->rope and local_rope; and corrects max_position_embeddings, which config.json gives before scaling
+ * (linear) or not at all (yarn). head_dim is read before. */
 void qr_rope_read(struct qr_config_reader *reader, const qr_rope_rules *rules, struct qr_architecture *architecture);
 
 /* Sequences of more positions use longrope's long factors from their first on, the others the short ones; 0 = all are

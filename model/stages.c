@@ -284,6 +284,7 @@ void qr_stage_logits(qr_pass *pass)
     const float             scale = network->architecture->logits_scale;
     const qr_projection_out out   = {.to          = network->buffers.logits,
                                      .multiply    = scale == 1 ? 0 : scale,
+                                     .softcap     = network->architecture->logits_cap,
                                      .partial_lse = &network->buffers.partial_lse,
                                      .kept        = network->logits_kept};
     qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected, plan->rows_logits,

@@ -118,7 +118,7 @@ quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t co
     if (matrix->scale > 0)
         generate(matrix->key, matrix->scale, from, elements, out);
     else
-        fill(out, elements, 1);
+        fill(out, elements, matrix->weights->architecture->norms_less_one ? 0 : 1);
     return QUIRE_OK;
 }
 

@@ -292,6 +292,7 @@ static expectation expected(const subject *s, const qr_projection_out *out, uint
     }
     const double multiply = out->multiply != 0.0f ? out->multiply : 1.0;
     e.value *= multiply, e.bound = e.bound * fabs(multiply) + 1e-6 * fabs(e.value);
+    if (out->softcap != 0.0f) e.value = (double)out->softcap * tanh(e.value / (double)out->softcap);
     return e;
 }
 
@@ -393,7 +394,10 @@ static void every_epilogue_matches_the_reference(void **state)
                     f32.multiply         = 0.25f;
                     check(s, 7, f32, 0);
                     check(s, 1, bf16, 0);
-                    f32.add = true;
+                    f32.softcap = 0.75f;
+                    check(s, 5, f32, 0);
+                    f32.softcap = 0;
+                    f32.add     = true;
                     for (uint32_t i = 0; i < 8 * f32.to.stride; i++) ((float *)f32.to.data)[i] = 1.5f;
                     check(s, 4, f32, 1.5);
                     rows_destroy(&f32.to), rows_destroy(&bf16.to);

@@ -475,6 +475,66 @@ static void smollm3_has_layers_without_rope(void **state)
     CHECK(LLAMA, refused);
 }
 
+static const char GEMMA[] =
+    "{\"model_type\":\"gemma3_text\",\"vocab_size\":320,\"hidden_size\":64,\"intermediate_size\":96,"
+    "\"num_hidden_layers\":3,\"num_attention_heads\":4,\"head_dim\":16,\"sliding_window\":9,"
+    "\"sliding_window_pattern\":2,\"rope_local_base_freq\":500,\"eos_token_id\":1}";
+#define LOCAL "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 700}"
+
+static void gemma_has_local_layers_and_caps(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        uint32_t    windows[3];
+        float       score_cap, logits_cap;
+        double      theta, local_theta;
+    } cases[] = {
+        {"{}", {9, 0, 9}, 0, 0, 1e6, 500},
+        {"{\"remove\": [\"sliding_window_pattern\", \"rope_local_base_freq\"]}", {9, 9, 9}, 0, 0, 1e6, 1e4},
+        {"{\"_sliding_window_pattern\": 3}", {9, 9, 0}, 0, 0, 1e6, 500},
+        {"{\"rope_parameters\": {" LOCAL ", \"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, "
+         "\"rope_theta\": 2e6}}}",
+         {9, 0, 9},
+         0,
+         0,
+         2e6,
+         700},
+        {"{\"model_type\": \"gemma2\", \"remove\": [\"sliding_window_pattern\"]}", {9, 0, 9}, 50, 30, 1e4, 0},
+        {"{\"model_type\": \"gemma2\", \"attn_logit_softcapping\": null, \"final_logit_softcapping\": 7}",
+         {9, 0, 9},
+         0,
+         7,
+         1e4,
+         0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(GEMMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        for (uint32_t layer = 0; layer < 3; layer++)
+            if (qr_layer_window(&a, layer) != cases[i].windows[layer])
+                fail_msg("%s: layer %u: window %u", cases[i].changes, layer, qr_layer_window(&a, layer));
+        if (a.attention_cap != cases[i].score_cap || a.logits_cap != cases[i].logits_cap ||
+            a.rope.theta != cases[i].theta || a.local_rope.theta != cases[i].local_theta || !a.norms_less_one)
+            fail_msg("%s: caps %g and %g, thetas %g and %g", cases[i].changes, (double)a.attention_cap,
+                     (double)a.logits_cap, a.rope.theta, a.local_rope.theta);
+        assert_true(a.embedding_scale == 8 && a.attention_scale == 1.0f / 16 && a.max_position_embeddings > 4096);
+    }
+    static const one_case refused[] = {
+        {"{\"sliding_window\": null}", UNSUPPORTED, {"sliding_window", "null"}},
+        {"{\"sliding_window_pattern\": 0}", FORMAT, {"sliding_window_pattern"}},
+        {"{\"use_bidirectional_attention\": true}", UNSUPPORTED, {"use_bidirectional_attention"}},
+        {"{\"final_logit_softcapping\": -1}", FORMAT, {"final_logit_softcapping"}},
+        {"{\"rope_parameters\": {\"sliding_attention\": {\"rope_type\": \"linear\", \"factor\": 2}}}",
+         UNSUPPORTED,
+         {"rope_parameters", "sliding_attention"}},
+        {"{\"rope_parameters\": {\"sliding_attention\": 3}}", FORMAT, {"rope_parameters.sliding_attention", "object"}},
+        {"{\"model_type\": \"gemma2\", \"rope_parameters\": {" LOCAL "}}", UNSUPPORTED, {"layer type"}},
+    };
+    CHECK(GEMMA, refused);
+}
+
 static void end_of_sequence_is_one_id_or_up_to_eight(void **state)
 {
     (void)state;
@@ -734,6 +794,7 @@ int main(void)
         cmocka_unit_test(each_family_has_its_biases_norms_and_window),
         cmocka_unit_test(a_window_is_a_property_of_a_layer),
         cmocka_unit_test(smollm3_has_layers_without_rope),
+        cmocka_unit_test(gemma_has_local_layers_and_caps),
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
         cmocka_unit_test(t5_is_checked_like_the_others),

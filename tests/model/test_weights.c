@@ -96,10 +96,11 @@ static void a_wrong_shape_or_name_is_an_error_with_both_shapes(void **state)
 
 static qr_matrix generated(uint64_t seed, const char *name, uint32_t rows, uint32_t columns, float scale)
 {
-    static qr_weights    weights;
-    qr_matrix            matrix;
-    const qr_tensor_spec spec = {name, 2, rows, columns, scale};
-    weights                   = (qr_weights){.seed = seed};
+    static qr_architecture plain;
+    static qr_weights      weights;
+    qr_matrix              matrix;
+    const qr_tensor_spec   spec = {name, 2, rows, columns, scale};
+    weights                     = (qr_weights){.architecture = &plain, .seed = seed};
     assert_int_equal(qr_weights_find(&weights, &spec, &matrix, NULL), QUIRE_OK);
     return matrix;
 }
