@@ -244,11 +244,11 @@
 
   /* {bandwidth GB/s, peak GFLOP/s} of the chosen run's result, or null. */
   function roofOf() {
-    const median = name => at(chosen.result, 'limits/' + name + '/median'), bandwidth = at(chosen.run, 'speed_of_light/read_gbs') || median('read_gbs');
+    const best = name => at(chosen.result, 'limits/' + name + '/max'), bandwidth = at(chosen.run, 'speed_of_light/read_gbs') || best('read_gbs');
     const dtype = at(chosen.result, 'model/weight_dtype') || '', others = ['bf16_gflops', 'f32_gflops'];
     const own = dtype === 'f32' ? ['f32_gflops'] : dtype.startsWith('int8') ? ['int8_gops'] : [];
-    const peak = own.concat(others).find(name => finite(median(name)));
-    return finite(bandwidth) && peak ? {bandwidth, peak: median(peak), name: peak.replace(/_.*/, '')} : null;
+    const peak = own.concat(others).find(name => finite(best(name)));
+    return finite(bandwidth) && peak ? {bandwidth, peak: best(peak), name: peak.replace(/_.*/, '')} : null;
   }
 
   function byClass(steps, xs, ys) {

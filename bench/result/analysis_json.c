@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/median.h"
 #include "bench/common/json_text.h"
 #include "bench/result/attribution.h"
 #include "bench/result/result_json.h"
@@ -10,17 +11,17 @@
 
 static json_t *limit(const qr_result *result, size_t offset, const char *unit)
 {
-    double       values[QR_MAX_LIMITS], low = INFINITY, high = -INFINITY;
-    const double median  = qr_limits_median(result, offset, values);
-    json_t      *samples = json_array();
+    double  values[QR_MAX_LIMITS], low = INFINITY, high = -INFINITY;
+    json_t *samples = json_array();
+    qr_limits_values(result, offset, values);
     for (uint32_t i = 0; i < result->limit_count; i++) {
         low  = fmin(low, values[i]);
         high = fmax(high, values[i]);
         json_array_append_new(samples, qr_json_number(values[i]));
     }
     return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o}", "unit", unit, "n", (json_int_t)result->limit_count, "median",
-                     qr_json_number(median), "min", qr_json_number(low), "max", qr_json_number(high), "samples",
-                     samples);
+                     qr_json_number(qr_median(values, result->limit_count)), "min", qr_json_number(low), "max",
+                     qr_json_number(high), "samples", samples);
 }
 
 /* The longest measured run that one block of one layer fills. */
@@ -100,11 +101,12 @@ json_t *qr_roofline_json(const qr_result *result, uint32_t run)
                      by_rows(&f));
 }
 
-static void add_floor(json_t *to, const qr_roofline *roof, const quire_step *step)
+static void add_floor(json_t *to, const qr_roofline *roof, const quire_step *step, bool agree)
 {
     const double floor_s = qr_roofline_floor(roof, step), step_s = qr_roofline_step_seconds(step);
+    const double fraction = step_s > 0 && agree ? floor_s / step_s : NAN;
     json_object_set_new(to, "floor_us", qr_json_number(floor_s * 1e6));
-    json_object_set_new(to, "fraction", step_s <= 0 ? json_null() : qr_json_number(floor_s / step_s));
+    json_object_set_new(to, "fraction", qr_json_number(fraction));
     json_object_set_new(to, "fits_caches", json_boolean(qr_roofline_fits_caches(roof, step)));
 }
 
@@ -113,7 +115,8 @@ json_t *qr_result_step_json(const qr_result *result, uint32_t run, size_t index)
     const quire_step *step = &result->records[run].steps[index];
     json_t           *to   = qr_step_json(step, run);
     qr_roofline       roof;
-    if (to != NULL && qr_roofline_of(result, &roof)) add_floor(to, &roof, step);
+    if (to != NULL && qr_roofline_of(result, &roof))
+        add_floor(to, &roof, step, qr_limits_spread(result) <= QR_LIMITS_AGREE);
     return to;
 }
 

@@ -5,32 +5,42 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "base/median.h"
-
 static const double least_set = 1 << 20; /* set_gbs[0] */
 
-double qr_limits_median(const qr_result *result, size_t offset, double *values_out)
+void qr_limits_values(const qr_result *result, size_t offset, double values_out[QR_MAX_LIMITS])
 {
-    double values[QR_MAX_LIMITS];
     for (uint32_t i = 0; i < result->limit_count; i++)
-        memcpy(&values[i], (const char *)&result->limits[i] + offset, sizeof *values);
-    if (values_out != NULL) memcpy(values_out, values, result->limit_count * sizeof *values);
-    if (result->limit_count == 0) return NAN;
-    return qr_median(values, result->limit_count);
+        memcpy(&values_out[i], (const char *)&result->limits[i] + offset, sizeof *values_out);
+}
+
+static double best_of(const qr_result *result, size_t offset)
+{
+    double values[QR_MAX_LIMITS], best = 0;
+    qr_limits_values(result, offset, values);
+    for (uint32_t i = 0; i < result->limit_count; i++) best = fmax(best, values[i]);
+    return best;
+}
+
+double qr_limits_spread(const qr_result *result)
+{
+    const double high = best_of(result, offsetof(quire_limits, read_gbs));
+    double       low  = high;
+    for (uint32_t i = 0; i < result->limit_count; i++) low = fmin(low, result->limits[i].read_gbs);
+    return low > 0 ? high / low : 1;
 }
 
 static double peak_of(const qr_result *result, const char *dtype)
 {
-    if (strcmp(dtype, "int8") == 0) return qr_limits_median(result, offsetof(quire_limits, int8_gops), NULL);
-    if (strcmp(dtype, "f32") == 0) return qr_limits_median(result, offsetof(quire_limits, f32_gflops), NULL);
-    return qr_limits_median(result, offsetof(quire_limits, bf16_gflops), NULL); /* what "auto" means for KV as well */
+    if (strcmp(dtype, "int8") == 0) return best_of(result, offsetof(quire_limits, int8_gops));
+    if (strcmp(dtype, "f32") == 0) return best_of(result, offsetof(quire_limits, f32_gflops));
+    return best_of(result, offsetof(quire_limits, bf16_gflops)); /* what "auto" means for KV as well */
 }
 
 bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out)
 {
     const char *kv = quire_config_string(result->config, "kv_cache.dtype");
     if (result->limit_count == 0) return false;
-    *roofline_out = (qr_roofline){.read_gbs      = qr_limits_median(result, offsetof(quire_limits, read_gbs), NULL),
+    *roofline_out = (qr_roofline){.read_gbs      = best_of(result, offsetof(quire_limits, read_gbs)),
                                   .weight_gflops = peak_of(result, quire_dtype_name(result->model.weight_dtype)),
                                   .wide_gflops   = peak_of(result, "bf16"),
                                   .kv_gflops     = peak_of(result, kv ? kv : "bf16"),
@@ -39,7 +49,7 @@ bool qr_roofline_of(const qr_result *result, qr_roofline *roofline_out)
     double least  = roofline_out->read_gbs; /* no set is slower than a larger one; what says so was disturbed */
     for (size_t i = QUIRE_LIMIT_SETS; i-- > 0;) {
         double *gbs = &roofline_out->set_gbs[i];
-        *gbs        = qr_limits_median(result, offsetof(quire_limits, set_gbs) + i * sizeof(double), NULL);
+        *gbs        = best_of(result, offsetof(quire_limits, set_gbs) + i * sizeof(double));
         if (*gbs > 0) *gbs = least = fmax(least, *gbs);
     }
     return true;
@@ -145,20 +155,22 @@ static void add_step(const qr_roofline *roof, const quire_step *step, qr_rooflin
 
 static double ratio(double part, double whole) { return whole > 0 ? part / whole : NAN; }
 
-static void divide(qr_roofline_fraction *f)
+static double fraction_of(double floor_s, double time_s, bool agree) { return agree ? ratio(floor_s, time_s) : NAN; }
+
+static void divide(qr_roofline_fraction *f, bool agree)
 {
-    f->fraction   = ratio(f->floor_s, f->step_s);
+    f->fraction   = fraction_of(f->floor_s, f->step_s, agree);
     f->read_gbs   = ratio(f->step_bytes, f->read_gbs);
     f->step_bytes = ratio(f->step_bytes, (double)f->steps);
     f->rest_s     = f->step_s;
     for (int i = 0; i < QR_ROOFLINE_PHASES; i++) {
-        f->phases[i].fraction = ratio(f->phases[i].floor_s, f->phases[i].measured_s);
+        f->phases[i].fraction = fraction_of(f->phases[i].floor_s, f->phases[i].measured_s, agree);
         f->rest_s -= f->phases[i].measured_s;
         f->phases[i].gbs    = ratio(f->phases[i].bytes, f->phases[i].measured_s) * 1e-9;
         f->phases[i].gflops = ratio(f->phases[i].flops, f->phases[i].measured_s) * 1e-9;
     }
     for (int i = 0; i < QR_ROOFLINE_CLASSES; i++)
-        f->by_rows[i].fraction = ratio(f->by_rows[i].floor_s, f->by_rows[i].step_s);
+        f->by_rows[i].fraction = fraction_of(f->by_rows[i].floor_s, f->by_rows[i].step_s, agree);
 }
 
 bool qr_roofline_fraction_of(const qr_result *result, uint32_t run, qr_roofline_fraction *fraction_out)
@@ -174,6 +186,6 @@ bool qr_roofline_fraction_of(const qr_result *result, uint32_t run, qr_roofline_
         if (start >= record->window_start_ns && start <= record->window_end_ns)
             add_step(&roof, &record->steps[i], fraction_out);
     }
-    divide(fraction_out);
+    divide(fraction_out, qr_limits_spread(result) <= QR_LIMITS_AGREE);
     return true;
 }

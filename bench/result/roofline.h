@@ -4,8 +4,9 @@
  *   fraction = sum of floors / sum of step times
  *
  * with bytes and operations as the engine counted them (quire_step) and R and P as the engine measured them before,
- * between and after the repetitions (quire_limits): medians, since a shared machine moves. R is that of a working set
- * as large as what the step moves, read over and over, so that caches count as far as they can hold it. */
+ * between and after the repetitions (quire_limits): the best of each, since what else runs only takes away; a fraction
+ * is given where the samples of R agree. R is that of a working set as large as what the step moves, read over and
+ * over, so that caches count as far as they can hold it. */
 #ifndef QR_BENCH_ROOFLINE_H
 #define QR_BENCH_ROOFLINE_H
 
@@ -34,7 +35,7 @@ bool   qr_roofline_fits_caches(const qr_roofline *roof, const quire_step *step);
 enum { QR_ROOFLINE_PHASES = 4, QR_ROOFLINE_CLASSES = 4 };
 
 typedef struct qr_roofline_fraction {
-    double   floor_s, step_s, fraction; /* fraction NAN: there is no step */
+    double   floor_s, step_s, fraction; /* fraction NAN: there is no step, or R differs */
     double   read_gbs, step_bytes;      /* R of a step's bytes, as all steps together have them; a step's bytes, mean */
     uint64_t steps, cached_steps;       /* cached: fit the last-level caches */
     struct {
@@ -53,8 +54,11 @@ typedef struct qr_roofline_fraction {
 /* Steps of the window of one repetition. False: no measured limits. */
 bool qr_roofline_fraction_of(const qr_result *result, uint32_t run, qr_roofline_fraction *fraction_out);
 
-/* The median of a number in all the limits that were measured. `values_out` (NULL, or [QR_MAX_LIMITS]) gets them in the
- * order of measuring; returns NAN where there is none. */
-double qr_limits_median(const qr_result *result, size_t offset, double *values_out);
+/* A number in all the limits that were measured, in the order of measuring. */
+void qr_limits_values(const qr_result *result, size_t offset, double values_out[QR_MAX_LIMITS]);
+
+/* The greatest sample of R over the least; at most QR_LIMITS_AGREE: they agree, and fractions are given. */
+#define QR_LIMITS_AGREE 1.15
+double qr_limits_spread(const qr_result *result);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/result/result.h"
+#include "bench/result/roofline.h"
 
 static void check(qr_result *result, const char *id, bool ok, bool invalid, double value, const char *unit,
                   const char *need, const char *hint)
@@ -16,7 +16,7 @@ static void check(qr_result *result, const char *id, bool ok, bool invalid, doub
     snprintf(to->hint, sizeof to->hint, "%s", hint);
 }
 
-static double percent(double part, double of) { return of > 0 ? 100 * part / of : 0; }
+static double percent(double part, double of) { return of > 0 ? fmin(100, 100 * part / of) : 0; }
 
 static double median_of(const qr_summary *summary, const qr_metrics *m)
 {
@@ -133,14 +133,10 @@ static void check_cost_model(qr_result *result)
 
 static void check_limits(qr_result *result)
 {
-    double low = INFINITY, high = 0;
-    for (uint32_t i = 0; i < result->limit_count; i++) {
-        low  = fmin(low, result->limits[i].read_gbs);
-        high = fmax(high, result->limits[i].read_gbs);
-    }
+    const double spread = qr_limits_spread(result);
     if (result->limit_count < 2) return;
-    check(result, "limits", high <= 1.15 * low, false, high / low, "times", "max / min bandwidth <= 1.15",
-          "machine speed varied, or other processes are running: fractions of the roofline are approximate");
+    check(result, "limits", spread <= QR_LIMITS_AGREE, false, spread, "times", "max / min bandwidth <= 1.15",
+          "the machine's speed varied, or other processes ran: no fraction of the roofline is given");
 }
 
 static void check_overload(qr_result *result)
@@ -182,6 +178,22 @@ double qr_contaminated_s(const qr_run *run)
     return (double)ns * 1e-9;
 }
 
+/* What was disturbed, how much, and what that does; "noise" has said it already where it fails. */
+static void check_disturbance(qr_result *result, double others, double contaminated)
+{
+    const bool often = contaminated > 5; /* a tail may be the disturbance's */
+    char       hint[sizeof result->checks->hint];
+    if (others > QR_NOISE_INVALID_PERCENT)
+        snprintf(hint, sizeof hint, "see the check noise");
+    else if (often)
+        snprintf(hint, sizeof hint,
+                 "in these others ran, pages came from disk or the clock fell: tail latencies may be theirs");
+    else
+        snprintf(hint, sizeof hint, "throughput may be some %.0f %% low, and tail latencies longer", ceil(others));
+    check(result, "disturbance", others <= QR_NOISE_LIMIT_PERCENT && !often, false, often ? contaminated : others, "%",
+          often ? "<= 5 % of seconds contaminated" : "<= 2 % of the CPUs' time elsewhere", hint);
+}
+
 static void check_noise(qr_result *result)
 {
     double   worst = 0, contaminated = 0;
@@ -190,17 +202,14 @@ static void check_noise(qr_result *result)
         const qr_run  *run   = &result->records[i];
         const qr_noise noise = qr_noise_between(&run->noise_first, &run->noise_last);
         worst                = fmax(worst, 100 * qr_noise_share(&noise));
-        contaminated         = fmax(contaminated, 100 * qr_contaminated_s(run) / fmax(1, result->runs[i].length_s));
+        contaminated         = fmax(contaminated, percent(qr_contaminated_s(run), result->runs[i].length_s));
         throttled += noise.throttled_periods;
     }
     check(result, "quota", throttled == 0, true, (double)throttled, "periods", "no throttled period of the cgroup",
           "raise the CPU quota, or lower topology.threads");
     check(result, "noise", worst <= QR_NOISE_INVALID_PERCENT, true, worst, "%", "<= 5 % of the CPUs' time elsewhere",
           "other processes or the hypervisor took time: stop them, or repeat");
-    const bool often = contaminated > 5; /* a tail may be the disturbance's */
-    check(result, "disturbance", worst <= QR_NOISE_LIMIT_PERCENT && !often, false, often ? contaminated : worst, "%",
-          often ? "<= 5 % of seconds contaminated" : "<= 2 % of the CPUs' time elsewhere",
-          "other processes took some CPU time: throughput may be a few percent low and tail latencies longer");
+    check_disturbance(result, worst, contaminated);
 }
 
 /* The highest percentile below the greatest sample needs the most samples: qr_summary_of() has the rule. */

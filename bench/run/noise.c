@@ -114,7 +114,7 @@ qr_noise qr_noise_between(const qr_noise_sample *a, const qr_noise_sample *b)
 double qr_noise_share(const qr_noise *n)
 {
     const double tick_s = 0.01; /* of each CPU, over the seconds of each */
-    return n->seconds > 0 ? fmax(0, n->steal_share + n->other_share - tick_s / n->seconds) : 0;
+    return n->seconds > 0 ? fmin(1, fmax(0, n->steal_share + n->other_share - tick_s / n->seconds)) : 0;
 }
 
 bool qr_noise_is_contaminated(const qr_noise_sample *a, const qr_noise_sample *b)

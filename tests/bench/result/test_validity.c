@@ -107,6 +107,21 @@ static void a_tick_of_the_clock_is_no_noise(void **state)
     assert_noise(0.1, 0.05, 0, false, false);
 }
 
+static void a_share_is_at_most_all_and_its_hint_says_how_much(void **state)
+{
+    (void)state;
+    disturb(9.99, 0.1, 10); /* its window is as long in ns, its length a little shorter in s */
+    result->runs[0].length_s = 9.9;
+    assert_true(check_of("disturbance")->value == 100);
+    assert_non_null(strstr(check_of("disturbance")->hint, "in these others ran"));
+    disturb(100, 6, 0);
+    assert_string_equal(check_of("disturbance")->hint, "throughput may be some 3 % low, and tail latencies longer");
+    disturb(100, 120, 0);
+    assert_string_equal(check_of("disturbance")->hint, "see the check noise");
+    disturb(100, 500, 0); /* more than two CPUs have: clocks that differ */
+    assert_true(check_of("noise")->value == 100);
+}
+
 static void the_repetition_that_was_disturbed_most_decides(void **state)
 {
     (void)state;
@@ -218,6 +233,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_bad_second_of_a_short_run_is_a_warning, create, destroy),
         cmocka_unit_test_setup_teardown(a_second_that_the_window_cuts_counts_by_its_part, create, destroy),
         cmocka_unit_test_setup_teardown(a_tick_of_the_clock_is_no_noise, create, destroy),
+        cmocka_unit_test_setup_teardown(a_share_is_at_most_all_and_its_hint_says_how_much, create, destroy),
         cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
         cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
