@@ -77,9 +77,9 @@ static void print_model(const qr_forecast *p, FILE *to)
         fprintf(to, "           ");
     fprintf(to, "%u layers, hidden %u, %u heads, %u kv heads, head_dim %u\n", i->layers, i->hidden_size, i->heads,
             i->kv_heads, i->head_dim);
-    fprintf(to, "limits     max_model_len %u, max_num_seqs %u, max_num_batched_tokens %u, threads %u on %u node%s\n",
+    fprintf(to, "limits     max_model_len %u, max_num_seqs %u, max_num_batched_tokens %u, %u thread%s on %u node%s\n",
             p->scheduler.max_model_len, p->scheduler.max_num_seqs, p->options.max_num_batched_tokens, p->threads,
-            p->nodes, p->nodes == 1 ? "" : "s");
+            p->threads == 1 ? "" : "s", p->nodes, p->nodes == 1 ? "" : "s");
 }
 
 static void print_memory(const qr_forecast *p, FILE *to)

@@ -100,8 +100,8 @@ static void print_kernels(const quire_engine_options *options)
 static void print_placement(const qr_topology *t, const qr_placement *p, const char *warning)
 {
     static const char *const bind_names[] = {"core", "pu", "none"};
-    fprintf(qr_stdout, "placement  %u threads on %u node%s, bind = %s\n", p->thread_count, p->node_count,
-            p->node_count == 1 ? "" : "s", bind_names[p->bind]);
+    fprintf(qr_stdout, "placement  %u thread%s on %u node%s, bind = %s\n", p->thread_count,
+            p->thread_count == 1 ? "" : "s", p->node_count, p->node_count == 1 ? "" : "s", bind_names[p->bind]);
     uint32_t numbers[QR_MAX_THREADS], first = 0;
     for (uint32_t n = 0; n < p->node_count; n++) {
         const uint32_t count = p->node_threads[n];

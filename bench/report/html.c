@@ -60,6 +60,15 @@ static void bytes(double value, FILE *to)
     fprintf(to, "%.*f %s", value == floor(value) || value >= 99.95 ? 0 : 1, value, units[unit]);
 }
 
+/* "0.60 G", "4.2 M", "352 k": how many, where the magnitude counts. */
+static void quantity(double value, FILE *to)
+{
+    static const char *const units[] = {"", " k", " M", " G", " T"};
+    int                      unit    = 0;
+    for (; value >= 999.5 && unit < 4; unit++) value /= 1000;
+    fprintf(to, "%.*f%s", unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2, value, units[unit]);
+}
+
 static void plain_number(double value, FILE *to) { fprintf(to, value == floor(value) ? "%.0f" : "%.6g", value); }
 static void billions(double value, FILE *to) { rounded_number(value * 1e-9, to); }
 static void percent(double value, FILE *to) { rounded_number(100 * value, to); }
@@ -198,8 +207,9 @@ static const struct {
     void (*value)(const json_t *value, FILE *to);
 } formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
                {"G", billions, NULL},      {"%", percent, NULL},          {"share", share, NULL},
-               {"ratio", ratio, NULL},     {"range", NULL, range},        {"check", NULL, check},
-               {"name", NULL, name},       {"shell", NULL, shell},        {"json", NULL, script}};
+               {"N", quantity, NULL},      {"ratio", ratio, NULL},        {"range", NULL, range},
+               {"check", NULL, check},     {"name", NULL, name},          {"shell", NULL, shell},
+               {"json", NULL, script}};
 
 static void convert(const json_t *value, const char *format, FILE *to)
 {

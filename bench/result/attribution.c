@@ -19,6 +19,7 @@ static const struct {
     [QR_CAUSE_SCHEDULER]     = {"scheduler", "scheduler"},
     [QR_CAUSE_BARRIER]       = {"barrier", "barriers"},
     [QR_CAUSE_RECOMPUTE]     = {"recompute", "recompute after preemption"},
+    [QR_CAUSE_OTHER]         = {"other", "time outside the stages"},
 };
 
 const char *qr_cause_name(qr_cause cause) { return causes[cause].name; }
@@ -63,7 +64,8 @@ static void split_step(qr_split *split, const quire_step *step, uint32_t own, in
     take_by_rows(split, QR_CAUSE_ROWWISE, step->rowwise_ns, step, own, &left);
     take(split, QR_CAUSE_SAMPLING, (int64_t)(step->logits_ns + step->sample_ns), &left);
     take(split, QR_CAUSE_BARRIER, (int64_t)step->barrier_ns, &left);
-    split->ns[QR_CAUSE_SCHEDULER] += left;
+    take(split, QR_CAUSE_SCHEDULER, (int64_t)step->commit_ns, &left);
+    split->ns[QR_CAUSE_OTHER] += left;
 }
 
 /* The first step that starts at `ns` or later. */
@@ -122,12 +124,12 @@ void qr_split_ttft(const qr_run *run, const qr_run_request *request, qr_split *s
         const int64_t     start = most((int64_t)step->start_ns, at);
         const int64_t     next  = i + 1 < run->step_count ? least((int64_t)step[1].start_ns, end) : end;
         const uint32_t    mine  = own < step->rows_prompt ? own : step->rows_prompt;
-        split->ns[QR_CAUSE_SCHEDULER] += start - at; /* before the first step */
+        split->ns[QR_CAUSE_OTHER] += start - at; /* before the first step */
         split_step(split, step, mine, next - start);
         own -= mine;
         at = next;
     }
-    split->ns[QR_CAUSE_SCHEDULER] += end - at; /* no step at all */
+    split->ns[QR_CAUSE_OTHER] += end - at; /* no step at all */
 }
 
 void qr_split_gap(const qr_run *run, const qr_run_gap *gap, qr_split *split_out)
@@ -137,11 +139,11 @@ void qr_split_gap(const qr_run *run, const qr_run_gap *gap, qr_split *split_out)
     const size_t          first = step_at(run, begin), after = step_at(run, end);
     *split_out = (qr_split){0};
     if (first == after) { /* several tokens of one step, or no record of it */
-        split_out->ns[QR_CAUSE_SCHEDULER] = gap->gap_ns;
+        split_out->ns[QR_CAUSE_OTHER] = gap->gap_ns;
         return;
     }
     const int64_t earliest = (int64_t)run->steps[first].start_ns, last = (int64_t)run->steps[after - 1].start_ns;
-    split_out->ns[QR_CAUSE_SCHEDULER] += earliest - begin;
+    split_out->ns[QR_CAUSE_OTHER] += earliest - begin;
     const bool recomputed = request->preemptions > 0 && after - first > 1;
     if (recomputed)
         split_out->ns[QR_CAUSE_RECOMPUTE] += last - earliest;

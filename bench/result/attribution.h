@@ -8,7 +8,8 @@
  * A step is split by its own clock: scheduler (plan, commit, hand-over), encoder, projections, attention, row-wise,
  * sampling (logits included), barrier. What projections, attention and row-wise work took is shared by rows: those of
  * prompts are prefill, the request's own or others'. A record does not say whose prompt rows a step had; a request's
- * own count as early as they can. Time between steps is the scheduler's. */
+ * own count as early as they can. The scheduler's time is that of plan and commit; what is left, hand-over
+ * and time between steps, is other. */
 #ifndef QR_BENCH_ATTRIBUTION_H
 #define QR_BENCH_ATTRIBUTION_H
 
@@ -27,6 +28,7 @@ typedef enum qr_cause {
     QR_CAUSE_SCHEDULER,
     QR_CAUSE_BARRIER,
     QR_CAUSE_RECOMPUTE,
+    QR_CAUSE_OTHER,
     QR_CAUSES,
 } qr_cause;
 

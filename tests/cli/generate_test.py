@@ -597,6 +597,8 @@ class Usage(unittest.TestCase):
         self.check([], 0, "placement", "kernels", command="topo")
         self.check(["--synthetic", "pack:2 node:1 core:4 pu:2"], 0, "2 packages", "8 threads on 2 nodes",
                    command="topo")
+        self.check(["--threads", "1"], 0, "placement  1 thread on 1 node,", command="topo")
+        self.check(["--model", "tiny", "--threads", "1", *SMALL], 0, ", 1 thread on 1 node\n", command="check")
         self.check(["--synthetic", "nonsense"], 2, "nonsense", command="topo")
         self.check(["--model", "tiny", *SMALL], 0, "weights", "KV cache", "ok", command="check")
         self.check(["--model", "tiny", "--set", "kv_cache.size=900TiB"], 2, command="check")

@@ -86,6 +86,18 @@ static void a_prompt_planned_within_a_step_belongs_to_that_step(void **state)
     assert_int_equal(sum_of(&s), 43 * MS);
 }
 
+/* The same that the table's line of the steps calls so. */
+static void plan_and_commit_are_the_schedulers_and_nothing_else(void **state)
+{
+    (void)state;
+    qr_split s;
+    request.first_ns = 50 * MS; /* the step took 20 of 25 ms */
+    qr_split_ttft(&run, &request, &s);
+    assert_int_equal(s.ns[QR_CAUSE_SCHEDULER], 2 * MS);
+    assert_int_equal(s.ns[QR_CAUSE_OTHER], 5 * MS);
+    assert_int_equal(sum_of(&s), 49 * MS);
+}
+
 static void waiting_is_split_by_the_schedulers_reasons(void **state)
 {
     (void)state;
@@ -118,7 +130,8 @@ static void a_gap_beside_a_prompt_is_prefill_of_others(void **state)
     qr_split_gap(&run, &gap, &s);
     assert_int_equal(s.ns[QR_CAUSE_OTHER_PREFILL], (8 + 4 + 1) * MS * 8 / 10);
     assert_int_equal(s.ns[QR_CAUSE_OWN_PREFILL], 0);
-    assert_int_equal(s.ns[QR_CAUSE_SCHEDULER], (6 + 1) * MS); /* 19 to 25 ms, and the plan */
+    assert_int_equal(s.ns[QR_CAUSE_SCHEDULER], 1 * MS); /* the plan; the commit comes after the token */
+    assert_int_equal(s.ns[QR_CAUSE_OTHER], 6 * MS);     /* 19 to 25 ms: no step */
     assert_int_equal(sum_of(&s), 25 * MS);
 }
 
@@ -205,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(ttft_is_generator_queue_and_the_steps_of_the_prompt),
         TEST(a_prompt_planned_within_a_step_belongs_to_that_step),
+        TEST(plan_and_commit_are_the_schedulers_and_nothing_else),
         TEST(waiting_is_split_by_the_schedulers_reasons),
         TEST(cached_tokens_are_no_prefill_of_ones_own),
         TEST(a_gap_beside_a_prompt_is_prefill_of_others),
