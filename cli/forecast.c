@@ -127,8 +127,11 @@ quire_status qr_forecast_make(const quire_config *config, qr_forecast *p, quire_
     quire_status status = describe(p, config, &model, error);
     if (status == QUIRE_OK) status = plan_placement(p, error);
     if (status == QUIRE_OK) status = size_parts(p, model, error);
-    if (status == QUIRE_OK && size_pool(p, &p->pool) == QUIRE_OK)
+    if (status == QUIRE_OK && size_pool(p, &p->pool) == QUIRE_OK) {
+        char warning[160];
         status = qr_scheduler_options_check(&p->scheduler, error);
+        if (status == QUIRE_OK && qr_pool_is_short(&p->scheduler, warning, sizeof warning)) qr_warn("%s", warning);
+    }
     quire_model_destroy(model);
     return status;
 }

@@ -86,34 +86,11 @@ static quire_status create_network(quire_engine *engine, const quire_model *mode
 
 /* ---- the pool of blocks ---- */
 
-static uint32_t blocks_of_longest(const qr_scheduler_options *options, uint32_t length)
-{
-    const uint32_t encoder = options->encoder_decoder ? options->max_num_encoder_input_tokens : 0;
-    return qr_scheduler_blocks_needed(options, 1, length - 1, encoder);
-}
-
-/* Prompt + output tokens of the longest request that the pool can hold beside the longest encoder input; 0: none. */
-static uint32_t longest_fit(const qr_scheduler_options *options)
-{
-    uint32_t low = 1, high = options->max_model_len;
-    while (low < high) {
-        const uint32_t middle = low + (high - low + 1) / 2;
-        if (blocks_of_longest(options, middle) <= options->num_blocks)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low < 2 ? 0 : low;
-}
-
 static void warn_if_short(quire_engine *engine)
 {
-    const qr_scheduler_options *options = &engine->planner.options;
-    const uint32_t              longest = longest_fit(options);
-    if (longest >= options->max_model_len) return;
-    qr_log_write(&engine->log, QUIRE_LOG_WARN,
-                 "KV cache: %u blocks of %u tokens hold a sequence of %u tokens at most, max_model_len is %u",
-                 options->num_blocks, options->block_size, longest, options->max_model_len);
+    char warning[160];
+    if (qr_pool_is_short(&engine->planner.options, warning, sizeof warning))
+        qr_log_write(&engine->log, QUIRE_LOG_WARN, "%s", warning);
 }
 
 static quire_status size_pool(quire_engine *engine, quire_error *error)

@@ -2,6 +2,8 @@
  * divided by what a block costs with its bookkeeping and rounded down to whole extents. */
 #include "engine/pool_size.h"
 
+#include <stdio.h>
+
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/sized_struct.h"
@@ -92,6 +94,38 @@ quire_status qr_pool_size(const quire_engine_options *options, const qr_model_fa
                                 .block_size  = options->block_size,
                                 .block_bytes = of_block};
     return QUIRE_OK;
+}
+
+/* ---- what it holds ---- */
+
+static uint32_t blocks_of_longest(const qr_scheduler_options *options, uint32_t length)
+{
+    const uint32_t encoder = options->encoder_decoder ? options->max_num_encoder_input_tokens : 0;
+    return qr_scheduler_blocks_needed(options, 1, length - 1, encoder);
+}
+
+/* Prompt + output tokens of the longest request that the pool can hold beside the longest encoder input; 0: none. */
+static uint32_t longest_fit(const qr_scheduler_options *options)
+{
+    uint32_t low = 1, high = options->max_model_len;
+    while (low < high) {
+        const uint32_t middle = low + (high - low + 1) / 2;
+        if (blocks_of_longest(options, middle) <= options->num_blocks)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low < 2 ? 0 : low;
+}
+
+bool qr_pool_is_short(const qr_scheduler_options *options, char *warning_out, size_t size)
+{
+    const uint32_t longest = longest_fit(options);
+    if (longest >= options->max_model_len) return false;
+    snprintf(warning_out, size,
+             "KV cache: %u blocks of %u tokens hold a sequence of %u tokens at most, max_model_len is %u",
+             options->num_blocks, options->block_size, longest, options->max_model_len);
+    return true;
 }
 
 /* ---- for hosts ---- */

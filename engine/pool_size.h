@@ -4,6 +4,7 @@
 #define QR_ENGINE_POOL_SIZE_H
 
 #include "model/model.h"
+#include "scheduler/scheduler.h"
 
 #include "quire/plan.h"
 
@@ -11,5 +12,9 @@
  * that, or less than one block. Pure. */
 quire_status qr_pool_size(const quire_engine_options *options, const qr_model_facts *facts, uint64_t available_bytes,
                           uint32_t node_count, quire_kv_pool *pool_out, quire_error *error);
+
+/* Does the pool hold fewer tokens than the longest request needs, max_model_len beside the longest encoder input? Then
+ * with a warning for people that has both numbers. */
+bool qr_pool_is_short(const qr_scheduler_options *options, char *warning_out, size_t size);
 
 #endif

@@ -33,6 +33,17 @@ class Forecast(unittest.TestCase):
                 self.assertEqual(forecast, simulated)
                 self.assertEqual(int(forecast[1]), tokens)
 
+    def test_a_cache_that_is_short_of_max_model_len_is_warned_of_as_by_an_engine(self):
+        warning = "KV cache: 8 blocks of 32 tokens hold a sequence of 257 tokens at most, max_model_len is 2048\n"
+        small = ["--model", "tiny", "--set", "kv_cache.num_kv_blocks=8"]
+        for command in (["check"], ["bench", "--dry-run"], ["generate"]):
+            done = subprocess.run([QUIRE, *command, *small], input="", capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stderr.count(warning), 1, (command, done.stderr))
+        enough = subprocess.run([QUIRE, "check", *small[:2], "--set", "kv_cache.num_kv_blocks=64"], capture_output=True,
+                                text=True, timeout=60)
+        self.assertEqual(enough.stderr, "")
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1] + sys.argv[2:])
