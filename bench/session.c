@@ -164,26 +164,27 @@ static void show_roofline(qr_session *session, const qr_result *result)
     if (qr_roofline_of(result, &session->roof)) qr_prometheus_compare(result->prometheus, &roofline);
 }
 
+static void warn(void *context, const char *sentence)
+{
+    qr_log log;
+    qr_log_init(&log, &((qr_session *)context)->logger);
+    qr_log_write(&log, QUIRE_LOG_WARN, "%s", sentence);
+    qr_log_deinit(&log);
+}
+
 /* What no repetition could play is refused before the first one. */
-static quire_status check_playable(const qr_session *session, const qr_result *result, const qr_workload *workload,
+static quire_status check_playable(qr_session *session, const qr_result *result, const qr_workload *workload,
                                    quire_error *error)
 {
     qr_fit fit;
-    if (result->run_count == 0) QR_TRY(qr_workload_check_fit(workload, &result->model, &result->engine, &fit, error));
+    if (result->run_count == 0) {
+        QR_TRY(qr_workload_check_fit(workload, &result->model, &result->engine, &fit, error));
+        qr_fit_warn(&fit, workload, warn, session);
+    }
     if (!session->target.is_simulated || !qr_workload_has_beams(workload)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID,
                    "[run] clock: virtual has no model that could score hypotheses; %s asks for beam search",
                    quire_config_string(result->config, "workload.path"));
-}
-
-static void warn_of_empty_rows(const qr_session *session, const qr_workload *workload)
-{
-    qr_log log;
-    if (qr_workload_empty(workload) == 0) return;
-    qr_log_init(&log, &session->logger);
-    qr_log_write(&log, QUIRE_LOG_WARN, "%u rows of the trace have neither input nor output tokens: played with 1 + 1",
-                 qr_workload_empty(workload));
-    qr_log_deinit(&log);
 }
 
 static quire_status play(qr_session *session, volatile int *interrupt, const qr_run_stop *stop, qr_result *result,
@@ -208,7 +209,6 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
                                     .interrupt  = interrupt,
                                     .stop       = stop,
                                     .prometheus = result->prometheus};
-    if (repetition == 0) warn_of_empty_rows(session, workload);
     show_roofline(session, result);
     qr_run      *run    = &result->records[repetition];
     quire_status status = qr_run_execute(&options, run, error);

@@ -19,19 +19,19 @@ typedef struct load { /* of one repetition */
     double      last_due_s;
 } load;
 
+static void warn(void *context, const char *sentence)
+{
+    (void)context;
+    qr_warn("%s", sentence);
+}
+
 /* Requests that can never run: all of them are an error, some a warning. */
 static quire_status check_fit(const qr_workload *workload, const quire_model_info *info, const quire_stats *stats,
                               quire_error *error)
 {
     qr_fit             fit;
     const quire_status status = qr_workload_check_fit(workload, info, stats, &fit, error);
-    if (status == QUIRE_OK && fit.too_long > 0)
-        qr_warn("%u of %u requests do not fit the KV cache and will be refused: the longest has %llu tokens, the cache "
-                "holds %llu",
-                fit.too_long, fit.requests, (unsigned long long)fit.longest, (unsigned long long)fit.capacity);
-    if (status == QUIRE_OK && qr_workload_empty(workload) > 0)
-        qr_warn("%u rows of the trace have neither input nor output tokens: they will be played with 1 + 1",
-                qr_workload_empty(workload));
+    if (status == QUIRE_OK) qr_fit_warn(&fit, workload, warn, NULL);
     return status;
 }
 

@@ -297,7 +297,8 @@ static void fit(qr_workload *workload, qr_workload_request *request)
     const uint32_t limit = workload->max_model_len;
     if (request->prompt_tokens == 0) request->prompt_tokens = 1;
     if (request->output_tokens == 0) request->output_tokens = 1;
-    if ((uint64_t)request->prompt_tokens + request->output_tokens > limit) workload->shortened++;
+    request->is_shortened = (uint64_t)request->prompt_tokens + request->output_tokens > limit;
+    workload->shortened += request->is_shortened;
     if (request->prompt_tokens > limit - 1) request->prompt_tokens = limit - 1;
     if (request->output_tokens > limit - request->prompt_tokens)
         request->output_tokens = limit - request->prompt_tokens;

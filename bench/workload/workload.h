@@ -11,6 +11,7 @@ typedef struct qr_workload_request {
     uint32_t        number; /* its place in the workload, from 0 */
     uint64_t        due_ns; /* from the start; 0 in closed loops */
     uint32_t        prompt_tokens, output_tokens, encoder_tokens;
+    bool            is_shortened;                       /* more was asked for than max_model_len holds */
     uint32_t        prefix_tokens;                      /* of the prompt, the first ones are those of group prefix_id */
     uint64_t        prefix_id, encoder_id, content_key; /* equal ids, equal tokens */
     const uint64_t *hash_ids; /* [hash_count] of a trace: equal id = equal tokens of that block; NULL: none */

@@ -173,7 +173,14 @@ class Config(unittest.TestCase):
         done = run(*small, "--prompt-tokens", "10:110", "--dry-run")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stderr, r"warning: \d+ of 20 requests do not fit the KV cache")
-        self.assertEqual(run(*small, "--prompt-tokens", "57", "--dry-run").stderr, "")  # 64 + 1: the last is not kept
+        self.assertNotIn("requests", run(*small, "--prompt-tokens", "57", "--dry-run").stderr)  # 64 + 1: the last is not kept
+
+    def test_requests_beyond_max_model_len_are_said_before_any_work(self):
+        asked = ["bench", "--model", "tiny", "--num-prompts", "20", "--output-tokens", "2", "--prompt-tokens"]
+        for flags in (["--dry-run"], []):
+            done = run(*asked, "4096", *flags)
+            self.assertIn("20 of 20 requests are shortened: prompt and output are beyond max_model_len 2048", done.stderr)
+            self.assertNotIn("shortened", run(*asked, "2046", *flags).stderr)
 
     def test_check_and_dry_run_refuse_what_an_engine_refuses_with_its_message(self):
         requests = self.file("requests.jsonl", '{"prompt": [1, 2], "max_tokens": 2}\n')
