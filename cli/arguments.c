@@ -13,7 +13,14 @@
 #include "cli/text.h"
 #include "cli/tool_config.h"
 
-enum { OPTION_SET = 0x1001, OPTION_MODEL, OPTION_PRINT_CONFIG, OPTION_KEY = 0x10000, OPTION_NO_KEY = 0x20000 };
+enum {
+    OPTION_SET = 0x1001,
+    OPTION_MODEL,
+    OPTION_PRINT_CONFIG,
+    OPTION_DTYPE,
+    OPTION_KEY    = 0x10000,
+    OPTION_NO_KEY = 0x20000
+};
 enum { LONG_NAME = 0x8000 }; /* the flag that was written has the section too */
 
 /* A message may quote what a file holds, and that must not steer the terminal. */
@@ -173,6 +180,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case OPTION_MODEL:
         qr_arguments_set(arguments, "--model", is_path(value) ? "model.path" : "model.preset", value, true);
         return 0;
+    case OPTION_DTYPE: qr_arguments_set(arguments, "--dtype", "model.weight_dtype", value, true); return 0;
     case OPTION_PRINT_CONFIG: arguments->print_config = true; return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 0) argp_error(state, "%s: at most one configuration file can be given", value);
@@ -194,6 +202,8 @@ static const struct argp_option options[] = {
      "folder with config.json and *.safetensors, or a GGUF file [model.path], or a preset with synthetic weights "
      "[model.preset]",
      1},
+    {"dtype", OPTION_DTYPE, "TYPE", 0,
+     "element type of the weights [model.weight_dtype]; that of keys and values is --kv-cache-dtype", 1},
     {"print-config", OPTION_PRINT_CONFIG, NULL, 0,
      "print the effective configuration, each value with its origin, and exit", 1},
     {0},
@@ -215,9 +225,11 @@ static const char *last_word(const char *name)
     return dot ? dot + 1 : name;
 }
 
+/* Alone among the last words of keys, and no option that every command has. */
 static bool is_unique(const char *word)
 {
     unsigned count = 0;
+    for (const struct argp_option *o = options; o->name != NULL; o++) count += strcmp(o->name, word) == 0;
     for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) {
         const char *name = qr_tool_key_at(i)->name;
         count += strchr(name, '[') == NULL && strcmp(last_word(name), word) == 0;
@@ -286,6 +298,7 @@ static bool is_flag_of(const quire_config_key *key, const char *word)
 {
     char flag[64];
     if (strcmp(word, "--model") == 0) return strcmp(key->name, "model.preset") == 0;
+    if (strcmp(word, "--dtype") == 0) return strcmp(key->name, "model.weight_dtype") == 0;
     return (qr_flag_name(key, true, flag, sizeof flag) && strcmp(flag, word) == 0) ||
            (qr_flag_name(key, false, flag, sizeof flag) && strcmp(flag, word) == 0);
 }
@@ -361,8 +374,12 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
         qr_complain("out of memory");
         exit(QR_EXIT_FAILED);
     }
-    const struct argp common = {.options = aliases.options, .parser = parse};
-    size_t            count  = 0;
+    const struct argp common = {
+        .options = aliases.options,
+        .parser  = parse,
+        .doc = "\vEvery key of the configuration is a flag too: --max-num-seqs 16 or --scheduler-max-num-seqs 16 sets "
+               "scheduler.max_num_seqs. --help=WORD finds flags and keys, `quire config keys` lists them.\n"};
+    size_t count = 0;
     for (; argp->children != NULL && argp->children[count].argp != NULL && count < MAX_CHILDREN; count++)
         children[count] = argp->children[count];
     children[count] = (struct argp_child){&common, 0, "Configuration", 9};
@@ -391,6 +408,21 @@ static quire_status apply_defaults(const qr_arguments *arguments, quire_config *
     return QUIRE_OK;
 }
 
+/* Somebody chose it; a file that spells out a default, as a template does, chooses nothing. */
+static bool is_chosen(const quire_config *config, const char *key)
+{
+    const char *origin = quire_config_origin(config, key);
+    return strcmp(origin, "built-in") != 0 && !(quire_config_is_default(config, key) && strchr(origin, ':') != NULL);
+}
+
+/* A rate alone means requests at that rate. */
+static quire_status imply_profile(quire_config *config, quire_error *error)
+{
+    if (!is_chosen(config, "load.request_rate") || is_chosen(config, "load.profile")) return QUIRE_OK;
+    return quire_config_set(config, "load.profile=\"poisson\"", quire_config_origin(config, "load.request_rate"),
+                            error);
+}
+
 static quire_status apply(const qr_arguments *arguments, quire_config *config, quire_error *error)
 {
     const char  *path   = arguments->config_path ? arguments->config_path : getenv("QUIRE_CONFIG");
@@ -413,6 +445,7 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
     quire_status  status = qr_tool_config_create(&config, &error);
     if (status == QUIRE_OK) status = apply(arguments, config, &error);
     for (size_t i = 0; i < count && status == QUIRE_OK; i++) status = quire_config_set(config, more[i], origin, &error);
+    if (status == QUIRE_OK) status = imply_profile(config, &error);
     if (status == QUIRE_OK) status = qr_tool_config_check(config, &error);
     if (status == QUIRE_OK) return config;
     qr_report_error(&error);

@@ -41,7 +41,8 @@ static const struct argp_option options[] = {
     {"profile", OPTION_PROFILE, "NAME", 0,
      "throughput, synchronous, concurrent, constant, poisson, gamma, weibull, replay [load.profile]", 3},
     {"streams", OPTION_STREAMS, "N", 0, "profile concurrent: requests in flight [load.streams]", 3},
-    {"request-rate", OPTION_RATE, "R", 0, "requests per second [load.request_rate]", 3},
+    {"request-rate", OPTION_RATE, "R", 0,
+     "requests per second, Poisson unless --profile says otherwise [load.request_rate]; inf = all at once", 3},
     {"duration", OPTION_DURATION, "TIME", 0, "measured window, e.g. 60s [run.duration]", 3},
     {"repetitions", OPTION_REPETITIONS, "N", 0, "how often the whole run is repeated [run.repetitions]", 3},
     {"goodput", OPTION_GOODPUT, "NAME:MS,...", 0, "SLOs in ms: ttft, tpot, e2el, itl_p99 [slo]", 3},
@@ -98,6 +99,12 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case OPTION_OUTPUT_TOKENS: return set_length(arguments, "--output-tokens", "workload.output_tokens", value), 0;
     case OPTION_ENCODER_TOKENS: return set_length(arguments, "--encoder-tokens", "workload.encoder_tokens", value), 0;
     case OPTION_DRY_RUN: arguments->dry_run = true; return 0;
+    case OPTION_RATE:
+        if (strcmp(value, "inf") == 0)
+            qr_arguments_set(arguments, "--request-rate", "load.profile", "throughput", true);
+        else
+            qr_arguments_set(arguments, "--request-rate", "load.request_rate", value, false);
+        return 0;
     case OPTION_GOODPUT: return set_goodput(arguments, value, state), 0;
     case OPTION_TRACE:
         qr_arguments_set(arguments, "--trace", "workload.source", "trace", true);

@@ -45,6 +45,31 @@ class Config(unittest.TestCase):
         self.assertEqual(values["vary_seed"][0], "true")
         self.assertEqual(values["size"][0], '"64MiB"')
 
+    def test_a_rate_alone_is_that_rate_and_inf_is_all_at_once(self):
+        path = self.file("rate.toml", "[load]\nrequest_rate = 2.0\n")
+        for flags, origin in ((["--request-rate", "5"], "--request-rate"), (["--request-rate", "1"], "--request-rate"),
+                              ([path], path + ":2")):
+            profile = self.set_by(*flags)["profile"]
+            self.assertEqual(profile[0], '"poisson"')
+            self.assertTrue(profile[1].startswith(origin), profile)
+        self.assertEqual(self.set_by("--request-rate", "5", "--profile", "gamma")["profile"][0], '"gamma"')
+        self.assertEqual(self.set_by("--profile", "constant", path)["profile"][0], '"constant"')
+        self.assertEqual(self.set_by("--request-rate", "inf", path)["profile"], ('"throughput"', "--request-rate"))
+        spelt = self.file("spelt.toml", "[load]\nprofile = 'throughput'\nrequest_rate = 1.0\n")  # as a template has them
+        self.assertEqual(self.set_by(spelt)["profile"][0], '"throughput"')
+
+    def test_dtype_is_that_of_the_weights(self):
+        values = run("bench", "--model", "tiny", "--dtype", "int8", "--kv-cache-dtype", "f32", "--print-config").stdout
+        self.assertIn('weight_dtype = "int8" # --dtype\n', values)
+        self.assertIn('dtype = "f32" # --kv-cache-dtype\n', values)
+        done = run("check", "--model", "tiny", "--dtype", "x")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--dtype: [model] weight_dtype", done.stderr)
+
+    def test_help_says_that_keys_are_flags(self):
+        for command in ("bench", "generate", "sweep", "compare", "check"):
+            self.assertIn("--max-num-seqs 16", " ".join(run(command, "--help").stdout.split()), command)
+
     def test_lengths_and_limits_have_short_forms(self):
         values = self.set_by("--prompt-tokens", "128:1024", "--output-tokens", "lognormal:30:5", "--encoder-tokens", "7",
                              "--goodput", "ttft:2000,itl_p99:50")
