@@ -171,7 +171,11 @@ static error_t parse(int option, char *value, struct argp_state *state)
     qr_arguments *arguments = state->input;
     if (option >= OPTION_KEY && option < 2 * OPTION_NO_KEY) return take_alias(arguments, option, value), 0;
     switch (option) {
-    case ARGP_KEY_INIT: state->out_stream = qr_stdout; return 0;
+    case ARGP_KEY_INIT:
+        state->out_stream = qr_stdout;
+        arguments->argc   = state->argc;
+        arguments->argv   = state->argv;
+        return 0;
     case 'c': arguments->config_path = value; return 0;
     case OPTION_SET:
         if (strchr(value, '=') == NULL) argp_error(state, "--set %s: expected section.key=value", value);
@@ -455,11 +459,11 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
 
 int qr_print_config(const quire_config *config, quire_print how)
 {
-    char     *text = quire_config_print(config, how, NULL);
-    const int status =
-        text != NULL && fputs(text, qr_stdout) >= 0 && fflush(qr_stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+    char *text = quire_config_print(config, how, NULL);
+    if (text == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
+    fputs(text, qr_stdout);
     quire_free(text);
-    return status;
+    return QR_EXIT_OK;
 }
 
 int qr_arguments_run(qr_arguments *arguments, qr_body *body, void *context)

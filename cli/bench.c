@@ -26,8 +26,6 @@ typedef struct settings {
     qr_arguments common;
     const char  *files[MAX_FILES];
     unsigned     file_count;
-    int          argc;
-    char       **argv;
 } settings;
 
 static error_t parse(int option, char *value, struct argp_state *state)
@@ -125,14 +123,13 @@ static bool is_runnable(const settings *s, const quire_config *config)
 
 static int judge(const quire_config *config, const qr_result *result, int status)
 {
-    const char  *on_invalid = quire_config_string(config, "run.on_invalid");
-    const double needed     = quire_config_number(config, "slo.min_attainment");
+    const bool   fails  = strcmp(quire_config_string(config, "run.on_invalid"), "fail") == 0;
+    const double needed = quire_config_number(config, "slo.min_attainment");
     if (status != QR_EXIT_OK) return status;
     for (uint32_t i = 0; i < result->run_count; i++) {
         if (result->runs[i].requests.due > 0 && result->runs[i].requests.completed == 0) return QR_EXIT_FAILED;
         if (result->runs[i].attainment < needed) return QR_EXIT_MISSED;
     }
-    const bool fails = on_invalid != NULL && strcmp(on_invalid, "fail") == 0;
     return fails && !qr_result_is_valid(result) ? QR_EXIT_INVALID : QR_EXIT_OK;
 }
 
@@ -175,21 +172,14 @@ static int bench(void *context, const quire_config *config)
     if (!is_runnable(s, config)) return QR_EXIT_USAGE;
     warn_of_ignored(config);
     if (s->common.dry_run) return qr_dry_run(&config, 1, true);
-    qr_result *result = calloc(1, sizeof *result);
-    if (result == NULL) {
-        qr_complain("out of memory");
-        return QR_EXIT_FAILED;
-    }
-    result->argc           = s->argc;
-    result->argv           = s->argv;
-    result->git            = qr_tool_revision;
+    qr_result *result = qr_arguments_result(&s->common, config);
+    if (result == NULL) return QR_EXIT_FAILED;
     const char    *path    = prometheus_path(s, config);
     qr_prometheus *metrics = path ? qr_prometheus_create(path) : NULL;
     result->prometheus     = metrics;
     const int status       = run(s, config, result);
-    qr_result_deinit(result);
+    qr_result_destroy(result);
     qr_prometheus_destroy(metrics);
-    free(result);
     return status;
 }
 
@@ -211,9 +201,7 @@ int qr_command_bench(int argc, char **argv)
                                             "Exit status: 0 done, 1 a run or a file failed, 2 usage or configuration, 3 "
                                             "slo.min_attainment missed, 4 INVALID with run.on_invalid = \"fail\", 130 interrupted.",
     };
-    settings s = {.common = {.defaults = scenario, .default_count = sizeof scenario / sizeof *scenario},
-                  .argc   = argc,
-                  .argv   = argv};
+    settings s = {.common = {.defaults = scenario, .default_count = sizeof scenario / sizeof *scenario}};
     qr_parse(&argp, argc, argv, &s);
     return qr_arguments_run(&s.common, bench, &s);
 }

@@ -98,9 +98,6 @@ static quire_config *configure(const search *s, double rate)
 static quire_status play(search *s, const quire_config *config, const qr_run_stop *stop, qr_result *result,
                          quire_error *error)
 {
-    result->argc = s->sweep->argc;
-    result->argv = s->sweep->argv;
-    result->git  = qr_tool_revision;
     qr_session_begin(config, result);
     if (s->session != NULL)
         qr_session_cool(s->session, config, s->sweep->interrupt);
@@ -113,14 +110,10 @@ static quire_status play(search *s, const quire_config *config, const qr_run_sto
 
 static bool write_probe(const search *s, const qr_result *result, const qr_probe *probe)
 {
-    json_t *line = qr_result_json(result);
-    json_object_del(line, "sweep"); /* null until here */
-    if (line != NULL)
-        json_object_set_new(line, "sweep",
-                            json_pack("{s:o, s:{s:f, s:b, s:b, s:I, s:I}}", "axes", qr_point_axes(s->sweep, s->point),
-                                      "probe", "rate", probe->rate, "passed", probe->passed, "early", probe->early,
-                                      "met", (json_int_t)probe->met, "missed", (json_int_t)probe->missed));
-    return qr_sweep_write(s->sweep, line);
+    json_t *place = json_pack("{s:o, s:{s:f, s:b, s:b, s:I, s:I}}", "axes", qr_point_axes(s->sweep, s->point), "probe",
+                              "rate", probe->rate, "passed", probe->passed, "early", probe->early, "met",
+                              (json_int_t)probe->met, "missed", (json_int_t)probe->missed);
+    return qr_sweep_write(s->sweep, qr_sweep_line(result, place));
 }
 
 static void say_probe(const search *s, const qr_probe *p)
@@ -161,12 +154,11 @@ static bool probe_rate(void *context, bool may_pass_early, qr_probe *probe)
 {
     search       *s      = context;
     quire_config *config = configure(s, probe->rate);
-    qr_result    *result = calloc(1, sizeof *result);
+    qr_result    *result = qr_arguments_result(s->sweep->arguments, config);
     bool          ok     = config != NULL && result != NULL;
     if (!ok) s->status = QR_EXIT_FAILED;
     if (ok) ok = run_probe(s, config, may_pass_early, probe, result);
-    if (result != NULL) qr_result_deinit(result);
-    free(result);
+    qr_result_destroy(result);
     quire_config_destroy(config);
     return ok;
 }

@@ -13,7 +13,7 @@ static int check(void *context, const quire_config *config)
     qr_forecast_print(&forecast, qr_stdout);
     const char *obstacle = qr_forecast_obstacle(&forecast);
     if (obstacle == NULL) fprintf(qr_stdout, "ok\n");
-    if (fflush(qr_stdout) != 0) return QR_EXIT_FAILED;
+    fflush(qr_stdout);
     if (obstacle != NULL) qr_complain("%s", obstacle);
     return obstacle == NULL ? QR_EXIT_OK : QR_EXIT_USAGE;
 }

@@ -53,6 +53,8 @@ typedef struct qr_arguments {
     } assignments[QR_MAX_ASSIGNMENTS];
     unsigned                 assignment_count;
     bool                     print_config, dry_run;
+    int                      argc; /* of the command, for its results */
+    char                   **argv;
     const struct qr_default *defaults; /* [default_count] what a command does without a model; NULL: an error */
     size_t                   default_count;
 } qr_arguments;
@@ -97,6 +99,9 @@ void          qr_arguments_deinit(qr_arguments *arguments);
 /* The same with more assignments "key=value" behind them all, whose origin is `origin`. */
 quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *origin, char *const *assignments,
                                      size_t count);
+
+/* An empty result of `config` that knows its command, for qr_result_destroy(). NULL: no memory, which is said. */
+struct qr_result *qr_arguments_result(const qr_arguments *arguments, const quire_config *config);
 
 /* On stdout; gives the exit status. */
 int qr_print_config(const quire_config *config, quire_print how);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/common/whole_file.h"
 #include "bench/result/compare.h"
 #include "bench/result/result_json.h"
 #include "bench/turns.h"
@@ -24,8 +23,6 @@ typedef struct settings {
     const char  *output;
     double       max_regression; /* a share; NAN: no gate */
     bool         run, strict;
-    int          argc;
-    char       **argv;
 } settings;
 
 /* ---- two configurations, measured here ---- */
@@ -43,15 +40,10 @@ static int measure(settings *s, quire_config *const configs[2], json_t *sides[2]
     const quire_logger logger     = qr_logger_of(configs[0]);
     volatile int      *interrupt  = qr_interrupt_install();
     int                status     = QR_EXIT_OK;
-    qr_result         *results[2] = {calloc(1, sizeof(qr_result)), calloc(1, sizeof(qr_result))};
+    qr_result         *results[2] = {NULL};
     qr_warn_of_machine(configs[0]);
-    if (results[0] == NULL || results[1] == NULL) status = QR_EXIT_FAILED;
-    for (int i = 0; i < 2 && status == QR_EXIT_OK; i++) {
-        results[i]->config = configs[i];
-        results[i]->argc   = s->argc;
-        results[i]->argv   = s->argv;
-        results[i]->git    = qr_tool_revision;
-    }
+    for (int i = 0; i < 2; i++)
+        if ((results[i] = qr_arguments_result(&s->common, configs[i])) == NULL) status = QR_EXIT_FAILED;
     const qr_turns turns = {.results   = results,
                             .count     = 2,
                             .logger    = &logger,
@@ -61,8 +53,7 @@ static int measure(settings *s, quire_config *const configs[2], json_t *sides[2]
     if (status == QR_EXIT_OK && !qr_turns_run(&turns) && status == QR_EXIT_OK) status = QR_EXIT_INTERRUPTED;
     for (int i = 0; i < 2; i++) {
         if (status == QR_EXIT_OK) sides[i] = qr_result_json(results[i]);
-        if (results[i] != NULL) qr_result_deinit(results[i]);
-        free(results[i]);
+        qr_result_destroy(results[i]);
     }
     return status;
 }
@@ -174,34 +165,23 @@ static int gate(const settings *s, const qr_comparison *c, FILE *to)
 
 /* ---- output ---- */
 
-static bool write_json(const void *what, FILE *to)
+static bool write_json(const void *comparison, FILE *to)
 {
-    return json_dumpf(what, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', to) != EOF;
-}
-
-static bool write_comparison(const char *path, const qr_comparison *c)
-{
-    quire_error error = {0};
-    json_t     *json  = qr_compare_json(c);
-    bool        ok    = json != NULL;
-    if (ok && strcmp(path, "-") != 0)
-        ok = qr_file_write_whole(path, write_json, json, &error) == QUIRE_OK;
-    else if (ok)
-        ok = write_json(json, qr_stdout) && fflush(qr_stdout) == 0;
+    json_t    *json = qr_compare_json(comparison);
+    const bool ok   = json != NULL && json_dumpf(json, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
     json_decref(json);
-    if (!ok) qr_complain("%s", error.message[0] ? error.message : strerror(errno));
-    return ok;
+    return ok && fputc('\n', to) != EOF;
 }
 
 static int compare(const settings *s, json_t *sides[2])
 {
     qr_comparison *c = calloc(1, sizeof *c);
     if (c == NULL) return QR_EXIT_FAILED;
-    FILE *to = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : qr_stdout;
+    FILE *to = qr_output_is_stdout(s->output) ? stderr : qr_stdout;
     qr_compare(sides[0], sides[1], c);
     qr_compare_table(c, to);
     int status = gate(s, c, to);
-    if (s->output != NULL && !write_comparison(s->output, c)) status = QR_EXIT_FAILED;
+    if (s->output != NULL && !qr_output_write(s->output, write_json, c)) status = QR_EXIT_FAILED;
     if (fflush(to) != 0) status = QR_EXIT_FAILED;
     free(c);
     return status;
@@ -278,7 +258,7 @@ int qr_command_compare(int argc, char **argv)
                                             "Exit status: 0 done, 1 a run or a file failed, 2 usage, or what is not gated, 3 a regression, 4 a side "
                                             "is INVALID, 130 interrupted.",
     };
-    settings s = {.max_regression = NAN, .argc = argc, .argv = argv};
+    settings s = {.max_regression = NAN};
     qr_parse(&argp, argc, argv, &s);
     json_t *sides[2] = {NULL, NULL};
     int     status   = QR_EXIT_USAGE;

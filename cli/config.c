@@ -102,7 +102,6 @@ static int diff(settings *s)
     if (a != NULL && b != NULL) {
         const bool removed = print_missing('-', a, b), added = print_missing('+', b, a);
         status = removed || added ? QR_EXIT_FAILED : QR_EXIT_OK; /* as diff(1) */
-        if (fflush(qr_stdout) != 0) status = QR_EXIT_FAILED;
     }
     quire_free(a);
     quire_free(b);

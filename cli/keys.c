@@ -6,10 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/json_text.h"
 #include "cli/command.h"
 #include "cli/tool_config.h"
-
-static int ended(void) { return fflush(qr_stdout) == 0 && !ferror(qr_stdout) ? QR_EXIT_OK : QR_EXIT_FAILED; }
 
 /* ---- for people ---- */
 
@@ -29,7 +28,7 @@ int qr_keys_show(const char *pattern, bool found)
                 key->type, key->range ? ": " : "", key->range ? key->range : "", flag[0] ? "  " : "", flag, key->help);
         found = true;
     }
-    if (found) return ended();
+    if (found) return QR_EXIT_OK;
     qr_complain("no flag or key has \"%s\" in its name or help; quire config keys lists all", pattern);
     return QR_EXIT_FAILED;
 }
@@ -160,26 +159,21 @@ static void close_sections(json_t *schema)
     }
 }
 
-static void retype(json_t *schema, const char *a, const char *b)
-{
-    if (schema == NULL) return;
-    json_object_del(schema, "type");
-    json_object_set_new(schema, "type", json_pack("[s, s]", a, b));
-}
-
 static void loosen(json_t *root)
 {
-    static const char *const lengths[] = {"prompt_tokens", "output_tokens", "encoder_tokens"};
-    json_t *sections = json_object_get(root, "properties"), *workload = json_object_get(sections, "workload");
-    json_t *classes = json_object_get(json_object_get(json_object_get(workload, "properties"), "mix"), "items");
-    json_t *axes    = json_object_get(json_object_get(sections, "sweep"), "additionalProperties");
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        json_t *of_all = json_object_get(json_object_get(workload, "properties"), lengths[i]);
-        json_t *of_one = json_object_get(json_object_get(classes, "properties"), lengths[i]);
-        retype(of_all, "object", "integer");
-        retype(of_one, "object", "integer");
+    static const char *const loose[][3] = {
+        {"workload/properties/prompt_tokens", "object", "integer"},
+        {"workload/properties/output_tokens", "object", "integer"},
+        {"workload/properties/encoder_tokens", "object", "integer"},
+        {"workload/properties/mix/items/properties/prompt_tokens", "object", "integer"},
+        {"workload/properties/mix/items/properties/output_tokens", "object", "integer"},
+        {"workload/properties/mix/items/properties/encoder_tokens", "object", "integer"},
+        {"sweep/additionalProperties", "array", "string"}};
+    for (size_t i = 0; i < sizeof loose / sizeof *loose; i++) {
+        json_t *schema = (json_t *)qr_json_at(json_object_get(root, "properties"), loose[i][0]);
+        json_object_del(schema, "type");
+        json_object_set_new(schema, "type", json_pack("[s, s]", loose[i][1], loose[i][2]));
     }
-    retype(axes, "array", "string");
 }
 
 int qr_keys_schema(void)
@@ -189,10 +183,10 @@ int qr_keys_schema(void)
     for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) add_key(root, qr_tool_key_at(i));
     close_sections(root);
     loosen(root);
-    const bool ok =
-        json_dumpf(root, qr_stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 && fputc('\n', qr_stdout) != EOF;
+    const bool ok = json_dumpf(root, qr_stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0;
     json_decref(root);
-    return ok ? ended() : QR_EXIT_FAILED;
+    fputc('\n', qr_stdout);
+    return ok ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
 /* ---- for the manual ---- */
@@ -220,7 +214,7 @@ int qr_keys_scdoc(void)
         if (key->fallback != NULL) fprintf(qr_stdout, ". Default: "), print_escaped(key->fallback);
         fprintf(qr_stdout, "\n\n");
     }
-    return ended();
+    return QR_EXIT_OK;
 }
 
 static void print_cell(const char *text, const char *quote)
@@ -245,5 +239,5 @@ int qr_keys_markdown(void)
         }
         fputs("|\n", qr_stdout);
     }
-    return ended();
+    return QR_EXIT_OK;
 }

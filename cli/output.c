@@ -53,7 +53,7 @@ bool qr_output_is_possible(const char *what, const char *path)
 {
     char        folder[MOST_PATH];
     struct stat info = {0};
-    if (strcmp(path, "-") == 0) return true;
+    if (qr_output_is_stdout(path)) return true;
     char      *real       = realpath(path, NULL); /* NULL: not there */
     const bool is_special = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
     (void)split(real ? real : path, folder);
@@ -67,11 +67,22 @@ bool qr_output_is_possible(const char *what, const char *path)
     return false;
 }
 
+bool qr_output_is_stdout(const char *path) { return path != NULL && strcmp(path, "-") == 0; }
+
+bool qr_output_write(const char *path, qr_file_writer *write, const void *what)
+{
+    quire_error error = {0};
+    if (!qr_output_is_stdout(path) && qr_file_write_whole(path, write, what, &error) == QUIRE_OK) return true;
+    if (qr_output_is_stdout(path) && write(what, qr_stdout) && fflush(qr_stdout) == 0) return true;
+    qr_complain("%s%s", error.message[0] ? "" : "stdout: ", error.message[0] ? error.message : strerror(errno));
+    return false;
+}
+
 bool qr_output_is_same(const char *a, const char *b)
 {
     char        folders[2][MOST_PATH];
     struct stat x, y;
-    if (strcmp(a, "-") == 0 || strcmp(b, "-") == 0) return strcmp(a, b) == 0;
+    if (qr_output_is_stdout(a) || qr_output_is_stdout(b)) return strcmp(a, b) == 0;
     if (stat(a, &x) == 0 && stat(b, &y) == 0) return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
     if (strcmp(split(a, folders[0]), split(b, folders[1])) != 0) return false;
     return stat(folders[0], &x) == 0 && stat(folders[1], &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;

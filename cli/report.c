@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "bench/report/report.h"
+#include "bench/report/result_file.h"
 #include "cli/command.h"
+#include "cli/output.h"
 
 static const struct argp_option options[] = {
     {"output", 'o', "OUT.html", 0, "the page to write; - = stdout (default: report.html)", 0},
@@ -27,25 +29,16 @@ static error_t parse(int option, char *value, struct argp_state *state)
         if (s->file_count == QR_REPORT_MAX_RESULTS) argp_error(state, "more than %d files", QR_REPORT_MAX_RESULTS);
         s->files[s->file_count++] = value;
         return 0;
-    case ARGP_KEY_END: {
-        const size_t length = strlen(s->output);
-        if (strcmp(s->output, "-") != 0 && (length < 5 || strcmp(s->output + length - 5, ".html") != 0))
+    case ARGP_KEY_END:
+        if (!qr_output_is_stdout(s->output) && !qr_result_has_suffix(s->output, ".html"))
             argp_error(state, "-o %s: expected a name that ends in .html, or -", s->output); /* no result is lost */
         return 0;
-    }
     case ARGP_KEY_NO_ARGS: argp_error(state, "no result files"); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
-static quire_status publish(const qr_report *report, const char *path, quire_error *error)
-{
-    if (strcmp(path, "-") != 0) return qr_report_save(report, path, error);
-    if (qr_report_write(report, qr_stdout)) return QUIRE_OK;
-    error->status = QUIRE_ERR_IO;
-    snprintf(error->message, sizeof error->message, "stdout: the page could not be written");
-    return QUIRE_ERR_IO;
-}
+static bool write_page(const void *report, FILE *to) { return qr_report_write(report, to); }
 
 /* Every file is read and checked before anything is written. A file that is no result is a usage error. */
 static int report_on(const settings *s, qr_report *report)
@@ -64,7 +57,7 @@ static int report_on(const settings *s, qr_report *report)
         qr_warn(
             "the page has tables but no charts: quire was built without Chart.js 3 (Debian and Ubuntu: libjs-chart.js; "
             "cmake -DCHART_JS=FILE)");
-    return publish(report, s->output, &error) == QUIRE_OK ? QR_EXIT_OK : qr_report_error(&error);
+    return qr_output_write(s->output, write_page, report) ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
 int qr_command_report(int argc, char **argv)

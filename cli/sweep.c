@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bench/common/input_file.h"
+#include "bench/common/json_text.h"
 #include "bench/result/result_json.h"
 #include "bench/turns.h"
 #include "cli/dry_run.h"
@@ -17,10 +18,23 @@
 #include "cli/interrupt.h"
 #include "cli/write.h"
 
-typedef struct row { /* of the table at the end */
+/* Of the table at the end: means over the repetitions. */
+static const struct column {
+    const char *path, *heads[2];
+    int         width, decimals;
+    double      factor;
+} columns[] = {{"throughput/output_tokens/value", {"output", "tok/s"}, 9, 1, 1},
+               {"throughput/requests/value", {"", "req/s"}, 8, 2, 1},
+               {"throughput/goodput/value", {"goodput", "req/s"}, 8, 2, 1},
+               {"slo/attainment", {"SLO", "met %"}, 7, 1, 100},
+               {"latency/ttft/mean", {"mean", "TTFT ms"}, 10, 1, 1},
+               {"latency/tpot/mean", {"mean", "TPOT ms"}, 9, 2, 1}};
+enum { COLUMNS = sizeof columns / sizeof *columns };
+
+typedef struct row {
     bool   is_done, is_valid;
-    char   failed[24];                                              /* id of the first check that makes it INVALID */
-    double output, requests, goodput, attainment, ttft, tpot, e2el; /* means over the repetitions */
+    char   failed[24]; /* id of the first check that makes it INVALID */
+    double output, e2el, numbers[COLUMNS];
 } row;
 
 typedef struct settings {
@@ -156,6 +170,14 @@ json_t *qr_point_axes(const qr_sweep *s, const qr_point *point)
 
 /* ---- the file ---- */
 
+json_t *qr_sweep_line(const qr_result *result, json_t *place)
+{
+    json_t *line = qr_result_json(result);
+    json_object_del(line, "sweep"); /* null until here */
+    json_object_set_new(line, "sweep", place);
+    return line;
+}
+
 bool qr_sweep_write(const qr_sweep *s, json_t *line)
 {
     char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
@@ -182,15 +204,12 @@ static char *default_path(const char *config_path)
     return asprintf(&path, "%.*s.jsonl", dot ? (int)(dot - name) : (int)strlen(name), name) < 0 ? NULL : path;
 }
 
-static double mean_over_runs(const json_t *result, const char *group, const char *name, const char *member)
+static double mean_over_runs(const json_t *result, const char *path)
 {
-    const json_t *runs = json_object_get(result, "runs");
+    const json_t *runs = json_object_get(result, "runs"), *run;
     double        sum  = 0;
-    for (size_t i = 0; i < json_array_size(runs); i++) {
-        const json_t *at = json_object_get(json_object_get(json_array_get(runs, i), group), name);
-        if (member != NULL) at = json_object_get(at, member);
-        sum += json_is_number(at) ? json_number_value(at) : NAN;
-    }
+    size_t        i;
+    json_array_foreach(runs, i, run) sum += qr_json_number_at(run, path);
     return sum / (double)json_array_size(runs);
 }
 
@@ -199,29 +218,19 @@ static const char *failed_check(const json_t *result)
 {
     size_t        index;
     const json_t *check;
-    json_array_foreach(json_object_get(json_object_get(result, "validity"), "checks"), index, check)
-    {
-        const char *severity = json_string_value(json_object_get(check, "severity"));
-        const char *id       = json_string_value(json_object_get(check, "id"));
-        if (id != NULL && severity != NULL && strcmp(severity, "invalid") == 0 &&
-            !json_is_true(json_object_get(check, "ok")))
-            return id;
-    }
+    json_array_foreach(qr_json_at(result, "validity/checks"), index,
+                       check) if (strcmp(qr_json_text_at(check, "severity"), "invalid") == 0 &&
+                                  !json_is_true(json_object_get(check, "ok"))) return qr_json_text_at(check, "id");
     return "";
 }
 
 static row row_of(const json_t *result)
 {
-    const char *verdict = json_string_value(json_object_get(json_object_get(result, "validity"), "result"));
-    row         made    = (row){.is_done    = true,
-                                .is_valid   = verdict != NULL && strcmp(verdict, "VALID") == 0,
-                                .output     = mean_over_runs(result, "throughput", "output_tokens", "value"),
-                                .requests   = mean_over_runs(result, "throughput", "requests", "value"),
-                                .goodput    = mean_over_runs(result, "throughput", "goodput", "value"),
-                                .attainment = mean_over_runs(result, "slo", "attainment", NULL),
-                                .ttft       = mean_over_runs(result, "latency", "ttft", "mean"),
-                                .tpot       = mean_over_runs(result, "latency", "tpot", "mean"),
-                                .e2el       = mean_over_runs(result, "latency", "e2el", "mean")};
+    row made = {.is_done  = true,
+                .is_valid = strcmp(qr_json_text_at(result, "validity/result"), "VALID") == 0,
+                .output   = mean_over_runs(result, columns[0].path),
+                .e2el     = mean_over_runs(result, "latency/e2el/mean")};
+    for (size_t c = 0; c < COLUMNS; c++) made.numbers[c] = columns[c].factor * mean_over_runs(result, columns[c].path);
     snprintf(made.failed, sizeof made.failed, "%s", failed_check(result));
     return made;
 }
@@ -302,37 +311,28 @@ static bool take_result(void *context, size_t index, quire_status status, const 
         qr_complain("%s: %s", name, error->message[0] ? error->message : quire_status_text(status));
         s->status = QR_EXIT_FAILED;
     }
-    json_t *line = qr_result_json(s->results[index]);
-    json_object_del(line, "sweep"); /* null until here */
-    if (line != NULL)
-        json_object_set_new(line, "sweep",
-                            json_pack("{s:I, s:I, s:o}", "point", (json_int_t)index, "points",
-                                      (json_int_t)s->sweep.point_count, "axes", qr_point_axes(&s->sweep, point)));
+    json_t *line = qr_sweep_line(s->results[index],
+                                 json_pack("{s:I, s:I, s:o}", "point", (json_int_t)index, "points",
+                                           (json_int_t)s->sweep.point_count, "axes", qr_point_axes(&s->sweep, point)));
     if (line != NULL && status == QUIRE_OK && !s->results[index]->partial) s->rows[index] = row_of(line);
     const bool written = qr_sweep_write(&s->sweep, line);
     if (!written) s->status = QR_EXIT_FAILED;
-    qr_result_deinit(s->results[index]);
-    free(s->results[index]);
+    qr_result_destroy(s->results[index]);
     s->results[index] = NULL;
     return written; /* the others may still succeed; without a file they would be lost */
 }
 
 static int run_grid(settings *s)
 {
-    const char        *order  = quire_config_string(s->sweep.base, "sweep.order");
     const quire_logger logger = qr_logger_of(s->sweep.base);
     for (size_t i = 0; i < s->sweep.point_count; i++) {
         if (s->rows[i].is_done) continue;
-        s->results[i] = calloc(1, sizeof **s->results);
-        if (s->results[i] == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
-        s->results[i]->config = s->sweep.points[i].config;
-        s->results[i]->argc   = s->sweep.argc;
-        s->results[i]->argv   = s->sweep.argv;
-        s->results[i]->git    = qr_tool_revision;
+        s->results[i] = qr_arguments_result(&s->common, s->sweep.points[i].config);
+        if (s->results[i] == NULL) return QR_EXIT_FAILED;
     }
     const qr_turns turns = {.results    = s->results,
                             .count      = s->sweep.point_count,
-                            .sequential = order != NULL && strcmp(order, "sequential") == 0,
+                            .sequential = strcmp(quire_config_string(s->sweep.base, "sweep.order"), "sequential") == 0,
                             .logger     = &logger,
                             .interrupt  = s->sweep.interrupt,
                             .ended      = take_result,
@@ -376,14 +376,6 @@ static bool is_knee(const settings *s, size_t index)
     return others > 0;
 }
 
-static void print_number(double value, int width, int decimals)
-{
-    if (isfinite(value))
-        fprintf(qr_stdout, "%*.*f", width, decimals, value);
-    else
-        fprintf(qr_stdout, "%*s", width, "-");
-}
-
 static const char *axis_name(const settings *s, size_t axis)
 {
     const char *dot = strrchr(s->sweep.axes[axis], '.');
@@ -415,28 +407,26 @@ static void print_row(const settings *s, size_t index)
         fprintf(qr_stdout, "not done\n");
         return;
     }
-    print_number(r->output, 9, 1);
-    print_number(r->requests, 8, 2);
-    print_number(r->goodput, 8, 2);
-    print_number(100 * r->attainment, 7, 1);
-    print_number(r->ttft, 10, 1);
-    print_number(r->tpot, 9, 2);
+    for (size_t c = 0; c < COLUMNS; c++)
+        if (isfinite(r->numbers[c]))
+            fprintf(qr_stdout, "%*.*f", columns[c].width, columns[c].decimals, r->numbers[c]);
+        else
+            fprintf(qr_stdout, "%*s", columns[c].width, "-");
     if (r->is_valid)
         fprintf(qr_stdout, "  VALID%s\n", is_knee(s, index) ? "  knee" : "");
     else
         fprintf(qr_stdout, "  INVALID%s%s\n", r->failed[0] ? " " : "", r->failed);
 }
 
-static bool print_table(const settings *s)
+static void print_table(const settings *s)
 {
-    int axes = 0;
-    for (size_t a = 0; a < s->sweep.axis_count; a++) axes += axis_width(s, a);
-    fprintf(qr_stdout, "%*s%9s%8s%8s%7s%10s%9s\n", axes, "", "output", "", "goodput", "SLO", "mean", "mean");
-    for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, axis_name(s, a));
-    fprintf(qr_stdout, "%9s%8s%8s%7s%10s%9s\n", "tok/s", "req/s", "req/s", "met %", "TTFT ms", "TPOT ms");
+    for (int head = 0; head < 2; head++) {
+        for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, head == 0 ? "" : axis_name(s, a));
+        for (size_t c = 0; c < COLUMNS; c++) fprintf(qr_stdout, "%*s", columns[c].width, columns[c].heads[head]);
+        fputc('\n', qr_stdout);
+    }
     for (size_t i = 0; i < s->sweep.point_count; i++) print_row(s, i);
     if (qr_session_is_virtual(s->sweep.base)) fprintf(qr_stdout, "simulated on the virtual clock\n");
-    return fflush(qr_stdout) == 0;
 }
 
 /* ---- the command ---- */
@@ -452,8 +442,8 @@ static int run(settings *s)
     s->sweep.interrupt = qr_interrupt_install();
     if (s->capacity) return qr_sweep_capacity(&s->sweep);
     const int status = run_grid(s);
-    if (print_table(s)) return status;
-    return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
+    print_table(s);
+    return status;
 }
 
 static int plan_all(const qr_sweep *s, bool capacity)
@@ -486,7 +476,7 @@ static int sweep(void *context, const quire_config *config)
     else if (all_points_fit(&s->sweep))
         status = run(s);
     if (s->sweep.file >= 0 && close(s->sweep.file) != 0) status = QR_EXIT_FAILED;
-    for (size_t i = 0; i < s->sweep.point_count && s->results != NULL; i++) free(s->results[i]);
+    for (size_t i = 0; i < s->sweep.point_count && s->results != NULL; i++) qr_result_destroy(s->results[i]);
     free(s->results);
     free(s->rows);
     drop_points(&s->sweep);
@@ -536,7 +526,7 @@ int qr_command_sweep(int argc, char **argv)
                                             "Exit status: 0 done, 1 a point or a file failed, 2 usage, configuration or memory, 3 not even "
                                             "capacity.min_rate meets [slo], 130 interrupted.",
     };
-    settings s = {.sweep = {.argc = argc, .argv = argv, .file = -1}};
+    settings s = {.sweep = {.file = -1}};
     qr_parse(&argp, argc, argv, &s);
     return qr_arguments_run(&s.common, sweep, &s);
 }

@@ -24,13 +24,14 @@ typedef struct qr_sweep {
     size_t              point_count;
     const char         *path; /* NAME.jsonl */
     int                 file; /* descriptor */
-    int                 argc;
-    char              **argv;
     volatile int       *interrupt;
 } qr_sweep;
 
 /* {"load.request_rate": 2}; a new reference. */
 json_t *qr_point_axes(const qr_sweep *sweep, const qr_point *point);
+
+/* A result with its place in the sweep, which it takes over. NULL: no memory. */
+json_t *qr_sweep_line(const qr_result *result, json_t *place);
 
 /* One more line, whole or not at all; takes the reference. False: said on stderr. */
 bool qr_sweep_write(const qr_sweep *sweep, json_t *line);

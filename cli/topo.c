@@ -12,32 +12,6 @@ typedef struct settings {
     const char  *synthetic;
 } settings;
 
-/* Ascending numbers as "0-3,8": calls with `last` set end the list. */
-typedef struct ranges {
-    uint32_t first, previous;
-    bool     open, any;
-} ranges;
-
-static void range_close(ranges *r)
-{
-    if (!r->open) return;
-    fprintf(qr_stdout, "%s%u", r->any ? "," : "", r->first);
-    if (r->previous != r->first) fprintf(qr_stdout, "-%u", r->previous);
-    r->open = false;
-    r->any  = true;
-}
-
-static void range_add(ranges *r, uint32_t number)
-{
-    if (r->open && number == r->previous + 1) {
-        r->previous = number;
-        return;
-    }
-    range_close(r);
-    r->first = r->previous = number;
-    r->open                = true;
-}
-
 static void print_bytes(const char *before, uint64_t bytes)
 {
     if (bytes == 0)
@@ -56,12 +30,15 @@ static int by_os_index(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* In ascending order, "0-3,8". */
 static void print_numbers(uint32_t *numbers, uint32_t count)
 {
-    ranges r = {0};
     qsort(numbers, count, sizeof *numbers, by_os_index);
-    for (uint32_t i = 0; i < count; i++) range_add(&r, numbers[i]);
-    range_close(&r);
+    for (uint32_t i = 0, end; i < count; i = end) {
+        for (end = i + 1; end < count && numbers[end] == numbers[end - 1] + 1;) end++;
+        fprintf(qr_stdout, "%s%u", i > 0 ? "," : "", numbers[i]);
+        if (end > i + 1) fprintf(qr_stdout, "-%u", numbers[end - 1]);
+    }
 }
 
 static void print_machine(const qr_topology *t)
@@ -139,7 +116,7 @@ static int show(void *context, const quire_config *config)
     }
     free(placement);
     if (status != QUIRE_OK) return qr_report_error(&error);
-    return fflush(qr_stdout) == 0 ? QR_EXIT_OK : QR_EXIT_FAILED;
+    return QR_EXIT_OK;
 }
 
 /* ---- options ---- */

@@ -1,10 +1,9 @@
 /* quire workload: what a configured workload or a trace asks for; described, or written as a trace. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/common/whole_file.h"
+#include "bench/report/result_file.h"
 #include "bench/session.h"
 #include "bench/workload/describe.h"
 #include "cli/command.h"
@@ -23,12 +22,6 @@ typedef struct settings {
     const char  *output; /* NULL: describe only */
 } settings;
 
-static bool ends_with(const char *text, const char *suffix)
-{
-    const size_t length = strlen(text), tail = strlen(suffix);
-    return length > tail && strcmp(text + length - tail, suffix) == 0;
-}
-
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
@@ -36,7 +29,8 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &s->common; return 0;
     case 'o':
         if (s->output != NULL) argp_error(state, "--output %s: only one file can be written", value);
-        if (strcmp(value, "-") != 0 && !ends_with(value, ".jsonl") && !ends_with(value, ".json"))
+        if (!qr_output_is_stdout(value) && !qr_result_has_suffix(value, ".jsonl") &&
+            !qr_result_has_suffix(value, ".json"))
             argp_error(state, "--output %s: the suffix is neither .jsonl nor .json", value);
         s->output = value;
         return 0;
@@ -118,23 +112,12 @@ static bool write_output(const void *what, FILE *to)
     return o->description != NULL ? write_json(o->description, to) : write_trace(o->config, to, &error) == QUIRE_OK;
 }
 
-static int write_file(const settings *s, const quire_config *config, const qr_description *description)
-{
-    const bool   to_stdout = strcmp(s->output, "-") == 0;
-    const output what      = {config, ends_with(s->output, ".json") ? description : NULL};
-    quire_error  error     = {0};
-    if (to_stdout && write_output(&what, qr_stdout) && fflush(qr_stdout) == 0) return QR_EXIT_OK;
-    if (!to_stdout && qr_file_write_whole(s->output, write_output, &what, &error) == QUIRE_OK) return QR_EXIT_OK;
-    qr_complain("%s", to_stdout ? strerror(errno) : error.message);
-    return QR_EXIT_FAILED;
-}
-
 /* A trace holds lengths, not ids: written as one, requests with ids would become others. */
 static bool is_writable(const settings *s, const quire_config *config)
 {
     const char *source = quire_config_string(config, "workload.source");
     if (s->output == NULL) return true;
-    if (source != NULL && strcmp(source, "file") == 0 && !ends_with(s->output, ".json")) {
+    if (strcmp(source, "file") == 0 && !qr_result_has_suffix(s->output, ".json")) {
         qr_complain("--output %s: requests with token ids cannot be written as a trace; *.json writes the description",
                     s->output);
         return false;
@@ -149,10 +132,12 @@ static int workload(void *context, const quire_config *config)
     qr_description  description;
     if (!is_writable(s, config)) return QR_EXIT_USAGE;
     if (describe(config, &description, &error) != QUIRE_OK) return qr_report_error(&error);
-    const int status = s->output != NULL ? write_file(s, config, &description) : QR_EXIT_OK;
-    FILE     *to     = s->output != NULL && strcmp(s->output, "-") == 0 ? stderr : qr_stdout;
+    const bool   is_json = s->output != NULL && qr_result_has_suffix(s->output, ".json");
+    const output what    = {config, is_json ? &description : NULL};
+    const bool   ok      = s->output == NULL || qr_output_write(s->output, write_output, &what);
+    FILE        *to      = qr_output_is_stdout(s->output) ? stderr : qr_stdout;
     qr_description_print(&description, to);
-    return fflush(to) == 0 && !ferror(to) ? status : QR_EXIT_FAILED;
+    return fflush(to) == 0 && !ferror(to) && ok ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
 int qr_command_workload(int argc, char **argv)

@@ -1,8 +1,10 @@
-/* The flags of the commands that measure: workload, load and run, and the short forms of lengths and SLOs. */
+/* What the commands that measure share: the flags of workload, load and run, the short forms of lengths and SLOs, and a
+ * result to fill. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/result/result.h"
 #include "cli/command.h"
 
 enum {
@@ -120,3 +122,14 @@ static error_t parse(int option, char *value, struct argp_state *state)
 }
 
 const struct argp qr_workload_argp = {.options = options, .parser = parse};
+
+qr_result *qr_arguments_result(const qr_arguments *arguments, const quire_config *config)
+{
+    qr_result *result = calloc(1, sizeof *result);
+    if (result == NULL) return qr_complain("out of memory"), NULL;
+    result->config = config;
+    result->argc   = arguments->argc;
+    result->argv   = arguments->argv;
+    result->git    = qr_tool_revision;
+    return result;
+}

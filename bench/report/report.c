@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "bench/common/json_text.h"
-#include "bench/common/whole_file.h"
 #include "bench/report/html.h"
 #include "bench/report/report_data.h"
 #include "bench/result/compare.h"
@@ -89,11 +88,4 @@ bool qr_report_write(const qr_report *report, FILE *to)
     fwrite(at, 1, (size_t)(page + qr_page_html_size - at), to);
     json_decref(root);
     return fflush(to) == 0 && !ferror(to);
-}
-
-static bool write_report(const void *report, FILE *to) { return qr_report_write(report, to); }
-
-quire_status qr_report_save(const qr_report *report, const char *path, quire_error *error)
-{
-    return qr_file_write_whole(path, write_report, report, error);
 }

@@ -35,7 +35,4 @@ bool qr_report_has_charts(void);
 /* False: out of memory, or the file does not take it (errno). */
 bool qr_report_write(const qr_report *report, FILE *to);
 
-/* The same into a file, whole or not at all. ERR_IO. */
-quire_status qr_report_save(const qr_report *report, const char *path, quire_error *error);
-
 #endif

@@ -50,6 +50,6 @@ bool   qr_build_is_release(void);
 double qr_contaminated_s(const qr_run *run); /* seconds of the window that something disturbed */
 bool   qr_result_is_valid(const qr_result *result);
 
-void qr_result_deinit(qr_result *result);
+void qr_result_destroy(qr_result *result); /* NULL is allowed */
 
 #endif

@@ -278,7 +278,8 @@ bool qr_result_is_valid(const qr_result *result)
     return valid;
 }
 
-void qr_result_deinit(qr_result *result)
+void qr_result_destroy(qr_result *result)
 {
-    for (uint32_t i = 0; i < result->run_count; i++) qr_run_deinit(&result->records[i]);
+    for (uint32_t i = 0; result != NULL && i < result->run_count; i++) qr_run_deinit(&result->records[i]);
+    free(result);
 }
