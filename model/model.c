@@ -56,7 +56,10 @@ static quire_status create(const quire_model_options *given, quire_model_options
     if (model == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory for a model's description");
     model->allocator    = options->allocator;
     model->weight_dtype = options->weight_dtype;
-    model->weights      = (qr_weights){.architecture = &model->architecture, .seed = options->weight_seed};
+    const bool always   = options->weight_dtype == QUIRE_DTYPE_INT8; /* it would hold any number in their place */
+    model->weights      = (qr_weights){.architecture = &model->architecture,
+                                       .seed         = options->weight_seed,
+                                       .check        = always || options->check_tensors == QUIRE_TOGGLE_ON};
     *model_out          = model;
     return QUIRE_OK;
 }

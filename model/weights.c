@@ -108,13 +108,50 @@ quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *sp
 
 /* ---- reading ---- */
 
+/* From here on bf16 rounds to infinity; the bits of infinity and NaN are above. */
+static const uint32_t too_great = 0x7f7f8000u;
+
+static inline uint32_t magnitude_bits(float x) { return qr_bits_of_f32(x) & 0x7fffffffu; }
+
+static bool are_finite(const float *values, uint64_t count)
+{
+    uint32_t greatest = 0; /* of all, without a way out: this vectorises */
+    for (uint64_t i = 0; i < count; i++) {
+        const uint32_t bits = magnitude_bits(values[i]);
+        greatest            = bits > greatest ? bits : greatest;
+    }
+    return greatest < too_great;
+}
+
+static quire_status check_values(const qr_matrix *matrix, uint64_t from, uint64_t count, const float *values,
+                                 quire_error *error)
+{
+    if (!matrix->weights->check || are_finite(values, count)) return QUIRE_OK;
+    uint64_t i = 0;
+    while (magnitude_bits(values[i]) < too_great) i++;
+    char           index[48];
+    const uint64_t row = (from + i) / matrix->columns, column = (from + i) % matrix->columns;
+    if (matrix->tensor->rank == 1)
+        snprintf(index, sizeof index, "%llu", (unsigned long long)column);
+    else
+        snprintf(index, sizeof index, "%llu, %llu", (unsigned long long)row, (unsigned long long)column);
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\"[%s] is %g; weights must be finite, in bf16 too",
+                   qr_tensors_file_name(matrix->weights->files, matrix->tensor), matrix->tensor->name, index,
+                   (double)values[i]);
+}
+
+static quire_status read_file(const qr_matrix *matrix, uint64_t from, uint64_t count, float *out, quire_error *error)
+{
+    QR_TRY(qr_tensors_read(matrix->weights->files, matrix->tensor, from, count, out, error));
+    return check_values(matrix, from, count, out, error);
+}
+
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
     qr_assert(first <= matrix->rows && count <= matrix->rows - first);
     const uint64_t from     = ((uint64_t)matrix->slice * matrix->rows + first) * matrix->columns;
     const uint64_t elements = (uint64_t)count * matrix->columns;
-    if (matrix->weights->files != NULL)
-        return qr_tensors_read(matrix->weights->files, matrix->tensor, from, elements, out, error);
+    if (matrix->weights->files != NULL) return read_file(matrix, from, elements, out, error);
     if (matrix->scale > 0)
         generate(matrix->key, matrix->scale, from, elements, out);
     else

@@ -14,6 +14,7 @@ typedef struct qr_weights {
     const qr_architecture *architecture;
     const qr_tensors      *files; /* NULL: synthetic */
     uint64_t               seed;  /* synthetic */
+    bool                   check; /* files: a value that is not finite is an error */
 } qr_weights;
 
 /* One tensor of shape [rows][columns] or a part of its rows, found and checked. A value: copy it, keep it as long as
@@ -40,7 +41,8 @@ quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *sp
                              quire_error *error);
 
 /* Rows [first, first + count) as f32 into out[count][columns]. ERR_IO, ERR_FORMAT: the file changed since it was
- * opened. Thread: any, concurrently. */
+ * opened. ERR_FORMAT, too: a value is not finite in bf16, where weights->check is set; the message names it. Thread:
+ * any, concurrently. */
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error);
 
 /* Part number `part` of `parts` of its rows is read soon: where it lies in a file, the system reads ahead. */

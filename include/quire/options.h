@@ -115,6 +115,7 @@ typedef struct quire_model_options {
     uint64_t                weight_seed; /* synthetic models only */
     const quire_shape_override *shape;   /* [shape_count], synthetic models only */
     uint32_t                    shape_count;
+    quire_toggle                check_tensors; /* on by default: weights that are not finite are refused */
     quire_allocator             allocator;
     quire_logger                logger;
 } quire_model_options;

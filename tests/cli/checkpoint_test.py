@@ -3,6 +3,7 @@
 
 usage: checkpoint_test.py QUIRE MODELS [unittest options]"""
 import pathlib
+import struct
 import subprocess
 import sys
 import tempfile
@@ -247,6 +248,49 @@ class GenerationConfig(CheckpointTest):
         model, _, _ = self.golden("llama3-gqa")
         model.files["generation_config.json"] = '{"temperature": NaN}'
         self.refused(model.write(self.folder), "generation_config.json: temperature: expected a number, found NaN")
+
+
+class Values(CheckpointTest):
+    """Weights that are not finite are refused by tensor and index, whatever they are converted to."""
+
+    PLACES = {"model.embed_tokens.weight": "5, 3", "model.layers.1.mlp.down_proj.weight": "2, 7",
+              "model.layers.0.self_attn.q_proj.bias": "9", "model.norm.weight": "4"}
+
+    def spoilt(self, tensor, place, value):
+        """The model with one other value, and the request."""
+        model, request, _ = self.golden("qwen2-bias")
+        dtype, shape, data = model.tensors[tensor]
+        number = 0
+        for index, size in zip(map(int, place.split(", ")), shape):
+            number = number * size + index
+        bits = struct.pack("<f", value)[2 if dtype == "BF16" else 0:]
+        at = number * len(bits)
+        model.tensors[tensor] = dtype, shape, data[:at] + bits + data[at + len(bits):]
+        return model.write(self.folder), request
+
+    def test_each_kind_of_tensor_and_every_dtype(self):
+        for tensor, place in self.PLACES.items():
+            for dtype in "f32", "bf16", "int8":
+                folder, request = self.spoilt(tensor, place, float("nan"))
+                done = self.run_quire(folder, request, "--set", f"model.weight_dtype={dtype}")
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertRegex(done.stderr, rf'model.safetensors: tensor "{tensor}"\[{place}\] is -?nan; weights must')
+
+    def test_infinite_values_and_those_that_bf16_makes_so(self):
+        for value, text in (float("inf"), "inf"), (float("-inf"), "-inf"), (3.4e38, "3.4e[+]38"):
+            folder, request = self.spoilt("model.norm.weight", "4", value)
+            self.assertRegex(self.run_quire(folder, request).stderr, rf'"model.norm.weight"\[4\] is {text};')
+        folder, request = self.spoilt("model.norm.weight", "4", 3.3e38)
+        self.assertNotIn("model.norm.weight", self.run_quire(folder, request).stderr)
+
+    def test_they_may_be_asked_for_but_int8_has_none(self):
+        folder, request = self.spoilt("model.embed_tokens.weight", "5, 3", float("nan"))
+        request["prompt"] = [5]
+        unchecked = ["--set", "model.check_tensors=false"]
+        answer = json.loads(self.run_quire(folder, request, *unchecked).stdout)
+        self.assertEqual(answer["error"]["status"], "ERR_EXECUTION")
+        done = self.run_quire(folder, request, *unchecked, "--set", "model.weight_dtype=int8")
+        self.assertIn("[5, 3] is nan", done.stderr)
 
 
 if __name__ == "__main__":

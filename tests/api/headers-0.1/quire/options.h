@@ -92,6 +92,7 @@ typedef struct quire_model_options {
     uint64_t                weight_seed;
     const quire_shape_override *shape;
     uint32_t                    shape_count;
+    quire_toggle                check_tensors;
     quire_allocator             allocator;
     quire_logger                logger;
 } quire_model_options;
