@@ -18,6 +18,14 @@ void qr_ledger_layout(qr_ledger *ledger, qr_arena *arena, uint32_t sequences)
     ledger->records         = QR_ARENA_TAKE(arena, qr_record, sequences);
 }
 
+quire_status qr_event_fd_create(int *event_fd_out, quire_error *error)
+{
+    *event_fd_out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (*event_fd_out >= 0) return QUIRE_OK;
+    const quire_status status = errno == ENOMEM ? QUIRE_ERR_NO_MEMORY : QUIRE_ERR_IO;
+    return qr_fail(error, status, "engine: a file descriptor for events: %s", strerror(errno));
+}
+
 quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error)
 {
     ledger->next_id = 1;
@@ -25,8 +33,7 @@ quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error)
     for (uint32_t i = 0; i < ledger->record_count; i++)
         ledger->records[i].next_free = i + 1 < ledger->record_count ? i + 1 : QR_NO_RECORD;
     ledger->free_head = 0;
-    ledger->wake_fd   = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (ledger->wake_fd < 0) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "engine: eventfd: %s", strerror(errno));
+    QR_TRY(qr_event_fd_create(&ledger->wake_fd, error));
     pthread_mutex_init(&ledger->mutex, NULL);
     ledger->ready = true;
     return QUIRE_OK;

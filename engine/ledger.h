@@ -68,8 +68,11 @@ typedef struct qr_ledger {
 
 /* Layout for an arena, counting or taking. `sequences`: how many sequences may be unfinished or unread at once. */
 void         qr_ledger_layout(qr_ledger *ledger, qr_arena *arena, uint32_t sequences);
-quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error); /* ERR_NO_MEMORY: no descriptor left */
+quire_status qr_ledger_init(qr_ledger *ledger, quire_error *error);
 void         qr_ledger_deinit(qr_ledger *ledger);
+
+/* An eventfd that does not block. ERR_IO: no descriptor is left. */
+quire_status qr_event_fd_create(int *event_fd_out, quire_error *error);
 
 void qr_ledger_lock(qr_ledger *ledger);
 void qr_ledger_unlock(qr_ledger *ledger);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -31,8 +30,7 @@ void qr_outbox_layout(qr_outbox *outbox, qr_arena *arena, const qr_outbox_limits
 
 quire_status qr_outbox_init(qr_outbox *outbox, quire_error *error)
 {
-    outbox->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (outbox->event_fd < 0) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "engine: eventfd: %s", strerror(errno));
+    QR_TRY(qr_event_fd_create(&outbox->event_fd, error));
     outbox->ready             = true;
     outbox->logits_free_count = outbox->limits.logits_slots;
     for (uint32_t i = 0; i < outbox->logits_free_count; i++) outbox->logits_free[i] = i;

@@ -47,7 +47,7 @@ double qr_config_number(qr_config_reader *r, const json_t *object, const char *k
     if (value == NULL) return required ? low : fallback;
     const double number = json_number_value(value);
     if (number >= low && number <= high) return number;
-    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: %.9g is outside %g..%g", r->origin, section_of(r, object), key, number,
+    QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s%s: %.15g is outside %g..%g", r->origin, section_of(r, object), key, number,
                 low, high);
     return low;
 }

@@ -83,7 +83,7 @@ static digits digits_of(const json_t *number)
     if (json_is_integer(number))
         snprintf(shown.text, sizeof shown.text, "%lld", (long long)json_integer_value(number));
     else
-        snprintf(shown.text, sizeof shown.text, "%.9g", json_number_value(number));
+        snprintf(shown.text, sizeof shown.text, "%.15g", json_number_value(number));
     return shown;
 }
 
@@ -192,7 +192,7 @@ static bool read_bias(const json_t *value, qr_request_line *line, qr_line_error 
         if (!json_is_number(number))
             return reject(error, name, "%ld: expected a number, found %s", id, type_name(number));
         if (!(fabs(json_number_value(number)) <= 100))
-            return reject(error, name, "%ld: %.9g is outside -100..100", id, json_number_value(number));
+            return reject(error, name, "%ld: %.15g is outside -100..100", id, json_number_value(number));
         bias[line->request.logit_bias_count++] =
             (quire_logit_bias){.token = (int32_t)id, .bias = (float)json_number_value(number)};
     }
@@ -267,7 +267,7 @@ static bool read_special(const char *name, const json_t *value, qr_request_line 
     if (strcmp(name, "timeout_ms") == 0) {
         if (!read_milliseconds(name, value, DAY_MS, &ms, error)) return false;
         line->request.timeout_ns = (uint64_t)(ms * 1e6);
-        return line->request.timeout_ns > 0 || reject(error, name, "%.9g is not above 0", ms);
+        return line->request.timeout_ns > 0 || reject(error, name, "%.15g is not above 0", ms);
     }
     if (strcmp(name, "seed") == 0) {
         if (!json_is_integer(value)) return reject(error, name, "expected an integer, found %s", type_name(value));

@@ -33,7 +33,7 @@ quire_status qr_trace_bad(const qr_trace_reader *r, const char *what, const char
 static quire_status bad_time(const qr_trace_reader *r, const char *what, double time_s)
 {
     char found[40];
-    snprintf(found, sizeof found, "%.9g s", time_s);
+    snprintf(found, sizeof found, "%.15g s", time_s);
     return qr_trace_bad(r, what, found);
 }
 
@@ -241,7 +241,7 @@ static quire_status select_rows(qr_trace *trace, const selection *by, const char
             continue;
         value.time_s = (value.time_s - by->start_s) * by->time_scale;
         if (value.time_s > MAX_SPAN_S)
-            return qr_fail(error, QUIRE_ERR_FORMAT, "%s: request %zu: due after %.9g s, the most is %d (ten years)",
+            return qr_fail(error, QUIRE_ERR_FORMAT, "%s: request %zu: due after %.15g s, the most is %d (ten years)",
                            path, i + 1, value.time_s, MAX_SPAN_S);
         const bool is_empty = value.prompt == 0 && value.output == 0;
         value.prompt        = scaled(value.prompt, by->length_scale);

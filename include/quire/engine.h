@@ -59,7 +59,9 @@ typedef struct quire_explanation {
 
 /* Reads and packs the weights, starts the threads, allocates everything. Borrows `model`, which must outlive the
  * engine. On failure *engine_out is NULL. ERR_INVALID: an option out of range, or sizes that cannot fit; ERR_THREADS:
- * fewer threads exist than asked for; errors of reading the model's files. Thread: any. */
+ * fewer threads exist than asked for; ERR_NO_MEMORY; ERR_IO: no file descriptor is left; errors of reading the model's
+ * files. Needs 128 KiB of stack, as loading a model and a configuration does; other calls get by with 64 KiB.
+ * Thread: any. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_create(const quire_engine_options *options, quire_model *model,
                                                            quire_engine **engine_out, quire_error *error);
 
