@@ -1,9 +1,10 @@
 #!/bin/sh
 # ThreadSanitizer over the queues and the whole engine. Debian's oneDNN brings libgomp, which TSan cannot see into; a
 # folder in which libgomp.so.1 is LLVM's libomp leaves one OpenMP runtime, and that one tells TSan what it does.
+# usage: check_tsan.sh [short|long: of tests/lanes/threads.c, default short]
 set -eu
 cmake --preset tsan > build/tsan.log
-cmake --build --preset tsan -j "$(nproc)" --target test_engine_inbox test_engine_threads test_engine_engine >> build/tsan.log
+cmake --build --preset tsan -j "$(nproc)" --target test_engine_inbox test_engine_threads test_engine_engine lane_threads >> build/tsan.log
 mkdir -p build/tsan/shim
 ln -sf /usr/lib/llvm-14/lib/libomp.so.5 build/tsan/shim/libgomp.so.1
 export LD_LIBRARY_PATH="$PWD/build/tsan/shim"
@@ -12,3 +13,4 @@ for test in inbox threads engine; do
     build/tsan/tests/test_engine_$test > build/tsan/$test.log 2>&1 || { cat build/tsan/$test.log; exit 1; }
     echo "tsan: test_engine_$test passed"
 done
+build/tsan/tests/lanes/lane_threads "${1:-short}"
