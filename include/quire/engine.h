@@ -68,8 +68,10 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_engine_create(const quire_engine_op
 /* Drops unfinished requests without events. NULL is allowed. Thread: owner. */
 QUIRE_API void quire_engine_destroy(quire_engine *engine);
 
-/* Queues a request. ERR_FULL: the queue is at its limit, poll and retry. ERR_TOO_LONG: could never fit in
- * the cache; the message says how many blocks are missing. Returns without waiting. Thread: any. */
+/* Queues a request; before the first step it waits there. ERR_FULL: a limit of the queue, which the message names, is
+ * reached; retry when the reader has had a FINISHED event. ERR_TOO_LONG: could never fit in the cache; the message says
+ * how many blocks are missing. ERR_INVALID: a value out of its range. ERR_FORKED. Returns without waiting.
+ * Thread: any. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_submit(quire_engine *engine, const quire_request *request,
                                                            quire_request_id *id_out, quire_error *error);
 
@@ -77,7 +79,9 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_engine_submit(quire_engine *engine,
 QUIRE_API quire_status quire_engine_cancel(quire_engine *engine, quire_request_id id);
 
 /* Plans one batch, runs one forward pass, samples, queues events. Fills *step_out up to step_out->size bytes; it may be
- * NULL. Thread: driver. */
+ * NULL. QUIRE_OK, also when there was nothing to do (rows and rows_encoder are 0) and when the forward pass failed: the
+ * log has why, stats.failed_steps counts it, its requests run again, and one that fails alone ends with ERR_EXECUTION.
+ * Else ERR_FORKED. Thread: driver. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_step(quire_engine *engine, quire_step *step_out);
 
 /* The stages of the last step as `thread` (0..threads-1) went through them, in order: copies at most `capacity` of the
@@ -86,7 +90,7 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_engine_step(quire_engine *engine, q
 QUIRE_API size_t quire_engine_stages(const quire_engine *engine, uint32_t thread, quire_stage *stages, size_t capacity,
                                      uint64_t *dropped_out);
 
-/* Steps until quire_engine_stop(), sleeping when idle. Thread: driver. */
+/* Steps until quire_engine_stop(), sleeping when idle; then QUIRE_OK. ERR_FORKED. Thread: driver. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_run(quire_engine *engine);
 
 /* Ends run after the step in progress and wakes the reader in wait; without one of them in progress, the next call of
