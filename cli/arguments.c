@@ -129,7 +129,7 @@ void qr_arguments_deinit(qr_arguments *arguments)
 
 static bool is_text(const quire_config_key *key)
 {
-    static const char *const text[] = {"string", "choice", "size", "duration"};
+    static const char *const text[] = {"string", "path", "choice", "size", "duration"};
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
         if (strcmp(key->type, text[i]) == 0) return true;
     return false;

@@ -85,8 +85,9 @@ static json_t *schema_of(const quire_config_key *key)
 {
     static const struct {
         const char *type, *json;
-    } types[]          = {{"integer", "integer"}, {"number", "number"}, {"boolean", "boolean"}, {"string", "string"},
-                          {"choice", "string"},   {"size", "string"},   {"duration", "string"}, {"array", "array"}};
+    } types[]          = {{"integer", "integer"}, {"number", "number"},   {"boolean", "boolean"},
+                          {"string", "string"},   {"path", "string"},     {"choice", "string"},
+                          {"size", "string"},     {"duration", "string"}, {"array", "array"}};
     const char *type   = NULL;
     json_t     *schema = json_pack("{s:s}", "description", key->help);
     json_t     *fallback =

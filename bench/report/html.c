@@ -205,10 +205,9 @@ static const struct {
     const char    *name;
     number_writer *number; /* NULL: `value` writes it */
     void (*value)(const json_t *value, FILE *to);
-} formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
-               {"G", billions, NULL},      {"%", percent, NULL},          {"share", share, NULL},
-               {"N", quantity, NULL},      {"ratio", ratio, NULL},        {"range", NULL, range},
-               {"check", NULL, check},     {"name", NULL, name},          {"shell", NULL, shell},
+} formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},    {"G", billions, NULL},
+               {"%", percent, NULL},       {"share", share, NULL},        {"N", quantity, NULL}, {"ratio", ratio, NULL},
+               {"range", NULL, range},     {"check", NULL, check},        {"name", NULL, name},  {"shell", NULL, shell},
                {"json", NULL, script}};
 
 static void convert(const json_t *value, const char *format, FILE *to)

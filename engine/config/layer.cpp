@@ -34,7 +34,9 @@ void layer::apply(const string &path, const toml::node &node, const toml::source
     if (is_type(*row, "axis")) return apply_axis(t, node);
     if (is_type(*row, "table")) return apply_table(t, node);
     if (is_type(*row, "array")) return apply_array(t, node);
-    put(path, read_scalar(t, node), node);
+    value v = read_scalar(t, node);
+    if (is_type(*row, "path")) v.text = from_.beside(v.text);
+    put(path, v, node);
 }
 
 void layer::apply_members(const string &path, const toml::table &table)
@@ -127,7 +129,7 @@ void layer::apply_axis(const target &t, const toml::node &node)
     erase_below(t.path);
     for (size_t i = 0; i < texts.size(); i++) {
         value v;
-        v.text = texts[i];
+        v.text = is_type(*row, "path") ? from_.beside(texts[i]) : texts[i];
         put(t.path + "[" + std::to_string(i) + "]", v, node);
     }
     value v;

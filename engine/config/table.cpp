@@ -57,7 +57,7 @@ namespace {
 
 constexpr quire_config_key before_options[] = {
     {"schema_version", "integer", "1", "1..1", "version of this format"},
-    {"model.path", "string", nullptr, nullptr,
+    {"model.path", "path", nullptr, nullptr,
      "folder with config.json and *.safetensors, or a GGUF file; give this or preset"},
 };
 constexpr const char      *preset_help = "the shape of a published model with random weights; give this or path";

@@ -128,7 +128,8 @@ static bool takes_bare_text(const key_table &keys, const string &path)
 {
     const auto *row = keys.find(pattern_of(path));
     if (row == nullptr) return false;
-    return is_type(*row, "string") || is_type(*row, "choice") || is_type(*row, "size") || is_type(*row, "duration");
+    return is_type(*row, "string") || is_type(*row, "path") || is_type(*row, "choice") || is_type(*row, "size") ||
+           is_type(*row, "duration");
 }
 
 toml::table parse_value(const key_table &keys, const string &path, const string &text, const source &from)

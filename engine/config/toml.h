@@ -33,6 +33,13 @@ struct source {
     {
         return has_lines ? origin(at) + ":" + std::to_string(at.begin.column) : name;
     }
+    // A relative path that a file names is relative to the file's folder; "-" is no path.
+    string beside(const string &path) const
+    {
+        const size_t slash = name.rfind('/');
+        if (!has_lines || slash == string::npos || path.empty() || path[0] == '/' || path == "-") return path;
+        return name.substr(0, slash + 1) + path;
+    }
 };
 
 // ERR_FORMAT, with the place: no TOML, or tables and arrays nested deeper than 16.

@@ -61,6 +61,7 @@ QUIRE_API quire_status quire_config_refuse(const quire_config *config, const cha
 typedef struct quire_config_key {
     const char *name;     /* "section.key"; "[]" stands for an element of an array, a last "*" for any name */
     const char *type;     /* "integer", "number", "boolean", "string", "size", "duration", "choice", "table", "array",
+                             "path": a relative one in a file is relative to the file's folder,
                              "axis": values for another key, whose name it has */
     const char *fallback; /* default as TOML text, NULL: none */
     const char *range;    /* "1..4096", ">0..1", "0..", "fcfs | priority", "1..64 | unlimited"; NULL: any */

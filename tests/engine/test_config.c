@@ -342,6 +342,28 @@ static void a_file_has_at_most_one_mebibyte(void **state)
     free(text);
 }
 
+static void assert_path(const char *key, const char *expected)
+{
+    const char *found = quire_config_string(config, key);
+    assert_non_null(found);
+    assert_string_equal(found, expected);
+}
+
+static void a_relative_path_in_a_file_is_relative_to_the_file(void **state)
+{
+    (void)state;
+    char beside[128];
+    snprintf(beside, sizeof beside, "%.*s/models/x", (int)(strrchr(path, '/') - path), path);
+    accept("[model]\npath = \"models/x\"\n[sweep]\n\"model.path\" = [\"models/x\", \"/y\"]\n");
+    assert_path("model.path", beside);
+    assert_path("sweep[0].values[0]", beside);
+    assert_path("sweep[0].values[1]", "/y");
+    accept("[model]\npath = \"/models/x\"\n");
+    assert_path("model.path", "/models/x");
+    assert_int_equal(quire_config_set(config, "model.path=models/x", "--set", &error), QUIRE_OK);
+    assert_path("model.path", "models/x");
+}
+
 static char *repeated(const char *before, const char *unit, size_t count)
 {
     char *text = malloc(strlen(before) + strlen(unit) * count + 1);
@@ -395,7 +417,7 @@ static void brackets_in_strings_and_comments_are_not_nesting(void **state)
     accept("# [[[[[[[[[[[[[[[[[[[[[[[[[[ .......................\n"
            "[model]\npath = \"[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[\" # '\n"
            "[workload]\npath = '''\n[[[[[[[[[[[[[[[[[[[[[[''[\n'''\n[run]\ncost_model = '[[[[[[[[[[[[[[[[[[[[['\n");
-    assert_string_equal(quire_config_string(config, "workload.path"), "[[[[[[[[[[[[[[[[[[[[[[''[\n");
+    assert_string_equal(quire_config_string(config, "workload.path"), "/tmp/[[[[[[[[[[[[[[[[[[[[[[''[\n");
 }
 
 /* ---- layers ---- */
@@ -836,7 +858,7 @@ static void the_template_has_every_key_and_loads(void **state)
 static void names_of_the_table_are_unique_and_types_known(void **state)
 {
     (void)state;
-    static const char types[] = " integer number boolean string size duration choice table array axis ";
+    static const char types[] = " integer number boolean string path size duration choice table array axis ";
     for (size_t i = 0; quire_config_key_at(config, i) != NULL; i++) {
         const quire_config_key *key = quire_config_key_at(config, i);
         char                    type[32];
@@ -945,6 +967,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(unknown_names_are_refused_with_the_nearest),
+        CASE(a_relative_path_in_a_file_is_relative_to_the_file),
         CASE(the_first_mistake_of_a_file_is_the_one_reported),
         CASE(sections_and_lists_are_told_apart),
         CASE(wrong_types_say_what_was_found),
