@@ -16,7 +16,7 @@ typedef struct load { /* of one repetition */
     bool        closed, offline, by_requests; /* by_requests: ends with the last request, not by the clock */
     uint32_t    streams;
     double      requests, prompt_tokens, output_tokens, encoder_tokens, longest; /* longest: output of a request */
-    double      last_due_s;
+    double      last_due_s, longest_window_s;                                    /* 0: until the requests have ended */
 } load;
 
 static void warn(void *context, const char *sentence)
@@ -51,7 +51,8 @@ static quire_status draw(const quire_config *config, const quire_model_info *inf
     l->closed            = qr_workload_is_closed(workload);
     l->offline           = qr_workload_is_offline(workload);
     l->streams           = l->closed ? qr_workload_streams(workload) : count;
-    l->by_requests       = count != UINT32_MAX && quire_config_integer(config, "run.duration") == 0;
+    l->longest_window_s  = (double)quire_config_integer(config, "run.duration") * 1e-9;
+    l->by_requests       = count != UINT32_MAX && (l->offline || l->longest_window_s == 0);
     for (uint32_t i = 0; l->by_requests && i < count && i < MAX_DRAWN; i++) {
         qr_workload_request request;
         qr_workload_next(workload, &request);
@@ -145,14 +146,17 @@ static void print_windows(const quire_config *config, double repetitions, double
 static void print_requests(const qr_forecast *f, const load *l, const quire_limits *limits, double repetitions,
                            double pauses, double *total)
 {
-    const double least = floor_s(f, l, limits);
+    const double most  = l->longest_window_s > 0 ? l->longest_window_s : INFINITY;
+    const double least = fmin(most, floor_s(f, l, limits));
     fprintf(qr_stdout, "work       %.0f requests, %.0f prompt tokens, %.0f output tokens", l->requests,
             l->prompt_tokens, l->output_tokens);
     if (l->encoder_tokens > 0) fprintf(qr_stdout, ", %.0f encoder tokens", l->encoder_tokens);
     fprintf(qr_stdout,
             "\ntime       at least %.1f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s); in all at least "
-            "%.1f s\n",
+            "%.1f s",
             least, limits->read_gbs, gflops_of(f, limits), repetitions * least + pauses);
+    if (isfinite(most)) fprintf(qr_stdout, "; each window ends after %.0f s at the latest", most);
+    fprintf(qr_stdout, "\n");
     *total += repetitions * least + pauses;
 }
 

@@ -54,9 +54,10 @@ static void show_line(const qr_progress *progress, const quire_stats *stats, con
     const double left_s = seconds_left(state);
     if (state->total != UINT32_MAX) snprintf(of, sizeof of, "/%u", state->total);
     if (!isnan(left_s)) snprintf(left, sizeof left, "  %.0f s left", left_s);
-    snprintf(line, sizeof line, "[%u] %.0f s  %s  done %u%s  running %u  waiting %u  %.1f tok/s  KV %.0f %%%s",
+    snprintf(line, sizeof line,
+             "[%u] %.0f s  %s  done %u%s  running %u  waiting %u  prefilled %llu tok  %.1f tok/s  KV %.0f %%%s",
              progress->repetition + 1, (double)state->now_ns * 1e-9, phase, state->done, of, stats->running,
-             stats->waiting, progress->rate, 100 * used, left);
+             stats->waiting, (unsigned long long)stats->tokens_prompt, progress->rate, 100 * used, left);
     if (progress->mode == QR_PROGRESS_TTY)
         fprintf(stderr, "\r\033[K%.*s", columns_of_terminal(), line);
     else
@@ -73,8 +74,9 @@ void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_
     if (progress->mode == QR_PROGRESS_JSONL)
         fprintf(stderr,
                 "{\"t_s\": %.1f, \"phase\": \"%s\", \"done\": %u, \"running\": %u, \"waiting\": %u, "
-                "\"output_tokens_per_s\": %.1f, \"kv_usage\": %.3f}\n",
-                (double)state->now_ns * 1e-9, phase, state->done, stats->running, stats->waiting, progress->rate, used);
+                "\"prompt_tokens\": %llu, \"output_tokens_per_s\": %.1f, \"kv_usage\": %.3f}\n",
+                (double)state->now_ns * 1e-9, phase, state->done, stats->running, stats->waiting,
+                (unsigned long long)stats->tokens_prompt, progress->rate, used);
     else
         show_line(progress, stats, state, phase, used);
     progress->shown_ns      = state->now_ns;

@@ -32,6 +32,7 @@ static void show_progress(player *p, int64_t now)
     quire_stats   stats = {.size = sizeof stats};
     if (!qr_progress_is_due(&p->progress, wall_ns)) return;
     take_stats(p, &stats);
+    stats.tokens_prompt -= p->run->before.tokens_prompt;
     const qr_progress_state state = {.now_ns     = now,
                                      .wall_ns    = wall_ns,
                                      .end_ns     = end_ns < INT64_MAX ? end_ns : 0,

@@ -3,18 +3,26 @@
 
 #include <string.h>
 
+/* Everything is due at once, and no more comes: the first second is as good as any other. */
+static bool is_one_batch(const quire_config *config)
+{
+    return strcmp(quire_config_string(config, "load.profile"), "throughput") == 0 &&
+           quire_config_integer(config, "workload.num_prompts") > 0;
+}
+
 void qr_window_init(qr_window *w, const qr_target *target, const quire_config *config, bool is_open_loop, qr_run *run)
 {
-    *w          = (qr_window){.target          = target,
-                              .run             = run,
-                              .warmup_mode     = quire_config_string(config, "run.warmup.mode"),
-                              .warmup_min_ns   = quire_config_integer(config, "run.warmup.min"),
-                              .warmup_max_ns   = quire_config_integer(config, "run.warmup.max"),
-                              .warmup_slope    = quire_config_number(config, "run.warmup.slope"),
-                              .duration_ns     = quire_config_integer(config, "run.duration"),
-                              .grace_ns        = quire_config_integer(config, "run.grace"),
-                              .is_open_loop    = is_open_loop,
-                              .stop_overloaded = quire_config_boolean(config, "run.stop_overloaded")};
+    *w = (qr_window){.target          = target,
+                     .run             = run,
+                     .warmup_mode     = quire_config_string(config, "run.warmup.mode"),
+                     .warmup_min_ns   = quire_config_integer(config, "run.warmup.min"),
+                     .warmup_max_ns   = quire_config_integer(config, "run.warmup.max"),
+                     .warmup_slope    = quire_config_number(config, "run.warmup.slope"),
+                     .duration_ns     = quire_config_integer(config, "run.duration"),
+                     .grace_ns        = quire_config_integer(config, "run.grace"),
+                     .is_open_loop    = is_open_loop,
+                     .stop_overloaded = quire_config_boolean(config, "run.stop_overloaded")};
+    if (is_one_batch(config)) w->warmup_mode = "none";
     run->steady = true;
     qr_watch_start(&w->watch, target->is_simulated);
 }

@@ -180,6 +180,17 @@ class Config(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("kv_cache", done.stderr)
 
+    def test_the_default_benchmark_is_bounded_and_says_how_far_its_prompts_are(self):
+        values = run("bench", "--print-config").stdout
+        self.assertIn('duration = "120s" # default scenario\n', values)
+        self.assertIn('duration = "7s" # --duration\n', run("bench", "--duration", "7s", "--print-config").stdout)
+        tiny = ("bench", "--model", "tiny", "--duration", "1s", "--output-tokens", "2", "--set", "run.limits=false")
+        self.assertRegex(run(*tiny, "--dry-run").stdout, r"in all at least 0\.\d s; each window ends after 1 s at the latest\n")
+        done = run(*tiny, "--num-prompts", "100000", "--set", "output.progress=jsonl", "--set", "output.log_level=error")
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        self.assertGreater(lines[-1]["prompt_tokens"], 128)
+        self.assertIn("run of 1.0 s", done.stdout)
+
     def test_a_template_is_no_wish_for_anything(self):
         template = self.file("t.toml", run("config", "template").stdout)
         done = run("bench", template, "--model", "tiny", "--dry-run")

@@ -28,6 +28,7 @@ static void begin(fixture *f, const char *const *settings)
     f->target              = scripted_target_of(&f->scripted);
     f->target.is_simulated = true; /* this machine does not matter */
     assert_int_equal(qr_bench_config_create(&f->config, &error), QUIRE_OK);
+    assert_int_equal(quire_config_set(f->config, "load.profile=poisson", "test", &error), QUIRE_OK);
     for (; *settings != NULL; settings++)
         if (quire_config_set(f->config, *settings, "test", &error) != QUIRE_OK) fail_msg("%s", error.message);
     qr_window_init(&f->window, &f->target, f->config, true, &f->run);
@@ -87,6 +88,9 @@ static void each_way_to_warm_up_opens_it_at_its_time(void **state)
     fixture f;
     begin(&f, (const char *[]){"run.duration=10s", "run.warmup={mode=\"none\",min=\"2s\"}", NULL});
     assert_true(opens_at(&f, 0) || f.window.is_open);
+    end(&f);
+    begin(&f, (const char *[]){"run.duration=10s", "load.profile=throughput", "workload.num_prompts=9", NULL});
+    assert_true(opens_at(&f, 0) || f.window.is_open); /* all is due at once: the whole run counts */
     end(&f);
     begin(&f, (const char *[]){"run.duration=10s", "run.warmup={mode=\"requests\",min=\"2s\"}", NULL});
     qr_window_pass(&f.window, 9 * SECOND);
