@@ -6,6 +6,7 @@
 
 #include "base/median.h"
 #include "base/rng.h"
+#include "bench/common/portable_math.h"
 
 /* ---- Student's t ---- */
 
@@ -109,10 +110,10 @@ static qr_interval log_ratio_interval(const double *a, const double *b, size_t n
 {
     double      logs[QR_BOOTSTRAP_MIN_PAIRS];
     qr_interval out = {total(b, n) / total(a, n), NAN, NAN};
-    for (size_t i = 0; i < n; i++) logs[i] = log(b[i] / a[i]);
+    for (size_t i = 0; i < n; i++) logs[i] = qr_portable_log(b[i] / a[i]);
     const qr_interval mean = qr_interval_of_mean(logs, n);
-    out.low                = out.value * exp(mean.low - mean.value);
-    out.high               = out.value * exp(mean.high - mean.value);
+    out.low                = out.value * qr_portable_exp(mean.low - mean.value);
+    out.high               = out.value * qr_portable_exp(mean.high - mean.value);
     return out;
 }
 
@@ -123,13 +124,15 @@ qr_interval qr_interval_of_paired_ratio(const double *a, const double *b, size_t
 }
 
 /* Variance estimates recovered from the two intervals, on the log scale (Donner and Zou 2012). */
+static double root_of_squares(double x, double y) { return sqrt(x * x + y * y); }
+
 qr_interval qr_interval_of_ratio(const qr_interval *a, const qr_interval *b)
 {
     const double ratio = b->value / a->value;
     if (!(a->low > 0) || !(b->low > 0)) return (qr_interval){ratio, NAN, NAN};
-    const double down = hypot(log(b->value / b->low), log(a->high / a->value));
-    const double up   = hypot(log(b->high / b->value), log(a->value / a->low));
-    return (qr_interval){ratio, ratio * exp(-down), ratio * exp(up)};
+    const double down = root_of_squares(qr_portable_log(b->value / b->low), qr_portable_log(a->high / a->value));
+    const double up   = root_of_squares(qr_portable_log(b->high / b->value), qr_portable_log(a->value / a->low));
+    return (qr_interval){ratio, ratio * qr_portable_exp(-down), ratio * qr_portable_exp(up)};
 }
 
 /* ---- sequential test ---- */
@@ -143,16 +146,17 @@ static double log_mixture(const qr_sequential_test *t, double from, double to)
     double logs[GRID], most = -INFINITY, sum = 0;
     for (int j = 0; j < GRID; j++) {
         const double theta = from + (to - from) * (j + 0.5) / GRID;
-        logs[j] = (double)t->met * log(theta / t->target) + (double)t->missed * log((1 - theta) / (1 - t->target));
-        most    = fmax(most, logs[j]);
+        logs[j]            = (double)t->met * qr_portable_log(theta / t->target) +
+                  (double)t->missed * qr_portable_log((1 - theta) / (1 - t->target));
+        most = fmax(most, logs[j]);
     }
-    for (int j = 0; j < GRID; j++) sum += exp(logs[j] - most);
-    return most + log(sum / GRID);
+    for (int j = 0; j < GRID; j++) sum += qr_portable_exp(logs[j] - most);
+    return most + qr_portable_log(sum / GRID);
 }
 
 qr_decision qr_sequential_decide(const qr_sequential_test *t)
 {
-    const double enough = -log(1 - t->confidence);
+    const double enough = -qr_portable_log(1 - t->confidence);
     if (log_mixture(t, t->target, 1) >= enough) return QR_ABOVE;
     if (log_mixture(t, 0, t->target) >= enough) return QR_BELOW;
     return QR_UNDECIDED;

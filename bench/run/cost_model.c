@@ -86,7 +86,9 @@ static size_t count_up_to(const double *sorted, size_t count, double limit)
 static double next_candidate(double knot)
 {
     if (knot < 8) return floor(knot) + 1;
-    const double octave = exp2(floor(log2(knot)));
+    int exponent;
+    (void)frexp(knot, &exponent);
+    const double octave = ldexp(1, exponent - 1);
     if (octave >= 16 && knot == octave) return knot + 1;
     return octave * (1 + (floor((knot / octave - 1) * 4) + 1) / 4);
 }

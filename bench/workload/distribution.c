@@ -1,4 +1,5 @@
-/* One inverse or sum per kind of distribution. libm is used for log, exp, pow and sqrt only. */
+/* One inverse or sum per kind of distribution. Equal streams give equal bits on every machine, so log, exp and pow
+ * are not those of the math library. */
 #include "bench/workload/distribution.h"
 
 #include <math.h>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "bench/common/input_file.h"
+#include "bench/common/portable_math.h"
 
 double qr_stream_uniform(qr_stream *stream)
 {
@@ -46,7 +48,7 @@ double qr_stream_normal(qr_stream *stream)
                                 2.04426310338993978564e-15};
     const double        p = qr_stream_uniform(stream), q = p - 0.5;
     if (fabs(q) <= 0.425) return q * ratio(a, b, 0.180625 - q * q);
-    const double r = sqrt(-log(q < 0 ? p : 1.0 - p));
+    const double r = sqrt(-qr_portable_log(q < 0 ? p : 1.0 - p));
     const double z = r <= 5.0 ? ratio(c, d, r - 1.6) : ratio(e, f, r - 5.0);
     return q < 0 ? -z : z;
 }
@@ -54,21 +56,24 @@ double qr_stream_normal(qr_stream *stream)
 /* Marsaglia & Tsang, "A simple method for generating gamma variables", ACM TOMS 26 (2000); shape < 1 by their boost. */
 double qr_stream_gamma(qr_stream *stream, double shape)
 {
-    const double boost = shape < 1.0 ? pow(qr_stream_uniform(stream), 1.0 / shape) : 1.0;
+    const double boost = shape < 1.0 ? qr_portable_pow(qr_stream_uniform(stream), 1.0 / shape) : 1.0;
     const double d = (shape < 1.0 ? shape + 1.0 : shape) - 1.0 / 3.0, c = 1.0 / sqrt(9.0 * d);
     for (;;) {
         const double x = qr_stream_normal(stream), v = (1.0 + c * x) * (1.0 + c * x) * (1.0 + c * x);
         const double u = qr_stream_uniform(stream);
-        if (v > 0 && log(u) < 0.5 * x * x + d - d * v + d * log(v)) return boost * d * v;
+        if (v > 0 && qr_portable_log(u) < 0.5 * x * x + d - d * v + d * qr_portable_log(v)) return boost * d * v;
     }
 }
 
-double qr_stream_weibull(qr_stream *stream, double shape) { return pow(-log(qr_stream_uniform(stream)), 1.0 / shape); }
+double qr_stream_weibull(qr_stream *stream, double shape)
+{
+    return qr_portable_pow(-qr_portable_log(qr_stream_uniform(stream)), 1.0 / shape);
+}
 
 void qr_zipf_fill(double *table_out, size_t count, double s)
 {
     double sum = 0;
-    for (size_t i = 0; i < count; i++) table_out[i] = sum += pow((double)(i + 1), -s);
+    for (size_t i = 0; i < count; i++) table_out[i] = sum += qr_portable_pow((double)(i + 1), -s);
     for (size_t i = 0; i < count; i++) table_out[i] /= sum;
 }
 
@@ -228,8 +233,8 @@ static double draw(const qr_distribution *from, qr_stream *stream)
     case QR_DISTRIBUTION_UNIFORM: return floor(from->min + qr_stream_uniform(stream) * (from->max - from->min + 1));
     case QR_DISTRIBUTION_NORMAL: return from->mean + from->stdev * qr_stream_normal(stream);
     case QR_DISTRIBUTION_LOGNORMAL: {
-        const double variance = log1p(from->stdev * from->stdev / (from->mean * from->mean));
-        return exp(log(from->mean) - variance / 2 + sqrt(variance) * qr_stream_normal(stream));
+        const double variance = qr_portable_log(1 + from->stdev * from->stdev / (from->mean * from->mean));
+        return qr_portable_exp(qr_portable_log(from->mean) - variance / 2 + sqrt(variance) * qr_stream_normal(stream));
     }
     case QR_DISTRIBUTION_GAMMA: {
         const double shape = from->mean * from->mean / (from->stdev * from->stdev);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "bench/common/portable_math.h"
 #include "bench/workload/request_file.h"
 #include "bench/workload/trace.h"
 
@@ -98,7 +99,7 @@ static double gap(const qr_workload *workload, uint32_t index)
     case CONSTANT: return mean;
     case POISSON: return mean * qr_stream_weibull(&stream, 1.0);
     case GAMMA: return mean * qr_stream_gamma(&stream, shape) / shape;
-    case WEIBULL: return mean * qr_stream_weibull(&stream, shape) / tgamma(1.0 + 1.0 / shape);
+    case WEIBULL: return mean * qr_stream_weibull(&stream, shape) / qr_portable_gamma(1.0 + 1.0 / shape);
     case THROUGHPUT:
     case SYNCHRONOUS:
     case CONCURRENT:
