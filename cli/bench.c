@@ -43,8 +43,8 @@ static error_t parse(int option, char *value, struct argp_state *state)
     }
 }
 
-/* Without a model, the benchmark that `make bench` shows: a real shape that two cores can serve in a minute, and at most
- * two minutes of it where they are slower. */
+/* Without a model, the benchmark that `make bench` shows: a real shape that two cores can serve in a minute, and at
+ * most two minutes of it where they are slower. */
 static const qr_default scenario[] = {{"model.preset", "qwen3-0.6b", "model.preset", true},
                                       {"workload.num_prompts", "32", "workload.num_prompts", false},
                                       {"workload.prompt_tokens", "64", "workload.prompt_tokens.dist", false},

@@ -1,11 +1,13 @@
 # Installation: headers, both libraries, the tool, a pkg-config file and a CMake package (quire::quire, quire::static).
 install(DIRECTORY include/quire TYPE INCLUDE)
 install(TARGETS quire_shared EXPORT quire_targets)
-install(TARGETS quire_static quire_requirements EXPORT quire_targets)
+install(TARGETS quire_static quire_requirements EXPORT quire_static_targets)
 if(TARGET quire)
   install(TARGETS quire)
 endif()
-install(EXPORT quire_targets NAMESPACE quire:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
+foreach(targets quire_targets quire_static_targets)
+  install(EXPORT ${targets} NAMESPACE quire:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
+endforeach()
 configure_package_config_file(cmake/quire-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/quire-config.cmake
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/quire-config-version.cmake COMPATIBILITY SameMinorVersion)

@@ -16,9 +16,31 @@ cmake --build build/examples
 build/example-decode tiny
 build/example-toy_model 32 > build/toy_model.log || { cat build/toy_model.log; exit 1; }
 libdir=$(pkg-config --variable=libdir quire)
-cc -std=c17 -D_GNU_SOURCE examples/minimal.c $(pkg-config --cflags quire) -o build/example-static "$libdir/libquire.a" -ldnnl \
-    $(pkg-config --libs hwloc jansson) -lgomp -lstdc++ -lm -lpthread
-build/example-static tiny > build/static.log || { cat build/static.log; exit 1; }
+archive=$(pkg-config --static --libs quire | sed 's/-lquire/-l:libquire.a/') # -lquire would be the shared one
+cc -std=c17 -D_GNU_SOURCE examples/minimal.c $(pkg-config --cflags quire) -o build/use-c-static $archive
+g++ -std=c++17 tests/install/use.cpp $(pkg-config --cflags --libs quire) -o build/use-cxx
+g++ -std=c++17 tests/install/use.cpp $(pkg-config --cflags quire) -o build/use-cxx-static $archive
+for program in "c-static tiny" cxx cxx-static; do
+    build/use-$program > build/use.log 2>&1 || { cat build/use.log; exit 1; }
+done
+
+# CMake projects of one language; quire::quire wants nothing that the library has inside.
+for use in "C $PWD/examples/minimal.c" "CXX use.cpp"; do
+    for library in quire::quire quire::static; do
+        folder=build/use-cmake
+        hidden=$([ $library = quire::static ] || printf -- '-DCMAKE_DISABLE_FIND_PACKAGE_%s=ON ' dnnl OpenMP PkgConfig Threads)
+        rm -rf $folder
+        cmake -S tests/install -B $folder -DCMAKE_PREFIX_PATH="$prefix" -DLANGUAGE="${use%% *}" -DSOURCE="${use#* }" \
+            -DLIBRARY=$library $hidden > build/use.log 2>&1 && cmake --build $folder >> build/use.log 2>&1 &&
+            $folder/use >> build/use.log 2>&1 || { cat build/use.log; echo "CMake, $use, $library"; exit 1; }
+    done
+done
+if cmake -S tests/install -B build/use-cmake -DCMAKE_DISABLE_FIND_PACKAGE_dnnl=ON > build/use.log 2>&1 ||
+    ! grep -q 'quire::static lacks: DNNL::dnnl' build/use.log; then
+    cat build/use.log
+    echo "what quire::static lacks is not said"
+    exit 1
+fi
 
 # Both libraries define the functions of the headers and nothing else, of whatever class (weak, unique, ...).
 nm -D --defined-only --with-symbol-versions "$libdir/libquire.so" | sed 's/@@QUIRE_0.1$//; / A QUIRE_0.1/d' > build/shared.nm
