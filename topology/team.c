@@ -191,7 +191,7 @@ static void *stay_until_over(void *argument)
     pthread_mutex_lock(&p->mutex);
     while (!p->over) pthread_cond_wait(&p->leave, &p->mutex);
     pthread_mutex_unlock(&p->mutex);
-    return NULL;
+    pthread_exit(NULL); /* as OpenMP's threads do: libc loads what it needs for that now, not when memory is short */
 }
 
 /* OpenMP ends the process when it cannot create a thread; so as many plain ones are created first, all at once. */

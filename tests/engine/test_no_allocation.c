@@ -282,6 +282,21 @@ static void a_product_that_cannot_be_replaced_fails_its_step_alone(void **state)
     quire_model_destroy(model);
 }
 
+/* The first engine of the process: what the end of a thread needs is loaded by then. */
+static void an_engine_is_destroyed_without_heap(void **state)
+{
+    (void)state;
+    quire_model  *model  = NULL;
+    quire_engine *engine = create(&model);
+    atomic_store(&refusing, true);
+    atomic_store(&armed, true);
+    quire_engine_destroy(engine);
+    atomic_store(&armed, false);
+    atomic_store(&refusing, false);
+    heap_calls = 0;
+    quire_model_destroy(model);
+}
+
 static void calls_of_this_program_and_of_libraries_count(void **state)
 {
     (void)state;
@@ -301,6 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #if !QR_SANITIZED
         cmocka_unit_test(calls_of_this_program_and_of_libraries_count),
+        cmocka_unit_test(an_engine_is_destroyed_without_heap),
 #endif
         cmocka_unit_test(submit_step_poll_stats_and_explain_allocate_nothing),
         cmocka_unit_test(no_number_of_rows_needs_the_heap),
