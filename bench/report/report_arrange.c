@@ -201,13 +201,6 @@ static void sort_results(json_t *results)
 
 /* ---- runs ---- */
 
-static double moved_gbs(const json_t *run)
-{
-    const double busy = qr_json_number_at(run, "window/length_s") - qr_json_number_at(run, "steps/time_s/idle");
-    return (qr_json_number_at(run, "steps/moved/weight_bytes") + qr_json_number_at(run, "steps/moved/kv_bytes")) /
-           busy * 1e-9;
-}
-
 /* Runs are called by their result, and numbered over all results. */
 static void name_runs(const qr_report *report)
 {
@@ -218,13 +211,11 @@ static void name_runs(const qr_report *report)
         size_t      i;
         json_array_foreach(runs, i, run)
         {
-            const double moved = moved_gbs(run);
             json_object_set_new(run, "label",
                                 json_array_size(runs) > 1 ? json_sprintf("%s #%zu", name, i + 1) : json_string(name));
             json_object_set_new(run, "number", json_integer(++number));
             json_object_set(run, "verdict", (json_t *)qr_json_at(result_at(report, r), "validity/result"));
             json_object_set(run, "profile", (json_t *)qr_json_at(result_at(report, r), "disclosure/profile"));
-            json_object_set_new(run, "moved_gbs", isfinite(moved) ? json_real(moved) : json_null());
         }
     }
 }

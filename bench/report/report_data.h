@@ -11,7 +11,7 @@
 
 /* The members of a result and besides: "shown_as", what people call it; "file", of a point of a sweep; and of
  * qr_report_arrange(): "x", its place on the axis, and "curve", which of a sweep's curves it is on. Each run has
- * "label", "number" (from 1, over all results), its result's "verdict" and "profile", "moved_gbs", and "log": {"steps":
+ * "label", "number" (from 1, over all results), its result's "verdict" and "profile", and "log": {"steps":
  * LOG, "requests": LOG} where there was one. LOG = {"count", "shown", "columns": {NAME: [numbers or null]}}. */
 struct qr_report {
     json_t *results; /* array of at least one object */

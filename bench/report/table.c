@@ -27,19 +27,6 @@ static bool is_coloured(const qr_result *result, bool on_terminal)
     return on_terminal && (no_color == NULL || no_color[0] == '\0');
 }
 
-/* The checks that fail, warnings last. */
-static json_t *failed_checks(const json_t *root)
-{
-    json_t *to = json_array(), *check;
-    size_t  i;
-    for (int warnings = 0; warnings < 2; warnings++)
-        json_array_foreach(qr_json_at(root, "validity/checks"), i,
-                           check) if (!json_is_true(qr_json_at(check, "ok")) &&
-                                      (strcmp(qr_json_text_at(check, "severity"), "warn") == 0) == (warnings == 1))
-            json_array_append(to, check);
-    return to;
-}
-
 /* The columns of percentiles get their heads: "P50". */
 static void name_percentiles(const json_t *run)
 {
@@ -78,16 +65,6 @@ static void in_percent_of(const json_t *times, double whole)
     json_t     *value;
     json_object_foreach((json_t *)times, name, value)
         json_real_set(value, whole > 0 ? 100 * json_number_value(value) / whole : 0);
-}
-
-/* Null where no step was computed. */
-static json_t *rates(const qr_result *result)
-{
-    const qr_metrics *m    = &result->runs[0];
-    const double      busy = m->steps.busy_s;
-    if (result->is_virtual || !(busy > 0)) return json_null();
-    return json_pack("{s:f, s:f}", "moved_gbs", (m->steps.weight_bytes + m->steps.kv_bytes) / busy * 1e-9, "gflops",
-                     m->steps.flops / busy * 1e-9);
 }
 
 /* A fraction above 1 says that the machine was not measured at its best. */
@@ -155,10 +132,9 @@ static json_t *document(const qr_result *result, bool coloured)
     if (result->run_count == 1) use_intervals_of(run, json_object_get(root, "aggregate"));
     in_percent_of(qr_json_at(run, "steps/time_s"), result->runs[0].length_s);
     in_percent_of(qr_json_at(run, "steps/stage_s"), result->runs[0].steps.busy_s);
-    json_t *more = json_pack("{s:O, s:o, s:i, s:b, s:o, s:o, s:o, s:s, s:s, s:s}", "run", run, "failed",
-                             failed_checks(root), "run_count", (int)result->run_count, "has_encoder",
-                             result->model.encoder_layers > 0, "rates", rates(result), "roofline", roofline(result),
-                             "causes", causes(result), "good", coloured ? "\033[1;32m" : "", "bad",
+    json_t *more = json_pack("{s:O, s:i, s:b, s:o, s:o, s:s, s:s, s:s}", "run", run, "run_count",
+                             (int)result->run_count, "has_encoder", result->model.encoder_layers > 0, "roofline",
+                             roofline(result), "causes", causes(result), "good", coloured ? "\033[1;32m" : "", "bad",
                              coloured ? "\033[1;31m" : "", "plain", coloured ? "\033[0m" : "");
     json_object_update(root, more);
     json_decref(more);

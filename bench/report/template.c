@@ -57,6 +57,14 @@ static const json_t *find(filler *f, const char *path)
     return NULL;
 }
 
+/* The value whose path ends before one of `ends`, as in "PATH:FORMAT". */
+static const json_t *find_until(filler *f, const char *text, const char *ends)
+{
+    char path[MOST_NAME];
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(text, ends), text);
+    return find(f, path);
+}
+
 static bool is_something(const json_t *value)
 {
     return !(
@@ -75,11 +83,9 @@ static bool is_text(const json_t *value, const char *text)
 /* "PATH:FORMAT" */
 static void write_value(filler *f, const char *tag)
 {
-    char path[MOST_NAME];
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(tag, ":"), tag);
     const char *format = strchr(tag, ':');
-    json_t     *key    = strcmp(path, "@") == 0 ? json_string(key_of(f)) : NULL;
-    f->write(key ? key : find(f, path), format ? format + 1 : "", f->to);
+    json_t     *key    = tag[0] == '@' && strcspn(tag, ":") == 1 ? json_string(key_of(f)) : NULL;
+    f->write(key ? key : find_until(f, tag, ":"), format ? format + 1 : "", f->to);
     json_decref(key);
 }
 
@@ -134,14 +140,11 @@ static void open_members(filler *f, const json_t *object)
 /* {{#...}}, {{^...}} or {{*...}} */
 static void open_section(filler *f, char kind, const char *condition)
 {
-    char path[MOST_NAME];
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(condition, "="), condition);
     const char   *wanted = strchr(condition, '=');
-    const json_t *value  = find(f, path);
-    const bool    is_key = strcmp(path, "@") == 0;
-    const bool    holds  = is_key   ? strcmp(key_of(f), wanted + 1) == 0
-                           : wanted ? is_text(value, wanted + 1)
-                                    : is_something(value);
+    const json_t *value  = find_until(f, condition, "=");
+    const bool    holds  = condition + 1 == wanted && condition[0] == '@' ? strcmp(key_of(f), wanted + 1) == 0
+                           : wanted                                       ? is_text(value, wanted + 1)
+                                                                          : is_something(value);
     if (kind == '*')
         open_members(f, value);
     else if (holds == (kind == '^'))
@@ -185,17 +188,10 @@ static size_t parse_columns(const char *lines, column columns[MOST_COLUMNS], siz
     return count;
 }
 
-static const json_t *value_of(filler *f, const column *c)
-{
-    char path[MOST_NAME];
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(c->value, ":"), c->value);
-    return find(f, path);
-}
-
 /* Before the first element of an array, or member of an object. */
-static frame rows_of(filler *f, const char *path)
+static frame rows_of(filler *f, const char *tag)
 {
-    const json_t *in = find(f, path);
+    const json_t *in = find_until(f, tag, "\n");
     return (frame){.in = in, .member = json_is_object(in) ? json_object_iter((json_t *)in) : NULL};
 }
 
@@ -210,7 +206,7 @@ static bool push_row(filler *f, frame *rows)
 static void look_at(filler *f, column *c, frame rows)
 {
     for (; push_row(f, &rows); f->depth--) {
-        const json_t *value = value_of(f, c);
+        const json_t *value = find_until(f, c->value, ":");
         c->has_values |= is_something(value) && (c->may_be_zero || json_number_value(value) != 0);
         c->has_text |= is_something(value) && !json_is_number(value) && strstr(c->value, ":check") == NULL;
     }
@@ -226,17 +222,15 @@ static void write_cell(filler *f, const column *c, bool is_first)
 static void write_table(filler *f, const char *tag)
 {
     column       columns[MOST_COLUMNS] = {0};
-    char         path[MOST_NAME];
-    const size_t count = parse_columns(strchr(tag, '\n'), columns, MOST_COLUMNS);
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(tag, "\n"), tag);
+    const size_t count                 = parse_columns(strchr(tag, '\n'), columns, MOST_COLUMNS);
     fputs("<div class=\"scroll\"><table><thead><tr>", f->to);
     for (size_t c = 0; c < count; c++) {
-        look_at(f, &columns[c], rows_of(f, path));
+        look_at(f, &columns[c], rows_of(f, tag));
         if (!columns[c].has_values && c > 0) continue;
         fprintf(f->to, "<th%s>%s</th>", columns[c].has_text ? " class=\"text\"" : "", columns[c].head);
     }
     fputs("</tr></thead><tbody>\n", f->to);
-    for (frame rows = rows_of(f, path); push_row(f, &rows); f->depth--) {
+    for (frame rows = rows_of(f, tag); push_row(f, &rows); f->depth--) {
         const bool is_invalid = strcmp(qr_json_text_at(rows.value, "verdict"), "INVALID") == 0;
         fputs(is_invalid ? "<tr class=\"invalid\">" : "<tr>", f->to);
         for (size_t c = 0; c < count; c++)
@@ -253,7 +247,7 @@ static void write_facts(filler *f, const char *tag)
     const size_t count                   = parse_columns(lines, facts, 2 * MOST_COLUMNS);
     bool         any                     = false;
     for (size_t i = 0; i < count; i++) {
-        const json_t *value = value_of(f, &facts[i]);
+        const json_t *value = find_until(f, facts[i].value, ":");
         if (!is_something(value) && !json_is_false(value)) continue;
         if (!any) fprintf(f->to, "<div><h3>%.*s</h3><div class=\"scroll\"><table><tbody>\n", (int)(lines - tag), tag);
         any = true;

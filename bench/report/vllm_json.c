@@ -99,8 +99,7 @@ static uint32_t max_concurrency_of(const qr_result *r)
 
 bool qr_vllm_json_write(const qr_result *r, FILE *out)
 {
-    json_t *to = json_object();
-    if (to == NULL || r->run_count == 0) return json_decref(to), false;
+    if (r->run_count == 0) return false;
     const qr_metrics *m    = &r->runs[0];
     const totals      sum  = totals_of(&r->records[0]);
     const uint32_t    most = max_concurrency_of(r);
@@ -109,13 +108,10 @@ bool qr_vllm_json_write(const qr_result *r, FILE *out)
     struct tm  utc;
     gmtime_r(&r->started, &utc);
     strftime(date, sizeof date, "%Y%m%d-%H%M%S", &utc);
-    json_object_set_new(to, "date", json_string(date));
-    if (r->is_virtual) json_object_set_new(to, "clock", json_string("virtual"));
-    json_object_set_new(to, "backend", json_string("quire"));
-    json_object_set_new(to, "model_id", json_string(r->model.name));
     const json_int_t failed = (json_int_t)m->requests.failed + m->requests.refused;
-    json_object_set_new(to, "num_prompts",
-                        json_integer((json_int_t)sum.completed + failed)); /* none is left at an end */
+    json_t *to = json_pack("{s:s, s:s*, s:s, s:s, s:I}", "date", date, "clock", r->is_virtual ? "virtual" : NULL,
+                           "backend", "quire", "model_id", r->model.name, "num_prompts",
+                           (json_int_t)sum.completed + failed); /* none is left at an end */
     set_load(to, r, most);
     set(to, "duration", m->length_s);
     json_object_set_new(to, "completed", json_integer((json_int_t)sum.completed));

@@ -190,9 +190,12 @@ static json_t *steps(const qr_metrics *m)
                                   m->steps.rowwise_s, "encoder", m->steps.encoder_stage_s, "sampling",
                                   m->steps.sampling_s, "scheduler", m->steps.scheduler_s, "barrier", m->steps.barrier_s,
                                   "other", m->steps.other_s));
+    const double moved = m->steps.weight_bytes + m->steps.kv_bytes, busy = m->steps.busy_s;
     json_object_set_new(to, "moved",
-                        json_pack("{s:f, s:f, s:f}", "weight_bytes", m->steps.weight_bytes, "kv_bytes",
-                                  m->steps.kv_bytes, "flops", m->steps.flops));
+                        json_pack("{s:f, s:f, s:f, s:o, s:o}", "weight_bytes", m->steps.weight_bytes, "kv_bytes",
+                                  m->steps.kv_bytes, "flops", m->steps.flops, "gbs",
+                                  qr_json_number(moved / busy * 1e-9), "gflops",
+                                  qr_json_number(m->steps.flops / busy * 1e-9)));
     json_object_set_new(to, "wait_s", wait);
     return to;
 }
