@@ -8,7 +8,7 @@
   const evenly = (all, count) => all.length <= count ? all
     : Array.from({length: count}, (_, i) => all[Math.round(i * (all.length - 1) / (count - 1))]);
   const overlaid = evenly(entries, MOST_OVERLAID), shown = new Set(evenly(overlaid, MOST_SHOWN));
-  let chosen = entries[0], charts = [], colour = {};
+  let chosen = entries[0], charts = [];
 
   // ---- values ----
 
@@ -31,12 +31,9 @@
 
   // ---- colours: eight, then the same dashed, then dotted ----
 
-  function readColours() {
-    const style = getComputedStyle(document.documentElement);
-    for (const name of ['ink', 'soft', 'grid', 'line', 'shade', 'disturbed', 'mark', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8'])
-      colour[name] = style.getPropertyValue('--' + name).trim();
-  }
-  const series = i => colour['c' + (i % 8 + 1)];
+  const style = getComputedStyle(document.documentElement); // stays that of light or dark
+  const colour = name => style.getPropertyValue('--' + name).trim();
+  const series = i => colour('c' + (i % 8 + 1));
   const dashes = i => [[], [7, 3], [2, 2]][Math.floor(i / 8) % 3];
   const faded = (hex, alpha) => hex + Math.round(alpha * 255).toString(16).padStart(2, '0');
 
@@ -44,9 +41,9 @@
 
   function axis(title, more) {
     return {
-      type: 'linear', title: {display: title !== '', text: title, color: colour.soft, padding: 2},
-      grid: {color: colour.grid, borderColor: colour.line, tickLength: 4},
-      ticks: {color: colour.soft, maxRotation: 0, autoSkipPadding: 12, callback: numberText}, ...more,
+      type: 'linear', title: {display: title !== '', text: title, color: colour('soft'), padding: 2},
+      grid: {color: colour('grid'), borderColor: colour('line'), tickLength: 4},
+      ticks: {color: colour('soft'), maxRotation: 0, autoSkipPadding: 12, callback: numberText}, ...more,
     };
   }
 
@@ -72,7 +69,7 @@
   }
 
   function category(more) {
-    const made = axis('', {type: 'category', grid: {display: false, borderColor: colour.line}, ...more});
+    const made = axis('', {type: 'category', grid: {display: false, borderColor: colour('line')}, ...more});
     delete made.ticks.callback;
     made.ticks.autoSkip = false;
     return made;
@@ -93,7 +90,7 @@
     beforeDatasetsDraw({ctx, chartArea: area, scales: {x}}, _, {bands = []}) {
       for (const {from, to, color} of bands) {
         const left = Math.max(x.getPixelForValue(from), area.left);
-        ctx.fillStyle = colour[color];
+        ctx.fillStyle = colour(color);
         ctx.fillRect(left, area.top, Math.max(0, Math.min(x.getPixelForValue(to), area.right) - left), area.height);
       }
     },
@@ -113,7 +110,7 @@
   function sloLine(metric, from, to) {
     const value = at(entries[0].run, 'slo/limits_ms/' + (metric === 'itl' ? 'itl_p99' : metric));
     return finite(value) && value > 0 ? [line('SLO ' + numberText(value) + ' ms', points([from, to], [value, value]),
-      colour.mark, {borderDash: [4, 3], borderWidth: 1.2})] : [];
+      colour('mark'), {borderDash: [4, 3], borderWidth: 1.2})] : [];
   }
 
   const place = p => -Math.log10(1 - p / 100); // P0, P90, P99, ... at 0, 1, 2, ...
@@ -142,7 +139,7 @@
   };
   const causeBars = (names, data) => names.map(name => {
     const [label, color, alpha] = causes[name] || [name.replace(/_/g, ' '), 'c6', 0.2];
-    return bars(label, data(name), faded(colour[color], alpha));
+    return bars(label, data(name), faded(colour(color), alpha));
   });
 
   const stackedBars = (labels, datasets, x, more) => ({
@@ -198,7 +195,7 @@
     const middles = known.length && s[known[0][0]].map((_, i) => (i + 0.5) * s.dt_s - warmup());
     return {type: 'line', bands: timeBands(), x: timeAxis(), y: axis('', {beginAtZero: true, ...ALIGNED, ...y}),
             datasets: known.map(([name, label, color]) =>
-              line(label, points(middles, s[name].map(v => v * scale)), colour[color]))};
+              line(label, points(middles, s[name].map(v => v * scale)), colour(color)))};
   }
 
   const rowsOf = steps => steps.rows.map((r, i) => r + steps.rows_encoder[i]);
@@ -208,8 +205,8 @@
   function composition() {
     const steps = log('steps');
     if (!steps) return null;
-    const parts = [['decode', steps.rows.map((r, i) => r - steps.rows_prefill[i]), colour.c1],
-                   ['prefill', steps.rows_prefill, colour.c2], ['encoder', steps.rows_encoder, colour.c4]];
+    const parts = [['decode', steps.rows.map((r, i) => r - steps.rows_prefill[i]), colour('c1')],
+                   ['prefill', steps.rows_prefill, colour('c2')], ['encoder', steps.rows_encoder, colour('c4')]];
     return {type: 'line', legend: true, bands: timeBands(), x: timeAxis(),
             y: axis('', {stacked: true, beginAtZero: true, ...ALIGNED}),
             datasets: parts.filter(([, rows]) => most(rows) > 0).map(([label, rows, color], i) =>
@@ -223,7 +220,7 @@
     const data = points(requests.a.map(seconds), requests.f.map((f, i) => f >= 0 ? (f - requests.a[i]) * 1e-6 : NaN));
     if (!(most(data.map(p => p.x)) - least(data.map(p => p.x)) > 0.1)) return null; // offline all are due at once
     return {type: 'scatter', bands: timeBands(), x: timeAxis(), y: {...valueAxis('', data.map(p => p.y)), ...ALIGNED},
-            datasets: [dots('request', data, colour.c1)]};
+            datasets: [dots('request', data, colour('c1'))]};
   }
 
   function lives() {
@@ -234,8 +231,8 @@
     const full = {barPercentage: 0.8, categoryPercentage: 1};
     const part = (label, from, to, color) =>
       bars(label, sample.map(i => [seconds(q[from][i]), seconds(q[to][i])]), color, full);
-    const parts = [part('queue', 'a', 's', faded(colour.c6, 0.55)), part('prefill', 's', 'f', colour.c2),
-                   part('decode', 'f', 'e', colour.c1)];
+    const parts = [part('queue', 'a', 's', faded(colour('c6'), 0.55)), part('prefill', 's', 'f', colour('c2')),
+                   part('decode', 'f', 'e', colour('c1'))];
     const y = category({stacked: true, ticks: {display: false}, ...ALIGNED});
     return stackedBars(sample, parts, timeAxis(), {y, bands: timeBands()});
   }
@@ -254,7 +251,7 @@
   function byClass(steps, xs, ys) {
     const kind = i => steps.rows_encoder[i] > 0 ? 2 : steps.rows_prefill[i] > 0 ? 1 : 0;
     return [['decode only', 'c1'], ['with prefill', 'c2'], ['with encoder', 'c4']].map(([name, color], k) =>
-      dots(name, points(xs.map((x, i) => kind(i) === k ? x : NaN), ys), colour[color])).filter(set => set.data.length);
+      dots(name, points(xs.map((x, i) => kind(i) === k ? x : NaN), ys), colour(color))).filter(set => set.data.length);
   }
 
   function stepTime({x: title, of}) {
@@ -262,7 +259,7 @@
     if (!steps || !(most(xs) > 0)) return null;
     const floors = steps.floor_us.map(us => finite(us) ? us * 1e-3 : NaN), floor = points(xs, floors);
     const times = stepTimes(steps), datasets = byClass(steps, xs, times);
-    if (floor.length) datasets.push(dots('floor', floor, colour.c5, {pointRadius: 1.5, pointStyle: 'rect'}));
+    if (floor.length) datasets.push(dots('floor', floor, colour('c5'), {pointRadius: 1.5, pointStyle: 'rect'}));
     return {type: 'scatter', legend: true, datasets, x: valueAxis(title, xs), y: valueAxis('ms', times.concat(floors))};
   }
 
@@ -278,8 +275,8 @@
       const ridge = roof.peak / roof.bandwidth, corner = {x: ridge, y: roof.peak};
       minX = Math.min(minX, ridge / 2), maxX = Math.max(maxX, ridge * 2), maxY = Math.max(maxY, roof.peak * 1.5);
       const slope = [{x: minX, y: minX * roof.bandwidth}, corner], flat = [corner, {x: maxX, y: roof.peak}];
-      datasets.push(line('read ' + numberText(roof.bandwidth) + ' GB/s', slope, colour.c5, {type: 'line'}),
-                    line(roof.name + ' peak ' + numberText(roof.peak) + ' GFLOP/s', flat, colour.c3, {type: 'line'}));
+      datasets.push(line('read ' + numberText(roof.bandwidth) + ' GB/s', slope, colour('c5'), {type: 'line'}),
+                    line(roof.name + ' peak ' + numberText(roof.peak) + ' GFLOP/s', flat, colour('c3'), {type: 'line'}));
     }
     return {type: 'scatter', legend: true, datasets, x: logAxis('FLOP per byte that must move', minX, maxX),
             y: logAxis('GFLOP/s', least(seenY) / 1.5, maxY)};
@@ -301,7 +298,7 @@
     const pad = width / 2, y = axis('requests', {beginAtZero: true});
     const x = axis(whole ? 'tokens' : 's', {min: data[0].x - pad, max: data[data.length - 1].x + pad, offset: false});
     x.grid.offset = false, x.ticks.includeBounds = false, y.ticks.precision = 0;
-    const set = bars('requests', data, colour.c1, {barPercentage: 1, categoryPercentage: 0.92, maxBarThickness: 40});
+    const set = bars('requests', data, colour('c1'), {barPercentage: 1, categoryPercentage: 0.92, maxBarThickness: 40});
     return {type: 'bar', x, y, datasets: [set]};
   }
 
@@ -431,7 +428,6 @@
   function drawAll() {
     charts.forEach(chart => chart.destroy());
     charts = [];
-    readColours();
     Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
     Chart.defaults.font.size = 11.5;
     const groups = [...document.querySelectorAll('[data-figures]')], note = document.querySelector('.overlaid');

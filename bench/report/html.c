@@ -70,7 +70,6 @@ static void quantity(double value, FILE *to)
 }
 
 static void plain_number(double value, FILE *to) { fprintf(to, value == floor(value) ? "%.0f" : "%.6g", value); }
-static void billions(double value, FILE *to) { rounded_number(value * 1e-9, to); }
 static void percent(double value, FILE *to) { rounded_number(100 * value, to); }
 static void share(double value, FILE *to) { fprintf(to, "%.1f %%", 100 * value); }
 
@@ -205,10 +204,10 @@ static const struct {
     const char    *name;
     number_writer *number; /* NULL: `value` writes it */
     void (*value)(const json_t *value, FILE *to);
-} formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},    {"G", billions, NULL},
-               {"%", percent, NULL},       {"share", share, NULL},        {"N", quantity, NULL}, {"ratio", ratio, NULL},
-               {"range", NULL, range},     {"check", NULL, check},        {"name", NULL, name},  {"shell", NULL, shell},
-               {"json", NULL, script}};
+} formats[] = {{"", rounded_number, NULL}, {"plain", plain_number, NULL}, {"B", bytes, NULL},
+               {"%", percent, NULL},       {"share", share, NULL},        {"N", quantity, NULL},
+               {"ratio", ratio, NULL},     {"range", NULL, range},        {"check", NULL, check},
+               {"name", NULL, name},       {"shell", NULL, shell},        {"json", NULL, script}};
 
 static void convert(const json_t *value, const char *format, FILE *to)
 {

@@ -12,7 +12,7 @@ void qr_html_text(const char *text, FILE *to); /* with < > & " ' as references *
  *   ""      numbers of three or four significant digits, thin spaces between thousands; texts, yes and no,
  *           [a, b] as "a, b", {"a": 1} as "a 1"; null or NULL: an en dash
  *   plain   the same, but numbers as they are written in a configuration
- *   B  G  % a number of bytes, "32 MiB"; divided by 1e9; times 100
+ *   B  %    a number of bytes, "32 MiB"; times 100
  *   N       how many: "1.10 G", "352 k"
  *   share   "97.5 %"
  *   range   [low, high] as "12.3 to 14.5", nothing when one of them is missing

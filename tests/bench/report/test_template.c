@@ -69,9 +69,9 @@ static void plain_text_stands_in_columns_and_is_not_escaped(void **state)
 static void formats_write_units(void **state)
 {
     (void)state;
-    assert_filled("{{b:B}} {{b:G}} {{s:%}} {{s:share}} {{s:%+.1f*100}} {{s:%.2f}} {{s:MHz}} {{r:ratio}} {{p:plain}}",
+    assert_filled("{{b:B}} {{s:%}} {{s:share}} {{s:%+.1f*100}} {{s:%.2f}} {{s:MHz}} {{r:ratio}} {{p:plain}}",
                   "{\"b\": 33554432, \"s\": 0.25, \"r\": 0.97449, \"p\": 12345.5}",
-                  "32 MiB 0.034 25 25.0 % +25.0 0.25 0.25 MHz 0.974 12345.5");
+                  "32 MiB 25 25.0 % +25.0 0.25 0.25 MHz 0.974 12345.5");
     assert_filled("{{#n}}{{.:N}}, {{/}}", "{\"n\": [12, 352000, 4200000, 999600, 596049920, 1.1e9, 2e13]}",
                   "12, 352 k, 4.20 M, 1.00 M, 596 M, 1.10 G, 20.0 T, ");
     assert_filled("{{c:range}}|{{d:range}}", "{\"c\": [1.5, 20], \"d\": [null, 2]}", "1.50 to 20|");
