@@ -47,31 +47,27 @@ typedef struct attention_variant {
 } attention_variant;
 
 struct bench {
-    const qr_machine  *machine;
-    qr_micro_options   options; /* defaults filled in */
-    uint32_t           sequence_count, block_count, most_heads, most_rows, most_tokens;
-    uint32_t          *lengths;                                                         /* [sequence_count] */
-    uint32_t           first_sequence[QR_MAX_NODES + 1], first_block[QR_MAX_NODES + 1]; /* of each node */
-    qr_kv_memory       kv[DTYPES];  /* one layer; empty where the dtype is not measured */
-    float             *q, *kv_rows; /* query rows; rows to fill blocks with */
-    qr_rows            out;
-    attention_variant *attention; /* [attention_count], the attention variants of `variants` in order */
-    qr_variant        *variants;
-    uint32_t           attention_count, variant_count, peak_variant[DTYPES];
-    qr_multiplier      multiplier[DTYPES];
+    qr_typed_bench    common;
+    uint32_t          sequence_count, block_count, most_heads, most_rows, most_tokens;
+    uint32_t         *lengths;                                                         /* [sequence_count] */
+    uint32_t          first_sequence[QR_MAX_NODES + 1], first_block[QR_MAX_NODES + 1]; /* of each node */
+    qr_kv_memory      kv[DTYPES];  /* one layer; empty where the dtype is not measured */
+    float            *q, *kv_rows; /* query rows; rows to fill blocks with */
+    qr_rows           out;
+    attention_variant attention[QR_VARIANTS_MAX]; /* what common.variants of the same number are of */
 };
 
 /* ---- what is measured ---- */
 
 static qr_kv_shape kv_shape(const bench *b, qr_dtype dtype)
 {
-    return (qr_kv_shape){dtype, b->options.kv_heads, b->options.head_dim, b->options.block_size};
+    return (qr_kv_shape){dtype, b->common.options.kv_heads, b->common.options.head_dim, b->common.options.block_size};
 }
 
 static bool measures(const bench *b, qr_dtype dtype)
 {
-    for (uint32_t i = 0; i < b->options.dtypes.count; i++)
-        if (b->options.dtypes.values[i] == dtype) return true;
+    for (uint32_t i = 0; i < b->common.options.dtypes.count; i++)
+        if (b->common.options.dtypes.values[i] == dtype) return true;
     return false;
 }
 
@@ -83,13 +79,14 @@ static uint32_t enough_sequences(const bench *b)
         const qr_kv_shape shape = kv_shape(b, dtype);
         if (measures(b, dtype)) least = qr_min_u64(least, qr_kv_block_bytes(&shape));
     }
-    const uint64_t sequence = (uint64_t)least * qr_ceil_div_u32(b->options.context, b->options.block_size);
-    return (uint32_t)(b->machine->beyond_bytes / sequence) + 1;
+    const uint64_t sequence =
+        (uint64_t)least * qr_ceil_div_u32(b->common.options.context, b->common.options.block_size);
+    return (uint32_t)(b->common.machine->beyond_bytes / sequence) + 1;
 }
 
 static void set_defaults(bench *b)
 {
-    qr_micro_options *o = &b->options;
+    qr_micro_options *o = &b->common.options;
     if (o->head_dim == 0) o->head_dim = 128;
     if (o->kv_heads == 0) o->kv_heads = 8;
     if (o->block_size == 0) o->block_size = 32;
@@ -110,18 +107,18 @@ static void set_defaults(bench *b)
 static quire_status check_row_bytes(const bench *b, quire_error *error)
 {
     const uint64_t rows = (uint64_t)b->sequence_count * b->most_rows, heads = b->most_heads;
-    const uint64_t bytes = 2 * rows * heads * b->options.head_dim * sizeof(float), left = qr_memory_limit(NULL);
+    const uint64_t bytes = 2 * rows * heads * b->common.options.head_dim * sizeof(float), left = qr_memory_limit(NULL);
     if (bytes <= left / 10 * 9) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID,
                    "--rows %u of --sequences %u with --q-heads %u of --head-dim %u: query rows and results take %llu "
                    "bytes, %llu bytes of memory are left",
-                   b->most_rows, b->sequence_count, b->most_heads, b->options.head_dim, (unsigned long long)bytes,
-                   (unsigned long long)left);
+                   b->most_rows, b->sequence_count, b->most_heads, b->common.options.head_dim,
+                   (unsigned long long)bytes, (unsigned long long)left);
 }
 
 static quire_status check(const bench *b, quire_error *error)
 {
-    const qr_micro_options *o = &b->options;
+    const qr_micro_options *o = &b->common.options;
     if (o->longest > 0 && (o->shortest == 0 || o->shortest > o->longest))
         return qr_fail(error, QUIRE_ERR_INVALID, "--lengths %u:%u: not from a smaller to a greater length", o->shortest,
                        o->longest);
@@ -166,7 +163,7 @@ static quire_status check_kv_bytes(const bench *b, uint64_t blocks, quire_error 
 
 static quire_status draw_sequences(bench *b, quire_error *error)
 {
-    const qr_placement *placement = qr_team_placement(b->machine->team);
+    const qr_placement *placement = qr_team_placement(b->common.machine->team);
     uint64_t            blocks    = 0;
     b->lengths                    = calloc(b->sequence_count, sizeof *b->lengths);
     if (b->lengths == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u sequences", b->sequence_count);
@@ -175,9 +172,9 @@ static quire_status draw_sequences(bench *b, quire_error *error)
         b->first_block[n]    = (uint32_t)blocks;
         const uint32_t end   = (uint32_t)((uint64_t)b->sequence_count * (n + 1) / placement->node_count);
         for (uint32_t s = b->first_sequence[n]; s < end; s++) {
-            b->lengths[s]  = drawn_length(&b->options, s);
+            b->lengths[s]  = drawn_length(&b->common.options, s);
             b->most_tokens = qr_max_u32(b->most_tokens, b->lengths[s]);
-            blocks += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
+            blocks += qr_ceil_div_u32(b->lengths[s], b->common.options.block_size);
         }
     }
     QR_TRY(check_kv_bytes(b, blocks, error));
@@ -216,8 +213,8 @@ static quire_status fill_tables(const bench *b, attention_variant *variant, quir
         return qr_fail(error, QUIRE_ERR_INVALID,
                        "--run-length %zu: a block of %u tokens of %s has %zu bytes; fewer --kv-heads make it smaller",
                        variant->combination.run_bytes, shape.block_size, qr_dtype_name(shape.dtype), block);
-    const uint32_t few = (uint32_t)qr_max_u64(1, b->machine->l2_bytes / 2 / block);
-    for (uint32_t n = 0; n < qr_team_placement(b->machine->team)->node_count; n++) {
+    const uint32_t few = (uint32_t)qr_max_u64(1, b->common.machine->l2_bytes / 2 / block);
+    for (uint32_t n = 0; n < qr_team_placement(b->common.machine->team)->node_count; n++) {
         const uint32_t first = b->first_block[n], last = b->first_block[n + 1];
         for (uint32_t i = first; i < last; i++)
             variant->blocks[i] = variant->combination.in_cache ? first + (i - first) % few : i;
@@ -238,7 +235,7 @@ static void describe_sequences(const bench *b, attention_variant *variant)
                                                         .blocks    = variant->blocks + block,
                                                         .node      = n};
         row += variant->combination.rows;
-        block += qr_ceil_div_u32(b->lengths[s], b->options.block_size);
+        block += qr_ceil_div_u32(b->lengths[s], b->common.options.block_size);
     }
 }
 
@@ -246,7 +243,7 @@ static void describe_sequences(const bench *b, attention_variant *variant)
 
 static quire_status create_kv(bench *b, qr_dtype dtype, quire_error *error)
 {
-    const qr_placement        *placement = qr_team_placement(b->machine->team);
+    const qr_placement        *placement = qr_team_placement(b->common.machine->team);
     const qr_kv_shape          shape     = kv_shape(b, dtype);
     const qr_kv_memory_options options   = {.layers      = 1,
                                             .num_blocks  = b->block_count,
@@ -254,7 +251,7 @@ static quire_status create_kv(bench *b, qr_dtype dtype, quire_error *error)
                                             .first_block = b->first_block,
                                             .node_os     = placement->node_os,
                                             .node_count  = placement->node_count,
-                                            .bind        = b->machine->bind};
+                                            .bind        = b->common.machine->bind};
     return qr_kv_memory_create(&options, &b->kv[dtype], error);
 }
 
@@ -266,36 +263,39 @@ static void fill_random(float *to, size_t count, uint64_t stream)
 /* The first blocks by way of the kernels' own append, the others as copies of them. */
 static quire_status fill_kv(bench *b, qr_dtype dtype, quire_error *error)
 {
-    const uint32_t distinct = qr_min_u32(DISTINCT_BLOCKS, b->block_count);
-    const uint32_t tokens = distinct * b->options.block_size, dim = b->options.kv_heads * b->options.head_dim;
-    const uint32_t blocks[DISTINCT_BLOCKS] = {0, 1, 2, 3, 4, 5, 6, 7};
-    const qr_attention_sequence sequence   = {.row_count = tokens, .kv_length = tokens, .blocks = blocks};
-    const qr_attention_shape    shape      = {
-                .kind = QR_ATTENTION_CAUSAL, .kv = kv_shape(b, dtype), .heads = b->options.kv_heads, .scale = 1};
+    const uint32_t distinct                             = qr_min_u32(DISTINCT_BLOCKS, b->block_count);
+    const uint32_t tokens                               = distinct * b->common.options.block_size,
+                   dim                                  = b->common.options.kv_heads * b->common.options.head_dim;
+    const uint32_t              blocks[DISTINCT_BLOCKS] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const qr_attention_sequence sequence                = {.row_count = tokens, .kv_length = tokens, .blocks = blocks};
+    const qr_attention_shape    shape                   = {
+                             .kind = QR_ATTENTION_CAUSAL, .kv = kv_shape(b, dtype), .heads = b->common.options.kv_heads, .scale = 1};
     const qr_attention_limits limits = {
         .max_rows = tokens, .max_sequences = 1, .max_kv_length = tokens, .thread_count = 1};
     const qr_attention_args args = {
         .plane = qr_kv_memory_plane(&b->kv[dtype], 0), .k = b->kv_rows, .v = b->kv_rows, .kv_stride = dim};
     qr_attention_plan *plan;
-    QR_TRY(qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &plan, error));
+    QR_TRY(qr_attention_plan_create(b->common.machine->kernels, &shape, &limits, NULL, &plan, error));
     qr_attention_plan_build(plan, &sequence, 1);
     qr_attention_append(plan, &args, 0);
     qr_attention_plan_destroy(plan);
     for (uint32_t i = distinct; i < b->block_count; i++)
-        qr_kv_copy_block(&shape.kv, args.plane, i % distinct, i, b->options.block_size);
+        qr_kv_copy_block(&shape.kv, args.plane, i % distinct, i, b->common.options.block_size);
     return QUIRE_OK;
 }
 
 static quire_status create_memory(bench *b, quire_error *error)
 {
-    const size_t q_row = (size_t)b->most_heads * b->options.head_dim, rows = (size_t)b->sequence_count * b->most_rows;
-    const size_t kv = (size_t)DISTINCT_BLOCKS * b->options.block_size * b->options.kv_heads * b->options.head_dim;
-    b->q            = qr_allocate(NULL, rows * q_row * sizeof *b->q, 64);
-    b->kv_rows      = qr_allocate(NULL, kv * sizeof *b->kv_rows, 64);
-    b->out          = (qr_rows){.dtype  = QR_F32,
-                                .dim    = (uint32_t)q_row,
-                                .stride = qr_round_up_u32((uint32_t)q_row, 64),
-                                .data   = qr_allocate(NULL, rows * qr_round_up(q_row, 64) * sizeof(float), 64)};
+    const size_t q_row = (size_t)b->most_heads * b->common.options.head_dim,
+                 rows  = (size_t)b->sequence_count * b->most_rows;
+    const size_t kv    = (size_t)DISTINCT_BLOCKS * b->common.options.block_size * b->common.options.kv_heads *
+                      b->common.options.head_dim;
+    b->q       = qr_allocate(NULL, rows * q_row * sizeof *b->q, 64);
+    b->kv_rows = qr_allocate(NULL, kv * sizeof *b->kv_rows, 64);
+    b->out     = (qr_rows){.dtype  = QR_F32,
+                           .dim    = (uint32_t)q_row,
+                           .stride = qr_round_up_u32((uint32_t)q_row, 64),
+                           .data   = qr_allocate(NULL, rows * qr_round_up(q_row, 64) * sizeof(float), 64)};
     if (b->q == NULL || b->kv_rows == NULL || b->out.data == NULL)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%zu query rows of %zu floats", rows, q_row);
     fill_random(b->q, rows * q_row, 0);
@@ -312,7 +312,7 @@ static quire_status create_memory(bench *b, quire_error *error)
 
 static double imbalance_of(const attention_variant *variant)
 {
-    const uint32_t threads = variant->bench->machine->thread_count;
+    const uint32_t threads = variant->bench->common.machine->thread_count;
     double         slowest = 0, sum = 0;
     for (uint32_t t = 0; t < threads; t++) {
         const double busy = (double)qr_attention_busy_ns(variant->plan, t);
@@ -336,7 +336,7 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
     (void)thread_count;
     qr_attention_run(variant->plan, &variant->args, thread);
     if (!qr_attention_needs_merge(variant->plan)) return;
-    qr_team_barrier(variant->bench->machine->team);
+    qr_team_barrier(variant->bench->common.machine->team);
     qr_attention_merge(variant->plan, &variant->args, thread);
 }
 
@@ -344,7 +344,7 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
 static void probe(const bench *b, const qr_attention_shape *shape, qr_attention_tuning *tuning)
 {
     const qr_kv_memory *kv      = &b->kv[shape->kv.dtype];
-    const uint32_t      threads = b->machine->thread_count;
+    const uint32_t      threads = b->common.machine->thread_count;
     const size_t        share   = kv->block_bytes * b->block_count / threads / 64 * 64;
     qr_mapping         *memory  = calloc(threads, sizeof *memory);
     if (memory == NULL) return;
@@ -352,7 +352,7 @@ static void probe(const bench *b, const qr_attention_shape *shape, qr_attention_
         memory[t] = (qr_mapping){.base = qr_kv_memory_plane(kv, 0) + t * share, .bytes = share};
     qr_attention_probe(
         &(qr_attention_probe_options){
-            .kernels = b->machine->kernels, .shape = shape, .team = b->machine->team, .memory = memory},
+            .kernels = b->common.machine->kernels, .shape = shape, .team = b->common.machine->team, .memory = memory},
         tuning);
     free(memory);
 }
@@ -363,16 +363,16 @@ static quire_status create_plan(const bench *b, attention_variant *variant, quir
     const qr_attention_shape shape  = {.kind  = QR_ATTENTION_CAUSAL,
                                        .kv    = kv_shape(b, v->dtype),
                                        .heads = v->q_heads,
-                                       .scale = 1 / sqrtf((float)b->options.head_dim)};
+                                       .scale = 1 / sqrtf((float)b->common.options.head_dim)};
     qr_attention_tuning      tuning = {.prefetch = QR_PREFETCH_ALL};
     probe(b, &shape, &tuning);
     const qr_attention_limits limits = {.max_rows      = b->sequence_count * v->rows,
                                         .max_sequences = b->sequence_count,
                                         .max_kv_length = b->most_tokens,
-                                        .thread_count  = b->machine->thread_count,
-                                        .thread_node   = qr_team_placement(b->machine->team)->node,
+                                        .thread_count  = b->common.machine->thread_count,
+                                        .thread_node   = qr_team_placement(b->common.machine->team)->node,
                                         .tuning        = tuning};
-    return qr_attention_plan_create(b->machine->kernels, &shape, &limits, NULL, &variant->plan, error);
+    return qr_attention_plan_create(b->common.machine->kernels, &shape, &limits, NULL, &variant->plan, error);
 }
 
 static void name_variant(const bench *b, const combination *v, qr_variant *variant)
@@ -380,21 +380,23 @@ static void name_variant(const bench *b, const combination *v, qr_variant *varia
     char run[32] = "";
     if (v->run_bytes > 0) snprintf(run, sizeof run, ", runs of %zu KiB", v->run_bytes >> 10);
     snprintf(variant->name, sizeof variant->name, "%s G = %u, %u row%s%s%s", qr_dtype_name(v->dtype),
-             v->q_heads / b->options.kv_heads, v->rows, v->rows > 1 ? "s" : "", run, v->in_cache ? ", in L2" : "");
-    variant->params =
-        json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:i}", "kv_dtype", qr_dtype_name(v->dtype), "head_dim",
-                  (int)b->options.head_dim, "q_heads", (int)v->q_heads, "kv_heads", (int)b->options.kv_heads, "rows",
-                  (int)v->rows, "sequences", (int)b->sequence_count, "longest", (int)b->most_tokens, "run_bytes",
-                  (json_int_t)v->run_bytes, "in_cache", v->in_cache, "block_size", (int)b->options.block_size);
+             v->q_heads / b->common.options.kv_heads, v->rows, v->rows > 1 ? "s" : "", run,
+             v->in_cache ? ", in L2" : "");
+    variant->params = json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:i}", "kv_dtype", qr_dtype_name(v->dtype), "head_dim",
+        (int)b->common.options.head_dim, "q_heads", (int)v->q_heads, "kv_heads", (int)b->common.options.kv_heads,
+        "rows", (int)v->rows, "sequences", (int)b->sequence_count, "longest", (int)b->most_tokens, "run_bytes",
+        (json_int_t)v->run_bytes, "in_cache", v->in_cache, "block_size", (int)b->common.options.block_size);
 }
 
 static quire_status create_variant(bench *b, const combination *v, quire_error *error)
 {
-    attention_variant *variant = &b->attention[b->attention_count++];
+    attention_variant *variant = &b->attention[b->common.variant_count];
+    qr_variant        *turn    = &b->common.variants[b->common.variant_count++];
     *variant                   = (attention_variant){.bench = b, .combination = *v};
     variant->sequences         = calloc(b->sequence_count, sizeof *variant->sequences);
     variant->blocks            = calloc(b->block_count, sizeof *variant->blocks);
-    variant->imbalance         = calloc(b->options.rounds + 2, sizeof *variant->imbalance);
+    variant->imbalance         = calloc(b->common.options.rounds + 2, sizeof *variant->imbalance);
     if (variant->sequences == NULL || variant->blocks == NULL || variant->imbalance == NULL)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "block tables");
     QR_TRY(fill_tables(b, variant, error));
@@ -403,15 +405,13 @@ static quire_status create_variant(bench *b, const combination *v, quire_error *
     qr_attention_plan_build(variant->plan, variant->sequences, b->sequence_count);
     variant->args = (qr_attention_args){.plane    = qr_kv_memory_plane(&b->kv[v->dtype], 0),
                                         .q        = b->q,
-                                        .q_stride = v->q_heads * b->options.head_dim,
+                                        .q_stride = v->q_heads * b->common.options.head_dim,
                                         .out      = b->out};
-
-    qr_variant *turn = &b->variants[b->variant_count++];
-    *turn            = (qr_variant){.prepare = prepare_pass,
-                                    .run     = run_pass,
-                                    .context = variant,
-                                    .bytes   = (double)qr_attention_bytes(variant->plan),
-                                    .flops   = (double)qr_attention_flops(variant->plan)};
+    *turn         = (qr_variant){.prepare = prepare_pass,
+                                 .run     = run_pass,
+                                 .context = variant,
+                                 .bytes   = (double)qr_attention_bytes(variant->plan),
+                                 .flops   = (double)qr_attention_flops(variant->plan)};
     name_variant(b, v, turn);
     return QUIRE_OK;
 }
@@ -419,7 +419,7 @@ static quire_status create_variant(bench *b, const combination *v, quire_error *
 /* In memory, and where reading bounds it the same in cache right after it. */
 static quire_status create_pair(bench *b, combination v, quire_error *error)
 {
-    if (b->attention_count + 2 > QR_VARIANTS_MAX - DTYPES)
+    if (b->common.variant_count + 2 > QR_VARIANTS_MAX - DTYPES)
         return qr_fail(error, QUIRE_ERR_INVALID, "more than %d combinations of the lists", (QR_VARIANTS_MAX - 5) / 2);
     QR_TRY(create_variant(b, &v, error));
     if (v.rows > FEW_ROWS) return QUIRE_OK;
@@ -429,7 +429,7 @@ static quire_status create_pair(bench *b, combination v, quire_error *error)
 
 static quire_status create_attention_variants(bench *b, quire_error *error)
 {
-    const qr_micro_options *o = &b->options;
+    const qr_micro_options *o = &b->common.options;
     for (uint32_t d = 0; d < o->dtypes.count; d++)
         for (uint32_t r = 0; r < o->rows.count; r++)
             for (uint32_t h = 0; h < o->q_heads.count; h++)
@@ -441,17 +441,6 @@ static quire_status create_attention_variants(bench *b, quire_error *error)
                                                      .run_bytes = o->run_bytes.values[c]},
                                        error));
     return QUIRE_OK;
-}
-
-static void create_peak_variants(bench *b)
-{
-    for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
-        if (!measures(b, dtype)) continue;
-        char name[32];
-        snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
-        b->peak_variant[dtype] = b->variant_count;
-        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine, dtype);
-    }
 }
 
 /* ---- results ---- */
@@ -466,11 +455,11 @@ static double tokens_per_second(const bench *b, const qr_variant *variant)
 /* The same with bf16 keys and values, or NULL. */
 static const qr_variant *bf16_twin(const bench *b, const combination *v)
 {
-    for (uint32_t i = 0; i < b->attention_count; i++) {
+    for (uint32_t i = 0; i < b->common.judged_count; i++) {
         const combination *w = &b->attention[i].combination;
         if (w->dtype == QR_BF16 && w->rows == v->rows && w->q_heads == v->q_heads && w->run_bytes == v->run_bytes &&
             w->in_cache == v->in_cache)
-            return &b->variants[i];
+            return &b->common.variants[i];
     }
     return NULL;
 }
@@ -478,25 +467,24 @@ static const qr_variant *bf16_twin(const bench *b, const combination *v)
 static void state_limit(bench *b, uint32_t index)
 {
     const combination *v       = &b->attention[index].combination;
-    qr_variant        *variant = &b->variants[index];
-    const double       read = variant->read_gbs, peak = b->variants[b->peak_variant[v->dtype]].gflops;
-    qr_variant_note(variant, "fraction_of_read", variant->gbs / read);
-    qr_variant_note(variant, "fraction_of_peak", variant->gflops / peak);
+    qr_variant        *variant = &b->common.variants[index];
+    const double       read = variant->read_gbs, peak = qr_typed_bench_note_fractions(&b->common, index, v->dtype);
     if (v->rows > FEW_ROWS || v->in_cache) {
         qr_variant_limit(variant, peak, "P", true);
-    } else if (v->q_heads == b->options.kv_heads) {
+    } else if (v->q_heads == b->common.options.kv_heads) {
         qr_variant_limit(variant, read, "R", false);
     } else {
-        const double cached = b->variants[index + 1].gbs;
+        const double cached = b->common.variants[index + 1].gbs;
         qr_variant_limit(variant, 1 / (1 / read + 1 / cached), "1/(1/R + 1/C)", false);
         qr_variant_note(variant, "cached_gbs", cached);
     }
 }
 
-static void state_results(bench *b, uint32_t index)
+static void judge(void *state, uint32_t index)
 {
+    bench             *b       = state;
     attention_variant *a       = &b->attention[index];
-    qr_variant        *variant = &b->variants[index];
+    qr_variant        *variant = &b->common.variants[index];
     const qr_variant  *twin    = bf16_twin(b, &a->combination);
     state_limit(b, index);
     a->imbalance[a->passes++] = imbalance_of(a);
@@ -512,55 +500,40 @@ static void state_results(bench *b, uint32_t index)
 
 /* ---- life ---- */
 
-static void destroy(bench *b)
+static void destroy(void *state)
 {
-    for (uint32_t i = 0; i < b->attention_count; i++) {
+    bench *b = state;
+    for (uint32_t i = 0; i < QR_VARIANTS_MAX; i++) {
         qr_attention_plan_destroy(b->attention[i].plan);
         free(b->attention[i].sequences), free(b->attention[i].blocks), free(b->attention[i].imbalance);
     }
     const size_t rows = (size_t)b->sequence_count * b->most_rows;
-    const size_t kv   = (size_t)DISTINCT_BLOCKS * b->options.block_size * b->options.kv_heads * b->options.head_dim;
+    const size_t kv   = (size_t)DISTINCT_BLOCKS * b->common.options.block_size * b->common.options.kv_heads *
+                      b->common.options.head_dim;
     qr_deallocate(NULL, b->q, rows * b->out.dim * sizeof *b->q);
     qr_deallocate(NULL, b->kv_rows, kv * sizeof *b->kv_rows);
     qr_deallocate(NULL, b->out.data, rows * b->out.stride * sizeof(float));
     for (int dtype = 0; dtype < DTYPES; dtype++) qr_kv_memory_destroy(&b->kv[dtype]);
-    free(b->attention), free(b->variants), free(b->lengths);
+    free(b->lengths);
 }
 
-static quire_status create(bench *b, quire_error *error)
+static quire_status create(void *state, quire_error *error)
 {
-    if (b->options.longest > 0 && b->options.context > 0)
+    bench *b = state;
+    if (b->common.options.longest > 0 && b->common.options.context > 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "--context and --lengths are mutually exclusive");
     set_defaults(b);
     QR_TRY(check(b, error));
     QR_TRY(draw_sequences(b, error));
     QR_TRY(create_memory(b, error));
-    b->attention = calloc(QR_VARIANTS_MAX, sizeof *b->attention);
-    b->variants  = calloc(QR_VARIANTS_MAX, sizeof *b->variants);
-    if (b->attention == NULL || b->variants == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "variants");
     QR_TRY(create_attention_variants(b, error));
-    create_peak_variants(b);
     return QUIRE_OK;
 }
 
-static quire_status run(bench *b, FILE *out, quire_error *error)
+static quire_status run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
 {
-    QR_TRY(create(b, error));
-    qr_variants variants = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
-    QR_TRY(qr_variants_run(&variants, b->options.rounds, error));
-    for (uint32_t i = 0; i < b->attention_count; i++) state_results(b, i);
-    return qr_variants_report(&variants, "attention", b->options.json, out, error);
+    static const qr_typed_benchmark benchmark = {"attention", sizeof(bench), create, judge, destroy};
+    return qr_typed_bench_run(&benchmark, machine, options, out, error);
 }
 
-static quire_status create_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
-{
-    bench              b      = {.machine = machine, .options = *options};
-    const quire_status status = run(&b, out, error);
-    destroy(&b);
-    return status;
-}
-
-int qr_micro_attention(const qr_micro_options *options, FILE *out)
-{
-    return qr_micro_on_machine(options, create_and_run, out);
-}
+int qr_micro_attention(const qr_micro_options *options, FILE *out) { return qr_micro_on_machine(options, run, out); }

@@ -8,7 +8,7 @@
 enum { DTYPES = 3, TABLES_MAX = 8, LINES_MAX = 2 + QUIRE_LIMIT_RUNS + DTYPES * TABLES_MAX };
 
 typedef struct bench {
-    qr_machine    machine;
+    qr_machine   *machine;
     qr_variant    variants[LINES_MAX];
     uint32_t      count;
     qr_multiplier multipliers[DTYPES * TABLES_MAX];
@@ -51,42 +51,33 @@ static quire_status measure_peaks(bench *b, uint32_t rounds, quire_error *error)
     const uint32_t    available = qr_kernels_available(tables, TABLES_MAX), first = b->count;
     bool              allowed = false;
     for (uint32_t t = 0; t < available; t++) {
-        allowed |= tables[t] == b->machine.kernels;
+        allowed |= tables[t] == b->machine->kernels;
         for (qr_dtype dtype = QR_F32; allowed && dtype <= QR_INT8; dtype++) {
             char name[64];
             snprintf(name, sizeof name, "P %s, %s, in registers", tables[t]->isa, qr_dtype_name(dtype));
-            qr_machine as_if    = b->machine;
+            qr_machine as_if    = *b->machine;
             as_if.kernels       = tables[t];
             qr_variant *variant = &b->variants[b->count++];
             qr_variant_multiply(variant, name, &b->multipliers[t * DTYPES + dtype], &as_if, dtype);
             variant->params = json_pack("{s:s, s:s}", "isa", tables[t]->isa, "dtype", qr_dtype_name(dtype));
         }
     }
-    qr_variants peaks = {.machine = &b->machine, .variant = b->variants + first, .count = b->count - first};
+    qr_variants peaks = {.machine = b->machine, .variant = b->variants + first, .count = b->count - first};
     return qr_variants_run(&peaks, rounds, error);
 }
 
-static quire_status run(bench *b, const qr_micro_options *options, FILE *out, quire_error *error)
+static quire_status run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
 {
     const qr_limits_options how = {
-        .kernels = b->machine.kernels, .cache_bytes = b->machine.l3_bytes, .bind = &b->machine.bind};
+        .kernels = machine->kernels, .cache_bytes = machine->l3_bytes, .bind = &machine->bind};
     quire_limits limits;
-    QR_TRY(qr_limits_measure(b->machine.team, &how, &limits, error));
-    add_reading(b, &limits);
-    QR_TRY(measure_peaks(b, options->rounds ? options->rounds : 15, error));
-    add_barrier(b, &limits);
-    qr_variants all = {.machine = &b->machine, .variant = b->variants, .count = b->count};
+    bench        b = {.machine = machine};
+    QR_TRY(qr_limits_measure(machine->team, &how, &limits, error));
+    add_reading(&b, &limits);
+    QR_TRY(measure_peaks(&b, options->rounds ? options->rounds : 15, error));
+    add_barrier(&b, &limits);
+    qr_variants all = {.machine = machine, .variant = b.variants, .count = b.count};
     return qr_variants_report(&all, "limits", options->json, out, error);
 }
 
-int qr_micro_limits(const qr_micro_options *options, FILE *out)
-{
-    quire_error  error  = {0};
-    bench        b      = {0};
-    quire_status status = qr_machine_create(options, &b.machine, &error);
-    if (status == QUIRE_OK) {
-        status = run(&b, options, out, &error);
-        qr_machine_destroy(&b.machine);
-    }
-    return qr_micro_status(status, &error);
-}
+int qr_micro_limits(const qr_micro_options *options, FILE *out) { return qr_micro_on_machine(options, run, out); }

@@ -41,16 +41,12 @@ typedef struct projection_variant {
 } projection_variant;
 
 struct bench {
-    const qr_machine   *machine;
-    qr_micro_options    options; /* defaults filled in */
-    uint32_t            most_rows;
-    float              *weights; /* [TABLE + k] random numbers */
-    qr_rows             x[DTYPES], y;
-    matrix_set         *sets; /* [DTYPES][PATHS] */
-    projection_variant *projection;
-    qr_variant         *variants;
-    uint32_t            projection_count, variant_count, peak_variant[DTYPES];
-    qr_multiplier       multiplier[DTYPES];
+    qr_typed_bench     common;
+    uint32_t           most_rows;
+    float             *weights; /* [TABLE + k] random numbers */
+    qr_rows            x[DTYPES], y;
+    matrix_set         sets[DTYPES * PATHS];        /* [DTYPES][PATHS] */
+    projection_variant projection[QR_VARIANTS_MAX]; /* what common.variants of the same number are of */
 };
 
 /* ---- weights ---- */
@@ -58,7 +54,7 @@ struct bench {
 static quire_status read_columns(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
     const bench   *b = context;
-    const uint32_t k = b->options.k;
+    const uint32_t k = b->common.options.k;
     (void)error;
     for (uint32_t c = 0; c < count; c++)
         memcpy(out + (size_t)c * k, b->weights + qr_mix64(first + c) % TABLE, k * sizeof *out);
@@ -68,7 +64,7 @@ static quire_status read_columns(void *context, uint32_t first, uint32_t count, 
 static quire_status pack_copies(matrix_set *set, uint32_t thread, quire_error *error)
 {
     const qr_weight_source source = {
-        .read = read_columns, .context = set->bench, .columns = set->bench->options.columns};
+        .read = read_columns, .context = set->bench, .columns = set->bench->common.options.columns};
     char *at = set->memory[thread].base;
     for (uint32_t i = 0; i < set->copies; i++) {
         const size_t bytes = qr_projection_shard_bytes(set->projections[i], thread);
@@ -87,7 +83,7 @@ static void pack_on_thread(void *context, uint32_t thread, uint32_t thread_count
 
 static quire_status map_shards(matrix_set *set, quire_error *error)
 {
-    const qr_machine   *machine   = set->bench->machine;
+    const qr_machine   *machine   = set->bench->common.machine;
     const qr_placement *placement = qr_team_placement(machine->team);
     for (uint32_t t = 0; t < machine->thread_count; t++) {
         const size_t bytes = set->copies * qr_projection_shard_bytes(set->projections[0], t);
@@ -101,7 +97,7 @@ static quire_status map_shards(matrix_set *set, quire_error *error)
 
 static quire_status pack(matrix_set *set, quire_error *error)
 {
-    const qr_machine *machine = set->bench->machine;
+    const qr_machine *machine = set->bench->common.machine;
     QR_TRY(map_shards(set, error));
     qr_team_run(machine->team, pack_on_thread, set);
     for (uint32_t t = 0; t < machine->thread_count; t++)
@@ -117,10 +113,10 @@ static quire_status create_copies(matrix_set *set, quire_error *error)
 {
     const bench              *b     = set->bench;
     const qr_projection_shape shape = {
-        .k = b->options.k, .columns = b->options.columns, .dtype = set->dtype, .name = "micro"};
+        .k = b->common.options.k, .columns = b->common.options.columns, .dtype = set->dtype, .name = "micro"};
     for (set->copies = 0; set->copies < COPIES_MAX; set->copies++) {
         const uint64_t bytes = set->copies > 0 ? qr_projection_bytes(set->projections[0]) : 0;
-        if (set->copies > 0 && set->copies * bytes >= b->machine->beyond_bytes) break;
+        if (set->copies > 0 && set->copies * bytes >= b->common.machine->beyond_bytes) break;
         QR_TRY(qr_projection_create(set->context, &shape, &set->projections[set->copies], error));
     }
     return QUIRE_OK;
@@ -131,9 +127,9 @@ static quire_status create_set(bench *b, qr_dtype dtype, quire_small_m path, mat
     set->bench                                  = b;
     set->dtype                                  = dtype;
     set->path                                   = path;
-    const qr_projection_context_options options = {.kernels         = b->machine->kernels,
-                                                   .isa_cap         = b->options.isa,
-                                                   .thread_count    = b->machine->thread_count,
+    const qr_projection_context_options options = {.kernels         = b->common.machine->kernels,
+                                                   .isa_cap         = b->common.options.isa,
+                                                   .thread_count    = b->common.machine->thread_count,
                                                    .max_rows        = b->most_rows,
                                                    .small_m         = path,
                                                    .batch_invariant = true};
@@ -174,17 +170,18 @@ static void destroy_rows(const bench *b, qr_rows *rows)
 
 static quire_status create_inputs(bench *b, quire_error *error)
 {
-    b->weights = qr_allocate(NULL, (TABLE + (size_t)b->options.k) * sizeof *b->weights, 64);
+    b->weights = qr_allocate(NULL, (TABLE + (size_t)b->common.options.k) * sizeof *b->weights, 64);
     if (b->weights == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "weights");
-    for (size_t i = 0; i < TABLE + (size_t)b->options.k; i++) b->weights[i] = (float)(qr_random_uniform(1, 0, i) - 0.5);
-    for (uint32_t i = 0; i < b->options.dtypes.count; i++) {
-        qr_rows *x = &b->x[b->options.dtypes.values[i]];
+    for (size_t i = 0; i < TABLE + (size_t)b->common.options.k; i++)
+        b->weights[i] = (float)(qr_random_uniform(1, 0, i) - 0.5);
+    for (uint32_t i = 0; i < b->common.options.dtypes.count; i++) {
+        qr_rows *x = &b->x[b->common.options.dtypes.values[i]];
         if (x->data != NULL) continue;
-        QR_TRY(create_rows(b, (qr_dtype)b->options.dtypes.values[i], b->options.k, x, error));
+        QR_TRY(create_rows(b, (qr_dtype)b->common.options.dtypes.values[i], b->common.options.k, x, error));
         for (uint32_t r = 0; r < b->most_rows; r++)
-            b->machine->kernels->convert(x, r, b->weights + qr_mix64(r + 77) % TABLE);
+            b->common.machine->kernels->convert(x, r, b->weights + qr_mix64(r + 77) % TABLE);
     }
-    return create_rows(b, QR_F32, b->options.columns, &b->y, error);
+    return create_rows(b, QR_F32, b->common.options.columns, &b->y, error);
 }
 
 /* ---- variants ---- */
@@ -206,35 +203,36 @@ static void run_pass(void *context, uint32_t thread, uint32_t thread_count)
     for (uint32_t i = 0; i < variant->products; i++) {
         qr_projection_run(set->projections[(set->next + i) % set->copies], thread, &b->x[set->dtype], variant->rows,
                           &out);
-        if (i + 1 < variant->products) qr_team_barrier(b->machine->team);
+        if (i + 1 < variant->products) qr_team_barrier(b->common.machine->team);
     }
 }
 
 static void create_variant(bench *b, matrix_set *set, uint32_t rows)
 {
-    projection_variant *variant = &b->projection[b->projection_count++];
+    projection_variant *variant = &b->projection[b->common.variant_count];
+    qr_variant         *turn    = &b->common.variants[b->common.variant_count++];
     *variant                    = (projection_variant){.set = set, .rows = rows};
     variant->products           = qr_max_u32(1, rows <= FEW_ROWS ? set->copies : set->copies * FEW_ROWS / rows);
-    const double columns = b->options.columns, k = b->options.k;
-    qr_variant  *turn = &b->variants[b->variant_count++];
-    *turn             = (qr_variant){.prepare = move_on,
-                                     .run     = run_pass,
-                                     .context = variant,
-                                     .bytes   = (double)qr_projection_bytes(set->projections[0]) * variant->products,
-                                     .flops   = 2 * k * columns * rows * variant->products};
-    const char *path  = set->path == QUIRE_SMALL_M_ONEDNN ? "oneDNN" : "quire";
+    const double columns = b->common.options.columns, k = b->common.options.k;
+    *turn            = (qr_variant){.prepare = move_on,
+                                    .run     = run_pass,
+                                    .context = variant,
+                                    .bytes   = (double)qr_projection_bytes(set->projections[0]) * variant->products,
+                                    .flops   = 2 * k * columns * rows * variant->products};
+    const char *path = set->path == QUIRE_SMALL_M_ONEDNN ? "oneDNN" : "quire";
     snprintf(turn->name, sizeof turn->name, "%s M = %u, %s", qr_dtype_name(set->dtype), rows, path);
-    turn->params = json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:i}", "dtype", qr_dtype_name(set->dtype), "m", (int)rows,
-                             "n", (int)b->options.columns, "k", (int)b->options.k, "path", path, "implementation",
-                             qr_projection_implementation(set->context), "products", (int)variant->products);
+    turn->params =
+        json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:i}", "dtype", qr_dtype_name(set->dtype), "m", (int)rows, "n",
+                  (int)b->common.options.columns, "k", (int)b->common.options.k, "path", path, "implementation",
+                  qr_projection_implementation(set->context), "products", (int)variant->products);
 }
 
-static matrix_set *set_of(const bench *b, qr_dtype dtype, int path) { return &b->sets[(int)dtype * PATHS + path]; }
+static matrix_set *set_of(bench *b, qr_dtype dtype, int path) { return &b->sets[(int)dtype * PATHS + path]; }
 
 static quire_status create_sets(bench *b, quire_error *error)
 {
-    for (uint32_t d = 0; d < b->options.dtypes.count; d++) {
-        const qr_dtype dtype = (qr_dtype)b->options.dtypes.values[d];
+    for (uint32_t d = 0; d < b->common.options.dtypes.count; d++) {
+        const qr_dtype dtype = (qr_dtype)b->common.options.dtypes.values[d];
         if (set_of(b, dtype, 0)->context != NULL) continue;
         QR_TRY(create_set(b, dtype, QUIRE_SMALL_M_AUTO, set_of(b, dtype, 0), error));
         QR_TRY(create_set(b, dtype, QUIRE_SMALL_M_ONEDNN, set_of(b, dtype, 1), error));
@@ -244,20 +242,13 @@ static quire_status create_sets(bench *b, quire_error *error)
 
 static void create_variants(bench *b)
 {
-    const qr_micro_options *o = &b->options;
+    const qr_micro_options *o = &b->common.options;
     for (uint32_t d = 0; d < o->dtypes.count; d++)
         for (uint32_t r = 0; r < o->rows.count; r++)
             for (int path = 0; path < PATHS; path++) {
                 matrix_set *set = set_of(b, (qr_dtype)o->dtypes.values[d], path);
                 if (path == 0 || is_onednn(set)) create_variant(b, set, (uint32_t)o->rows.values[r]);
             }
-    for (uint32_t d = 0; d < o->dtypes.count; d++) {
-        const qr_dtype dtype = (qr_dtype)o->dtypes.values[d];
-        char           name[32];
-        snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
-        b->peak_variant[dtype] = b->variant_count;
-        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine, dtype);
-    }
 }
 
 /* ---- results ---- */
@@ -266,23 +257,23 @@ static void create_variants(bench *b)
 static void state_limit(bench *b, uint32_t index)
 {
     const qr_dtype dtype   = b->projection[index].set->dtype;
-    qr_variant    *variant = &b->variants[index];
-    const double   read = variant->read_gbs, peak = b->variants[b->peak_variant[dtype]].gflops;
-    qr_variant_note(variant, "fraction_of_read", variant->gbs / read);
-    qr_variant_note(variant, "fraction_of_peak", variant->gflops / peak);
+    qr_variant    *variant = &b->common.variants[index];
+    const double   read = variant->read_gbs, peak = qr_typed_bench_note_fractions(&b->common, index, dtype);
     if (variant->bytes / read > variant->flops / peak)
         qr_variant_limit(variant, read, "R", false);
     else
         qr_variant_limit(variant, peak, "P", true);
 }
 
-static void compare_with_onednn(bench *b, uint32_t index)
+static void judge(void *state, uint32_t index)
 {
-    if (b->projection[index].set->path == QUIRE_SMALL_M_ONEDNN || index + 1 == b->projection_count ||
+    bench *b = state;
+    state_limit(b, index);
+    if (b->projection[index].set->path == QUIRE_SMALL_M_ONEDNN || index + 1 == b->common.judged_count ||
         b->projection[index + 1].set->path != QUIRE_SMALL_M_ONEDNN)
         return;
-    qr_variant  *variant = &b->variants[index];
-    const double times   = b->variants[index + 1].seconds / variant->seconds;
+    qr_variant  *variant = &b->common.variants[index];
+    const double times   = b->common.variants[index + 1].seconds / variant->seconds;
     qr_variant_note(variant, "times_onednn", times);
     snprintf(variant->note, sizeof variant->note, "%.2f x oneDNN", times);
 }
@@ -291,9 +282,9 @@ static void compare_with_onednn(bench *b, uint32_t index)
 
 static quire_status set_defaults(bench *b, quire_error *error)
 {
-    qr_micro_options *o = &b->options;
+    qr_micro_options *o = &b->common.options;
     if (o->k == 0) o->k = 2048;
-    if (o->columns == 0) o->columns = 2816 * b->machine->thread_count;
+    if (o->columns == 0) o->columns = 2816 * b->common.machine->thread_count;
     if (o->rounds == 0) o->rounds = 15;
     qr_list_default(&o->dtypes, 3, (uint64_t[]){QR_BF16, QR_INT8, QR_F32});
     qr_list_default(&o->rows, 9, (uint64_t[]){1, 2, 4, 6, 8, 12, 16, 64, 512});
@@ -302,50 +293,29 @@ static quire_status set_defaults(bench *b, quire_error *error)
     return QUIRE_OK;
 }
 
-static void destroy(bench *b)
+static void destroy(void *state)
 {
-    for (int i = 0; b->sets != NULL && i < DTYPES * PATHS; i++) destroy_set(&b->sets[i]);
+    bench *b = state;
+    for (int i = 0; i < DTYPES * PATHS; i++) destroy_set(&b->sets[i]);
     for (int d = 0; d < DTYPES; d++) destroy_rows(b, &b->x[d]);
     destroy_rows(b, &b->y);
-    qr_deallocate(NULL, b->weights, (TABLE + (size_t)b->options.k) * sizeof *b->weights);
-    free(b->sets), free(b->projection), free(b->variants);
+    qr_deallocate(NULL, b->weights, (TABLE + (size_t)b->common.options.k) * sizeof *b->weights);
 }
 
-static quire_status create(bench *b, quire_error *error)
+static quire_status create(void *state, quire_error *error)
 {
+    bench *b = state;
     QR_TRY(set_defaults(b, error));
-    b->sets       = calloc(DTYPES * PATHS, sizeof *b->sets);
-    b->projection = calloc(QR_VARIANTS_MAX, sizeof *b->projection);
-    b->variants   = calloc(QR_VARIANTS_MAX, sizeof *b->variants);
-    if (b->sets == NULL || b->projection == NULL || b->variants == NULL)
-        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "variants");
     QR_TRY(create_inputs(b, error));
     QR_TRY(create_sets(b, error));
     create_variants(b);
     return QUIRE_OK;
 }
 
-static quire_status run(bench *b, FILE *out, quire_error *error)
+static quire_status run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
 {
-    QR_TRY(create(b, error));
-    qr_variants variants = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
-    QR_TRY(qr_variants_run(&variants, b->options.rounds, error));
-    for (uint32_t i = 0; i < b->projection_count; i++) {
-        state_limit(b, i);
-        compare_with_onednn(b, i);
-    }
-    return qr_variants_report(&variants, "projection", b->options.json, out, error);
+    static const qr_typed_benchmark benchmark = {"projection", sizeof(bench), create, judge, destroy};
+    return qr_typed_bench_run(&benchmark, machine, options, out, error);
 }
 
-static quire_status create_and_run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
-{
-    bench              b      = {.machine = machine, .options = *options};
-    const quire_status status = run(&b, out, error);
-    destroy(&b);
-    return status;
-}
-
-int qr_micro_projection(const qr_micro_options *options, FILE *out)
-{
-    return qr_micro_on_machine(options, create_and_run, out);
-}
+int qr_micro_projection(const qr_micro_options *options, FILE *out) { return qr_micro_on_machine(options, run, out); }

@@ -55,7 +55,7 @@ typedef struct step_variant {
 } step_variant;
 
 typedef struct bench {
-    qr_machine   machine;
+    qr_machine  *machine;
     subject      subjects[DTYPES];
     uint32_t     subject_count, variant_count;
     qr_variant   variants[DTYPES * (QR_MICRO_LIST_MAX + 1)];
@@ -290,7 +290,7 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
                                 quire_error *error)
 {
     subject *s = &b->subjects[b->subject_count++];
-    *s         = (subject){.machine    = &b->machine,
+    *s         = (subject){.machine    = b->machine,
                            .dtype      = dtype,
                            .context    = options->context ? options->context : 512,
                            .block_size = options->block_size ? options->block_size : 32};
@@ -301,7 +301,7 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
     char name[64];
     snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
     qr_variant *peak = &b->variants[b->variant_count++];
-    qr_variant_multiply(peak, name, &s->multiplier, &b->machine, dtype);
+    qr_variant_multiply(peak, name, &s->multiplier, b->machine, dtype);
     for (uint32_t i = 0; i < rows->count; i++) QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, error));
     return QUIRE_OK;
 }
@@ -323,13 +323,13 @@ static void judge(qr_variant *variant, const step_variant *step)
     }
 }
 
-static quire_status run(bench *b, const qr_micro_options *options, FILE *out, quire_error *error)
+static quire_status decode_all(bench *b, const qr_micro_options *options, FILE *out, quire_error *error)
 {
     const qr_micro_list dtypes = options->dtypes.count ? options->dtypes : (qr_micro_list){1, {QR_BF16}};
     const qr_micro_list rows   = options->rows.count ? options->rows : (qr_micro_list){4, {1, 4, 16, 64}};
     for (uint32_t i = 0; i < dtypes.count; i++)
         QR_TRY(add_subject(b, options, &rows, (qr_dtype)dtypes.values[i], error));
-    qr_variants all = {.machine = &b->machine, .variant = b->variants, .count = b->variant_count};
+    qr_variants all = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
     QR_TRY(qr_variants_run(&all, options->rounds ? options->rounds : ROUNDS, error));
     for (uint32_t i = 0; i < b->variant_count; i++) {
         if (b->steps[i].status != QUIRE_OK) return qr_fail(error, b->steps[i].status, "a step could not be computed");
@@ -338,17 +338,15 @@ static quire_status run(bench *b, const qr_micro_options *options, FILE *out, qu
     return qr_variants_report(&all, "step", options->json, out, error);
 }
 
-int qr_micro_step(const qr_micro_options *options, FILE *out)
+static quire_status run(qr_machine *machine, const qr_micro_options *options, FILE *out, quire_error *error)
 {
-    quire_error  error  = {0};
-    bench       *b      = calloc(1, sizeof *b);
-    quire_status status = b ? qr_machine_create(options, &b->machine, &error)
-                            : qr_fail(&error, QUIRE_ERR_NO_MEMORY, "the benchmark's state");
-    if (status == QUIRE_OK) {
-        status = run(b, options, out, &error);
-        for (uint32_t i = 0; i < b->subject_count; i++) destroy_subject(&b->subjects[i]);
-        qr_machine_destroy(&b->machine);
-    }
+    bench *b = calloc(1, sizeof *b);
+    if (b == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "the benchmark's state");
+    b->machine                = machine;
+    const quire_status status = decode_all(b, options, out, error);
+    for (uint32_t i = 0; i < b->subject_count; i++) destroy_subject(&b->subjects[i]);
     free(b);
-    return qr_micro_status(status, &error);
+    return status;
 }
+
+int qr_micro_step(const qr_micro_options *options, FILE *out) { return qr_micro_on_machine(options, run, out); }

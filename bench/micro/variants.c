@@ -404,3 +404,48 @@ void qr_variant_multiply(qr_variant *variant, const char *name, qr_multiplier *m
                  .run = multiply_part, .context = multiplier, .flops = step * MULTIPLY_STEPS * machine->thread_count};
     snprintf(variant->name, sizeof variant->name, "%s", name);
 }
+
+static void add_peaks(qr_typed_bench *b)
+{
+    for (uint32_t d = 0; d < b->options.dtypes.count; d++) {
+        const qr_dtype dtype = (qr_dtype)b->options.dtypes.values[d];
+        char           name[32];
+        if (b->multiplier[dtype].kernels != NULL) continue; /* listed twice */
+        snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
+        b->peak_variant[dtype] = b->variant_count;
+        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine, dtype);
+    }
+}
+
+static quire_status run_typed(const qr_typed_benchmark *benchmark, qr_typed_bench *b, FILE *out, quire_error *error)
+{
+    QR_TRY(benchmark->create(b, error));
+    b->judged_count = b->variant_count;
+    add_peaks(b);
+    qr_variants variants = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
+    QR_TRY(qr_variants_run(&variants, b->options.rounds, error));
+    for (uint32_t i = 0; i < b->judged_count; i++) benchmark->judge(b, i);
+    return qr_variants_report(&variants, benchmark->name, b->options.json, out, error);
+}
+
+quire_status qr_typed_bench_run(const qr_typed_benchmark *benchmark, qr_machine *machine,
+                                const qr_micro_options *options, FILE *out, quire_error *error)
+{
+    qr_typed_bench *b = calloc(1, benchmark->size);
+    if (b == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "variants");
+    b->machine                = machine;
+    b->options                = *options;
+    const quire_status status = run_typed(benchmark, b, out, error);
+    benchmark->destroy(b);
+    free(b);
+    return status;
+}
+
+double qr_typed_bench_note_fractions(qr_typed_bench *b, uint32_t index, qr_dtype dtype)
+{
+    qr_variant  *variant = &b->variants[index];
+    const double peak    = b->variants[b->peak_variant[dtype]].gflops;
+    qr_variant_note(variant, "fraction_of_read", variant->gbs / variant->read_gbs);
+    qr_variant_note(variant, "fraction_of_peak", variant->gflops / peak);
+    return peak;
+}

@@ -94,6 +94,31 @@ typedef struct qr_multiplier {
 void qr_variant_multiply(qr_variant *variant, const char *name, qr_multiplier *multiplier, const qr_machine *machine,
                          qr_dtype dtype);
 
+/* A benchmark of products in several types: the first member of its state. */
+typedef struct qr_typed_bench {
+    const qr_machine *machine;
+    qr_micro_options  options; /* defaults filled in */
+    qr_variant        variants[QR_VARIANTS_MAX];
+    uint32_t          judged_count; /* of the variants: those before P of each type */
+    uint32_t          variant_count, peak_variant[QR_INT8 + 1];
+    qr_multiplier     multiplier[QR_INT8 + 1];
+} qr_typed_bench;
+
+typedef struct qr_typed_benchmark {
+    const char *name;
+    size_t      size;                                        /* of the state, zeros before `create` */
+    quire_status (*create)(void *state, quire_error *error); /* all variants but P */
+    void (*judge)(void *state, uint32_t variant);            /* states the limit of one that has run */
+    void (*destroy)(void *state);                            /* also what a failed `create` has left */
+} qr_typed_benchmark;
+
+/* Creates the state, adds P for each type of the options, runs the variants in turn, judges and reports them. */
+quire_status qr_typed_bench_run(const qr_typed_benchmark *benchmark, qr_machine *machine,
+                                const qr_micro_options *options, FILE *out, quire_error *error);
+
+/* Notes what a variant that has run reached of R and of its type's P. Returns that P, in GFLOP/s. */
+double qr_typed_bench_note_fractions(qr_typed_bench *bench, uint32_t variant, qr_dtype dtype);
+
 /* What a benchmark returns to its caller, after a message on stderr if it failed. */
 int qr_micro_status(quire_status status, const quire_error *error);
 
