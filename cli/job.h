@@ -14,7 +14,7 @@ typedef struct qr_job_sequence {
     qr_text             tops;                       /* JSON of top_logprobs, without the outer brackets */
     qr_text             logits;                     /* JSON of all logits rows, likewise */
     float              *first_logits, *last_logits; /* [vocab] or NULL */
-    uint32_t            count, capacity;
+    uint32_t            count;
     bool                finished, failed; /* failed: memory was short while collecting */
     quire_finish        finish;
     quire_status        status;

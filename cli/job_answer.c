@@ -3,23 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/array.h"
 #include "cli/command.h"
 #include "cli/job.h"
 
 /* ---- collecting ---- */
 
+/* Room for one more token. */
 static bool grow(qr_job_sequence *s)
 {
-    if (s->count < s->capacity) return true;
-    const uint32_t capacity = s->capacity ? 2 * s->capacity : 64;
-    int32_t       *tokens   = realloc(s->tokens, capacity * sizeof *tokens);
-    if (tokens == NULL) return false;
-    s->tokens       = tokens;
-    float *logprobs = realloc(s->logprobs, capacity * sizeof *logprobs);
-    if (logprobs == NULL) return false;
-    s->logprobs = logprobs;
-    s->capacity = capacity;
-    return true;
+    return qr_array_reserve((void **)&s->tokens, s->count, sizeof *s->tokens) &&
+           qr_array_reserve((void **)&s->logprobs, s->count, sizeof *s->logprobs);
 }
 
 /* 9 digits give a float back exactly; JSON has no infinities. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "bench/common/array.h"
 #include "bench/common/input_file.h"
 #include "bench/session.h"
 #include "cli/command.h"
@@ -43,25 +44,13 @@ typedef struct scorer {
     quire_engine    *engine;
     quire_model_info info;
     int32_t         *tokens; /* [count] */
-    size_t           count, capacity;
+    size_t           count;
     chunk           *chunks; /* [chunk_count] */
     uint32_t         chunk_count, submitted, ended;
     uint64_t         start_ns;
 } scorer;
 
 /* ---- the text ---- */
-
-static bool keep(scorer *s, int32_t token)
-{
-    if (s->count == s->capacity) {
-        const size_t capacity = s->capacity ? 2 * s->capacity : 1 << 16;
-        int32_t     *tokens   = realloc(s->tokens, capacity * sizeof *tokens);
-        if (tokens == NULL) return false;
-        s->tokens = tokens, s->capacity = capacity;
-    }
-    s->tokens[s->count++] = token;
-    return true;
-}
 
 /* Between token ids: a list of numbers, or a JSON array. */
 static bool is_between(int c) { return c > 0 && strchr(" \t\r\n,[]", c) != NULL; }
@@ -88,12 +77,11 @@ static bool read_ids(scorer *s, FILE *from)
         c = read_word(from, c, word, sizeof word);
         char         *end;
         const int64_t id = strtoll(word, &end, 10);
-        if (word[0] == '\0' || *end != '\0' || id < 0 || id >= s->info.vocab_size) {
-            qr_complain("%s:%" PRIu64 ": \"%s\" is not a token id of 0..%u", s->settings->file, line, word,
-                        s->info.vocab_size - 1);
-            return false;
-        }
-        if (!keep(s, (int32_t)id)) {
+        if (word[0] == '\0' || *end != '\0' || id < 0 || id >= s->info.vocab_size)
+            return qr_complain("%s:%" PRIu64 ": \"%s\" is not a token id of 0..%u", s->settings->file, line, word,
+                               s->info.vocab_size - 1),
+                   false;
+        if (!QR_ARRAY_PUSH(s->tokens, s->count, (int32_t)id)) {
             qr_complain("%s: no memory for more than %zu token ids", s->settings->file, s->count);
             return false;
         }
@@ -106,10 +94,7 @@ static bool read_text(scorer *s)
 {
     quire_error error = {0};
     FILE       *from  = qr_input_open(s->settings->file, QR_MOST_ROWS_BYTES, &error);
-    if (from == NULL) {
-        qr_report_error(&error);
-        return false;
-    }
+    if (from == NULL) return qr_report_error(&error), false;
     const bool read = read_ids(s, from);
     fclose(from);
     return read;
@@ -120,10 +105,10 @@ static bool cut(scorer *s)
 {
     const uint32_t size = s->settings->ctx_size;
     s->chunk_count      = (uint32_t)(s->count / size);
-    if (s->chunk_count == 0) {
-        qr_complain("%s: %zu tokens are less than one chunk of --ctx-size %u", s->settings->file, s->count, size);
-        return false;
-    }
+    if (s->chunk_count == 0)
+        return qr_complain("%s: %zu tokens are less than one chunk of --ctx-size %u", s->settings->file, s->count,
+                           size),
+               false;
     s->chunks = calloc(s->chunk_count, sizeof *s->chunks);
     if (s->chunks == NULL) qr_complain("no memory for %u chunks", s->chunk_count);
     for (uint32_t i = 0; s->chunks != NULL && i < s->chunk_count; i++) {
@@ -151,10 +136,7 @@ static bool submit(scorer *s)
                                        .prompt_logprobs           = true};
         const quire_status  status  = quire_engine_submit(s->engine, &request, &id, &error);
         if (status == QUIRE_ERR_FULL) return true;
-        if (status != QUIRE_OK) {
-            qr_report_error(&error);
-            return false;
-        }
+        if (status != QUIRE_OK) return qr_report_error(&error), false;
         s->submitted++;
     }
     return true;
@@ -181,10 +163,7 @@ static bool score(scorer *s)
         quire_event events[EVENTS_AT_ONCE];
         if (!submit(s)) return false;
         const quire_status status = quire_engine_step(s->engine, NULL);
-        if (status != QUIRE_OK) {
-            qr_complain("%s", quire_status_text(status));
-            return false;
-        }
+        if (status != QUIRE_OK) return qr_complain("%s", quire_status_text(status)), false;
         for (size_t count; (count = quire_engine_poll(s->engine, events, EVENTS_AT_ONCE)) > 0;)
             for (size_t i = 0; i < count; i++) take(s, &events[i]);
     }
@@ -198,11 +177,10 @@ static bool add_up(const scorer *s, sums *all)
 {
     for (uint32_t i = 0; i < s->chunk_count; i++) {
         const chunk *c = &s->chunks[i];
-        if (c->status != QUIRE_OK) {
-            qr_complain("%s: chunk %u of %u: %s", s->settings->file, i + 1, s->chunk_count,
-                        quire_status_text(c->status));
-            return false;
-        }
+        if (c->status != QUIRE_OK)
+            return qr_complain("%s: chunk %u of %u: %s", s->settings->file, i + 1, s->chunk_count,
+                               quire_status_text(c->status)),
+                   false;
         all->nll += c->scored.nll;
         all->nll_squares += c->scored.nll_squares;
         all->tokens += c->scored.tokens;
