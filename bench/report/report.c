@@ -65,13 +65,14 @@ static json_t *document(const qr_report *report)
     for (size_t i = 0; i < count; i++) json_array_extend(all_runs, json_object_get(result_at(report, i), "runs"));
     const char *title = axis ? qr_report_axis_title(axis) : "";
     json_t     *data  = json_pack("{s:s, s:O}", "axis", title, "results", report->results);
-    return json_pack(
-        "{s:o, s:O, s:o, s:O, s:O?, s:O?, s:s, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}", "data", data,
-        "results", report->results, "all_runs", all_runs, "answers", report->answers, "first", result_at(report, 0),
-        "first_run", qr_json_at(result_at(report, 0), "runs/0"), "axis", title, "comparisons", comparisons(report),
-        "simulations", simulations(report), "count", (json_int_t)count, "valid", (json_int_t)valid, "simulated",
-        (json_int_t)simulated, "all_valid", valid == count, "several", count > 1, "many", count > 3, "several_runs",
-        json_array_size(all_runs) > 1, "all_simulated", simulated == count, "charts", qr_report_has_charts());
+    return json_pack("{s:o, s:O, s:o, s:O, s:O?, s:O?, s:s, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}",
+                     "data", data, "results", report->results, "all_runs", all_runs, "answers", report->answers,
+                     "first", result_at(report, 0), "first_run", qr_json_at(result_at(report, 0), "runs/0"), "axis",
+                     title, "comparisons", comparisons(report), "simulations", simulations(report), "count",
+                     (json_int_t)count, "invalid", (json_int_t)(count - valid), "simulated", (json_int_t)simulated,
+                     "none_valid", valid == 0, "several", count > 1, "many", count > 3, "several_runs",
+                     json_array_size(all_runs) > 1, "all_simulated", simulated == count, "charts",
+                     qr_report_has_charts());
 }
 
 /* The page is filled up to where Chart.js stands: it is not text of ours. */

@@ -170,6 +170,12 @@ class Report(Base):
         self.assertIn('<tr class="invalid"><th scope="row">r (INVALID)</th>', both)
         self.assertIn('<tr><th scope="row">valid</th>', both)
 
+    def test_a_sweep_says_how_many_of_its_results_are_invalid(self):
+        self.grid()
+        self.assertIn('<strong>INVALID</strong> 6 of 6 results, <a href="#checks">', self.page("grid.jsonl"))
+        valid = (self.path / "grid.jsonl").read_text().replace('"result": "INVALID"', '"result": "VALID"')
+        self.assertIn("<strong>VALID</strong> all 6 results", self.page(self.write("valid.jsonl", valid)))
+
     def test_several_sweeps_are_told_apart_and_equal_points_numbered(self):
         self.grid()
         (self.path / "again.jsonl").write_text((self.path / "grid.jsonl").read_text().splitlines(True)[0] * 2)
