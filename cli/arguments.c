@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "bench/result/machine.h"
+#include "bench/workload/workload.h"
 #include "cli/command.h"
 #include "cli/keys.h"
 #include "cli/text.h"
@@ -223,12 +224,6 @@ error_t qr_parse_common(int option, char *value, struct argp_state *state)
 
 /* ---- an alias for every key ---- */
 
-static const char *last_word(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot ? dot + 1 : name;
-}
-
 /* Alone among the last words of keys, and no option that every command has. */
 static bool is_unique(const char *word)
 {
@@ -236,14 +231,14 @@ static bool is_unique(const char *word)
     for (const struct argp_option *o = options; o->name != NULL; o++) count += strcmp(o->name, word) == 0;
     for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) {
         const char *name = qr_tool_key_at(i)->name;
-        count += strchr(name, '[') == NULL && strcmp(last_word(name), word) == 0;
+        count += strchr(name, '[') == NULL && strcmp(qr_last_word(name), word) == 0;
     }
     return count == 1;
 }
 
 bool qr_flag_name(const quire_config_key *key, bool brief, char *name_out, size_t size)
 {
-    const char *from = brief ? last_word(key->name) : key->name;
+    const char *from = brief ? qr_last_word(key->name) : key->name;
     if (strpbrk(key->name, "[*") != NULL || strcmp(key->name, "schema_version") == 0) return false;
     if (brief && (!is_unique(from) || from == key->name)) return false;
     snprintf(name_out, size, "--%s", from);

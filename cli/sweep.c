@@ -12,6 +12,7 @@
 #include "bench/common/json_text.h"
 #include "bench/result/result_json.h"
 #include "bench/turns.h"
+#include "bench/workload/workload.h"
 #include "cli/dry_run.h"
 #include "cli/forecast.h"
 #include "cli/ignored.h"
@@ -346,10 +347,8 @@ static int run_grid(settings *s)
 /* The axis along which load grows: where throughput bends there, the knee is. -1: none. */
 static int load_axis(const qr_sweep *s)
 {
-    static const char *const loads[] = {"load.request_rate", "load.streams", "load.max_concurrency"};
     for (size_t a = 0; a < s->axis_count; a++)
-        for (size_t i = 0; i < sizeof loads / sizeof *loads; i++)
-            if (strcmp(s->axes[a], loads[i]) == 0) return (int)a;
+        if (qr_load_key_of(s->axes[a]) != NULL) return (int)a;
     return -1;
 }
 
@@ -376,16 +375,10 @@ static bool is_knee(const settings *s, size_t index)
     return others > 0;
 }
 
-static const char *axis_name(const settings *s, size_t axis)
-{
-    const char *dot = strrchr(s->sweep.axes[axis], '.');
-    return dot ? dot + 1 : s->sweep.axes[axis];
-}
-
 /* As wide as the longest of its name and values, at most 22 and two spaces. */
 static int axis_width(const settings *s, size_t axis)
 {
-    size_t width = strlen(axis_name(s, axis));
+    size_t width = strlen(qr_last_word(s->sweep.axes[axis]));
     for (size_t i = 0; i < s->sweep.point_count; i++) {
         const size_t length = strlen(point_value(&s->sweep.points[i], axis));
         if (length > width) width = length;
@@ -421,7 +414,8 @@ static void print_row(const settings *s, size_t index)
 static void print_table(const settings *s)
 {
     for (int head = 0; head < 2; head++) {
-        for (size_t a = 0; a < s->sweep.axis_count; a++) print_axis(s, a, head == 0 ? "" : axis_name(s, a));
+        for (size_t a = 0; a < s->sweep.axis_count; a++)
+            print_axis(s, a, head == 0 ? "" : qr_last_word(s->sweep.axes[a]));
         for (size_t c = 0; c < COLUMNS; c++) fprintf(qr_stdout, "%*s", columns[c].width, columns[c].heads[head]);
         fputc('\n', qr_stdout);
     }

@@ -4,13 +4,7 @@
 #include <string.h>
 
 #include "bench/report/report_data.h"
-
-static const struct load {
-    const char *key, *title, *unit;
-} loads[] = {{"load.streams", "streams", "streams"},
-             {"load.request_rate", "requests due per second", "requests/s"},
-             {"load.max_concurrency", "requests at once, at most", "at once"}};
-enum { LOADS = sizeof loads / sizeof *loads };
+#include "bench/workload/workload.h"
 
 static const json_t *axes_of(const json_t *result) { return qr_json_at(result, "sweep/axes"); }
 static json_t       *result_at(const qr_report *report, size_t i) { return json_array_get(report->results, i); }
@@ -58,16 +52,17 @@ static const char *load_key_of(const json_t *result)
     return strcmp(profile, "concurrent") == 0 ? "load.streams" : "load.request_rate";
 }
 
-/* Of the axes of [sweep], the load, else the first whose values are numbers. */
+/* Of the axes of [sweep], a load, else the first whose values are numbers. */
 static const char *named_axis(const qr_report *report)
 {
     json_t     *axes = (json_t *)axes_of(result_at(report, 0)), *value;
-    const char *key;
-    for (size_t i = 0; i < LOADS; i++)
-        if (json_object_get(axes, loads[i].key) != NULL && distinct_values(report, loads[i].key) > 1)
-            return loads[i].key;
-    json_object_foreach(axes, key, value) if (distinct_values(report, key) > 1) return key;
-    return NULL;
+    const char *key, *found = NULL;
+    json_object_foreach(axes, key, value)
+    {
+        if (distinct_values(report, key) > 1 && (found == NULL || (qr_load_key_of(key) && !qr_load_key_of(found))))
+            found = key;
+    }
+    return found;
 }
 
 const char *qr_report_axis(const qr_report *report)
@@ -84,13 +79,10 @@ const char *qr_report_axis(const qr_report *report)
     return all_alike && distinct_values(report, key) >= 3 ? key : NULL;
 }
 
-static const char *last_word(const char *key) { return strrchr(key, '.') ? strrchr(key, '.') + 1 : key; }
-
 const char *qr_report_axis_title(const char *axis)
 {
-    for (size_t i = 0; i < LOADS; i++)
-        if (strcmp(axis, loads[i].key) == 0) return loads[i].title;
-    return last_word(axis);
+    const qr_load_key *load = qr_load_key_of(axis);
+    return load != NULL ? load->title : qr_last_word(axis);
 }
 
 /* ---- names ---- */
@@ -98,13 +90,13 @@ const char *qr_report_axis_title(const char *axis)
 /* "load.streams" 4 as "4 streams"; another key as "max_num_seqs=16". */
 static void print_value(const char *key, const json_t *value, FILE *to)
 {
-    const double number = json_number_value(value);
-    for (size_t i = 0; i < LOADS; i++) {
-        if (strcmp(key, loads[i].key) != 0 || !json_is_number(value)) continue;
-        fprintf(to, "%g %s", number, number == 1 && i == 0 ? "stream" : loads[i].unit);
+    const double       number = json_number_value(value);
+    const qr_load_key *load   = json_is_number(value) ? qr_load_key_of(key) : NULL;
+    if (load != NULL) {
+        fprintf(to, "%g %s", number, number == 1 && strcmp(load->unit, "streams") == 0 ? "stream" : load->unit);
         return;
     }
-    fprintf(to, "%s=", last_word(key));
+    fprintf(to, "%s=", qr_last_word(key));
     if (json_is_number(value))
         fprintf(to, "%g", number);
     else if (json_is_string(value))

@@ -49,6 +49,22 @@ static uint32_t profile_named(const char *name)
     return i;
 }
 
+const qr_load_key *qr_load_key_of(const char *key)
+{
+    static const qr_load_key keys[] = {{"load.streams", "streams", "streams"},
+                                       {"load.request_rate", "requests due per second", "requests/s"},
+                                       {"load.max_concurrency", "requests at once, at most", "at once"}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(keys[i].key, key) == 0) return &keys[i];
+    return NULL;
+}
+
+const char *qr_last_word(const char *key)
+{
+    const char *dot = strrchr(key, '.');
+    return dot ? dot + 1 : key;
+}
+
 bool qr_profile_is_rated(const char *name)
 {
     const uint32_t i = profile_named(name);

@@ -49,6 +49,14 @@ const char *qr_workload_profile(const qr_workload *workload);
 bool                     qr_profile_is_rated(const char *name);
 extern const char *const qr_rated_profiles;
 
+/* A key along which load grows, as people read it. */
+typedef struct qr_load_key {
+    const char *key, *title, *unit;
+} qr_load_key;
+
+const qr_load_key *qr_load_key_of(const char *key); /* NULL: none */
+const char        *qr_last_word(const char *key);   /* "streams" of "load.streams" */
+
 /* The next request, in ascending order (arrivals accumulate). */
 void qr_workload_next(qr_workload *workload, qr_workload_request *request_out);
 
