@@ -68,13 +68,6 @@
     return wide ? logAxis(title, low * 0.9, high * 1.1) : axis(title, {beginAtZero: true, grace: '4%'});
   }
 
-  function category(more) {
-    const made = axis('', {type: 'category', grid: {display: false, borderColor: colour('line')}, ...more});
-    delete made.ticks.callback;
-    made.ticks.autoSkip = false;
-    return made;
-  }
-
   /* 1, 2, 4, ... 64 stand evenly on a logarithmic axis. */
   function sweepAxis(xs) {
     const low = least(xs), high = most(xs), values = [...new Set(xs)].sort((a, b) => a - b);
@@ -142,9 +135,13 @@
     return bars(label, data(name), faded(colour(color), alpha));
   });
 
-  const stackedBars = (labels, datasets, x, more) => ({
-    type: 'bar', flat: true, legend: true, labels, datasets: labels.length ? datasets : [], x,
-    y: category({stacked: true}), ...more});
+  /* A bar for each label. */
+  function stackedBars(labels, datasets, x, more) {
+    const y = axis('', {type: 'category', stacked: true, grid: {display: false, borderColor: colour('line')}});
+    delete y.ticks.callback;
+    y.ticks.autoSkip = false;
+    return {type: 'bar', flat: true, legend: true, labels, datasets: labels.length ? datasets : [], x, y, ...more};
+  }
 
   /* {"50": {cause: ms, ...}, "99": ...} as one bar per percentile. */
   function attribution({metric}) {
@@ -221,20 +218,6 @@
     if (!(most(data.map(p => p.x)) - least(data.map(p => p.x)) > 0.1)) return null; // offline all are due at once
     return {type: 'scatter', bands: timeBands(), x: timeAxis(), y: {...valueAxis('', data.map(p => p.y)), ...ALIGNED},
             datasets: [dots('request', data, colour('c1'))]};
-  }
-
-  function lives() {
-    const q = log('requests');
-    if (!q) return null;
-    const ended = q.a.map((_, i) => i).filter(i => q.f[i] >= 0 && q.e[i] >= 0 && q.s[i] >= 0);
-    const sample = evenly(ended, 40).sort((i, j) => q.a[i] - q.a[j]);
-    const full = {barPercentage: 0.8, categoryPercentage: 1};
-    const part = (label, from, to, color) =>
-      bars(label, sample.map(i => [seconds(q[from][i]), seconds(q[to][i])]), color, full);
-    const parts = [part('queue', 'a', 's', faded(colour('c6'), 0.55)), part('prefill', 's', 'f', colour('c2')),
-                   part('decode', 'f', 'e', colour('c1'))];
-    const y = category({stacked: true, ticks: {display: false}, ...ALIGNED});
-    return stackedBars(sample, parts, timeAxis(), {y, bands: timeBands()});
   }
 
   // ---- steps and the roofline ----
@@ -360,7 +343,6 @@
     ...timelines.map(figure => ({...figure, in: 'time', make: overTime})),
     {id: 'composition', title: 'Rows of each step\u2019s batch', in: 'time', make: composition},
     {id: 'arrivals', title: 'TTFT of each request by its due time, ms', in: 'time', make: arrivals},
-    {id: 'lives', title: 'Lives of sampled requests', in: 'time', make: lives, size: 'tall'},
     {id: 'roofline', title: 'Roofline: each step\u2019s arithmetic intensity and speed', in: 'steps', make: roofline,
      size: 'high'},
     {id: 'step-rows', title: 'Step time against rows', in: 'steps', make: stepTime,
@@ -375,7 +357,6 @@
   // ---- the page ----
 
   function tooltip({raw, dataset}, scales) {
-    if (Array.isArray(raw)) return dataset.label + ': ' + raw.map(numberText).join(' to ');
     if (raw === null || typeof raw !== 'object') return dataset.label + ': ' + numberText(Number(raw));
     const withUnit = key => numberText(raw[key]) + ' ' + (at(scales, key + '/title/text') || '');
     return dataset.label + ': ' + withUnit('x') + ', ' + withUnit('y');

@@ -6,23 +6,22 @@
 #include "bench/common/array.h"
 #include "bench/report/report_data.h"
 
-enum { MOST_ROWS = 2000, MOST_FIELDS = 24 };
+enum { MOST_ROWS = 2000, MOST_FIELDS = 16 };
 
-/* By qr_log_kind. The first field is the run; the first `required` must be there. */
+/* By qr_log_kind: what the charts read. The first field is the run; the first `required` must be there. */
 static const struct kind {
     const char *name, *suffix;
     size_t      required;
     const char *fields[MOST_FIELDS];
 } kinds[] = {{"steps",
               ".steps.jsonl",
-              13,
-              {"run", "t_ns", "rows", "rows_prefill", "rows_encoder", "sequences", "bytes", "kv_bytes", "flops",
-               "plan_us", "forward_us", "sample_us", "commit_us", "floor_us"}},
+              12,
+              {"run", "t_ns", "rows", "rows_prefill", "rows_encoder", "bytes", "kv_bytes", "flops", "plan_us",
+               "forward_us", "sample_us", "commit_us", "floor_us"}},
              {"requests",
               ".requests.jsonl",
-              11,
-              {"run", "a", "q", "s", "p", "f", "e", "num_prompt_tokens", "num_encoder_tokens", "num_cached_tokens",
-               "num_output_tokens"}}};
+              6,
+              {"run", "a", "f", "num_prompt_tokens", "num_encoder_tokens", "num_output_tokens"}}};
 
 typedef struct row {
     double values[MOST_FIELDS]; /* [fields] NAN: null or missing */

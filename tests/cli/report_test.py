@@ -92,7 +92,7 @@ class Report(Base):
             lines = (self.path / f"r.{kind}.jsonl").read_text().splitlines()
             self.assertEqual(log["count"], len(lines))
             self.assertEqual({len(column) for column in log["columns"].values()}, {log["shown"]})
-            for name in ("e", "num_output_tokens") if kind == "requests" else ("rows", "forward_us"):
+            for name in ("f", "num_output_tokens") if kind == "requests" else ("rows", "forward_us"):
                 for shown, line in zip(log["columns"][name], lines):
                     self.assertAlmostEqual(shown, json.loads(line)[name], delta=1e-7 * shown)
 
