@@ -74,12 +74,11 @@ int qr_command_report(int argc, char **argv)
                     "  quire report r.json -o r.html\n\n"
                     "Exit status: 0 done, 1 the page could not be written, 2 usage, or a file that is no result.",
     };
-    settings    s      = {.output = "report.html"};
-    qr_report  *report = NULL;
-    quire_error error  = {0};
+    settings s = {.output = "report.html"};
     qr_complete(&argp);
     argp_parse(&argp, argc, argv, 0, NULL, &s);
-    const int status = qr_report_create(&report, &error) == QUIRE_OK ? report_on(&s, report) : qr_report_error(&error);
+    qr_report *report = qr_report_create();
+    const int  status = report != NULL ? report_on(&s, report) : (qr_complain("out of memory"), QR_EXIT_FAILED);
     qr_report_destroy(report);
     return status;
 }

@@ -13,8 +13,8 @@ enum { QR_REPORT_MAX_RESULTS = 256 };
 
 typedef struct qr_report qr_report;
 
-quire_status qr_report_create(qr_report **report_out, quire_error *error);
-void         qr_report_destroy(qr_report *report); /* NULL is allowed */
+qr_report *qr_report_create(void);               /* NULL: out of memory */
+void       qr_report_destroy(qr_report *report); /* NULL is allowed */
 
 /* Adds the result of a `.json` file, or each of a sweep's `.jsonl`, with the request and step logs that the result
  * names or that lie beside it as NAME.requests.jsonl, NAME.steps.jsonl. A line that is none of these (torn, when a disk

@@ -15,24 +15,19 @@
 
 enum { MOST_PATH = 4096, MOST_LINE = 64 << 20, MOST_BAD_LINES = 100 };
 
-quire_status qr_report_create(qr_report **report_out, quire_error *error)
+qr_report *qr_report_create(void)
 {
-    *report_out = calloc(1, sizeof **report_out);
-    if (*report_out != NULL && ((*report_out)->results = json_array()) != NULL &&
-        ((*report_out)->answers = json_array()) != NULL && ((*report_out)->skipped = json_array()) != NULL)
-        return QUIRE_OK;
-    qr_report_destroy(*report_out);
-    *report_out = NULL;
-    return qr_fail(error, QUIRE_ERR_NO_MEMORY, "report: out of memory");
+    qr_report *report = malloc(sizeof *report);
+    if (report != NULL) *report = (qr_report){json_array(), json_array(), json_array()}; /* NULL takes no element */
+    return report;
 }
 
 void qr_report_destroy(qr_report *report)
 {
-    if (report != NULL) {
-        json_decref(report->results);
-        json_decref(report->answers);
-        json_decref(report->skipped);
-    }
+    if (report == NULL) return;
+    json_decref(report->results);
+    json_decref(report->answers);
+    json_decref(report->skipped);
     free(report);
 }
 
@@ -59,28 +54,24 @@ static size_t count_that(const qr_report *report, bool (*is)(const json_t *resul
 size_t qr_report_simulated(const qr_report *report) { return count_that(report, qr_report_is_simulated); }
 size_t qr_report_valid(const qr_report *report) { return count_that(report, qr_report_is_valid); }
 
-static void forget(const json_t *from, const char *group, const char *name)
-{
-    json_object_del((json_t *)qr_json_at(from, group), name);
-}
-
 /* On the virtual clock nothing is loaded, computed or placed: the zeros of what does that are no facts. */
 static void forget_unmeasured(json_t *result)
 {
-    static const char *const of_engine[] = {"threads",        "cpus",    "nodes",         "placement",      "prefetch",
-                                            "implementation", "small_m", "scratch_bytes", "batch_invariant"};
-    static const char *const of_steps[]  = {"stage_s", "moved", "imbalance"};
+    static const char *const of_result[][2] = {
+        {"engine", "threads"},        {"engine", "cpus"},           {"engine", "nodes"},
+        {"engine", "placement"},      {"engine", "prefetch"},       {"engine", "small_m"},
+        {"engine", "scratch_bytes"},  {"engine", "implementation"}, {"model", "weight_bytes"},
+        {"context/cpu", "isa"},       {"context/cpu", "isa_cap"},   {"context/libs", "onednn_impl"},
+        {"engine", "batch_invariant"}};
+    static const char *const of_steps[] = {"stage_s", "moved", "imbalance"};
     size_t                   index;
     json_t                  *run;
     if (!qr_report_is_simulated(result)) return;
-    for (size_t i = 0; i < sizeof of_engine / sizeof *of_engine; i++) forget(result, "engine", of_engine[i]);
-    forget(result, "model", "weight_bytes");
-    forget(result, "context/cpu", "isa");
-    forget(result, "context/cpu", "isa_cap");
-    forget(result, "context/libs", "onednn_impl");
+    for (size_t i = 0; i < sizeof of_result / sizeof *of_result; i++)
+        json_object_del((json_t *)qr_json_at(result, of_result[i][0]), of_result[i][1]);
     json_array_foreach(json_object_get(result, "runs"), index, run) for (size_t i = 0;
                                                                          i < sizeof of_steps / sizeof *of_steps; i++)
-        forget(run, "steps", of_steps[i]);
+        json_object_del(json_object_get(run, "steps"), of_steps[i]);
 }
 
 quire_status qr_report_add(qr_report *report, json_t *result, const char *label, const char *place, quire_error *error)

@@ -17,9 +17,9 @@ static bool attach(const qr_result *result, qr_log_kind kind, json_t *object)
 
 bool qr_result_html(const qr_result *result, FILE *to)
 {
-    qr_report *report = NULL;
+    qr_report *report = qr_report_create();
     json_t    *object = qr_result_json(result);
-    bool       ok     = object != NULL && qr_report_create(&report, NULL) == QUIRE_OK;
+    bool       ok     = object != NULL && report != NULL;
     ok                = ok && attach(result, QR_LOG_STEPS, object) && attach(result, QR_LOG_REQUESTS, object);
     ok                = ok && qr_report_add(report, json_incref(object), "this run", "result", NULL) == QUIRE_OK;
     if (ok) qr_report_arrange(report);

@@ -12,8 +12,8 @@
 
 static qr_report *made(void)
 {
-    qr_report *report = NULL;
-    assert_int_equal(qr_report_create(&report, NULL), QUIRE_OK);
+    qr_report *report = qr_report_create();
+    assert_non_null(report);
     return report;
 }
 
