@@ -71,43 +71,24 @@ int qr_report_error(const quire_error *error)
 
 /* ---- assignments ---- */
 
-static void add(qr_arguments *arguments, const char *origin, char *text)
+static void add(qr_arguments *arguments, const char *origin, const char *key, const char *value)
 {
-    if (text == NULL || arguments->assignment_count == QR_MAX_ASSIGNMENTS) {
+    if (arguments->assignment_count == QR_MAX_ASSIGNMENTS) {
         qr_complain("%s: at most %d values can be set on the command line", origin, QR_MAX_ASSIGNMENTS);
         exit(QR_EXIT_USAGE);
     }
-    arguments->assignments[arguments->assignment_count].origin = strdup(origin);
-    arguments->assignments[arguments->assignment_count++].text = text;
+    qr_assignment *to = &arguments->assignments[arguments->assignment_count++];
+    to->origin        = strdup(origin);
+    to->key           = key != NULL ? strdup(key) : NULL;
+    to->value         = strdup(value);
+    if (to->origin != NULL && to->value != NULL && (key == NULL || to->key != NULL)) return;
+    qr_complain("out of memory");
+    exit(QR_EXIT_FAILED);
 }
 
-/* `key="value"` as a TOML basic string: a folder called "1" or "true" stays a folder. */
-static char *quoted(const char *key, const char *value)
+void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value)
 {
-    char *text = malloc(strlen(key) + 6 * strlen(value) + 4);
-    if (text == NULL) return NULL;
-    char *to = text + sprintf(text, "%s=\"", key);
-    for (; *value != '\0'; value++) {
-        const unsigned char c = (unsigned char)*value;
-        if (c == '"' || c == '\\')
-            to += sprintf(to, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            to += sprintf(to, "\\u%04X", c);
-        else
-            *to++ = (char)c;
-    }
-    strcpy(to, "\"");
-    return text;
-}
-
-void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value, bool as_text)
-{
-    char *text = NULL;
-    if (as_text)
-        text = quoted(key, value);
-    else if (asprintf(&text, "%s=%s", key, value) < 0)
-        text = NULL;
-    add(arguments, origin, text);
+    add(arguments, origin, key, value);
 }
 
 /* What names something on disk, or looks like it, is a folder; the rest is a preset. */
@@ -121,20 +102,13 @@ void qr_arguments_deinit(qr_arguments *arguments)
 {
     for (unsigned i = 0; i < arguments->assignment_count; i++) {
         free(arguments->assignments[i].origin);
-        free(arguments->assignments[i].text);
+        free(arguments->assignments[i].key);
+        free(arguments->assignments[i].value);
     }
     arguments->assignment_count = 0;
 }
 
 /* ---- argp ---- */
-
-static bool is_text(const quire_config_key *key)
-{
-    static const char *const text[] = {"string", "path", "choice", "size", "duration"};
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
-        if (strcmp(key->type, text[i]) == 0) return true;
-    return false;
-}
 
 static bool is_boolean(const quire_config_key *key) { return strcmp(key->type, "boolean") == 0; }
 
@@ -154,7 +128,7 @@ error_t qr_parse_alias(const struct argp_option *options, int option, const char
     const quire_config_key *key     = bracket != NULL ? key_called(bracket + 1, strcspn(bracket + 1, "]")) : NULL;
     if (key == NULL) return ARGP_ERR_UNKNOWN;
     snprintf(flag, sizeof flag, "--%s", options->name);
-    qr_arguments_set(arguments, flag, key->name, value, is_text(key));
+    qr_arguments_set(arguments, flag, key->name, value);
     return 0;
 }
 
@@ -164,7 +138,7 @@ static void take_alias(qr_arguments *arguments, int option, const char *value)
     char                    flag[64] = "";
     qr_flag_name(key, (option & LONG_NAME) == 0, flag, sizeof flag);
     if (value == NULL) value = option >= OPTION_NO_KEY ? "false" : "true";
-    qr_arguments_set(arguments, flag, key->name, value, is_text(key));
+    add(arguments, flag, key->name, value);
 }
 
 static error_t parse(int option, char *value, struct argp_state *state)
@@ -180,12 +154,10 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case 'c': arguments->config_path = value; return 0;
     case OPTION_SET:
         if (strchr(value, '=') == NULL) argp_error(state, "--set %s: expected section.key=value", value);
-        add(arguments, "--set", strdup(value));
+        add(arguments, "--set", NULL, value);
         return 0;
-    case OPTION_MODEL:
-        qr_arguments_set(arguments, "--model", is_path(value) ? "model.path" : "model.preset", value, true);
-        return 0;
-    case OPTION_DTYPE: qr_arguments_set(arguments, "--dtype", "model.weight_dtype", value, true); return 0;
+    case OPTION_MODEL: add(arguments, "--model", is_path(value) ? "model.path" : "model.preset", value); return 0;
+    case OPTION_DTYPE: add(arguments, "--dtype", "model.weight_dtype", value); return 0;
     case OPTION_PRINT_CONFIG: arguments->print_config = true; return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 0) argp_error(state, "%s: at most one configuration file can be given", value);
@@ -398,10 +370,8 @@ static quire_status apply_defaults(const qr_arguments *arguments, quire_config *
     if (quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL) return QUIRE_OK;
     for (size_t i = 0; i < arguments->default_count; i++) {
         const qr_default *d = &arguments->defaults[i];
-        char              text[128];
         if (strcmp(quire_config_origin(config, d->probe), "built-in") != 0) continue;
-        snprintf(text, sizeof text, d->quoted ? "%s=\"%s\"" : "%s=%s", d->key, d->value);
-        const quire_status status = quire_config_set(config, text, "default scenario", error);
+        const quire_status status = quire_config_set_value(config, d->key, d->value, "default scenario", error);
         if (status != QUIRE_OK) return status;
     }
     return QUIRE_OK;
@@ -418,8 +388,14 @@ static bool is_chosen(const quire_config *config, const char *key)
 static quire_status imply_profile(quire_config *config, quire_error *error)
 {
     if (!is_chosen(config, "load.request_rate") || is_chosen(config, "load.profile")) return QUIRE_OK;
-    return quire_config_set(config, "load.profile=\"poisson\"", quire_config_origin(config, "load.request_rate"),
-                            error);
+    return quire_config_set_value(config, "load.profile", "poisson", quire_config_origin(config, "load.request_rate"),
+                                  error);
+}
+
+static quire_status assign(quire_config *config, const qr_assignment *a, quire_error *error)
+{
+    return a->key != NULL ? quire_config_set_value(config, a->key, a->value, a->origin, error)
+                          : quire_config_set(config, a->value, a->origin, error);
 }
 
 static quire_status apply(const qr_arguments *arguments, quire_config *config, quire_error *error)
@@ -428,7 +404,7 @@ static quire_status apply(const qr_arguments *arguments, quire_config *config, q
     quire_status status = path && path[0] != '\0' ? quire_config_read(config, path, error) : QUIRE_OK;
     if (status == QUIRE_OK) status = quire_config_read_environment(config, error);
     for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; i++)
-        status = quire_config_set(config, arguments->assignments[i].text, arguments->assignments[i].origin, error);
+        status = assign(config, &arguments->assignments[i], error);
     return status == QUIRE_OK ? apply_defaults(arguments, config, error) : status;
 }
 
@@ -437,13 +413,22 @@ quire_config *qr_arguments_load(const qr_arguments *arguments)
     return qr_arguments_load_with(arguments, NULL, NULL, 0);
 }
 
+/* "section.key=value", where the value is one as of a flag. */
+static quire_status set_pair(quire_config *config, const char *origin, const char *pair, quire_error *error)
+{
+    char        key[96];
+    const char *equal = strchr(pair, '=');
+    snprintf(key, sizeof key, "%.*s", (int)(equal - pair), pair);
+    return quire_config_set_value(config, key, equal + 1, origin, error);
+}
+
 quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *origin, char *const *more, size_t count)
 {
     quire_config *config = NULL;
     quire_error   error  = {0};
     quire_status  status = qr_tool_config_create(&config, &error);
     if (status == QUIRE_OK) status = apply(arguments, config, &error);
-    for (size_t i = 0; i < count && status == QUIRE_OK; i++) status = quire_config_set(config, more[i], origin, &error);
+    for (size_t i = 0; i < count && status == QUIRE_OK; i++) status = set_pair(config, origin, more[i], &error);
     if (status == QUIRE_OK) status = imply_profile(config, &error);
     if (status == QUIRE_OK) status = qr_tool_config_check(config, &error);
     if (status == QUIRE_OK) return config;

@@ -36,7 +36,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case 'o':
         if (!qr_result_knows_suffix(value)) argp_error(state, "--output %s: not a suffix that quire writes", value);
         if (s->file_count == MAX_FILES) argp_error(state, "--output: more than %d files", MAX_FILES);
-        if (qr_result_is_trace(value)) qr_arguments_set(&s->common, "--output", "output.trace_stages", "true", false);
+        if (qr_result_is_trace(value)) qr_arguments_set(&s->common, "--output", "output.trace_stages", "true");
         s->files[s->file_count++] = value;
         return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -45,12 +45,12 @@ static error_t parse(int option, char *value, struct argp_state *state)
 
 /* Without a model, the benchmark that `make bench` shows: a real shape that two cores can serve in a minute, and at
  * most two minutes of it where they are slower. */
-static const qr_default scenario[] = {{"model.preset", "qwen3-0.6b", "model.preset", true},
-                                      {"workload.num_prompts", "32", "workload.num_prompts", false},
-                                      {"workload.prompt_tokens", "64", "workload.prompt_tokens.dist", false},
-                                      {"workload.output_tokens", "64", "workload.output_tokens.dist", false},
-                                      {"run.duration", "120s", "run.duration", true},
-                                      {"scheduler.max_num_seqs", "32", "scheduler.max_num_seqs", false}};
+static const qr_default scenario[] = {{"model.preset", "qwen3-0.6b", "model.preset"},
+                                      {"workload.num_prompts", "32", "workload.num_prompts"},
+                                      {"workload.prompt_tokens", "64", "workload.prompt_tokens.dist"},
+                                      {"workload.output_tokens", "64", "workload.output_tokens.dist"},
+                                      {"run.duration", "120s", "run.duration"},
+                                      {"scheduler.max_num_seqs", "32", "scheduler.max_num_seqs"}};
 
 static const char *file_at(const settings *s, const quire_config *config, size_t index)
 {

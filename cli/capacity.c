@@ -89,7 +89,7 @@ static quire_config *configure(const search *s, double rate)
     more[count++] = text;
     more[count++] = "run.repetitions=1";
     more[count++] = "workload.num_prompts=0";
-    if (quire_config_integer(s->point->config, "run.duration") == 0) more[count++] = "run.duration=\"60s\"";
+    if (quire_config_integer(s->point->config, "run.duration") == 0) more[count++] = "run.duration=60s";
     if (strcmp(quire_config_origin(s->point->config, "run.warmup.mode"), "built-in") == 0)
         more[count++] = "run.warmup={mode=\"duration\",min=\"5s\"}";
     return qr_arguments_load_with(s->sweep->arguments, "--capacity", more, count);

@@ -45,12 +45,15 @@ extern FILE *qr_stdout;
 
 enum { QR_MAX_ASSIGNMENTS = 256 };
 
+typedef struct qr_assignment {
+    char *origin; /* "--set", "--model" */
+    char *key;    /* NULL: of --set, whose value is "section.key=value" */
+    char *value;
+} qr_assignment;
+
 typedef struct qr_arguments {
-    const char *config_path; /* --config, or QUIRE_CONFIG, or NULL */
-    struct {
-        char *origin; /* "--set", "--model" */
-        char *text;   /* "section.key=value" */
-    } assignments[QR_MAX_ASSIGNMENTS];
+    const char              *config_path; /* --config, or QUIRE_CONFIG, or NULL */
+    qr_assignment            assignments[QR_MAX_ASSIGNMENTS];
     unsigned                 assignment_count;
     bool                     print_config, dry_run;
     int                      argc; /* of the command, for its results */
@@ -80,12 +83,11 @@ void qr_complete(const struct argp *argp);
 typedef struct qr_default {
     const char *key, *value;
     const char *probe; /* the key whose origin says whether somebody set it */
-    bool        quoted;
 } qr_default;
 
-/* Adds "key=value" for a flag; `quoted`: the value is text and must not be read as TOML. Ends the process with usage
+/* Sets a key for a flag: text as it is, other values as TOML (quire_config_set_value). Ends the process with usage
  * status when there are too many. */
-void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value, bool quoted);
+void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value);
 
 /* Sets the key that stands in brackets at the end of a flag's help, "... [topology.threads]", to `value`.
  * ARGP_ERR_UNKNOWN: `option` is none of `options`, or its help names no key. */

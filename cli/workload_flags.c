@@ -74,7 +74,7 @@ static void set_length(qr_arguments *arguments, const char *flag, const char *ke
         snprintf(table, sizeof table, "{dist=\"%s\",%s=%.10g,%s=%.10g}", name, forms[i][1], a, forms[i][2], b);
         value = table;
     }
-    qr_arguments_set(arguments, flag, key, value, false);
+    qr_arguments_set(arguments, flag, key, value);
 }
 
 static void set_goodput(qr_arguments *arguments, const char *value, struct argp_state *state)
@@ -88,7 +88,7 @@ static void set_goodput(qr_arguments *arguments, const char *value, struct argp_
         if (colon == NULL || *item == '\0' || strchr(item, ' ') != NULL || strstr(known, item) == NULL)
             argp_error(state, "--goodput %s: expected NAME:MS,... with NAME one of %s", value, known);
         snprintf(key, sizeof key, "slo.%.20s", item);
-        qr_arguments_set(arguments, "--goodput", key, colon + 1, false);
+        qr_arguments_set(arguments, "--goodput", key, colon + 1);
     }
     free(copy);
 }
@@ -103,19 +103,19 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case OPTION_DRY_RUN: arguments->dry_run = true; return 0;
     case OPTION_RATE:
         if (strcmp(value, "inf") == 0)
-            qr_arguments_set(arguments, "--request-rate", "load.profile", "throughput", true);
+            qr_arguments_set(arguments, "--request-rate", "load.profile", "throughput");
         else
-            qr_arguments_set(arguments, "--request-rate", "load.request_rate", value, false);
+            qr_arguments_set(arguments, "--request-rate", "load.request_rate", value);
         return 0;
     case OPTION_GOODPUT: return set_goodput(arguments, value, state), 0;
     case OPTION_TRACE:
-        qr_arguments_set(arguments, "--trace", "workload.source", "trace", true);
-        qr_arguments_set(arguments, "--trace", "workload.trace.path", value, true);
-        qr_arguments_set(arguments, "--trace", "load.profile", "replay", true);
+        qr_arguments_set(arguments, "--trace", "workload.source", "trace");
+        qr_arguments_set(arguments, "--trace", "workload.trace.path", value);
+        qr_arguments_set(arguments, "--trace", "load.profile", "replay");
         return 0;
     case OPTION_REQUESTS:
-        qr_arguments_set(arguments, "--requests", "workload.source", "file", true);
-        qr_arguments_set(arguments, "--requests", "workload.path", value, true);
+        qr_arguments_set(arguments, "--requests", "workload.source", "file");
+        qr_arguments_set(arguments, "--requests", "workload.path", value);
         return 0;
     default: return qr_parse_alias(options, option, value, arguments);
     }

@@ -244,6 +244,16 @@ quire_status quire_config_set(quire_config *config, const char *assignment, cons
     });
 }
 
+quire_status quire_config_set_value(quire_config *config, const char *key, const char *value, const char *origin,
+                                    quire_error *error)
+{
+    return guarded(error, [&] {
+        const source from{origin ? origin : "quire_config_set_value", false};
+        if (key == nullptr || value == nullptr) fail(QUIRE_ERR_INVALID, from.name + ": key or value is NULL");
+        commit(*config, from, [&](layer &applying) { applying.assign_value(from, key, value); });
+    });
+}
+
 quire_status quire_config_load(const char *path, quire_config **config_out, quire_error *error)
 {
     quire_status status = quire_config_create(config_out, error);

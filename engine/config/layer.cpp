@@ -62,8 +62,19 @@ void layer::assign(source from, const string &path, const string &text)
 {
     from_ = std::move(from);
     check_indices(values_, from_, path);
-    const toml::table document = parse_value(keys_, path, text, from_);
-    const size_t      dot      = path.rfind('.');
+    put_document(path, parse_value(keys_, path, text, from_));
+}
+
+void layer::assign_value(source from, const string &path, const string &text)
+{
+    from_ = std::move(from);
+    check_indices(values_, from_, path);
+    put_document(path, plain_value(keys_, path, text, from_));
+}
+
+void layer::put_document(const string &path, const toml::table &document)
+{
+    const size_t dot = path.rfind('.');
     if (dot != string::npos && path.substr(dot) == ".dist")
         erase_below(path.substr(0, dot)); // another form: none of the old numbers apply
     apply(path, *document.get("v"), {});
@@ -125,7 +136,7 @@ void layer::apply_axis(const target &t, const toml::node &node)
     if (row == nullptr || is_type(*row, "axis")) keys_.fail_unknown(t.place, key, false);
     for (const auto &text : texts) // each must do as a value of its key
         if (!is_type(*row, "table") && !is_type(*row, "array"))
-            read_scalar(target{keys_, *row, key, t.place}, *parse_value(keys_, key, text, from_).get("v"));
+            read_scalar(target{keys_, *row, key, t.place}, *plain_value(keys_, key, text, from_).get("v"));
     erase_below(t.path);
     for (size_t i = 0; i < texts.size(); i++) {
         value v;

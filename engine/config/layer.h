@@ -19,9 +19,13 @@ class layer {
     // An assignment from outside a file; `from` replaces the layer's source.
     void assign(source from, const string &path, const string &text);
 
+    // The same, but text of a key that holds text is the value itself.
+    void assign_value(source from, const string &path, const string &text);
+
     const std::vector<string> &touched() const { return touched_; }
 
   private:
+    void put_document(const string &path, const toml::table &document);
     void apply_section(const string &path, const toml::node &node);
     void apply_table(const target &t, const toml::node &node);
     void apply_array(const target &t, const toml::node &node);

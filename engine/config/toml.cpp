@@ -151,6 +151,11 @@ toml::table parse_value(const key_table &keys, const string &path, const string 
     return document;
 }
 
+toml::table plain_value(const key_table &keys, const string &path, const string &text, const source &from)
+{
+    return takes_bare_text(keys, path) ? toml::table{{"v", text}} : parse_value(keys, path, text, from);
+}
+
 string found(const toml::node &node)
 {
     if (const auto *s = node.as_string()) return "string " + quoted(s->get());

@@ -48,6 +48,9 @@ toml::table parse(string_view text, const source &from);
 // Text from outside a file for the key `path`: TOML where it can be, else a string. The value is called "v".
 toml::table parse_value(const key_table &keys, const string &path, const string &text, const source &from);
 
+// The same, but text for a key that holds text is the value itself, quotes included.
+toml::table plain_value(const key_table &keys, const string &path, const string &text, const source &from);
+
 string found(const toml::node &node); // "integer 3"
 
 } // namespace qr::config

@@ -507,6 +507,17 @@ class Process(unittest.TestCase):
         self.assertEqual((answers, status), ([], 1))
         self.assertIn("/dev/full", errors)
 
+    def test_every_name_of_a_file_is_that_file(self):
+        names = [*(b"o%cx" % byte for byte in (1, 9, 10, 13, 34, 39, 61, 92, 127, 128, 255)), "\u00e9".encode(),
+                 "\u2028".encode(), b"o\xed\xa0\x80", b'a"b\\c', b"1", b"true", b"[1]", b"{}", b'"q"', b"'q'", b"'''q",
+                 b"1979-05-27", b"nan", b"0x10", b" lead", b"trail ", b"#c", b"--", b"\xef\xbb\xbfbom", b'"\xff"', b"\\u0041"]
+        for name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                done = subprocess.run([os.fsencode(os.path.abspath(QUIRE)), b"generate", b"--model", b"tiny",
+                                       *(word.encode() for word in SMALL), b"--output=" + name], cwd=folder,
+                                      input=b'{"prompt": [1], "max_tokens": 1}\n', capture_output=True, timeout=60)
+                self.assertEqual(os.listdir(os.fsencode(folder)), [name], done.stderr)
+
     def test_files_are_read_and_written(self):
         with tempfile.TemporaryDirectory() as folder:
             source, target = os.path.join(folder, "in.jsonl"), os.path.join(folder, "out.jsonl")

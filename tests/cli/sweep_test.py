@@ -136,6 +136,14 @@ class Sweep(unittest.TestCase):
             self.assertIn(word, done.stderr)
         os.close(reader)
 
+    def test_an_axis_of_names_keeps_their_quotes(self):
+        (self.folder / '"a"').write_text('{"prompt": [1], "max_tokens": 1}\n' * 4)
+        (self.folder / "1").write_text('{"prompt": [1, 2], "max_tokens": 1}\n' * 4)
+        done = self.sweep(BASE.replace("[workload]", '[workload]\nsource = "file"\npath = "1"') +
+                          "[sweep]\n\"workload.path\" = ['\"a\"', \"1\"]\n")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([line["config"]["workload.path"] for line in self.lines()], ['"a"', "1"])
+
     def test_a_file_that_exists_is_not_overwritten(self):
         (self.folder / "grid.jsonl").write_text("precious\n")
         done = self.sweep(GRID)

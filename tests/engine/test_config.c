@@ -515,6 +515,34 @@ static void assignments_take_toml_or_bare_text(void **state)
     refuse_set("tenant[0].name=x", "--set: tenant[0].name: tenant has 0 elements");
 }
 
+static void set_value(const char *key, const char *value)
+{
+    if (quire_config_set_value(config, key, value, "--flag", &error) != QUIRE_OK)
+        fail_msg("refused: %s", error.message);
+}
+
+static void a_value_of_a_flag_is_text_where_the_key_holds_text(void **state)
+{
+    static const char *const texts[] = {"\"q\"", "'q",       " lead ",   "1",       "a=b",
+                                        "a\nb",  "\xff\xfe", "\"\x80\"", "\\u0041", ""};
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        set_value("model.path", texts[i]);
+        assert_string_equal(quire_config_string(config, "model.path"), texts[i]);
+    }
+    set_value("run.duration", "60s");
+    assert_int_equal(quire_config_integer(config, "run.duration"), 60000000000);
+    set_value("load.request_rate", " 2.5");
+    assert_true(quire_config_number(config, "load.request_rate") == 2.5);
+    set_value("workload.prompt_tokens", "{dist=\"uniform\",min=1,max=3}");
+    assert_string_equal(quire_config_string(config, "workload.prompt_tokens.dist"), "uniform");
+    assert_string_equal(quire_config_origin(config, "model.path"), "--flag");
+    assert_int_equal(quire_config_set_value(config, "load.profile", "\"poisson\"", "--flag", &error),
+                     QUIRE_ERR_INVALID);
+    assert_int_equal(quire_config_set_value(config, "no.such", "1", "--flag", &error), QUIRE_ERR_INVALID);
+    assert_int_equal(quire_config_set_value(config, "model.path", NULL, "--flag", &error), QUIRE_ERR_INVALID);
+}
+
 static void path_and_preset_replace_each_other(void **state)
 {
     (void)state;
@@ -985,6 +1013,7 @@ int main(void)
         CASE(unknown_variables_are_refused),
         CASE(a_variable_reaches_a_deep_key),
         CASE(assignments_take_toml_or_bare_text),
+        CASE(a_value_of_a_flag_is_text_where_the_key_holds_text),
         CASE(path_and_preset_replace_each_other),
         CASE(the_cache_has_one_size),
         CASE(distributions_need_what_they_need_and_no_more),

@@ -7,6 +7,8 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_config_read(quire_config *config, c
 QUIRE_API QUIRE_NODISCARD quire_status quire_config_read_environment(quire_config *config, quire_error *error);
 QUIRE_API QUIRE_NODISCARD quire_status quire_config_set(quire_config *config, const char *assignment,
                                                         const char *origin, quire_error *error);
+QUIRE_API QUIRE_NODISCARD quire_status quire_config_set_value(quire_config *config, const char *key, const char *value,
+                                                              const char *origin, quire_error *error);
 QUIRE_API QUIRE_NODISCARD quire_status quire_config_load(const char *path, quire_config **config_out,
                                                          quire_error *error);
 QUIRE_API QUIRE_NODISCARD quire_status quire_config_check(quire_config *config, quire_error *error);
