@@ -1,8 +1,8 @@
 /* quire generate: JSON Lines in, JSON Lines out.
  *
- * One thread reads, steps, polls and writes. So the reader is never ahead of the engine by more than its queue, the
- * engine never by more than one step of the writer, and memory is bounded by [scheduler] max_num_queued_*; a slow
- * consumer of the output just slows the steps down. */
+ * One thread reads and parses, another steps, polls and writes. The reader is ahead of the engine's queue by a bounded
+ * amount, the engine of the writer by no more than one step, and memory is bounded by that and by [scheduler]
+ * max_num_queued_*; a slow consumer of the output just slows the steps down. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,11 +13,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "bench/session.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/job.h"
-#include "cli/lines.h"
+#include "cli/job_reader.h"
 #include "cli/output.h"
 #include "cli/write.h"
 
@@ -29,8 +30,8 @@ typedef struct generator {
     quire_engine       *engine;
     quire_model_info    info;
     qr_request_defaults defaults;
-    qr_lines            input;
-    int                 output;
+    int                 input, output;
+    qr_job_reader      *reader;
     const char         *output_name;
     qr_text             text;
     bool                by_arrival; /* pace = "arrival" */
@@ -145,49 +146,38 @@ static uint64_t due_ns(const generator *g, const qr_job *job)
     return g->by_arrival ? g->start_ns + (uint64_t)(job->from.arrival_ms * 1e6) : 0;
 }
 
-/* A parsed job, NULL for a line that was answered or is blank. */
-static qr_job *parse_line(generator *g, const char *line, size_t length)
+/* The job of a line, NULL for one that was answered. */
+static qr_job *take_line(generator *g, qr_read_job *read)
 {
-    qr_line_error error;
-    if (strspn(line, " \t") >= length) return NULL;
-    qr_job *job = qr_job_parse(line, length, g->input.number, &g->defaults, &error);
-    if (job == NULL) {
-        error = (qr_line_error){.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the request"};
-    } else if (error.status == QUIRE_OK && job->from.arrival_ms < g->last_arrival_ms) {
-        error = (qr_line_error){.status = QUIRE_ERR_INVALID, .field = "arrival_ms"};
-        snprintf(error.message, sizeof error.message, "%.9g is below %.9g of an earlier line", job->from.arrival_ms,
-                 g->last_arrival_ms);
+    qr_job *job = read->job;
+    if (read->error.status == QUIRE_OK && job->from.arrival_ms < g->last_arrival_ms) {
+        read->error = (qr_line_error){.status = QUIRE_ERR_INVALID, .field = "arrival_ms"};
+        snprintf(read->error.message, sizeof read->error.message, "%.9g is below %.9g of an earlier line",
+                 job->from.arrival_ms, g->last_arrival_ms);
     }
-    if (job != NULL && error.status == QUIRE_OK) {
+    if (read->error.status == QUIRE_OK) {
         g->last_arrival_ms = job->from.arrival_ms;
         qr_request_line_clip_default(&job->from, g->max_model_len);
         return job;
     }
-    answer_bad(g, job ? job->from.id : NULL, g->input.number, &error);
+    answer_bad(g, job ? job->from.id : NULL, read->number, &read->error);
     qr_job_destroy(job);
     return NULL;
 }
 
-/* Reads one line into g->held. False: there is none now. */
-static bool read_one(generator *g, int timeout_ms)
+/* Takes one line into g->held. False: there is none now. */
+static bool take_one(generator *g, int timeout_ms)
 {
-    const char *line   = NULL;
-    size_t      length = 0;
-    switch (qr_lines_next(&g->input, timeout_ms, &line, &length)) {
-    case QR_LINE_READY: g->held = length > 0 ? parse_line(g, line, length) : NULL; return true;
-    case QR_LINE_TOO_LONG: {
-        qr_line_error error = {.status = QUIRE_ERR_INVALID};
-        snprintf(error.message, sizeof error.message, "the line is longer than %d bytes", QR_MAX_LINE_BYTES);
-        answer_bad(g, NULL, g->input.number, &error);
+    qr_read_job read;
+    qr_job_reader_next(g->reader, timeout_ms, &read);
+    if (read.result == QR_LINE_READY) {
+        g->held = take_line(g, &read);
         return true;
     }
-    case QR_LINE_WAIT: return false;
-    case QR_LINE_END: g->ended = true; return false;
-    default:
-        qr_complain("reading line %" PRIu64 ": %s", g->input.number + 1, strerror(errno));
-        g->failed = g->ended = true;
-        return false;
-    }
+    if (read.result == QR_LINE_ERROR) qr_complain("reading line %" PRIu64 ": %s", read.number + 1, strerror(read.why));
+    g->failed |= read.result == QR_LINE_ERROR;
+    g->ended |= read.result != QR_LINE_WAIT;
+    return false;
 }
 
 /* Submits what is there and due. Waits, a little, only when the engine has nothing to do. */
@@ -195,7 +185,7 @@ static void feed(generator *g)
 {
     while (!g->stopping && !is_interrupted(g)) {
         if (g->held == NULL) {
-            if (g->ended || !read_one(g, g->active_count == 0 ? IDLE_MS : 0)) return;
+            if (g->ended || !take_one(g, g->active_count == 0 ? IDLE_MS : 0)) return;
             continue;
         }
         const uint64_t now = qr_now_ns(), due = due_ns(g, g->held);
@@ -277,17 +267,12 @@ static bool open_files(generator *g)
     const char *input  = quire_config_string(g->config, "generate.input");
     const char *output = quire_config_string(g->config, "generate.output");
     const char *pace   = quire_config_string(g->config, "generate.pace");
-    int         from   = STDIN_FILENO;
     g->by_arrival      = pace != NULL && strcmp(pace, "arrival") == 0;
     g->output_name     = output && strcmp(output, "-") != 0 ? output : "stdout";
     g->output          = qr_stdout_descriptor();
-    if (input != NULL && strcmp(input, "-") != 0) from = open(input, O_RDONLY | O_CLOEXEC);
-    if (from < 0) {
+    if (input != NULL && strcmp(input, "-") != 0) g->input = open(input, O_RDONLY | O_CLOEXEC);
+    if (g->input < 0) {
         qr_complain("%s: %s", input, strerror(errno));
-        return false;
-    }
-    if (!qr_lines_init(&g->input, from)) {
-        qr_complain("no memory for the input");
         return false;
     }
     if (output != NULL && strcmp(output, "-") != 0)
@@ -298,8 +283,8 @@ static bool open_files(generator *g)
 
 static void close_files(generator *g)
 {
-    if (g->input.descriptor > STDIN_FILENO) close(g->input.descriptor);
-    qr_lines_deinit(&g->input);
+    qr_job_reader_stop(g->reader);
+    if (g->input > STDIN_FILENO) close(g->input);
     if (g->output > STDERR_FILENO && g->output != qr_stdout_descriptor() &&
         close(g->output) != 0) { /* NFS and quota errors surface at close */
         qr_complain("%s: closing: %s", g->output_name, strerror(errno));
@@ -327,7 +312,9 @@ static quire_status open_engine(generator *g, quire_error *error)
     quire_stats stats = {.size = sizeof stats};
     quire_engine_stats(g->engine, &stats);
     g->max_model_len = stats.max_model_len;
-    return QUIRE_OK;
+    g->reader        = qr_job_reader_start(g->input, &g->defaults);
+    if (g->reader != NULL) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory or no thread for the input");
 }
 
 static void summarise(const generator *g)
@@ -368,7 +355,7 @@ static void drop_jobs(generator *g)
 static int generate(void *context, const quire_config *config)
 {
     (void)context;
-    generator   g      = {.config = config, .output = -1};
+    generator   g      = {.config = config, .input = STDIN_FILENO, .output = -1};
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;
     g.interrupt        = qr_interrupt_install();

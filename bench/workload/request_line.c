@@ -134,37 +134,41 @@ static const struct list {
 };
 enum { LIST_COUNT = sizeof lists / sizeof *lists };
 
-static bool read_ids(const struct list *list, const json_t *value, int32_t *to, qr_line_error *error)
+/* Those from the first that is no plain id on, which stands at `before`. */
+static bool read_ids(const struct list *list, size_t before, const json_t *value, int32_t *to, qr_line_error *error)
 {
     size_t        i;
     const json_t *element;
     json_array_foreach(value, i, element)
     {
         if (!json_is_integer(element))
-            return reject(error, list->name, "[%zu]: expected a token id, found %s", i, type_name(element));
+            return reject(error, list->name, "[%zu]: expected a token id, found %s", before + i, type_name(element));
         const json_int_t id = json_integer_value(element);
-        if (id < 0 || id > INT32_MAX) return reject(error, list->name, "[%zu]: %lld is no token id", i, (long long)id);
-        to[i] = (int32_t)id;
+        if (id < 0 || id > INT32_MAX)
+            return reject(error, list->name, "[%zu]: %lld is no token id", before + i, (long long)id);
+        to[before + i] = (int32_t)id;
     }
     return true;
 }
 
-static bool read_list(uint32_t number, const json_t *value, qr_request_line *line, qr_line_error *error)
+static bool read_list(uint32_t number, const json_t *value, struct qr_request_ids *plain, qr_request_line *line,
+                      qr_line_error *error)
 {
     const struct list *list = &lists[number];
     if (!json_is_array(value))
         return reject(error, list->name, "expected an array of token ids, found %s", type_name(value));
-    const size_t count = json_array_size(value);
+    const size_t count = plain->count + json_array_size(value);
     if (list->limit > 0 && count > list->limit)
         return reject(error, list->name, "%zu ids are above the maximum %zu", count, list->limit);
     if (count == 0 && strcmp(list->name, "allowed_token_ids") == 0)
         return reject(error, list->name, "empty: no token could be chosen");
-    int32_t *ids = malloc((count + 1) * sizeof *ids);
+    int32_t *ids = realloc(plain->ids, (count + 1) * sizeof *ids);
     if (ids == NULL) return reject(error, list->name, "no memory for %zu ids", count);
+    plain->ids                                                        = NULL; /* the line's now */
     line->ids[number]                                                 = ids;
     *(const int32_t **)(void *)((char *)&line->request + list->array) = ids;
     *(uint32_t *)(void *)((char *)&line->request + list->count)       = (uint32_t)count;
-    return read_ids(list, value, ids, error);
+    return read_ids(list, plain->count, value, ids, error);
 }
 
 /* ---- the others ---- */
@@ -279,7 +283,8 @@ static bool read_special(const char *name, const json_t *value, qr_request_line 
     return reject(error, name, "unknown field");
 }
 
-static bool read_field(const char *name, const json_t *value, qr_request_line *line, qr_line_error *error)
+static bool read_field(const char *name, const json_t *value, qr_request_text *text, qr_request_line *line,
+                       qr_line_error *error)
 {
     if (json_is_null(value) || strcmp(name, "id") == 0) return true; /* null: as if left out */
     if (strcmp(name, "logprobs") == 0) line->logprobs = true;
@@ -288,7 +293,7 @@ static bool read_field(const char *name, const json_t *value, qr_request_line *l
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (strcmp(name, fields[i].name) == 0) return read_plain(&fields[i], value, &line->request, error);
     for (uint32_t i = 0; i < LIST_COUNT; i++)
-        if (strcmp(name, lists[i].name) == 0) return read_list(i, value, line, error);
+        if (strcmp(name, lists[i].name) == 0) return read_list(i, value, &text->lists[i], line, error);
     return read_special(name, value, line, error);
 }
 
@@ -309,7 +314,8 @@ static bool read_id(const json_t *root, qr_request_line *line, qr_line_error *er
     return true;
 }
 
-static bool read_all(json_t *root, const qr_request_defaults *defaults, qr_request_line *line, qr_line_error *error)
+static bool read_all(json_t *root, const qr_request_defaults *defaults, qr_request_text *text, qr_request_line *line,
+                     qr_line_error *error)
 {
     if (!json_is_object(root)) return reject(error, "", "expected an object, found %s", type_name(root));
     if (!read_id(root, line, error)) return false;
@@ -319,7 +325,7 @@ static bool read_all(json_t *root, const qr_request_defaults *defaults, qr_reque
     json_t     *value;
     json_object_foreach(root, name, value)
     {
-        if (!read_field(name, value, line, error)) return false;
+        if (!read_field(name, value, text, line, error)) return false;
     }
     return true;
 }
@@ -368,23 +374,37 @@ static void reject_twice(const char *message, qr_line_error *error)
     reject(error, "", "the name %.*s appears twice", (int)qr_min_u64(length, 100), open ? open : "");
 }
 
-static void reject_json(const char *text, size_t length, const json_error_t *where, qr_request_line *line,
+static void reject_json(const qr_request_text *text, const json_error_t *where, qr_request_line *line,
                         qr_line_error *error)
 {
+    const size_t byte = qr_request_text_place(text, (size_t)where->position);
     switch (json_error_code(where)) {
     case json_error_numeric_overflow:
-        reject(error, "", "the number that ends at byte %d is out of range", where->position);
+        reject(error, "", "the number that ends at byte %zu is out of range", byte);
         break;
     case json_error_null_character:
     case json_error_null_byte_in_key:
-        reject(error, "", "the string that ends at byte %d has the character \\u0000, which is not allowed",
-               where->position);
+        reject(error, "", "the string that ends at byte %zu has the character \\u0000, which is not allowed", byte);
         break;
     case json_error_duplicate_key: reject_twice(where->text, error); break;
-    case json_error_stack_overflow: reject(error, "", "nested too deeply at byte %d", where->position); return;
-    default: reject(error, "", "not JSON at byte %d: %.150s", where->position, where->text); return;
+    case json_error_stack_overflow: reject(error, "", "nested too deeply at byte %zu", byte); return;
+    default: reject(error, "", "not JSON at byte %zu: %.150s", byte, where->text); return;
     }
-    if (strstr(where->text, "key near '\"id\"'") == NULL) recover_id(text, length, line);
+    if (strstr(where->text, "key near '\"id\"'") == NULL) recover_id(text->rest, text->length, line);
+}
+
+static void read_text(qr_request_text *text, const qr_request_defaults *defaults, qr_request_line *line,
+                      qr_line_error *error)
+{
+    json_error_t where;
+    json_t      *root = NULL;
+    if (text->is_too_long)
+        reject(error, "", "more than %d bytes besides token ids", QR_MOST_REQUEST_REST);
+    else if ((root = json_loadb(text->rest, text->length, JSON_REJECT_DUPLICATES, &where)) != NULL)
+        (void)read_all(root, defaults, text, line, error);
+    else
+        reject_json(text, &where, line, error);
+    json_decref(root);
 }
 
 void qr_request_line_read(const char *text, size_t length, uint64_t number, const qr_request_defaults *defaults,
@@ -397,13 +417,14 @@ void qr_request_line_read(const char *text, size_t length, uint64_t number, cons
                                                .sampling       = defaults->sampling,
                                                .logits         = defaults->logits,
                                                .length_penalty = 1}};
-    json_error_t where;
-    json_t      *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
-    if (root != NULL)
-        (void)read_all(root, defaults, line_out, error_out);
+    const char     *names[QR_REQUEST_LISTS];
+    qr_request_text rest;
+    for (size_t i = 0; i < LIST_COUNT; i++) names[i] = lists[i].name;
+    if (qr_request_text_read(text, length, names, &rest))
+        read_text(&rest, defaults, line_out, error_out);
     else
-        reject_json(text, length, &where, line_out, error_out);
-    json_decref(root);
+        *error_out = (qr_line_error){.status = QUIRE_ERR_NO_MEMORY, .message = "no memory for the request"};
+    qr_request_text_deinit(&rest);
 }
 
 void qr_request_line_clip_default(qr_request_line *line, uint32_t max_model_len)

@@ -5,13 +5,14 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "bench/workload/request_text.h"
 #include "quire/quire.h"
 
 typedef struct qr_request_line {
     uint64_t      line;
     json_t       *id; /* a string or an integer; NULL: none could be read */
     quire_request request;
-    int32_t      *ids[5]; /* the request's arrays */
+    int32_t      *ids[QR_REQUEST_LISTS]; /* the request's arrays */
     void         *bias;
     double        arrival_ms;
     bool          logprobs;       /* asked for */

@@ -178,6 +178,31 @@ class Lines(unittest.TestCase):
         self.assertEqual(status, 0, errors)
         self.assertEqual(sorted(a["id"] for a in answers), ["1", "4"])
 
+    def test_a_line_of_16_mib_takes_a_small_multiple_of_its_length(self):
+        """Whatever it is made of, and it is answered with what is wrong with it."""
+        with open(QUIRE, "rb") as tool:
+            if b"__asan_init" in tool.read():
+                self.skipTest("a sanitizer keeps freed memory")
+        process = subprocess.Popen([QUIRE, "generate", "--model", "tiny", *SMALL], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        peaks = []
+        for line, message in ((b'{"prompt": [1], "max_tokens": 1}', None),
+                              (b'{"id": "a", "prompt":[' + b"1," * (8 * 1024 * 1024 - 20) + b"1]}", "8388589 tokens"),
+                              (b'{"prompt":[' + b"{}," * 5592400 + b"{}]}", "more than 65536 bytes besides token ids"),
+                              (b'{"x":[' + b"[]," * 5592400 + b"[]]}", "more than 65536 bytes besides token ids"),
+                              (b'{"id":"' + b"a" * (16 << 20) + b'"}', "the line is longer than 16777216 bytes")):
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            if message:
+                self.assertIn(message, answer["error"]["message"])
+            with open(f"/proc/{process.pid}/status") as status:
+                peaks.append(int(re.search(r"VmHWM:\s*(\d+) kB", status.read())[1]) >> 10)
+        self.assertLess(peaks[-1] - peaks[0], 8 * 16, peaks)
+        process.stdin.close()
+        process.wait(60)
+        process.stdout.close()
+
     def test_an_empty_input_is_done_at_once(self):
         self.assertEqual(generate()[:2], ([], 0))
 
@@ -427,7 +452,7 @@ class Process(unittest.TestCase):
             errors = process.stderr.read().decode()
             if len(numbers) == 1:
                 self.assertIn("stdout: writing: the reader took nothing for 2 s after the interrupt", errors)
-                self.assertIn("8 answered", errors)
+                self.assertIn(" answered, 0 of them failed", errors)
             else:
                 self.assertEqual(errors.splitlines()[-1], "quire: interrupted")
             process.stderr.close()

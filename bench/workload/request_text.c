@@ -1,0 +1,147 @@
+/* One pass over the line. It knows strings and brackets; everything else is for the parser of the rest to judge. */
+#include "bench/workload/request_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct scan {
+    const char        *at, *end;
+    const char *const *names;
+    qr_request_text   *to;
+    size_t             depth;
+    bool               failed; /* out of memory */
+} scan;
+
+static void emit(scan *s, const char *from)
+{
+    const size_t more = (size_t)(s->at - from);
+    const size_t room = QR_MOST_REQUEST_REST - s->to->length;
+    s->to->is_too_long |= more > room;
+    const size_t written = more > room ? room : more;
+    memcpy(s->to->rest + s->to->length, from, written);
+    s->to->length += written;
+}
+
+static const char *skip_space(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\n' || *at == '\r')) at++;
+    return at;
+}
+
+static bool is_digit(const char *at, const char *end) { return at < end && *at >= '0' && *at <= '9'; }
+
+/* A token id and what ends it. Returns the place of the comma or bracket; NULL: it is something else. */
+static const char *plain_id(const char *at, const char *end, int32_t *id_out)
+{
+    int64_t id = 0;
+    at         = skip_space(at, end);
+    if (!is_digit(at, end) || (*at == '0' && is_digit(at + 1, end))) return NULL;
+    for (; is_digit(at, end) && id <= INT32_MAX; at++) id = 10 * id + (*at - '0');
+    at      = skip_space(at, end);
+    *id_out = (int32_t)id;
+    return id <= INT32_MAX && at < end && (*at == ',' || *at == ']') ? at : NULL;
+}
+
+static size_t most_ids(const char *at, const char *end)
+{
+    const char *close = memchr(at, ']', (size_t)(end - at));
+    size_t      count = 1;
+    for (end = close ? close : end; at < end && (at = memchr(at, ',', (size_t)(end - at))) != NULL; at++) count++;
+    return count;
+}
+
+/* Takes ids until one ends the list or something else comes; then the last one stays in the rest, so that it is
+ * something else behind the same comma there. */
+static void take_ids(scan *s, struct qr_request_ids *list)
+{
+    const char *const start = s->at, *last = start, *at = start, *next;
+    list->ids = malloc((most_ids(start, s->end) + 1) * sizeof *list->ids);
+    s->failed = list->ids == NULL;
+    if (s->failed) return;
+    while ((next = plain_id(at, s->end, &list->ids[list->count])) != NULL) {
+        list->count++;
+        last  = at;
+        s->at = next;
+        if (*next == ']') break;
+        at = next + 1;
+    }
+    if (next == NULL && list->count > 0) {
+        list->count--;
+        s->at = last;
+    }
+    list->cut_at = s->to->length;
+    list->cut    = (size_t)(s->at - start);
+}
+
+/* The list that a name between quotes is; NULL: none, or one that was there before. */
+static struct qr_request_ids *list_of(scan *s, const char *quoted, size_t length)
+{
+    for (size_t i = 0; i < QR_REQUEST_LISTS; i++)
+        if (strlen(s->names[i]) == length - 2 && memcmp(s->names[i], quoted + 1, length - 2) == 0)
+            return s->to->lists[i].ids == NULL ? &s->to->lists[i] : NULL;
+    return NULL;
+}
+
+/* Behind a string: is it the name of a list? */
+static void try_list(scan *s, const char *string, size_t length)
+{
+    const char *colon = skip_space(s->at, s->end);
+    if (s->depth != 1 || length < 2 || colon == s->end || *colon != ':') return;
+    const char            *open = skip_space(colon + 1, s->end);
+    struct qr_request_ids *list = open < s->end && *open == '[' ? list_of(s, string, length) : NULL;
+    if (list == NULL) return;
+    const char *from = s->at;
+    s->at            = open + 1;
+    s->depth++;
+    emit(s, from);
+    take_ids(s, list);
+}
+
+static void scan_string(scan *s)
+{
+    const char *const from = s->at++;
+    while (s->at < s->end && *s->at != '"') s->at += *s->at == '\\' && s->end - s->at > 1 ? 2 : 1;
+    if (s->at < s->end) s->at++;
+    const size_t length = (size_t)(s->at - from);
+    emit(s, from);
+    try_list(s, from, length);
+}
+
+static void scan_other(scan *s)
+{
+    const char *const from = s->at;
+    for (; s->at < s->end && *s->at != '"'; s->at++) {
+        if (*s->at == '{' || *s->at == '[') s->depth++;
+        if ((*s->at == '}' || *s->at == ']') && s->depth > 0) s->depth--;
+    }
+    emit(s, from);
+}
+
+bool qr_request_text_read(const char *line, size_t length, const char *const names[QR_REQUEST_LISTS],
+                          qr_request_text *text_out)
+{
+    scan s         = {.at = line, .end = line + length, .names = names, .to = text_out};
+    *text_out      = (qr_request_text){0};
+    text_out->rest = malloc(length < QR_MOST_REQUEST_REST ? length + 1 : QR_MOST_REQUEST_REST);
+    s.failed       = text_out->rest == NULL;
+    while (s.at < s.end && !s.failed && !text_out->is_too_long)
+        if (*s.at == '"')
+            scan_string(&s);
+        else
+            scan_other(&s);
+    return !s.failed;
+}
+
+void qr_request_text_deinit(qr_request_text *text)
+{
+    for (size_t i = 0; i < QR_REQUEST_LISTS; i++) free(text->lists[i].ids);
+    free(text->rest);
+}
+
+size_t qr_request_text_place(const qr_request_text *text, size_t place)
+{
+    size_t missing = 0;
+    for (size_t i = 0; i < QR_REQUEST_LISTS; i++)
+        if (text->lists[i].cut_at < place) missing += text->lists[i].cut;
+    return place + missing;
+}

@@ -1,0 +1,32 @@
+/* The text of a request without the token ids of its lists. A line can hold millions of them, and as JSON values each
+ * would take a hundred bytes; what is left is small. */
+#ifndef QR_BENCH_REQUEST_TEXT_H
+#define QR_BENCH_REQUEST_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { QR_REQUEST_LISTS = 5, QR_MOST_REQUEST_REST = 64 << 10 };
+
+typedef struct qr_request_text {
+    char  *rest; /* [length] the line; of each list the first `count` ids are missing */
+    size_t length;
+    bool   is_too_long; /* the rest would have more than QR_MOST_REQUEST_REST bytes: it ends early */
+    struct qr_request_ids {
+        int32_t *ids; /* [count] NULL: the line has no such list */
+        uint32_t count;
+        size_t   cut_at, cut; /* before this byte of the rest, so many bytes of the line are missing */
+    } lists[QR_REQUEST_LISTS];
+} qr_request_text;
+
+/* names[i] is the member of the line's object that becomes lists[i]. What is wrong with the line is left in the rest.
+ * False: out of memory. Deinit in any case. */
+bool qr_request_text_read(const char *line, size_t length, const char *const names[QR_REQUEST_LISTS],
+                          qr_request_text *text_out);
+void qr_request_text_deinit(qr_request_text *text);
+
+/* The place in the line of a place in the rest. */
+size_t qr_request_text_place(const qr_request_text *text, size_t place);
+
+#endif
