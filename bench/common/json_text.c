@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/printable.h"
+
 enum { MOST_DEPTH = 64, MOST_SPACE = 2 + 2 * MOST_DEPTH };
 
 typedef struct filter {
@@ -71,6 +73,19 @@ static int take_all(const char *text, size_t size, void *context)
 }
 
 json_t *qr_json_number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+json_t *qr_json_string(const char *text)
+{
+    json_t *string = json_string(text);
+    if (string != NULL || text == NULL) return string;
+    const size_t size  = 4 * strlen(text) + 1;
+    char        *plain = malloc(size);
+    if (plain == NULL) return NULL;
+    qr_printable_copy(plain, size, text);
+    string = json_string(plain);
+    free(plain);
+    return string;
+}
 
 json_t *qr_json_whole(uint64_t value) { return json_integer((json_int_t)value); }
 

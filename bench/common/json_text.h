@@ -8,7 +8,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-json_t *qr_json_number(double value); /* null: not finite */
+json_t *qr_json_number(double value);     /* null: not finite */
+json_t *qr_json_string(const char *text); /* bytes that are not UTF-8, as names of files may have, as \xNN */
 json_t *qr_json_whole(uint64_t value);
 
 /* The value at "member/member/...", or NULL; the last member may hold dots. */

@@ -79,7 +79,7 @@ quire_status qr_report_add(qr_report *report, json_t *result, const char *label,
     quire_status status = qr_result_check(result, place, error);
     if (status == QUIRE_OK && json_array_size(report->results) == QR_REPORT_MAX_RESULTS)
         status = qr_fail(error, QUIRE_ERR_INVALID, "%s: more than %d results", place, QR_REPORT_MAX_RESULTS);
-    if (status == QUIRE_OK && (json_object_set_new(result, "shown_as", json_string(label)) != 0 ||
+    if (status == QUIRE_OK && (json_object_set_new(result, "shown_as", qr_json_string(label)) != 0 ||
                                json_array_append(report->results, result) != 0))
         status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", place);
     if (status == QUIRE_OK) forget_unmeasured(result);
@@ -234,7 +234,7 @@ static quire_status take_point(void *context, json_t *line, const char *place, q
         return json_array_append_new(s->report->answers, line) == 0
                    ? QUIRE_OK
                    : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%s: out of memory", place);
-    if (json_is_object(line)) json_object_set_new(line, "file", json_string(s->stem));
+    if (json_is_object(line)) json_object_set_new(line, "file", qr_json_string(s->stem));
     return qr_report_add(s->report, line, s->stem, place, error);
 }
 

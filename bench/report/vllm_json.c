@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/json_text.h"
 #include "bench/report/result_file.h"
 #include "bench/result/result_json.h"
 
@@ -109,8 +110,8 @@ bool qr_vllm_json_write(const qr_result *r, FILE *out)
     gmtime_r(&r->started, &utc);
     strftime(date, sizeof date, "%Y%m%d-%H%M%S", &utc);
     const json_int_t failed = (json_int_t)m->requests.failed + m->requests.refused;
-    json_t *to = json_pack("{s:s, s:s*, s:s, s:s, s:I}", "date", date, "clock", r->is_virtual ? "virtual" : NULL,
-                           "backend", "quire", "model_id", r->model.name, "num_prompts",
+    json_t *to = json_pack("{s:s, s:s*, s:s, s:o, s:I}", "date", date, "clock", r->is_virtual ? "virtual" : NULL,
+                           "backend", "quire", "model_id", qr_json_string(r->model.name), "num_prompts",
                            (json_int_t)sum.completed + failed); /* none is left at an end */
     set_load(to, r, most);
     set(to, "duration", m->length_s);

@@ -38,7 +38,8 @@ static json_t *label(const qr_result *r)
         snprintf(name, sizeof name, "output.label[%zu].name", i);
         snprintf(text, sizeof text, "output.label[%zu].value", i);
         const char *value_text = quire_config_string(r->config, text);
-        if (value_text != NULL) json_object_set_new(to, quire_config_string(r->config, name), json_string(value_text));
+        if (value_text != NULL)
+            json_object_set_new(to, quire_config_string(r->config, name), qr_json_string(value_text));
     }
     return to;
 }
@@ -56,10 +57,10 @@ static json_t *context(const qr_result *r)
     json_t     *command = json_array(), *to = qr_machine_json("");
     const char *cap = quire_config_string(r->config, "kernels.isa");
     gethostname(host, sizeof host - 1);
-    for (int i = 0; i < r->argc; i++) json_array_append_new(command, json_string(r->argv[i]));
+    for (int i = 0; i < r->argc; i++) json_array_append_new(command, qr_json_string(r->argv[i]));
     json_object_set_new(to, "started", time_text(r->started));
     json_object_set_new(to, "finished", time_text(r->finished));
-    json_object_set_new(to, "host", json_string(host));
+    json_object_set_new(to, "host", qr_json_string(host));
     json_object_set_new(to, "command", command);
     json_object_set_new(to, "label", label(r));
     json_object_set_new(to, "quire",
@@ -82,11 +83,12 @@ static json_t *context(const qr_result *r)
 static json_t *model(const qr_result *r)
 {
     const quire_model_info *m = &r->model;
-    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I}", "name", m->name, "source", r->source,
-                     "architecture", m->architecture, "parameters", (json_int_t)m->parameters, "weight_dtype",
-                     quire_dtype_name(m->weight_dtype), "kv_dtype", quire_config_string(r->config, "kv_cache.dtype"),
-                     "weight_bytes", (json_int_t)r->engine.weight_bytes, "kv_bytes_per_token",
-                     (json_int_t)r->engine.kv_bytes_per_token, "max_model_len", (json_int_t)r->engine.max_model_len);
+    return json_pack("{s:o, s:o, s:s, s:I, s:s, s:s, s:I, s:I, s:I}", "name", qr_json_string(m->name), "source",
+                     qr_json_string(r->source), "architecture", m->architecture, "parameters",
+                     (json_int_t)m->parameters, "weight_dtype", quire_dtype_name(m->weight_dtype), "kv_dtype",
+                     quire_config_string(r->config, "kv_cache.dtype"), "weight_bytes",
+                     (json_int_t)r->engine.weight_bytes, "kv_bytes_per_token", (json_int_t)r->engine.kv_bytes_per_token,
+                     "max_model_len", (json_int_t)r->engine.max_model_len);
 }
 
 static json_t *placement(const qr_thread_placement *p)
@@ -138,7 +140,7 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
         const char *origin = quire_config_origin(r->config, key->name);
         double      x      = quire_config_number(r->config, key->name);
         if (text != NULL)
-            json_object_set_new(values, key->name, json_string(text));
+            json_object_set_new(values, key->name, qr_json_string(text));
         else if (strcmp(key->type, "boolean") == 0)
             json_object_set_new(values, key->name, json_boolean(quire_config_boolean(r->config, key->name)));
         else if (isfinite(x) && strcmp(key->type, "integer") == 0)
@@ -146,7 +148,7 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
                                 json_integer((json_int_t)quire_config_integer(r->config, key->name)));
         else if (isfinite(x))
             json_object_set_new(values, key->name, json_real(x));
-        if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, json_string(origin));
+        if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, qr_json_string(origin));
     }
     resolve(r, values);
 }
@@ -164,7 +166,7 @@ static json_t *validity(const qr_result *r)
     return json_pack("{s:s, s:o}", "result", qr_result_is_valid(r) ? "VALID" : "INVALID", "checks", checks);
 }
 
-/* The files that `quire report` reads besides this one. */
+/* The files that `quire report` reads besides this one, where their names can be said; else it looks beside it. */
 static json_t *logs(const qr_result *r)
 {
     json_t *to = json_object();

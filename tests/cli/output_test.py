@@ -8,6 +8,7 @@ import os
 import pathlib
 import pty
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -22,6 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv[1]).resolve())
+MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
+MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
 TINY = ["bench", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=256", "--prompt-tokens", "16"]
 SHORT = [*TINY, "--num-prompts", "8", "--output-tokens", "4"]
 ENDLESS = [*TINY, "--profile", "concurrent", "--streams", "4", "--num-prompts", "0", "--output-tokens", "64", "--duration", "1h", "--set",
@@ -227,6 +230,23 @@ class Lost(Base):
         status, table, errors = self.run_tool(*SHORT, "-o", "folder.json")
         self.assertEqual((status, table), (2, ""))
         self.assertIn("folder.json: a folder", errors)
+
+    def test_names_that_are_not_utf_8_reach_results_and_reports(self):
+        folder, name = os.fsencode(self.path), b"m\x80"
+        shutil.copytree(MODELS / "qwen2-bias", os.path.join(self.path, os.fsdecode(name)))
+        done = subprocess.run([QUIRE, "bench", "--model", b"./" + name, "--num-prompts", "4", "--prompt-tokens", "8",
+                               "--output-tokens", "4", "--set", "run.limits=false", "--set", "kv_cache.num_kv_blocks=64",
+                               "-o", b"o\x80.json", "-o", b"o\x80.steps.jsonl", "-o", "x.vllm.json"], cwd=folder,
+                              capture_output=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(os.listdir(folder)), [name, b"o\x80.json", b"o\x80.steps.jsonl", b"x.vllm.json"])
+        with open(os.path.join(folder, b"o\x80.json")) as file:
+            result = json.load(file)
+        self.assertEqual((result["model"]["name"], result["config"]["model.path"]), ("m\\x80", "./m\\x80"))
+        self.assertIn("o\\x80.json", result["context"]["command"])
+        done = subprocess.run([QUIRE, "report", b"o\x80.json", "-o", "r.html"], cwd=folder, capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn('"steps"', (self.path / "r.html").read_text().split('id="data"')[1])
 
     def test_a_symbolic_link_is_written_through(self):
         for name in ("r.json", "r.prom"):
