@@ -24,7 +24,6 @@ import strict_json as json
 
 QUIRE = str(pathlib.Path(sys.argv[1]).resolve())
 MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
-MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
 TINY = ["bench", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=256", "--prompt-tokens", "16"]
 SHORT = [*TINY, "--num-prompts", "8", "--output-tokens", "4"]
 ENDLESS = [*TINY, "--profile", "concurrent", "--streams", "4", "--num-prompts", "0", "--output-tokens", "64", "--duration", "1h", "--set",
