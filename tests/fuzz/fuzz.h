@@ -30,4 +30,9 @@ static inline void fuzz_check_error(quire_status status, const quire_error *erro
 /* The bytes as a file: its path, valid until the next call. NULL: no such file could be made. */
 const char *fuzz_file(const uint8_t *data, size_t size);
 
+/* A folder of this process, emptied and removed at its end, and a file in it: the path, valid until the next call. */
+const char *fuzz_folder(void);
+void        fuzz_clear_folder(void);
+const char *fuzz_named_file(const char *name, const uint8_t *data, size_t size);
+
 #endif

@@ -1,21 +1,47 @@
 /* Runs a target over a folder of inputs and over seeded mutations of each, without libFuzzer: in every build, `make
  * test` included, the corpus and its neighbourhood stay clean.
  *
- * usage: TARGET FOLDER [MUTATIONS of each input, default 300] */
+ * usage: TARGET FOLDER [MUTATIONS of each input, default 300] [SEED, default 17] */
 #include <dirent.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/rng.h"
 #include "fuzz/fuzz.h"
 
-enum { LONGEST_INPUT = 1 << 16, SEED = 17 };
+enum { LONGEST_INPUT = 1 << 16, MOST_SECONDS = 20 };
 
 typedef struct input {
     uint8_t bytes[LONGEST_INPUT];
     size_t  size;
 } input;
 
-static uint32_t draw(uint64_t *counter, uint32_t below) { return qr_random_below(SEED, 0, (*counter)++, below); }
+/* ---- what is running, for the one who looks for it ---- */
+
+static uint64_t seed = 17;
+static char     running[4300];
+
+static void say_what_is_running(int number)
+{
+    (void)!write(STDERR_FILENO, running, strlen(running));
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* An input that takes too long ends the process, like one that breaks it. */
+static void run_one(const char *path, uint32_t mutation, const uint8_t *bytes, size_t size)
+{
+    snprintf(running, sizeof running, "%s, mutation %u of seed %llu: broken, or more than %d s\n", path, mutation,
+             (unsigned long long)seed, MOST_SECONDS);
+    alarm(MOST_SECONDS);
+    LLVMFuzzerTestOneInput(bytes, size);
+    alarm(0);
+}
+
+/* ---- mutations ---- */
+
+static uint32_t draw(uint64_t *counter, uint32_t below) { return qr_random_below(seed, 0, (*counter)++, below); }
 
 static const char *const WORDS[] = {"-1", "0", "1e999", "NaN", "18446744073709551616", "null", "\"\"",
                                     "[",  "}", "\n",    ","};
@@ -52,11 +78,11 @@ static int replay(const char *path, uint32_t mutations, uint64_t *counter)
     }
     original.size = fread(original.bytes, 1, sizeof original.bytes, file);
     fclose(file);
-    LLVMFuzzerTestOneInput(original.bytes, original.size);
-    for (uint32_t i = 0; i < mutations; i++) {
+    run_one(path, 0, original.bytes, original.size);
+    for (uint32_t i = 1; i <= mutations; i++) {
         changed = original;
         mutate(&changed, counter);
-        LLVMFuzzerTestOneInput(changed.bytes, changed.size);
+        run_one(path, i, changed.bytes, changed.size);
     }
     return 0;
 }
@@ -69,9 +95,12 @@ int main(int argc, char **argv)
     int            status    = 0;
     DIR           *folder    = argc > 1 ? opendir(argv[1]) : NULL;
     if (folder == NULL) {
-        fprintf(stderr, "usage: %s FOLDER [MUTATIONS]\n", argv[0]);
+        fprintf(stderr, "usage: %s FOLDER [MUTATIONS [SEED]]\n", argv[0]);
         return 2;
     }
+    if (argc > 3) seed = strtoull(argv[3], NULL, 10);
+    signal(SIGALRM, say_what_is_running);
+    signal(SIGABRT, say_what_is_running);
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         char path[4096];
         if (entry->d_name[0] == '.') continue;
