@@ -39,7 +39,7 @@ const float *qr_declare_norm(qr_declaration *d, uint32_t count, const char *name
 {
     const float offset = d->architecture->norms_less_one ? 1 : 0;
     float      *norm   = qr_declare_floats(d, count);
-    read_table(d, norm, &(qr_tensor_spec){.rank = 1, .rows = 1, .columns = count}, name, "");
+    read_table(d, norm, &(qr_tensor_spec){.rank = 1, .rows = 1, .columns = count, .dtype = QR_F32}, name, "");
     for (uint32_t i = 0; norm != NULL && offset != 0 && i < count; i++) norm[i] += offset;
     return norm;
 }
@@ -47,7 +47,9 @@ const float *qr_declare_norm(qr_declaration *d, uint32_t count, const char *name
 const float *qr_declare_table(qr_declaration *d, uint32_t rows, uint32_t columns, float scale, const char *name)
 {
     float *table = qr_declare_floats(d, (size_t)rows * columns);
-    read_table(d, table, &(qr_tensor_spec){.rank = 2, .rows = rows, .columns = columns, .scale = scale}, name, "");
+    read_table(d, table,
+               &(qr_tensor_spec){.rank = 2, .rows = rows, .columns = columns, .scale = scale, .dtype = QR_F32}, name,
+               "");
     return table;
 }
 
@@ -71,7 +73,8 @@ static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear
     float   *bias = qr_declare_floats(d, linear->shape.columns);
     uint32_t at   = 0;
     for (uint32_t i = 0; i < linear->matrix_count; at += parts[i++].columns) {
-        const qr_tensor_spec one = {.rank = 1, .rows = 1, .columns = parts[i].columns, .scale = BIAS_SCALE};
+        const qr_tensor_spec one = {
+            .rank = 1, .rows = 1, .columns = parts[i].columns, .scale = BIAS_SCALE, .dtype = QR_F32};
         if (parts[i].bias) read_table(d, bias ? bias + at : NULL, &one, parts[i].name, ".bias");
     }
     linear->bias = bias;
@@ -100,7 +103,8 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
     add_linear(d, linear, shape);
     for (uint32_t i = 0; i < count; i++) {
         const float          scale = parts[i].scale > 0 ? parts[i].scale : qr_random_scale(shape->k);
-        const qr_tensor_spec one   = {.rank = 2, .rows = parts[i].columns, .columns = shape->k, .scale = scale};
+        const qr_tensor_spec one   = {
+              .rank = 2, .rows = parts[i].columns, .columns = shape->k, .scale = scale, .dtype = shape->dtype};
         tensor(d, one, parts[i].name, ".weight", &linear->matrices[linear->matrix_count++]);
     }
     if (fused) halve_matrix(linear);
@@ -138,7 +142,8 @@ void qr_declare_feed_out(qr_declaration *d, qr_linear *linear, const char *label
 static void declare_embedding(qr_declaration *d, float scale, const char *name, qr_matrix *embedding)
 {
     const qr_architecture *a    = d->architecture;
-    const qr_tensor_spec   spec = {.rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale};
+    const qr_tensor_spec   spec = {
+          .rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale, .dtype = qr_wide_dtype(d->dtype)};
     d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_wide_dtype(d->dtype));
     tensor(d, spec, name, "", embedding);
 }
@@ -161,8 +166,11 @@ void qr_declare_head(qr_declaration *d)
         d, head,
         &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head", .dtype = d->dtype});
     head->matrix_count        = 1;
-    const qr_tensor_spec spec = {
-        .rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = qr_random_scale(a->hidden_size)};
+    const qr_tensor_spec spec = {.rank    = 2,
+                                 .rows    = a->vocab_size,
+                                 .columns = a->hidden_size,
+                                 .scale   = qr_random_scale(a->hidden_size),
+                                 .dtype   = d->dtype};
     if (strcmp(a->head_name, a->embedding_name) == 0)
         head->matrices[0] = d->parameters->embedding;
     else if (a->encoder_embedding_name != NULL && strcmp(a->head_name, a->encoder_embedding_name) == 0)
@@ -270,5 +278,36 @@ quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_erro
     qr_declare(&d);
     if (d.status == QUIRE_OK) d.status = check_rest(&c, log, error);
     qr_deallocate(NULL, c.used, count + 1);
+    return d.status;
+}
+
+typedef struct listing {
+    const qr_weights  *weights;
+    qr_tensor_listing *each;
+    void              *context;
+} listing;
+
+static quire_status list_one(void *context, const qr_tensor_spec *spec, qr_matrix *matrix_out, quire_error *error)
+{
+    const listing *l = context;
+    QR_TRY(qr_weights_find(l->weights, spec, matrix_out, error));
+    l->each(l->context, spec, matrix_out->tensor);
+    return QUIRE_OK;
+}
+
+quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, qr_tensor_listing *each, void *context,
+                             quire_error *error)
+{
+    listing        l     = {weights, each, context};
+    qr_parameters  none  = {0};
+    qr_arena       arena = {0};
+    qr_declaration d     = {.architecture = weights->architecture,
+                            .dtype        = dtype,
+                            .parameters   = &none,
+                            .arena        = &arena,
+                            .visit        = list_one,
+                            .context      = &l,
+                            .error        = error};
+    qr_declare(&d);
     return d.status;
 }

@@ -82,6 +82,12 @@ void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint6
  * is there but what the family knows to be unread, and buffers, which are warned of. */
 quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_error *error);
 
+/* Calls `each` for every tensor, in the order of the family's list, as loaded with weights of `dtype`: a tied matrix
+ * once, as the embedding. ERR_FORMAT, ERR_UNSUPPORTED: as qr_declare_check. */
+typedef void qr_tensor_listing(void *context, const qr_tensor_spec *spec, const qr_tensor *stored);
+quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, qr_tensor_listing *each, void *context,
+                             quire_error *error);
+
 /* Beside int8 weights: of the embedding's rows, and of matrices whose inputs int8 cannot hold. */
 static inline qr_dtype qr_wide_dtype(qr_dtype dtype) { return dtype == QR_INT8 ? QR_BF16 : dtype; }
 

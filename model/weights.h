@@ -33,7 +33,8 @@ typedef struct qr_tensor_spec {
     const char *name;
     uint32_t    rank;          /* 1 or 2 */
     uint32_t    rows, columns; /* outputs and inputs, as stored; rank 1: rows = 1 */
-    float scale; /* synthetic: standard deviation; 0: a norm, whose elements are 1, or 0 as norms_less_one has it */
+    float    scale; /* synthetic: standard deviation; 0: a norm, whose elements are 1, or 0 as norms_less_one has it */
+    qr_dtype dtype; /* what it is loaded as */
 } qr_tensor_spec;
 
 /* ERR_FORMAT: the files have no such tensor, or another shape; ERR_UNSUPPORTED: a dtype that cannot be read. */

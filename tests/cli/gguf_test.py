@@ -151,6 +151,21 @@ class Models(GgufTest):
             got = self.answer(write_gguf(self.file, metadata, tensors), request)
             self.assertEqual((got["tokens"], got["first_logits"]), (wanted["tokens"], wanted["first_logits"]))
 
+    def test_check_lists_what_tensors_become(self):
+        model, _, _ = self.golden("qwen2-bias")
+        metadata, tensors = as_gguf(model)
+        name = "blk.0.ffn_up.weight"
+        tensors[name] = ("Q8_0", tensors[name][1], quantised(tensors[name], q8_0)[0])
+        write_gguf(self.file, metadata, tensors)
+        done = subprocess.run([QUIRE, "check", "--tensors", "--model", str(self.file), "--weight-dtype", "int8", "--set",
+                               "kv_cache.size=1MiB"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [line.split() for line in done.stdout.splitlines() if "->" in line]
+        self.assertEqual(len(lines), len(tensors))
+        self.assertIn("model.layers.0.mlp.up_proj.weight [160, 64] Q8_0 -> int8".split(), lines)
+        self.assertIn("model.layers.0.self_attn.q_proj.bias [64] F32 -> f32".split(), lines)
+        self.assertIn("model.embed_tokens.weight [288, 64] F32 -> bf16".split(), lines)
+
     def test_ends_of_text_stop(self):
         model, request, case = self.golden("qwen2-bias")
         request["ignore_eos"] = False
