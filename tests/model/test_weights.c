@@ -44,7 +44,7 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
         qr_matrix        matrix;
         const uint32_t   rows = cases[i].rows, columns = cases[i].columns;
         assert_int_equal(
-            qr_weights_find(&weights, &(qr_tensor_spec){cases[i].tensor, 2, rows, columns, 0}, &matrix, NULL),
+            qr_weights_find(&weights, &(qr_tensor_spec){cases[i].tensor, 2, rows, columns, 0, QR_F32}, &matrix, NULL),
             QUIRE_OK);
         const size_t elements = (size_t)rows * columns;
         float       *whole = malloc(elements * sizeof *whole), *pieces = malloc(elements * sizeof *pieces);
@@ -73,10 +73,11 @@ static void a_wrong_shape_or_name_is_an_error_with_both_shapes(void **state)
         qr_tensor_spec spec;
         const char    *words[3];
     } cases[] = {
-        {{"model.layers.0.mlp.up_proj.weight", 2, 351, 128, 0}, {"layers.0.mlp.up_proj", "[352, 128]", "[351, 128]"}},
-        {{"model.layers.3.mlp.up_proj.weight", 2, 352, 128, 0}, {"layers.3.mlp.up_proj", "missing", ""}},
-        {{"model.norm.weight", 1, 1, 127, 0}, {"model.norm.weight", "[128]", "[127]"}},
-        {{"model.norm.weight", 2, 1, 128, 0}, {"model.norm.weight", "[128]", "[1, 128]"}},
+        {{"model.layers.0.mlp.up_proj.weight", 2, 351, 128, 0, QR_F32},
+         {"layers.0.mlp.up_proj", "[352, 128]", "[351, 128]"}},
+        {{"model.layers.3.mlp.up_proj.weight", 2, 352, 128, 0, QR_F32}, {"layers.3.mlp.up_proj", "missing", ""}},
+        {{"model.norm.weight", 1, 1, 127, 0, QR_F32}, {"model.norm.weight", "[128]", "[127]"}},
+        {{"model.norm.weight", 2, 1, 128, 0, QR_F32}, {"model.norm.weight", "[128]", "[1, 128]"}},
     };
     qr_architecture  a;
     qr_tensors      *files   = open_golden("llama3-gqa", &a);
@@ -99,7 +100,7 @@ static qr_matrix generated(uint64_t seed, const char *name, uint32_t rows, uint3
     static qr_architecture plain;
     static qr_weights      weights;
     qr_matrix              matrix;
-    const qr_tensor_spec   spec = {name, 2, rows, columns, scale};
+    const qr_tensor_spec   spec = {name, 2, rows, columns, scale, QR_F32};
     weights                     = (qr_weights){.architecture = &plain, .seed = seed};
     assert_int_equal(qr_weights_find(&weights, &spec, &matrix, NULL), QUIRE_OK);
     return matrix;
