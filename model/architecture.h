@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "kernels/projection.h"
+#include "model/packed.h"
 #include "model/rope.h"
 
 enum { QR_MAX_LAYERS = 4096 };
@@ -70,13 +71,14 @@ typedef struct qr_architecture {
     uint32_t     relative_buckets, relative_max_distance; /* T5's bias */
     int32_t      decoder_start_token_id;                  /* -1: decoder-only */
 
-    bool        tied;                   /* config.json says that the output projection is the input embedding */
-    bool        never_tied;             /* it says the contrary: a missing output projection is an error */
-    const char *embedding_name;         /* tensor of the input embedding */
-    const char *encoder_embedding_name; /* where the encoder has another than the decoder; NULL: it has the same */
-    const char *head_name;              /* of the output projection: one of those where it is tied */
-    uint32_t    eos_count;
-    int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
+    bool            tied;                   /* config.json says that the output projection is the input embedding */
+    bool            never_tied;             /* it says the contrary: a missing output projection is an error */
+    const char     *embedding_name;         /* tensor of the input embedding */
+    const char     *encoder_embedding_name; /* where the encoder has another than the decoder; NULL: it has the same */
+    const char     *head_name;              /* of the output projection: one of those where it is tied */
+    qr_quantisation quantisation;           /* of the files' matrices */
+    uint32_t        eos_count;
+    int32_t         eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
 } qr_architecture;
 
 static inline uint32_t qr_q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }

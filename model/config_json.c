@@ -15,8 +15,6 @@ enum { MAX_EOS = sizeof((qr_architecture *)0)->eos_token_ids / sizeof(int32_t) }
 
 static void refuse_features(qr_config_reader *r)
 {
-    const char *const quantised = "quantization_config";
-    qr_config_refuse(r, qr_config_has(r, quantised), quantised, "quantised checkpoints are not supported");
     static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     for (size_t i = 0; i < sizeof experts / sizeof *experts; i++)
         qr_config_refuse(r, qr_config_integer(r, r->root, experts[i], 0, INT64_MAX, 0) > 0, experts[i],
@@ -119,6 +117,8 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     a->type = type;
     snprintf(a->model_type, sizeof a->model_type, "%s", name);
     check_classes(r, &a->family->types[type]);
+    const json_t *quantised = qr_config_object(r, "quantization_config");
+    if (quantised != NULL) qr_quantisation_read(r, quantised, &a->quantisation);
     read_tie(r, a);
     a->family->read_config(r, type, a);
     qr_config_read_eos(r, a);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/bits.h"
 #include "base/error.h"
 #include "model/family.h"
 #include "model/tally.h"
@@ -241,6 +242,26 @@ static bool matches(const char *const *patterns, const char *name)
     return false;
 }
 
+/* AutoGPTQ gave every matrix a bias, of zeros where the model has none. */
+static quire_status is_idle(const qr_tensors *files, const qr_tensor *tensor, bool *idle_out, quire_error *error)
+{
+    enum { AT_ONCE = 256 };
+    float          chunk[AT_ONCE];
+    char           name[QR_TENSORS_MAX_NAME + 8];
+    const uint64_t count  = tensor->rank == 1 && tensor->format->decode != NULL ? tensor->shape[0] : 0;
+    const char    *ending = strrchr(tensor->name, '.');
+    if (ending == NULL || strcmp(ending, ".bias") != 0) return QUIRE_OK;
+    snprintf(name, sizeof name, "%.*s.weight", (int)(ending - tensor->name), tensor->name);
+    const qr_tensor *matrix = qr_tensors_find(files, name);
+    *idle_out               = matrix != NULL && matrix->packed != NULL && count > 0;
+    for (uint64_t at = 0; at < count && *idle_out; at += AT_ONCE) {
+        const uint64_t now = qr_min_u64(AT_ONCE, count - at);
+        QR_TRY(qr_tensors_read(files, tensor, at, now, chunk, error));
+        for (uint64_t i = 0; i < now; i++) *idle_out = *idle_out && chunk[i] == 0;
+    }
+    return QUIRE_OK;
+}
+
 static quire_status check_rest(const check *c, qr_log *log, quire_error *error)
 {
     const qr_tensors      *files = c->weights->files;
@@ -249,7 +270,9 @@ static quire_status check_rest(const check *c, qr_log *log, quire_error *error)
     for (uint32_t i = 0; i < qr_tensors_count(files); i++) {
         const qr_tensor *tensor = qr_tensors_at(files, i);
         if (c->used[i] || matches(a->family->unread_tensors, tensor->name)) continue;
-        if (matches(buffers, tensor->name)) {
+        bool idle = matches(buffers, tensor->name);
+        if (!idle) QR_TRY(is_idle(files, tensor, &idle, error));
+        if (idle) {
             qr_tally_add(&spare, tensor->name);
             continue;
         }

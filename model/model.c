@@ -11,6 +11,7 @@
 #include "base/option_list.h"
 #include "base/sized_struct.h"
 #include "model/config_json.h"
+#include "model/config_reader.h"
 #include "model/declare.h"
 #include "model/family.h"
 #include "model/files.h"
@@ -166,6 +167,25 @@ static quire_status load_gguf(quire_model *model, const char *path, quire_error 
     return status;
 }
 
+/* The settings of AutoGPTQ's first folders, which config.json does not have. */
+static quire_status read_quantisation(const char *folder, qr_quantisation *quantisation, quire_error *error)
+{
+    char     path[PATH_BYTES], *text;
+    uint64_t length;
+    json_t  *root = NULL;
+    if ((size_t)snprintf(path, sizeof path, "%s/quantize_config.json", folder) >= sizeof path) return QUIRE_OK;
+    if (quantisation->packing != QR_PACKING_NONE || access(path, F_OK) != 0) return QUIRE_OK;
+    const char  *origin = path;
+    quire_status status = qr_file_read_whole(path, QR_CONFIG_MAX_BYTES, NULL, &text, &length, error);
+    if (status == QUIRE_OK) status = qr_config_parse(text, length, &origin, &root, error);
+    qr_deallocate(NULL, text, length);
+    if (status != QUIRE_OK) return status;
+    qr_config_reader reader = {.root = root, .origin = origin, .error = error};
+    qr_quantisation_read(&reader, root, quantisation);
+    json_decref(root);
+    return reader.status;
+}
+
 static quire_status load_folder(quire_model *model, const char *path, const quire_model_options *options, qr_log *log,
                                 quire_error *error)
 {
@@ -180,7 +200,9 @@ static quire_status load_folder(quire_model *model, const char *path, const quir
     if (options->generation_config == QUIRE_GENERATION_CONFIG_AUTO)
         QR_TRY(qr_generation_read(path, &model->architecture, &model->generation, log, error));
     warn_of_unread_files(path, log);
-    return qr_safetensors_open(path, &model->allocator, log, &model->files, error);
+    QR_TRY(read_quantisation(path, &model->architecture.quantisation, error));
+    QR_TRY(qr_safetensors_open(path, &model->allocator, log, &model->files, error));
+    return qr_packed_gather(model->files, &model->architecture.quantisation, error);
 }
 
 static quire_status load(quire_model *model, const char *path, const quire_model_options *options, qr_log *log,

@@ -15,12 +15,24 @@ typedef struct qr_tensor_file {
     uint64_t name_bytes;
 } qr_tensor_file;
 
+/* A matrix in several tensors: packed.h. */
+typedef struct qr_packed {
+    uint32_t  packing; /* qr_packing */
+    uint32_t  bits;
+    uint32_t  zero_add;                           /* to each stored zero point */
+    uint64_t  columns, k, groups, group;          /* group: inputs of one */
+    bool      ordered;                            /* inputs of a group do not follow each other */
+    qr_tensor codes, scales, zeros, order, shape; /* without a name: there is none */
+} qr_packed;
+
 struct qr_tensors {
     quire_allocator allocator;
     qr_tensor_file *files; /* [file_capacity] */
     uint32_t        file_count, file_capacity;
     qr_tensor      *tensors; /* [count] ascending by name, once it is sorted */
     uint32_t        count, capacity;
+    qr_packed      *packed; /* [packed_count] */
+    uint32_t        packed_count;
     const char     *config_name;               /* as qr_tensors_config_name */
     char            index[QR_FILE_NAME_BYTES]; /* label of the list of shards; "": there is none */
 };

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/packed.h"
 #include "model/tensor_files.h"
 
 enum { CHUNK_BYTES = 1 << 14 /* read and converted at once */, CHUNK_ELEMENTS = 1 << 13 };
@@ -45,6 +46,8 @@ void qr_tensors_close(qr_tensors *files)
     }
     qr_deallocate(&allocator, files->files, files->file_capacity * sizeof *files->files);
     qr_deallocate(&allocator, files->tensors, files->capacity * sizeof *files->tensors);
+    if (files->packed != NULL)
+        qr_deallocate(&allocator, files->packed, (files->packed_count + 1) * sizeof *files->packed);
     qr_deallocate(&allocator, files, sizeof *files);
 }
 
@@ -175,7 +178,7 @@ static uint64_t elements_of(const qr_tensor *tensor)
 
 quire_status qr_tensors_check_readable(const qr_tensors *files, const qr_tensor *tensor, quire_error *error)
 {
-    if (tensor->format->decode != NULL) return QUIRE_OK;
+    if (tensor->format->decode != NULL || tensor->packed != NULL) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "%s: tensor \"%.80s\" at byte %llu: dtype %s is not supported",
                    qr_tensors_file_name(files, tensor), tensor->name, (unsigned long long)tensor->begin,
                    tensor->format->name);
@@ -217,12 +220,31 @@ static quire_status read_paired(const qr_tensor_file *file, const char *label, c
     return QUIRE_OK;
 }
 
+quire_status qr_tensors_read_bytes(const qr_tensors *files, const qr_tensor *tensor, uint64_t offset, uint64_t count,
+                                   void *out, quire_error *error)
+{
+    const qr_tensor_file *file = &files->files[tensor->file];
+    char                  label[2 * QR_FILE_NAME_BYTES];
+    qr_assert(offset <= tensor->end - tensor->begin && count <= tensor->end - tensor->begin - offset);
+    snprintf(label, sizeof label, "%.80s: tensor \"%.80s\"", file->label, tensor->name);
+    return qr_file_read(&file->file, label, tensor->begin + offset, out, count, error);
+}
+
+static quire_status read_packed(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                                float *out, quire_error *error)
+{
+    const uint64_t width = tensor->shape[1];
+    qr_assert(first % width == 0 && count % width == 0);
+    return qr_packed_read(files, tensor, first / width, count / width, out, error);
+}
+
 quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                              float *out, quire_error *error)
 {
     const qr_tensor_file   *file   = &files->files[tensor->file];
     const qr_tensor_format *format = tensor->format;
     QR_TRY(qr_tensors_check_readable(files, tensor, error));
+    if (tensor->packed != NULL) return read_packed(files, tensor, first, count, out, error);
     qr_assert(first <= elements_of(tensor) && count <= elements_of(tensor) - first);
     qr_assert(first % format->block_elements == 0 && count % format->block_elements == 0);
     char label[2 * QR_FILE_NAME_BYTES];
@@ -281,6 +303,7 @@ quire_status qr_tensors_same(const qr_tensors *files, const qr_tensor *a, const 
                              quire_error *error)
 {
     *same_out = a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0;
+    *same_out = *same_out && a->packed == NULL && b->packed == NULL; /* nothing that may be tied is packed */
     if (!*same_out) return QUIRE_OK;
     if (a->format == b->format && a->paired_rows == b->paired_rows) return same_bytes(files, a, b, same_out, error);
     *same_out = a->format->decode != NULL && b->format->decode != NULL;

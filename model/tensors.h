@@ -35,8 +35,9 @@ typedef struct qr_tensor {
     uint64_t                begin, end; /* in that file, from its first byte */
     uint32_t paired_rows;               /* 0, or: in every so many rows, row i of the first half and row i of the second
                                          * stand side by side; read as if the halves were one after the other */
-    bool            listed;             /* the list of shards says that this file holds it */
-    qr_tensor_doubt doubt;
+    bool                    listed;     /* the list of shards says that this file holds it */
+    const struct qr_packed *packed;     /* NULL: the elements stand in the file as `format` says; else packed.h */
+    qr_tensor_doubt         doubt;
 } qr_tensor;
 
 typedef struct qr_tensors qr_tensors;
@@ -58,10 +59,14 @@ const char *qr_tensors_file_name(const qr_tensors *files, const qr_tensor *tenso
 const char *qr_tensors_config_name(const qr_tensors *files);
 
 /* Elements [first, first + count) as f32. The range must lie inside the tensor and begin and end with a block; with a
- * row, where rows are paired. ERR_IO: reading failed or the file changed since it was opened. ERR_UNSUPPORTED: a format
- * without f32. Thread: any. */
+ * row, where rows are paired or packed. ERR_IO: reading failed or the file changed since it was opened.
+ * ERR_UNSUPPORTED: a format without f32. Thread: any. */
 quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                              float *out, quire_error *error);
+
+/* Bytes [offset, offset + count) of the tensor as they are. ERR_IO. Thread: any. */
+quire_status qr_tensors_read_bytes(const qr_tensors *files, const qr_tensor *tensor, uint64_t offset, uint64_t count,
+                                   void *out, quire_error *error);
 
 /* Whether two tensors have the same shape and values. ERR_IO. */
 quire_status qr_tensors_same(const qr_tensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Folders with matrices of 4 and 8 bits as GPTQ, AWQ and compressed-tensors write them: they compute what a folder with the
+values of these matrices does.
+
+usage: packed_test.py QUIRE MODELS [unittest options]"""
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import strict_json as json
+from checkpoint import Checkpoint
+from packed import quantise
+
+QUIRE, MODELS = sys.argv[1], pathlib.Path(sys.argv[2])
+EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32", "--set", "kv_cache.num_kv_blocks=256"]
+REQUEST = {"prompt": [5, 17, 33, 2, 9], "max_tokens": 8, "ignore_eos": True, "logits": "first"}
+Q = "model.layers.0.self_attn.q_proj."
+
+
+class PackedTest(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.addCleanup(self.place.cleanup)
+        self.folder = pathlib.Path(self.place.name) / "a-model"
+
+    def run_quire(self, folder, *arguments):
+        return subprocess.run([QUIRE, "generate", "--model", folder, *EXACT, *arguments], capture_output=True,
+                              input=json.dumps(REQUEST) + "\n", text=True, timeout=60)
+
+    def answer(self, folder):
+        done = self.run_quire(folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        answer = json.loads(done.stdout)
+        return answer["tokens"], answer["first_logits"]
+
+    def models(self, config, pack, **how):
+        """The packed one and the plain one; qwen2 has biases, k of 64 and 160."""
+        packed, plain = Checkpoint(MODELS / "qwen2-bias"), Checkpoint(MODELS / "qwen2-bias")
+        packed.tensors, plain.tensors = quantise(plain, pack, **how)
+        packed.config["quantization_config"] = config
+        return packed, plain
+
+    def same(self, config, pack, **how):
+        packed, plain = self.models(config, pack, **how)
+        with self.subTest(config=config, **how):
+            wanted = self.answer(plain.write(self.folder))
+            self.assertEqual(self.answer(packed.write(self.folder)), wanted)
+        return packed
+
+    def refused(self, model, *words):
+        done = self.run_quire(model.write(self.folder))
+        self.assertNotEqual(done.returncode, 0)
+        for word in ("a-model", *words):
+            self.assertIn(word, done.stderr)
+
+
+class Formats(PackedTest):
+    def test_gptq(self):
+        for bits, group, ordered in ((4, 32, False), (4, 32, True), (8, 32, True), (8, 1 << 20, False), (4, 64, False)):
+            config = {"quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": ordered}
+            how = {"bits": bits, "group": min(group, 160), "ordered": ordered}
+            if group == 1 << 20:
+                config["group_size"] = -1
+            self.same(config, lambda m: m.gptq(), **how)
+            self.same(config | {"checkpoint_format": "gptq_v2"}, lambda m: m.gptq(version=2), **how)
+        for group in (32, 64):
+            self.same({"bits": 4, "group_size": group}, lambda m: m.gptq(with_order=False), bits=4, group=group)
+
+    def test_gptq_with_settings_in_a_file_of_their_own(self):
+        packed, plain = self.models({}, lambda m: m.gptq(), bits=4, group=32)
+        wanted = self.answer(plain.write(self.folder))
+        packed.files["quantize_config.json"] = packed.config.pop("quantization_config") | {"bits": 4, "group_size": 32}
+        self.assertEqual(self.answer(packed.write(self.folder)), wanted)
+
+    def test_biases_of_zeros_that_autogptq_adds(self):
+        packed, plain = self.models({"bits": 4}, lambda m: m.gptq(), bits=4, group=32)
+        wanted = self.answer(plain.write(self.folder))
+        name = "model.layers.1.mlp.up_proj.bias"
+        packed.tensors[name] = ("F16", [160], bytes(320))
+        self.assertEqual(self.answer(packed.write(self.folder)), wanted)
+        packed.tensors[name] = ("F16", [160], bytes(318) + b"\0\x01")
+        self.refused(packed, name, "not part of the qwen2")
+
+    def test_awq(self):
+        self.same({"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}, lambda m: m.awq(), bits=4,
+                  group=32)
+
+    def test_compressed_tensors(self):
+        config = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+        for symmetric in (True, False):
+            for bits, group in ((4, 32), (8, 64), (4, 160)):
+                groups = {"group_0": {"weights": {"group_size": group}}}
+                self.same(config | {"config_groups": groups}, lambda m: m.compressed(symmetric), bits=bits, group=group, symmetric=symmetric)
+            self.same(config | {"format": "int-quantized"}, lambda m: m.int8(symmetric), bits=8, group=160,
+                      symmetric=symmetric)
+        self.same(config, lambda m: m.compressed(True, with_order=True), bits=4, group=32, symmetric=True, ordered=True)
+
+    def test_check_lists_them(self):
+        packed, _ = self.models({"quant_method": "awq"}, lambda m: m.awq(), bits=4, group=32)
+        done = subprocess.run([QUIRE, "check", "--tensors", "--model", packed.write(self.folder), "--weight-dtype", "bf16",
+                               "--set", "kv_cache.size=1MiB"], capture_output=True, text=True, timeout=60)
+        self.assertIn(f"{Q}weight [64, 64] AWQ-4 -> bf16".split(), [line.split() for line in done.stdout.splitlines()])
+
+
+class Refusals(PackedTest):
+    def gptq(self):
+        return self.models({"quant_method": "gptq", "bits": 4}, lambda m: m.gptq(), bits=4, group=32, ordered=True)[0]
+
+    def test_parts_that_are_missing(self):
+        for part, words in (("scales", "its scales are missing"), ("qzeros", "its zero points are missing")):
+            model = self.gptq()
+            del model.tensors[Q + part]
+            self.refused(model, Q + "qweight", words, "at byte")
+        model = self.gptq()
+        del model.tensors[Q + "qweight"]
+        self.refused(model, Q + "weight", "missing")
+        model, _ = self.models({"quant_method": "compressed-tensors", "format": "pack-quantized"},
+                               lambda m: m.compressed(True), bits=4, group=32, symmetric=True)
+        del model.tensors[Q + "weight_shape"]
+        self.refused(model, Q + "weight_packed", "its weight_shape is missing")
+
+    def test_parts_that_do_not_fit(self):
+        def change(part, tensor, *words):
+            model = self.gptq()
+            model.tensors[Q + part] = tensor
+            self.refused(model, Q + part, *words)
+
+        change("qweight", ("I32", [8 * 64], bytes(4 * 512)), "another shape or type")
+        change("qweight", ("F32", [8, 64], bytes(4 * 512)), "another shape or type")
+        change("scales", ("F16", [2, 32], bytes(128)), "scales of another shape or type")
+        change("scales", ("I32", [2, 64], bytes(512)), "scales of another shape or type")
+        change("scales", ("F16", [0, 64], b""), "no scales, or more than inputs")
+        change("scales", ("F16", [50, 64], bytes(6400)), "no even groups")
+        change("qzeros", ("I32", [2, 4], bytes(32)), "zero points of another shape or type")
+        change("g_idx", ("I32", [32], bytes(128)), "not one I32 for each input")
+        change("g_idx", ("I32", [64], struct.pack("<64i", *([2] * 64))), "a group that has no scales")
+        change("g_idx", ("I32", [64], struct.pack("<64i", *([-1] * 64))), "a group that has no scales")
+        model = self.gptq()
+        model.tensors[Q + "weight"] = ("F32", [64, 64], bytes(4 * 64 * 64))
+        self.refused(model, Q + "weight", "appears twice")
+
+    def test_a_shape_that_cannot_be(self):
+        for shape in ((64, -1), (1 << 62, 64), (64, 0), (63, 64)):
+            model, _ = self.models({"quant_method": "compressed-tensors", "format": "pack-quantized"},
+                                   lambda m: m.compressed(True), bits=4, group=32, symmetric=True)
+            model.tensors[Q + "weight_shape"] = ("I64", [2], struct.pack("<2q", *shape))
+            self.refused(model, Q + "weight_packed", "its shape is not that of weight_shape")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
