@@ -21,6 +21,9 @@ typedef struct qr_rows {
     uint32_t dim, stride; /* elements */
     float   *scales;      /* int8 only: value = code * scale; [rows], or [rows][qr_row_scales()] */
     uint32_t scale_block; /* int8: elements of a row that share a scale; 0: all */
+
+    /* Of what a projection reads or writes: its row r is row index[r]. NULL: row r. */
+    const uint32_t *index;
 } qr_rows;
 
 /* Scales of one row of int8 codes. */

@@ -101,6 +101,9 @@ qr_scratch_layout qr_projection_layout_scratch(const qr_projection *p, const qr_
     at.onednn_x           = take(&at.bytes, rows * p->k * qr_dtype_bytes(p->shape.dtype));
     at.onednn_sums        = take(&at.bytes, rows * qr_packed_columns(p, s) * sizeof(float));
     at.onednn_scratch     = take(&at.bytes, s->plan ? s->plan->scratch_bytes : 0);
+    const size_t gathered = p->shape.gathers ? (rows > QR_PRODUCT_ROWS ? rows : QR_PRODUCT_ROWS) : 0;
+    at.gathered           = take(&at.bytes, gathered * p->k * qr_dtype_bytes(p->shape.dtype));
+    at.gathered_scales    = take(&at.bytes, gathered * qr_ceil_div_u32(p->shape.k, QR_CODES_BLOCK) * sizeof(float));
     return at;
 }
 

@@ -67,7 +67,8 @@ typedef struct qr_projection_shape {
     uint32_t      columns; /* output features; of one half when gated */
     bool          gated;   /* two matrices of `columns`: out = activation(gate) * up, one pass */
     qr_activation activation;
-    qr_dtype      dtype; /* of weights and of x */
+    qr_dtype      dtype;   /* of weights and of x */
+    bool          gathers; /* x may have an index */
     qr_code_format
                 codes; /* int8 only: the weights are in scale groups, and x has a scale per QR_CODES_BLOCK elements */
     const char *name;  /* for messages; borrowed for the projection's life */
@@ -111,11 +112,12 @@ quire_status qr_projection_pack(qr_projection *projection, uint32_t thread, void
 quire_status qr_projection_finish(qr_projection *projection, quire_error *error);
 
 typedef struct qr_projection_out {
-    qr_rows      to;       /* f32 or bf16; [rows][columns] */
-    bool         add;      /* f32 only: to += result (the residual) */
-    const float *bias;     /* [columns] or NULL; added before the activation */
-    float        multiply; /* 0 = 1; applied last but for the cap (T5's scaled logits) */
-    float        softcap;  /* 0 = none; results become c * tanh(result / c) (Gemma 2's logits) */
+    qr_rows      to;          /* f32 or bf16; [rows][columns] */
+    bool         add;         /* f32 only: to += result (the residual) */
+    const float *bias;        /* [columns] or NULL; added before the activation */
+    float        multiply;    /* 0 = 1; applied last but for the cap (T5's scaled logits) */
+    const float *row_weights; /* [rows] multiply too, each its row; NULL: all 1 */
+    float        softcap;     /* 0 = none; results become c * tanh(result / c) (Gemma 2's logits) */
 
     /* Of the results, made while they are in cache; f32 only, not with `add`. NULL: none. Then `to` needs to be written
      * in the rows that are `kept` only. */

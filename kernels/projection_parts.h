@@ -110,10 +110,10 @@ static inline float *qr_column_scales_of(const qr_projection *p, const qr_projec
     return (float *)(void *)(qr_compensation_of(p, s) + qr_packed_columns(p, s));
 }
 
-/* Rows [row, row + count) of x, padded to the shard's k. */
+/* Rows [row, row + count) of x, padded to the shard's k; those of `out` begin at out_row. */
 typedef struct qr_row_block {
     const qr_rows *x;
-    uint32_t       row, count;
+    uint32_t       row, count, out_row;
 } qr_row_block;
 
 static inline const char *qr_row_of(const qr_rows *x, uint32_t row)
@@ -121,10 +121,11 @@ static inline const char *qr_row_of(const qr_rows *x, uint32_t row)
     return (const char *)x->data + (size_t)row * x->stride * qr_dtype_bytes(x->dtype);
 }
 
-/* ---- a thread's scratch: rows as the own kernel reads them, its sums | rows for oneDNN, its sums, its own ---- */
+/* ---- a thread's scratch: rows as the own kernel reads them, its sums | rows for oneDNN, its sums, its own | rows
+ * gathered by index, their scales ---- */
 
 typedef struct qr_scratch_layout {
-    size_t own_x, own_sums, onednn_x, onednn_sums, onednn_scratch, bytes;
+    size_t own_x, own_sums, onednn_x, onednn_sums, onednn_scratch, gathered, gathered_scales, bytes;
 } qr_scratch_layout;
 
 qr_scratch_layout qr_projection_layout_scratch(const qr_projection *p, const qr_projection_share *s);

@@ -21,11 +21,33 @@ static void partial_lse_of_group(const qr_projection *p, const qr_epilogue *done
     }
 }
 
+/* The epilogue; row by row where rows have places or weights of their own. */
+static void run_epilogue(const qr_projection *p, const qr_epilogue *all, const qr_projection_out *out, uint32_t out_row,
+                         uint32_t column)
+{
+    void (*epilogue)(const qr_epilogue *) = p->context->kernels->projection->epilogue;
+    if (out->to.index == NULL && out->row_weights == NULL) {
+        epilogue(all);
+        return;
+    }
+    for (uint32_t i = 0; i < all->rows; i++) {
+        qr_epilogue  one = *all;
+        const size_t row = out->to.index != NULL ? out->to.index[out_row + i] : out_row + i;
+        one.rows         = 1;
+        one.acc += i * all->acc_stride;
+        if (one.up != NULL) one.up += i * all->acc_stride;
+        if (one.row_scales != NULL) one.row_scales += i;
+        if (out->row_weights != NULL) one.multiply *= out->row_weights[out_row + i];
+        one.out = (char *)out->to.data + (row * out->to.stride + column) * qr_dtype_bytes(out->to.dtype);
+        epilogue(&one);
+    }
+}
+
 static void finish_group(const qr_projection *p, const qr_projection_share *s, uint32_t group,
                          const qr_row_block *block, float *sums, size_t sums_stride, const qr_projection_out *out)
 {
     const uint32_t column   = (s->first_group + group) * QR_GROUP_COLUMNS;
-    const size_t   to       = ((size_t)block->row * out->to.stride + column) * qr_dtype_bytes(out->to.dtype);
+    const size_t   to       = ((size_t)block->out_row * out->to.stride + column) * qr_dtype_bytes(out->to.dtype);
     qr_epilogue    epilogue = {.acc        = sums,
                                .up         = p->shape.gated ? sums + QR_GROUP_COLUMNS : NULL,
                                .acc_stride = sums_stride,
@@ -48,8 +70,12 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
         epilogue.out        = sums; /* in place */
         epilogue.out_stride = sums_stride;
     }
+    if (out->partial_lse == NULL) {
+        run_epilogue(p, &epilogue, out, block->out_row, column);
+        return;
+    }
     p->context->kernels->projection->epilogue(&epilogue);
-    if (out->partial_lse != NULL) partial_lse_of_group(p, &epilogue, column, block->row, out);
+    partial_lse_of_group(p, &epilogue, column, block->out_row, out);
 }
 
 /* The block's rows in the own kernel's form; *stride in bytes. */
@@ -154,8 +180,28 @@ static void run_instead(const qr_projection *p, uint32_t thread, const qr_row_bl
     }
     for (uint32_t done = 0; done < block->count; done += QR_PRODUCT_ROWS) {
         const uint32_t count = qr_min_u32(QR_PRODUCT_ROWS, block->count - done);
-        run_own(p, thread, &(qr_row_block){block->x, block->row + done, count}, out);
+        run_own(p, thread, &(qr_row_block){block->x, block->row + done, count, block->out_row + done}, out);
     }
+}
+
+/* The block's rows side by side in scratch. */
+static qr_rows gather(const qr_projection *p, uint32_t thread, const qr_rows *x, uint32_t first, uint32_t count)
+{
+    char                   *scratch = p->context->scratch[thread].memory;
+    const qr_scratch_layout at      = qr_projection_layout_scratch(p, &p->shards[thread]);
+    const size_t            bytes = (size_t)p->k * qr_dtype_bytes(x->dtype), scales = qr_row_scales(x);
+    qr_rows                 rows = {.data        = scratch + at.gathered,
+                                    .dtype       = x->dtype,
+                                    .dim         = x->dim,
+                                    .stride      = p->k,
+                                    .scale_block = x->scale_block,
+                                    .scales      = x->scales ? (float *)(void *)(scratch + at.gathered_scales) : NULL};
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t row = x->index[first + i];
+        memcpy((char *)rows.data + i * bytes, qr_row_of(x, row), bytes);
+        if (x->scales != NULL) memcpy(rows.scales + i * scales, x->scales + row * scales, scales * sizeof(float));
+    }
+    return rows;
 }
 
 void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x, uint32_t row_count,
@@ -165,13 +211,16 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
     qr_assert(row_count <= p->context->options.max_rows && (!out->add || out->to.dtype == QR_F32));
     qr_assert(x->scale_block == (qr_has_scale_groups(&p->shape) ? QR_CODES_BLOCK : 0));
     qr_assert(out->partial_lse == NULL || (out->to.dtype == QR_F32 && !out->add));
+    qr_assert(out->partial_lse == NULL || (out->to.index == NULL && out->row_weights == NULL));
+    qr_assert(x->index == NULL || p->shape.gathers);
     if (p->shards[thread].group_count == 0) return;
     for (uint32_t row = 0; row < row_count;) {
         const uint32_t rest  = row_count - row;
         const bool     own   = !p->onednn || (p->small_own && rest <= QR_SMALL_M);
         const uint32_t limit = own ? (uint32_t)QR_PRODUCT_ROWS : qr_projection_block_rows(p);
         const uint32_t count = qr_ceil_div_u32(rest, qr_ceil_div_u32(rest, limit)); /* blocks of about equal height */
-        const qr_row_block block = {x, row, count};
+        const qr_rows  gathered  = x->index != NULL ? gather(p, thread, x, row, count) : *x;
+        const qr_row_block block = {&gathered, x->index != NULL ? 0 : row, count, row};
         if (own)
             run_own(p, thread, &block, out);
         else if (!run_onednn(p, thread, &block, out))

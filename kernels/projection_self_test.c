@@ -54,10 +54,11 @@ typedef struct self_test {
 static bool own_rows_agree(const self_test *t)
 {
     const uint32_t columns = t->groups * QR_GROUP_COLUMNS;
-    qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, 1}, t->groups, t->alone);
+    qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){.x = &t->x, .count = 1}, t->groups, t->alone);
     for (uint32_t count = 2; count <= QR_PRODUCT_ROWS; count += count < 25 ? 1 : 13) { /* all tile heights and some */
         repeat_first_row(&t->x, count - 1);
-        qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, count}, t->groups, t->own);
+        qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){.x = &t->x, .count = count}, t->groups,
+                               t->own);
         if (!row_is_equal(t->own, columns, count, t->alone, columns)) return false;
     }
     return true;
@@ -66,8 +67,9 @@ static bool own_rows_agree(const self_test *t)
 /* Of the first `count` rows. NULL: starved. */
 static const float *onednn_sums(self_test *t, uint32_t count)
 {
-    const float *sums = qr_projection_onednn_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, count});
-    t->starved        = t->starved || sums == NULL;
+    const float *sums =
+        qr_projection_onednn_sums(t->projection, t->thread, &(qr_row_block){.x = &t->x, .count = count});
+    t->starved = t->starved || sums == NULL;
     return sums;
 }
 
@@ -97,7 +99,7 @@ static bool own_agrees_with_onednn(self_test *t)
 {
     const uint32_t columns = t->groups * QR_GROUP_COLUMNS;
     if (!onednn_row_alone(t, columns)) return false;
-    qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){&t->x, 0, 1}, t->groups, t->own);
+    qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){.x = &t->x, .count = 1}, t->groups, t->own);
     return memcmp(t->own, t->alone, columns * sizeof(float)) == 0;
 }
 

@@ -405,6 +405,56 @@ static void every_epilogue_matches_the_reference(void **state)
                 }
 }
 
+/* Rows taken by index, weighted by powers of two, and added to rows by another index. */
+static void check_indexed(subject *s, uint32_t rows)
+{
+    uint32_t from[MAX_ROWS], to[MAX_ROWS];
+    float    weights[MAX_ROWS];
+    qr_rows  in_order = rows_create(QR_F32, s->shape.columns, MAX_ROWS), taken = in_order, x = s->x;
+    qr_rows  scattered = rows_create(QR_F32, s->shape.columns, MAX_ROWS);
+    taken.data         = aligned(MAX_ROWS * taken.stride * sizeof(float));
+    for (uint32_t r = 0; r < rows; r++) {
+        from[r]    = (r * 37 + 11) % MAX_ROWS; /* 37 and MAX_ROWS have no factor in common */
+        to[r]      = MAX_ROWS - 1 - r;
+        weights[r] = r % 3 == 0 ? 0.5f : 2.0f;
+    }
+    run(s, &s->x, MAX_ROWS, &(qr_projection_out){.to = in_order});
+    x.index = from;
+    run(s, &x, rows, &(qr_projection_out){.to = taken});
+    scattered.index = to;
+    for (uint32_t i = 0; i < MAX_ROWS * scattered.stride; i++) ((float *)scattered.data)[i] = 8;
+    run(s, &x, rows, &(qr_projection_out){.to = scattered, .add = true, .multiply = 0.25f, .row_weights = weights});
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t c = 0; c < s->shape.columns; c++) {
+            const float value = ((float *)in_order.data)[from[r] * in_order.stride + c];
+            const float sum   = ((float *)scattered.data)[to[r] * scattered.stride + c];
+            if (((float *)taken.data)[r * taken.stride + c] != value || sum != 8 + 0.25f * weights[r] * value)
+                fail_msg("%s: row %u of %u, column %u", describe(s), r, rows, c);
+        }
+    for (uint32_t r = rows; r < MAX_ROWS; r++)
+        assert_true(((float *)scattered.data)[to[0] * scattered.stride - r * scattered.stride] == 8);
+    rows_destroy(&in_order), rows_destroy(&scattered);
+    free(taken.data);
+}
+
+static void rows_by_index_have_the_bits_of_rows_in_order(void **state)
+{
+    (void)state;
+    for (uint32_t t = 0; t < table_count; t++)
+        for (int dtype = QR_F32; dtype <= QR_INT8; dtype++)
+            for (int gated = 0; gated < 2; gated++) {
+                subject *s = subject_create(
+                    tables[t], 2,
+                    (qr_projection_shape){
+                        .k = 100, .columns = 130, .gated = gated, .dtype = (qr_dtype)dtype, .gathers = true},
+                    (variant){0});
+                check_indexed(s, 1);
+                check_indexed(s, 7);
+                check_indexed(s, 135);
+                subject_destroy(s);
+            }
+}
+
 typedef struct lse {
     float    greatest[MAX_ROWS * 5], sum_exp[MAX_ROWS * 5];
     uint32_t best[MAX_ROWS * 5];
@@ -863,6 +913,7 @@ int main(void)
         cmocka_unit_test(the_fallback_of_onednn_runs_on_plain_weights),
         cmocka_unit_test(rows_may_be_further_apart_than_k),
         cmocka_unit_test(the_implementation_is_logged_once),
+        cmocka_unit_test(rows_by_index_have_the_bits_of_rows_in_order),
         cmocka_unit_test(every_missing_allocation_is_an_error),
     };
     return cmocka_run_group_tests(tests, find_tables, NULL);
