@@ -99,17 +99,19 @@ static double gflops_of(const qr_forecast *f, const quire_limits *limits)
 }
 
 /* Seconds below which one repetition that ends with its requests cannot come: the larger of bytes and operations. The
- * embedding table is only looked up in; the output matrix counts for output tokens alone. */
+ * embedding table is only looked up in; the output matrix counts for output tokens alone, of experts those that one
+ * token chooses. */
 static double floor_s(const qr_forecast *f, const load *l, const quire_limits *limits)
 {
     const double table    = (double)f->info.vocab_size * f->info.hidden_size;
-    const double body     = fmax(0, (double)f->info.parameters - 2 * table);
+    const double body     = fmax(0, (double)f->info.active_parameters - 2 * table);
+    const double active   = (double)f->info.active_parameters / (double)f->info.parameters;
     const double together = fmin(fmin(f->scheduler.max_num_seqs, l->streams), l->requests);
     const double steps    = fmax(l->output_tokens / fmax(1, together), l->longest);
     const double rows     = l->prompt_tokens + l->output_tokens + l->encoder_tokens;
-    const double moved    = fmax(0, (double)f->memory.weight_bytes - 2 * table); /* the table is bf16 at least */
-    const double bytes_s  = steps * moved / (limits->read_gbs * 1e9);
-    const double flops_s  = 2 * (rows * body + l->output_tokens * table) / (gflops_of(f, limits) * 1e9);
+    const double moved = fmax(0, active * (double)f->memory.weight_bytes - 2 * table); /* the table is bf16 at least */
+    const double bytes_s = steps * moved / (limits->read_gbs * 1e9);
+    const double flops_s = 2 * (rows * body + l->output_tokens * table) / (gflops_of(f, limits) * 1e9);
     return fmax(fmax(bytes_s, flops_s), l->closed || l->offline ? 0 : l->last_due_s);
 }
 

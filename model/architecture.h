@@ -57,6 +57,11 @@ typedef struct qr_architecture {
     bool          gated;      /* feed-forward: down(activation(gate) * up); else wo(activation(wi)) */
     qr_activation activation; /* of the feed-forward */
 
+    uint32_t     experts;                        /* 0: none */
+    uint32_t     experts_per_token, expert_size; /* columns of one half of an expert */
+    bool         experts_renormalised;           /* the weights of a row's experts add up to 1 */
+    qr_layer_set dense;                          /* layers without experts, where others have them */
+
     bool         qkv_bias, output_bias; /* of q, k, v; of o */
     qr_qk_norm   qk_norm;
     bool         norms_less_one; /* files hold the weights of norms less one */
@@ -83,6 +88,21 @@ typedef struct qr_architecture {
 
 static inline uint32_t qr_q_columns(const qr_architecture *a) { return a->heads * a->head_dim; }
 static inline uint32_t qr_kv_columns(const qr_architecture *a) { return a->kv_heads * a->head_dim; }
+
+static inline bool qr_has_dense_layers(const qr_architecture *a)
+{
+    bool any = a->experts == 0;
+    for (uint32_t i = 0; i < a->layers; i++) any |= qr_layer_set_has(&a->dense, i);
+    return any;
+}
+
+/* Of the layers' experts that one token does not meet. */
+static inline uint64_t qr_idle_parameters(const qr_architecture *a)
+{
+    uint64_t layers = 0;
+    for (uint32_t i = 0; a->experts > 0 && i < a->layers; i++) layers += !qr_layer_set_has(&a->dense, i);
+    return layers * (a->experts - a->experts_per_token) * 3 * a->hidden_size * a->expert_size;
+}
 
 static inline uint32_t qr_layer_window(const qr_architecture *a, uint32_t layer)
 {

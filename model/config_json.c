@@ -13,12 +13,12 @@ enum { MAX_EOS = sizeof((qr_architecture *)0)->eos_token_ids / sizeof(int32_t) }
 
 /* ---- what quire does not have ---- */
 
-static void refuse_features(qr_config_reader *r)
+static void refuse_experts(qr_config_reader *r)
 {
     static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     for (size_t i = 0; i < sizeof experts / sizeof *experts; i++)
         qr_config_refuse(r, qr_config_integer(r, r->root, experts[i], 0, INT64_MAX, 0) > 0, experts[i],
-                         "mixtures of experts are not supported");
+                         "a mixture of experts is not supported with this model_type");
 }
 
 /* ---- end of sequence ---- */
@@ -106,7 +106,6 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
         return r->status;
     }
     a->family = qr_family_find(name, &type);
-    refuse_features(r);
     if (a->family == NULL) {
         char known[256];
         qr_family_list_types(known, sizeof known);
@@ -121,6 +120,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     if (quantised != NULL) qr_quantisation_read(r, quantised, &a->quantisation);
     read_tie(r, a);
     a->family->read_config(r, type, a);
+    if (a->experts == 0) refuse_experts(r);
     qr_config_read_eos(r, a);
     return r->status;
 }

@@ -117,12 +117,22 @@ void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, 
     declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype}, parts);
 }
 
+void qr_declare_wide_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
+                            const qr_linear_part *parts)
+{
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = QR_F32}, parts);
+}
+
 void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
                         const qr_linear_part *parts)
 {
     const qr_architecture *a     = d->architecture;
-    qr_projection_shape    shape = {
-           .k = k, .name = label, .dtype = d->dtype, .gated = a->gated, .activation = a->activation};
+    qr_projection_shape    shape = {.k          = k,
+                                    .name       = label,
+                                    .dtype      = d->dtype,
+                                    .gated      = a->gated,
+                                    .activation = a->activation,
+                                    .gathers    = a->experts > 0};
     declare_parts(d, linear, &shape, parts);
 }
 

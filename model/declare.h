@@ -26,6 +26,10 @@ typedef struct qr_linear {
     uint32_t            matrix_count;
 } qr_linear;
 
+typedef struct qr_expert {
+    qr_linear in, out;
+} qr_expert;
+
 /* One layer. What a family does not have is NULL or zero. */
 typedef struct qr_layer {
     const float *attention_norm, *cross_norm, *feed_norm;  /* [hidden_size] */
@@ -34,7 +38,9 @@ typedef struct qr_layer {
     const float *k_common;                                 /* [kv_columns], as in qr_attention_prologue */
     qr_linear    qkv, output;
     qr_linear    cross_q, cross_kv, cross_output;
-    qr_linear    feed_in, feed_out;
+    qr_linear    feed_in, feed_out; /* or: */
+    qr_linear    router;            /* hidden -> experts */
+    qr_expert   *experts;           /* [experts] */
 } qr_layer;
 
 /* Everything that comes from the files or follows from the architecture. */
@@ -67,8 +73,9 @@ typedef struct qr_declaration {
     uint64_t parameter_count; /* a tied matrix counts once */
     uint64_t packed_bytes;    /* of the projections, and of the embedding's rows */
 
-    char     prefix[64];
-    qr_layer spare; /* stands in for every layer where there is no memory */
+    char      prefix[64];
+    qr_layer  spare; /* stands in for every layer where there is no memory */
+    qr_expert spare_expert;
 } qr_declaration;
 
 /* Runs the family's declare function, from its first tensor on. */
@@ -137,6 +144,9 @@ typedef struct qr_linear_part {
 /* `label`: for messages. */
 void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                        const qr_linear_part *parts);
+/* Likewise in f32 whatever the dtype of the others. */
+void qr_declare_wide_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
+                            const qr_linear_part *parts);
 /* The first projection of a feed-forward, with its activation; where the architecture is gated, of gate and up, or of
  * one part with the rows of gate and then those of up. */
 void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,

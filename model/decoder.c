@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "model/experts.h"
 
 /* ---- config.json ---- */
 
@@ -159,7 +160,10 @@ void qr_decoder_forward(qr_pass *pass)
                                          .plane    = qr_kv_memory_plane(network->kv, i),
                                          .prologue = prologue_of(network, i)};
         qr_stage_self_attention(pass, layer, &self, rows);
-        qr_stage_feed_forward(pass, layer, rows);
+        if (layer->experts != NULL)
+            qr_stage_experts(pass, layer, rows);
+        else
+            qr_stage_feed_forward(pass, layer, rows);
     }
     if (network->architecture->branch_norms) qr_stage_end(pass, &network->report->rowwise_ns);
 }

@@ -156,8 +156,8 @@ static void add_work(qr_work *work, const qr_linear *linear, qr_dtype dtype)
 
 static void add_layer(qr_work *work, const qr_layer *layer, qr_dtype dtype)
 {
-    const qr_linear *own[] = {&layer->qkv,          &layer->output,  &layer->cross_q,
-                              &layer->cross_output, &layer->feed_in, &layer->feed_out};
+    const qr_linear *own[] = {&layer->qkv,     &layer->output,   &layer->cross_q, &layer->cross_output,
+                              &layer->feed_in, &layer->feed_out, &layer->router};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) add_work(work, own[i], dtype);
 }
 
@@ -167,6 +167,10 @@ static void count_work(qr_network *network)
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
         add_layer(&network->decoder_work, &p->decoder[i], network->dtype);
         add_work(&network->cross_work, &p->decoder[i].cross_kv, network->dtype);
+        if (network->expert_work.bytes == 0 && p->decoder[i].experts != NULL) { /* all are alike */
+            add_work(&network->expert_work, &p->decoder[i].experts[0].in, network->dtype);
+            add_work(&network->expert_work, &p->decoder[i].experts[0].out, network->dtype);
+        }
     }
     for (uint32_t i = 0; i < network->architecture->encoder_layers; i++)
         add_layer(&network->encoder_work, &p->encoder[i], network->dtype);

@@ -293,6 +293,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .window                  = qr_widest_window(a),
         .sampling                = model->generation.sampling,
         .max_new_tokens          = model->generation.max_new_tokens,
+        .active_parameters       = parameters - qr_idle_parameters(a),
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     qr_options_give(&full, sizeof full, info);

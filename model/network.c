@@ -30,6 +30,23 @@ static void lay_out_stage_logs(qr_network *network, qr_arena *arena)
 /* By attention and projections, of what a projection reads next: a row's scale is known when the row is whole. */
 static qr_dtype written_dtype(qr_dtype read) { return read == QR_INT8 ? QR_F32 : read; }
 
+static void lay_out_experts(qr_network *network, qr_arena *arena)
+{
+    const qr_architecture *a    = network->architecture;
+    qr_buffers            *b    = &network->buffers;
+    const uint32_t         rows = qr_network_most_rows(network), slots = rows * a->experts_per_token;
+    const qr_dtype         fed = qr_feed_out_dtype(a, network->dtype);
+    b->routed                  = network->dtype == QR_F32 ? b->normed : take_rows(arena, QR_F32, rows, a->hidden_size);
+    b->expert_fed              = take_rows(arena, written_dtype(fed), slots, a->expert_size);
+    b->expert_fed_read         = fed == QR_INT8 ? take_rows(arena, fed, slots, a->expert_size) : b->expert_fed;
+    b->routing                 = (qr_routing){.scores         = take_rows(arena, QR_F32, rows, a->experts),
+                                              .chosen         = QR_ARENA_TAKE(arena, uint32_t, slots),
+                                              .chosen_weights = QR_ARENA_TAKE(arena, float, slots),
+                                              .first          = QR_ARENA_TAKE(arena, uint32_t, a->experts + 2),
+                                              .row            = QR_ARENA_TAKE(arena, uint32_t, slots),
+                                              .weights        = QR_ARENA_TAKE(arena, float, slots)};
+}
+
 static void lay_out_buffers(qr_network *network, qr_arena *arena)
 {
     const qr_architecture *a    = network->architecture;
@@ -44,11 +61,13 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     b->attended      = take_rows(arena, written_dtype(read), rows, q);
     b->attended_read = read == QR_INT8 ? take_rows(arena, read, rows, q) : b->attended;
     b->branch        = take_rows(arena, QR_F32, a->branch_norms ? rows : 0, a->hidden_size);
-    b->fed           = take_rows(arena, written_dtype(fed), rows, a->intermediate_size);
-    b->fed_read      = fed == QR_INT8 ? take_rows(arena, fed, rows, a->intermediate_size) : b->fed;
-    b->selected      = take_rows(arena, read, logits, a->hidden_size);
-    b->logits        = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
-    b->logits.data   = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
+    if (a->experts > 0) lay_out_experts(network, arena);
+    const uint32_t dense = qr_has_dense_layers(a) ? rows : 0;
+    b->fed               = take_rows(arena, written_dtype(fed), dense, a->intermediate_size);
+    b->fed_read          = fed == QR_INT8 ? take_rows(arena, fed, dense, a->intermediate_size) : b->fed;
+    b->selected          = take_rows(arena, read, logits, a->hidden_size);
+    b->logits            = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
+    b->logits.data       = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
 
     const uint32_t groups = qr_ceil_div_u32(a->vocab_size, QR_LSE_COLUMNS);
     const size_t   all    = (size_t)logits * groups;

@@ -6,6 +6,17 @@
 #include "model/declare.h"
 #include "model/model.h"
 
+/* Which experts the rows of a step chose. A slot is a row at one of its experts; slots are in the order of experts, and
+ * of rows within one. */
+typedef struct qr_routing {
+    qr_rows   scores;         /* [rows][experts] f32 */
+    uint32_t *chosen;         /* [rows][experts_per_token] greatest score first */
+    float    *chosen_weights; /* likewise */
+    uint32_t *first;          /* [experts + 2] first slot of each expert; behind the last: their number */
+    uint32_t *row;            /* [slots] */
+    float    *weights;        /* [slots] */
+} qr_routing;
+
 /* Activations of a step. Rows are the step's rows, or before them its encoder tokens. Padding up to each stride is
  * zero: every writer writes `dim` elements only. "as read": in the weights' dtype, what a projection takes. */
 typedef struct qr_buffers {
@@ -15,6 +26,9 @@ typedef struct qr_buffers {
     qr_rows        attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
     qr_rows        branch;                  /* [rows][hidden_size] f32, what branch norms read; else without memory */
     qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */
+    qr_rows        routed;                  /* [rows][hidden_size] f32, what routers read; `normed` where that is f32 */
+    qr_routing     routing;
+    qr_rows        expert_fed, expert_fed_read; /* [slots][expert_size], as fed */
     qr_rows        selected;    /* [rows_logits][hidden_size] as read: final norm of the rows that want logits */
     qr_rows        logits;      /* [rows_logits][vocab_size] f32, not padded; of the rows that are kept */
     qr_partial_lse partial_lse; /* [rows_logits] of all of them */
@@ -51,6 +65,7 @@ struct qr_network {
     qr_dtype      embedding_dtype;
     uint64_t      packed_bytes; /* of all regions, and embedding_rows */
     qr_work       decoder_work, encoder_work, cross_work, head_work;
+    qr_work       expert_work; /* of one expert; the decoder's is without them */
 
     /* a step */
     qr_mapping             step_memory;
@@ -73,6 +88,7 @@ struct qr_network {
     uint32_t               encoder_block_count;
     const int32_t        **encoder_tokens; /* [max_encoder_tokens] where each encoder row's token is */
     uint32_t               encoder_rows;
+    uint64_t               experts_touched, expert_rows; /* of all layers: experts that were read, rows they had */
     const quire_plan      *plan;
     bool            *logits_kept; /* [max_logits_rows] of plan->logits_rows; false: its partial log-sum-exp is enough */
     qr_after_logits *after_logits;
@@ -131,6 +147,12 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 void qr_stage_copy_blocks(qr_pass *pass);
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder);       /* no barrier: the norm reads the same rows */
 void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight); /* NULL: as they are */
+void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const float *weight, const qr_rows *to); /* no barrier */
+/* out->bias is the linear's. */
+void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
+                      const qr_projection_out *out);
+/* int8 weights: quantises what the last stage wrote. Otherwise it was written as the next projection reads it. */
+void qr_stage_quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows);
 
 /* What runs of stages share, for pre-norm layers of either stack. */
 

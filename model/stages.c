@@ -102,23 +102,27 @@ void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
     }
 }
 
-void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
+void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const float *weight, const qr_rows *to)
 {
     const qr_network *network = pass->network;
     const row_range   mine    = dealt(pass, rows);
     for (uint32_t row = mine.first; row < mine.end; row++) {
         const float *in = f32_row(&network->buffers.hidden, row);
         if (weight != NULL)
-            network->kernels->rms_norm(&network->buffers.normed, row, in, weight, network->architecture->norm_epsilon);
+            network->kernels->rms_norm(to, row, in, weight, network->architecture->norm_epsilon);
         else
-            network->kernels->convert(&network->buffers.normed, row, in);
+            network->kernels->convert(to, row, in);
     }
+}
+
+void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
+{
+    qr_stage_norm_into(pass, rows, weight, &pass->network->buffers.normed);
     qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
 
-/* out->bias is the linear's. */
-static void project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
-                    const qr_projection_out *out)
+void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
+                      const qr_projection_out *out)
 {
     qr_projection_out biased = *out;
     biased.bias              = linear->bias;
@@ -126,8 +130,7 @@ static void project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, ui
     qr_stage_end(pass, &pass->network->report->projection_ns);
 }
 
-/* int8 weights: quantises what the last stage wrote. Otherwise it was written as the next projection reads it. */
-static void quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows)
+void qr_stage_quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows)
 {
     if (from->data == to->data) return;
     const row_range mine = dealt(pass, rows);
@@ -180,14 +183,14 @@ static void add_to_hidden(qr_pass *pass, const qr_linear *linear, const qr_rows 
     const qr_projection_out sum     = {
             .to = network->buffers.hidden, .add = true, .multiply = network->architecture->residual_scale};
     const qr_projection_out branch = {.to = network->buffers.branch};
-    project(pass, linear, x, rows, branch_norm != NULL ? &branch : &sum);
+    qr_stage_project(pass, linear, x, rows, branch_norm != NULL ? &branch : &sum);
     if (branch_norm != NULL) add_normalised_branch(pass, branch_norm, rows);
 }
 
 static void add_attended(qr_pass *pass, const qr_linear *linear, const float *branch_norm, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
-    quantise(pass, &buffers->attended, &buffers->attended_read, rows);
+    qr_stage_quantise(pass, &buffers->attended, &buffers->attended_read, rows);
     add_to_hidden(pass, linear, &buffers->attended_read, branch_norm, rows);
 }
 
@@ -226,7 +229,7 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     args.prologue                  = how->prologue;
     args.bias                      = how->bias;
     qr_stage_norm(pass, rows, layer->attention_norm);
-    project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
+    qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     if (a->qk_norm == QR_QK_NORM_ROW) normalise_queries_and_keys(pass, layer, rows);
     attend(pass, how->plan, &args, true);
     add_attended(pass, &layer->output, layer->attention_branch_norm, rows);
@@ -239,7 +242,7 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
     qr_projection_out       out     = {.to = network->buffers.qkv};
     out.to.dim                      = qr_q_columns(network->architecture);
     qr_stage_norm(pass, rows, layer->cross_norm);
-    project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
+    qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
     attend(pass, network->cross_plan, &args, false);
     add_attended(pass, &layer->cross_output, NULL, rows);
 }
@@ -254,7 +257,7 @@ void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
         qr_attention_args args = attention_args(network, qr_kv_memory_plane(network->kv, i));
         args.k                 = args.q; /* there is no q, and an append reads none */
         args.v                 = args.k + columns;
-        project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows, &out);
+        qr_stage_project(pass, &network->parameters.decoder[i].cross_kv, &network->buffers.normed, rows, &out);
         qr_attention_append(network->cross_append_plan, &args, pass->thread);
         qr_stage_end(pass, &network->report->attention_ns);
     }
@@ -264,8 +267,8 @@ void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
     qr_stage_norm(pass, rows, layer->feed_norm);
-    project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
-    quantise(pass, &buffers->fed, &buffers->fed_read, rows);
+    qr_stage_project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
+    qr_stage_quantise(pass, &buffers->fed, &buffers->fed_read, rows);
     add_to_hidden(pass, &layer->feed_out, &buffers->fed_read, layer->feed_branch_norm, rows);
 }
 

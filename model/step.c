@@ -188,6 +188,14 @@ static void count_projections(quire_step *report, const qr_work *work, uint64_t 
     report->wide_flops += work->wide_flops * rows;
 }
 
+/* Of experts only what the step chose moves. */
+static void count_experts(const qr_network *network, quire_step *report)
+{
+    report->projection_bytes += network->expert_work.bytes * network->experts_touched;
+    report->projection_flops += network->expert_work.flops * network->expert_rows;
+    report->wide_flops += network->expert_work.wide_flops * network->expert_rows;
+}
+
 static uint64_t embedding_row_bytes(const qr_network *network)
 {
     return network->architecture->hidden_size * qr_dtype_bytes(network->embedding_dtype);
@@ -226,6 +234,7 @@ static void count_step(qr_network *network)
     const uint64_t         token  = token_bytes(&network->kv_shape);
     if (rows > 0) {
         count_projections(report, &network->decoder_work, rows);
+        count_experts(network, report);
         count_attention(report, network->self_plan, widest_layers(a));
         if (network->window_plan != NULL) count_attention(report, network->window_plan, a->layers - widest_layers(a));
         if (qr_network_has_encoder(network)) count_attention(report, network->cross_plan, a->layers);
@@ -275,10 +284,11 @@ quire_status qr_network_forward(qr_network *network, const quire_plan *plan, qr_
 {
     if (qr_team_is_forked(network->options.team)) return QUIRE_ERR_FORKED;
     if (network->kv == NULL || !plan_is_valid(network, plan)) return QUIRE_ERR_EXECUTION;
-    network->plan          = plan;
-    network->after_logits  = after;
-    network->after_context = context;
-    network->report        = step;
+    network->plan            = plan;
+    network->after_logits    = after;
+    network->after_context   = context;
+    network->report          = step;
+    network->experts_touched = network->expert_rows = 0;
     plan_rows(network, plan);
     plan_encoder(network, plan);
     keep_logits(network, plan);

@@ -28,7 +28,8 @@ typedef struct quire_model_info {
     uint32_t    window;                           /* in tokens, of all layers; 0 = some see all */
     /* What generation_config.json has for requests that do not say; zero where it says nothing. A host applies it. */
     uint32_t       max_new_tokens;
-    quire_sampling sampling; /* the seed is 0 */
+    quire_sampling sampling;          /* the seed is 0 */
+    uint64_t       active_parameters; /* that one token meets: of a layer's experts those that it chooses */
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

@@ -543,6 +543,47 @@ static void gemma_has_local_layers_and_caps(void **state)
     CHECK(GEMMA, refused);
 }
 
+#define MIXTRAL "\"model_type\": \"mixtral\", \"num_local_experts\": 8"
+#define QWEN_MOE "\"model_type\": \"qwen3_moe\", \"num_experts\": 16, \"moe_intermediate_size\": 24"
+
+static void mixtures_of_experts_have_their_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        uint32_t    experts, per_token, size;
+        bool        renormalised, dense[3];
+    } cases[] = {
+        {"{" MIXTRAL "}", 8, 2, 352, true, {false, false, false}},
+        {"{" MIXTRAL ", \"num_experts_per_tok\": 3}", 8, 3, 352, true, {false, false, false}},
+        {"{" QWEN_MOE "}", 16, 8, 24, false, {false, false, false}},
+        {"{" QWEN_MOE ", \"norm_topk_prob\": true, \"mlp_only_layers\": [2]}", 16, 8, 24, true, {false, false, true}},
+        {"{" QWEN_MOE ", \"decoder_sparse_step\": 2}", 16, 8, 24, false, {true, false, true}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        quire_error     error = {0};
+        if (parse(LLAMA, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
+        if (a.experts != cases[i].experts || a.experts_per_token != cases[i].per_token ||
+            a.expert_size != cases[i].size || a.experts_renormalised != cases[i].renormalised)
+            fail_msg("%s: %u experts of %u, %u per token", cases[i].changes, a.experts, a.expert_size,
+                     a.experts_per_token);
+        for (uint32_t layer = 0; layer < 3; layer++)
+            if (qr_layer_set_has(&a.dense, layer) != cases[i].dense[layer])
+                fail_msg("%s: layer %u", cases[i].changes, layer);
+    }
+    static const one_case refused[] = {
+        {"{\"model_type\": \"mixtral\"}", FORMAT, {"num_experts", "missing"}},
+        {"{" MIXTRAL ", \"num_experts_per_tok\": 9}", FORMAT, {"num_experts_per_tok", "9", "8"}},
+        {"{\"model_type\": \"mixtral\", \"num_local_experts\": 4096}", FORMAT, {"num_local_experts", "1024"}},
+        {"{" QWEN_MOE ", \"mlp_only_layers\": [3]}", FORMAT, {"mlp_only_layers[0]", "0 to 2"}},
+        {"{" QWEN_MOE ", \"mlp_only_layers\": [null]}", FORMAT, {"mlp_only_layers[0]"}},
+        {"{" QWEN_MOE ", \"decoder_sparse_step\": 0}", FORMAT, {"decoder_sparse_step"}},
+        {"{\"model_type\": \"gemma2\", \"num_experts\": 4}", UNSUPPORTED, {"num_experts", "model_type"}},
+    };
+    CHECK(LLAMA, refused);
+}
+
 static void end_of_sequence_is_one_id_or_up_to_eight(void **state)
 {
     (void)state;
@@ -803,6 +844,7 @@ int main(void)
         cmocka_unit_test(a_window_is_a_property_of_a_layer),
         cmocka_unit_test(smollm3_has_layers_without_rope),
         cmocka_unit_test(gemma_has_local_layers_and_caps),
+        cmocka_unit_test(mixtures_of_experts_have_their_sizes),
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
         cmocka_unit_test(t5_is_checked_like_the_others),

@@ -466,7 +466,8 @@ static void t5_with_gelu_by_erf_matches_its_golden(void **state)
 }
 
 /* Whose decoders share one forward pass. */
-static const char *const decoders[] = {"smollm3", "granite", "olmo2", "phi3", "gemma2", "gemma3"};
+static const char *const decoders[] = {"smollm3", "granite", "olmo2",   "phi3",
+                                       "gemma2",  "gemma3",  "mixtral", "qwen3-moe"};
 enum { DECODERS = sizeof decoders / sizeof *decoders };
 
 static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated", "qwen2-mixed-window"};
@@ -839,6 +840,38 @@ static quire_step run_encoder_step(machine *m)
 }
 
 /* t5-gated: hidden 80, q = k = v 160, inner 144, vocabulary 300, 3 encoder and 2 decoder layers. */
+/* Weight bytes of a step of the first `rows` tokens. */
+static quire_step report_of_rows(const machine *m, uint32_t rows)
+{
+    static const int32_t      tokens[8]    = {5, 9, 14, 20, 33, 41, 57, 90};
+    static const uint32_t     positions[8] = {0, 1, 2, 3, 4, 5, 6, 7}, blocks[TABLE] = {0};
+    const quire_plan_sequence sequence = {.row_count = rows, .blocks = blocks};
+    const quire_plan          plan     = {
+                     .rows = rows, .sequence_count = 1, .tokens = tokens, .positions = positions, .sequences = &sequence};
+    quire_step report = {0};
+    assert_int_equal(qr_network_forward(m->network, &plan, NULL, NULL, &report), QUIRE_OK);
+    return report;
+}
+
+/* Two layers of 4 experts, of which a row chooses 2. */
+static void a_step_counts_the_experts_that_its_rows_chose(void **state)
+{
+    (void)state;
+    enum { HIDDEN = 32, INNER = 48, LAYER = HIDDEN * (64 + HIDDEN + 4), EXPERT = 3 * HIDDEN * INNER };
+    const golden *g = golden_of("mixtral");
+    machine       m;
+    open_machine(&m, &f32_two, g->path);
+    const quire_step alone = report_of_rows(&m, 1), many = report_of_rows(&m, 8);
+    assert_int_equal(alone.projection_flops, 2 * 2 * (LAYER + 2 * EXPERT));
+    assert_int_equal(many.projection_flops, 8 * 2 * 2 * (LAYER + 2 * EXPERT));
+    /* packed: inputs and outputs in multiples of 64 */
+    const uint64_t expert = 3 * 64 * 64 * 4, embedding = HIDDEN * 4;
+    assert_true(many.projection_bytes - 8 * embedding > alone.projection_bytes - embedding); /* some chose others */
+    assert_int_equal((many.projection_bytes - 8 * embedding - (alone.projection_bytes - embedding)) % expert, 0);
+    assert_true(many.projection_bytes - 8 * embedding <= alone.projection_bytes - embedding + 4 * expert);
+    close_machine(&m);
+}
+
 static void an_encoder_step_counts_encoder_cross_and_decoder_work(void **state)
 {
     (void)state;
@@ -965,6 +998,7 @@ int main(void)
         cmocka_unit_test(create_fails_cleanly_at_every_allocation),
         cmocka_unit_test(a_step_reports_what_it_must_move_and_compute),
         cmocka_unit_test(each_layer_counts_what_its_own_window_shows),
+        cmocka_unit_test(a_step_counts_the_experts_that_its_rows_chose),
         cmocka_unit_test(an_encoder_step_counts_encoder_cross_and_decoder_work),
         cmocka_unit_test(an_int8_step_counts_what_stays_wide_in_its_own_dtype),
         cmocka_unit_test(the_forecast_is_what_create_takes),
