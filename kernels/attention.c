@@ -270,23 +270,35 @@ static void merge_state(const qr_attention_plan *plan, float *into, const float 
         plan->kernels->merge(into, from, plan->padded_dim);
 }
 
+/* Behind all keys, whoever met them: takes the weight of the head's sink into the state. `spare`: another state. */
+static void take_sink(const qr_attention_plan *plan, float sink, float *state, float *spare)
+{
+    float *tail = spare + plan->padded_dim;
+    clear_states(plan, spare, 1);
+    tail[0]                                            = sink * QR_LOG2_E;
+    tail[QR_ATTENTION_STATE_TAIL - QR_ATTENTION_LANES] = 1;
+    merge_state(plan, state, spare);
+}
+
 static void finish_state(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t row, uint32_t head,
-                         const float *state)
+                         float *state, float *spare)
 {
     const qr_rows *out     = &args->out;
     const uint32_t dim     = plan->shape.kv.head_dim;
     const size_t   element = (size_t)row * out->stride + (size_t)head * dim;
+    if (args->sinks != NULL) take_sink(plan, args->sinks[head], state, spare);
     plan->kernels->finish(state, dim, plan->padded_dim, out->dtype,
                           (char *)out->data + element * qr_dtype_bytes(out->dtype));
 }
 
-static void finish_portion(const qr_attention_plan *plan, const qr_attention_args *args, const portion *p,
-                           const float *states)
+static void finish_portion(const qr_attention_plan *plan, const qr_attention_args *args,
+                           const qr_attention_scratch *scratch, const portion *p)
 {
+    float *states = scratch->running;
     for (uint32_t h = p->head; h < p->head + p->heads; h++)
         for (uint32_t r = p->row; r < p->row + p->rows; r++)
             for (uint32_t g = 0; g < plan->group; g++, states += plan->state_floats)
-                finish_state(plan, args, p->sequence->row_start + r, h * plan->group + g, states);
+                finish_state(plan, args, p->sequence->row_start + r, h * plan->group + g, states, scratch->split);
 }
 
 /* Of the tile's query rows with what its keys have in common. */
@@ -396,7 +408,7 @@ static void run_portion(const qr_attention_plan *plan, const qr_attention_args *
             for (size_t row = 0; row < count; row++)
                 merge_state(plan, scratch->running + row * plan->state_floats, states + row * plan->state_floats);
     }
-    if (slots == NULL) finish_portion(plan, args, p, scratch->running);
+    if (slots == NULL) finish_portion(plan, args, scratch, p);
 }
 
 /* Slots of a cut sequence: [split][kv head][row][head of the group] states. */
@@ -497,7 +509,7 @@ static void merge_row(const qr_attention_plan *plan, const qr_attention_args *ar
     clear_states(plan, scratch->running, 1);
     for (uint32_t s = 0; s < planned->split_count; s++)
         merge_state(plan, scratch->running, slot_of(plan, planned, planned->first_split + s, query_row));
-    finish_state(plan, args, sequence->row_start + row, head, scratch->running);
+    finish_state(plan, args, sequence->row_start + row, head, scratch->running, scratch->split);
 }
 
 void qr_attention_merge(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread)

@@ -110,7 +110,8 @@ typedef struct qr_attention_args {
     uint32_t                 q_stride, kv_stride; /* floats between rows */
     qr_attention_prologue    prologue;
     const qr_attention_bias *bias; /* NULL: none */
-    qr_rows                  out;  /* [rows][heads * D], f32 or bf16; by row number */
+    const float *sinks; /* [heads] a score that every row has beside its keys', of a key without value; NULL: none */
+    qr_rows      out;   /* [rows][heads * D], f32 or bf16; by row number */
 } qr_attention_args;
 
 /* Writes k and v of this step's rows at positions [position, position + row_count); zeroes a tile before its slot 0

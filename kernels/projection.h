@@ -45,7 +45,8 @@ typedef enum qr_activation {
     QR_ACTIVATION_SILU,
     QR_ACTIVATION_GELU,     /* by erf */
     QR_ACTIVATION_GELU_NEW, /* by tanh */
-    QR_ACTIVATION_RELU
+    QR_ACTIVATION_RELU,
+    QR_ACTIVATION_SWIGLU_OAI, /* gpt-oss, gated only: g sigmoid(1.702 g) (u + 1), g up to 7 and u within 7 of 0 */
 } qr_activation;
 
 /* Integer weights in scale groups: `group` adjacent input features of one column share a scale and, where there are
@@ -114,7 +115,7 @@ quire_status qr_projection_finish(qr_projection *projection, quire_error *error)
 typedef struct qr_projection_out {
     qr_rows      to;          /* f32 or bf16; [rows][columns] */
     bool         add;         /* f32 only: to += result (the residual) */
-    const float *bias;        /* [columns] or NULL; added before the activation */
+    const float *bias;        /* [columns], when gated those of up behind them, or NULL; added before the activation */
     float        multiply;    /* 0 = 1; applied last but for the cap (T5's scaled logits) */
     const float *row_weights; /* [rows] multiply too, each its row; NULL: all 1 */
     float        softcap;     /* 0 = none; results become c * tanh(result / c) (Gemma 2's logits) */

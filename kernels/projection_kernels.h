@@ -67,7 +67,7 @@ typedef struct qr_panel_format {
     bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
 } qr_panel_format;
 
-/* out = cap((activation(acc * scales + bias) * up * scales) * multiply), added to or written over `out`. */
+/* out = cap((activation(acc * scales + bias) * (up * scales + up_bias)) * multiply), added to or written over `out`. */
 typedef struct qr_epilogue {
     const float  *acc, *up; /* [rows][acc_stride]; up NULL unless gated */
     size_t        acc_stride;
@@ -75,7 +75,7 @@ typedef struct qr_epilogue {
     const float  *row_scales;    /* [rows], with column_scales and, when gated, up_scales [columns]; NULL unless int8 */
     const float  *column_scales; /* [columns] */
     const float  *up_scales;
-    const float  *bias; /* [columns] or NULL */
+    const float  *bias, *up_bias; /* [columns] or NULL */
     float         multiply;
     float         softcap; /* 0: none */
     qr_activation activation;

@@ -54,6 +54,7 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
                                .rows       = block->count,
                                .columns    = qr_min_u32(QR_GROUP_COLUMNS, p->shape.columns - column),
                                .bias       = out->bias ? out->bias + column : NULL,
+                               .up_bias    = out->bias && p->shape.gated ? out->bias + p->shape.columns + column : NULL,
                                .multiply   = out->multiply != 0.0f ? out->multiply : 1.0f,
                                .softcap    = out->softcap,
                                .activation = p->shape.activation,

@@ -5,11 +5,27 @@
 
 #include "kernels/grouped_template.h"
 
-static inline vf32 silu(vf32 x) /* x sigmoid(x), without overflow */
+static inline vf32 sigmoid(vf32 x) /* without overflow */
 {
     const vf32 one = vf32_set(1.0f), e = vf32_exp(vf32_sub(vf32_zero(), vf32_abs(x)));
     const vf32 top = vf32_select(vmask_less(x, vf32_zero()), e, one);
-    return vf32_mul(x, vf32_div(top, vf32_add(one, e)));
+    return vf32_div(top, vf32_add(one, e));
+}
+
+static inline vf32 silu(vf32 x) { return vf32_mul(x, sigmoid(x)); }
+
+/* Of the gate; NaN stays. */
+static inline vf32 swiglu_oai(vf32 x)
+{
+    const vf32 gate = vf32_min(vf32_set(7.0f), x);
+    return vf32_mul(gate, sigmoid(vf32_mul(vf32_set(1.702f), gate)));
+}
+
+/* What the activated gate is multiplied with. */
+static inline vf32 factor_of_up(qr_activation activation, vf32 up)
+{
+    if (activation != QR_ACTIVATION_SWIGLU_OAI) return up;
+    return vf32_add(vf32_max(vf32_set(-7.0f), vf32_min(vf32_set(7.0f), up)), vf32_set(1.0f));
 }
 
 static inline vf32 gelu_new(vf32 x) /* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */
@@ -31,6 +47,7 @@ static inline vf32 activate(qr_activation activation, vf32 x)
     case QR_ACTIVATION_SILU: return silu(x);
     case QR_ACTIVATION_GELU: return gelu(x);
     case QR_ACTIVATION_GELU_NEW: return gelu_new(x);
+    case QR_ACTIVATION_SWIGLU_OAI: return swiglu_oai(x);
     case QR_ACTIVATION_RELU: return vf32_max(vf32_zero(), x); /* NaN stays */
     default: return x;
     }
@@ -49,7 +66,8 @@ static inline vf32 epilogue_value(const qr_epilogue *e, uint32_t row, uint32_t c
         vf32 up = vf32_load_upto(e->up + at, left);
         if (e->row_scales)
             up = vf32_mul(vf32_mul(up, vf32_load_upto(e->up_scales + column, left)), vf32_set(e->row_scales[row]));
-        x = vf32_mul(x, up);
+        if (e->up_bias) up = vf32_add(up, vf32_load_upto(e->up_bias + column, left));
+        x = vf32_mul(x, factor_of_up(e->activation, up));
     }
     x = vf32_mul(x, vf32_set(e->multiply));
     if (e->softcap == 0.0f) return x;

@@ -41,7 +41,7 @@ typedef struct world {
     qr_attention_prologue    prologue;
     const qr_attention_bias *bias;
     qr_attention_bias        bias_table;
-    float                   *norms, *rope, *bias_values, *common;
+    float                   *norms, *rope, *bias_values, *common, *sinks;
     world_sequence           sequences[SEQUENCES_MAX];
     uint32_t                 count, block_count;
     char                    *plane;
@@ -175,7 +175,7 @@ static void destroy_world(world *w)
     free(w->plane);
     free(w->norms);
     free(w->rope);
-    free(w->bias_values);
+    free(w->bias_values), free(w->sinks);
     free(w->common);
 }
 
@@ -303,6 +303,7 @@ static void step(world *w, const qr_kernels *kernels, const part *parts, uint32_
         .kv_stride = (uint32_t)r.kv_stride,
         .prologue  = w->prologue,
         .bias      = w->bias,
+        .sinks     = w->sinks,
         .out       = {.data = r.out, .dtype = o->out, .dim = shape->heads * dim, .stride = out_stride}};
     qr_attention_plan_build(plan, sequences, count);
     call_threads(plan, &args, o, r.out_bytes);
@@ -368,6 +369,7 @@ static void random_world(world *w, uint64_t seed, qr_dtype dtype)
     const bool     norms  = below(seed, 15, 4) == 0;
     make_prologue(w, seed, norms, rope ? rotary : 0);
     if (dtype == QR_INT8 && !norms && below(seed, 80, 2)) make_common(w, seed, 100);
+    if (below(seed, 81, 4) == 0) w->sinks = random_floats(shape->heads, seed, 301);
     if (below(seed, 16, 3) == 0) make_bias(w, seed, 40 + below(seed, 17, 100));
     const uint32_t count = 1 + below(seed, 18, is_long ? 2 : 4);
     for (uint32_t i = 0; i < count; i++) {
@@ -386,7 +388,7 @@ static void compute_reference(world *w)
     for (uint32_t i = 0; i < w->count; i++) {
         world_sequence *s = &w->sequences[i];
         s->want           = malloc(sizeof *s->want * s->dense.rows * w->shape.heads * w->shape.kv.head_dim);
-        reference_attention(&w->shape, &w->prologue, w->bias, &s->dense, s->want);
+        reference_attention(&w->shape, &w->prologue, w->bias, w->sinks, &s->dense, s->want);
     }
 }
 
@@ -456,14 +458,14 @@ typedef struct bit_case {
     qr_dtype          dtype;
     uint32_t          dim, kv_heads, group, window;
     float             softcap;
-    bool              bias, rope, common;
+    bool              bias, rope, common, sinks;
 } bit_case;
 
 static const bit_case bit_cases[] = {
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_F32, .dim = 16, .kv_heads = 2, .group = 3, .rope = true},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 24, .kv_heads = 3, .group = 4, .rope = true},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 32, .kv_heads = 1, .group = 1, .window = 70},
-    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_F32, .dim = 8, .kv_heads = 2, .group = 5, .window = 300},
+    {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_F32, .dim = 8, .kv_heads = 2, .group = 5, .window = 300, .sinks = true},
     {.kind = QR_ATTENTION_CAUSAL, .dtype = QR_BF16, .dim = 80, .kv_heads = 1, .group = 2, .bias = true, .softcap = 9},
     {.kind = QR_ATTENTION_FULL, .dtype = QR_F32, .dim = 16, .kv_heads = 2, .group = 1, .bias = true},
     {.kind = QR_ATTENTION_FULL, .dtype = QR_BF16, .dim = 64, .kv_heads = 1, .group = 1},
@@ -490,6 +492,7 @@ static void bit_world(world *w, const bit_case *c)
     make_prologue(w, 9, c->rope && !c->common, c->rope ? c->dim : 0);
     if (c->common) make_common(w, 9, 100);
     if (c->bias) make_bias(w, 9, 64);
+    if (c->sinks) w->sinks = random_floats(w->shape.heads, 9, 301);
 }
 
 /* Rows [first, keys) of sequence `name`, 0 to 3; all of them are the same in every world of a case. */

@@ -42,12 +42,13 @@ typedef struct one_head {
     const float  *values;   /* first value of the kv head */
     size_t        value_stride;
     double       *scores; /* [keys] */
+    const float  *sink;   /* or NULL */
 } one_head;
 
 static void attend(const qr_attention_shape *shape, const qr_attention_bias *bias, uint32_t keys, const one_head *h,
                    double *out)
 {
-    double top = -INFINITY, sum = 0;
+    double top = h->sink ? (double)*h->sink : -INFINITY, sum = 0;
     for (uint32_t j = 0; j < keys; j++) {
         double score = 0;
         if (!is_visible(shape, h->position, j)) continue;
@@ -57,6 +58,7 @@ static void attend(const qr_attention_shape *shape, const qr_attention_bias *bia
         h->scores[j] = score + bias_of(bias, h->head, h->position, j);
         top          = fmax(top, h->scores[j]);
     }
+    if (h->sink != NULL) sum = exp((double)*h->sink - top);
     for (uint32_t d = 0; d < h->dim; d++) out[d] = 0;
     for (uint32_t j = 0; j < keys; j++) {
         if (!is_visible(shape, h->position, j)) continue;
@@ -68,7 +70,8 @@ static void attend(const qr_attention_shape *shape, const qr_attention_bias *bia
 }
 
 void reference_attention(const qr_attention_shape *shape, const qr_attention_prologue *prologue,
-                         const qr_attention_bias *bias, const reference_sequence *sequence, double *out)
+                         const qr_attention_bias *bias, const float *sinks, const reference_sequence *sequence,
+                         double *out)
 {
     const uint32_t dim = shape->kv.head_dim, kv_heads = shape->kv.kv_heads, group = shape->heads / kv_heads;
     double *keys = malloc(sizeof *keys * sequence->keys * dim), *scores = malloc(sizeof *scores * sequence->keys);
@@ -87,7 +90,8 @@ void reference_attention(const qr_attention_shape *shape, const qr_attention_pro
                                        .keys         = keys,
                                        .values       = sequence->v + (size_t)h * dim,
                                        .value_stride = (size_t)kv_heads * dim,
-                                       .scores       = scores};
+                                       .scores       = scores,
+                                       .sink         = sinks ? &sinks[h * group + g] : NULL};
                 prologue_of(prologue, prologue->q_norm, dim, head.position, sequence->q + at, q);
                 attend(shape, bias, sequence->keys, &head, out + at);
             }

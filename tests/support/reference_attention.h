@@ -13,6 +13,7 @@ typedef struct reference_sequence {
 
 /* out[rows][heads * head_dim]. */
 void reference_attention(const qr_attention_shape *shape, const qr_attention_prologue *prologue,
-                         const qr_attention_bias *bias, const reference_sequence *sequence, double *out);
+                         const qr_attention_bias *bias, const float *sinks, const reference_sequence *sequence,
+                         double *out);
 
 #endif
