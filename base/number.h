@@ -12,6 +12,11 @@ typedef uint16_t qr_bf16;
 
 static inline size_t qr_dtype_bytes(qr_dtype dtype) { return dtype == QR_F32 ? 4 : dtype == QR_BF16 ? 2 : 1; }
 
+static inline const char *qr_dtype_name(qr_dtype dtype)
+{
+    return dtype == QR_F32 ? "f32" : dtype == QR_BF16 ? "bf16" : "int8";
+}
+
 static inline uint32_t qr_bits_of_f32(float x)
 {
     uint32_t bits;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench/common/array.h"
+#include "bench/run/run.h"
 #include "cli/command.h"
 #include "cli/job.h"
 
@@ -131,12 +132,6 @@ void qr_job_destroy(qr_job *job)
 
 /* ---- answering ---- */
 
-static const char *finish_name(quire_finish finish)
-{
-    static const char *const names[] = {"none", "stop", "length", "cancelled", "error", "timeout"};
-    return (unsigned)finish < sizeof names / sizeof *names ? names[finish] : "error";
-}
-
 static void append_id(qr_text *out, const json_t *id)
 {
     QR_TEXT_LITERAL(out, "{\"id\": ");
@@ -181,7 +176,7 @@ static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequen
 {
     QR_TEXT_LITERAL(out, "\"tokens\": [");
     for (uint32_t i = 0; i < s->count; i++) qr_text_format(out, "%s%d", i ? ", " : "", s->tokens[i]);
-    qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : finish_name(s->finish));
+    qr_text_format(out, "], \"finish_reason\": \"%s\"", s->failed ? "error" : qr_finish_name(s->finish));
     if (s->failed || s->finish == QUIRE_FINISH_ERROR) {
         qr_line_error error = {.status = s->failed ? QUIRE_ERR_NO_MEMORY : s->status};
         /* a request fails alone, in a step that went well, only by its logits */

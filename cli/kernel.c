@@ -147,11 +147,11 @@ static void list(struct argp_state *state, const struct flag *f, const char *tex
 
 static void dtypes(struct argp_state *state, const char *flag, const char *text, qr_micro_list *to)
 {
-    static const char *const names[] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
     for (to->count = 0;;) {
         const size_t length = strcspn(text, ",");
-        uint32_t     dtype  = QR_F32;
-        while (dtype <= QR_INT8 && (strlen(names[dtype]) != length || strncmp(names[dtype], text, length) != 0))
+        qr_dtype     dtype  = QR_F32;
+        while (dtype <= QR_INT8 &&
+               (strlen(qr_dtype_name(dtype)) != length || strncmp(qr_dtype_name(dtype), text, length) != 0))
             dtype++;
         if (dtype > QR_INT8 || to->count > QR_INT8)
             argp_error(state, "--%s %s: a list of f32 | bf16 | int8", flag, text);

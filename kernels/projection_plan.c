@@ -90,10 +90,9 @@ static quire_status plan_get(qr_projection *projection, uint32_t thread, qr_proj
 /* Once per dtype: where brgemm is what this instruction set is meant to run, its absence must be seen. */
 static void report_refusal(qr_projection_context *c, qr_dtype dtype, const char *why)
 {
-    static const char names[][5] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
     if (!c->refused[dtype])
-        qr_log_write(c->options.log, QUIRE_LOG_WARN, "projections in %s run on quire's own kernels: %s", names[dtype],
-                     why);
+        qr_log_write(c->options.log, QUIRE_LOG_WARN, "projections in %s run on quire's own kernels: %s",
+                     qr_dtype_name(dtype), why);
     c->refused[dtype] = true;
 }
 

@@ -21,12 +21,6 @@ enum {
 
 static const double agreement = 1.1;
 
-const char *qr_dtype_name(qr_dtype dtype)
-{
-    static const char *const names[] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
-    return names[dtype];
-}
-
 int qr_micro_status(quire_status status, const quire_error *error)
 {
     if (status == QUIRE_OK) return 0;

@@ -130,6 +130,4 @@ int                  qr_micro_on_machine(const qr_micro_options *options, qr_mic
 uint64_t qr_list_greatest(const qr_micro_list *list);
 void     qr_list_default(qr_micro_list *list, uint32_t count, const uint64_t *values);
 
-const char *qr_dtype_name(qr_dtype dtype); /* "bf16" */
-
 #endif

@@ -46,9 +46,8 @@ json_t *qr_request_json(const qr_result *r, uint32_t run_index, size_t index)
                   (json_int_t)q->cached_tokens, "num_output_tokens", (json_int_t)q->output_tokens, "a",
                   (json_int_t)q->due_ns, "q", (json_int_t)q->submit_ns, "s", (json_int_t)q->planned_ns, "p",
                   (json_int_t)q->prompt_done_ns, "f", (json_int_t)q->first_ns, "e", (json_int_t)q->end_ns);
-    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
     json_object_set_new(to, "num_preemptions", qr_json_whole(q->preemptions));
-    json_object_set_new(to, "finish_reason", json_string(reasons[q->finish]));
+    json_object_set_new(to, "finish_reason", json_string(qr_finish_name(q->finish)));
     if (q->preemption_intervals[0].to_ns > 0) json_object_set_new(to, "preempted_ns", preemption_intervals(q));
     if (q->status != QUIRE_OK) json_object_set_new(to, "status", json_string(quire_status_text(q->status)));
     json_object_set_new(to, "in_window",

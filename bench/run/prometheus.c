@@ -8,6 +8,7 @@
 
 #include "bench/common/whole_file.h"
 #include "bench/run/noise.h"
+#include "bench/run/run.h"
 
 enum { MOST_BOUNDS = 24, STATUSES = 16 };
 
@@ -190,8 +191,7 @@ static void write_gauges(const quire_stats *s, FILE *to)
 
 static void write_counters(const qr_prometheus *metrics, FILE *to)
 {
-    static const char *const reasons[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
-    const quire_stats       *s         = &metrics->stats;
+    const quire_stats *s = &metrics->stats;
     counter(to, "quire_prompt_tokens_total", "Prompt tokens computed.", s->tokens_prompt);
     counter(to, "quire_encoder_tokens_total", "Encoder tokens computed.", s->tokens_encoder);
     counter(to, "quire_generation_tokens_total", "Tokens generated.", s->tokens_output);
@@ -202,7 +202,7 @@ static void write_counters(const qr_prometheus *metrics, FILE *to)
     counter(to, "quire_steps_total", "Steps.", s->steps);
     head(to, "quire_requests_total", "counter", "Requests that ended, by reason.");
     for (int i = QUIRE_FINISH_STOP; i <= QUIRE_FINISH_TIMEOUT; i++)
-        fprintf(to, "quire_requests_total{finish_reason=\"%s\"} %llu\n", reasons[i],
+        fprintf(to, "quire_requests_total{finish_reason=\"%s\"} %llu\n", qr_finish_name((quire_finish)i),
                 (unsigned long long)metrics->finished[i]);
     head(to, "quire_requests_refused_total", "counter", "Requests that submit refused, by status.");
 #define WRITE_REFUSED(name, value, text)                                                                               \

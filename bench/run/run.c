@@ -1,4 +1,4 @@
-/* Releases what a run has recorded. */
+/* Releases what a run has recorded, and names how its requests ended. */
 #include "bench/run/run.h"
 
 #include <stdlib.h>
@@ -14,4 +14,10 @@ void qr_run_deinit(qr_run *run)
     free(run->steps);
     free(run->stages);
     *run = (qr_run){0};
+}
+
+const char *qr_finish_name(quire_finish finish)
+{
+    static const char *const names[] = {"unfinished", "stop", "length", "cancelled", "error", "timeout"};
+    return (unsigned)finish < sizeof names / sizeof *names ? names[finish] : "error";
 }

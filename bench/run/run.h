@@ -74,4 +74,7 @@ typedef struct qr_run {
 
 void qr_run_deinit(qr_run *run);
 
+/* "stop"; NONE, of a request that did not end: "unfinished". */
+const char *qr_finish_name(quire_finish finish);
+
 #endif
