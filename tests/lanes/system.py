@@ -131,6 +131,13 @@ def file_size():
                 fail("file size", "a file that is not whole has the result's name", done)
             counted["file size", "refused"] += 1
         judge("file size", run(GENERATE, limiting(resource.RLIMIT_FSIZE, 0)))  # writes no file
+        with open(pathlib.Path(folder) / "answers", "w") as answers:
+            done = subprocess.run(GENERATE, input=LINES, stdout=answers, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT,
+                                  preexec_fn=limiting(resource.RLIMIT_FSIZE, 100))
+        done.stdout = ""
+        if done.returncode != 1 or "File too large" not in done.stderr:
+            fail("file size", "stdout took 100 bytes and nobody said so", done)
+        counted["file size", "refused"] += 1
 
 
 # ---- cgroups ----
@@ -303,7 +310,7 @@ def signal_once(name, command, text, draw, whole):
 def main():
     if not EXPECTED or len(EXPECTED) != len(REQUESTS):
         sys.exit("system: the model cannot be run at all")
-    for experiment in address_space, descriptors, threads, file_size, cgroups, full_disk, read_only, closed, signals:
+    for experiment in address_space, descriptors, threads, file_size, cgroups, full_disk, read_only, closed, non_blocking, signals:
         begun = time.monotonic()
         experiment()
         name = experiment.__name__.replace("_", " ")
