@@ -15,8 +15,8 @@
 
 #include "cli/job_reader.h"
 
-static sem_t began, go_on;
-static int   alive;
+static sem_t       began, go_on;
+static _Atomic int alive;
 
 /* "slow" waits to be told, "bad" is refused, "none" finds no memory, a number is so many tokens. */
 qr_job *qr_job_parse(const char *line, size_t length, uint64_t number, const qr_request_defaults *defaults,

@@ -14,7 +14,8 @@ for source in tests/fuzz/fuzz_*.c; do
     short/fuzz_model) total=25 ;;
     short/*) total=300 ;;
     long/fuzz_model) total=5000 ;;
-    long/*) total=15000 ;;
+    long/fuzz_configuration) total=2500 ;;
+    long/*) total=12000 ;;
     *) echo "usage: $0 short|long BUILD" >&2; exit 2 ;;
     esac
     inputs=$(find "$corpus" -type f | wc -l)

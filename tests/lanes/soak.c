@@ -244,7 +244,7 @@ static quire_engine_options draw_options(dice *d)
     o.max_num_encoder_input_tokens = roll(d, 60, 200);
     o.max_num_partial_prefills     = roll(d, 1, 4);
     o.block_size                   = 32;
-    o.num_kv_blocks                = roll(d, 8, 24);
+    o.num_kv_blocks                = roll(d, 8, 18);
     o.threads                      = roll(d, 1, 2);
     o.policy                       = (quire_policy)roll(d, 0, 1);
     o.capacity_scheduler_policy    = one_in(d, 4) ? QUIRE_CAPACITY_GUARANTEED_NO_EVICT : QUIRE_CAPACITY_MAX_UTILIZATION;
