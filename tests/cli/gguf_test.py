@@ -166,6 +166,16 @@ class Models(GgufTest):
         self.assertIn("model.layers.0.self_attn.q_proj.bias [64] F32 -> f32".split(), lines)
         self.assertIn("model.embed_tokens.weight [288, 64] F32 -> bf16".split(), lines)
 
+    def test_a_scale_that_is_not_finite_is_refused(self):
+        model, _, _ = self.golden("llama3-gqa")
+        metadata, tensors = as_gguf(model)
+        name = "blk.1.ffn_up.weight"
+        stored, _ = quantised(tensors[name], q8_0)
+        size = len(q8_0([1] * 32)[0])
+        second = struct.pack("<e", math.inf) + stored[size + 2:]
+        tensors[name] = ("Q8_0", tensors[name][1], stored[:size] + second)
+        self.refused(metadata, tensors, 'mlp.up_proj.weight"[0, 32] is inf', "weights must be finite")
+
     def test_ends_of_text_stop(self):
         model, request, case = self.golden("qwen2-bias")
         request["ignore_eos"] = False
