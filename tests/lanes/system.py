@@ -159,6 +159,8 @@ def cgroup_file(name, value):
         except OSError:
             continue
         try:
+            if (folder / "cpuset.mems").exists():  # v1 takes nobody in without
+                (folder / "cpuset.mems").write_text("0")
             with open(folder / file, "r+") as limit:  # there, if the folder is a cgroup's
                 limit.write(value)
             subprocess.run(["true"], preexec_fn=entering(folder))
@@ -170,7 +172,8 @@ def cgroup_file(name, value):
 
 def cgroups():
     """A limit is kept to: what does not fit is refused beforehand, and nothing is killed for it."""
-    for name, value in ("memory.max", str(600 << 20)), ("cpu.max", "100000"), ("cpuset.cpus", "0"):
+    sizes = [("memory.max", str(size)) for size in spread(60 << 20, 600 << 20, 3, 20)]
+    for name, value in *sizes, ("cpu.max", "100000"), ("cpuset.cpus", "0"):
         folder = cgroup_file(name, value)
         if folder is None:
             counted["cgroup", f"{name}: none can be made here"] += 1
