@@ -32,6 +32,7 @@ struct qr_session {
     quire_model  *model;
     quire_engine *engine; /* NULL: run.clock = virtual */
     qr_target     target; /* the engine, or a simulated one */
+    quire_limits  limits; /* as measured last */
     qr_roofline   roof;   /* the limits that live metrics compare steps with */
     char         *asked;  /* the part of the configuration that model and engine read */
 };
@@ -221,6 +222,11 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     return status != QUIRE_OK ? status : computed;
 }
 
+static bool is_fresh(const quire_limits *limits)
+{
+    return limits->measured_ns > 0 && qr_now_ns() - limits->measured_ns < UINT64_C(10000000000);
+}
+
 /* The roofline as it is now. Where it cannot be measured the run goes on, with a warning. */
 static void measure_limits(qr_session *session, qr_result *result)
 {
@@ -228,9 +234,13 @@ static void measure_limits(qr_session *session, qr_result *result)
     if (session->engine == NULL || result->limit_count == QR_MAX_LIMITS ||
         !quire_config_boolean(result->config, "run.limits"))
         return;
+    if (result->limit_count == 0 && is_fresh(&session->limits)) { /* as the last result's run left the machine */
+        result->limits[result->limit_count++] = session->limits;
+        return;
+    }
     quire_error error = {0};
     if (quire_engine_measure_limits(session->engine, &limits, &error) == QUIRE_OK) {
-        result->limits[result->limit_count++] = limits;
+        result->limits[result->limit_count++] = session->limits = limits;
         return;
     }
     qr_log log;

@@ -23,9 +23,10 @@ typedef struct quire_limits {
 
 /* Measures the limits with the engine's own threads where they are pinned, in memory of the kind that weights have
  * (bound to the threads' nodes, huge pages where the engine uses them): eight times the last-level caches, at most
- * 512 MiB or 8 MiB a thread (`read_bytes`), allocated for the call. Takes some 0.5 s, in which no step may run. A
- * virtual machine may be told of a larger cache than it has, and then read_bytes is less than eight times cache_bytes.
- * ERR_NO_MEMORY: not even a small part of that memory is available. Thread: driver, between steps. */
+ * 512 MiB or 8 MiB a thread (`read_bytes`), allocated for the call. Takes some 0.5 s, more where other processes run,
+ * in which no step may run. A virtual machine may be told of a larger cache than it has, and then read_bytes is less
+ * than eight times cache_bytes. ERR_NO_MEMORY: not even a small part of that memory is available. Thread: driver,
+ * between steps. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_measure_limits(quire_engine *engine, quire_limits *limits_out,
                                                                    quire_error *error);
 

@@ -267,7 +267,7 @@ class Compare(unittest.TestCase):
 
     def test_two_configurations_are_measured_in_turn(self):
         base = "[model]\npreset = 'tiny'\n[workload]\nnum_prompts = 8\noutput_tokens = 8\nprompt_tokens = 8\n" \
-               "[run]\ncooldown = '0s'\nrepetitions = 2\n[output]\nprogress = 'none'\nlog_level = 'info'\n"
+               "[run]\ncooldown = '0s'\nlimits = false\nrepetitions = 2\n[output]\nprogress = 'none'\nlog_level = 'info'\n"
         a, b = self.path("a.toml", base), self.path("b.toml", base + "[scheduler]\nmax_num_seqs = 2\n")
         done = subprocess.run([QUIRE, "compare", "--run", a, b, "--seed", "3"], capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -33,7 +33,7 @@ class Trace(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.path = pathlib.Path(cls.folder.name)
-        bench(cls.path, "--set", "run.repetitions=2", "--set", "run.cooldown=10ms", "--set",
+        bench(cls.path, "--set", "run.limits=false", "--set", "run.repetitions=2", "--set", "run.cooldown=10ms", "--set",
               'workload.mix=[{name="a \\"quoted\\" class",weight=1},{name="b",weight=1}]', "-o", "x.trace.json",
               "-o", "x.trace.json.gz", "-o", "x.steps.jsonl", "-o", "x.requests.jsonl")
         cls.events = json.loads((cls.path / "x.trace.json").read_text())["traceEvents"]

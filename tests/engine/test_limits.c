@@ -174,23 +174,17 @@ static void the_reader_reads_every_byte(void **state)
             }
 }
 
-static double larger(double a, double b) { return a > b ? a : b; }
-
-/* Work that the compiler found a way around would show as a peak that no core has. The best of several measurements: a
- * busy neighbour slows one of them, never all. */
+/* Work that the compiler found a way around would show as a peak that no core has. A busy neighbour makes it lower, by
+ * as much as it likes: there is no lower bound to test. */
 static void the_peaks_are_possible(void **state)
 {
     (void)state;
     if (QR_SANITIZED) skip();
-    double f32 = 0, bf16 = 0;
-    for (int i = 0; i < 4; i++) {
-        quire_limits limits = {.size = sizeof limits};
-        assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
-        f32  = larger(f32, limits.f32_gflops);
-        bf16 = larger(bf16, limits.bf16_gflops);
-    }
-    assert_true(bf16 > 0.5 * f32 && bf16 < 8 * f32);
-    assert_true(f32 < 2 * 128 * 8); /* two threads, two 512-bit products of 8 GHz */
+    const double two_products = 2 * 64 * 8; /* two threads, two 512-bit products of f32, 8 GHz */
+    quire_limits limits       = {.size = sizeof limits};
+    assert_int_equal(quire_engine_measure_limits(engine, &limits, NULL), QUIRE_OK);
+    assert_true(limits.f32_gflops < two_products);
+    assert_true(limits.bf16_gflops < 2 * two_products && limits.int8_gops < 4 * two_products);
 }
 
 int main(void)
