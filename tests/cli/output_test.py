@@ -395,7 +395,7 @@ class Prometheus(Base):
     def test_it_is_rewritten_while_the_run_lasts(self):
         tool = subprocess.Popen([QUIRE, *ENDLESS, "-o", "r.prom"], cwd=self.path, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL)
-        seen, limit = [], time.monotonic() + 60
+        seen, limit = [], time.monotonic() + 300
         while len(seen) < 2 and time.monotonic() < limit:
             time.sleep(0.2)
             if (self.path / "r.prom").exists():

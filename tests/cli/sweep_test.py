@@ -226,7 +226,7 @@ class Sweep(unittest.TestCase):
         (self.folder / "grid.toml").write_text(GRID.replace("num_prompts = 6", "num_prompts = 0"))
         running = subprocess.Popen([QUIRE, "sweep", "grid.toml", "--duration", "1s", "--set", 'run.warmup={mode="none"}'],
                                    cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not ((self.folder / "grid.jsonl").exists() and self.lines()):
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
