@@ -45,7 +45,8 @@ quire_status qr_kernels_check_cap(const char *cap, quire_error *error)
     const char *environment = getenv("QUIRE_ISA");
     const bool  known       = cap_index(cap) < ISA_COUNT;
     if (known && cap_index(environment) < ISA_COUNT) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID, "%s: \"%.32s\" is not one of scalar | avx2 | avx512 | avx512_vnni | avx512_bf16",
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "%s: \"%.32s\" is not one of scalar | avx2 | avx512 | avx512_vnni | avx512_bf16",
                    known ? "QUIRE_ISA" : "[kernels] isa", known ? environment : cap);
 }
 

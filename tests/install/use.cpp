@@ -1,4 +1,5 @@
-// A C++ program that decodes with the installed library, with exceptions and templates of its own beside those inside it.
+// A C++ program that decodes with the installed library, with exceptions and templates of its own beside those inside
+// it.
 #include <cstdint>
 #include <cstdio>
 #include <stdexcept>
