@@ -512,7 +512,7 @@ static void run_round(uint64_t number, uint32_t count, totals *sum)
 int main(int argc, char **argv)
 {
     const bool     is_long = lane_is_long(argc, argv);
-    const uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, rounds = argc > 2 ? 1 : is_long ? 200 : 12;
+    const uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, rounds = argc > 2 ? 1 : is_long ? 225 : 12;
     const uint32_t count = is_long ? MOST_REQUESTS : 40;
     footprint      early = {0};
     totals         sum   = {0};
