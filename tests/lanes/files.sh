@@ -20,8 +20,8 @@ for source in tests/fuzz/fuzz_*.c; do
     esac
     inputs=$(find "$corpus" -type f | wc -l)
     printf '%-20s ' "$target"
-    "$build/tests/fuzz/$target" "$corpus" $(((total + inputs - 1) / inputs)) 4711 2> build/files.log && continue
-    tail -n 40 build/files.log
+    "$build/tests/fuzz/$target" "$corpus" $(((total + inputs - 1) / inputs)) 4711 2> "$build/files.log" && continue
+    tail -n 40 "$build/files.log"
     echo "FAILED: $target"
     exit 1
 done
