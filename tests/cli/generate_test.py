@@ -409,13 +409,15 @@ class Process(unittest.TestCase):
 
     def interrupt(self, number):
         process = self.start(stdout=subprocess.PIPE)
-        process.stdin.write(b'{"id": "x", "prompt": [1], "max_tokens": 1}\n' + self.long_requests(30))
+        process.stdin.write(self.long_requests(30) + b"nonsense\n")
         process.stdin.flush()
-        first = process.stdout.readline()
+        answers = [json.loads(process.stdout.readline())]
+        while answers[-1]["finish_reason"] != "error":  # lines are taken in their order: all before it run by now
+            answers.append(json.loads(process.stdout.readline()))
         process.send_signal(number)
         rest = process.stdout.read()
         self.assertEqual(process.wait(20), 130)
-        answers = [json.loads(line) for line in (first + rest).splitlines()]
+        answers += [json.loads(line) for line in rest.splitlines()]
         self.assertIn("cancelled", {a["finish_reason"] for a in answers})
         process.stdin.close()
         process.stdout.close()
