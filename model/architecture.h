@@ -59,6 +59,8 @@ typedef struct qr_architecture {
 
     uint32_t     experts;                        /* 0: none */
     uint32_t     experts_per_token, expert_size; /* columns of one half of an expert */
+    bool         expert_bias;                    /* of both products */
+    bool         mxfp4_experts;                  /* files hold their weights so */
     bool         experts_renormalised;           /* the weights of a row's experts add up to 1 */
     qr_layer_set dense;                          /* layers without experts, where others have them */
 
@@ -101,7 +103,8 @@ static inline uint64_t qr_idle_parameters(const qr_architecture *a)
 {
     uint64_t layers = 0;
     for (uint32_t i = 0; a->experts > 0 && i < a->layers; i++) layers += !qr_layer_set_has(&a->dense, i);
-    return layers * (a->experts - a->experts_per_token) * 3 * a->hidden_size * a->expert_size;
+    const uint64_t biases = a->expert_bias ? 2ull * a->expert_size + a->hidden_size : 0;
+    return layers * (a->experts - a->experts_per_token) * (3ull * a->hidden_size * a->expert_size + biases);
 }
 
 static inline uint32_t qr_layer_window(const qr_architecture *a, uint32_t layer)

@@ -13,10 +13,13 @@ enum { MAX_EOS = sizeof((qr_architecture *)0)->eos_token_ids / sizeof(int32_t) }
 
 /* ---- what quire does not have ---- */
 
-static void refuse_experts(qr_config_reader *r)
+/* What the family has not read. */
+static void refuse_features(qr_config_reader *r, const qr_architecture *a)
 {
     static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
-    for (size_t i = 0; i < sizeof experts / sizeof *experts; i++)
+    qr_config_refuse(r, a->quantisation.packing == QR_PACKING_MXFP4 && !a->mxfp4_experts, "quantization_config",
+                     "mxfp4 is not supported with this model_type");
+    for (size_t i = 0; a->experts == 0 && i < sizeof experts / sizeof *experts; i++)
         qr_config_refuse(r, qr_config_integer(r, r->root, experts[i], 0, INT64_MAX, 0) > 0, experts[i],
                          "a mixture of experts is not supported with this model_type");
 }
@@ -120,7 +123,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     if (quantised != NULL) qr_quantisation_read(r, quantised, &a->quantisation);
     read_tie(r, a);
     a->family->read_config(r, type, a);
-    if (a->experts == 0) refuse_experts(r);
+    refuse_features(r, a);
     qr_config_read_eos(r, a);
     return r->status;
 }

@@ -13,18 +13,21 @@
 #include "model/family.h"
 #include "model/tally.h"
 
-static const float BIAS_SCALE = 0.02f; /* of random weights */
-
 /* ---- tensors ---- */
 
-static void tensor(qr_declaration *d, qr_tensor_spec spec, const char *name, const char *suffix, qr_matrix *matrix_out)
+static void visit(qr_declaration *d, qr_tensor_spec spec, const char *name, const char *suffix, qr_matrix *matrix_out)
 {
-    d->parameter_count += (uint64_t)spec.rows * spec.columns;
     if (d->visit == NULL || d->status != QUIRE_OK) return;
     char full[192];
     snprintf(full, sizeof full, "%s%s%s", d->prefix, name, suffix);
     spec.name = full;
     d->status = d->visit(d->context, &spec, matrix_out, d->error);
+}
+
+static void tensor(qr_declaration *d, qr_tensor_spec spec, const char *name, const char *suffix, qr_matrix *matrix_out)
+{
+    d->parameter_count += (uint64_t)spec.rows * spec.columns;
+    visit(d, spec, name, suffix, matrix_out);
 }
 
 static void read_table(qr_declaration *d, float *into, const qr_tensor_spec *spec, const char *name, const char *suffix)
@@ -54,6 +57,34 @@ const float *qr_declare_table(qr_declaration *d, uint32_t rows, uint32_t columns
     return table;
 }
 
+/* MXFP4 is two tensors: codes, two a byte and 32 to a block, and the blocks' exponents. */
+static void visit_mxfp4(qr_declaration *d, qr_tensor_spec spec, const char *name, qr_matrix *stack_out)
+{
+    qr_matrix exponents = {0};
+    spec.form           = QR_MATRIX_MXFP4;
+    visit(d, spec, name, "_blocks", stack_out);
+    spec.form = QR_MATRIX_EXPONENTS;
+    visit(d, spec, name, "_scales", &exponents);
+    stack_out->exponents = exponents.tensor;
+}
+
+void qr_declare_stack(qr_declaration *d, qr_matrix *stack_out, uint32_t count, uint32_t rows, uint32_t columns,
+                      const char *name)
+{
+    const qr_tensor_spec spec = {.rank    = 3,
+                                 .stack   = count,
+                                 .rows    = rows,
+                                 .columns = columns,
+                                 .scale   = qr_random_scale(columns),
+                                 .form    = QR_MATRIX_COLUMNS};
+    *stack_out                = (qr_matrix){.rows = rows, .columns = columns};
+    d->parameter_count += (uint64_t)count * rows * columns;
+    if (d->architecture->mxfp4_experts)
+        visit_mxfp4(d, spec, name, stack_out);
+    else
+        visit(d, spec, name, "", stack_out);
+}
+
 /* ---- projections ---- */
 
 float qr_random_scale(uint32_t inputs) { return (float)(1 / sqrt((double)inputs)); }
@@ -75,7 +106,7 @@ static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear
     uint32_t at   = 0;
     for (uint32_t i = 0; i < linear->matrix_count; at += parts[i++].columns) {
         const qr_tensor_spec one = {
-            .rank = 1, .rows = 1, .columns = parts[i].columns, .scale = BIAS_SCALE, .dtype = QR_F32};
+            .rank = 1, .rows = 1, .columns = parts[i].columns, .scale = QR_RANDOM_BIAS, .dtype = QR_F32};
         if (parts[i].bias) read_table(d, bias ? bias + at : NULL, &one, parts[i].name, ".bias");
     }
     linear->bias = bias;
@@ -123,16 +154,21 @@ void qr_declare_wide_linear(qr_declaration *d, qr_linear *linear, const char *la
     declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = QR_F32}, parts);
 }
 
+static qr_projection_shape feed_in_shape(const qr_declaration *d, const char *label, uint32_t k)
+{
+    const qr_architecture *a = d->architecture;
+    return (qr_projection_shape){.k          = k,
+                                 .name       = label,
+                                 .dtype      = d->dtype,
+                                 .gated      = a->gated,
+                                 .activation = a->activation,
+                                 .gathers    = a->experts > 0};
+}
+
 void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
                         const qr_linear_part *parts)
 {
-    const qr_architecture *a     = d->architecture;
-    qr_projection_shape    shape = {.k          = k,
-                                    .name       = label,
-                                    .dtype      = d->dtype,
-                                    .gated      = a->gated,
-                                    .activation = a->activation,
-                                    .gathers    = a->experts > 0};
+    qr_projection_shape shape = feed_in_shape(d, label, k);
     declare_parts(d, linear, &shape, parts);
 }
 
@@ -146,6 +182,25 @@ void qr_declare_feed_out(qr_declaration *d, qr_linear *linear, const char *label
 {
     const qr_dtype dtype = qr_feed_out_dtype(d->architecture, d->dtype);
     declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = dtype}, parts);
+}
+
+void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *label, qr_matrix gate, qr_matrix up)
+{
+    qr_projection_shape shape = feed_in_shape(d, label, gate.columns);
+    shape.columns             = gate.rows;
+    add_linear(d, linear, &shape);
+    linear->matrices[0]  = gate;
+    linear->matrices[1]  = up;
+    linear->matrix_count = 2;
+}
+
+void qr_declare_feed_out_of(qr_declaration *d, qr_linear *linear, const char *label, qr_matrix matrix)
+{
+    const qr_dtype dtype = qr_feed_out_dtype(d->architecture, d->dtype);
+    add_linear(d, linear,
+               &(qr_projection_shape){.k = matrix.columns, .columns = matrix.rows, .name = label, .dtype = dtype});
+    linear->matrices[0]  = matrix;
+    linear->matrix_count = 1;
 }
 
 /* ---- the ends of a model ---- */

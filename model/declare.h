@@ -35,6 +35,7 @@ typedef struct qr_layer {
     const float *attention_norm, *cross_norm, *feed_norm;  /* [hidden_size] */
     const float *attention_branch_norm, *feed_branch_norm; /* [hidden_size], of what is added to the residual stream */
     const float *q_norm, *k_norm;                          /* as qk_norm of the architecture says */
+    const float *sinks;                                    /* [heads], as in qr_attention_args */
     const float *k_common;                                 /* [kv_columns], as in qr_attention_prologue */
     qr_linear    qkv, output;
     qr_linear    cross_q, cross_kv, cross_output;
@@ -109,6 +110,8 @@ void qr_declare_prefix(qr_declaration *declaration, const char *format, ...) __a
 /* layers[i]; a stand-in where layers is NULL. */
 qr_layer *qr_declare_layer(qr_declaration *declaration, qr_layer *layers, uint32_t i);
 
+#define QR_RANDOM_BIAS 0.02f /* standard deviation of random biases */
+
 /* Standard deviation of random weights that keeps activations near 1 at any depth. */
 float qr_random_scale(uint32_t inputs);
 
@@ -123,6 +126,9 @@ const float *qr_declare_norm(qr_declaration *declaration, uint32_t count, const 
 /* [rows][columns] floats of the tensor `name`. */
 const float *qr_declare_table(qr_declaration *declaration, uint32_t rows, uint32_t columns, float scale,
                               const char *name);
+/* `count` matrices [rows][columns] in the one tensor `name`, of which qr_stack_part() makes projections. */
+void qr_declare_stack(qr_declaration *declaration, qr_matrix *stack_out, uint32_t count, uint32_t rows,
+                      uint32_t columns, const char *name);
 /* [count] floats that no file has. */
 float *qr_declare_floats(qr_declaration *declaration, size_t count);
 
@@ -151,6 +157,10 @@ void qr_declare_wide_linear(qr_declaration *declaration, qr_linear *linear, cons
  * one part with the rows of gate and then those of up. */
 void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                         const qr_linear_part *parts);
+/* Of the matrices of a stack, gate and up, and the one behind them. */
+void qr_declare_feed_in_of(qr_declaration *declaration, qr_linear *linear, const char *label, qr_matrix gate,
+                           qr_matrix up);
+void qr_declare_feed_out_of(qr_declaration *declaration, qr_linear *linear, const char *label, qr_matrix matrix);
 /* The second one; wide where the family says so. */
 void qr_declare_feed_out(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                          const qr_linear_part *parts);

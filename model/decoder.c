@@ -158,7 +158,8 @@ void qr_decoder_forward(qr_pass *pass)
         const qr_layer         *layer = &network->parameters.decoder[i];
         const qr_self_attention self  = {.plan     = qr_network_self_plan(network, i),
                                          .plane    = qr_kv_memory_plane(network->kv, i),
-                                         .prologue = prologue_of(network, i)};
+                                         .prologue = prologue_of(network, i),
+                                         .sinks    = layer->sinks};
         qr_stage_self_attention(pass, layer, &self, rows);
         if (layer->experts != NULL)
             qr_stage_experts(pass, layer, rows);

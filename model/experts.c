@@ -129,7 +129,8 @@ static void run_into_experts(qr_pass *pass, const qr_layer *layer)
         qr_rows        x = network->buffers.normed;
         if (count == 0) continue;
         x.index                     = routing->row + first;
-        const qr_projection_out out = {.to = rows_from(&network->buffers.expert_fed, first)};
+        const qr_projection_out out = {.to   = rows_from(&network->buffers.expert_fed, first),
+                                       .bias = layer->experts[e].in.bias};
         qr_projection_run(layer->experts[e].in.projection, pass->thread, &x, count, &out);
     }
     qr_stage_end(pass, &pass->network->report->projection_ns);

@@ -161,7 +161,8 @@ typedef struct qr_self_attention {
     qr_attention_plan       *plan;
     char                    *plane; /* where keys and values are appended and read */
     qr_attention_prologue    prologue;
-    const qr_attention_bias *bias; /* NULL: none */
+    const qr_attention_bias *bias;  /* NULL: none */
+    const float             *sinks; /* likewise */
 } qr_self_attention;
 
 /* hidden += output(attention(qkv(norm(hidden)))); what is added goes through the layer's branch norm, where it has one

@@ -67,10 +67,12 @@ void qr_quantisation_read(qr_config_reader *r, const json_t *settings, qr_quanti
         read_awq(r, settings, q);
     else if (strcmp(method, "compressed-tensors") == 0)
         read_compressed(r, settings, q);
+    else if (strcmp(method, "mxfp4") == 0)
+        q->packing = QR_PACKING_MXFP4;
     else
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
-                    "%s: quant_method: \"%.40s\" is not supported, only gptq, awq and compressed-tensors", r->origin,
-                    method);
+                    "%s: quant_method: \"%.40s\" is not supported, only gptq, awq, compressed-tensors and mxfp4",
+                    r->origin, method);
 }
 
 /* ---- gathering ---- */
@@ -278,7 +280,7 @@ static quire_status take_matrices(const gathering *g)
 quire_status qr_packed_gather(qr_tensors *files, const qr_quantisation *quantisation, quire_error *error)
 {
     gathering g = {.files = files, .quantisation = quantisation, .error = error};
-    if (quantisation->packing == QR_PACKING_NONE) return QUIRE_OK;
+    if (quantisation->packing == QR_PACKING_NONE || quantisation->packing == QR_PACKING_MXFP4) return QUIRE_OK;
     for (uint32_t i = 0; i < files->count; i++) files->packed_count += is_codes(&g, &files->tensors[i]);
     const size_t bytes = files->count + 1;
     files->packed      = qr_allocate(&files->allocator, (files->packed_count + 1) * sizeof *files->packed, 64);

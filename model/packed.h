@@ -25,7 +25,8 @@ typedef enum qr_packing {
     QR_PACKING_GPTQ,
     QR_PACKING_AWQ,
     QR_PACKING_PACKED,
-    QR_PACKING_BYTES
+    QR_PACKING_BYTES,
+    QR_PACKING_MXFP4, /* gpt-oss's experts, which stay the tensors they are */
 } qr_packing;
 
 /* What config.json says of all its matrices. */

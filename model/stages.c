@@ -228,6 +228,7 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     args.v                         = args.k + qr_kv_columns(a);
     args.prologue                  = how->prologue;
     args.bias                      = how->bias;
+    args.sinks                     = how->sinks;
     qr_stage_norm(pass, rows, layer->attention_norm);
     qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     if (a->qk_norm == QR_QK_NORM_ROW) normalise_queries_and_keys(pass, layer, rows);

@@ -2,9 +2,12 @@
  * its distribution is the cheapest that is roughly normal: the sum of two uniform numbers of 16 bits each. */
 #include "model/weights.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/assert.h"
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/rng.h"
 
@@ -56,11 +59,17 @@ static void format_shape(char *text, size_t capacity, const qr_tensor *tensor)
     if (used < capacity) snprintf(text + used, capacity - used, "]");
 }
 
-static bool shape_is(const qr_tensor *tensor, const qr_tensor_spec *spec)
+enum { MX_BLOCK = 32 }; /* elements that share an exponent */
+
+/* Rank and shape as files have them. */
+static qr_tensor asked_of(const qr_tensor_spec *spec)
 {
-    if (tensor->rank != spec->rank) return false;
-    return spec->rank == 1 ? tensor->shape[0] == spec->columns
-                           : tensor->shape[0] == spec->rows && tensor->shape[1] == spec->columns;
+    const uint64_t stack = spec->stack, rows = spec->rows, columns = spec->columns, blocks = columns / MX_BLOCK;
+    if (spec->rank == 1) return (qr_tensor){.rank = 1, .shape = {columns}};
+    if (spec->rank == 2) return (qr_tensor){.rank = 2, .shape = {rows, columns}};
+    if (spec->form == QR_MATRIX_COLUMNS) return (qr_tensor){.rank = 3, .shape = {stack, columns, rows}};
+    if (spec->form == QR_MATRIX_EXPONENTS) return (qr_tensor){.rank = 3, .shape = {stack, rows, blocks}};
+    return (qr_tensor){.rank = 4, .shape = {stack, rows, blocks, MX_BLOCK / 2}};
 }
 
 static quire_status check_doubt(const char *file, const qr_tensor *tensor, quire_error *error)
@@ -72,17 +81,27 @@ static quire_status check_doubt(const char *file, const qr_tensor *tensor, quire
                    (unsigned long long)tensor->begin, doubts[tensor->doubt]);
 }
 
+static quire_status check_bytes(const char *file, const qr_tensor_spec *spec, const qr_tensor *tensor,
+                                quire_error *error)
+{
+    if (strcmp(tensor->format->name, "U8") != 0)
+        return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "%s: tensor \"%.80s\" at byte %llu: dtype %s, MXFP4 is U8", file,
+                       tensor->name, (unsigned long long)tensor->begin, tensor->format->name);
+    if (spec->columns % MX_BLOCK == 0) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": rows of %u elements, MXFP4 has blocks of %d", file,
+                   tensor->name, spec->columns, MX_BLOCK);
+}
+
 static quire_status check_tensor(const qr_tensors *files, const qr_tensor_spec *spec, const qr_tensor *tensor,
                                  quire_error *error)
 {
     if (tensor == NULL)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\": missing, %s asks for it", qr_tensors_name(files),
                        spec->name, qr_tensors_config_name(files));
-    const char *file = qr_tensors_file_name(files, tensor);
-    if (!shape_is(tensor, spec)) {
-        char            found[100], wanted[40];
-        const qr_tensor asked = {.rank  = spec->rank,
-                                 .shape = {spec->rank == 1 ? spec->columns : spec->rows, spec->columns}};
+    const char     *file  = qr_tensors_file_name(files, tensor);
+    const qr_tensor asked = asked_of(spec);
+    if (tensor->rank != asked.rank || memcmp(tensor->shape, asked.shape, asked.rank * sizeof *asked.shape) != 0) {
+        char found[100], wanted[100];
         format_shape(found, sizeof found, tensor);
         format_shape(wanted, sizeof wanted, &asked);
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\" at byte %llu: its shape is %s, %s implies %s",
@@ -90,19 +109,22 @@ static quire_status check_tensor(const qr_tensors *files, const qr_tensor_spec *
                        wanted);
     }
     QR_TRY(check_doubt(file, tensor, error));
+    if (spec->form == QR_MATRIX_MXFP4 || spec->form == QR_MATRIX_EXPONENTS)
+        return check_bytes(file, spec, tensor, error);
     return qr_tensors_check_readable(files, tensor, error);
 }
 
 quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *spec, qr_matrix *matrix_out,
                              quire_error *error)
 {
-    *matrix_out = (qr_matrix){.weights = weights, .rows = spec->rows, .columns = spec->columns};
+    *matrix_out = (qr_matrix){.weights = weights, .rows = spec->rows, .columns = spec->columns, .form = spec->form};
     if (weights->files != NULL) {
         matrix_out->tensor = qr_tensors_find(weights->files, spec->name);
         return check_tensor(weights->files, spec, matrix_out->tensor, error);
     }
     matrix_out->key   = qr_random_u64(weights->seed, hash_of(spec->name), 0);
     matrix_out->scale = spec->scale;
+    matrix_out->form  = QR_MATRIX_ROWS;
     return QUIRE_OK;
 }
 
@@ -130,7 +152,8 @@ static quire_status check_values(const qr_matrix *matrix, uint64_t from, uint64_
     uint64_t i = 0;
     while (magnitude_bits(values[i]) < too_great) i++;
     char           index[48];
-    const uint64_t row = (from + i) / matrix->columns, column = (from + i) % matrix->columns;
+    const uint64_t width = matrix->form == QR_MATRIX_COLUMNS ? (uint64_t)matrix->rows * matrix->parts : matrix->columns;
+    const uint64_t row = (from + i) / width, column = (from + i) % width;
     if (matrix->tensor->rank == 1)
         snprintf(index, sizeof index, "%llu", (unsigned long long)column);
     else
@@ -146,9 +169,74 @@ static quire_status read_file(const qr_matrix *matrix, uint64_t from, uint64_t c
     return check_values(matrix, from, count, out, error);
 }
 
+/* Row r of a stack's matrix as the tensor numbers the rows of the slice. */
+static uint64_t row_in_slice(const qr_matrix *m, uint32_t r) { return (uint64_t)r * m->parts + m->part; }
+
+/* Of one column of the stored matrix, which is a row of ours, few elements at a time. */
+static quire_status read_columns(const qr_matrix *m, uint32_t first, uint32_t count, float *out, quire_error *error)
+{
+    enum { AT_ONCE = 128 };
+    float          run[AT_ONCE];
+    const uint32_t step = AT_ONCE / m->parts;
+    const uint64_t rows = (uint64_t)m->rows * m->parts;
+    for (uint32_t k = 0; k < m->columns; k++)
+        for (uint32_t done = 0; done < count; done += step) {
+            const uint32_t now  = qr_min_u32(step, count - done);
+            const uint64_t from = ((uint64_t)m->slice * m->columns + k) * rows + (uint64_t)(first + done) * m->parts;
+            QR_TRY(read_file(m, from, (uint64_t)now * m->parts, run, error));
+            for (uint32_t i = 0; i < now; i++) out[(size_t)(done + i) * m->columns + k] = run[i * m->parts + m->part];
+        }
+    return QUIRE_OK;
+}
+
+/* FP4 of E2M1, the lower four bits first; the exponent's bias is 127. */
+static void decode_mxfp4(const uint8_t *codes, const uint8_t *exponents, uint32_t blocks, float *out)
+{
+    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    for (uint32_t b = 0; b < blocks; b++) {
+        const float scale = ldexpf(1, exponents[b] - 127);
+        for (uint32_t i = 0; i < MX_BLOCK / 2; i++, codes++) {
+            *out++ = values[*codes & 15] * scale;
+            *out++ = values[*codes >> 4] * scale;
+        }
+    }
+}
+
+static quire_status read_mxfp4(const qr_matrix *m, uint32_t first, uint32_t count, float *out, quire_error *error)
+{
+    enum { AT_ONCE = 64 };
+    uint8_t        codes[AT_ONCE * MX_BLOCK / 2], exponents[AT_ONCE];
+    const uint32_t blocks = m->columns / MX_BLOCK;
+    for (uint32_t r = first; r < first + count; r++)
+        for (uint32_t done = 0; done < blocks; done += AT_ONCE) {
+            const uint32_t now  = qr_min_u32(AT_ONCE, blocks - done);
+            const uint64_t rows = (uint64_t)m->rows * m->parts, row = m->slice * rows + row_in_slice(m, r);
+            const uint64_t from = row * blocks + done;
+            QR_TRY(qr_tensors_read_bytes(m->weights->files, m->tensor, from * (MX_BLOCK / 2), now * (MX_BLOCK / 2),
+                                         codes, error));
+            QR_TRY(qr_tensors_read_bytes(m->weights->files, m->exponents, from, now, exponents, error));
+            decode_mxfp4(codes, exponents, now, out);
+            QR_TRY(check_values(m, from * MX_BLOCK, (uint64_t)now * MX_BLOCK, out, error));
+            out += now * MX_BLOCK;
+        }
+    return QUIRE_OK;
+}
+
+qr_matrix qr_stack_part(const qr_matrix *stack, uint32_t i, uint32_t parts, uint32_t part)
+{
+    qr_matrix m = *stack;
+    m.rows /= parts;
+    m.slice = m.form == QR_MATRIX_ROWS ? i * parts + part : i; /* random numbers have no order to keep */
+    m.part  = part;
+    m.parts = parts;
+    return m;
+}
+
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
     qr_assert(first <= matrix->rows && count <= matrix->rows - first);
+    if (matrix->form == QR_MATRIX_COLUMNS) return read_columns(matrix, first, count, out, error);
+    if (matrix->form == QR_MATRIX_MXFP4) return read_mxfp4(matrix, first, count, out, error);
     const uint64_t from     = ((uint64_t)matrix->slice * matrix->rows + first) * matrix->columns;
     const uint64_t elements = (uint64_t)count * matrix->columns;
     if (matrix->weights->files != NULL) return read_file(matrix, from, elements, out, error);
@@ -162,7 +250,8 @@ quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t co
 void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts)
 {
     if (matrix->weights->files == NULL) return;
-    const uint32_t slices = (uint32_t)(matrix->tensor->shape[0] / matrix->rows);
+    const bool     stack  = matrix->form != QR_MATRIX_ROWS;
+    const uint32_t slices = (uint32_t)(stack ? matrix->tensor->shape[0] : matrix->tensor->shape[0] / matrix->rows);
     qr_tensors_expect(matrix->weights->files, matrix->tensor, matrix->slice * parts + part, slices * parts);
 }
 

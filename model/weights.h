@@ -17,6 +17,14 @@ typedef struct qr_weights {
     bool                   check; /* files: a value that is not finite is an error */
 } qr_weights;
 
+/* How files hold a matrix. All but the first are of stacks: several matrices in one tensor, one after the other. */
+typedef enum qr_matrix_form {
+    QR_MATRIX_ROWS,
+    QR_MATRIX_COLUMNS,   /* [stack][columns][rows] */
+    QR_MATRIX_MXFP4,     /* [stack][rows][columns / 32][16] bytes of two codes; and beside it: */
+    QR_MATRIX_EXPONENTS, /* [stack][rows][columns / 32] bytes. OCP Microscaling Formats 1.0, 5.2 */
+} qr_matrix_form;
+
 /* One tensor of shape [rows][columns] or a part of its rows, found and checked. A value: copy it, keep it as long as
  * the model lives. */
 typedef struct qr_matrix {
@@ -24,15 +32,20 @@ typedef struct qr_matrix {
     const qr_tensor  *tensor; /* files */
     uint32_t          rows, columns;
     uint32_t          slice; /* the tensor has several such matrices, one after the other: which */
-    uint64_t          key;   /* synthetic: of the random numbers */
-    float             scale; /* synthetic: as in the spec */
+    qr_matrix_form    form;
+    uint32_t          part, parts; /* of a stack: row r is row r * parts + part of the slice; parts 0: as 1 */
+    const qr_tensor  *exponents;   /* MXFP4 */
+    uint64_t          key;         /* synthetic: of the random numbers */
+    float             scale;       /* synthetic: as in the spec */
 } qr_matrix;
 
 /* What a model needs of a tensor. */
 typedef struct qr_tensor_spec {
-    const char *name;
-    uint32_t    rank;          /* 1 or 2 */
-    uint32_t    rows, columns; /* outputs and inputs, as stored; rank 1: rows = 1 */
+    const char    *name;
+    uint32_t       rank;          /* 1, 2; 3: a stack */
+    uint32_t       rows, columns; /* outputs and inputs; rank 1: rows = 1 */
+    uint32_t       stack;         /* rank 3: so many of them */
+    qr_matrix_form form;
     float    scale; /* synthetic: standard deviation; 0: a norm, whose elements are 1, or 0 as norms_less_one has it */
     qr_dtype dtype; /* what it is loaded as */
 } qr_tensor_spec;
@@ -45,6 +58,9 @@ quire_status qr_weights_find(const qr_weights *weights, const qr_tensor_spec *sp
  * opened. ERR_FORMAT, too: a value is not finite in bf16, where weights->check is set; the message names it. Thread:
  * any, concurrently. */
 quire_status qr_matrix_read(const qr_matrix *matrix, uint32_t first, uint32_t count, float *out, quire_error *error);
+
+/* Matrix i of a stack, every parts-th of its rows from `part` on. */
+qr_matrix qr_stack_part(const qr_matrix *stack, uint32_t i, uint32_t parts, uint32_t part);
 
 /* Part number `part` of `parts` of its rows is read soon: where it lies in a file, the system reads ahead. */
 void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts);

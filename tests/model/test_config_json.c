@@ -544,6 +544,7 @@ static void gemma_has_local_layers_and_caps(void **state)
 }
 
 #define MIXTRAL "\"model_type\": \"mixtral\", \"num_local_experts\": 8"
+#define GPT_OSS "\"model_type\": \"gpt_oss\", \"num_local_experts\": 8, \"num_experts_per_tok\": 3"
 #define QWEN_MOE "\"model_type\": \"qwen3_moe\", \"num_experts\": 16, \"moe_intermediate_size\": 24"
 
 static void mixtures_of_experts_have_their_sizes(void **state)
@@ -556,6 +557,7 @@ static void mixtures_of_experts_have_their_sizes(void **state)
     } cases[] = {
         {"{" MIXTRAL "}", 8, 2, 352, true, {false, false, false}},
         {"{" MIXTRAL ", \"num_experts_per_tok\": 3}", 8, 3, 352, true, {false, false, false}},
+        {"{" GPT_OSS "}", 8, 3, 352, true, {false, false, false}},
         {"{" QWEN_MOE "}", 16, 8, 24, false, {false, false, false}},
         {"{" QWEN_MOE ", \"norm_topk_prob\": true, \"mlp_only_layers\": [2]}", 16, 8, 24, true, {false, false, true}},
         {"{" QWEN_MOE ", \"decoder_sparse_step\": 2}", 16, 8, 24, false, {true, false, true}},
@@ -573,6 +575,12 @@ static void mixtures_of_experts_have_their_sizes(void **state)
                 fail_msg("%s: layer %u", cases[i].changes, layer);
     }
     static const one_case refused[] = {
+        {"{" GPT_OSS "}", QUIRE_OK, {NULL}},
+        {"{" GPT_OSS ", \"quantization_config\": {\"quant_method\": \"mxfp4\"}}", QUIRE_OK, {NULL}},
+        {"{" GPT_OSS ", \"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4}}", UNSUPPORTED, {"mxfp4"}},
+        {"{" MIXTRAL ", \"quantization_config\": {\"quant_method\": \"mxfp4\"}}", UNSUPPORTED, {"quantization_config"}},
+        {"{" GPT_OSS ", \"swiglu_limit\": 6}", UNSUPPORTED, {"swiglu_limit", "7"}},
+        {"{" GPT_OSS ", \"swiglu_alpha\": 1}", UNSUPPORTED, {"swiglu_alpha", "1.702"}},
         {"{\"model_type\": \"mixtral\"}", FORMAT, {"num_experts", "missing"}},
         {"{" MIXTRAL ", \"num_experts_per_tok\": 9}", FORMAT, {"num_experts_per_tok", "9", "8"}},
         {"{\"model_type\": \"mixtral\", \"num_local_experts\": 4096}", FORMAT, {"num_local_experts", "1024"}},

@@ -88,9 +88,9 @@ static qr_tensors *open_golden(const char *name, qr_architecture *a)
 static void golden_files_agree_with_their_configurations(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama3-gqa", "mistral-swa", "qwen2-bias", "qwen3-qknorm",
-                                        "t5-relu",    "t5-gated",    "phi3",       "gemma2",
-                                        "gemma3",     "mixtral",     "qwen3-moe",  "olmo2"};
+    static const char *const names[] = {"llama3-gqa", "mistral-swa", "qwen2-bias",    "qwen3-qknorm", "t5-relu",
+                                        "t5-gated",   "phi3",        "gemma2",        "gemma3",       "mixtral",
+                                        "qwen3-moe",  "gpt-oss",     "gpt-oss-mxfp4", "olmo2"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         qr_architecture  a;
         quire_error      error   = {0};

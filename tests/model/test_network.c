@@ -466,8 +466,8 @@ static void t5_with_gelu_by_erf_matches_its_golden(void **state)
 }
 
 /* Whose decoders share one forward pass. */
-static const char *const decoders[] = {"smollm3", "granite", "olmo2",   "phi3",
-                                       "gemma2",  "gemma3",  "mixtral", "qwen3-moe"};
+static const char *const decoders[] = {"smollm3", "granite", "olmo2",     "phi3",    "gemma2",
+                                       "gemma3",  "mixtral", "qwen3-moe", "gpt-oss", "gpt-oss-mxfp4"};
 enum { DECODERS = sizeof decoders / sizeof *decoders };
 
 static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated", "qwen2-mixed-window"};

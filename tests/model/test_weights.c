@@ -44,7 +44,9 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
         qr_matrix        matrix;
         const uint32_t   rows = cases[i].rows, columns = cases[i].columns;
         assert_int_equal(
-            qr_weights_find(&weights, &(qr_tensor_spec){cases[i].tensor, 2, rows, columns, 0, QR_F32}, &matrix, NULL),
+            qr_weights_find(&weights,
+                            &(qr_tensor_spec){.name = cases[i].tensor, .rank = 2, .rows = rows, .columns = columns},
+                            &matrix, NULL),
             QUIRE_OK);
         const size_t elements = (size_t)rows * columns;
         float       *whole = malloc(elements * sizeof *whole), *pieces = malloc(elements * sizeof *pieces);
@@ -66,6 +68,72 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
     }
 }
 
+/* Of gpt-oss: the up half of expert 2, whose rows alternate with the gate's and are stored as columns. */
+static void a_matrix_of_a_stack_is_read_as_rows(void **state)
+{
+    (void)state;
+    enum { HIDDEN = 32, INNER = 24, EXPERT = 2 };
+    const char          *name = "model.layers.0.mlp.experts.gate_up_proj";
+    qr_architecture      a;
+    qr_tensors          *files   = open_golden("gpt-oss", &a);
+    const qr_weights     weights = {.architecture = &a, .files = files};
+    const qr_tensor_spec spec    = {
+           .name = name, .rank = 3, .stack = 4, .rows = 2 * INNER, .columns = HIDDEN, .form = QR_MATRIX_COLUMNS};
+    qr_matrix stack;
+    float     stored[HIDDEN][2 * INNER], whole[INNER][HIDDEN], piece[5][HIDDEN];
+    assert_int_equal(qr_weights_find(&weights, &spec, &stack, NULL), QUIRE_OK);
+    const qr_matrix up = qr_stack_part(&stack, EXPERT, 2, 1);
+    assert_int_equal(up.rows, INNER);
+    assert_int_equal(
+        qr_tensors_read(files, stack.tensor, EXPERT * HIDDEN * 2 * INNER, HIDDEN * 2 * INNER, stored[0], NULL),
+        QUIRE_OK);
+    assert_int_equal(qr_matrix_read(&up, 0, INNER, whole[0], NULL), QUIRE_OK);
+    for (uint32_t r = 0; r < INNER; r++)
+        for (uint32_t k = 0; k < HIDDEN; k++) assert_true(whole[r][k] == stored[k][2 * r + 1]);
+    assert_int_equal(qr_matrix_read(&up, 7, 5, piece[0], NULL), QUIRE_OK);
+    assert_memory_equal(piece, whole[7], sizeof piece);
+    qr_tensors_close(files);
+}
+
+/* Bytes, in whole blocks. */
+static void mxfp4_is_two_tensors_of_bytes(void **state)
+{
+    (void)state;
+    qr_architecture      a;
+    qr_tensors          *files     = open_golden("gpt-oss-mxfp4", &a);
+    const qr_weights     weights   = {.architecture = &a, .files = files};
+    const qr_tensor_spec codes     = {.name    = "model.layers.0.mlp.experts.down_proj_blocks",
+                                      .rank    = 3,
+                                      .stack   = 4,
+                                      .rows    = 32,
+                                      .columns = 64,
+                                      .form    = QR_MATRIX_MXFP4};
+    qr_tensor_spec       exponents = codes, wrong = codes;
+    qr_matrix            matrix;
+    uint8_t              byte, exponent;
+    float                row[64];
+    exponents.name    = "model.layers.0.mlp.experts.down_proj_scales";
+    exponents.form    = QR_MATRIX_EXPONENTS;
+    wrong.name        = exponents.name;
+    quire_error error = {0};
+    assert_int_equal(qr_weights_find(&weights, &wrong, &matrix, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, "[4, 32, 2, 16]"));
+    assert_int_equal(qr_weights_find(&weights, &exponents, &matrix, NULL), QUIRE_OK);
+    const qr_tensor *beside = matrix.tensor;
+    assert_int_equal(qr_weights_find(&weights, &codes, &matrix, NULL), QUIRE_OK);
+    matrix.exponents     = beside;
+    const qr_matrix down = qr_stack_part(&matrix, 3, 1, 0);
+    assert_int_equal(qr_matrix_read(&down, 5, 1, row, NULL), QUIRE_OK);
+    const uint64_t at = 3 * 32 + 5; /* the row among all */
+    assert_int_equal(qr_tensors_read_bytes(files, matrix.tensor, at * 32 + 16 + 2, 1, &byte, NULL), QUIRE_OK);
+    assert_int_equal(qr_tensors_read_bytes(files, beside, at * 2 + 1, 1, &exponent, NULL), QUIRE_OK);
+    static const float values[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    const float        scale    = (float)exp2(exponent - 127.0);
+    assert_true(row[36] == values[byte & 7] * scale * ((byte & 8) != 0 ? -1.0f : 1.0f));
+    assert_true(row[37] == values[byte >> 4 & 7] * scale * ((byte & 128) != 0 ? -1.0f : 1.0f));
+    qr_tensors_close(files);
+}
+
 static void a_wrong_shape_or_name_is_an_error_with_both_shapes(void **state)
 {
     (void)state;
@@ -73,11 +141,13 @@ static void a_wrong_shape_or_name_is_an_error_with_both_shapes(void **state)
         qr_tensor_spec spec;
         const char    *words[3];
     } cases[] = {
-        {{"model.layers.0.mlp.up_proj.weight", 2, 351, 128, 0, QR_F32},
+        {{.name = "model.layers.0.mlp.up_proj.weight", .rank = 2, .rows = 351, .columns = 128},
          {"layers.0.mlp.up_proj", "[352, 128]", "[351, 128]"}},
-        {{"model.layers.3.mlp.up_proj.weight", 2, 352, 128, 0, QR_F32}, {"layers.3.mlp.up_proj", "missing", ""}},
-        {{"model.norm.weight", 1, 1, 127, 0, QR_F32}, {"model.norm.weight", "[128]", "[127]"}},
-        {{"model.norm.weight", 2, 1, 128, 0, QR_F32}, {"model.norm.weight", "[128]", "[1, 128]"}},
+        {{.name = "model.layers.3.mlp.up_proj.weight", .rank = 2, .rows = 352, .columns = 128},
+         {"layers.3.mlp.up_proj", "missing", ""}},
+        {{.name = "model.norm.weight", .rank = 1, .rows = 1, .columns = 127}, {"model.norm.weight", "[128]", "[127]"}},
+        {{.name = "model.norm.weight", .rank = 2, .rows = 1, .columns = 128},
+         {"model.norm.weight", "[128]", "[1, 128]"}},
     };
     qr_architecture  a;
     qr_tensors      *files   = open_golden("llama3-gqa", &a);
@@ -100,7 +170,7 @@ static qr_matrix generated(uint64_t seed, const char *name, uint32_t rows, uint3
     static qr_architecture plain;
     static qr_weights      weights;
     qr_matrix              matrix;
-    const qr_tensor_spec   spec = {name, 2, rows, columns, scale, QR_F32};
+    const qr_tensor_spec   spec = {.name = name, .rank = 2, .rows = rows, .columns = columns, .scale = scale};
     weights                     = (qr_weights){.architecture = &plain, .seed = seed};
     assert_int_equal(qr_weights_find(&weights, &spec, &matrix, NULL), QUIRE_OK);
     return matrix;
@@ -162,6 +232,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_read_in_pieces_are_those_read_at_once),
+        cmocka_unit_test(a_matrix_of_a_stack_is_read_as_rows),
+        cmocka_unit_test(mxfp4_is_two_tensors_of_bytes),
         cmocka_unit_test(a_wrong_shape_or_name_is_an_error_with_both_shapes),
         cmocka_unit_test(generated_rows_do_not_depend_on_how_they_are_read),
         cmocka_unit_test(generated_tensors_differ_by_name_and_seed_and_repeat),
