@@ -69,8 +69,10 @@ static void print_row(FILE *to, const char *name, uint64_t bytes, const char *no
 static void print_model(const qr_forecast *p, FILE *to)
 {
     const quire_model_info *i = &p->info;
-    fprintf(to, "model      %s: %s, %.1f M parameters, vocabulary %u\n", i->name, i->architecture,
-            (double)i->parameters / 1e6, i->vocab_size);
+    fprintf(to, "model      %s: %s, %.1f M parameters, ", i->name, i->architecture, (double)i->parameters / 1e6);
+    if (i->active_parameters < i->parameters)
+        fprintf(to, "%.1f M of them for a token, ", (double)i->active_parameters / 1e6);
+    fprintf(to, "vocabulary %u\n", i->vocab_size);
     if (i->encoder_layers > 0)
         fprintf(to, "           %u encoder layers, ", i->encoder_layers);
     else

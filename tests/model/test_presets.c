@@ -18,13 +18,23 @@ static void presets_have_their_published_shapes(void **state)
     uint32_t        count = 0;
     for (; qr_preset_name(count) != NULL; count++)
         assert_int_equal(qr_architecture_preset(qr_preset_name(count), NULL, 0, &a, NULL), QUIRE_OK);
-    assert_int_equal(count, 9);
+    assert_int_equal(count, 14);
     assert_int_equal(qr_architecture_preset("llama-3.2-1b", NULL, 0, &a, NULL), QUIRE_OK);
     assert_true(a.rope.type == QR_ROPE_LLAMA3 && a.rope.factor == 32 && a.vocab_size == 128256 && a.tied);
     assert_int_equal(qr_architecture_preset("flan-t5-xl", NULL, 0, &a, NULL), QUIRE_OK);
     assert_true(a.gated && a.logits_scale == 1 && a.encoder_layers == 24 && !a.tied);
     assert_int_equal(qr_architecture_preset("qwen3-0.6b", NULL, 0, &a, NULL), QUIRE_OK);
     assert_true(a.qk_norm == QR_QK_NORM_HEADS && a.head_dim == 128 && a.hidden_size == 1024);
+    assert_int_equal(qr_architecture_preset("phi-4-mini", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.rope.type == QR_ROPE_LONGROPE && a.rope.rotary_dim == 96 && a.head_dim == 128 && a.tied);
+    assert_int_equal(qr_architecture_preset("gemma-3-1b", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.full_layers == 4 && a.window == 512 && a.local_rope.theta == 10000 && a.attention_scale == 1.0f / 16);
+    assert_int_equal(qr_architecture_preset("mixtral-8x7b", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.experts == 8 && a.experts_per_token == 2 && a.expert_size == 14336);
+    assert_int_equal(qr_architecture_preset("qwen3-30b-a3b", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.experts == 128 && a.experts_per_token == 8 && a.expert_size == 768 && !qr_has_dense_layers(&a));
+    assert_int_equal(qr_architecture_preset("gpt-oss-20b", NULL, 0, &a, NULL), QUIRE_OK);
+    assert_true(a.experts == 32 && a.full_layers == 12 && a.window == 128 && a.max_position_embeddings == 131072);
 }
 
 static void overrides_change_a_preset_by_the_names_of_config_json(void **state)
