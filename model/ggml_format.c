@@ -102,6 +102,42 @@ static void decode_q6_k(const uint8_t *b, float *out)
     }
 }
 
+/* ---- the same as codes ---- */
+
+static void split_q4_0(const uint8_t *b, uint8_t *codes, float *scales, float *minima)
+{
+    (void)minima; /* products take code - 8, too */
+    *scales = f16_at(b);
+    for (uint32_t i = 0; i < SMALL; i++) codes[i] = (uint8_t)nibble(b + 2, i);
+}
+
+static void split_q4_1(const uint8_t *b, uint8_t *codes, float *scales, float *minima)
+{
+    *scales = f16_at(b);
+    *minima = f16_at(b + 2);
+    for (uint32_t i = 0; i < SMALL; i++) codes[i] = (uint8_t)nibble(b + 4, i);
+}
+
+static void split_q8_0(const uint8_t *b, uint8_t *codes, float *scales, float *minima)
+{
+    (void)minima;
+    *scales = f16_at(b);
+    memcpy(codes, b + 2, SMALL);
+}
+
+static void split_q4_k(const uint8_t *b, uint8_t *codes, float *scales, float *minima)
+{
+    const float scale = f16_at(b), minimum = f16_at(b + 2);
+    for (uint32_t part = 0; part < 8; part++) {
+        float s, m;
+        six_bits(b + 4, part, &s, &m);
+        scales[part] = s * scale;
+        minima[part] = -(m * minimum);
+        for (uint32_t i = 0; i < SMALL; i++)
+            codes[part * SMALL + i] = b[16 + part / 2 * SMALL + i] >> part % 2 * 4 & 15;
+    }
+}
+
 #define DECODE(name, elements, bytes)                                                                                  \
     static void decode_all_##name(const void *from, uint64_t blocks, float *out)                                       \
     {                                                                                                                  \
@@ -117,33 +153,47 @@ DECODE(q4_k, LARGE, 144)
 DECODE(q5_k, LARGE, 176)
 DECODE(q6_k, LARGE, 210)
 
+#define SPLIT(name, elements, bytes)                                                                                   \
+    static void split_all_##name(const void *from, uint64_t blocks, uint8_t *codes, float *scales, float *minima)      \
+    {                                                                                                                  \
+        const uint8_t *block = from;                                                                                   \
+        for (uint64_t i = 0; i < blocks; i++) {                                                                        \
+            const uint64_t group = i * ((elements) / SMALL);                                                           \
+            split_##name(block + i * (bytes), codes + i * (elements), scales + group, minima ? minima + group : NULL); \
+        }                                                                                                              \
+    }
+SPLIT(q4_0, SMALL, 18)
+SPLIT(q4_1, SMALL, 20)
+SPLIT(q8_0, SMALL, 34)
+SPLIT(q4_k, LARGE, 144)
+
 /* By GGML's number of the type. */
 static const struct {
     uint32_t         type;
     qr_tensor_format format;
 } types[] = {
-    {2, {"Q4_0", SMALL, 18, decode_all_q4_0}},
-    {3, {"Q4_1", SMALL, 20, decode_all_q4_1}},
-    {6, {"Q5_0", SMALL, 22, decode_all_q5_0}},
-    {7, {"Q5_1", SMALL, 24, decode_all_q5_1}},
-    {8, {"Q8_0", SMALL, 34, decode_all_q8_0}},
-    {10, {"Q2_K", LARGE, 84, NULL}},
-    {11, {"Q3_K", LARGE, 110, NULL}},
-    {12, {"Q4_K", LARGE, 144, decode_all_q4_k}},
-    {13, {"Q5_K", LARGE, 176, decode_all_q5_k}},
-    {14, {"Q6_K", LARGE, 210, decode_all_q6_k}},
-    {16, {"IQ2_XXS", LARGE, 66, NULL}},
-    {17, {"IQ2_XS", LARGE, 74, NULL}},
-    {18, {"IQ3_XXS", LARGE, 98, NULL}},
-    {19, {"IQ1_S", LARGE, 50, NULL}},
-    {20, {"IQ4_NL", SMALL, 18, NULL}},
-    {21, {"IQ3_S", LARGE, 110, NULL}},
-    {22, {"IQ2_S", LARGE, 82, NULL}},
-    {23, {"IQ4_XS", LARGE, 136, NULL}},
-    {29, {"IQ1_M", LARGE, 56, NULL}},
-    {34, {"TQ1_0", LARGE, 54, NULL}},
-    {35, {"TQ2_0", LARGE, 66, NULL}},
-    {39, {"MXFP4", SMALL, 17, NULL}},
+    {2, {"Q4_0", SMALL, 18, decode_all_q4_0, {4, SMALL, false}, split_all_q4_0}},
+    {3, {"Q4_1", SMALL, 20, decode_all_q4_1, {4, SMALL, true}, split_all_q4_1}},
+    {6, {"Q5_0", SMALL, 22, decode_all_q5_0, {0}, NULL}},
+    {7, {"Q5_1", SMALL, 24, decode_all_q5_1, {0}, NULL}},
+    {8, {"Q8_0", SMALL, 34, decode_all_q8_0, {8, SMALL, false}, split_all_q8_0}},
+    {10, {"Q2_K", LARGE, 84, NULL, {0}, NULL}},
+    {11, {"Q3_K", LARGE, 110, NULL, {0}, NULL}},
+    {12, {"Q4_K", LARGE, 144, decode_all_q4_k, {4, SMALL, true}, split_all_q4_k}},
+    {13, {"Q5_K", LARGE, 176, decode_all_q5_k, {0}, NULL}},
+    {14, {"Q6_K", LARGE, 210, decode_all_q6_k, {0}, NULL}},
+    {16, {"IQ2_XXS", LARGE, 66, NULL, {0}, NULL}},
+    {17, {"IQ2_XS", LARGE, 74, NULL, {0}, NULL}},
+    {18, {"IQ3_XXS", LARGE, 98, NULL, {0}, NULL}},
+    {19, {"IQ1_S", LARGE, 50, NULL, {0}, NULL}},
+    {20, {"IQ4_NL", SMALL, 18, NULL, {0}, NULL}},
+    {21, {"IQ3_S", LARGE, 110, NULL, {0}, NULL}},
+    {22, {"IQ2_S", LARGE, 82, NULL, {0}, NULL}},
+    {23, {"IQ4_XS", LARGE, 136, NULL, {0}, NULL}},
+    {29, {"IQ1_M", LARGE, 56, NULL, {0}, NULL}},
+    {34, {"TQ1_0", LARGE, 54, NULL, {0}, NULL}},
+    {35, {"TQ2_0", LARGE, 66, NULL, {0}, NULL}},
+    {39, {"MXFP4", SMALL, 17, NULL, {0}, NULL}},
 };
 
 const qr_tensor_format *qr_tensor_format_of_ggml(uint32_t type)

@@ -32,7 +32,8 @@ static quire_status pack_linears(qr_network *network, uint32_t thread, quire_err
         expect_linear(network, linear->next, thread);
         if (bytes == 0) continue;
         qr_weight_source sources[QR_LINEAR_MATRICES];
-        for (uint32_t m = 0; m < linear->matrix_count; m++) sources[m] = qr_matrix_source(&linear->matrices[m]);
+        for (uint32_t m = 0; m < linear->matrix_count; m++)
+            sources[m] = qr_matrix_source(&linear->matrices[m], &linear->shape.codes);
         QR_TRY(qr_projection_pack(linear->projection, thread, memory, sources, linear->matrix_count, error));
         memory += bytes;
     }

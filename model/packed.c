@@ -222,10 +222,10 @@ static void rename_codes(const gathering *g, qr_tensor *codes, const char *end)
 static quire_status take_matrix(const gathering *g, uint32_t index, qr_packed *p)
 {
     static const qr_tensor_format formats[][2] = {
-        [QR_PACKING_GPTQ]   = {{"GPTQ-4", 1, 1, NULL}, {"GPTQ-8", 1, 1, NULL}},
-        [QR_PACKING_AWQ]    = {{"AWQ-4", 1, 1, NULL}, {"AWQ-8", 1, 1, NULL}},
-        [QR_PACKING_PACKED] = {{"INT4", 1, 1, NULL}, {"INT8", 1, 1, NULL}},
-        [QR_PACKING_BYTES]  = {{"INT8", 1, 1, NULL}, {"INT8", 1, 1, NULL}},
+        [QR_PACKING_GPTQ]   = {{"GPTQ-4", 1, 1, NULL, {0}, NULL}, {"GPTQ-8", 1, 1, NULL, {0}, NULL}},
+        [QR_PACKING_AWQ]    = {{"AWQ-4", 1, 1, NULL, {0}, NULL}, {"AWQ-8", 1, 1, NULL, {0}, NULL}},
+        [QR_PACKING_PACKED] = {{"INT4", 1, 1, NULL, {0}, NULL}, {"INT8", 1, 1, NULL, {0}, NULL}},
+        [QR_PACKING_BYTES]  = {{"INT8", 1, 1, NULL, {0}, NULL}, {"INT8", 1, 1, NULL, {0}, NULL}},
     };
     const layout *l     = &layouts[g->quantisation->packing];
     qr_tensor    *codes = &g->files->tensors[index];
@@ -469,6 +469,39 @@ static void lay_out(rows *r, qr_arena *arena)
     r->line                = QR_ARENA_TAKE(arena, float, r->count);
     r->words               = QR_ARENA_TAKE(arena, uint32_t, qr_max_u64(qr_max_u64(p->k, cells), r->count + 1));
 }
+
+/* ---- codes ---- */
+
+/* Groups of other sizes, and inputs out of order, are read as values. 8-bit codes have no minimum in products. */
+qr_code_format qr_packed_codes(const qr_packed *p)
+{
+    const bool zeros = p->zeros.name != NULL, sizes = p->group == 32 || p->group == 64 || p->group == 128;
+    if (p->ordered || !sizes || (p->bits == 8 && zeros)) return (qr_code_format){0};
+    return (qr_code_format){.bits = p->bits, .group = (uint32_t)p->group, .has_minimum = zeros};
+}
+
+quire_status qr_packed_read_codes(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                                  uint8_t *codes, float *scales, float *minima, quire_error *error)
+{
+    qr_arena         arena = {0};
+    const qr_packed *p     = tensor->packed;
+    const uint64_t   cells = count * p->groups;
+    rows             r     = {.files = files, .p = p, .first = first, .count = count, .error = error};
+    lay_out(&r, &arena);
+    QR_TRY(qr_arena_create(&arena, &files->allocator, tensor->name, error));
+    lay_out(&r, &arena);
+    const quire_status status = read_parts(&r);
+    if (status == QUIRE_OK) {
+        memcpy(scales, r.scales, cells * sizeof *scales);
+        for (uint64_t i = 0; i < count * p->k; i++)
+            codes[i] = p->bits == 8 ? r.codes[i] ^ 0x80 : r.codes[i]; /* signed, if 8 bits */
+        for (uint64_t i = 0; i < cells && minima != NULL; i++) minima[i] = -r.scales[i] * (float)r.zeros[i];
+    }
+    qr_arena_destroy(&arena);
+    return status;
+}
+
+/* ---- values ---- */
 
 quire_status qr_packed_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                             float *out, quire_error *error)

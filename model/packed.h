@@ -48,4 +48,10 @@ quire_status qr_packed_gather(qr_tensors *files, const qr_quantisation *quantisa
 quire_status qr_packed_read(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                             float *out, quire_error *error);
 
+/* As qr_tensors_codes and qr_tensors_read_codes. */
+struct qr_packed;
+qr_code_format qr_packed_codes(const struct qr_packed *packed);
+quire_status   qr_packed_read_codes(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                                    uint8_t *codes, float *scales, float *minima, quire_error *error);
+
 #endif

@@ -27,11 +27,12 @@ static void decode_bf16(const void *from, uint64_t count, float *out)
 }
 
 static const qr_tensor_format dtypes[] = {
-    {"F64", 1, 8, NULL},     {"F32", 1, 4, decode_f32}, {"F16", 1, 2, decode_f16}, {"BF16", 1, 2, decode_bf16},
-    {"I64", 1, 8, NULL},     {"I32", 1, 4, NULL},       {"I16", 1, 2, NULL},       {"I8", 1, 1, NULL},
-    {"U64", 1, 8, NULL},     {"U32", 1, 4, NULL},       {"U16", 1, 2, NULL},       {"U8", 1, 1, NULL},
-    {"BOOL", 1, 1, NULL},    {"C64", 1, 8, NULL},       {"F8_E4M3", 1, 1, NULL},   {"F8_E5M2", 1, 1, NULL},
-    {"F8_E8M0", 1, 1, NULL},
+    {"F64", 1, 8, NULL, {0}, NULL},         {"F32", 1, 4, decode_f32, {0}, NULL}, {"F16", 1, 2, decode_f16, {0}, NULL},
+    {"BF16", 1, 2, decode_bf16, {0}, NULL}, {"I64", 1, 8, NULL, {0}, NULL},       {"I32", 1, 4, NULL, {0}, NULL},
+    {"I16", 1, 2, NULL, {0}, NULL},         {"I8", 1, 1, NULL, {0}, NULL},        {"U64", 1, 8, NULL, {0}, NULL},
+    {"U32", 1, 4, NULL, {0}, NULL},         {"U16", 1, 2, NULL, {0}, NULL},       {"U8", 1, 1, NULL, {0}, NULL},
+    {"BOOL", 1, 1, NULL, {0}, NULL},        {"C64", 1, 8, NULL, {0}, NULL},       {"F8_E4M3", 1, 1, NULL, {0}, NULL},
+    {"F8_E5M2", 1, 1, NULL, {0}, NULL},     {"F8_E8M0", 1, 1, NULL, {0}, NULL},
 };
 
 const qr_tensor_format *qr_tensor_format_of_dtype(const char *dtype)

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "kernels/projection.h"
+
 enum { QR_BLOCK_MAX_ELEMENTS = 256 };
 
 typedef struct qr_tensor_format {
@@ -12,6 +14,10 @@ typedef struct qr_tensor_format {
     uint32_t    block_bytes;
     /* Whole blocks as f32, exactly; NULL: nothing here computes with it. `from` need not be aligned. */
     void (*decode)(const void *from, uint64_t blocks, float *out);
+    /* Where a block is codes that products can read as they are; no bits: it is not. The same blocks as codes, one a
+     * byte, and a scale and a minimum (`minima`: with these only) for each group. */
+    qr_code_format codes;
+    void (*split)(const void *from, uint64_t blocks, uint8_t *codes, float *scales, float *minima);
 } qr_tensor_format;
 
 /* By the dtype of a safetensors header; NULL: not known. */

@@ -259,6 +259,58 @@ quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, u
                    (unsigned long long)offset);
 }
 
+/* ---- codes ---- */
+
+qr_code_format qr_tensors_codes(const qr_tensor *tensor)
+{
+    if (tensor->rank != 2) return (qr_code_format){0};
+    return tensor->packed != NULL ? qr_packed_codes(tensor->packed) : tensor->format->codes;
+}
+
+/* One row of blocks, in pieces. */
+static quire_status split_row(const qr_tensor_file *file, const char *label, const qr_tensor *tensor, uint64_t row,
+                              uint8_t *codes, float *scales, float *minima, quire_error *error)
+{
+    unsigned char           chunk[CHUNK_BYTES];
+    const qr_tensor_format *format  = tensor->format;
+    const uint64_t          blocks  = tensor->shape[1] / format->block_elements;
+    const uint64_t          groups  = format->block_elements / format->codes.group;
+    const uint64_t          at_once = sizeof chunk / format->block_bytes;
+    for (uint64_t done = 0; done < blocks;) {
+        const uint64_t now    = qr_min_u64(blocks - done, at_once);
+        const uint64_t offset = tensor->begin + (row * blocks + done) * format->block_bytes;
+        QR_TRY(qr_file_read(&file->file, label, offset, chunk, now * format->block_bytes, error));
+        format->split(chunk, now, codes + done * format->block_elements, scales + done * groups,
+                      minima ? minima + done * groups : NULL);
+        done += now;
+    }
+    return QUIRE_OK;
+}
+
+static quire_status read_block_codes(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                                     uint8_t *codes, float *scales, float *minima, quire_error *error)
+{
+    const qr_tensor_file *file  = &files->files[tensor->file];
+    const uint64_t        width = tensor->shape[1], groups = width / tensor->format->codes.group;
+    char                  label[2 * QR_FILE_NAME_BYTES];
+    snprintf(label, sizeof label, "%.80s: tensor \"%.80s\"", file->label, tensor->name);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t row = tensor->paired_rows > 0 ? stored_row(tensor, first + i) : first + i;
+        QR_TRY(split_row(file, label, tensor, row, codes + i * width, scales + i * groups,
+                         minima ? minima + i * groups : NULL, error));
+    }
+    if (qr_file_unchanged(&file->file)) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_IO, "%s: the file was changed while it was read", label);
+}
+
+quire_status qr_tensors_read_codes(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                                   uint8_t *codes, float *scales, float *minima, quire_error *error)
+{
+    qr_assert(qr_tensors_codes(tensor).bits > 0 && first <= tensor->shape[0] && count <= tensor->shape[0] - first);
+    if (tensor->packed != NULL) return qr_packed_read_codes(files, tensor, first, count, codes, scales, minima, error);
+    return read_block_codes(files, tensor, first, count, codes, scales, minima, error);
+}
+
 void qr_tensors_expect(const qr_tensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts)
 {
     const uint64_t bytes = tensor->end - tensor->begin, from = bytes / parts * part;

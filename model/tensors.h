@@ -68,6 +68,13 @@ quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, u
 quire_status qr_tensors_read_bytes(const qr_tensors *files, const qr_tensor *tensor, uint64_t offset, uint64_t count,
                                    void *out, quire_error *error);
 
+/* How products can read the tensor, a matrix, as it is stored; no bits: they cannot. */
+qr_code_format qr_tensors_codes(const qr_tensor *tensor);
+
+/* Rows [first, first + count) in that form, as of qr_weight_source. Errors and thread as qr_tensors_read. */
+quire_status qr_tensors_read_codes(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
+                                   uint8_t *codes, float *scales, float *minima, quire_error *error);
+
 /* Whether two tensors have the same shape and values. ERR_IO. */
 quire_status qr_tensors_same(const qr_tensors *files, const qr_tensor *a, const qr_tensor *b, bool *same_out,
                              quire_error *error);

@@ -260,7 +260,20 @@ static quire_status read_rows(void *context, uint32_t first, uint32_t count, flo
     return qr_matrix_read(context, first, count, out, error);
 }
 
-qr_weight_source qr_matrix_source(const qr_matrix *matrix)
+static quire_status read_codes(void *context, uint32_t first, uint32_t count, uint8_t *codes, float *scales,
+                               float *minima, quire_error *error)
 {
-    return (qr_weight_source){.read = read_rows, .context = (void *)(uintptr_t)matrix, .columns = matrix->rows};
+    const qr_matrix *matrix = context;
+    const uint64_t   row    = (uint64_t)matrix->slice * matrix->rows + first;
+    return qr_tensors_read_codes(matrix->weights->files, matrix->tensor, row, count, codes, scales, minima, error);
+}
+
+qr_weight_source qr_matrix_source(const qr_matrix *matrix, const qr_code_format *codes)
+{
+    const qr_code_format stored = matrix->tensor != NULL ? qr_tensors_codes(matrix->tensor) : (qr_code_format){0};
+    const bool           kept   = codes->bits > 0 && qr_codes_are_equal(&stored, codes);
+    return (qr_weight_source){.read       = read_rows,
+                              .read_codes = kept ? read_codes : NULL,
+                              .context    = (void *)(uintptr_t)matrix,
+                              .columns    = matrix->rows};
 }

@@ -65,8 +65,8 @@ qr_matrix qr_stack_part(const qr_matrix *stack, uint32_t i, uint32_t parts, uint
 /* Part number `part` of `parts` of its rows is read soon: where it lies in a file, the system reads ahead. */
 void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts);
 
-/* The matrix as the source of a projection; borrowed while the source is in use. */
-qr_weight_source qr_matrix_source(const qr_matrix *matrix);
+/* The matrix as the source of a projection whose weights are in `codes`; borrowed while the source is in use. */
+qr_weight_source qr_matrix_source(const qr_matrix *matrix, const qr_code_format *codes);
 
 /* What a model is made of, for the forward passes. Both live as long as the model. */
 const qr_architecture *qr_model_architecture(const quire_model *model);

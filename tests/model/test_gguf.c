@@ -154,6 +154,42 @@ static void blocks_have_the_values_of_the_reference(void **state)
     json_decref(metadata);
 }
 
+/* scale * code + minimum, without minimum of code - 8. */
+static void compare_codes(const qr_tensors *files, const char *name, float *values)
+{
+    static uint8_t       codes[1024];
+    static float         scales[32], minima[32];
+    const qr_tensor     *tensor = qr_tensors_find(files, name);
+    const qr_code_format format = qr_tensors_codes(tensor);
+    const uint64_t       rows = tensor->shape[0], k = tensor->shape[1];
+    assert_int_equal(format.group, 32);
+    assert_int_equal(
+        qr_tensors_read_codes(files, tensor, 0, rows, codes, scales, format.has_minimum ? minima : NULL, NULL),
+        QUIRE_OK);
+    assert_int_equal(qr_tensors_read(files, tensor, 0, rows * k, values, NULL), QUIRE_OK);
+    for (uint64_t i = 0; i < rows * k; i++) {
+        const int   code  = format.bits == 8 ? (int8_t)codes[i] : format.has_minimum ? codes[i] : codes[i] - 8;
+        const float value = scales[i / 32] * (float)code + (format.has_minimum ? minima[i / 32] : 0);
+        if (value != values[i]) fail_msg("%s[%llu]: %.9g as codes", name, (unsigned long long)i, (double)value);
+    }
+}
+
+static void codes_have_the_values_of_their_blocks(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"Q4_0", "Q4_1", "Q8_0", "Q4_K"}, *const others[] = {"Q5_0", "Q6_K", "F16"};
+    static float values[1024];
+    qr_tensors  *files;
+    json_t      *metadata;
+    const char  *path = QUIRE_SOURCE_DIR "/tests/fuzz/corpus/gguf/blocks.gguf";
+    assert_int_equal(qr_gguf_open(path, NULL, &files, &metadata, NULL), QUIRE_OK);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) compare_codes(files, names[i], values);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_int_equal(qr_tensors_codes(qr_tensors_find(files, others[i])).bits, 0);
+    qr_tensors_close(files);
+    json_decref(metadata);
+}
+
 static void keys_of_every_type_are_read(void **state)
 {
     (void)state;
@@ -401,6 +437,7 @@ int main(void)
     if (mkdtemp(folder) == NULL) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_have_the_values_of_the_reference),
+        cmocka_unit_test(codes_have_the_values_of_their_blocks),
         cmocka_unit_test(keys_of_every_type_are_read),
         cmocka_unit_test(what_is_not_gguf_is_refused),
         cmocka_unit_test(counts_are_bounded_by_the_file),

@@ -51,7 +51,7 @@ static void rows_read_in_pieces_are_those_read_at_once(void **state)
         const size_t elements = (size_t)rows * columns;
         float       *whole = malloc(elements * sizeof *whole), *pieces = malloc(elements * sizeof *pieces);
         assert_int_equal(qr_matrix_read(&matrix, 0, rows, whole, NULL), QUIRE_OK);
-        const qr_weight_source source = qr_matrix_source(&matrix);
+        const qr_weight_source source = qr_matrix_source(&matrix, &(qr_code_format){0});
         assert_int_equal(source.columns, rows);
         for (uint32_t row = 0; row < rows;) {
             const uint32_t count = row % 7 + 1 < rows - row ? row % 7 + 1 : rows - row;
