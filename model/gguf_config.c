@@ -26,7 +26,11 @@ typedef struct architecture {
 } architecture;
 
 static const architecture architectures[] = {
-    {"llama", "llama", .paired = true}, {"qwen2", "qwen2", false}, {"qwen3", "qwen3", false}};
+    {"llama", "llama", .paired = true},
+    {"granite", "granite", .paired = true},
+    {"smollm3", "smollm3", .paired = true}, /* every fourth layer is not rotated, as where config.json does not say */
+    {"qwen2", "qwen2", false},
+    {"qwen3", "qwen3", false}};
 
 static const architecture *find_architecture(translation *t)
 {
@@ -34,8 +38,8 @@ static const architecture *find_architecture(translation *t)
     for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
         if (strcmp(architectures[i].name, t->architecture) == 0) return &architectures[i];
     QR_COMPLAIN(&t->reader, QUIRE_ERR_UNSUPPORTED,
-                "%s: general.architecture: \"%.40s\" is not supported, only llama, qwen2 and qwen3", t->reader.origin,
-                t->architecture);
+                "%s: general.architecture: \"%.40s\" is not supported, only llama, granite, smollm3, qwen2 and qwen3",
+                t->reader.origin, t->architecture);
     return NULL;
 }
 
@@ -92,16 +96,32 @@ static void translate_sizes(translation *t)
     set(t, t->config, "rms_norm_eps", json_real(number(t, "attention.layer_norm_rms_epsilon", QR_REQUIRED_NUMBER)));
 }
 
+/* Granite has them all. */
+static void translate_scales(translation *t)
+{
+    static const struct {
+        const char *key, *name;
+    } scales[]         = {{"attention.scale", "attention_multiplier"},
+                          {"embedding_scale", "embedding_multiplier"},
+                          {"residual_scale", "residual_multiplier"},
+                          {"logit_scale", "logits_scaling"}};
+    const bool granite = strcmp(t->architecture, "granite") == 0;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        const double scale = number(t, scales[i].key, granite ? QR_REQUIRED_NUMBER : 0);
+        if (granite)
+            set(t, t->config, scales[i].name, json_real(scale));
+        else
+            qr_config_refuse(&t->reader, scale != 0, key_of(t, scales[i].key), "not supported");
+    }
+}
+
 /* What changes the arithmetic, with the value that changes nothing; of these only a window is known here. */
 static void translate_features(translation *t)
 {
     static const struct {
         const char *key;
         double      neutral;
-    } refused[] = {{"attention.scale", 0},          {"logit_scale", 0},
-                   {"residual_scale", 0},           {"embedding_scale", 0},
-                   {"rope.scaling.attn_factor", 1}, {"attention.clamp_kqv", 0},
-                   {"attention.max_alibi_bias", 0}};
+    } refused[] = {{"rope.scaling.attn_factor", 1}, {"attention.clamp_kqv", 0}, {"attention.max_alibi_bias", 0}};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         qr_config_refuse(&t->reader, number(t, refused[i].key, refused[i].neutral) != refused[i].neutral,
                          key_of(t, refused[i].key), "not supported");
@@ -291,6 +311,7 @@ static void translate(translation *t)
     if (t->reader.status == QUIRE_OK) rename_tensors(t, found->paired ? dim : 0);
     translate_sizes(t);
     translate_rope(t, dim);
+    translate_scales(t);
     translate_features(t);
     translate_ends(t);
     const bool window = json_object_get(t->config, "sliding_window") != NULL;

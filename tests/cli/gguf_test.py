@@ -138,6 +138,23 @@ class Models(GgufTest):
         metadata["llama.attention.sliding_window"] = model.config["sliding_window"]
         self.agrees(write_gguf(self.file, metadata, tensors), request, case)
 
+    def test_granite_with_its_multipliers(self):
+        model, request, case = self.golden("granite")
+        metadata, tensors = as_gguf(model)
+        keys = {"attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
+                "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale"}
+        metadata |= {f"granite.{key}": model.config[name] for name, key in keys.items()}
+        self.agrees(write_gguf(self.file, metadata, tensors), request, case)
+        del metadata["granite.residual_scale"]
+        self.refused(metadata, tensors, "granite.residual_scale: missing")
+
+    def test_smollm3_without_rotation_in_every_fourth_layer(self):
+        model, request, _ = self.golden("smollm3")
+        del model.config["no_rope_layers"]
+        wanted = self.answer(model.write(self.folder / "folder"), request)
+        answer = self.answer(write_gguf(self.file, *as_gguf(model)), request)
+        self.assertEqual((answer["tokens"], answer["first_logits"]), (wanted["tokens"], wanted["first_logits"]))
+
     def test_blocks_are_what_their_values_are(self):
         for kind, block in (("Q8_0", q8_0), ("Q4_0", q4_0)):
             model, request, _ = self.golden("llama3-gqa")

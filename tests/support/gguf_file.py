@@ -42,6 +42,7 @@ SIZES = {"num_hidden_layers": "block_count", "hidden_size": "embedding_length", 
          "num_attention_heads": "attention.head_count", "num_key_value_heads": "attention.head_count_kv",
          "head_dim": "attention.key_length", "rms_norm_eps": "attention.layer_norm_rms_epsilon",
          "rope_theta": "rope.freq_base"}
+PAIRED = ("llama", "granite", "smollm3")
 NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
          "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -77,5 +78,5 @@ def as_gguf(model):
     tensors = {}
     for name, tensor in model.tensors.items():
         part = re.search(r"self_attn\.([qk])_proj", name)
-        tensors[gguf_name(name)] = paired(tensor, heads[part[1]]) if part and kind == "llama" else tensor
+        tensors[gguf_name(name)] = paired(tensor, heads[part[1]]) if part and kind in PAIRED else tensor
     return metadata, tensors
