@@ -267,19 +267,17 @@ qr_code_format qr_tensors_codes(const qr_tensor *tensor)
     return tensor->packed != NULL ? qr_packed_codes(tensor->packed) : tensor->format->codes;
 }
 
-/* One row of blocks, in pieces. */
-static quire_status split_row(const qr_tensor_file *file, const char *label, const qr_tensor *tensor, uint64_t row,
-                              uint8_t *codes, float *scales, float *minima, quire_error *error)
+static quire_status split_blocks(const qr_tensor_file *file, const char *label, const qr_tensor_format *format,
+                                 uint64_t offset, uint64_t blocks, uint8_t *codes, float *scales, float *minima,
+                                 quire_error *error)
 {
-    unsigned char           chunk[CHUNK_BYTES];
-    const qr_tensor_format *format  = tensor->format;
-    const uint64_t          blocks  = tensor->shape[1] / format->block_elements;
-    const uint64_t          groups  = format->block_elements / format->codes.group;
-    const uint64_t          at_once = sizeof chunk / format->block_bytes;
+    unsigned char  chunk[CHUNK_BYTES];
+    const uint64_t groups  = format->block_elements / format->codes.group;
+    const uint64_t at_once = sizeof chunk / format->block_bytes;
     for (uint64_t done = 0; done < blocks;) {
-        const uint64_t now    = qr_min_u64(blocks - done, at_once);
-        const uint64_t offset = tensor->begin + (row * blocks + done) * format->block_bytes;
-        QR_TRY(qr_file_read(&file->file, label, offset, chunk, now * format->block_bytes, error));
+        const uint64_t now = qr_min_u64(blocks - done, at_once);
+        QR_TRY(qr_file_read(&file->file, label, offset + done * format->block_bytes, chunk, now * format->block_bytes,
+                            error));
         format->split(chunk, now, codes + done * format->block_elements, scales + done * groups,
                       minima ? minima + done * groups : NULL);
         done += now;
@@ -287,17 +285,20 @@ static quire_status split_row(const qr_tensor_file *file, const char *label, con
     return QUIRE_OK;
 }
 
+/* All rows at once, but for rows that are paired. */
 static quire_status read_block_codes(const qr_tensors *files, const qr_tensor *tensor, uint64_t first, uint64_t count,
                                      uint8_t *codes, float *scales, float *minima, quire_error *error)
 {
-    const qr_tensor_file *file  = &files->files[tensor->file];
-    const uint64_t        width = tensor->shape[1], groups = width / tensor->format->codes.group;
-    char                  label[2 * QR_FILE_NAME_BYTES];
+    const qr_tensor_file   *file   = &files->files[tensor->file];
+    const qr_tensor_format *format = tensor->format;
+    const uint64_t          width = tensor->shape[1], groups = width / format->codes.group;
+    const uint64_t          blocks = width / format->block_elements, rows = tensor->paired_rows > 0 ? 1 : count;
+    char                    label[2 * QR_FILE_NAME_BYTES];
     snprintf(label, sizeof label, "%.80s: tensor \"%.80s\"", file->label, tensor->name);
-    for (uint64_t i = 0; i < count; i++) {
-        const uint64_t row = tensor->paired_rows > 0 ? stored_row(tensor, first + i) : first + i;
-        QR_TRY(split_row(file, label, tensor, row, codes + i * width, scales + i * groups,
-                         minima ? minima + i * groups : NULL, error));
+    for (uint64_t i = 0; i < count; i += rows) {
+        const uint64_t row = tensor->paired_rows > 0 ? stored_row(tensor, first + i) : first;
+        QR_TRY(split_blocks(file, label, format, tensor->begin + row * blocks * format->block_bytes, rows * blocks,
+                            codes + i * width, scales + i * groups, minima ? minima + i * groups : NULL, error));
     }
     if (qr_file_unchanged(&file->file)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_IO, "%s: the file was changed while it was read", label);
