@@ -263,9 +263,16 @@ static quire_status read_rows(void *context, uint32_t first, uint32_t count, flo
 static quire_status read_codes(void *context, uint32_t first, uint32_t count, uint8_t *codes, float *scales,
                                float *minima, quire_error *error)
 {
-    const qr_matrix *matrix = context;
-    const uint64_t   row    = (uint64_t)matrix->slice * matrix->rows + first;
-    return qr_tensors_read_codes(matrix->weights->files, matrix->tensor, row, count, codes, scales, minima, error);
+    const qr_matrix  *matrix = context;
+    const uint64_t    row    = (uint64_t)matrix->slice * matrix->rows + first;
+    const qr_tensors *files  = matrix->weights->files;
+    QR_TRY(qr_tensors_read_codes(files, matrix->tensor, row, count, codes, scales, minima, error));
+    const uint64_t cells = count * qr_ceil_div_u64(matrix->columns, qr_tensors_codes(matrix->tensor).group);
+    if (!matrix->weights->check || (are_finite(scales, cells) && (minima == NULL || are_finite(minima, cells))))
+        return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_FORMAT,
+                   "%s: tensor \"%.80s\", rows %u to %u: a scale or minimum is not finite; weights must be",
+                   qr_tensors_file_name(files, matrix->tensor), matrix->tensor->name, first, first + count - 1);
 }
 
 qr_weight_source qr_matrix_source(const qr_matrix *matrix, const qr_code_format *codes)

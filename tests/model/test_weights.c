@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "model/config_json.h"
+#include "model/gguf.h"
 #include "model/safetensors.h"
 #include "model/weights.h"
 
@@ -228,6 +230,73 @@ static void generated_numbers_have_the_asked_deviation_or_are_ones(void **state)
     free(x);
 }
 
+static void codes_are_read_where_a_projection_has_the_format_of_the_file(void **state)
+{
+    (void)state;
+    static const qr_code_format stored = {.bits = 4, .group = 32, .has_minimum = true},
+                                other  = {.bits = 4, .group = 32};
+    enum { ROWS = 3, COLUMNS = 256, GROUPS = COLUMNS / 32 };
+    static float   values[ROWS * COLUMNS], scales[ROWS * GROUPS], minima[ROWS * GROUPS];
+    static uint8_t codes[ROWS * COLUMNS];
+    qr_tensors    *files;
+    json_t        *metadata;
+    quire_error    error = {0};
+    qr_matrix      matrix;
+    assert_int_equal(
+        qr_gguf_open(QUIRE_SOURCE_DIR "/tests/fuzz/corpus/gguf/blocks.gguf", NULL, &files, &metadata, NULL), QUIRE_OK);
+    json_decref(metadata);
+    const qr_weights weights = {.files = files, .check = true};
+    assert_int_equal(qr_weights_find(&weights,
+                                     &(qr_tensor_spec){.name = "Q4_1", .rank = 2, .rows = ROWS, .columns = COLUMNS},
+                                     &matrix, &error),
+                     QUIRE_OK);
+    assert_null(qr_matrix_source(&matrix, &other).read_codes);
+    assert_null(qr_matrix_source(&matrix, &(qr_code_format){0}).read_codes);
+    const qr_weight_source source = qr_matrix_source(&matrix, &stored);
+    assert_non_null(source.read_codes);
+    assert_int_equal(source.read(source.context, 1, ROWS - 1, values, &error), QUIRE_OK);
+    assert_int_equal(source.read_codes(source.context, 1, ROWS - 1, codes, scales, minima, &error), QUIRE_OK);
+    for (uint32_t i = 0; i < (ROWS - 1) * COLUMNS; i++)
+        assert_true(values[i] == scales[i / 32] * (float)codes[i] + minima[i / 32]);
+    qr_tensors_close(files);
+}
+
+/* A Q4_0 block of the scale infinity. */
+static void scales_that_are_not_finite_are_refused_with_their_tensor(void **state)
+{
+    (void)state;
+    static const qr_code_format stored     = {.bits = 4, .group = 32};
+    unsigned char               bytes[128] = "GGUF\3";
+    char                        path[64];
+    bytes[8] = 1;                                           /* a tensor */
+    memcpy(bytes + 24, "\1\0\0\0\0\0\0\0w\2\0\0\0\40", 14); /* its name, two dimensions, 32 and */
+    bytes[45] = 1;                                          /* 1, */
+    bytes[53] = 2;                                          /* the type Q4_0, and offset 0 */
+    memcpy(bytes + 96, "\0\x7c", 2);
+    strcpy(path, "/tmp/quire-test-XXXXXX");
+    const int file = mkstemp(path);
+    assert_true(file >= 0 && write(file, bytes, sizeof bytes) == sizeof bytes && close(file) == 0);
+    qr_tensors *files;
+    json_t     *metadata;
+    quire_error error = {0};
+    if (qr_gguf_open(path, NULL, &files, &metadata, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    json_decref(metadata);
+    qr_weights weights = {.files = files, .check = true};
+    qr_matrix  matrix;
+    assert_int_equal(
+        qr_weights_find(&weights, &(qr_tensor_spec){.name = "w", .rank = 2, .rows = 1, .columns = 32}, &matrix, &error),
+        QUIRE_OK);
+    const qr_weight_source source = qr_matrix_source(&matrix, &stored);
+    uint8_t                codes[32];
+    float                  scale;
+    assert_int_equal(source.read_codes(source.context, 0, 1, codes, &scale, NULL, &error), QUIRE_ERR_FORMAT);
+    assert_non_null(strstr(error.message, "tensor \"w\", rows 0 to 0: a scale or minimum is not finite"));
+    weights.check = false;
+    assert_int_equal(source.read_codes(source.context, 0, 1, codes, &scale, NULL, &error), QUIRE_OK);
+    qr_tensors_close(files);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +307,8 @@ int main(void)
         cmocka_unit_test(generated_rows_do_not_depend_on_how_they_are_read),
         cmocka_unit_test(generated_tensors_differ_by_name_and_seed_and_repeat),
         cmocka_unit_test(generated_numbers_have_the_asked_deviation_or_are_ones),
+        cmocka_unit_test(codes_are_read_where_a_projection_has_the_format_of_the_file),
+        cmocka_unit_test(scales_that_are_not_finite_are_refused_with_their_tensor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
