@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ typedef struct answer {
 } answer;
 
 typedef struct run {
+    uint32_t requests, vocab;
     answer   answers[REQUESTS];
     uint32_t steps[BANDS], preempted;
 } run;
@@ -44,7 +46,7 @@ static void submit(quire_engine *engine, uint32_t number, run *to)
 {
     int32_t        prompt[PROMPT_MAX];
     const uint32_t count = draw(1, number, 1, PROMPT_MAX);
-    for (uint32_t i = 0; i < count; i++) prompt[i] = (int32_t)qr_random_below(2, number, i, VOCAB);
+    for (uint32_t i = 0; i < count; i++) prompt[i] = (int32_t)qr_random_below(2, number, i, to->vocab);
     const quire_request request = {.size         = sizeof request,
                                    .prompt       = prompt,
                                    .prompt_count = count,
@@ -56,7 +58,7 @@ static void submit(quire_engine *engine, uint32_t number, run *to)
     assert_int_equal(quire_engine_submit(engine, &request, &id, NULL), QUIRE_OK);
 }
 
-static uint32_t take_events(quire_engine *engine)
+static uint32_t take_events(quire_engine *engine, uint32_t vocab)
 {
     quire_event  events[32];
     const size_t count = quire_engine_poll(engine, events, 32);
@@ -69,7 +71,7 @@ static uint32_t take_events(quire_engine *engine)
             continue;
         }
         const quire_token_detail *detail = events[i].detail;
-        if (detail != NULL && detail->logits != NULL) memcpy(to->logits, detail->logits, sizeof to->logits);
+        if (detail != NULL && detail->logits != NULL) memcpy(to->logits, detail->logits, vocab * sizeof *to->logits);
         to->tokens[to->count]     = events[i].token;
         to->logprobs[to->count++] = events[i].logprob;
     }
@@ -86,7 +88,7 @@ static uint32_t band_of(uint32_t rows)
 
 static void finish(quire_engine *engine, uint32_t requests, run *to)
 {
-    for (uint32_t ended = 0; ended < requests; ended += take_events(engine)) {
+    for (uint32_t ended = 0; ended < requests; ended += take_events(engine, to->vocab)) {
         quire_step step = {.size = sizeof step};
         assert_int_equal(quire_engine_step(engine, &step), QUIRE_OK);
         if (step.rows > 0) to->steps[band_of(step.rows)]++;
@@ -126,7 +128,7 @@ static void run_alone(quire_model *model, quire_dtype kv, run *to)
 {
     const quire_engine_options options = plain_options(kv);
     quire_engine              *engine  = small_engine(&options, model);
-    for (uint32_t i = 0; i < REQUESTS; i++) {
+    for (uint32_t i = 0; i < to->requests; i++) {
         submit(engine, i, to);
         finish(engine, 1, to);
     }
@@ -137,18 +139,29 @@ static void run_together(quire_model *model, quire_dtype kv, uint64_t trial, run
 {
     const quire_engine_options options = random_options(kv, trial);
     quire_engine              *engine  = small_engine(&options, model);
-    const uint32_t             first   = draw(18, trial, 0, REQUESTS - 1);
-    for (uint32_t i = 0; i < REQUESTS; i++) submit(engine, (first + i * 7) % REQUESTS, to);
-    finish(engine, REQUESTS, to);
+    const uint32_t             first   = draw(18, trial, 0, to->requests - 1);
+    for (uint32_t i = 0; i < to->requests; i++) submit(engine, (first + i * 7) % to->requests, to);
+    finish(engine, to->requests, to);
     quire_engine_destroy(engine);
 }
 
 static void assert_same(const run *alone, const run *together, quire_dtype weights, quire_dtype kv, uint64_t trial)
 {
-    for (uint32_t i = 0; i < REQUESTS; i++)
+    for (uint32_t i = 0; i < alone->requests; i++)
         if (memcmp(&alone->answers[i], &together->answers[i], sizeof(answer)) != 0)
             fail_msg("%s weights, %s KV, trial %u: request %u differs from itself alone", quire_dtype_name(weights),
                      quire_dtype_name(kv), (unsigned)trial, i);
+}
+
+static quire_model *golden_model(const char *name, quire_dtype weights)
+{
+    char         path[512];
+    quire_error  error = {0};
+    quire_model *model = NULL;
+    snprintf(path, sizeof path, QUIRE_SOURCE_DIR "/tests/models/%s", name);
+    const quire_model_options options = {.size = sizeof options, .weight_dtype = weights};
+    if (quire_model_load(path, &options, &model, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    return model;
 }
 
 static void check(quire_dtype weights, quire_dtype kv)
@@ -160,6 +173,8 @@ static void check(quire_dtype weights, quire_dtype kv)
     quire_model *model = small_engine_model("tiny", &options);
     run         *runs  = calloc(2, sizeof *runs);
     assert_non_null(runs);
+    runs[0].requests = runs[1].requests = REQUESTS;
+    runs[0].vocab = runs[1].vocab = VOCAB;
     run_alone(model, kv, &runs[0]);
     for (uint64_t trial = 0; trial < TRIALS; trial++) {
         memset(runs[1].answers, 0, sizeof runs[1].answers);
@@ -169,6 +184,28 @@ static void check(quire_dtype weights, quire_dtype kv)
     for (int band = 0; band < BANDS && !QR_SANITIZED; band++) assert_true(runs[1].steps[band] > 0);
     assert_true(runs[1].preempted > 0 || QR_SANITIZED);
     quire_model_destroy(model);
+    free(runs);
+}
+
+/* Of each family that differs in what a row goes through. */
+static void every_decoder_gives_a_sequence_the_same_bits_in_any_batch(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"smollm3", "granite",   "olmo2",   "phi3",         "gemma2",
+                                        "gemma3",  "qwen3-moe", "mixtral", "gpt-oss-mxfp4"};
+    run                     *runs    = calloc(2, sizeof *runs);
+    assert_non_null(runs);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const quire_dtype weights = i % 2 == 0 ? QUIRE_DTYPE_BF16 : QUIRE_DTYPE_INT8;
+        quire_model      *model   = golden_model(names[i], weights);
+        memset(runs, 0, 2 * sizeof *runs);
+        runs[0].requests = runs[1].requests = 24;
+        runs[0].vocab = runs[1].vocab = 96;
+        run_alone(model, QUIRE_DTYPE_BF16, &runs[0]);
+        run_together(model, QUIRE_DTYPE_BF16, i, &runs[1]);
+        assert_same(&runs[0], &runs[1], weights, QUIRE_DTYPE_BF16, i);
+        quire_model_destroy(model);
+    }
     free(runs);
 }
 
@@ -196,6 +233,7 @@ int main(void)
         cmocka_unit_test(f32_weights_give_a_sequence_the_same_bits_in_any_batch),
         cmocka_unit_test(bf16_weights_give_a_sequence_the_same_bits_in_any_batch),
         cmocka_unit_test(int8_weights_give_a_sequence_the_same_bits_in_any_batch),
+        cmocka_unit_test(every_decoder_gives_a_sequence_the_same_bits_in_any_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
