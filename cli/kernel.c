@@ -24,12 +24,12 @@ static const kernel kernels[] = {
      "paged attention, against a plain read, the same kernel in cache, a register loop"},
     {"barrier", qr_micro_barrier, TEAM, "threads meeting, and taking over a function"},
     {"limits", qr_micro_limits, TEAM, "reading in order and in runs, multiplication in registers, the barrier"},
-    {"projection", qr_micro_projection, TEAM " dtype rows k n",
+    {"projection", qr_micro_projection, TEAM " dtype rows k n group-size",
      "rows times packed weights, against a plain read, a register loop and oneDNN"},
     {"rowwise", qr_micro_rowwise, TEAM " k",
      "norms, conversions, argmax and sums of rows in cache, against a plain read there"},
     {"scheduler", qr_micro_scheduler, EVERY " steps", "plan, commit and submit with a model that takes no time"},
-    {"step", qr_micro_step, TEAM " dtype rows context block-size model",
+    {"step", qr_micro_step, TEAM " dtype rows context block-size model group-size",
      "whole decode steps of a model, every sequence with its own keys and values"},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -58,8 +58,9 @@ static const struct flag {
     {"threads", "N", "threads, as topology.threads", 1, WHOLE, OF(threads), 1, 1024},
     {"rounds", "N", "rounds in which every variant has one turn (default 15)", 1, WHOLE, OF(rounds), 1, 1000},
     {"json", NULL, "print JSON (quire.kernel/1)", 1, SWITCH, OF(json), 0, 0},
-    {"dtype", "LIST", "f32, bf16, int8: of the weights, or of keys and values; step: of both", 2, DTYPES, OF(dtypes), 0,
-     0},
+    {"dtype", "LIST",
+     "f32, bf16, int8: of the weights, or of keys and values; step: of both; int4: of weights, beside int8", 2, DTYPES,
+     OF(dtypes), 0, 0},
     {"rows", "LIST", "rows; attention: query rows of each sequence (default 1); step: sequences (default 1, 4, 16, 64)",
      2, COUNTS, OF(rows), 0, 0},
     {"q-heads", "LIST", "attention: query heads (default 1, 4 and 8 for each kv head)", 3, COUNTS, OF(q_heads), 0, 0},
@@ -79,6 +80,7 @@ static const struct flag {
      256},
     {"k", "N", "projection, rowwise: input features (default 2048)", 4, WHOLE, OF(k), 1, 65536},
     {"n", "N", "projection: output features (default 2816 for each thread)", 4, WHOLE, OF(columns), 1, 1u << 20},
+    {"group-size", "N", "projection, step: as model.weight_group_size", 4, WHOLE, OF(group_size), 32, 128},
     {"model", "MODEL", "step: folder or preset, as bench takes it (default tinyllama-1.1b)", 4, TEXT, OF(model), 0, 0},
     {"steps", "N", "scheduler: steps of each load (default 2000)", 5, WHOLE, OF(steps), 1, 1000000},
 };
@@ -149,12 +151,12 @@ static void dtypes(struct argp_state *state, const char *flag, const char *text,
 {
     for (to->count = 0;;) {
         const size_t length = strcspn(text, ",");
-        qr_dtype     dtype  = QR_F32;
-        while (dtype <= QR_INT8 &&
-               (strlen(qr_dtype_name(dtype)) != length || strncmp(qr_dtype_name(dtype), text, length) != 0))
+        uint32_t     dtype  = QR_F32;
+        while (dtype <= QR_MICRO_INT4 &&
+               (strlen(qr_micro_dtype_name(dtype)) != length || strncmp(qr_micro_dtype_name(dtype), text, length) != 0))
             dtype++;
-        if (dtype > QR_INT8 || to->count > QR_INT8)
-            argp_error(state, "--%s %s: a list of f32 | bf16 | int8", flag, text);
+        if (dtype > QR_MICRO_INT4 || to->count > QR_MICRO_INT4)
+            argp_error(state, "--%s %s: a list of f32 | bf16 | int8 | int4", flag, text);
         to->values[to->count++] = dtype;
         if (text[length] == '\0') return;
         text += length + 1;

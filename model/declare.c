@@ -145,7 +145,8 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
 
 void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k, const qr_linear_part *parts)
 {
-    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype}, parts);
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype, .codes = d->codes},
+                  parts);
 }
 
 void qr_declare_wide_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
@@ -160,6 +161,7 @@ static qr_projection_shape feed_in_shape(const qr_declaration *d, const char *la
     return (qr_projection_shape){.k          = k,
                                  .name       = label,
                                  .dtype      = d->dtype,
+                                 .codes      = d->codes,
                                  .gated      = a->gated,
                                  .activation = a->activation,
                                  .gathers    = a->experts > 0};
@@ -177,11 +179,18 @@ qr_dtype qr_feed_out_dtype(const qr_architecture *architecture, qr_dtype dtype)
     return architecture->family->wide_feed_out ? qr_wide_dtype(dtype) : dtype;
 }
 
+static qr_projection_shape feed_out_shape(const qr_declaration *d, const char *label, uint32_t k)
+{
+    qr_projection_shape shape = {.k = k, .name = label, .dtype = qr_feed_out_dtype(d->architecture, d->dtype)};
+    if (shape.dtype == d->dtype) shape.codes = d->codes;
+    return shape;
+}
+
 void qr_declare_feed_out(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
                          const qr_linear_part *parts)
 {
-    const qr_dtype dtype = qr_feed_out_dtype(d->architecture, d->dtype);
-    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = dtype}, parts);
+    qr_projection_shape shape = feed_out_shape(d, label, k);
+    declare_parts(d, linear, &shape, parts);
 }
 
 void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *label, qr_matrix gate, qr_matrix up)
@@ -196,9 +205,9 @@ void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *lab
 
 void qr_declare_feed_out_of(qr_declaration *d, qr_linear *linear, const char *label, qr_matrix matrix)
 {
-    const qr_dtype dtype = qr_feed_out_dtype(d->architecture, d->dtype);
-    add_linear(d, linear,
-               &(qr_projection_shape){.k = matrix.columns, .columns = matrix.rows, .name = label, .dtype = dtype});
+    qr_projection_shape shape = feed_out_shape(d, label, matrix.columns);
+    shape.columns             = matrix.rows;
+    add_linear(d, linear, &shape);
     linear->matrices[0]  = matrix;
     linear->matrix_count = 1;
 }
@@ -223,14 +232,24 @@ void qr_declare_embedding(qr_declaration *d, float scale)
         declare_embedding(d, scale, a->encoder_embedding_name, &d->parameters->encoder_embedding);
 }
 
+/* Beside codes of 4 bits 8, as every error of it is one of the logits; in scale groups as the others, because inputs
+ * have the scales of either. */
+static qr_code_format head_codes(const qr_code_format *codes)
+{
+    return codes->bits == 0 ? *codes : (qr_code_format){.bits = 8, .group = QR_CODES_BLOCK};
+}
+
 void qr_declare_head(qr_declaration *d)
 {
     const qr_architecture *a    = d->architecture;
     qr_linear             *head = &d->parameters->head;
     d->prefix[0]                = '\0';
-    add_linear(
-        d, head,
-        &(qr_projection_shape){.k = a->hidden_size, .columns = a->vocab_size, .name = "lm_head", .dtype = d->dtype});
+    add_linear(d, head,
+               &(qr_projection_shape){.k       = a->hidden_size,
+                                      .columns = a->vocab_size,
+                                      .name    = "lm_head",
+                                      .dtype   = d->dtype,
+                                      .codes   = head_codes(&d->codes)});
     head->matrix_count        = 1;
     const qr_tensor_spec spec = {.rank    = 2,
                                  .rows    = a->vocab_size,
@@ -272,12 +291,13 @@ void qr_declare(qr_declaration *d)
 
 /* ---- counting and checking ---- */
 
-void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint64_t *parameters_out,
-                      uint64_t *bytes_out)
+void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, const qr_code_format *codes,
+                      uint64_t *parameters_out, uint64_t *bytes_out)
 {
     qr_parameters  none;
     qr_arena       arena = {0};
-    qr_declaration d     = {.architecture = architecture, .dtype = dtype, .parameters = &none, .arena = &arena};
+    qr_declaration d     = {
+            .architecture = architecture, .dtype = dtype, .codes = *codes, .parameters = &none, .arena = &arena};
     qr_declare(&d);
     *parameters_out = d.parameter_count;
     *bytes_out      = d.packed_bytes + arena.used;

@@ -63,6 +63,7 @@ typedef quire_status qr_tensor_visit(void *context, const qr_tensor_spec *spec, 
 typedef struct qr_declaration {
     const qr_architecture *architecture;
     qr_dtype               dtype;         /* of the packed weights, but for those that stay wide */
+    qr_code_format         codes;         /* of those in scale groups, but for the output projection */
     uint32_t               max_model_len; /* positions that tables are made for */
     qr_parameters         *parameters;
     qr_arena              *arena; /* without memory: counting and checking */
@@ -82,9 +83,9 @@ typedef struct qr_declaration {
 /* Runs the family's declare function, from its first tensor on. */
 void qr_declare(qr_declaration *declaration);
 
-/* Parameters, and the bytes they take as loaded with weights of `dtype`, but for tables by position. */
-void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, uint64_t *parameters_out,
-                      uint64_t *bytes_out);
+/* Parameters, and the bytes they take as loaded with weights of `dtype` and `codes`, but for tables by position. */
+void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, const qr_code_format *codes,
+                      uint64_t *parameters_out, uint64_t *bytes_out);
 
 /* Compares the files with the architecture: every tensor is there in its shape and a readable dtype, and nothing else
  * is there but what the family knows to be unread, and buffers, which are warned of. */

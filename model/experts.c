@@ -116,7 +116,7 @@ static qr_rows rows_from(const qr_rows *rows, uint32_t first)
 {
     qr_rows from = *rows;
     from.data    = (char *)rows->data + (size_t)first * rows->stride * qr_dtype_bytes(rows->dtype);
-    if (rows->scales != NULL) from.scales = rows->scales + first;
+    if (rows->scales != NULL) from.scales = rows->scales + (size_t)first * qr_row_scales(rows);
     return from;
 }
 

@@ -202,6 +202,7 @@ quire_status qr_network_declare(qr_network *network, quire_error *error)
     qr_arena      *arena = &network->parameter_memory;
     qr_declaration d     = {.architecture  = network->architecture,
                             .dtype         = network->dtype,
+                            .codes         = network->codes,
                             .max_model_len = network->options.max_model_len,
                             .parameters    = &network->parameters,
                             .arena         = arena,

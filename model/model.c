@@ -30,6 +30,7 @@ struct quire_model {
     qr_tensors     *files; /* NULL: synthetic */
     qr_weights      weights;
     quire_dtype     weight_dtype; /* as asked for */
+    uint32_t        weight_group_size;
     qr_generation   generation;
 };
 
@@ -55,13 +56,15 @@ static quire_status create(const quire_model_options *given, quire_model_options
     QR_TRY(take_options(given, options, error));
     quire_model *model = qr_allocate(&options->allocator, sizeof *model, 64);
     if (model == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory for a model's description");
-    model->allocator    = options->allocator;
-    model->weight_dtype = options->weight_dtype;
-    const bool always   = options->weight_dtype == QUIRE_DTYPE_INT8; /* it would hold any number in their place */
-    model->weights      = (qr_weights){.architecture = &model->architecture,
-                                       .seed         = options->weight_seed,
-                                       .check        = always || options->check_tensors == QUIRE_TOGGLE_ON};
-    *model_out          = model;
+    model->allocator         = options->allocator;
+    model->weight_dtype      = options->weight_dtype;
+    model->weight_group_size = options->weight_group_size;
+    const bool codes         = options->weight_dtype == QUIRE_DTYPE_INT8 ||
+                       options->weight_dtype == QUIRE_DTYPE_INT4; /* it would hold any number in their place */
+    model->weights = (qr_weights){.architecture = &model->architecture,
+                                  .seed         = options->weight_seed,
+                                  .check        = codes || options->check_tensors == QUIRE_TOGGLE_ON};
+    *model_out     = model;
     return QUIRE_OK;
 }
 
@@ -261,9 +264,15 @@ qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap)
 {
     if (model->weight_dtype == QUIRE_DTYPE_F32) return QR_F32;
     if (model->weight_dtype == QUIRE_DTYPE_BF16) return QR_BF16;
-    if (model->weight_dtype == QUIRE_DTYPE_INT8) return QR_INT8;
+    if (model->weight_dtype == QUIRE_DTYPE_INT8 || model->weight_dtype == QUIRE_DTYPE_INT4) return QR_INT8;
     const qr_kernels *kernels = qr_kernels_select(isa_cap);
     return kernels != NULL ? qr_projection_preferred_dtype(kernels) : QR_F32;
+}
+
+qr_code_format qr_model_weight_codes(const quire_model *model)
+{
+    const bool int4 = model->weight_dtype == QUIRE_DTYPE_INT4;
+    return int4 ? (qr_code_format){.bits = 4, .group = model->weight_group_size} : (qr_code_format){0};
 }
 
 void quire_model_describe(const quire_model *model, quire_model_info *info)
@@ -272,8 +281,9 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         [QR_F32] = QUIRE_DTYPE_F32, [QR_BF16] = QUIRE_DTYPE_BF16, [QR_INT8] = QUIRE_DTYPE_INT8};
     const qr_architecture *a     = &model->architecture;
     const qr_dtype         dtype = qr_model_weight_dtype(model, NULL);
+    const qr_code_format   codes = qr_model_weight_codes(model);
     uint64_t               parameters, bytes;
-    qr_declare_count(a, dtype, &parameters, &bytes);
+    qr_declare_count(a, dtype, &codes, &parameters, &bytes);
     quire_model_info full = {
         .name                    = model->name,
         .architecture            = a->model_type,
@@ -289,7 +299,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .encoder_layers          = a->encoder_layers,
         .decoder_start_token_id  = a->decoder_start_token_id,
         .eos_count               = a->eos_count,
-        .weight_dtype            = public_dtype[dtype],
+        .weight_dtype            = codes.bits == 4 ? QUIRE_DTYPE_INT4 : public_dtype[dtype],
         .window                  = qr_widest_window(a),
         .sampling                = model->generation.sampling,
         .max_new_tokens          = model->generation.max_new_tokens,
@@ -301,7 +311,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
 
 const char *quire_dtype_name(quire_dtype dtype)
 {
-    static const char *const names[] = {"auto", "f32", "bf16", "int8"};
+    static const char *const names[] = {"auto", "f32", "bf16", "int8", "int4"};
     return (unsigned)dtype < sizeof names / sizeof *names ? names[dtype] : "?";
 }
 

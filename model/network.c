@@ -6,12 +6,14 @@
 
 /* ---- memory ---- */
 
-static qr_rows take_rows(qr_arena *arena, qr_dtype dtype, uint32_t rows, uint32_t dim)
+static qr_rows take_rows(const qr_network *network, qr_arena *arena, qr_dtype dtype, uint32_t rows, uint32_t dim)
 {
     const uint32_t stride = qr_round_up_u32(dim, 64);
     qr_rows        taken  = {.dtype = dtype, .dim = dim, .stride = stride};
     taken.data            = qr_arena_take(arena, (size_t)rows * stride, qr_dtype_bytes(dtype));
-    if (dtype == QR_INT8) taken.scales = QR_ARENA_TAKE(arena, float, rows);
+    if (dtype != QR_INT8) return taken;
+    taken.scale_block = network->codes.bits != 0 ? QR_CODES_BLOCK : 0;
+    taken.scales      = QR_ARENA_TAKE(arena, float, (size_t)rows *qr_row_scales(&taken));
     return taken;
 }
 
@@ -36,15 +38,15 @@ static void lay_out_experts(qr_network *network, qr_arena *arena)
     qr_buffers            *b    = &network->buffers;
     const uint32_t         rows = qr_network_most_rows(network), slots = rows * a->experts_per_token;
     const qr_dtype         fed = qr_feed_out_dtype(a, network->dtype);
-    b->routed                  = network->dtype == QR_F32 ? b->normed : take_rows(arena, QR_F32, rows, a->hidden_size);
-    b->expert_fed              = take_rows(arena, written_dtype(fed), slots, a->expert_size);
-    b->expert_fed_read         = fed == QR_INT8 ? take_rows(arena, fed, slots, a->expert_size) : b->expert_fed;
-    b->routing                 = (qr_routing){.scores         = take_rows(arena, QR_F32, rows, a->experts),
-                                              .chosen         = QR_ARENA_TAKE(arena, uint32_t, slots),
-                                              .chosen_weights = QR_ARENA_TAKE(arena, float, slots),
-                                              .first          = QR_ARENA_TAKE(arena, uint32_t, a->experts + 2),
-                                              .row            = QR_ARENA_TAKE(arena, uint32_t, slots),
-                                              .weights        = QR_ARENA_TAKE(arena, float, slots)};
+    b->routed          = network->dtype == QR_F32 ? b->normed : take_rows(network, arena, QR_F32, rows, a->hidden_size);
+    b->expert_fed      = take_rows(network, arena, written_dtype(fed), slots, a->expert_size);
+    b->expert_fed_read = fed == QR_INT8 ? take_rows(network, arena, fed, slots, a->expert_size) : b->expert_fed;
+    b->routing         = (qr_routing){.scores         = take_rows(network, arena, QR_F32, rows, a->experts),
+                                      .chosen         = QR_ARENA_TAKE(arena, uint32_t, slots),
+                                      .chosen_weights = QR_ARENA_TAKE(arena, float, slots),
+                                      .first          = QR_ARENA_TAKE(arena, uint32_t, a->experts + 2),
+                                      .row            = QR_ARENA_TAKE(arena, uint32_t, slots),
+                                      .weights        = QR_ARENA_TAKE(arena, float, slots)};
 }
 
 static void lay_out_buffers(qr_network *network, qr_arena *arena)
@@ -55,17 +57,17 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     const uint32_t         q = qr_q_columns(a), kv = qr_kv_columns(a);
     const qr_dtype         read = network->dtype, fed = qr_feed_out_dtype(a, read);
 
-    b->hidden        = take_rows(arena, QR_F32, rows, a->hidden_size);
-    b->normed        = take_rows(arena, read, rows, a->hidden_size);
-    b->qkv           = take_rows(arena, QR_F32, rows, q + 2 * kv);
-    b->attended      = take_rows(arena, written_dtype(read), rows, q);
-    b->attended_read = read == QR_INT8 ? take_rows(arena, read, rows, q) : b->attended;
-    b->branch        = take_rows(arena, QR_F32, a->branch_norms ? rows : 0, a->hidden_size);
+    b->hidden        = take_rows(network, arena, QR_F32, rows, a->hidden_size);
+    b->normed        = take_rows(network, arena, read, rows, a->hidden_size);
+    b->qkv           = take_rows(network, arena, QR_F32, rows, q + 2 * kv);
+    b->attended      = take_rows(network, arena, written_dtype(read), rows, q);
+    b->attended_read = read == QR_INT8 ? take_rows(network, arena, read, rows, q) : b->attended;
+    b->branch        = take_rows(network, arena, QR_F32, a->branch_norms ? rows : 0, a->hidden_size);
     if (a->experts > 0) lay_out_experts(network, arena);
     const uint32_t dense = qr_has_dense_layers(a) ? rows : 0;
-    b->fed               = take_rows(arena, written_dtype(fed), dense, a->intermediate_size);
-    b->fed_read          = fed == QR_INT8 ? take_rows(arena, fed, dense, a->intermediate_size) : b->fed;
-    b->selected          = take_rows(arena, read, logits, a->hidden_size);
+    b->fed               = take_rows(network, arena, written_dtype(fed), dense, a->intermediate_size);
+    b->fed_read          = fed == QR_INT8 ? take_rows(network, arena, fed, dense, a->intermediate_size) : b->fed;
+    b->selected          = take_rows(network, arena, read, logits, a->hidden_size);
     b->logits            = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
     b->logits.data       = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
 
@@ -92,6 +94,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     *network                 = (qr_network){.model = model, .architecture = a, .options = *options};
     network->thread_count    = thread_count;
     network->dtype           = qr_model_weight_dtype(model, options->isa);
+    network->codes           = qr_model_weight_codes(model);
     network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
     network->embedding_dtype = qr_wide_dtype(network->dtype);
     network->kv_shape        = (qr_kv_shape){options->kv_dtype, a->kv_heads, a->head_dim, options->block_size};

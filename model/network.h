@@ -55,6 +55,7 @@ struct qr_network {
     qr_projection_context *context;
     uint32_t               thread_count;
     qr_dtype               dtype; /* of weights and of what projections read, but for those that stay wide */
+    qr_code_format         codes; /* of weights in scale groups; no bits: none are */
 
     /* weights */
     qr_parameters parameters;

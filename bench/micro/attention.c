@@ -64,7 +64,7 @@ static qr_kv_shape kv_shape(const bench *b, qr_dtype dtype)
     return (qr_kv_shape){dtype, b->common.options.kv_heads, b->common.options.head_dim, b->common.options.block_size};
 }
 
-static bool measures(const bench *b, qr_dtype dtype)
+static bool measures(const bench *b, uint32_t dtype)
 {
     for (uint32_t i = 0; i < b->common.options.dtypes.count; i++)
         if (b->common.options.dtypes.values[i] == dtype) return true;
@@ -522,6 +522,8 @@ static quire_status create(void *state, quire_error *error)
     bench *b = state;
     if (b->common.options.longest > 0 && b->common.options.context > 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "--context and --lengths are mutually exclusive");
+    if (measures(b, QR_MICRO_INT4))
+        return qr_fail(error, QUIRE_ERR_INVALID, "--dtype int4: keys and values are f32, bf16 or int8");
     set_defaults(b);
     QR_TRY(check(b, error));
     QR_TRY(draw_sequences(b, error));

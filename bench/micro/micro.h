@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/number.h"
+
 enum { QR_MICRO_LIST_MAX = 16 };
 
 /* Values of a flag such as --rows 1,4,16; count 0: the benchmark's own choice. */
@@ -15,12 +17,19 @@ typedef struct qr_micro_list {
     uint64_t values[QR_MICRO_LIST_MAX];
 } qr_micro_list;
 
+enum { QR_MICRO_INT4 = QR_INT8 + 1 }; /* in a list of dtypes: weights of 4 bits, beside what else is int8 */
+
+static inline const char *qr_micro_dtype_name(uint32_t dtype)
+{
+    return dtype == QR_MICRO_INT4 ? "int4" : qr_dtype_name((qr_dtype)dtype);
+}
+
 /* 0, NULL and empty lists mean the default. Every combination of the lists is a variant of its own. */
 typedef struct qr_micro_options {
     const char   *isa, *cpus;
     uint32_t      threads, rounds;
     bool          json;
-    qr_micro_list dtypes; /* qr_dtype; of weights or of the KV cache */
+    qr_micro_list dtypes; /* qr_dtype or QR_MICRO_INT4; of weights or of the KV cache */
     qr_micro_list rows;   /* of a projection; query rows of each sequence */
     /* attention */
     qr_micro_list q_heads, run_bytes; /* run_bytes: contiguous keys and values; 0 = all */
@@ -28,6 +37,8 @@ typedef struct qr_micro_options {
     uint32_t      shortest, longest; /* ragged: lengths drawn between these; 0 = all `context` */
     /* projection, rowwise */
     uint32_t k, columns;
+    /* projection, step */
+    uint32_t group_size; /* of int4: inputs that share a scale */
     /* step */
     const char *model; /* folder or preset */
     /* scheduler */

@@ -14,7 +14,7 @@
 enum {
     COPIES_MAX = 64,
     PATHS      = 2,
-    DTYPES     = 3,
+    DTYPES     = QR_MICRO_INT4 + 1,
     FEW_ROWS   = 16, /* up to here a pass goes through all copies, beyond through proportionally fewer */
     TABLE      = 1 << 20,
 };
@@ -24,7 +24,7 @@ typedef struct bench bench;
 /* The copies of one matrix, packed for one path. */
 typedef struct matrix_set {
     bench                 *bench;
-    qr_dtype               dtype;
+    uint32_t               dtype; /* or QR_MICRO_INT4 */
     quire_small_m          path;
     qr_projection_context *context;
     qr_projection         *projections[COPIES_MAX];
@@ -111,9 +111,12 @@ static quire_status pack(matrix_set *set, quire_error *error)
 
 static quire_status create_copies(matrix_set *set, quire_error *error)
 {
-    const bench              *b     = set->bench;
-    const qr_projection_shape shape = {
-        .k = b->common.options.k, .columns = b->common.options.columns, .dtype = set->dtype, .name = "micro"};
+    const bench        *b     = set->bench;
+    qr_projection_shape shape = {.k       = b->common.options.k,
+                                 .columns = b->common.options.columns,
+                                 .dtype   = qr_multiplied_dtype(set->dtype),
+                                 .name    = "micro"};
+    if (set->dtype == QR_MICRO_INT4) shape.codes = (qr_code_format){.bits = 4, .group = b->common.options.group_size};
     for (set->copies = 0; set->copies < COPIES_MAX; set->copies++) {
         const uint64_t bytes = set->copies > 0 ? qr_projection_bytes(set->projections[0]) : 0;
         if (set->copies > 0 && set->copies * bytes >= b->common.machine->beyond_bytes) break;
@@ -122,7 +125,7 @@ static quire_status create_copies(matrix_set *set, quire_error *error)
     return QUIRE_OK;
 }
 
-static quire_status create_set(bench *b, qr_dtype dtype, quire_small_m path, matrix_set *set, quire_error *error)
+static quire_status create_set(bench *b, uint32_t dtype, quire_small_m path, matrix_set *set, quire_error *error)
 {
     set->bench                                  = b;
     set->dtype                                  = dtype;
@@ -154,18 +157,19 @@ static bool is_onednn(const matrix_set *set)
 
 /* ---- rows ---- */
 
-static quire_status create_rows(const bench *b, qr_dtype dtype, uint32_t dim, qr_rows *rows, quire_error *error)
+static quire_status create_rows(const bench *b, uint32_t dtype, uint32_t dim, qr_rows *rows, quire_error *error)
 {
-    *rows        = (qr_rows){.dtype = dtype, .dim = dim, .stride = qr_round_up_u32(dim, 64)};
-    rows->data   = qr_allocate(NULL, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(dtype), 64);
-    rows->scales = qr_allocate(NULL, b->most_rows * sizeof(float), 64);
+    *rows = (qr_rows){.dtype = qr_multiplied_dtype(dtype), .dim = dim, .stride = qr_round_up_u32(dim, 64)};
+    if (dtype == QR_MICRO_INT4) rows->scale_block = QR_CODES_BLOCK;
+    rows->data   = qr_allocate(NULL, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype), 64);
+    rows->scales = qr_allocate(NULL, (size_t)b->most_rows * qr_row_scales(rows) * sizeof(float), 64);
     return rows->data && rows->scales ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rows", b->most_rows);
 }
 
 static void destroy_rows(const bench *b, qr_rows *rows)
 {
     qr_deallocate(NULL, rows->data, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype));
-    qr_deallocate(NULL, rows->scales, b->most_rows * sizeof(float));
+    qr_deallocate(NULL, rows->scales, (size_t)b->most_rows * qr_row_scales(rows) * sizeof(float));
 }
 
 static quire_status create_inputs(bench *b, quire_error *error)
@@ -177,7 +181,7 @@ static quire_status create_inputs(bench *b, quire_error *error)
     for (uint32_t i = 0; i < b->common.options.dtypes.count; i++) {
         qr_rows *x = &b->x[b->common.options.dtypes.values[i]];
         if (x->data != NULL) continue;
-        QR_TRY(create_rows(b, (qr_dtype)b->common.options.dtypes.values[i], b->common.options.k, x, error));
+        QR_TRY(create_rows(b, (uint32_t)b->common.options.dtypes.values[i], b->common.options.k, x, error));
         for (uint32_t r = 0; r < b->most_rows; r++)
             b->common.machine->kernels->convert(x, r, b->weights + qr_mix64(r + 77) % TABLE);
     }
@@ -220,19 +224,19 @@ static void create_variant(bench *b, matrix_set *set, uint32_t rows)
                                     .bytes   = (double)qr_projection_bytes(set->projections[0]) * variant->products,
                                     .flops   = 2 * k * columns * rows * variant->products};
     const char *path = set->path == QUIRE_SMALL_M_ONEDNN ? "oneDNN" : "quire";
-    snprintf(turn->name, sizeof turn->name, "%s M = %u, %s", qr_dtype_name(set->dtype), rows, path);
+    snprintf(turn->name, sizeof turn->name, "%s M = %u, %s", qr_micro_dtype_name(set->dtype), rows, path);
     turn->params =
-        json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:i}", "dtype", qr_dtype_name(set->dtype), "m", (int)rows, "n",
+        json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:i}", "dtype", qr_micro_dtype_name(set->dtype), "m", (int)rows, "n",
                   (int)b->common.options.columns, "k", (int)b->common.options.k, "path", path, "implementation",
                   qr_projection_implementation(set->context), "products", (int)variant->products);
 }
 
-static matrix_set *set_of(bench *b, qr_dtype dtype, int path) { return &b->sets[(int)dtype * PATHS + path]; }
+static matrix_set *set_of(bench *b, uint32_t dtype, int path) { return &b->sets[dtype * PATHS + (uint32_t)path]; }
 
 static quire_status create_sets(bench *b, quire_error *error)
 {
     for (uint32_t d = 0; d < b->common.options.dtypes.count; d++) {
-        const qr_dtype dtype = (qr_dtype)b->common.options.dtypes.values[d];
+        const uint32_t dtype = (uint32_t)b->common.options.dtypes.values[d];
         if (set_of(b, dtype, 0)->context != NULL) continue;
         QR_TRY(create_set(b, dtype, QUIRE_SMALL_M_AUTO, set_of(b, dtype, 0), error));
         QR_TRY(create_set(b, dtype, QUIRE_SMALL_M_ONEDNN, set_of(b, dtype, 1), error));
@@ -246,7 +250,7 @@ static void create_variants(bench *b)
     for (uint32_t d = 0; d < o->dtypes.count; d++)
         for (uint32_t r = 0; r < o->rows.count; r++)
             for (int path = 0; path < PATHS; path++) {
-                matrix_set *set = set_of(b, (qr_dtype)o->dtypes.values[d], path);
+                matrix_set *set = set_of(b, (uint32_t)o->dtypes.values[d], path);
                 if (path == 0 || is_onednn(set)) create_variant(b, set, (uint32_t)o->rows.values[r]);
             }
 }
@@ -256,7 +260,7 @@ static void create_variants(bench *b)
 /* Reading or multiplying, whichever takes longer, is the limit. */
 static void state_limit(bench *b, uint32_t index)
 {
-    const qr_dtype dtype   = b->projection[index].set->dtype;
+    const uint32_t dtype   = b->projection[index].set->dtype;
     qr_variant    *variant = &b->common.variants[index];
     const double   read = variant->read_gbs, peak = qr_typed_bench_note_fractions(&b->common, index, dtype);
     if (variant->bytes / read > variant->flops / peak)
@@ -283,10 +287,11 @@ static void judge(void *state, uint32_t index)
 static quire_status set_defaults(bench *b, quire_error *error)
 {
     qr_micro_options *o = &b->common.options;
+    QR_TRY(qr_micro_group_size(o, error));
     if (o->k == 0) o->k = 2048;
     if (o->columns == 0) o->columns = 2816 * b->common.machine->thread_count;
     if (o->rounds == 0) o->rounds = 15;
-    qr_list_default(&o->dtypes, 3, (uint64_t[]){QR_BF16, QR_INT8, QR_F32});
+    qr_list_default(&o->dtypes, 4, (uint64_t[]){QR_BF16, QR_INT8, QR_MICRO_INT4, QR_F32});
     qr_list_default(&o->rows, 9, (uint64_t[]){1, 2, 4, 6, 8, 12, 16, 64, 512});
     b->most_rows = (uint32_t)qr_list_greatest(&o->rows);
     if (b->most_rows > 65536) return qr_fail(error, QUIRE_ERR_INVALID, "--rows %u: more than 65536", b->most_rows);

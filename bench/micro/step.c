@@ -16,7 +16,7 @@
 #include "model/sample.h"
 
 enum {
-    DTYPES      = 3,
+    DTYPES      = QR_MICRO_INT4 + 1,
     ROUNDS      = 15,
     WARM_PASSES = 2,  /* as many as variants.c does not count */
     OWN_TOKENS  = 32, /* decoder tokens of an encoder-decoder model's sequence */
@@ -34,7 +34,7 @@ typedef struct subject {
     qr_network          *network;
     qr_model_facts       facts;
     qr_kv_memory         kv;
-    qr_dtype             dtype;
+    uint32_t             dtype;   /* of weights, keys and values; QR_MICRO_INT4: the latter int8 */
     uint32_t             context; /* tokens that a row sees: itself included, or its encoder's */
     uint32_t             most_rows, own_blocks, cross_blocks, block_size;
     uint32_t            *blocks;              /* [most_rows][own_blocks + cross_blocks] */
@@ -191,10 +191,11 @@ static quire_status create_cache(subject *s, quire_error *error)
 
 static quire_status open_model(const qr_micro_options *options, subject *s, quire_error *error)
 {
-    static const quire_dtype dtypes[DTYPES] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
+    static const quire_dtype dtypes[DTYPES] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8, QUIRE_DTYPE_INT4};
     const char              *name           = options->model ? options->model : "tinyllama-1.1b";
-    quire_model_options      model          = {.size = sizeof model, .weight_dtype = dtypes[s->dtype]};
-    struct stat              entry;
+    quire_model_options      model          = {
+                      .size = sizeof model, .weight_dtype = dtypes[s->dtype], .weight_group_size = options->group_size};
+    struct stat entry;
     if (stat(name, &entry) == 0) return quire_model_load(name, &model, &s->model, error);
     return quire_model_synthetic(name, &model, &s->model, error);
 }
@@ -237,7 +238,7 @@ static quire_status create_subject(const qr_micro_options *options, subject *s, 
     QR_TRY(create_arrays(s, error));
     const qr_network_options network = {.team               = s->machine->team,
                                         .isa                = options->isa,
-                                        .kv_dtype           = s->dtype,
+                                        .kv_dtype           = qr_multiplied_dtype(s->dtype),
                                         .block_size         = s->block_size,
                                         .max_rows           = qr_max_u32(s->most_rows, own_tokens(s)),
                                         .max_sequences      = s->most_rows,
@@ -279,14 +280,14 @@ static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_varia
                                    .bytes   = (double)(step->report.weight_bytes + step->report.kv_bytes),
                                    .flops   = (double)step->report.flops,
                                    .peak    = peak};
-    variant->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_dtype_name(s->dtype), "rows", (json_int_t)rows,
+    variant->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_micro_dtype_name(s->dtype), "rows", (json_int_t)rows,
                                 "context", (json_int_t)s->context);
-    snprintf(variant->name, sizeof variant->name, "%s, %u sequences, context %u", qr_dtype_name(s->dtype), rows,
+    snprintf(variant->name, sizeof variant->name, "%s, %u sequences, context %u", qr_micro_dtype_name(s->dtype), rows,
              s->context);
     return QUIRE_OK;
 }
 
-static quire_status add_subject(bench *b, const qr_micro_options *options, const qr_micro_list *rows, qr_dtype dtype,
+static quire_status add_subject(bench *b, const qr_micro_options *options, const qr_micro_list *rows, uint32_t dtype,
                                 quire_error *error)
 {
     subject *s = &b->subjects[b->subject_count++];
@@ -299,9 +300,9 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
         return qr_fail(error, QUIRE_ERR_INVALID, "--block-size %u: not a multiple of 32", s->block_size);
     QR_TRY(create_subject(options, s, error));
     char name[64];
-    snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
+    snprintf(name, sizeof name, "P %s, in registers", qr_micro_dtype_name(dtype));
     qr_variant *peak = &b->variants[b->variant_count++];
-    qr_variant_multiply(peak, name, &s->multiplier, b->machine, dtype);
+    qr_variant_multiply(peak, name, &s->multiplier, b->machine, qr_multiplied_dtype(dtype));
     for (uint32_t i = 0; i < rows->count; i++) QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, error));
     return QUIRE_OK;
 }
@@ -328,7 +329,7 @@ static quire_status decode_all(bench *b, const qr_micro_options *options, FILE *
     const qr_micro_list dtypes = options->dtypes.count ? options->dtypes : (qr_micro_list){1, {QR_BF16}};
     const qr_micro_list rows   = options->rows.count ? options->rows : (qr_micro_list){4, {1, 4, 16, 64}};
     for (uint32_t i = 0; i < dtypes.count; i++)
-        QR_TRY(add_subject(b, options, &rows, (qr_dtype)dtypes.values[i], error));
+        QR_TRY(add_subject(b, options, &rows, (uint32_t)dtypes.values[i], error));
     qr_variants all = {.machine = b->machine, .variant = b->variants, .count = b->variant_count};
     QR_TRY(qr_variants_run(&all, options->rounds ? options->rounds : ROUNDS, error));
     for (uint32_t i = 0; i < b->variant_count; i++) {

@@ -21,6 +21,16 @@ enum {
 
 static const double agreement = 1.1;
 
+qr_dtype qr_multiplied_dtype(uint32_t dtype) { return dtype == QR_MICRO_INT4 ? QR_INT8 : (qr_dtype)dtype; }
+
+quire_status qr_micro_group_size(qr_micro_options *options, quire_error *error)
+{
+    const uint32_t given = options->group_size;
+    if (given == 0) options->group_size = 32;
+    if (given == 0 || given == 32 || given == 64 || given == 128) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID, "--group-size %u: expected 32, 64 or 128", given);
+}
+
 int qr_micro_status(quire_status status, const quire_error *error)
 {
     if (status == QUIRE_OK) return 0;
@@ -402,12 +412,13 @@ void qr_variant_multiply(qr_variant *variant, const char *name, qr_multiplier *m
 static void add_peaks(qr_typed_bench *b)
 {
     for (uint32_t d = 0; d < b->options.dtypes.count; d++) {
-        const qr_dtype dtype = (qr_dtype)b->options.dtypes.values[d];
+        const uint32_t dtype = (uint32_t)b->options.dtypes.values[d];
         char           name[32];
         if (b->multiplier[dtype].kernels != NULL) continue; /* listed twice */
-        snprintf(name, sizeof name, "P %s, in registers", qr_dtype_name(dtype));
+        snprintf(name, sizeof name, "P %s, in registers", qr_micro_dtype_name(dtype));
         b->peak_variant[dtype] = b->variant_count;
-        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine, dtype);
+        qr_variant_multiply(&b->variants[b->variant_count++], name, &b->multiplier[dtype], b->machine,
+                            qr_multiplied_dtype(dtype));
     }
 }
 
@@ -435,7 +446,7 @@ quire_status qr_typed_bench_run(const qr_typed_benchmark *benchmark, qr_machine 
     return status;
 }
 
-double qr_typed_bench_note_fractions(qr_typed_bench *b, uint32_t index, qr_dtype dtype)
+double qr_typed_bench_note_fractions(qr_typed_bench *b, uint32_t index, uint32_t dtype)
 {
     qr_variant  *variant = &b->variants[index];
     const double peak    = b->variants[b->peak_variant[dtype]].gflops;

@@ -100,8 +100,8 @@ typedef struct qr_typed_bench {
     qr_micro_options  options; /* defaults filled in */
     qr_variant        variants[QR_VARIANTS_MAX];
     uint32_t          judged_count; /* of the variants: those before P of each type */
-    uint32_t          variant_count, peak_variant[QR_INT8 + 1];
-    qr_multiplier     multiplier[QR_INT8 + 1];
+    uint32_t          variant_count, peak_variant[QR_MICRO_INT4 + 1];
+    qr_multiplier     multiplier[QR_MICRO_INT4 + 1];
 } qr_typed_bench;
 
 typedef struct qr_typed_benchmark {
@@ -117,7 +117,7 @@ quire_status qr_typed_bench_run(const qr_typed_benchmark *benchmark, qr_machine 
                                 const qr_micro_options *options, FILE *out, quire_error *error);
 
 /* Notes what a variant that has run reached of R and of its type's P. Returns that P, in GFLOP/s. */
-double qr_typed_bench_note_fractions(qr_typed_bench *bench, uint32_t variant, qr_dtype dtype);
+double qr_typed_bench_note_fractions(qr_typed_bench *bench, uint32_t variant, uint32_t dtype);
 
 /* What a benchmark returns to its caller, after a message on stderr if it failed. */
 int qr_micro_status(quire_status status, const quire_error *error);
@@ -129,5 +129,11 @@ int                  qr_micro_on_machine(const qr_micro_options *options, qr_mic
 /* The list's greatest value; what an empty list is to hold. */
 uint64_t qr_list_greatest(const qr_micro_list *list);
 void     qr_list_default(qr_micro_list *list, uint32_t count, const uint64_t *values);
+
+/* What is multiplied, of a value in a list of dtypes: int8 for codes of 4 bits. */
+qr_dtype qr_multiplied_dtype(uint32_t dtype);
+
+/* ERR_INVALID where --group-size is none; 0 becomes 32. */
+quire_status qr_micro_group_size(qr_micro_options *options, quire_error *error);
 
 #endif

@@ -31,7 +31,8 @@ double qr_limits_spread(const qr_result *result)
 
 static double peak_of(const qr_result *result, const char *dtype)
 {
-    if (strcmp(dtype, "int8") == 0) return best_of(result, offsetof(quire_limits, int8_gops));
+    if (strcmp(dtype, "int8") == 0 || strcmp(dtype, "int4") == 0) /* unpacked to bytes, and multiplied as they are */
+        return best_of(result, offsetof(quire_limits, int8_gops));
     if (strcmp(dtype, "f32") == 0) return best_of(result, offsetof(quire_limits, f32_gflops));
     return best_of(result, offsetof(quire_limits, bf16_gflops)); /* what "auto" means for KV as well */
 }

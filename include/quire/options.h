@@ -109,13 +109,15 @@ typedef enum quire_generation_config {
 } quire_generation_config;
 
 typedef struct quire_model_options {
-    size_t                  size;         /* sizeof(quire_model_options) as the caller sees it */
-    quire_dtype             weight_dtype; /* of the packed weights, whatever the files hold; int8: T5's wo is bf16 */
-    quire_generation_config generation_config;
-    uint64_t                weight_seed; /* synthetic models only */
-    const quire_shape_override *shape;   /* [shape_count], synthetic models only */
+    size_t      size;         /* sizeof(quire_model_options) as the caller sees it */
+    quire_dtype weight_dtype; /* of the packed weights, whatever the files hold; int8: T5's wo is bf16;
+                    int4: so is that, and the output projection is int8 */
+    quire_generation_config     generation_config;
+    uint64_t                    weight_seed; /* synthetic models only */
+    const quire_shape_override *shape;       /* [shape_count], synthetic models only */
     uint32_t                    shape_count;
-    quire_toggle                check_tensors; /* on by default: weights that are not finite are refused */
+    quire_toggle                check_tensors;     /* on by default: weights that are not finite are refused */
+    uint32_t                    weight_group_size; /* int4: inputs that share a scale: 32, 64 or 128 */
     quire_allocator             allocator;
     quire_logger                logger;
 } quire_model_options;

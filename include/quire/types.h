@@ -34,6 +34,7 @@ typedef enum quire_dtype {
     QUIRE_DTYPE_F32  = 1,
     QUIRE_DTYPE_BF16 = 2,
     QUIRE_DTYPE_INT8 = 3, /* symmetric, one scale per output channel (weights) or per token and head (KV) */
+    QUIRE_DTYPE_INT4 = 4, /* weights only: symmetric, one scale per weight_group_size inputs of an output channel */
 } quire_dtype;
 
 /* Name of a dtype as in the configuration file: "f32". Thread: any. */

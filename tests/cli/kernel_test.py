@@ -100,6 +100,10 @@ class Json(unittest.TestCase):
         self.assertEqual(own[0]["params"]["products"], 2 * own[1]["params"]["products"])
 
 
+    def test_projection_of_four_bits_counts_codes_and_scales(self):
+        variant = first("projection", "--k", "256", "--n", "640", "--rows", "5", "--dtype", "int4", "--group-size", "64")
+        self.assertEqual(variant["bytes"], variant["params"]["products"] * 640 * (256 // 2 + 256 // 64 * 2))
+
     def test_rowwise_and_barrier_measure_something(self):
         rowwise = variants("rowwise", "--k", "512")
         for variant in rowwise + variants("barrier"):

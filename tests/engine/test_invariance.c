@@ -227,6 +227,12 @@ static void int8_weights_give_a_sequence_the_same_bits_in_any_batch(void **state
     check(QUIRE_DTYPE_INT8, QUIRE_DTYPE_INT8);
 }
 
+static void int4_weights_give_a_sequence_the_same_bits_in_any_batch(void **state)
+{
+    (void)state;
+    check(QUIRE_DTYPE_INT4, QUIRE_DTYPE_INT8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +240,7 @@ int main(void)
         cmocka_unit_test(bf16_weights_give_a_sequence_the_same_bits_in_any_batch),
         cmocka_unit_test(int8_weights_give_a_sequence_the_same_bits_in_any_batch),
         cmocka_unit_test(every_decoder_gives_a_sequence_the_same_bits_in_any_batch),
+        cmocka_unit_test(int4_weights_give_a_sequence_the_same_bits_in_any_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

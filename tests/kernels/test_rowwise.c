@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/bits.h"
 #include "base/rng.h"
 #include "tests/support/kernel_tables.h"
 
@@ -158,6 +159,34 @@ static void a_row_of_zeros_has_int8_codes_of_zero(void **state)
         tables[k]->convert(&t.rows, 1, in);
         for (uint32_t i = 0; i < DIM_MAX; i++) assert_int_equal(((const int8_t *)t.rows.data)[STRIDE + i], 0);
         assert_true(t.scales[1] == 0.0f);
+    }
+}
+
+/* Each block as if it were a row; the last one is shorter. */
+static void blocks_of_a_row_have_scales_of_their_own(void **state)
+{
+    (void)state;
+    enum { DIM = 300, BLOCK = 128, BLOCKS = 3 };
+    _Alignas(64) int8_t codes[2][320], alone[320];
+    float               in[DIM], scales[2 * BLOCKS], scale;
+    fill(in, DIM, 5);
+    in[BLOCK + 7] = 1000; /* an outlier costs its block alone */
+    for (uint32_t k = 0; k < table_count; k++) {
+        const qr_rows rows = {
+            .data = codes, .dtype = QR_INT8, .dim = DIM, .stride = 320, .scales = scales, .scale_block = BLOCK};
+        assert_int_equal(qr_row_scales(&rows), BLOCKS);
+        scales[BLOCKS - 1] = -1.0f;
+        memset(codes, 0x5a, sizeof codes);
+        tables[k]->convert(&rows, 1, in);
+        assert_true(scales[BLOCKS - 1] == -1.0f);
+        for (uint32_t b = 0; b < BLOCKS; b++) {
+            const uint32_t first = b * BLOCK, count = qr_min_u32(BLOCK, DIM - first);
+            const qr_rows  one = {.data = alone, .dtype = QR_INT8, .dim = count, .stride = 128, .scales = &scale};
+            tables[k]->convert(&one, 0, in + first);
+            assert_memory_equal(codes[1] + first, alone, count);
+            assert_true(scales[BLOCKS + b] == scale);
+        }
+        for (uint32_t i = DIM; i < 320; i++) assert_int_equal(codes[1][i], 0);
     }
 }
 
@@ -335,6 +364,7 @@ int main(void)
         cmocka_unit_test(convert_agrees_with_double_precision_in_every_dtype),
         cmocka_unit_test(conversion_to_bf16_and_int8_has_the_same_bits_everywhere),
         cmocka_unit_test(a_row_of_zeros_has_int8_codes_of_zero),
+        cmocka_unit_test(blocks_of_a_row_have_scales_of_their_own),
         cmocka_unit_test(argmax_takes_the_lowest_of_equals_and_never_nan),
         cmocka_unit_test(a_partial_lse_names_the_lowest_of_the_greatest_and_what_is_not_finite),
         cmocka_unit_test(merged_partial_lse_is_the_sum_over_the_whole_row),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,15 +73,27 @@ static void a_tied_matrix_counts_once(void **state)
     assert_int_equal(parameters[1] - parameters[0], (uint64_t)151936 * 1024);
 }
 
+static uint64_t info_parameters(const char *preset)
+{
+    quire_model_info info = {.size = sizeof info};
+    quire_model     *model;
+    assert_int_equal(quire_model_synthetic(preset, NULL, &model, NULL), QUIRE_OK);
+    quire_model_describe(model, &info);
+    quire_model_destroy(model);
+    return info.parameters;
+}
+
 static void the_weight_dtype_decides_the_bytes(void **state)
 {
     (void)state;
-    static const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
-    uint64_t                 bytes[3];
-    for (int i = 0; i < 3; i++) {
-        const quire_model_options options = {.size = sizeof options, .weight_dtype = dtypes[i]};
-        quire_model_info          info    = {.size = sizeof info};
-        quire_model              *model;
+    static const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8, QUIRE_DTYPE_INT4,
+                                         QUIRE_DTYPE_INT4};
+    uint64_t                 bytes[5];
+    for (int i = 0; i < 5; i++) {
+        const quire_model_options options = {
+            .size = sizeof options, .weight_dtype = dtypes[i], .weight_group_size = i == 4 ? 128 : 0};
+        quire_model_info info = {.size = sizeof info};
+        quire_model     *model;
         assert_int_equal(quire_model_synthetic("tinyllama-1.1b", &options, &model, NULL), QUIRE_OK);
         quire_model_describe(model, &info);
         assert_int_equal(info.weight_dtype, dtypes[i]);
@@ -90,15 +103,24 @@ static void the_weight_dtype_decides_the_bytes(void **state)
     const uint64_t table = 2ull * 32000 * 2048; /* the embedding's rows stay bf16 beside int8 */
     assert_true((double)bytes[0] > 1.99 * (double)bytes[1]);
     assert_true((double)(bytes[1] - table) > 1.95 * (double)(bytes[2] - table));
+    /* 4 bits and 16 of a scale for 32 or 128 weights; lm_head's are bytes with 16 bits for 128 */
+    const uint64_t head = 32000 * 2048, body = info_parameters("tinyllama-1.1b") - 2 * head;
+    const double   scaled[] = {4 + 16.0 / 32, 4 + 16.0 / 128};
+    for (int i = 0; i < 2; i++) {
+        const double expected = (double)body * scaled[i] / 8 + (double)head * (8 + 16.0 / 128) / 8;
+        assert_true(fabs((double)(bytes[3 + i] - table) / expected - 1) < 0.001);
+    }
     assert_string_equal(quire_dtype_name(QUIRE_DTYPE_INT8), "int8");
+    assert_string_equal(quire_dtype_name(QUIRE_DTYPE_INT4), "int4");
     assert_string_equal(quire_dtype_name((quire_dtype)9), "?");
 }
 
 static void what_is_wrong_is_said(void **state)
 {
     (void)state;
-    const quire_model_options no_size = {.size = 0}, bad_dtype = {.size = sizeof bad_dtype, .weight_dtype = 4},
-                              no_shape = {.size = sizeof no_shape, .shape_count = 1};
+    const quire_model_options no_size = {.size = 0}, bad_dtype = {.size = sizeof bad_dtype, .weight_dtype = 5},
+                              no_shape  = {.size = sizeof no_shape, .shape_count = 1},
+                              bad_group = {.size = sizeof bad_group, .weight_group_size = 48};
     static const struct {
         const char  *path, *preset, *words;
         int          options;
@@ -110,10 +132,11 @@ static void what_is_wrong_is_said(void **state)
         {GOLDENS "llama3-gqa", NULL, "size", 1, QUIRE_ERR_INVALID},
         {GOLDENS "llama3-gqa", NULL, "weight_dtype", 2, QUIRE_ERR_INVALID},
         {NULL, "tiny", "model.shape", 3, QUIRE_ERR_INVALID},
+        {NULL, "tiny", "weight_group_size", 4, QUIRE_ERR_INVALID},
         {NULL, "huge", "flan-t5-xl", 0, QUIRE_ERR_INVALID},
         {NULL, NULL, "model.preset", 0, QUIRE_ERR_INVALID},
     };
-    const quire_model_options *options[] = {NULL, &no_size, &bad_dtype, &no_shape};
+    const quire_model_options *options[] = {NULL, &no_size, &bad_dtype, &no_shape, &bad_group};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         quire_model       *model = (quire_model *)(uintptr_t)1;
         quire_error        error = {0};

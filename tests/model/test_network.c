@@ -562,6 +562,7 @@ static void each_decoder_matches_its_golden_with_equal_bits_in_any_batch(void **
         assert_decoder(decoders[i], QUIRE_DTYPE_F32, 2e-4);
         assert_decoder(decoders[i], QUIRE_DTYPE_BF16, 0.15);
         assert_decoder(decoders[i], QUIRE_DTYPE_INT8, 0.4);
+        assert_decoder(decoders[i], QUIRE_DTYPE_INT4, 3); /* random models: errors of 8 % in each product add up */
     }
 }
 
@@ -588,8 +589,9 @@ static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **stat
     } cases[] = {{QUIRE_DTYPE_F32, QR_BF16, 0.05},
                  {QUIRE_DTYPE_BF16, QR_BF16, 0.15},
                  {QUIRE_DTYPE_INT8, QR_BF16, 0.4},
-                 {QUIRE_DTYPE_INT8, QR_INT8, 0.5}};
-    for (int i = 0; i < MODELS; i += MODELS - 1) { /* llama3-gqa, t5-gated */
+                 {QUIRE_DTYPE_INT8, QR_INT8, 0.5},
+                 {QUIRE_DTYPE_INT4, QR_BF16, 2.5}}; /* the models are random: errors of 8 % in each product add up */
+    for (int i = 0; i < MODELS; i += MODELS - 1) {  /* llama3-gqa, t5-gated */
         const golden  *g     = golden_of(models[i]);
         const uint32_t vocab = vocabulary_of(g);
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -918,13 +920,30 @@ static void an_int8_step_counts_what_stays_wide_in_its_own_dtype(void **state)
     close_machine(&m);
 }
 
+/* Half a byte each and two for 32, inputs and columns rounded up to 64; wo in bf16 as beside int8. */
+static void an_int4_step_counts_codes_and_scales(void **state)
+{
+    (void)state;
+    const golden *g = golden_of("t5-gated");
+    const setup   s = {.threads = 2, .weights = QUIRE_DTYPE_INT4};
+    machine       m;
+    open_machine(&m, &s, g->path);
+    const quire_step report = run_encoder_step(&m);
+    assert_int_equal(report.encoder_wide_flops, 2 * 4 * 3 * 144 * 80);
+    const uint64_t k80 = 128 / 2 + 128 / 32 * 2, k160 = 192 / 2 + 192 / 32 * 2; /* of one column */
+    const uint64_t wo = 128 * 192 * 2, wi = 2 * 192 * k80, o = 128 * k160, qkv = 512 * k80;
+    const uint64_t q = 192 * k80, kv = 320 * k80, rows = 80 * 2;
+    assert_int_equal(report.projection_bytes, 5 * (wo + wi + o + qkv) + 2 * (q + o + kv) + 5 * rows);
+    close_machine(&m);
+}
+
 static void the_forecast_is_what_create_takes(void **state)
 {
     (void)state;
-    const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_INT8};
-    for (int i = 0; i < 2 * MODELS; i++) {
-        const golden *g = golden_of(models[i / 2]);
-        const setup   s = {.threads = 2, .weights = dtypes[i % 2], .kv = QR_BF16};
+    const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_INT8, QUIRE_DTYPE_INT4};
+    for (int i = 0; i < 3 * MODELS; i++) {
+        const golden *g = golden_of(models[i / 3]);
+        const setup   s = {.threads = 2, .weights = dtypes[i % 3], .kv = QR_BF16};
         machine       m;
         open_machine(&m, &s, g->path);
         qr_network_options  options = network_options(&s, NULL);
@@ -1003,6 +1022,7 @@ int main(void)
         cmocka_unit_test(a_step_counts_the_experts_that_its_rows_chose),
         cmocka_unit_test(an_encoder_step_counts_encoder_cross_and_decoder_work),
         cmocka_unit_test(an_int8_step_counts_what_stays_wide_in_its_own_dtype),
+        cmocka_unit_test(an_int4_step_counts_codes_and_scales),
         cmocka_unit_test(the_forecast_is_what_create_takes),
         cmocka_unit_test(the_forecast_refuses_what_create_refuses),
     };

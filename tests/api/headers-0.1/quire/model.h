@@ -3,20 +3,20 @@
 #include "quire/options.h"
 typedef struct quire_model quire_model;
 typedef struct quire_model_info {
-    size_t         size;
-    const char    *name;
-    const char    *architecture;
-    uint64_t       parameters;
-    uint64_t       weight_bytes;
-    uint32_t       vocab_size;
-    uint32_t       max_position_embeddings;
-    uint32_t       hidden_size, layers, heads, kv_heads, head_dim;
-    uint32_t       encoder_layers;
-    int32_t        decoder_start_token_id;
-    uint32_t       eos_count;
-    int32_t        eos_token_ids[QUIRE_MAX_EOS_IDS];
-    quire_dtype    weight_dtype;
-    uint32_t       window;
+    size_t      size;
+    const char *name;
+    const char *architecture;
+    uint64_t    parameters;
+    uint64_t    weight_bytes;
+    uint32_t    vocab_size;
+    uint32_t    max_position_embeddings;
+    uint32_t    hidden_size, layers, heads, kv_heads, head_dim;
+    uint32_t    encoder_layers;
+    int32_t     decoder_start_token_id;
+    uint32_t    eos_count;
+    int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS];
+    quire_dtype weight_dtype;
+    uint32_t    window;
     uint32_t       max_new_tokens;
     quire_sampling sampling;
     uint64_t       active_parameters;
@@ -25,6 +25,6 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const 
                                                         quire_model **model_out, quire_error *error);
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_synthetic(const char *preset, const quire_model_options *options,
                                                              quire_model **model_out, quire_error *error);
-QUIRE_API void                         quire_model_describe(const quire_model *model, quire_model_info *info);
-QUIRE_API void                         quire_model_destroy(quire_model *model);
+QUIRE_API void quire_model_describe(const quire_model *model, quire_model_info *info);
+QUIRE_API void quire_model_destroy(quire_model *model);
 #endif

@@ -93,6 +93,7 @@ typedef struct quire_model_options {
     const quire_shape_override *shape;
     uint32_t                    shape_count;
     quire_toggle                check_tensors;
+    uint32_t                    weight_group_size;
     quire_allocator             allocator;
     quire_logger                logger;
 } quire_model_options;

@@ -1,8 +1,8 @@
 #ifndef QUIRE_PLAN_H
 #define QUIRE_PLAN_H
+#include <stdbool.h>
 #include "quire/engine.h"
 #include "quire/stats.h"
-#include <stdbool.h>
 typedef struct quire_planner quire_planner;
 #define QUIRE_NO_BLOCK UINT32_MAX
 typedef struct quire_planner_model {
@@ -32,8 +32,8 @@ typedef struct quire_plan_sequence {
     const uint32_t      *cross_blocks;
     uint32_t             cross_block_count;
     uint32_t             cross_length;
-    uint32_t             sample_start, sample_count;
-    uint32_t             node;
+    uint32_t sample_start, sample_count;
+    uint32_t node;
 } quire_plan_sequence;
 typedef struct quire_plan_sample {
     uint32_t row;
@@ -57,14 +57,14 @@ typedef struct quire_plan_encoder {
     uint32_t         node;
 } quire_plan_encoder;
 typedef struct quire_plan {
-    size_t                     size;
-    uint64_t                   number;
-    uint32_t                   freed_count, copy_count, encoder_count, sequence_count, sample_count;
-    uint32_t                   rows;
-    uint32_t                   rows_prompt;
-    uint32_t                   rows_logits;
-    uint32_t                   rows_encoder;
-    const uint32_t            *freed;
+    size_t   size;
+    uint64_t number;
+    uint32_t freed_count, copy_count, encoder_count, sequence_count, sample_count;
+    uint32_t rows;
+    uint32_t rows_prompt;
+    uint32_t rows_logits;
+    uint32_t rows_encoder;
+    const uint32_t *freed;
     const quire_plan_copy     *copies;
     const quire_plan_encoder  *encoders;
     const quire_plan_sequence *sequences;
@@ -73,17 +73,17 @@ typedef struct quire_plan {
     const uint32_t            *positions;
     const uint64_t            *slots;
     const uint32_t            *logits_rows;
-    uint32_t                   preempted;
-    uint32_t                   running, waiting, paused;
-    uint32_t                   blocks_used, blocks_cached;
-    uint64_t                   kv_tokens, kv_pairs;
-    uint64_t                   cross_tokens, cross_pairs;
-    uint64_t                   encoder_pairs;
+    uint32_t preempted;
+    uint32_t running, waiting, paused;
+    uint32_t blocks_used, blocks_cached;
+    uint64_t kv_tokens, kv_pairs;
+    uint64_t cross_tokens, cross_pairs;
+    uint64_t encoder_pairs;
 } quire_plan;
 typedef struct quire_sampled {
-    int32_t        token;
-    float          logprob;
-    bool           failed;
+    int32_t token;
+    float   logprob;
+    bool    failed;
     const int32_t *candidates;
     const float   *candidate_logprobs;
 } quire_sampled;
@@ -100,7 +100,7 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_kv_pool_plan(const quire_engine_opt
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_create(const quire_engine_options *options,
                                                             const quire_planner_model  *model,
                                                             quire_planner **planner_out, quire_error *error);
-QUIRE_API void                         quire_planner_destroy(quire_planner *planner);
+QUIRE_API void quire_planner_destroy(quire_planner *planner);
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_submit(quire_planner *planner, const quire_request *request,
                                                             uint64_t now_ns, quire_request_id *id_out,
                                                             quire_error *error);
@@ -113,11 +113,11 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit(quire_planner *plann
                                                             uint32_t count, uint64_t now_ns, quire_error *error);
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_commit_failed(quire_planner *planner, uint64_t now_ns,
                                                                    quire_error *error);
-QUIRE_API void                         quire_planner_allow_drafts(quire_planner *planner, bool allowed);
-QUIRE_API size_t                       quire_planner_poll(quire_planner *planner, quire_event *events, size_t capacity);
+QUIRE_API void quire_planner_allow_drafts(quire_planner *planner, bool allowed);
+QUIRE_API size_t quire_planner_poll(quire_planner *planner, quire_event *events, size_t capacity);
 QUIRE_API quire_status quire_planner_explain(const quire_planner *planner, quire_request_id id, uint64_t now_ns,
                                              quire_explanation *explanation_out);
-QUIRE_API void         quire_planner_stats(const quire_planner *planner, quire_stats *stats);
-QUIRE_API const char  *quire_planner_check(const quire_planner *planner);
-QUIRE_API void         quire_planner_flush_cache(quire_planner *planner);
+QUIRE_API void quire_planner_stats(const quire_planner *planner, quire_stats *stats);
+QUIRE_API const char *quire_planner_check(const quire_planner *planner);
+QUIRE_API void quire_planner_flush_cache(quire_planner *planner);
 #endif

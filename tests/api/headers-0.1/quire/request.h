@@ -39,19 +39,19 @@ typedef enum quire_early_stopping {
     QUIRE_EARLY_STOPPING_NEVER = 2,
 } quire_early_stopping;
 typedef struct quire_request {
-    size_t                  size;
-    void                   *user_data;
-    const int32_t          *prompt;
-    uint32_t                prompt_count;
-    uint32_t                encoder_count;
-    const int32_t          *encoder_input;
-    uint32_t                max_tokens;
-    uint32_t                min_tokens;
-    const int32_t          *stop;
-    uint32_t                stop_count;
-    bool                    ignore_eos;
-    uint64_t                queue_timeout_ns;
-    uint64_t                timeout_ns;
+    size_t size;
+    void  *user_data;
+    const int32_t *prompt;
+    uint32_t       prompt_count;
+    uint32_t       encoder_count;
+    const int32_t *encoder_input;
+    uint32_t       max_tokens;
+    uint32_t       min_tokens;
+    const int32_t *stop;
+    uint32_t       stop_count;
+    bool           ignore_eos;
+    uint64_t       queue_timeout_ns;
+    uint64_t       timeout_ns;
     quire_sampling          sampling;
     const quire_logit_bias *logit_bias;
     const int32_t          *allowed;
@@ -63,16 +63,16 @@ typedef struct quire_request {
     uint32_t                beam_width;
     float                   length_penalty;
     quire_early_stopping    early_stopping;
-    uint32_t                logprobs;
-    uint32_t                logits;
-    int32_t                 priority;
-    bool                    skip_reading_prefix_cache;
-    bool                    skip_writing_prefix_cache;
-    const char             *tenant;
-    const char             *cache_salt;
-    uint32_t                prompt_top_logprobs;
-    bool                    prompt_logprobs;
-    uint8_t                 reserved[3];
+    uint32_t logprobs;
+    uint32_t logits;
+    int32_t     priority;
+    bool        skip_reading_prefix_cache;
+    bool        skip_writing_prefix_cache;
+    const char *tenant;
+    const char *cache_salt;
+    uint32_t prompt_top_logprobs;
+    bool     prompt_logprobs;
+    uint8_t reserved[3];
 } quire_request;
 typedef struct quire_mask_row {
     size_t           size;
@@ -131,7 +131,8 @@ typedef struct quire_event {
     quire_request_id request;
     void            *user_data;
     uint64_t         time_ns;
-    const void      *detail;
+    const void
+        *detail;
     quire_event_kind kind;
     uint32_t         sequence;
     int32_t          token;

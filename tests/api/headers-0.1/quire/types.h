@@ -13,6 +13,7 @@ typedef enum quire_dtype {
     QUIRE_DTYPE_F32  = 1,
     QUIRE_DTYPE_BF16 = 2,
     QUIRE_DTYPE_INT8 = 3,
+    QUIRE_DTYPE_INT4 = 4,
 } quire_dtype;
 QUIRE_API const char *quire_dtype_name(quire_dtype dtype);
 typedef enum quire_small_m {
