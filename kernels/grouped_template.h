@@ -6,18 +6,18 @@
  * (sum of x's codes) + part; then out = (x's scale of the block) * part + out, from zero and in ascending k. Unsigned
  * codes that stand for code - 8 or code - 128 start a group's sum at -8 or -128 times the sum of x's codes.
  *
- * Few rows are one tile that unpacks 4-bit codes in registers. For more, a block is unpacked once into L1 for all of
- * its row tiles. */
+ * Codes are unpacked in registers, again for each tile of up to GROUPED_ROWS rows: unpacking once into L1 for all tiles
+ * was slower for every number of rows. Each tile requests its share of what is read GROUPED_AHEAD bytes later, a line
+ * at a time. */
 #include "kernels/simd/math.h"
 
 enum {
-    PANEL_VECTORS    = 2,
-    PANEL_COLUMNS    = PANEL_VECTORS * VF32_LANES,
-    QUAD_BYTES       = 4 * PANEL_COLUMNS,                /* four k of a panel, a byte each */
-    GROUPED_ROWS     = QR_SIMD_REGISTERS == 32 ? 12 : 4, /* of a tile: sums fill three quarters of the registers */
-    FEW_GROUPED_ROWS = 4,                                /* 4-bit codes are unpacked in registers up to here */
-    GROUPED_AHEAD    = 4096,                             /* bytes that are requested ahead of being read */
-    QUANTIZE_TRIALS  = 4,                                /* scales tried on either side of the plain one */
+    PANEL_VECTORS   = 2,
+    PANEL_COLUMNS   = PANEL_VECTORS * VF32_LANES,
+    QUAD_BYTES      = 4 * PANEL_COLUMNS,               /* four k of a panel, a byte each */
+    GROUPED_ROWS    = QR_SIMD_REGISTERS == 32 ? 8 : 4, /* of a tile: sums fill half of the registers */
+    GROUPED_AHEAD   = 8192,                            /* bytes that are requested ahead of being read */
+    QUANTIZE_TRIALS = 4,                               /* scales tried on either side of the plain one */
 };
 
 /* ---- rows ---- */
@@ -70,62 +70,59 @@ static void arrange_grouped(const qr_arrange *a)
                 b < a->scale_count ? a->scales[(size_t)row * a->scale_count + b] : 0.0f;
 }
 
-/* ---- a tile ---- */
+/* ---- a block ---- */
 
-/* Some rows times a panel over one block. */
-typedef struct grouped_tile {
-    const char  *codes, *scales; /* of the block's first group */
-    size_t       code_stride;    /* bytes from group to group; of scales it is the record */
-    size_t       record;         /* bytes */
-    const char  *fetch;          /* requested: of each group's record there the lines first, first + step, ... */
-    size_t       fetch_first, fetch_step;
-    uint32_t     groups;            /* scale groups of the block */
-    uint32_t     quads, last_quads; /* of k in a group, in the last one */
-    uint32_t     x_rows;            /* of the product */
-    grouped_rows x;                 /* of the tile's first row */
-    float       *out;
+/* Some rows times a panel over one block of k. */
+typedef struct grouped_block {
+    const char  *codes, *scales; /* of the first scale group */
+    size_t       record;         /* bytes from group to group */
+    uint32_t     groups, quads;  /* scale groups of the block, quads of k in each */
+    uint32_t     x_rows;         /* of the product */
+    grouped_rows x;              /* of the first row here */
+    float       *out;            /* added to */
     size_t       out_stride;
-    bool         first; /* block */
-} grouped_tile;
-
-/* How the codes of a tile lie: two to a byte; one to a byte and at most 15; any byte. */
-typedef enum code_kind { CODES_PACKED, CODES_HALVES, CODES_BYTES } code_kind;
+    uint32_t     fetch_part, fetch_parts; /* which share of what comes later is requested, of how many */
+} grouped_block;
 
 typedef vi32 grouped_sums[GROUPED_ROWS][PANEL_VECTORS];
 typedef vf32 grouped_parts[GROUPED_ROWS][PANEL_VECTORS];
 
 VF32_INLINE void add_quad(grouped_sums sums, const vbytes codes[PANEL_VECTORS], const char *x, const int rows,
-                          const code_kind kind)
+                          const bool packed)
 {
     VF32_UNROLL for (int m = 0; m < rows; m++)
     {
-        const vbytes q = vbytes_set(x + 4 * m);
-        VF32_UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[m][j] =
-            kind == CODES_BYTES ? vi32_dot_bytes(sums[m][j], codes[j], q) : vi32_dot_halves(sums[m][j], codes[j], q);
+        const vbytes q                                                 = vbytes_set(x + 4 * m);
+        VF32_UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[m][j] = vi32_in_register(
+            packed ? vi32_dot_halves(sums[m][j], codes[j], q) : vi32_dot_bytes(sums[m][j], codes[j], q));
     }
 }
 
-VF32_INLINE void add_group(const grouped_tile *t, uint32_t group, grouped_sums sums, const int rows,
-                           const code_kind kind)
+/* Packed: 4-bit codes, two to a byte. */
+VF32_INLINE void add_group(const grouped_block *b, uint32_t group, grouped_sums sums, const int rows, const bool packed)
 {
-    const uint32_t quads = group + 1 == t->groups ? t->last_quads : t->quads, step = kind == CODES_PACKED ? 2 : 1;
-    const size_t   stride = (size_t)t->x_rows * 4;
-    const char    *w = t->codes + group * t->code_stride, *x = t->x.codes + group * t->quads * stride;
-    VF32_ROLLED for (uint32_t quad = 0; quad < quads; quad += step)
+    const uint32_t step   = packed ? 2 : 1;
+    const size_t   stride = (size_t)b->x_rows * 4, ahead = QUAD_BYTES / b->fetch_parts;
+    const char    *w = b->codes + group * b->record, *x = b->x.codes + group * b->quads * stride;
+    const char    *fetch = w + GROUPED_AHEAD + b->record / b->fetch_parts * b->fetch_part;
+    VF32_ROLLED for (uint32_t quad = 0; quad < b->quads; quad += step)
     {
         vbytes codes[PANEL_VECTORS], high[PANEL_VECTORS];
         VF32_UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
         {
             codes[j] = vbytes_load(w + j * 4 * VF32_LANES);
-            if (kind != CODES_PACKED) continue;
+            if (!packed) continue;
             high[j]  = vbytes_high_halves(codes[j]);
             codes[j] = vbytes_low_halves(codes[j]);
         }
-        add_quad(sums, codes, x, rows, kind);
-        if (kind == CODES_PACKED) add_quad(sums, high, x + stride, rows, kind);
+        add_quad(sums, codes, x, rows, packed);
+        if (packed) add_quad(sums, high, x + stride, rows, packed);
         w += QUAD_BYTES;
         x += step * stride;
+        for (size_t line = 0; line < QUAD_BYTES; line += 64) __builtin_prefetch(fetch + line, 0, 2);
+        fetch += ahead;
     }
+    __builtin_prefetch(fetch, 0, 2); /* scales */
 }
 
 /* parts = scale * sums + parts, and the minimum's share. */
@@ -142,162 +139,96 @@ VF32_INLINE void add_scaled(grouped_parts parts, grouped_sums sums, const uint16
     }
 }
 
-VF32_INLINE void grouped_tile_of(const grouped_tile *t, const int rows, const code_kind kind, const bool minima)
+VF32_INLINE void add_block(const grouped_block *b, const int rows, const bool packed, const bool minima)
 {
+    const size_t  stride = b->out_stride; /* locals: what is stored to `out` cannot change them */
+    float *const  out    = b->out;
+    const float  *scales = b->x.scales;
     grouped_parts parts;
     VF32_UNROLL for (int m = 0; m < rows; m++) VF32_UNROLL for (int j = 0; j < PANEL_VECTORS; j++) parts[m][j] =
         vf32_zero();
-    VF32_ROLLED for (uint32_t group = 0; group < t->groups; group++)
+    VF32_ROLLED for (uint32_t group = 0; group < b->groups; group++)
     {
-        const int32_t *starts = t->x.starts + (size_t)group * t->x_rows;
+        const int32_t *starts = b->x.starts + (size_t)group * b->x_rows;
         grouped_sums   sums;
         VF32_UNROLL for (int m = 0; m < rows; m++) VF32_UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[m][j] =
             minima ? vi32_zero() : vi32_set(starts[m]);
-        for (size_t line = t->fetch_first; line < t->record; line += t->fetch_step)
-            __builtin_prefetch(t->fetch + group * t->record + line, 0, 2);
-        add_group(t, group, sums, rows, kind);
-        add_scaled(parts, sums, (const void *)(t->scales + group * t->record), (const void *)starts, rows, minima);
+        add_group(b, group, sums, rows, packed);
+        add_scaled(parts, sums, (const void *)(b->scales + group * b->record), (const void *)starts, rows, minima);
     }
     VF32_UNROLL for (int m = 0; m < rows; m++) VF32_UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
     {
-        float     *out    = t->out + (size_t)m * t->out_stride + j * VF32_LANES;
-        const vf32 before = t->first ? vf32_zero() : vf32_load(out);
-        vf32_store(out, vf32_fma(vf32_set(t->x.scales[m]), parts[m][j], before));
+        float *to = out + (size_t)m * stride + j * VF32_LANES;
+        vf32_store(to, vf32_fma(vf32_set(scales[m]), parts[m][j], vf32_load(to)));
     }
 }
 
 /* A copy for each number of rows, way the codes lie, and with or without minima. */
-VF32_INLINE void few_rows_tile(const grouped_tile *t, const int rows, code_kind kind, bool minima)
+VF32_INLINE void add_rows(const grouped_block *b, const int rows, const qr_code_format *codes)
 {
-    if (kind == CODES_BYTES)
-        grouped_tile_of(t, rows, CODES_BYTES, false);
-    else if (minima)
-        grouped_tile_of(t, rows, CODES_PACKED, true);
+    if (codes->bits == 8)
+        add_block(b, rows, false, false);
+    else if (codes->has_minimum)
+        add_block(b, rows, true, true);
     else
-        grouped_tile_of(t, rows, CODES_PACKED, false);
+        add_block(b, rows, true, false);
 }
 
-VF32_INLINE void many_rows_tile(const grouped_tile *t, const int rows, code_kind kind, bool minima)
-{
-    if (kind == CODES_BYTES)
-        grouped_tile_of(t, rows, CODES_BYTES, false);
-    else if (minima)
-        grouped_tile_of(t, rows, CODES_HALVES, true);
-    else
-        grouped_tile_of(t, rows, CODES_HALVES, false);
-}
-
-static void run_few_rows(const grouped_tile *t, uint32_t rows, code_kind kind, bool minima)
+static void run_rows(const grouped_block *b, uint32_t rows, const qr_code_format *codes)
 {
     switch (rows) {
-    case 1: few_rows_tile(t, 1, kind, minima); break;
-    case 2: few_rows_tile(t, 2, kind, minima); break;
-    case 3: few_rows_tile(t, 3, kind, minima); break;
-    default: few_rows_tile(t, FEW_GROUPED_ROWS, kind, minima); break;
-    }
-}
-
-static void run_many_rows(const grouped_tile *t, uint32_t rows, code_kind kind, bool minima)
-{
-    switch (rows) {
+    case 1: add_rows(b, 1, codes); break;
+    case 2: add_rows(b, 2, codes); break;
+    case 3: add_rows(b, 3, codes); break;
 #if QR_SIMD_REGISTERS == 32
-    case 5: many_rows_tile(t, 5, kind, minima); break;
-    case 6: many_rows_tile(t, 6, kind, minima); break;
-    case 7: many_rows_tile(t, 7, kind, minima); break;
-    case 8: many_rows_tile(t, 8, kind, minima); break;
-    case 9: many_rows_tile(t, 9, kind, minima); break;
-    case 10: many_rows_tile(t, 10, kind, minima); break;
-    case 11: many_rows_tile(t, 11, kind, minima); break;
-#else
-    case 2: many_rows_tile(t, 2, kind, minima); break;
-    case 3: many_rows_tile(t, 3, kind, minima); break;
+    case 4: add_rows(b, 4, codes); break;
+    case 5: add_rows(b, 5, codes); break;
+    case 6: add_rows(b, 6, codes); break;
+    case 7: add_rows(b, 7, codes); break;
 #endif
-    default: many_rows_tile(t, GROUPED_ROWS, kind, minima); break;
+    default: add_rows(b, GROUPED_ROWS, codes); break;
     }
 }
 
 /* ---- the product ---- */
 
-/* The block's packed codes, one to a byte: [groups][quads][panel columns][4]. */
-static void unpack_block(const grouped_tile *t, char *out)
+/* All rows times one panel of a block, in tiles of about equal height; the block is that of row 0. */
+static void run_tiles(const grouped_block *block, const qr_product *p)
 {
-    for (uint32_t group = 0; group < t->groups; group++) {
-        const char    *w     = t->codes + group * t->code_stride;
-        const uint32_t quads = group + 1 == t->groups ? t->last_quads : t->quads;
-        for (uint32_t quad = 0; quad < quads; quad += 2, w += QUAD_BYTES, out += 2 * QUAD_BYTES)
-            for (int j = 0; j < PANEL_VECTORS; j++) {
-                const vbytes codes = vbytes_load(w + j * 4 * VF32_LANES);
-                vbytes_store(out + j * 4 * VF32_LANES, vbytes_low_halves(codes));
-                vbytes_store(out + QUAD_BYTES + j * 4 * VF32_LANES, vbytes_high_halves(codes));
-            }
-    }
-}
-
-/* One block of one panel for all rows; the tile is that of row 0. */
-static void many_rows_block(const qr_product *p, const grouped_tile *block)
-{
-    _Alignas(64) char unpacked[QR_CODES_BLOCK / 4 * QUAD_BYTES];
-    const code_kind   kind  = p->codes.bits == 8 ? CODES_BYTES : CODES_HALVES;
-    const uint32_t    tiles = qr_ceil_div_u32(p->rows, GROUPED_ROWS);
-    grouped_tile      t     = *block;
-    if (kind == CODES_HALVES) {
-        unpack_block(block, unpacked);
-        t.codes       = unpacked;
-        t.code_stride = (size_t)t.quads * QUAD_BYTES;
-    }
-    t.fetch_step = (size_t)tiles * 64;
+    const uint32_t tiles = qr_ceil_div_u32(p->rows, GROUPED_ROWS);
+    grouped_block  b     = *block;
+    b.fetch_parts        = tiles;
     for (uint32_t i = 0; i < tiles; i++) {
         const uint32_t row = p->rows * i / tiles, end = p->rows * (i + 1) / tiles;
-        t.fetch_first = (size_t)i * 64;
-        t.x           = (grouped_rows){block->x.codes + (size_t)row * 4, block->x.starts + row, block->x.scales + row};
-        t.out         = block->out + row * t.out_stride;
-        run_many_rows(&t, end - row, kind, p->codes.has_minimum);
+        b.fetch_part = i;
+        b.x          = (grouped_rows){block->x.codes + (size_t)row * 4, block->x.starts + row, block->x.scales + row};
+        b.out        = block->out + row * b.out_stride;
+        run_rows(&b, end - row, &p->codes);
     }
-}
-
-/* The panel's blocks in ascending k; the tile comes with all that is the same in them. */
-static const char *grouped_panel(const qr_product *p, grouped_tile *t, const char *w)
-{
-    const uint32_t  group = p->codes.group, block_groups = QR_CODES_BLOCK / group;
-    const code_kind kind       = p->codes.bits == 8 ? CODES_BYTES : CODES_PACKED;
-    const size_t    code_bytes = (size_t)PANEL_COLUMNS * group * p->codes.bits / 8;
-    for (uint32_t k = 0; k < p->k; k += QR_CODES_BLOCK) {
-        const uint32_t size = qr_min_u32(QR_CODES_BLOCK, p->k - k);
-        t->groups           = qr_ceil_div_u32(size, group);
-        t->last_quads       = (size - (t->groups - 1) * group) / 4;
-        const size_t last   = (size_t)PANEL_COLUMNS * t->last_quads * p->codes.bits / 2; /* bytes of codes */
-        t->codes            = w;
-        t->scales           = w + (t->groups > 1 ? code_bytes : last);
-        t->fetch            = w + GROUPED_AHEAD;
-        t->first            = k == 0;
-        if (p->rows <= FEW_GROUPED_ROWS)
-            run_few_rows(t, p->rows, kind, p->codes.has_minimum);
-        else
-            many_rows_block(p, t);
-        w += t->groups * t->record - (code_bytes - last);
-        t->x.codes += (size_t)size * p->rows;
-        t->x.starts += (size_t)block_groups * p->rows;
-        t->x.scales += p->rows;
-    }
-    return w;
 }
 
 static void product_grouped(const qr_product *p)
 {
-    const grouped_rows x = grouped_rows_at(p->x, p->rows, p->k, p->codes.group);
-    const char        *w = p->group;
-    const size_t       record =
-        PANEL_COLUMNS * ((size_t)p->codes.group * p->codes.bits / 8 + qr_group_scale_bytes(&p->codes));
-    for (uint32_t column = 0; column < QR_GROUP_COLUMNS; column += PANEL_COLUMNS) {
-        grouped_tile t = {.code_stride = record,
-                          .record      = record,
-                          .fetch_step  = 64,
-                          .quads       = p->codes.group / 4,
-                          .x_rows      = p->rows,
-                          .x           = x,
-                          .out         = p->out + column,
-                          .out_stride  = p->out_stride};
-        w              = grouped_panel(p, &t, w);
+    const char   *w = p->group;
+    grouped_block b = {
+        .x_rows = p->rows, .x = grouped_rows_at(p->x, p->rows, p->k, p->codes.group), .out_stride = p->out_stride};
+    for (uint32_t row = 0; row < p->rows; row++)
+        memset(p->out + row * p->out_stride, 0, QR_GROUP_COLUMNS * sizeof *p->out);
+    for (uint32_t k = 0; k < p->k; k += QR_CODES_BLOCK) {
+        const uint32_t size = qr_min_u32(QR_CODES_BLOCK, p->k - k), group = qr_min_u32(p->codes.group, size);
+        const size_t   code_bytes = (size_t)PANEL_COLUMNS * group * p->codes.bits / 8;
+        b.groups                  = size / group;
+        b.quads                   = group / 4;
+        b.record                  = code_bytes + PANEL_COLUMNS * qr_group_scale_bytes(&p->codes);
+        for (uint32_t column = 0; column < QR_GROUP_COLUMNS; column += PANEL_COLUMNS, w += b.groups * b.record) {
+            b.codes  = w;
+            b.scales = w + code_bytes;
+            b.out    = p->out + column;
+            run_tiles(&b, p);
+        }
+        b.x.codes += (size_t)size * p->rows;
+        b.x.starts += (size_t)b.groups * p->rows;
+        b.x.scales += p->rows;
     }
 }
 

@@ -7,8 +7,9 @@
  * else: k in chunks of 1024 if k >= 2048, else of 512; each chunk is one chain from zero in ascending k; the chunks are
  * added in order. It is what oneDNN 2.6's packed matmul does, whose bits the AVX-512 kernels give. int8 sums are exact.
  *
- * Codes in scale groups (qr_code_format): a panel is a run of records, one per scale group in ascending k, the last one
- * shorter where k ends within it. A record is [size / 4][panel_columns][4] codes of 8 bits, the signed ones plus 128,
+ * Codes in scale groups (qr_code_format): a group of 64 columns is a run of blocks of QR_CODES_BLOCK k, a block a run
+ * of panels, and a panel of it a run of records, one per scale group in ascending k; where k ends within a block or
+ * scale group, the last is shorter. A record is [size / 4][panel_columns][4] codes of 8 bits, the signed ones plus 128,
  * or [size / 8][panel_columns][4] bytes of which the low half is the code at k = 8 i + j and the high half that at 8 i
  * + 4 + j; then [panel_columns] scales and, where there are, minima, in f16. One layout for every number of rows, and
  * every byte is read once, in order. Sums within a scale group are exact; see grouped_template.h for their order. */

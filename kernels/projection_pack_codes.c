@@ -76,6 +76,16 @@ static quire_status put_f16(const qr_projection *p, char *to, float x, quire_err
     return QUIRE_OK;
 }
 
+/* Of the record of the scale group at `k`: behind all panels of the blocks before, the panels before in its block, the
+ * groups before in its panel. */
+static size_t record_offset(const qr_projection *p, uint32_t k, uint32_t panel)
+{
+    const qr_code_format *f     = &p->shape.codes;
+    const uint32_t        block = k / QR_CODES_BLOCK * QR_CODES_BLOCK, size = qr_min_u32(QR_CODES_BLOCK, p->k - block);
+    return QR_GROUP_COLUMNS * qr_code_bytes(f, block) +
+           p->format->panel_columns * (panel * qr_code_bytes(f, size) + qr_code_bytes(f, k - block));
+}
+
 /* One column of a record: codes [0, count) of its scale group. */
 static void pack_record(const qr_code_format *f, uint32_t panel_columns, const uint8_t *codes, uint32_t count, char *to)
 {
@@ -91,17 +101,15 @@ static quire_status pack_column(const qr_projection *p, const code_columns *c, u
                                 quire_error *error)
 {
     const qr_code_format *f       = &p->shape.codes;
-    const uint32_t        columns = p->format->panel_columns, in_panel = column % columns;
-    char                 *record = group + column / columns * columns * qr_column_bytes(&p->shape);
-    for (uint32_t g = 0; g < c->groups; g++) {
-        const uint32_t k = g * f->group, size = qr_min_u32(f->group, p->k - k);
-        const size_t   at     = (size_t)column * c->groups + g;
-        char          *scales = record + (size_t)columns * size * f->bits / 8;
+    const uint32_t        columns = p->format->panel_columns, panel = column / columns, in_panel = column % columns;
+    for (uint32_t k = 0; k < p->shape.k; k += f->group) {
+        const uint32_t size = qr_min_u32(f->group, p->k - k);
+        const size_t   at   = (size_t)column * c->groups + k / f->group;
+        char *record = group + record_offset(p, k, panel), *scales = record + (size_t)columns * size * f->bits / 8;
         pack_record(f, columns, c->codes + (size_t)column * p->shape.k + k, qr_min_u32(size, p->shape.k - k),
                     record + (size_t)in_panel * 4);
         QR_TRY(put_f16(p, scales + in_panel * sizeof(uint16_t), c->scales[at], error));
         if (f->has_minimum) QR_TRY(put_f16(p, scales + (columns + in_panel) * sizeof(uint16_t), c->minima[at], error));
-        record = scales + columns * qr_group_scale_bytes(f);
     }
     return QUIRE_OK;
 }

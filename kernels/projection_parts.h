@@ -82,13 +82,17 @@ static inline uint32_t qr_packed_columns(const qr_projection *p, const qr_projec
 
 static inline bool qr_has_scale_groups(const qr_projection_shape *shape) { return shape->codes.bits != 0; }
 
+/* Of one column's codes and scales of the first `k` inputs. */
+static inline size_t qr_code_bytes(const qr_code_format *codes, uint32_t k)
+{
+    return (size_t)k * codes->bits / 8 + qr_ceil_div_u32(k, codes->group) * qr_group_scale_bytes(codes);
+}
+
 /* Packed bytes of one column in its panel. */
 static inline size_t qr_column_bytes(const qr_projection_shape *shape)
 {
-    const qr_code_format *codes = &shape->codes;
-    const size_t          k     = qr_round_up_u32(shape->k, QR_K_MULTIPLE);
-    if (!qr_has_scale_groups(shape)) return k * qr_dtype_bytes(shape->dtype);
-    return k * codes->bits / 8 + qr_ceil_div_u32((uint32_t)k, codes->group) * qr_group_scale_bytes(codes);
+    const uint32_t k = qr_round_up_u32(shape->k, QR_K_MULTIPLE);
+    return qr_has_scale_groups(shape) ? qr_code_bytes(&shape->codes, k) : k * qr_dtype_bytes(shape->dtype);
 }
 
 static inline size_t qr_group_bytes(const qr_projection *p) { return QR_GROUP_COLUMNS * qr_column_bytes(&p->shape); }
