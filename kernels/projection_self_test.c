@@ -194,6 +194,8 @@ static void report(qr_projection *p)
     if (strncmp(name, "brg", 3) == 0)
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s%s", name,
                      p->small_own ? ", quire's own kernel up to 64 rows" : "");
+    else if (qr_has_scale_groups(&p->shape)) /* oneDNN has no such product */
+        qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s", name);
     else if (strncmp(c->kernels->isa, "avx512", 6) == 0)
         qr_log_write(c->options.log, QUIRE_LOG_WARN, "projections: %s, not oneDNN's packed matmul (brgemm)", name);
     else
