@@ -16,14 +16,17 @@ typedef struct settings {
 static void print_tensor(void *context, const qr_tensor_spec *spec, const qr_tensor *stored)
 {
     static const char *const loaded[] = {[QR_F32] = "f32", [QR_BF16] = "bf16", [QR_INT8] = "int8"};
-    char                     shape[32];
+    char                     shape[32], groups[48] = "";
     (void)context;
     if (spec->rank == 1)
         snprintf(shape, sizeof shape, "[%u]", spec->columns);
     else
         snprintf(shape, sizeof shape, "[%u, %u]", spec->rows, spec->columns);
+    if (spec->codes.bits > 0)
+        snprintf(groups, sizeof groups, "int%u, groups of %u%s", spec->codes.bits, spec->codes.group,
+                 spec->codes.has_minimum ? " with minimum" : "");
     fprintf(qr_stdout, "%-50s %-16s %-7s -> %s\n", spec->name, shape, stored ? stored->format->name : "random",
-            loaded[spec->dtype]);
+            groups[0] != 0 ? groups : loaded[spec->dtype]);
 }
 
 static quire_status print_tensors(const quire_config *config, quire_error *error)
@@ -31,8 +34,9 @@ static quire_status print_tensors(const quire_config *config, quire_error *error
     const quire_logger silent = {0};
     quire_model       *model;
     QR_TRY(qr_session_open_model(config, &silent, &model, error));
-    const qr_dtype     dtype  = qr_model_weight_dtype(model, quire_config_engine(config)->isa);
-    const quire_status status = qr_declare_list(qr_model_weights(model), dtype, print_tensor, NULL, error);
+    const qr_dtype       dtype  = qr_model_weight_dtype(model, quire_config_engine(config)->isa);
+    const qr_code_format codes  = qr_model_weight_codes(model);
+    const quire_status   status = qr_declare_list(qr_model_weights(model), dtype, &codes, print_tensor, NULL, error);
     quire_model_destroy(model);
     return status;
 }

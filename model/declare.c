@@ -100,6 +100,37 @@ static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection
     p->last_linear                                               = linear;
 }
 
+/* What the files store, where products can read that, else what the others are loaded as. */
+static qr_code_format kept_or(const qr_declaration *d, const qr_code_format *stored, const qr_code_format *otherwise)
+{
+    const bool all = d->weights->keeps_codes;
+    if (stored->bits == 4 || (stored->bits == 8 && all)) return *stored;
+    return all ? (qr_code_format){.bits = 8, .group = 32} : *otherwise;
+}
+
+/* One format for all that is packed side by side. */
+static qr_code_format codes_of(const qr_declaration *d, const qr_projection_shape *shape, const qr_linear_part *parts,
+                               uint32_t count)
+{
+    qr_code_format stored = {0};
+    if (shape->codes.bits == 0 || d->weights == NULL || d->weights->files == NULL) return shape->codes;
+    for (uint32_t i = 0; i < count; i++) {
+        char name[192];
+        snprintf(name, sizeof name, "%s%s.weight", d->prefix, parts[i].name);
+        const qr_code_format own = qr_weights_codes(d->weights, name);
+        if (i == 0) stored = own;
+        if (!qr_codes_are_equal(&stored, &own)) stored.bits = 0;
+    }
+    return kept_or(d, &stored, &shape->codes);
+}
+
+/* Which are not kept. */
+static qr_code_format codes_of_experts(const qr_declaration *d)
+{
+    const bool kept = d->codes.bits > 0 && d->weights != NULL && d->weights->keeps_codes;
+    return kept ? (qr_code_format){.bits = 8, .group = 32} : d->codes;
+}
+
 static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear_part *parts)
 {
     float   *bias = qr_declare_floats(d, linear->shape.columns);
@@ -132,11 +163,16 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
     const bool fused = shape->gated && count == 1;
     qr_assert(!shape->gated || (count <= 2 && !bias));
     if (fused) shape->columns /= 2;
+    shape->codes = codes_of(d, shape, parts, count);
     add_linear(d, linear, shape);
     for (uint32_t i = 0; i < count; i++) {
         const float          scale = parts[i].scale > 0 ? parts[i].scale : qr_random_scale(shape->k);
-        const qr_tensor_spec one   = {
-              .rank = 2, .rows = parts[i].columns, .columns = shape->k, .scale = scale, .dtype = shape->dtype};
+        const qr_tensor_spec one   = {.rank    = 2,
+                                      .rows    = parts[i].columns,
+                                      .columns = shape->k,
+                                      .scale   = scale,
+                                      .dtype   = shape->dtype,
+                                      .codes   = shape->codes};
         tensor(d, one, parts[i].name, ".weight", &linear->matrices[linear->matrix_count++]);
     }
     if (fused) halve_matrix(linear);
@@ -197,6 +233,7 @@ void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *lab
 {
     qr_projection_shape shape = feed_in_shape(d, label, gate.columns);
     shape.columns             = gate.rows;
+    shape.codes               = codes_of_experts(d);
     add_linear(d, linear, &shape);
     linear->matrices[0]  = gate;
     linear->matrices[1]  = up;
@@ -207,6 +244,7 @@ void qr_declare_feed_out_of(qr_declaration *d, qr_linear *linear, const char *la
 {
     qr_projection_shape shape = feed_out_shape(d, label, matrix.columns);
     shape.columns             = matrix.rows;
+    if (shape.codes.bits > 0) shape.codes = codes_of_experts(d);
     add_linear(d, linear, &shape);
     linear->matrices[0]  = matrix;
     linear->matrix_count = 1;
@@ -234,9 +272,13 @@ void qr_declare_embedding(qr_declaration *d, float scale)
 
 /* Beside codes of 4 bits 8, as every error of it is one of the logits; in scale groups as the others, because inputs
  * have the scales of either. */
-static qr_code_format head_codes(const qr_code_format *codes)
+static qr_code_format head_codes(const qr_declaration *d)
 {
-    return codes->bits == 0 ? *codes : (qr_code_format){.bits = 8, .group = QR_CODES_BLOCK};
+    const qr_code_format otherwise = {.bits = 8, .group = QR_CODES_BLOCK};
+    if (d->codes.bits == 0) return d->codes;
+    if (d->weights == NULL || d->weights->files == NULL) return otherwise;
+    const qr_code_format stored = qr_weights_codes(d->weights, d->architecture->head_name);
+    return kept_or(d, &stored, &otherwise);
 }
 
 void qr_declare_head(qr_declaration *d)
@@ -249,13 +291,14 @@ void qr_declare_head(qr_declaration *d)
                                       .columns = a->vocab_size,
                                       .name    = "lm_head",
                                       .dtype   = d->dtype,
-                                      .codes   = head_codes(&d->codes)});
+                                      .codes   = head_codes(d)});
     head->matrix_count        = 1;
     const qr_tensor_spec spec = {.rank    = 2,
                                  .rows    = a->vocab_size,
                                  .columns = a->hidden_size,
                                  .scale   = qr_random_scale(a->hidden_size),
-                                 .dtype   = d->dtype};
+                                 .dtype   = d->dtype,
+                                 .codes   = head->shape.codes};
     if (strcmp(a->head_name, a->embedding_name) == 0)
         head->matrices[0] = d->parameters->embedding;
     else if (a->encoder_embedding_name != NULL && strcmp(a->head_name, a->encoder_embedding_name) == 0)
@@ -291,13 +334,17 @@ void qr_declare(qr_declaration *d)
 
 /* ---- counting and checking ---- */
 
-void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, const qr_code_format *codes,
-                      uint64_t *parameters_out, uint64_t *bytes_out)
+void qr_declare_count(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes, uint64_t *parameters_out,
+                      uint64_t *bytes_out)
 {
     qr_parameters  none;
     qr_arena       arena = {0};
-    qr_declaration d     = {
-            .architecture = architecture, .dtype = dtype, .codes = *codes, .parameters = &none, .arena = &arena};
+    qr_declaration d     = {.architecture = weights->architecture,
+                            .dtype        = dtype,
+                            .codes        = *codes,
+                            .weights      = weights,
+                            .parameters   = &none,
+                            .arena        = &arena};
     qr_declare(&d);
     *parameters_out = d.parameter_count;
     *bytes_out      = d.packed_bytes + arena.used;
@@ -403,14 +450,16 @@ static quire_status list_one(void *context, const qr_tensor_spec *spec, qr_matri
     return QUIRE_OK;
 }
 
-quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, qr_tensor_listing *each, void *context,
-                             quire_error *error)
+quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes,
+                             qr_tensor_listing *each, void *context, quire_error *error)
 {
     listing        l     = {weights, each, context};
     qr_parameters  none  = {0};
     qr_arena       arena = {0};
     qr_declaration d     = {.architecture = weights->architecture,
                             .dtype        = dtype,
+                            .codes        = *codes,
+                            .weights      = weights,
                             .parameters   = &none,
                             .arena        = &arena,
                             .visit        = list_one,

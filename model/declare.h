@@ -63,7 +63,8 @@ typedef quire_status qr_tensor_visit(void *context, const qr_tensor_spec *spec, 
 typedef struct qr_declaration {
     const qr_architecture *architecture;
     qr_dtype               dtype;         /* of the packed weights, but for those that stay wide */
-    qr_code_format         codes;         /* of those in scale groups, but for the output projection */
+    qr_code_format         codes;         /* of those in scale groups, where the files have no others */
+    const qr_weights      *weights;       /* whose codes may be kept; NULL: none */
     uint32_t               max_model_len; /* positions that tables are made for */
     qr_parameters         *parameters;
     qr_arena              *arena; /* without memory: counting and checking */
@@ -84,18 +85,18 @@ typedef struct qr_declaration {
 void qr_declare(qr_declaration *declaration);
 
 /* Parameters, and the bytes they take as loaded with weights of `dtype` and `codes`, but for tables by position. */
-void qr_declare_count(const qr_architecture *architecture, qr_dtype dtype, const qr_code_format *codes,
-                      uint64_t *parameters_out, uint64_t *bytes_out);
+void qr_declare_count(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes, uint64_t *parameters_out,
+                      uint64_t *bytes_out);
 
 /* Compares the files with the architecture: every tensor is there in its shape and a readable dtype, and nothing else
  * is there but what the family knows to be unread, and buffers, which are warned of. */
 quire_status qr_declare_check(const qr_weights *weights, qr_log *log, quire_error *error);
 
-/* Calls `each` for every tensor, in the order of the family's list, as loaded with weights of `dtype`: a tied matrix
- * once, as the embedding. ERR_FORMAT, ERR_UNSUPPORTED: as qr_declare_check. */
+/* Calls `each` for every tensor, in the order of the family's list, as loaded with weights of `dtype` and `codes`: a
+ * tied matrix once, as the embedding. ERR_FORMAT, ERR_UNSUPPORTED: as qr_declare_check. */
 typedef void qr_tensor_listing(void *context, const qr_tensor_spec *spec, const qr_tensor *stored);
-quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, qr_tensor_listing *each, void *context,
-                             quire_error *error);
+quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes,
+                             qr_tensor_listing *each, void *context, quire_error *error);
 
 /* Beside int8 weights: of the embedding's rows, and of matrices whose inputs int8 cannot hold. */
 static inline qr_dtype qr_wide_dtype(qr_dtype dtype) { return dtype == QR_INT8 ? QR_BF16 : dtype; }

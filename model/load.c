@@ -203,6 +203,7 @@ quire_status qr_network_declare(qr_network *network, quire_error *error)
     qr_declaration d     = {.architecture  = network->architecture,
                             .dtype         = network->dtype,
                             .codes         = network->codes,
+                            .weights       = qr_model_weights(network->model),
                             .max_model_len = network->options.max_model_len,
                             .parameters    = &network->parameters,
                             .arena         = arena,
@@ -213,6 +214,21 @@ quire_status qr_network_declare(qr_network *network, quire_error *error)
     qr_declare(&d);
     network->packed_bytes = d.packed_bytes;
     return d.status;
+}
+
+/* What is not read as it is stored. */
+static void log_codes(const qr_network *network)
+{
+    uint32_t kept = 0, others = 0;
+    if (!qr_model_weights(network->model)->keeps_codes) return;
+    for (const qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
+        for (uint32_t m = 0; m < l->matrix_count; m++) {
+            const bool as_stored = qr_matrix_source(&l->matrices[m], &l->shape.codes).read_codes != NULL;
+            kept += as_stored;
+            others += !as_stored;
+        }
+    qr_log_write(network->options.bind.log, QUIRE_LOG_INFO,
+                 "the codes of %u matrices are kept; %u others become 8 bits in groups of 32", kept, others);
 }
 
 quire_status qr_network_load(qr_network *network, quire_error *error)
@@ -226,6 +242,7 @@ quire_status qr_network_load(qr_network *network, quire_error *error)
     QR_TRY(pack(network, error));
     for (qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
         QR_TRY(qr_projection_finish(l->projection, error));
+    log_codes(network);
     count_work(network);
     qr_log_write(network->options.bind.log, QUIRE_LOG_INFO, "packed %.1f MB of weights on %u thread%s in %.1f s",
                  (double)qr_network_weight_bytes(network) / 1e6, network->thread_count,

@@ -31,6 +31,7 @@ struct quire_model {
     qr_weights      weights;
     quire_dtype     weight_dtype; /* as asked for */
     uint32_t        weight_group_size;
+    uint32_t        fewest_bits; /* of the codes that are kept */
     qr_generation   generation;
 };
 
@@ -158,6 +159,18 @@ static void log_found(const quire_model *model, qr_log *log)
                  model->architecture.model_type, model->architecture.layers, summary);
 }
 
+/* Of a file whose matrices are in blocks or packed; those of another format than the products' become 8 bits. */
+static void keep_codes(quire_model *model)
+{
+    model->fewest_bits = 8;
+    for (uint32_t i = 0; i < qr_tensors_count(model->files); i++) {
+        const qr_tensor *tensor = qr_tensors_at(model->files, i);
+        if (tensor->rank != 2 || (tensor->format->block_elements == 1 && tensor->packed == NULL)) continue;
+        model->weights.keeps_codes = model->weights.check = true; /* codes hold any number in the place of one */
+        if (qr_tensors_codes(tensor).bits == 4) model->fewest_bits = 4;
+    }
+}
+
 static quire_status load_gguf(quire_model *model, const char *path, quire_error *error)
 {
     json_t *metadata, *config = NULL;
@@ -218,6 +231,7 @@ static quire_status load(quire_model *model, const char *path, const quire_model
     QR_TRY(resolve_names(&model->architecture, model->files, log, error));
     model->weights.files = model->files;
     QR_TRY(qr_declare_check(&model->weights, log, error));
+    if (model->weight_dtype == QUIRE_DTYPE_AUTO) keep_codes(model);
     log_found(model, log);
     return QUIRE_OK;
 }
@@ -265,6 +279,7 @@ qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap)
     if (model->weight_dtype == QUIRE_DTYPE_F32) return QR_F32;
     if (model->weight_dtype == QUIRE_DTYPE_BF16) return QR_BF16;
     if (model->weight_dtype == QUIRE_DTYPE_INT8 || model->weight_dtype == QUIRE_DTYPE_INT4) return QR_INT8;
+    if (model->weights.keeps_codes) return QR_INT8;
     const qr_kernels *kernels = qr_kernels_select(isa_cap);
     return kernels != NULL ? qr_projection_preferred_dtype(kernels) : QR_F32;
 }
@@ -272,6 +287,7 @@ qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap)
 qr_code_format qr_model_weight_codes(const quire_model *model)
 {
     const bool int4 = model->weight_dtype == QUIRE_DTYPE_INT4;
+    if (model->weights.keeps_codes) return (qr_code_format){.bits = model->fewest_bits, .group = 32};
     return int4 ? (qr_code_format){.bits = 4, .group = model->weight_group_size} : (qr_code_format){0};
 }
 
@@ -283,7 +299,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
     const qr_dtype         dtype = qr_model_weight_dtype(model, NULL);
     const qr_code_format   codes = qr_model_weight_codes(model);
     uint64_t               parameters, bytes;
-    qr_declare_count(a, dtype, &codes, &parameters, &bytes);
+    qr_declare_count(&model->weights, dtype, &codes, &parameters, &bytes);
     quire_model_info full = {
         .name                    = model->name,
         .architecture            = a->model_type,

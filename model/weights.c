@@ -275,6 +275,12 @@ static quire_status read_codes(void *context, uint32_t first, uint32_t count, ui
                    qr_tensors_file_name(files, matrix->tensor), matrix->tensor->name, first, first + count - 1);
 }
 
+qr_code_format qr_weights_codes(const qr_weights *weights, const char *name)
+{
+    const qr_tensor *tensor = weights->files != NULL ? qr_tensors_find(weights->files, name) : NULL;
+    return tensor != NULL ? qr_tensors_codes(tensor) : (qr_code_format){0};
+}
+
 qr_weight_source qr_matrix_source(const qr_matrix *matrix, const qr_code_format *codes)
 {
     const qr_code_format stored = matrix->tensor != NULL ? qr_tensors_codes(matrix->tensor) : (qr_code_format){0};

@@ -12,9 +12,10 @@
 
 typedef struct qr_weights {
     const qr_architecture *architecture;
-    const qr_tensors      *files; /* NULL: synthetic */
-    uint64_t               seed;  /* synthetic */
-    bool                   check; /* files: a value that is not finite is an error */
+    const qr_tensors      *files;       /* NULL: synthetic */
+    uint64_t               seed;        /* synthetic */
+    bool                   keeps_codes; /* products read the files' codes where they can, whatever their size */
+    bool                   check;       /* files: a value that is not finite is an error */
 } qr_weights;
 
 /* How files hold a matrix. All but the first are of stacks: several matrices in one tensor, one after the other. */
@@ -48,6 +49,7 @@ typedef struct qr_tensor_spec {
     qr_matrix_form form;
     float    scale; /* synthetic: standard deviation; 0: a norm, whose elements are 1, or 0 as norms_less_one has it */
     qr_dtype dtype; /* what it is loaded as */
+    qr_code_format codes; /* int8: in scale groups */
 } qr_tensor_spec;
 
 /* ERR_FORMAT: the files have no such tensor, or another shape; ERR_UNSUPPORTED: a dtype that cannot be read. */
@@ -64,6 +66,9 @@ qr_matrix qr_stack_part(const qr_matrix *stack, uint32_t i, uint32_t parts, uint
 
 /* Part number `part` of `parts` of its rows is read soon: where it lies in a file, the system reads ahead. */
 void qr_matrix_expect(const qr_matrix *matrix, uint32_t part, uint32_t parts);
+
+/* How the files store the matrix called `name`; no bits: not as codes that products read, or there is no such one. */
+qr_code_format qr_weights_codes(const qr_weights *weights, const char *name);
 
 /* The matrix as the source of a projection whose weights are in `codes`; borrowed while the source is in use. */
 qr_weight_source qr_matrix_source(const qr_matrix *matrix, const qr_code_format *codes);

@@ -111,7 +111,8 @@ typedef enum quire_generation_config {
 typedef struct quire_model_options {
     size_t      size;         /* sizeof(quire_model_options) as the caller sees it */
     quire_dtype weight_dtype; /* of the packed weights, whatever the files hold; int8: T5's wo is bf16;
-                    int4: so is that, and the output projection is int8 */
+                               int4: so is that, and the output projection is int8; auto: codes of 4 and 8 bits in
+                               the files are kept */
     quire_generation_config     generation_config;
     uint64_t                    weight_seed; /* synthetic models only */
     const quire_shape_override *shape;       /* [shape_count], synthetic models only */

@@ -193,6 +193,27 @@ class Models(GgufTest):
         tensors[name] = ("Q8_0", tensors[name][1], stored[:size] + second)
         self.refused(metadata, tensors, 'mlp.up_proj.weight"[0, 32] is inf', "weights must be finite")
 
+    def test_codes_are_kept_where_products_read_them(self):
+        model, request, _ = self.golden("llama3-gqa")
+        for kind, block, loaded, kept, others in (("Q8_0", q8_0, "int8", 21, 1), ("Q4_0", q4_0, "int4", 19, 3)):
+            metadata, tensors = as_gguf(model)
+            for name, tensor in tensors.items():
+                if len(tensor[1]) == 2 and name != "blk.0.attn_v.weight":
+                    tensors[name] = (kind, tensor[1], quantised(tensor, block)[0])
+            exact = self.answer(write_gguf(self.file, metadata, tensors), request)["first_logits"]
+            done = subprocess.run([QUIRE, "generate", "--model", str(self.file), "--set", "kv_cache.num_kv_blocks=64"],
+                                  capture_output=True, input=json.dumps(request) + "\n", text=True, timeout=60)
+            logits = json.loads(done.stdout)["first_logits"]
+            spread = (sum(x * x for x in exact) / len(exact)) ** 0.5
+            self.assertLess(max(abs(a - b) for a, b in zip(logits, exact, strict=True)), 0.2 * spread)
+            # q, k and v of the first layer are side by side, and v is F32
+            self.assertIn(f"the codes of {kept} matrices are kept; {others} others become 8 bits", done.stderr)
+            listed = subprocess.run([QUIRE, "check", "--tensors", "--model", str(self.file), "--set", "kv_cache.size=1MiB"],
+                                    capture_output=True, text=True, timeout=60).stdout
+            self.assertIn(f"lm_head.weight [320, 128] {kind} -> {loaded}, groups of 32", " ".join(listed.split()))
+            self.assertIn(f"layers.0.self_attn.q_proj.weight [128, 128] {kind} -> int8, groups of 32",
+                          " ".join(listed.split()))
+
     def test_ends_of_text_stop(self):
         model, request, case = self.golden("qwen2-bias")
         request["ignore_eos"] = False

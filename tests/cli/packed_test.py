@@ -59,6 +59,28 @@ class PackedTest(unittest.TestCase):
 
 
 class Formats(PackedTest):
+    def test_codes_are_kept_where_products_read_them(self):
+        ct = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+        for config, pack, bits, ordered, loaded in (
+                ({"bits": 4, "group_size": 32}, lambda m: m.gptq(), 4, False, "int4, groups of 32 with minimum"),
+                ({"bits": 4, "group_size": 32}, lambda m: m.gptq(), 4, True, "int8, groups of 32"),
+                ({"bits": 8, "group_size": 32}, lambda m: m.gptq(), 8, False, "int8, groups of 32"),
+                ({"quant_method": "awq"}, lambda m: m.awq(), 4, False, "int4, groups of 32 with minimum"),
+                (ct, lambda m: m.compressed(True), 4, False, "int4, groups of 32"),
+                (ct, lambda m: m.compressed(True), 8, False, "int8, groups of 32")):
+            packed, _ = self.models(config, pack, bits=bits, group=32, ordered=ordered, symmetric="format" in config)
+            folder = packed.write(self.folder)
+            with self.subTest(config=config, loaded=loaded):
+                exact = self.answer(folder)[1]
+                done = self.run_quire(folder, "--weight-dtype", "auto")
+                kept = json.loads(done.stdout)["first_logits"]
+                spread = (sum(x * x for x in exact) / len(exact)) ** 0.5
+                self.assertLess(max(abs(a - b) for a, b in zip(kept, exact, strict=True)), 0.2 * spread)
+                listed = subprocess.run([QUIRE, "check", "--tensors", "--model", folder, "--set", "kv_cache.size=1MiB"],
+                                        capture_output=True, text=True, timeout=60).stdout.splitlines()
+                line, = (line for line in listed if line.startswith(Q + "weight"))
+                self.assertEqual(line.split("-> ")[1], loaded)
+
     def test_gptq(self):
         for bits, group, ordered in ((4, 32, False), (4, 32, True), (8, 32, True), (8, 1 << 20, False), (4, 64, False)):
             config = {"quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": ordered}

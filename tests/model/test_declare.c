@@ -140,7 +140,8 @@ static void counted_bytes_are_those_of_the_packed_projections(void **state)
     uint64_t                          parameters[2], bytes[2];
     assert_int_equal(qr_architecture_preset("tiny", &odd, 1, &a[0], NULL), QUIRE_OK);
     assert_int_equal(qr_architecture_preset("tiny", &even, 1, &a[1], NULL), QUIRE_OK);
-    for (int i = 0; i < 2; i++) qr_declare_count(&a[i], QR_F32, &(qr_code_format){0}, &parameters[i], &bytes[i]);
+    for (int i = 0; i < 2; i++)
+        qr_declare_count(&(qr_weights){.architecture = &a[i]}, QR_F32, &(qr_code_format){0}, &parameters[i], &bytes[i]);
     const uint64_t rows = 128 - 65;
     assert_int_equal(parameters[1] - parameters[0], 2 * rows * 64);
     assert_int_equal(bytes[1] - bytes[0], rows * 64 * sizeof(float)); /* of the embedding; the output is padded */
