@@ -257,7 +257,7 @@ class Places(GgufTest):
 class Refusals(GgufTest):
     def test_what_quire_does_not_have(self):
         cases = [({"general.architecture": "mamba"}, 'general.architecture: "mamba" is not supported'),
-                 ({"qwen2.expert_count": 8}, "num_experts: mixtures of experts are not supported"),
+                 ({"qwen2.expert_count": 8}, "num_experts: a mixture of experts is not supported"),
                  ({"qwen2.rope.dimension_count": 8}, "qwen2.rope.dimension_count: 8 is not the length of keys, 16"),
                  ({"qwen2.attention.value_length": 8}, "qwen2.attention.value_length: 8"),
                  ({"qwen2.attention.sliding_window": 8}, "qwen2.attention.sliding_window"),
