@@ -20,13 +20,14 @@ static quire_status resolve_model_len(quire_engine_options *options, const qr_mo
                    options->max_model_len, own);
 }
 
-static void resolve_batch(quire_engine_options *options)
+static void resolve_batch(quire_engine_options *options, const qr_model_facts *facts)
 {
     const uint32_t whole_prompt = options->enable_chunked_prefill == QUIRE_TOGGLE_OFF ? options->max_model_len : 0;
     if (options->max_num_batched_tokens == 0)
         options->max_num_batched_tokens = qr_max_u32(512, qr_max_u32(options->max_num_seqs, whole_prompt));
     const uint32_t rows = options->max_num_batched_tokens;
-    if (options->max_num_encoder_input_tokens == 0) options->max_num_encoder_input_tokens = qr_max_u32(rows, 512);
+    if (options->max_num_encoder_input_tokens == 0)
+        options->max_num_encoder_input_tokens = qr_max_u32(rows, qr_max_u32(512, facts->max_encoder_positions));
     if (options->long_prefill_token_threshold == 0) options->long_prefill_token_threshold = qr_max_u32(rows / 2, 1);
 }
 
@@ -59,7 +60,7 @@ quire_status qr_options_resolve(quire_engine_options *options, const qr_model_fa
     qr_option_fault fault;
     QR_TRY(qr_options_check(options, &fault, error));
     QR_TRY(resolve_model_len(options, facts, error));
-    resolve_batch(options);
+    resolve_batch(options, facts);
     QR_TRY(qr_options_check_order(options, &fault, error)); /* again, with what was left open */
     QR_TRY(resolve_queue(options, facts, error));
     resolve_cache(options);
@@ -110,6 +111,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->hash_bits              = 64;
     out->encoder_decoder        = facts->encoder_decoder;
     out->vocab_size             = facts->vocab_size;
+    out->max_encoder_positions  = facts->max_encoder_positions;
     out->window                 = facts->window;
     out->long_length            = facts->long_length;
     out->decoder_start_token_id = facts->decoder_start_token_id;

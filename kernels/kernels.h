@@ -60,6 +60,11 @@ typedef struct qr_kernels {
      * Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; the same is T5LayerNorm. */
     void (*rms_norm)(const qr_rows *out, uint32_t row, const float *in, const float *weight, float epsilon);
 
+    /* out[dim] = (in[dim] - mean(in)) * weight[dim] / sqrt(variance(in) + epsilon) + bias[dim], likewise. `in` may be
+     * the row itself, in f32. Ba et al. 2016, arXiv:1607.06450, eq. 4. */
+    void (*layer_norm)(const qr_rows *out, uint32_t row, const float *in, const float *weight, const float *bias,
+                       float epsilon);
+
     /* Writes in[dim] as row `row` of `out`: to bf16 nearest even, to int8 symmetric with scale max|x| / 127, of the row
      * or of each of its blocks. scale_block is a multiple of 16. */
     void (*convert)(const qr_rows *out, uint32_t row, const float *in);

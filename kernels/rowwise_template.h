@@ -10,6 +10,11 @@ static inline float sum_of_chains(const vf32 chain[ROWWISE_CHAINS])
     return vf32_sum(vf32_add(vf32_add(chain[0], chain[1]), vf32_add(chain[2], chain[3])));
 }
 
+static inline vf32 first_lanes_of(vf32 x, uint32_t count) /* the others zero */
+{
+    return count >= VF32_LANES ? x : vf32_select(vmask_range(0, (int32_t)count), x, vf32_zero());
+}
+
 static float sum_squares(const float *x, uint32_t count)
 {
     vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
@@ -21,17 +26,43 @@ static float sum_squares(const float *x, uint32_t count)
     return sum_of_chains(chain);
 }
 
-/* Element i of a row on its way to memory: in[i] * scale * weight[i], without the weight where it is NULL. */
+static float sum_of(const float *x, uint32_t count)
+{
+    vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
+    for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
+        for (uint32_t c = 0; c < ROWWISE_CHAINS; c++)
+            chain[c] =
+                vf32_add(chain[c], vf32_load_upto(x + i + c * VF32_LANES, elements_left(count, i + c * VF32_LANES)));
+    return sum_of_chains(chain);
+}
+
+static float sum_squared_distances(const float *x, uint32_t count, float from)
+{
+    vf32 chain[ROWWISE_CHAINS] = {vf32_zero(), vf32_zero(), vf32_zero(), vf32_zero()};
+    for (uint32_t i = 0; i < count; i += ROWWISE_CHAINS * VF32_LANES)
+        for (uint32_t c = 0; c < ROWWISE_CHAINS; c++) {
+            const uint32_t at = i + c * VF32_LANES, left = elements_left(count, at);
+            const vf32     v = first_lanes_of(vf32_sub(vf32_load_upto(x + at, left), vf32_set(from)), left);
+            chain[c]         = vf32_fma(v, v, chain[c]);
+        }
+    return sum_of_chains(chain);
+}
+
+/* Element i of a row on its way to memory: (in[i] - mean) * scale * weight[i] + bias[i]; in[i] where there is no
+ * weight, and without a mean where there is no bias. */
 typedef struct row_values {
-    const float *in, *weight;
-    float        scale;
+    const float *in, *weight, *bias;
+    float        mean, scale;
 } row_values;
 
 static inline vf32 row_value(const row_values *values, uint32_t i, uint32_t left)
 {
     const vf32 x = vf32_load_upto(values->in + i, left);
     if (values->weight == NULL) return x;
-    return vf32_mul(vf32_mul(x, vf32_set(values->scale)), vf32_load_upto(values->weight + i, left));
+    const vf32 weight = vf32_load_upto(values->weight + i, left);
+    if (values->bias == NULL) return vf32_mul(vf32_mul(x, vf32_set(values->scale)), weight);
+    const vf32 scaled = vf32_mul(vf32_sub(x, vf32_set(values->mean)), vf32_set(values->scale));
+    return vf32_fma(scaled, weight, vf32_load_upto(values->bias + i, left));
 }
 
 /* Elements [from, end) of a row as int8; returns their scale. */
@@ -74,6 +105,15 @@ static void rms_norm(const qr_rows *out, uint32_t row, const float *in, const fl
     write_row(out, row, &(row_values){.in = in, .weight = weight, .scale = 1.0f / sqrtf(mean + epsilon)});
 }
 
+static void layer_norm(const qr_rows *out, uint32_t row, const float *in, const float *weight, const float *bias,
+                       float epsilon)
+{
+    const float mean     = sum_of(in, out->dim) / (float)out->dim;
+    const float variance = sum_squared_distances(in, out->dim, mean) / (float)out->dim;
+    const float scale    = 1.0f / sqrtf(variance + epsilon);
+    write_row(out, row, &(row_values){.in = in, .weight = weight, .bias = bias, .mean = mean, .scale = scale});
+}
+
 static void convert(const qr_rows *out, uint32_t row, const float *in) { write_row(out, row, &(row_values){.in = in}); }
 
 static float greatest_of(const float *x, uint32_t count) /* -inf if all are NaN */
@@ -101,11 +141,6 @@ static uint32_t argmax(const float *x, uint32_t count, float *value_out)
     if (i >= count) i = 0; /* nothing but NaN */
     *value_out = x[i];
     return i;
-}
-
-static inline vf32 first_lanes_of(vf32 x, uint32_t count) /* the others zero */
-{
-    return count >= VF32_LANES ? x : vf32_select(vmask_range(0, (int32_t)count), x, vf32_zero());
 }
 
 static float exp_scaled(float *scaled, float *weights, const float *x, uint32_t count, float top, float temperature)

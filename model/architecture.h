@@ -53,6 +53,7 @@ typedef struct qr_architecture {
     float                   logits_scale;    /* multiplies the logits */
     float                   attention_cap;   /* scores become c * tanh(score / c); 0 = none */
     float                   logits_cap;      /* likewise the logits */
+    bool                    post_norm; /* encoder-decoder: norms stand behind a layer's sums, not before its parts */
 
     bool          gated;      /* feed-forward: down(activation(gate) * up); else wo(activation(wi)) */
     qr_activation activation; /* of the feed-forward */
@@ -72,10 +73,13 @@ typedef struct qr_architecture {
     uint32_t     full_layers;    /* with a window: how many of the decoder's layers see everything all the same */
     qr_layer_set full;           /* which */
     uint32_t     max_position_embeddings; /* 0 = no limit of the model's own (T5) */
+    uint32_t     max_encoder_positions;   /* likewise, of the encoder */
+    uint32_t     position_offset;         /* BART's like: the sine that position 0 has */
     qr_rope      rope;
     qr_rope      local_rope; /* of windowed layers, where theirs is another; theta 0: it is not */
     qr_layer_set unrotated;  /* layers whose q and k rope leaves as they are */
     uint32_t     relative_buckets, relative_max_distance; /* T5's bias */
+    bool         relative_per_layer;                      /* each layer has its own; else all have the first one's */
     int32_t      decoder_start_token_id;                  /* -1: decoder-only */
 
     bool            tied;                   /* config.json says that the output projection is the input embedding */

@@ -122,6 +122,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     const json_t *quantised = qr_config_object(r, "quantization_config");
     if (quantised != NULL) qr_quantisation_read(r, quantised, &a->quantisation);
     read_tie(r, a);
+    a->type = type;
     a->family->read_config(r, type, a);
     refuse_features(r, a);
     qr_config_read_eos(r, a);

@@ -48,6 +48,15 @@ const float *qr_declare_norm(qr_declaration *d, uint32_t count, const char *name
     return norm;
 }
 
+qr_norm qr_declare_layer_norm(qr_declaration *d, uint32_t count, const char *name)
+{
+    float *weight = qr_declare_floats(d, count), *bias = qr_declare_floats(d, count);
+    read_table(d, weight, &(qr_tensor_spec){.rank = 1, .rows = 1, .columns = count}, name, ".weight");
+    read_table(d, bias, &(qr_tensor_spec){.rank = 1, .rows = 1, .columns = count, .scale = QR_RANDOM_BIAS}, name,
+               ".bias");
+    return (qr_norm){weight, bias};
+}
+
 const float *qr_declare_table(qr_declaration *d, uint32_t rows, uint32_t columns, float scale, const char *name)
 {
     float *table = qr_declare_floats(d, (size_t)rows * columns);

@@ -26,34 +26,41 @@ typedef struct qr_linear {
     uint32_t            matrix_count;
 } qr_linear;
 
+/* [hidden_size]. Layer norm with a bias, RMS norm without one, and without a weight none. */
+typedef struct qr_norm {
+    const float *weight, *bias;
+} qr_norm;
+
 typedef struct qr_expert {
     qr_linear in, out;
 } qr_expert;
 
 /* One layer. What a family does not have is NULL or zero. */
 typedef struct qr_layer {
-    const float *attention_norm, *cross_norm, *feed_norm;  /* [hidden_size] */
+    qr_norm      attention_norm, cross_norm, feed_norm;
     const float *attention_branch_norm, *feed_branch_norm; /* [hidden_size], of what is added to the residual stream */
     const float *q_norm, *k_norm;                          /* as qk_norm of the architecture says */
     const float *sinks;                                    /* [heads], as in qr_attention_args */
     const float *k_common;                                 /* [kv_columns], as in qr_attention_prologue */
-    qr_linear    qkv, output;
-    qr_linear    cross_q, cross_kv, cross_output;
-    qr_linear    feed_in, feed_out; /* or: */
-    qr_linear    router;            /* hidden -> experts */
-    qr_expert   *experts;           /* [experts] */
+    qr_attention_bias bias;                                /* of its self-attention: T5 */
+    qr_linear         qkv, output;
+    qr_linear         cross_q, cross_kv, cross_output;
+    qr_linear         feed_in, feed_out; /* or: */
+    qr_linear         router;            /* hidden -> experts */
+    qr_expert        *experts;           /* [experts] */
 } qr_layer;
 
 /* Everything that comes from the files or follows from the architecture. */
 typedef struct qr_parameters {
-    qr_layer         *decoder, *encoder; /* [layers], [encoder_layers] */
-    qr_linear         head;              /* hidden -> vocab */
-    qr_matrix         embedding;         /* [vocab_size][hidden_size] */
-    qr_matrix         encoder_embedding; /* where it is another */
-    const float      *decoder_norm, *encoder_norm;
-    qr_rope_tables    rope, local_rope;           /* of max_model_len positions; longrope: the long ones follow */
-    qr_attention_bias decoder_bias, encoder_bias; /* T5 */
-    qr_linear        *first_linear, *last_linear; /* list of all, by next */
+    qr_layer      *decoder, *encoder; /* [layers], [encoder_layers] */
+    qr_linear      head;              /* hidden -> vocab */
+    qr_matrix      embedding;         /* [vocab_size][hidden_size] */
+    qr_matrix      encoder_embedding; /* where it is another */
+    qr_norm        decoder_norm, encoder_norm;
+    qr_norm        decoder_embedding_norm, encoder_embedding_norm;
+    const float   *decoder_positions, *encoder_positions; /* [max_..._positions][hidden_size], added to embeddings */
+    qr_rope_tables rope, local_rope;           /* of max_model_len positions; longrope: the long ones follow */
+    qr_linear     *first_linear, *last_linear; /* list of all, by next */
 } qr_parameters;
 
 /* *matrix_out: where the tensor was found. */
@@ -125,6 +132,8 @@ void qr_declare_head(qr_declaration *declaration);
 /* [count] floats: of the tensor `name`, and one more where files hold them less one; random models have ones. NULL
  * without memory, as below. */
 const float *qr_declare_norm(qr_declaration *declaration, uint32_t count, const char *name);
+/* [count] each, of the tensors <name>.weight and <name>.bias. */
+qr_norm qr_declare_layer_norm(qr_declaration *declaration, uint32_t count, const char *name);
 /* [rows][columns] floats of the tensor `name`. */
 const float *qr_declare_table(qr_declaration *declaration, uint32_t rows, uint32_t columns, float scale,
                               const char *name);

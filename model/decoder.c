@@ -122,7 +122,7 @@ void qr_decoder_declare(qr_declaration *d, void (*declare_layer)(qr_declaration 
         declare_layer(d, qr_declare_layer(d, d->parameters->decoder, i), i);
     }
     qr_declare_prefix(d, "model.");
-    d->parameters->decoder_norm = qr_declare_norm(d, a->hidden_size, "norm.weight");
+    d->parameters->decoder_norm.weight = qr_declare_norm(d, a->hidden_size, "norm.weight");
     qr_rope_declare(d);
     for (uint32_t i = 0; a->qkv_bias && a->qk_norm == QR_QK_NORM_NONE && i < a->layers; i++)
         declare_common_key(d, qr_declare_layer(d, d->parameters->decoder, i));

@@ -40,8 +40,8 @@ static void normalise(qr_pass *pass, const qr_layer *layer, uint32_t rows)
     const qr_network *network = pass->network;
     const qr_buffers *buffers = &network->buffers;
     if (buffers->routed.data != buffers->normed.data)
-        qr_stage_norm_into(pass, rows, layer->feed_norm, &buffers->routed); /* no barrier: it writes the same rows */
-    qr_stage_norm(pass, rows, layer->feed_norm);
+        qr_stage_norm_into(pass, rows, &layer->feed_norm, &buffers->routed); /* no barrier: it writes the same rows */
+    qr_stage_norm(pass, rows, &layer->feed_norm);
 }
 
 /* Greatest first, the lowest of equals; of scores that are not numbers, some. */

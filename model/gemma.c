@@ -65,10 +65,10 @@ static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 {
     const uint32_t hidden = d->architecture->hidden_size;
     (void)i;
-    layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
+    layer->attention_norm.weight = qr_declare_norm(d, hidden, "input_layernorm.weight");
     qr_decoder_declare_attention(d, layer, false);
     layer->attention_branch_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
-    layer->feed_norm             = qr_declare_norm(d, hidden, "pre_feedforward_layernorm.weight");
+    layer->feed_norm.weight      = qr_declare_norm(d, hidden, "pre_feedforward_layernorm.weight");
     qr_decoder_declare_feed_forward(d, layer, false);
     layer->feed_branch_norm = qr_declare_norm(d, hidden, "post_feedforward_layernorm.weight");
 }

@@ -71,11 +71,11 @@ static void declare_experts(qr_declaration *d, qr_layer *layer)
 
 static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 {
-    const qr_architecture *a = d->architecture;
-    layer->attention_norm    = qr_declare_norm(d, a->hidden_size, "input_layernorm.weight");
+    const qr_architecture *a     = d->architecture;
+    layer->attention_norm.weight = qr_declare_norm(d, a->hidden_size, "input_layernorm.weight");
     qr_decoder_declare_attention(d, layer, false);
-    layer->sinks     = qr_declare_norm(d, a->heads, "self_attn.sinks"); /* no norm, but as plain a vector */
-    layer->feed_norm = qr_declare_norm(d, a->hidden_size, "post_attention_layernorm.weight");
+    layer->sinks            = qr_declare_norm(d, a->heads, "self_attn.sinks"); /* no norm, but as plain a vector */
+    layer->feed_norm.weight = qr_declare_norm(d, a->hidden_size, "post_attention_layernorm.weight");
     qr_declare_router(d, layer, "mlp.router", true);
     qr_declare_prefix(d, "model.layers.%u.mlp.experts.", i);
     declare_experts(d, layer);

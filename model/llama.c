@@ -109,10 +109,10 @@ static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
     const struct traits *traits = &traits_of[d->architecture->type];
     const uint32_t       hidden = d->architecture->hidden_size;
     (void)i;
-    if (!traits->norms_behind) layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
+    if (!traits->norms_behind) layer->attention_norm.weight = qr_declare_norm(d, hidden, "input_layernorm.weight");
     qr_decoder_declare_attention(d, layer, traits->fused);
     const float *norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
-    *(traits->norms_behind ? &layer->attention_branch_norm : &layer->feed_norm) = norm;
+    *(traits->norms_behind ? &layer->attention_branch_norm : &layer->feed_norm.weight) = norm;
     qr_decoder_declare_feed_forward(d, layer, traits->fused);
     if (traits->norms_behind) layer->feed_branch_norm = qr_declare_norm(d, hidden, "post_feedforward_layernorm.weight");
 }

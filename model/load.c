@@ -190,6 +190,7 @@ static void lay_out(qr_network *network, qr_arena *arena)
     network->cross_append_sequences = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
     network->encoder_blocks         = QR_ARENA_TAKE(arena, uint32_t, network->encoder_block_count);
     network->encoder_tokens         = QR_ARENA_TAKE(arena, const int32_t *, network->options.max_encoder_tokens);
+    network->encoder_row_positions  = QR_ARENA_TAKE(arena, uint32_t, network->options.max_encoder_tokens);
 }
 
 static quire_status find(void *context, const qr_tensor_spec *spec, qr_matrix *matrix_out, quire_error *error)

@@ -75,11 +75,11 @@ static void declare_expert(qr_declaration *d, qr_expert *expert)
 
 static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 {
-    const char    *module = traits_of[d->architecture->type].module;
-    const uint32_t hidden = d->architecture->hidden_size;
-    layer->attention_norm = qr_declare_norm(d, hidden, "input_layernorm.weight");
+    const char    *module        = traits_of[d->architecture->type].module;
+    const uint32_t hidden        = d->architecture->hidden_size;
+    layer->attention_norm.weight = qr_declare_norm(d, hidden, "input_layernorm.weight");
     qr_decoder_declare_attention(d, layer, false);
-    layer->feed_norm = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
+    layer->feed_norm.weight = qr_declare_norm(d, hidden, "post_attention_layernorm.weight");
     if (qr_layer_set_has(&d->architecture->dense, i)) {
         qr_decoder_declare_feed_forward(d, layer, false);
         return;

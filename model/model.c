@@ -344,6 +344,7 @@ void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
                       .head_dim                = a->head_dim,
                       .window                  = qr_widest_window(a),
                       .max_position_embeddings = a->max_position_embeddings,
+                      .max_encoder_positions   = a->max_encoder_positions,
                       .long_length             = qr_rope_long_length(&a->rope),
                       .decoder_start_token_id  = a->decoder_start_token_id,
                       .eos_count               = a->eos_count,

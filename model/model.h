@@ -18,6 +18,7 @@ typedef struct qr_model_facts {
     uint32_t heads, kv_heads, head_dim;
     uint32_t window;                  /* sliding window that all layers have, the widest; 0 = some see everything */
     uint32_t max_position_embeddings; /* 0 = none (T5) */
+    uint32_t max_encoder_positions;   /* 0 = none */
     uint32_t long_length;            /* requests of more positions have other keys for the same tokens; 0 = none have */
     int32_t  decoder_start_token_id; /* -1: none */
     uint32_t eos_count;

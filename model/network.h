@@ -87,7 +87,8 @@ struct qr_network {
     qr_mapping             encoder_kv;     /* one plane, reused by every encoder layer */
     uint32_t              *encoder_blocks; /* [encoder_block_count] 0, 1, 2, ... */
     uint32_t               encoder_block_count;
-    const int32_t        **encoder_tokens; /* [max_encoder_tokens] where each encoder row's token is */
+    const int32_t        **encoder_tokens;        /* [max_encoder_tokens] where each encoder row's token is */
+    uint32_t              *encoder_row_positions; /* [max_encoder_tokens] in its input */
     uint32_t               encoder_rows;
     uint64_t               experts_touched, expert_rows; /* of all layers: experts that were read, rows they had */
     const quire_plan      *plan;
@@ -146,16 +147,20 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 
 /* Each stage is called by every thread; it ends with the barrier, so that the next one may read what it wrote. */
 void qr_stage_copy_blocks(qr_pass *pass);
-void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder);       /* no barrier: the norm reads the same rows */
-void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight); /* NULL: as they are */
-void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const float *weight, const qr_rows *to); /* no barrier */
+void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder); /* no barrier: the norm reads the same rows */
+/* normed = norm(hidden) */
+void qr_stage_norm(qr_pass *pass, uint32_t rows, const qr_norm *norm);
+void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const qr_norm *norm, const qr_rows *to); /* no barrier */
+/* hidden = normed = norm(hidden) */
+void qr_stage_norm_hidden(qr_pass *pass, uint32_t rows, const qr_norm *norm);
 /* out->bias is the linear's. */
 void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
                       const qr_projection_out *out);
 /* int8 weights: quantises what the last stage wrote. Otherwise it was written as the next projection reads it. */
 void qr_stage_quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows);
 
-/* What runs of stages share, for pre-norm layers of either stack. */
+/* What runs of stages share, for layers of either stack. With post_norm each reads `normed` and ends with
+ * hidden = normed = norm(hidden) instead of beginning with a norm. */
 
 /* How a layer's self-attention differs between families. */
 typedef struct qr_self_attention {
@@ -176,5 +181,8 @@ void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows);
 /* hidden += feed_out(activation(feed_in(norm(hidden)))), likewise */
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows);
 void qr_stage_logits(qr_pass *pass);
+
+/* All stages of an encoder-decoder model's step but those around them. */
+void qr_forward_encoder_decoder(qr_pass *pass);
 
 #endif

@@ -16,6 +16,11 @@
     " 'pad_token_id': 0, 'eos_token_id': 1}"
 #define ONES_16 "1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1"
 #define ONES_48 ONES_16 ", " ONES_16 ", " ONES_16
+#define BART(type, vocab_size, d_model, d_ff, layers, heads, rest)                                                     \
+    "{'model_type': '" type "', 'vocab_size': " #vocab_size ", 'd_model': " #d_model ", 'encoder_ffn_dim': " #d_ff     \
+    ", 'decoder_ffn_dim': " #d_ff ", 'encoder_layers': " #layers ", 'decoder_layers': " #layers                        \
+    ", 'encoder_attention_heads': " #heads ", 'decoder_attention_heads': " #heads                                      \
+    ", 'tie_word_embeddings': true, " rest "}"
 /* clang-format on */
 
 static const struct preset {
@@ -89,6 +94,15 @@ static const struct preset {
     {"t5-base", T5(768, 3072, 12, 12, 'relu', true)},
     {"t5-large", T5(1024, 4096, 24, 16, 'relu', true)},
     {"flan-t5-xl", T5(2048, 5120, 24, 32, 'gated-gelu', false)},
+    {"bart-large", BART("bart", 50265, 1024, 4096, 12, 16,
+                        "'activation_function': 'gelu', 'scale_embedding': false, 'max_position_embeddings': 1024,"
+                        " 'pad_token_id': 1, 'decoder_start_token_id': 2, 'eos_token_id': 2")},
+    {"nllb-600m", BART("m2m_100", 256206, 1024, 4096, 12, 16,
+                       "'activation_function': 'relu', 'scale_embedding': true, 'max_position_embeddings': 1024,"
+                       " 'pad_token_id': 1, 'decoder_start_token_id': 2, 'eos_token_id': 2")},
+    {"opus-mt", BART("marian", 58101, 512, 2048, 6, 8,
+                     "'activation_function': 'swish', 'scale_embedding': true, 'max_position_embeddings': 512,"
+                     " 'pad_token_id': 58100, 'decoder_start_token_id': 58100, 'eos_token_id': 0")},
 };
 enum { PRESET_COUNT = sizeof presets / sizeof *presets, TEXT_BYTES = 2048 };
 

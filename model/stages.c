@@ -86,39 +86,89 @@ static void widen_embedding(const qr_network *network, const qr_mapping *rows, u
     for (uint32_t i = 0; i < hidden; i++) out[i] = qr_f32_of_bf16(row[i]);
 }
 
+static void norm_row(const qr_network *network, const qr_rows *out, uint32_t row, const float *in, const qr_norm *norm)
+{
+    const float epsilon = network->architecture->norm_epsilon;
+    if (norm->weight == NULL)
+        network->kernels->convert(out, row, in);
+    else if (norm->bias == NULL)
+        network->kernels->rms_norm(out, row, in, norm->weight, epsilon);
+    else
+        network->kernels->layer_norm(out, row, in, norm->weight, norm->bias, epsilon);
+}
+
+/* row = row * scale + positions[position] */
+static void add_position(const qr_network *network, float *row, const float *positions, uint32_t position)
+{
+    const uint32_t hidden = network->architecture->hidden_size;
+    const float    scale  = network->architecture->embedding_scale;
+    for (uint32_t i = 0; i < hidden; i++) row[i] *= scale;
+    if (positions != NULL) network->kernels->axpy(row, positions + (size_t)position * hidden, 1, hidden);
+}
+
+static void embed_decoder_row(const qr_pass *pass, uint32_t row, float *out)
+{
+    const qr_network *network = pass->network;
+    widen_embedding(network, &network->embedding_rows, (uint32_t)pass->plan->tokens[row], out);
+    add_position(network, out, network->parameters.decoder_positions, pass->plan->positions[row]);
+}
+
+static void embed_encoder_row(const qr_pass *pass, uint32_t row, float *out)
+{
+    const qr_network *network = pass->network;
+    const bool        other   = network->architecture->encoder_embedding_name != NULL;
+    widen_embedding(network, other ? &network->encoder_embedding_rows : &network->embedding_rows,
+                    (uint32_t)*network->encoder_tokens[row], out);
+    add_position(network, out, network->parameters.encoder_positions, network->encoder_row_positions[row]);
+}
+
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
 {
-    const qr_network *network = pass->network;
-    const row_range   mine    = dealt(pass, rows);
-    const qr_mapping *table   = encoder && network->architecture->encoder_embedding_name
-                                    ? &network->encoder_embedding_rows
-                                    : &network->embedding_rows;
-    const float       scale   = network->architecture->embedding_scale;
+    const qr_network    *network = pass->network;
+    const qr_parameters *p       = &network->parameters;
+    const qr_rows       *hidden  = &network->buffers.hidden;
+    const qr_norm       *norm    = encoder ? &p->encoder_embedding_norm : &p->decoder_embedding_norm;
+    const row_range      mine    = dealt(pass, rows);
     for (uint32_t row = mine.first; row < mine.end; row++) {
-        const int32_t token = encoder ? *network->encoder_tokens[row] : pass->plan->tokens[row];
-        float        *out   = f32_row(&network->buffers.hidden, row);
-        widen_embedding(network, table, (uint32_t)token, out);
-        for (uint32_t i = 0; scale != 1 && i < network->architecture->hidden_size; i++) out[i] *= scale;
+        (encoder ? embed_encoder_row : embed_decoder_row)(pass, row, f32_row(hidden, row));
+        if (norm->weight != NULL) norm_row(network, hidden, row, f32_row(hidden, row), norm);
     }
 }
 
-void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const float *weight, const qr_rows *to)
+void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const qr_norm *norm, const qr_rows *to)
 {
     const qr_network *network = pass->network;
     const row_range   mine    = dealt(pass, rows);
-    for (uint32_t row = mine.first; row < mine.end; row++) {
-        const float *in = f32_row(&network->buffers.hidden, row);
-        if (weight != NULL)
-            network->kernels->rms_norm(to, row, in, weight, network->architecture->norm_epsilon);
-        else
-            network->kernels->convert(to, row, in);
-    }
+    for (uint32_t row = mine.first; row < mine.end; row++)
+        norm_row(network, to, row, f32_row(&network->buffers.hidden, row), norm);
 }
 
-void qr_stage_norm(qr_pass *pass, uint32_t rows, const float *weight)
+void qr_stage_norm(qr_pass *pass, uint32_t rows, const qr_norm *norm)
 {
-    qr_stage_norm_into(pass, rows, weight, &pass->network->buffers.normed);
+    qr_stage_norm_into(pass, rows, norm, &pass->network->buffers.normed);
     qr_stage_end(pass, &pass->network->report->rowwise_ns);
+}
+
+void qr_stage_norm_hidden(qr_pass *pass, uint32_t rows, const qr_norm *norm)
+{
+    const qr_network *network = pass->network;
+    const qr_rows    *hidden  = &network->buffers.hidden;
+    const row_range   mine    = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) {
+        if (norm->weight != NULL) norm_row(network, hidden, row, f32_row(hidden, row), norm);
+        network->kernels->convert(&network->buffers.normed, row, f32_row(hidden, row));
+    }
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
+}
+
+static void norm_before(qr_pass *pass, uint32_t rows, const qr_norm *norm)
+{
+    if (!pass->network->architecture->post_norm) qr_stage_norm(pass, rows, norm);
+}
+
+static void norm_after(qr_pass *pass, uint32_t rows, const qr_norm *norm)
+{
+    if (pass->network->architecture->post_norm) qr_stage_norm_hidden(pass, rows, norm);
 }
 
 void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, uint32_t rows,
@@ -229,11 +279,12 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     args.prologue                  = how->prologue;
     args.bias                      = how->bias;
     args.sinks                     = how->sinks;
-    qr_stage_norm(pass, rows, layer->attention_norm);
+    norm_before(pass, rows, &layer->attention_norm);
     qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     if (a->qk_norm == QR_QK_NORM_ROW) normalise_queries_and_keys(pass, layer, rows);
     attend(pass, how->plan, &args, true);
     add_attended(pass, &layer->output, layer->attention_branch_norm, rows);
+    norm_after(pass, rows, &layer->attention_norm);
 }
 
 void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, uint32_t rows)
@@ -242,10 +293,11 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
     const qr_attention_args args    = attention_args(network, qr_kv_memory_plane(network->kv, i));
     qr_projection_out       out     = {.to = network->buffers.qkv};
     out.to.dim                      = qr_q_columns(network->architecture);
-    qr_stage_norm(pass, rows, layer->cross_norm);
+    norm_before(pass, rows, &layer->cross_norm);
     qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
     attend(pass, network->cross_plan, &args, false);
     add_attended(pass, &layer->cross_output, NULL, rows);
+    norm_after(pass, rows, &layer->cross_norm);
 }
 
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
@@ -267,10 +319,11 @@ void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
-    qr_stage_norm(pass, rows, layer->feed_norm);
+    norm_before(pass, rows, &layer->feed_norm);
     qr_stage_project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
     qr_stage_quantise(pass, &buffers->fed, &buffers->fed_read, rows);
     add_to_hidden(pass, &layer->feed_out, &buffers->fed_read, layer->feed_branch_norm, rows);
+    norm_after(pass, rows, &layer->feed_norm);
 }
 
 /* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */
@@ -281,12 +334,12 @@ void qr_stage_logits(qr_pass *pass)
     if (plan->rows_logits == 0) return;
     const row_range mine = dealt(pass, plan->rows_logits);
     for (uint32_t i = mine.first; i < mine.end; i++)
-        network->kernels->rms_norm(&network->buffers.selected, i,
-                                   f32_row(&network->buffers.hidden, plan->logits_rows[i]),
-                                   network->parameters.decoder_norm, network->architecture->norm_epsilon);
+        norm_row(network, &network->buffers.selected, i, f32_row(&network->buffers.hidden, plan->logits_rows[i]),
+                 &network->parameters.decoder_norm);
     qr_stage_end(pass, &network->report->rowwise_ns);
     const float             scale = network->architecture->logits_scale;
     const qr_projection_out out   = {.to          = network->buffers.logits,
+                                     .bias        = network->parameters.head.bias,
                                      .multiply    = scale == 1 ? 0 : scale,
                                      .softcap     = network->architecture->logits_cap,
                                      .partial_lse = &network->buffers.partial_lse,

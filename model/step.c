@@ -27,6 +27,12 @@ static bool tokens_are_valid(const qr_network *network, const int32_t *tokens, u
     return valid;
 }
 
+static uint32_t most_encoder_positions(const qr_network *network)
+{
+    const uint32_t own = network->architecture->max_encoder_positions;
+    return own > 0 ? own : UINT32_MAX;
+}
+
 /* Whether the plan is within what the network was made for: a step must never touch memory that is not its own. */
 static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
 {
@@ -47,7 +53,7 @@ static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
     uint64_t encoder_tokens = 0;
     for (uint32_t i = 0; i < plan->encoder_count; i++) {
         encoder_tokens += plan->encoders[i].token_count;
-        if (encoder_tokens > o->max_encoder_tokens ||
+        if (encoder_tokens > o->max_encoder_tokens || plan->encoders[i].token_count > most_encoder_positions(network) ||
             !tokens_are_valid(network, plan->encoders[i].tokens, plan->encoders[i].token_count))
             return false;
     }
@@ -98,7 +104,10 @@ static void plan_encoder(qr_network *network, const quire_plan *plan)
         network->encoder_sequences[i]             = sequence;
         network->cross_append_sequences[i]        = sequence;
         network->cross_append_sequences[i].blocks = item->blocks;
-        for (uint32_t t = 0; t < item->token_count; t++) network->encoder_tokens[rows + t] = &item->tokens[t];
+        for (uint32_t t = 0; t < item->token_count; t++) {
+            network->encoder_tokens[rows + t]        = &item->tokens[t];
+            network->encoder_row_positions[rows + t] = t;
+        }
         rows += item->token_count;
         blocks += qr_ceil_div_u32(item->token_count, network->encoder_kv_shape.block_size);
     }

@@ -1,7 +1,6 @@
 /* T5 (Raffel et al. 2020, arXiv:1910.10683): an encoder that sees its whole input, and a decoder with cross-attention
  * to it. Scores are not scaled; positions enter as a bias by distance, from the first layer of each stack, in all of
- * its layers. The encoder runs once per input: after it, the keys and values of every decoder layer's cross-attention
- * are written into the input's cross blocks, and the encoder's output is not needed again. */
+ * its layers (UMT5: each layer has its own). */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +10,7 @@
 
 /* ---- config.json ---- */
 
-enum { T5, MT5 };
+enum { T5, MT5, UMT5 };
 
 /* `feed_forward_proj` is an activation, "gated-" before it where there are two halves; but the GELU that it names is
  * the one by tanh when gated. Files that say more have is_gated_act, which must agree, and dense_act_fn, which decides.
@@ -19,7 +18,7 @@ enum { T5, MT5 };
 static void read_feed_forward(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     static const char gated[] = "gated-";
-    const char       *form    = qr_config_string(r, r->root, "feed_forward_proj", type == MT5 ? "gated-gelu" : "relu");
+    const char       *form    = qr_config_string(r, r->root, "feed_forward_proj", type == T5 ? "relu" : "gated-gelu");
     const char       *name    = form;
     a->gated                  = strncmp(form, gated, sizeof gated - 1) == 0;
     if (a->gated) name += sizeof gated - 1;
@@ -61,6 +60,7 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->norm_epsilon = (float)qr_config_number(r, r->root, "layer_norm_epsilon", 1e-12, 1, 1e-6);
     read_feed_forward(r, type, a);
     read_buckets(r, a);
+    a->relative_per_layer = type == UMT5;
     qr_config_refuse(r, !qr_config_boolean(r, "is_encoder_decoder", true), "is_encoder_decoder",
                      "a T5 without a decoder is not supported");
     if (type == MT5) { /* its published files deny what every version of the model does; and it never scales */
@@ -68,7 +68,7 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
         a->never_tied = false;
         a->head_name  = a->embedding_name;
     }
-    if (qr_config_boolean(r, "scale_decoder_outputs", type == T5 && a->tied))
+    if (qr_config_boolean(r, "scale_decoder_outputs", type != MT5 && a->tied))
         a->logits_scale = (float)(1 / sqrt((double)a->hidden_size));
     const int64_t last        = (int64_t)a->vocab_size - 1;
     const int64_t pad         = qr_config_integer(r, r->root, "pad_token_id", 0, last, 0);
@@ -87,7 +87,7 @@ static void declare_self_attention(qr_declaration *d, qr_layer *layer)
 {
     const qr_architecture *a      = d->architecture;
     const uint32_t         hidden = a->hidden_size, inner = qr_q_columns(a);
-    layer->attention_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
+    layer->attention_norm.weight = qr_declare_norm(d, hidden, "layer_norm.weight");
     qr_declare_linear(d, &layer->qkv, "qkv", hidden,
                       QR_PARTS(QR_PART(inner, "SelfAttention.q", .scale = q_scale(a)),
                                QR_PART(inner, "SelfAttention.k"), QR_PART(inner, "SelfAttention.v")));
@@ -98,7 +98,7 @@ static void declare_cross_attention(qr_declaration *d, qr_layer *layer)
 {
     const qr_architecture *a      = d->architecture;
     const uint32_t         hidden = a->hidden_size, inner = qr_q_columns(a);
-    layer->cross_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
+    layer->cross_norm.weight = qr_declare_norm(d, hidden, "layer_norm.weight");
     qr_declare_linear(d, &layer->cross_q, "q", hidden,
                       QR_PARTS(QR_PART(inner, "EncDecAttention.q", .scale = q_scale(a))));
     qr_declare_linear(d, &layer->cross_kv, "kv", hidden,
@@ -110,7 +110,7 @@ static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
 {
     const qr_architecture *a      = d->architecture;
     const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size;
-    layer->feed_norm = qr_declare_norm(d, hidden, "layer_norm.weight");
+    layer->feed_norm.weight = qr_declare_norm(d, hidden, "layer_norm.weight");
     if (a->gated)
         qr_declare_feed_in(d, &layer->feed_in, "wi", hidden,
                            QR_PARTS(QR_PART(inner, "DenseReluDense.wi_0"), QR_PART(inner, "DenseReluDense.wi_1")));
@@ -119,33 +119,35 @@ static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
     qr_declare_feed_out(d, &layer->feed_out, "wo", inner, QR_PARTS(QR_PART(hidden, "DenseReluDense.wo")));
 }
 
-/* The first layer's [buckets][heads] becomes a table by distance for each head. */
+/* [buckets][heads] becomes a table by distance for each head. */
 static void declare_bias(qr_declaration *d, bool bidirectional, qr_attention_bias *bias)
 {
     const qr_architecture *a       = d->architecture;
     const uint32_t         buckets = a->relative_buckets;
     qr_t5_bias_shape(bidirectional, a->relative_max_distance, bias);
-    float       *table = qr_declare_floats(d, (size_t)a->heads * bias->stride);
-    const float *weights =
-        qr_declare_table(d, buckets, a->heads, 1, "block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+    float       *table   = qr_declare_floats(d, (size_t)a->heads * bias->stride);
+    const float *weights = qr_declare_table(d, buckets, a->heads, 1, "SelfAttention.relative_attention_bias.weight");
     if (table != NULL)
         qr_t5_bias_fill(bias, table, weights, a->heads, bidirectional, buckets, a->relative_max_distance);
 }
 
-static const float *declare_stack(qr_declaration *d, const char *stack, qr_layer *layers, uint32_t count, bool decoder,
-                                  qr_attention_bias *bias)
+static const float *declare_stack(qr_declaration *d, const char *stack, qr_layer *layers, uint32_t count, bool decoder)
 {
+    const bool own_biases = d->architecture->relative_per_layer;
     for (uint32_t i = 0; i < count; i++) {
         qr_layer *layer = qr_declare_layer(d, layers, i);
         qr_declare_prefix(d, "%s.block.%u.layer.0.", stack, i);
         declare_self_attention(d, layer);
+        if (i == 0 || own_biases)
+            declare_bias(d, !decoder, &layer->bias);
+        else if (layers != NULL)
+            layer->bias = layers[0].bias;
         qr_declare_prefix(d, "%s.block.%u.layer.1.", stack, i);
         if (decoder) declare_cross_attention(d, layer);
         if (decoder) qr_declare_prefix(d, "%s.block.%u.layer.2.", stack, i);
         declare_feed_forward(d, layer);
     }
     qr_declare_prefix(d, "%s.", stack);
-    declare_bias(d, !decoder, bias);
     return qr_declare_norm(d, d->architecture->hidden_size, "final_layer_norm.weight");
 }
 
@@ -154,60 +156,18 @@ static void declare(qr_declaration *d)
     const qr_architecture *a = d->architecture;
     qr_parameters         *p = d->parameters;
     qr_declare_embedding(d, 1); /* the logits are scaled where it is the output projection too */
-    p->encoder_norm = declare_stack(d, "encoder", p->encoder, a->encoder_layers, false, &p->encoder_bias);
-    p->decoder_norm = declare_stack(d, "decoder", p->decoder, a->layers, true, &p->decoder_bias);
+    p->encoder_norm.weight = declare_stack(d, "encoder", p->encoder, a->encoder_layers, false);
+    p->decoder_norm.weight = declare_stack(d, "decoder", p->decoder, a->layers, true);
     qr_declare_head(d);
 }
 
-/* ---- forward ---- */
-
-static void encode(qr_pass *pass)
-{
-    qr_network             *network = pass->network;
-    const qr_parameters    *p       = &network->parameters;
-    const uint32_t          rows    = network->encoder_rows;
-    const qr_self_attention self    = {
-           .plan = network->encoder_plan, .plane = network->encoder_kv.base, .bias = &p->encoder_bias};
-    if (rows == 0) return;
-    pass->in_encoder = true;
-    qr_stage_embed(pass, rows, true);
-    for (uint32_t i = 0; i < network->architecture->encoder_layers; i++) {
-        qr_stage_self_attention(pass, &p->encoder[i], &self, rows);
-        qr_stage_feed_forward(pass, &p->encoder[i], rows);
-    }
-    qr_stage_norm(pass, rows, p->encoder_norm);
-    qr_stage_write_cross_blocks(pass, rows);
-    pass->in_encoder = false;
-}
-
-static void decode(qr_pass *pass)
-{
-    qr_network          *network = pass->network;
-    const qr_parameters *p       = &network->parameters;
-    const uint32_t       rows    = pass->plan->rows;
-    if (rows == 0) return;
-    qr_stage_embed(pass, rows, false);
-    for (uint32_t i = 0; i < network->architecture->layers; i++) {
-        const qr_self_attention self = {
-            .plan = network->self_plan, .plane = qr_kv_memory_plane(network->kv, i), .bias = &p->decoder_bias};
-        qr_stage_self_attention(pass, &p->decoder[i], &self, rows);
-        qr_stage_cross_attention(pass, &p->decoder[i], i, rows);
-        qr_stage_feed_forward(pass, &p->decoder[i], rows);
-    }
-}
-
-static void forward(qr_pass *pass)
-{
-    encode(pass);
-    decode(pass);
-}
-
 const qr_family qr_family_t5 = {
-    .types       = {[T5]  = {"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}},
-                    [MT5] = {"mt5", {"MT5ForConditionalGeneration"}}},
+    .types       = {[T5]   = {"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}},
+                    [MT5]  = {"mt5", {"MT5ForConditionalGeneration"}},
+                    [UMT5] = {"umt5", {"UMT5ForConditionalGeneration"}}},
     .read_config = read_config,
     .declare     = declare,
-    .forward     = forward,
+    .forward     = qr_forward_encoder_decoder,
     .embedding_names =
         (const char *const[]){"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", NULL},
     .encoder_embedding_name = "encoder.embed_tokens.weight",

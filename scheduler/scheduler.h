@@ -45,7 +45,8 @@ typedef struct qr_scheduler_options {
     /* model */
     bool            encoder_decoder;
     uint32_t        vocab_size;
-    uint32_t        window;      /* sliding window in tokens, 0 = none */
+    uint32_t        max_encoder_positions; /* longest encoder input the model can take; 0 = no limit of its own */
+    uint32_t        window;                /* sliding window in tokens, 0 = none */
     uint32_t        long_length; /* requests of more positions have other keys for the same tokens; 0 = none have */
     int32_t         decoder_start_token_id;
     uint32_t        eos_count;

@@ -98,13 +98,13 @@ static quire_status check_lengths(const qr_scheduler_options *o, const quire_req
                        r->prompt_count, o->max_model_len - 1, o->max_model_len);
     if (!o->encoder_decoder && r->encoder_count > 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "encoder_input: given, but this model has no encoder");
-    const uint32_t most = o->max_num_encoder_input_tokens;
+    const bool     own  = o->max_encoder_positions > 0 && o->max_encoder_positions < o->max_num_encoder_input_tokens;
+    const uint32_t most = own ? o->max_encoder_positions : o->max_num_encoder_input_tokens;
     if (!o->encoder_decoder || (r->encoder_count >= 1 && r->encoder_count <= most)) return QUIRE_OK;
     char found[32] = "missing";
     if (r->encoder_count > 0) snprintf(found, sizeof found, "%u tokens", r->encoder_count);
-    return qr_fail(error, QUIRE_ERR_INVALID,
-                   "encoder_input: %s; this model needs 1 to %u tokens (scheduler.max_num_encoder_input_tokens)", found,
-                   most);
+    return qr_fail(error, QUIRE_ERR_INVALID, "encoder_input: %s; this model needs 1 to %u tokens (%s)", found, most,
+                   own ? "the model's own limit" : "scheduler.max_num_encoder_input_tokens");
 }
 
 /* Where the maximum comes from, for those that the configuration sets. */

@@ -65,6 +65,11 @@ static void norm_int8(const bench *b, thread_rows *t, uint32_t row)
     b->machine->kernels->rms_norm(&t->int8, row, in_row(b, t, row), t->weight, 1e-5f);
 }
 
+static void layer_norm_bf16(const bench *b, thread_rows *t, uint32_t row)
+{
+    b->machine->kernels->layer_norm(&t->bf16, row, in_row(b, t, row), t->weight, t->weight, 1e-5f);
+}
+
 static void convert_bf16(const bench *b, thread_rows *t, uint32_t row)
 {
     b->machine->kernels->convert(&t->bf16, row, in_row(b, t, row));
@@ -151,6 +156,7 @@ static void create_variants(bench *b)
     add(b, "rms_norm to f32", norm_f32, 4 + 4);
     add(b, "rms_norm to bf16", norm_bf16, 4 + 2);
     add(b, "rms_norm to int8", norm_int8, 4 + 1);
+    add(b, "layer_norm to bf16", layer_norm_bf16, 4 + 2);
     add(b, "convert to bf16", convert_bf16, 4 + 2);
     add(b, "convert to int8", convert_int8, 4 + 1);
     add(b, "argmax", argmax, 4);

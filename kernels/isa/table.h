@@ -20,6 +20,7 @@ extern const qr_kernels QR_TABLE_NAME(QR_ISA_NAME);
 const qr_kernels QR_TABLE_NAME(QR_ISA_NAME) = {
     .isa         = QR_STRING(QR_ISA_NAME),
     .rms_norm    = rms_norm,
+    .layer_norm  = layer_norm,
     .convert     = convert,
     .argmax      = argmax,
     .partial_lse = partial_lse,

@@ -105,6 +105,49 @@ static void rms_norm_agrees_with_double_precision_in_every_dtype(void **state)
     }
 }
 
+static void layer_norm_agrees_with_double_precision_in_every_dtype(void **state)
+{
+    (void)state;
+    float           in[DIM_MAX], weight[DIM_MAX], bias[DIM_MAX];
+    double          want[DIM_MAX];
+    rows_under_test t;
+    fill(in, DIM_MAX, 1);
+    fill(weight, DIM_MAX, 2);
+    for (uint32_t i = 0; i < DIM_MAX; i++) bias[i] = 8 + sample(3, i); /* no sum near zero */
+    for (uint32_t dim = 1; dim <= DIM_MAX; dim++) {
+        double mean = 0, variance = 0;
+        for (uint32_t i = 0; i < dim; i++) mean += (double)in[i] / dim;
+        for (uint32_t i = 0; i < dim; i++) variance += pow((double)in[i] - mean, 2) / dim;
+        for (uint32_t i = 0; i < dim; i++)
+            want[i] = ((double)in[i] - mean) * (double)weight[i] / sqrt(variance + 1e-5) + (double)bias[i];
+        for (uint32_t k = 0; k < table_count; k++)
+            for (qr_dtype dtype = QR_F32; dtype <= QR_INT8; dtype++) {
+                prepare_rows(&t, dtype, dim, dim % 2 == 0 ? STRIDE : dim);
+                tables[k]->layer_norm(&t.rows, 1, in, weight, bias, 1e-5f);
+                assert_row_is(&t, want);
+            }
+    }
+}
+
+static void layer_norm_may_replace_its_input(void **state)
+{
+    (void)state;
+    float           in[DIM_MAX], weight[DIM_MAX], bias[DIM_MAX];
+    rows_under_test apart, in_place;
+    fill(in, DIM_MAX, 1);
+    fill(weight, DIM_MAX, 2);
+    fill(bias, DIM_MAX, 3);
+    for (uint32_t k = 0; k < table_count; k++) {
+        prepare_rows(&apart, QR_F32, DIM_MAX, STRIDE);
+        prepare_rows(&in_place, QR_F32, DIM_MAX, STRIDE);
+        float *row = (float *)in_place.rows.data + STRIDE;
+        memcpy(row, in, sizeof in);
+        tables[k]->layer_norm(&apart.rows, 1, in, weight, bias, 1e-5f);
+        tables[k]->layer_norm(&in_place.rows, 1, row, weight, bias, 1e-5f);
+        assert_memory_equal(row, (float *)apart.rows.data + STRIDE, sizeof in);
+    }
+}
+
 static void convert_agrees_with_double_precision_in_every_dtype(void **state)
 {
     (void)state;
@@ -361,6 +404,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rms_norm_agrees_with_double_precision_in_every_dtype),
+        cmocka_unit_test(layer_norm_agrees_with_double_precision_in_every_dtype),
+        cmocka_unit_test(layer_norm_may_replace_its_input),
         cmocka_unit_test(convert_agrees_with_double_precision_in_every_dtype),
         cmocka_unit_test(conversion_to_bf16_and_int8_has_the_same_bits_everywhere),
         cmocka_unit_test(a_row_of_zeros_has_int8_codes_of_zero),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,11 @@ static const char LLAMA[] =
 static const char T5[] = "{\"model_type\":\"t5\",\"vocab_size\":256,\"d_model\":64,\"d_kv\":16,\"d_ff\":128,"
                          "\"num_layers\":2,\"num_decoder_layers\":3,\"num_heads\":4,\"decoder_start_token_id\":0,"
                          "\"eos_token_id\":1,\"feed_forward_proj\":\"relu\",\"tie_word_embeddings\":true}";
+
+static const char BART[] =
+    "{\"model_type\":\"bart\",\"vocab_size\":300,\"d_model\":64,\"encoder_layers\":2,\"decoder_layers\":3,"
+    "\"encoder_attention_heads\":4,\"decoder_attention_heads\":4,\"encoder_ffn_dim\":128,\"decoder_ffn_dim\":128,"
+    "\"max_position_embeddings\":512,\"pad_token_id\":1,\"eos_token_id\":2}";
 
 typedef struct one_case {
     const char  *changes; /* a JSON object: its keys replace those of the base, "remove" is an array of keys */
@@ -658,7 +664,6 @@ static void t5_is_checked_like_the_others(void **state)
         {"{\"d_kv\": 0}", FORMAT, {"d_kv: 0"}},
         {"{\"num_decoder_layers\": 0}", FORMAT, {"num_decoder_layers: 0"}},
         {"{\"is_encoder_decoder\": false}", UNSUPPORTED, {"is_encoder_decoder"}},
-        {"{\"model_type\": \"umt5\"}", UNSUPPORTED, {"umt5"}},
     };
     CHECK(T5, cases);
     qr_architecture a;
@@ -693,6 +698,60 @@ static void an_activation_that_is_given_decides(void **state)
         if (parse(cases[i].base, cases[i].changes, &a, &error) != QUIRE_OK) fail_msg("%s", error.message);
         if (a.gated != cases[i].gated || a.activation != cases[i].activation)
             fail_msg("%s: %d, %s", cases[i].changes, a.activation, a.gated ? "gated" : "not gated");
+    }
+}
+
+static void boundaries_of_every_key_of_bart(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{}", QUIRE_OK, {NULL}},
+        {"{\"d_model\": 66}", FORMAT, {"d_model: 66", "encoder_attention_heads 4"}},
+        {"{\"decoder_attention_heads\": 8}", UNSUPPORTED, {"encoder_attention_heads: 4", "8"}},
+        {"{\"decoder_ffn_dim\": 64}", UNSUPPORTED, {"encoder_ffn_dim: 128", "64"}},
+        {"{\"remove\": [\"decoder_layers\"]}", FORMAT, {"decoder_layers: missing"}},
+        {"{\"encoder_layers\": 0}", FORMAT, {"encoder_layers: 0"}},
+        {"{\"activation_function\": \"tanh\"}", UNSUPPORTED, {"activation_function: \"tanh\""}},
+        {"{\"is_encoder_decoder\": false}", UNSUPPORTED, {"is_encoder_decoder"}},
+        {"{\"decoder_start_token_id\": 300}", FORMAT, {"decoder_start_token_id: 300", "299"}},
+        {"{\"max_position_embeddings\": 0}", FORMAT, {"max_position_embeddings: 0"}},
+        {"{\"architectures\": [\"BartForSequenceClassification\"]}", UNSUPPORTED, {"BartForSequenceClassification"}},
+        {"{\"model_type\": \"marian\", \"decoder_vocab_size\": 200}", UNSUPPORTED, {"decoder_vocab_size: 200"}},
+        {"{\"model_type\": \"marian\", \"pad_token_id\": 300}", FORMAT, {"pad_token_id: 300"}},
+        {"{\"model_type\": \"marian\", \"d_model\": 60, \"encoder_attention_heads\": 4}", QUIRE_OK, {NULL}},
+        {"{\"model_type\": \"m2m_100\", \"d_model\": 2, \"encoder_attention_heads\": 1,"
+         " \"decoder_attention_heads\": 1}",
+         UNSUPPORTED,
+         {"d_model: 2"}},
+    };
+    CHECK(BART, cases);
+}
+
+static void defaults_of_bart_are_those_of_the_type(void **state)
+{
+    (void)state;
+    static const struct {
+        const char   *type;
+        qr_activation activation;
+        bool          post_norm;
+        float         embedding_scale;
+        int32_t       start;
+    } cases[] = {
+        {"bart", QR_ACTIVATION_GELU, true, 1, 2},
+        {"mbart", QR_ACTIVATION_GELU, false, 1, 0},
+        {"m2m_100", QR_ACTIVATION_RELU, false, 8, 2},
+        {"marian", QR_ACTIVATION_GELU, true, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        char            change[64];
+        snprintf(change, sizeof change, "{\"model_type\": \"%s\"}", cases[i].type);
+        assert_int_equal(parse(BART, change, &a, NULL), QUIRE_OK);
+        assert_int_equal(a.activation, cases[i].activation);
+        assert_int_equal(a.post_norm, cases[i].post_norm);
+        assert_true(a.embedding_scale == cases[i].embedding_scale && a.attention_scale == 0.25f);
+        assert_int_equal(a.decoder_start_token_id, cases[i].start);
+        assert_int_equal(a.max_encoder_positions, 512);
     }
 }
 
@@ -857,6 +916,8 @@ int main(void)
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
         cmocka_unit_test(t5_is_checked_like_the_others),
         cmocka_unit_test(an_activation_that_is_given_decides),
+        cmocka_unit_test(boundaries_of_every_key_of_bart),
+        cmocka_unit_test(defaults_of_bart_are_those_of_the_type),
         cmocka_unit_test(mt5_is_tied_and_does_not_scale_its_output),
         cmocka_unit_test(accepted_pairs_keep_the_invariants),
         cmocka_unit_test(broken_text_is_located),

@@ -63,6 +63,14 @@ static void a_model_has_the_tensors_of_its_architecture_only(void **state)
         {"t5-small", "decoder.block.5.layer.2.DenseReluDense.wi.weight", 2, 2048, 512},
         {"t5-small", "encoder.block.5.layer.2.layer_norm.weight", 0, 0, 0},
         {"t5-small", "lm_head.weight", 0, 0, 0},
+        {"bart-large", "model.decoder.embed_positions.weight", 2, 1026, 1024},
+        {"bart-large", "model.encoder.layers.11.self_attn.k_proj.bias", 1, 1, 1024},
+        {"bart-large", "model.encoder.layers.0.encoder_attn.k_proj.weight", 0, 0, 0},
+        {"bart-large", "model.decoder.layer_norm.weight", 0, 0, 0},
+        {"bart-large", "final_logits_bias", 2, 1, 50265},
+        {"nllb-600m", "model.decoder.layer_norm.bias", 1, 1, 1024},
+        {"nllb-600m", "final_logits_bias", 0, 0, 0},
+        {"opus-mt", "model.decoder.embed_positions.weight", 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const qr_tensor_spec spec = tensor_of(cases[i].preset, cases[i].name);
@@ -89,7 +97,8 @@ static void golden_files_agree_with_their_configurations(void **state)
 {
     (void)state;
     static const char *const names[] = {"llama3-gqa", "mistral-swa", "qwen2-bias",    "qwen3-qknorm", "t5-relu",
-                                        "t5-gated",   "phi3",        "gemma2",        "gemma3",       "mixtral",
+                                        "t5-gated",   "umt5",        "bart",          "mbart",        "m2m100",
+                                        "marian",     "phi3",        "gemma2",        "gemma3",       "mixtral",
                                         "qwen3-moe",  "gpt-oss",     "gpt-oss-mxfp4", "olmo2"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         qr_architecture  a;

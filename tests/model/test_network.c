@@ -23,8 +23,9 @@ enum { MAX_CASES = 4, MAX_TOKENS = 64, MAX_INPUT = 224, MAX_VOCAB = 320, BLOCK =
 
 typedef struct golden_case {
     bool     has_encoder, has_last;
-    int32_t  input[MAX_INPUT];
-    uint32_t input_count, token_count;
+    int32_t  input[MAX_INPUT];   /* of the encoder where there is one, else the prompt */
+    int32_t  prompt[MAX_TOKENS]; /* of the decoder */
+    uint32_t input_count, prompt_count, token_count;
     int32_t  tokens[MAX_TOKENS];
     float    first_logits[MAX_VOCAB], last_logits[MAX_VOCAB];
 } golden_case;
@@ -54,7 +55,9 @@ static void read_case(const json_t *json, golden_case *c)
     const json_t *encoder = json_object_get(json, "encoder_input");
     c->has_encoder        = encoder != NULL;
     c->input_count        = read_tokens(encoder ? encoder : json_object_get(json, "prompt"), c->input, MAX_INPUT);
-    c->token_count        = read_tokens(json_object_get(json, "tokens"), c->tokens, MAX_TOKENS);
+    if (encoder != NULL && json_object_get(json, "prompt") != NULL)
+        c->prompt_count = read_tokens(json_object_get(json, "prompt"), c->prompt, MAX_TOKENS);
+    c->token_count = read_tokens(json_object_get(json, "tokens"), c->tokens, MAX_TOKENS);
     read_logits(json_object_get(json, "first_logits"), c->first_logits);
     c->has_last = json_object_get(json, "last_logits") != NULL;
     if (c->has_last) read_logits(json_object_get(json, "last_logits"), c->last_logits);
@@ -177,6 +180,16 @@ typedef struct stream {
     bool               encoded;
 } stream;
 
+static void start_sequence(stream *s, int32_t decoder_start)
+{
+    const golden_case *c      = s->golden;
+    const bool         starts = c->has_encoder && c->prompt_count == 0;
+    const int32_t     *prompt = starts ? &decoder_start : c->has_encoder ? c->prompt : c->input;
+    s->prompt_count           = starts ? 1 : c->has_encoder ? c->prompt_count : c->input_count;
+    s->length                 = s->prompt_count;
+    memcpy(s->sequence, prompt, s->prompt_count * sizeof *prompt);
+}
+
 static void start_streams(stream *streams, const golden *g, uint32_t first, uint32_t count, const machine *m, way w)
 {
     uint32_t ids[2 * MAX_CASES * TABLE];
@@ -187,15 +200,10 @@ static void start_streams(stream *streams, const golden *g, uint32_t first, uint
         ids[j] = t;
     }
     for (uint32_t i = 0; i < count; i++) {
-        stream *s       = &streams[i];
-        *s              = (stream){.golden = &g->cases[first + i]};
-        s->prompt_count = s->golden->has_encoder ? 1 : s->golden->input_count;
-        s->length       = s->prompt_count;
-        s->request      = (quire_request){.prompt_count = s->prompt_count, .max_tokens = s->golden->token_count};
-        if (s->golden->has_encoder)
-            s->sequence[0] = m->facts.decoder_start_token_id;
-        else
-            memcpy(s->sequence, s->golden->input, s->prompt_count * sizeof(int32_t));
+        stream *s = &streams[i];
+        *s        = (stream){.golden = &g->cases[first + i]};
+        start_sequence(s, m->facts.decoder_start_token_id);
+        s->request = (quire_request){.prompt_count = s->prompt_count, .max_tokens = s->golden->token_count};
         memcpy(s->blocks, ids + i * 2 * TABLE, sizeof s->blocks);
         memcpy(s->cross_blocks, ids + (i * 2 + 1) * TABLE, sizeof s->cross_blocks);
         if (!s->golden->has_encoder)
@@ -465,12 +473,28 @@ static void t5_with_gelu_by_erf_matches_its_golden(void **state)
     assert_model_matches("t5-gated-gelu-erf");
 }
 
+static void umt5_with_a_bias_of_each_layer_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("umt5");
+}
+
+static void bart_and_its_like_match_their_goldens(void **state)
+{
+    (void)state;
+    assert_model_matches("bart");
+    assert_model_matches("mbart");
+    assert_model_matches("m2m100");
+    assert_model_matches("marian");
+}
+
 /* Whose decoders share one forward pass. */
 static const char *const decoders[] = {"smollm3", "granite", "olmo2",     "phi3",    "gemma2",
                                        "gemma3",  "mixtral", "qwen3-moe", "gpt-oss", "gpt-oss-mxfp4"};
 enum { DECODERS = sizeof decoders / sizeof *decoders };
 
-static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm", "t5-gated", "qwen2-mixed-window"};
+static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm",      "umt5", "bart", "mbart",
+                                     "marian",     "t5-gated",    "qwen2-mixed-window"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static const setup f32_one_thread = {.threads = 1, .weights = QUIRE_DTYPE_F32};
@@ -586,13 +610,14 @@ static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **stat
         quire_dtype weights;
         qr_dtype    kv;
         double      tolerance;
-    } cases[] = {{QUIRE_DTYPE_F32, QR_BF16, 0.05},
-                 {QUIRE_DTYPE_BF16, QR_BF16, 0.15},
-                 {QUIRE_DTYPE_INT8, QR_BF16, 0.4},
-                 {QUIRE_DTYPE_INT8, QR_INT8, 0.5},
-                 {QUIRE_DTYPE_INT4, QR_BF16, 2.5}}; /* the models are random: errors of 8 % in each product add up */
-    for (int i = 0; i < MODELS; i += MODELS - 1) {  /* llama3-gqa, t5-gated */
-        const golden  *g     = golden_of(models[i]);
+    } cases[]                        = {{QUIRE_DTYPE_F32, QR_BF16, 0.05},
+                                        {QUIRE_DTYPE_BF16, QR_BF16, 0.15},
+                                        {QUIRE_DTYPE_INT8, QR_BF16, 0.4},
+                                        {QUIRE_DTYPE_INT8, QR_INT8, 0.5},
+                                        {QUIRE_DTYPE_INT4, QR_BF16, 2.5}}; /* the models are random: errors of 8 % in each product add up */
+    static const char *const names[] = {"llama3-gqa", "t5-gated", "umt5", "bart", "mbart", "m2m100", "marian"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const golden  *g     = golden_of(names[i]);
         const uint32_t vocab = vocabulary_of(g);
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
             if (!kv_is_supported(cases[c].kv)) continue;
@@ -1007,6 +1032,8 @@ int main(void)
         cmocka_unit_test(t5_with_gated_gelu_and_own_output_matches_its_golden),
         cmocka_unit_test(t5_with_gated_silu_matches_its_golden),
         cmocka_unit_test(t5_with_gelu_by_erf_matches_its_golden),
+        cmocka_unit_test(umt5_with_a_bias_of_each_layer_matches_its_golden),
+        cmocka_unit_test(bart_and_its_like_match_their_goldens),
         cmocka_unit_test(a_chunked_prompt_gives_the_bits_of_a_whole_one),
         cmocka_unit_test(more_threads_give_the_same_bits),
         cmocka_unit_test(sequences_together_give_the_bits_of_each_alone),

@@ -281,7 +281,11 @@ static void encoder_input_belongs_to_encoder_decoder_models(void **state)
     r.encoder_count = 0;
     assert_refused(&r, "encoder_input: missing; this model needs 1 to 32 tokens "
                        "(scheduler.max_num_encoder_input_tokens)");
-    const int32_t bad = 1000;
+    options.max_encoder_positions = 16;
+    r.encoder_count               = 17;
+    assert_refused(&r, "encoder_input: 17 tokens; this model needs 1 to 16 tokens (the model's own limit)");
+    options.max_encoder_positions = 0;
+    const int32_t bad             = 1000;
     r.encoder_count = 1, r.encoder_input = &bad;
     assert_refused(&r, "encoder_input[0]");
     r.encoder_input = prompt, r.prompt = NULL, r.prompt_count = 0; /* the decoder's start token */
