@@ -21,10 +21,22 @@ qr_job *qr_job_parse(const char *line, size_t length, uint64_t number, const qr_
 static const char *line_name(const char *member)
 {
     static const char *const names[][2] = {
-        {"prompt_count", "prompt"},     {"encoder_count", "encoder_input"},   {"stop_count", "stop_token_ids"},
-        {"stop", "stop_token_ids"},     {"allowed", "allowed_token_ids"},     {"allowed_count", "allowed_token_ids"},
-        {"banned", "banned_token_ids"}, {"banned_count", "banned_token_ids"}, {"logit_bias_count", "logit_bias"},
+        {"prompt_count", "prompt"},
+        {"encoder_count", "encoder_input"},
+        {"stop_count", "stop_token_ids"},
+        {"stop", "stop_token_ids"},
+        {"allowed", "allowed_token_ids"},
+        {"allowed_count", "allowed_token_ids"},
+        {"banned", "banned_token_ids"},
+        {"banned_count", "banned_token_ids"},
+        {"logit_bias_count", "logit_bias"},
         {"timeout_ns", "timeout_ms"},
+        {"first_banned", "first_banned_token_ids"},
+        {"first_banned_count", "first_banned_token_ids"},
+        {"first_allowed", "first_allowed_token_ids"},
+        {"first_allowed_count", "first_allowed_token_ids"},
+        {"last_allowed", "last_allowed_token_ids"},
+        {"last_allowed_count", "last_allowed_token_ids"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i][0], member) == 0) return names[i][1];

@@ -199,6 +199,7 @@ static void sample_one(quire_engine *engine, uint32_t thread, uint32_t i)
                 .prompt_count   = sequence->request->prompt_count,
                 .sequence_index = sample->sequence,
                 .position       = sample->position,
+                .index          = sample->index,
                 .mask_stops     = sample->mask_stops,
                 .given          = sample->given,
                 .eos            = engine->facts.eos_token_ids,

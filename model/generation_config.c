@@ -29,12 +29,7 @@ static const struct {
     {"eta_cutoff", 0},
     {"top_h", 0},
     {"guidance_scale", 1},
-    {"forced_bos_token_id", -1},
-    {"forced_eos_token_id", -1},
     {"forced_decoder_ids", -1},
-    {"suppress_tokens", -1},
-    {"begin_suppress_tokens", -1},
-    {"bad_words_ids", -1},
     {"sequence_bias", -1},
     {"exponential_decay_length_penalty", -1},
     {"penalty_alpha", 0},
@@ -63,6 +58,14 @@ static void warn_of(const char *origin, const char *names, qr_log *log)
         qr_log_write(log, QUIRE_LOG_WARN, "%s: not applied, a request must ask for its like: %s", origin, names);
 }
 
+static bool has_longer_bad_words(const qr_config_reader *r)
+{
+    size_t        i;
+    const json_t *word;
+    json_array_foreach(json_object_get(r->root, "bad_words_ids"), i, word) if (json_array_size(word) > 1) return true;
+    return false;
+}
+
 /* All of them by name; another line where a message would be too long. */
 static void warn_of_the_rest(const qr_config_reader *r, qr_log *log)
 {
@@ -78,6 +81,7 @@ static void warn_of_the_rest(const qr_config_reader *r, qr_log *log)
         names[length = 0] = 0;
     }
     warn_of(r->origin, names, log);
+    if (has_longer_bad_words(r)) warn_of(r->origin, "\"bad_words_ids\" of more than one id", log);
 }
 
 /* 0 is off, and so is what leaves the whole vocabulary. */
@@ -111,6 +115,84 @@ static void read_sampling(qr_config_reader *r, uint32_t vocab_size, quire_sampli
     s->min_p       = (float)min_p;
 }
 
+/* ---- ids ---- */
+
+typedef struct id_list {
+    const char *key;
+    int32_t    *ids; /* [capacity] */
+    uint32_t   *count;
+    uint32_t    capacity, vocab_size;
+} id_list;
+
+/* An id beyond the vocabulary can neither be chosen nor left out. */
+static void add_id(qr_config_reader *r, const id_list *list, const json_t *value)
+{
+    if (!json_is_integer(value)) {
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: expected an integer, found %s", r->origin, list->key,
+                    qr_json_type_name(value));
+        return;
+    }
+    const json_int_t id = json_integer_value(value);
+    if (id < 0) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %lld is below 0", r->origin, list->key, (long long)id);
+    if (id < 0 || id >= list->vocab_size) return;
+    if (*list->count == list->capacity)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: more than %u ids", r->origin, list->key, list->capacity);
+    else
+        list->ids[(*list->count)++] = (int32_t)id;
+}
+
+/* One id or several. */
+static void read_ids(qr_config_reader *r, const id_list *list)
+{
+    const json_t *value = json_object_get(r->root, list->key), *element;
+    size_t        i;
+    if (!qr_config_has(r, list->key)) return;
+    if (!json_is_array(value)) add_id(r, list, value);
+    json_array_foreach(value, i, element) add_id(r, list, element);
+}
+
+static bool ends_a_sequence(const qr_architecture *a, json_int_t id)
+{
+    for (uint32_t i = 0; i < a->eos_count; i++)
+        if (a->eos_token_ids[i] == id) return true;
+    return false;
+}
+
+/* A list of words, each of one id or several: of these only the former are applied; and as in transformers, no end of
+ * sequence. */
+static void read_bad_words(qr_config_reader *r, const qr_architecture *a, const id_list *list)
+{
+    size_t        i;
+    const json_t *word;
+    json_array_foreach(qr_config_array(r, list->key), i, word)
+    {
+        const json_t *first = json_array_get(word, 0);
+        if (!json_is_array(word))
+            QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s[%zu]: expected an array, found %s", r->origin, list->key, i,
+                        qr_json_type_name(word));
+        if (json_array_size(word) == 1 && !(json_is_integer(first) && ends_a_sequence(a, json_integer_value(first))))
+            add_id(r, list, first);
+    }
+}
+
+static void read_rules(qr_config_reader *r, const qr_architecture *a, qr_generation *g)
+{
+    const uint32_t vocab        = a->vocab_size;
+    const id_list  suppressed   = {"suppress_tokens", g->banned, &g->banned_count, QUIRE_MAX_LISTED_IDS, vocab};
+    const id_list  bad_words    = {"bad_words_ids", g->banned, &g->banned_count, QUIRE_MAX_LISTED_IDS, vocab};
+    const id_list  first_banned = {"begin_suppress_tokens", g->first_banned, &g->first_banned_count, QUIRE_MAX_STOP_IDS,
+                                   vocab};
+    const id_list  forced_bos   = {"forced_bos_token_id", g->first_allowed, &g->first_allowed_count, QUIRE_MAX_STOP_IDS,
+                                   vocab};
+    const id_list  forced_eos   = {"forced_eos_token_id", g->last_allowed, &g->last_allowed_count, QUIRE_MAX_STOP_IDS,
+                                   vocab};
+    read_ids(r, &suppressed);
+    read_bad_words(r, a, &bad_words);
+    read_ids(r, &first_banned);
+    read_ids(r, &forced_bos);
+    read_ids(r, &forced_eos);
+}
+
 static quire_status read_root(qr_config_reader *r, qr_architecture *a, qr_generation *generation)
 {
     const int64_t last = (int64_t)a->vocab_size - 1, start = a->decoder_start_token_id;
@@ -121,6 +203,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a, qr_genera
     if (a->encoder_layers > 0)
         a->decoder_start_token_id = (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, start);
     read_sampling(r, a->vocab_size, &generation->sampling);
+    read_rules(r, a, generation);
     generation->max_new_tokens = (uint32_t)qr_config_integer(r, r->root, "max_new_tokens", 1, UINT32_MAX, 0);
     return r->status;
 }

@@ -11,6 +11,11 @@
 typedef struct qr_generation {
     quire_sampling sampling;
     uint32_t       max_new_tokens;
+    /* as in a request: suppress_tokens with bad_words_ids, begin_suppress_tokens, forced_bos_ and forced_eos_token_id
+     */
+    uint32_t banned_count, first_banned_count, first_allowed_count, last_allowed_count;
+    int32_t  banned[QUIRE_MAX_LISTED_IDS];
+    int32_t  first_banned[QUIRE_MAX_STOP_IDS], first_allowed[QUIRE_MAX_STOP_IDS], last_allowed[QUIRE_MAX_STOP_IDS];
 } qr_generation;
 
 /* Its end-of-sequence ids and its decoder start take the place of config.json's in *architecture. No file: all stays as

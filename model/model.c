@@ -307,6 +307,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .weight_bytes            = bytes,
         .vocab_size              = a->vocab_size,
         .max_position_embeddings = a->max_position_embeddings,
+        .max_encoder_positions   = a->max_encoder_positions,
         .hidden_size             = a->hidden_size,
         .layers                  = a->layers,
         .heads                   = a->heads,
@@ -320,6 +321,14 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .sampling                = model->generation.sampling,
         .max_new_tokens          = model->generation.max_new_tokens,
         .active_parameters       = parameters - qr_idle_parameters(a),
+        .banned                  = model->generation.banned,
+        .first_banned            = model->generation.first_banned,
+        .first_allowed           = model->generation.first_allowed,
+        .last_allowed            = model->generation.last_allowed,
+        .banned_count            = model->generation.banned_count,
+        .first_banned_count      = model->generation.first_banned_count,
+        .first_allowed_count     = model->generation.first_allowed_count,
+        .last_allowed_count      = model->generation.last_allowed_count,
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     qr_options_give(&full, sizeof full, info);

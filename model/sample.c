@@ -1,7 +1,8 @@
 /* Sampling of one row. The order of the steps, which is that of vLLM and Hugging Face:
  *
- *   raw logits, + logit bias, repetition penalty, presence and frequency penalty, masks (allowed, banned, stops),
- *   temperature, top-k, top-p (of the mass that top-k left), min-p (relative to the likeliest), draw
+ *   raw logits, + logit bias, repetition penalty, presence and frequency penalty, masks (allowed, banned, stops; what
+ *   the first or the last token must be goes before all of these), temperature, top-k, top-p (of the mass that top-k
+ * left), min-p (relative to the likeliest), draw
  *
  * "Order" is value descending, index ascending, so top-k keeps exactly k tokens. Each of the three filters keeps a
  * prefix of that order, and all together the shortest. Where a prefix ends is found by buckets of values first, whose
@@ -133,17 +134,31 @@ static bool has_penalty(const quire_sampling *sampling)
            sampling->presence_penalty != 0 || sampling->frequency_penalty != 0;
 }
 
-/* But for a mask of the host's. */
-static bool changes_logits(const quire_request *request, bool mask_stops)
+typedef struct id_list {
+    const int32_t *ids;
+    uint32_t       count; /* 0: every token is */
+} id_list;
+
+/* What output token `index` must be one of. */
+static id_list forced(const quire_request *request, uint32_t index)
 {
-    return has_penalty(&request->sampling) || request->logit_bias_count > 0 || request->allowed_count > 0 ||
-           request->banned_count > 0 || mask_stops;
+    if (request->last_allowed_count > 0 && index + 1 == request->max_tokens)
+        return (id_list){request->last_allowed, request->last_allowed_count};
+    return index == 0 ? (id_list){request->first_allowed, request->first_allowed_count} : (id_list){0};
 }
 
-bool qr_sample_reads_logits(const quire_request *request, bool mask_stops)
+/* But for a mask of the host's. */
+static bool changes_logits(const quire_request *request, uint32_t index, bool mask_stops)
+{
+    return has_penalty(&request->sampling) || request->logit_bias_count > 0 || request->allowed_count > 0 ||
+           request->banned_count > 0 || (request->first_banned_count > 0 && index == 0) ||
+           forced(request, index).count > 0 || mask_stops;
+}
+
+bool qr_sample_reads_logits(const quire_request *request, uint32_t index, bool mask_stops)
 {
     return request->sampling.temperature > 0 || request->logprobs > 0 || request->beam_width > 1 ||
-           request->logits != QUIRE_LOGITS_NONE || request->masked || changes_logits(request, mask_stops);
+           request->logits != QUIRE_LOGITS_NONE || request->masked || changes_logits(request, index, mask_stops);
 }
 
 static bool in_vocabulary(const qr_sampler *sampler, int32_t token)
@@ -210,21 +225,42 @@ static void mask_cleared_bits(qr_sampler *sampler, const uint32_t *mask)
     }
 }
 
-/* The logits to choose from, less `shift`: the raw ones if there is nothing to do, else `processed`. */
-static const float *process(qr_sampler *sampler, const qr_sample_input *input, float shift)
+static void mask(qr_sampler *sampler, const qr_sample_input *input)
 {
     const quire_request *request = input->request;
-    if (shift == 0 && !changes_logits(request, input->mask_stops) && input->mask == NULL) return input->logits;
-    for (uint32_t i = 0; i < sampler->vocab; i++) sampler->processed[i] = input->logits[i] - shift;
-    add_bias(sampler, request);
-    if (has_penalty(&request->sampling)) apply_penalties(sampler, input);
     if (request->allowed_count > 0) mask_all_but(sampler, request->allowed, request->allowed_count);
     mask_listed(sampler, request->banned, request->banned_count);
+    if (input->index == 0) mask_listed(sampler, request->first_banned, request->first_banned_count);
     if (input->mask_stops) {
         mask_listed(sampler, input->eos, input->eos_count);
         mask_listed(sampler, request->stop, request->stop_count);
     }
     if (input->mask != NULL) mask_cleared_bits(sampler, input->mask);
+}
+
+/* To a beam search what must come is certain, as Hugging Face has it. */
+static void force(qr_sampler *sampler, const qr_sample_input *input, id_list must)
+{
+    mask_all_but(sampler, must.ids, must.count);
+    if (input->request->beam_width <= 1) return;
+    for (uint32_t i = 0; i < must.count; i++)
+        if (in_vocabulary(sampler, must.ids[i])) sampler->processed[must.ids[i]] = 0;
+}
+
+/* The logits to choose from, less `shift`: the raw ones if there is nothing to do, else `processed`. */
+static const float *process(qr_sampler *sampler, const qr_sample_input *input, float shift)
+{
+    const quire_request *request = input->request;
+    const id_list        must    = forced(request, input->index);
+    if (shift == 0 && !changes_logits(request, input->index, input->mask_stops) && input->mask == NULL)
+        return input->logits;
+    for (uint32_t i = 0; i < sampler->vocab; i++) sampler->processed[i] = input->logits[i] - shift;
+    add_bias(sampler, request);
+    if (has_penalty(&request->sampling)) apply_penalties(sampler, input);
+    if (must.count > 0)
+        force(sampler, input, must);
+    else
+        mask(sampler, input);
     return sampler->processed;
 }
 

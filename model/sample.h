@@ -15,6 +15,7 @@ typedef struct qr_sample_input {
     const int32_t       *tokens;      /* [token_count] prompt and output so far, for penalties; with `given` one more */
     uint32_t             token_count, prompt_count;
     uint32_t             sequence_index, position; /* of the random number */
+    uint32_t             index;                    /* of the token in the output */
     bool                 mask_stops;               /* eos and stop ids may not be chosen */
     bool                 given; /* tokens[position] is told, not chosen; the list is of prompt_top_logprobs */
     const int32_t       *eos;   /* [eos_count] */
@@ -41,7 +42,7 @@ void                      qr_sampler_destroy(qr_sampler *sampler);
 
 /* Whether the row itself is needed, by sampling or by who asked for it: what is greedy with nothing to mask and no list
  * follows from the partial log-sum-exp alone. */
-bool qr_sample_reads_logits(const quire_request *request, bool mask_stops);
+bool qr_sample_reads_logits(const quire_request *request, uint32_t index, bool mask_stops);
 
 /* output->top_* point to caller memory. Thread: the sampler's. */
 void qr_sample(qr_sampler *sampler, const qr_sample_input *input, qr_sample_output *output);

@@ -284,7 +284,8 @@ static void keep_logits(qr_network *network, const quire_plan *plan)
     for (uint32_t i = 0; i < plan->sample_count; i++) {
         const quire_plan_sample *sample = &plan->samples[i];
         network->logits_kept[sample->logits_row] |=
-            sample->given || qr_sample_reads_logits(plan->sequences[sample->entry].request, sample->mask_stops);
+            sample->given ||
+            qr_sample_reads_logits(plan->sequences[sample->entry].request, sample->index, sample->mask_stops);
     }
 }
 

@@ -96,6 +96,8 @@ typedef struct qr_request_lists {
     int32_t          stop[QUIRE_MAX_STOP_IDS];
     int32_t          allowed[QUIRE_MAX_LISTED_IDS];
     int32_t          banned[QUIRE_MAX_LISTED_IDS];
+    int32_t          first_banned[QUIRE_MAX_STOP_IDS], first_allowed[QUIRE_MAX_STOP_IDS];
+    int32_t          last_allowed[QUIRE_MAX_STOP_IDS];
     quire_logit_bias bias[QUIRE_MAX_LOGIT_BIAS];
     char             tenant[QUIRE_MAX_TENANT_NAME + 1];
     char             cache_salt[QUIRE_MAX_CACHE_SALT + 1];

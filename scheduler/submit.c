@@ -60,6 +60,9 @@ static void store_request(qr_scheduler *s, uint32_t request, const quire_request
     q->stop          = keep(lists->stop, q->stop, q->stop_count * sizeof *q->stop);
     q->allowed       = keep(lists->allowed, q->allowed, q->allowed_count * sizeof *q->allowed);
     q->banned        = keep(lists->banned, q->banned, q->banned_count * sizeof *q->banned);
+    q->first_banned  = keep(lists->first_banned, q->first_banned, q->first_banned_count * sizeof *q->first_banned);
+    q->first_allowed = keep(lists->first_allowed, q->first_allowed, q->first_allowed_count * sizeof *q->first_allowed);
+    q->last_allowed  = keep(lists->last_allowed, q->last_allowed, q->last_allowed_count * sizeof *q->last_allowed);
     q->logit_bias    = keep(lists->bias, q->logit_bias, q->logit_bias_count * sizeof *q->logit_bias);
     q->tenant        = keep_text(lists->tenant, q->tenant);
     q->cache_salt    = keep_text(lists->cache_salt, q->cache_salt);

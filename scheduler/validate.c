@@ -148,6 +148,9 @@ static quire_status check_ranges(const qr_scheduler_options *o, const quire_requ
          {"logit_bias_count", r->logit_bias_count, 0, QUIRE_MAX_LOGIT_BIAS, false},
          {"allowed_count", r->allowed_count, 0, QUIRE_MAX_LISTED_IDS, false},
          {"banned_count", r->banned_count, 0, QUIRE_MAX_LISTED_IDS, false},
+         {"first_banned_count", r->first_banned_count, 0, QUIRE_MAX_STOP_IDS, false},
+         {"first_allowed_count", r->first_allowed_count, 0, QUIRE_MAX_STOP_IDS, false},
+         {"last_allowed_count", r->last_allowed_count, 0, QUIRE_MAX_STOP_IDS, false},
          {"priority", r->priority, -MAX_PRIORITY, MAX_PRIORITY, false},
          {"temperature", (double)r->sampling.temperature, 0, 100, false},
          {"top_p", (double)r->sampling.top_p, 0, 1, false},
@@ -185,6 +188,9 @@ static quire_status check_lists(const qr_scheduler_options *o, const quire_reque
     QR_TRY(check_ids("stop", r->stop, r->stop_count, o->vocab_size, error));
     QR_TRY(check_ids("allowed", r->allowed, r->allowed_count, o->vocab_size, error));
     QR_TRY(check_ids("banned", r->banned, r->banned_count, o->vocab_size, error));
+    QR_TRY(check_ids("first_banned", r->first_banned, r->first_banned_count, o->vocab_size, error));
+    QR_TRY(check_ids("first_allowed", r->first_allowed, r->first_allowed_count, o->vocab_size, error));
+    QR_TRY(check_ids("last_allowed", r->last_allowed, r->last_allowed_count, o->vocab_size, error));
     if (r->logit_bias_count > 0 && r->logit_bias == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "logit_bias is NULL but %u entries are given", r->logit_bias_count);
     for (uint32_t i = 0; i < r->logit_bias_count; i++) {
@@ -213,6 +219,7 @@ static bool has_id(const int32_t *ids, uint32_t count, int32_t id)
 static bool can_choose(const qr_scheduler_options *o, const quire_request *r, int32_t id)
 {
     if (has_id(r->banned, r->banned_count, id)) return false;
+    if (has_id(r->first_banned, r->first_banned_count, id)) return false;
     if (r->min_tokens == 0) return true;
     return !has_id(r->stop, r->stop_count, id) && !has_id(o->eos_token_ids, o->eos_count, id);
 }
@@ -221,12 +228,13 @@ static bool can_choose(const qr_scheduler_options *o, const quire_request *r, in
  * token that is left. */
 static quire_status check_choice(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
+    if (r->first_allowed_count > 0) return QUIRE_OK;
     const char *why = r->min_tokens > 0 ? "banned, or ends the sequence before min_tokens" : "also in banned";
     for (uint32_t i = 0; i < r->allowed_count; i++)
         if (can_choose(o, r, r->allowed[i])) return QUIRE_OK;
     if (r->allowed_count > 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "allowed: every id is %s, so no token could be chosen", why);
-    if (r->banned_count + r->stop_count + o->eos_count < o->vocab_size) return QUIRE_OK;
+    if (r->banned_count + r->first_banned_count + r->stop_count + o->eos_count < o->vocab_size) return QUIRE_OK;
     for (uint32_t id = 0; id < o->vocab_size; id++)
         if (can_choose(o, r, (int32_t)id)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID,

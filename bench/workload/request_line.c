@@ -125,14 +125,17 @@ static const struct list {
     const char *name;
     size_t      array, count; /* offsets in quire_request */
     size_t      limit;        /* 0: the model's and the engine's */
-} lists[] = {
+} lists[QR_REQUEST_LISTS] = {
     {"prompt", AT(prompt), AT(prompt_count), 0},
     {"encoder_input", AT(encoder_input), AT(encoder_count), 0},
     {"stop_token_ids", AT(stop), AT(stop_count), QUIRE_MAX_STOP_IDS},
     {"allowed_token_ids", AT(allowed), AT(allowed_count), QUIRE_MAX_LISTED_IDS},
     {"banned_token_ids", AT(banned), AT(banned_count), QUIRE_MAX_LISTED_IDS},
+    {"first_banned_token_ids", AT(first_banned), AT(first_banned_count), QUIRE_MAX_STOP_IDS},
+    {"first_allowed_token_ids", AT(first_allowed), AT(first_allowed_count), QUIRE_MAX_STOP_IDS},
+    {"last_allowed_token_ids", AT(last_allowed), AT(last_allowed_count), QUIRE_MAX_STOP_IDS},
 };
-enum { LIST_COUNT = sizeof lists / sizeof *lists };
+enum { FIRST_RULE = QR_REQUEST_LISTS - QR_MODEL_RULES };
 
 /* Those from the first that is no plain id on, which stands at `before`. */
 static bool read_ids(const struct list *list, size_t before, const json_t *value, int32_t *to, qr_line_error *error)
@@ -292,12 +295,27 @@ static bool read_field(const char *name, const json_t *value, qr_request_text *t
     if (strcmp(name, "max_tokens") == 0) line->has_max_tokens = true;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (strcmp(name, fields[i].name) == 0) return read_plain(&fields[i], value, &line->request, error);
-    for (uint32_t i = 0; i < LIST_COUNT; i++)
+    for (uint32_t i = 0; i < QR_REQUEST_LISTS; i++)
         if (strcmp(name, lists[i].name) == 0) return read_list(i, value, &text->lists[i], line, error);
     return read_special(name, value, line, error);
 }
 
 /* ---- the line ---- */
+
+/* Lists that a line leaves out, an empty one is a list, are the model's. */
+static void take_rules(const qr_request_defaults *defaults, qr_request_line *line)
+{
+    quire_request *request = &line->request;
+    for (uint32_t i = 0; i < QR_MODEL_RULES; i++) {
+        const struct list  *list = &lists[FIRST_RULE + i];
+        const qr_model_rule rule = defaults->rules[i];
+        if (line->ids[FIRST_RULE + i] != NULL || rule.count == 0) continue;
+        if (list->count == AT(first_allowed_count) && request->prompt_count > 1) continue;
+        if (list->count == AT(last_allowed_count) && request->ignore_eos) continue;
+        *(const int32_t **)(void *)((char *)request + list->array) = rule.ids;
+        *(uint32_t *)(void *)((char *)request + list->count)       = rule.count;
+    }
+}
 
 static bool read_id(const json_t *root, qr_request_line *line, qr_line_error *error)
 {
@@ -327,6 +345,7 @@ static bool read_all(json_t *root, const qr_request_defaults *defaults, qr_reque
     {
         if (!read_field(name, value, text, line, error)) return false;
     }
+    take_rules(defaults, line);
     return true;
 }
 
@@ -419,7 +438,7 @@ void qr_request_line_read(const char *text, size_t length, uint64_t number, cons
                                                .length_penalty = 1}};
     const char     *names[QR_REQUEST_LISTS];
     qr_request_text rest;
-    for (size_t i = 0; i < LIST_COUNT; i++) names[i] = lists[i].name;
+    for (size_t i = 0; i < QR_REQUEST_LISTS; i++) names[i] = lists[i].name;
     if (qr_request_text_read(text, length, names, &rest))
         read_text(&rest, defaults, line_out, error_out);
     else
@@ -454,6 +473,10 @@ static void take_from_model(const quire_config *config, const quire_model_info *
     TAKE("repetition_penalty", to->repetition_penalty, model->sampling.repetition_penalty);
     TAKE("repetition_penalty", beams->repetition_penalty, model->sampling.repetition_penalty);
 #undef TAKE
+    defaults->rules[0] = (qr_model_rule){model->banned, model->banned_count};
+    defaults->rules[1] = (qr_model_rule){model->first_banned, model->first_banned_count};
+    defaults->rules[2] = (qr_model_rule){model->first_allowed, model->first_allowed_count};
+    defaults->rules[3] = (qr_model_rule){model->last_allowed, model->last_allowed_count};
 }
 
 quire_status qr_request_defaults_of(const quire_config *config, const quire_model_info *model,
@@ -483,14 +506,15 @@ quire_status qr_request_defaults_of(const quire_config *config, const quire_mode
 void qr_request_line_drop_lists(qr_request_line *line)
 {
     quire_request *r = &line->request;
-    for (uint32_t i = 0; i < LIST_COUNT; i++) free(line->ids[i]);
+    for (uint32_t i = 0; i < QR_REQUEST_LISTS; i++) free(line->ids[i]);
     memset(line->ids, 0, sizeof line->ids);
     free(line->bias);
     free((void *)(uintptr_t)r->tenant);
     line->bias = NULL;
     r->tenant  = NULL;
     r->prompt = r->encoder_input = r->stop = r->allowed = r->banned = NULL;
-    r->logit_bias                                                   = NULL;
+    r->first_banned = r->first_allowed = r->last_allowed = NULL;
+    r->logit_bias                                        = NULL;
 }
 
 void qr_request_line_deinit(qr_request_line *line)

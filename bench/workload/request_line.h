@@ -8,16 +8,24 @@
 #include "bench/workload/request_text.h"
 #include "quire/quire.h"
 
+enum { QR_MODEL_RULES = 4 };
+
 typedef struct qr_request_line {
     uint64_t      line;
     json_t       *id; /* a string or an integer; NULL: none could be read */
     quire_request request;
-    int32_t      *ids[QR_REQUEST_LISTS]; /* the request's arrays */
+    int32_t      *ids[QR_REQUEST_LISTS]; /* arrays of the line's own */
     void         *bias;
     double        arrival_ms;
     bool          logprobs;       /* asked for */
     bool          has_max_tokens; /* max_tokens is the line's own, not the default */
 } qr_request_line;
+
+/* Ids of generation_config.json, which live as long as the model. */
+typedef struct qr_model_rule {
+    const int32_t *ids;
+    uint32_t       count;
+} qr_model_rule;
 
 /* Values for fields that a line leaves out: [generate] of the configuration; where it has only its built-in default,
  * the model's own. */
@@ -26,6 +34,7 @@ typedef struct qr_request_defaults {
     quire_sampling sampling;
     quire_sampling beam_sampling; /* of beam searches, which do not sample: nothing but penalties is the model's */
     uint64_t       seed;          /* of line 0; each line has its number added */
+    qr_model_rule  rules[QR_MODEL_RULES]; /* banned, first_banned, first_allowed, last_allowed */
 } qr_request_defaults;
 
 /* Why a line is no request. */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { QR_REQUEST_LISTS = 5, QR_MOST_REQUEST_REST = 64 << 10 };
+enum { QR_REQUEST_LISTS = 8, QR_MOST_REQUEST_REST = 64 << 10 };
 
 typedef struct qr_request_text {
     char  *rest; /* [length] the line; of each list the first `count` ids are missing */

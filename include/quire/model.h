@@ -19,6 +19,7 @@ typedef struct quire_model_info {
     uint64_t    weight_bytes; /* packed, in the chosen weight_dtype */
     uint32_t    vocab_size;
     uint32_t    max_position_embeddings;                        /* the model's own limit; 0 = none (T5) */
+    uint32_t    max_encoder_positions;                          /* likewise, of an encoder input */
     uint32_t    hidden_size, layers, heads, kv_heads, head_dim; /* of the decoder */
     uint32_t    encoder_layers;                                 /* 0: decoder-only */
     int32_t     decoder_start_token_id;                         /* -1: decoder-only */
@@ -30,6 +31,10 @@ typedef struct quire_model_info {
     uint32_t       max_new_tokens;
     quire_sampling sampling;          /* the seed is 0 */
     uint64_t       active_parameters; /* that one token meets: of a layer's experts those that it chooses */
+    /* Members of a request of these names. first_allowed is for requests whose prompt has one token at most,
+     * last_allowed for those that do not ignore_eos. */
+    const int32_t *banned, *first_banned, *first_allowed, *last_allowed;
+    uint32_t       banned_count, first_banned_count, first_allowed_count, last_allowed_count;
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

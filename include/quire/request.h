@@ -76,16 +76,22 @@ typedef struct quire_request {
 
     /* ---- how tokens are chosen ---- */
     quire_sampling          sampling;
-    const quire_logit_bias *logit_bias;                  /* [logit_bias_count] */
-    const int32_t          *allowed;                     /* [allowed_count] if given, no other token is ever sampled */
-    const int32_t          *banned;                      /* [banned_count] never sampled */
+    const quire_logit_bias *logit_bias;    /* [logit_bias_count] */
+    const int32_t          *allowed;       /* [allowed_count] if given, no other token is ever sampled */
+    const int32_t          *banned;        /* [banned_count] never sampled */
+    const int32_t          *first_banned;  /* [first_banned_count] not sampled as the first token */
+    const int32_t          *first_allowed; /* [first_allowed_count] if given, the first token is one of these */
+    const int32_t          *last_allowed;  /* [last_allowed_count] if given, token number max_tokens is one of these */
     uint32_t                logit_bias_count;            /* at most QUIRE_MAX_LOGIT_BIAS */
     uint32_t                allowed_count, banned_count; /* at most QUIRE_MAX_LISTED_IDS each */
-    bool                    masked;         /* the engine's mask hook says for each token which ids are allowed */
-    uint32_t                n;              /* sequences to generate from this prompt; 0 = 1 */
-    uint32_t                beam_width;     /* 0 or 1 = none; excludes sampling; n of its hypotheses are returned */
-    float                   length_penalty; /* beam search; score = sum of logprobs / length^penalty; 0 is 0 */
-    quire_early_stopping    early_stopping;
+    /* At most QUIRE_MAX_STOP_IDS each. What first_allowed and last_allowed list may be chosen whatever else forbids it,
+     * and is certain to a beam search: its log probability counts as 0. */
+    uint32_t             first_banned_count, first_allowed_count, last_allowed_count;
+    bool                 masked;         /* the engine's mask hook says for each token which ids are allowed */
+    uint32_t             n;              /* sequences to generate from this prompt; 0 = 1 */
+    uint32_t             beam_width;     /* 0 or 1 = none; excludes sampling; n of its hypotheses are returned */
+    float                length_penalty; /* beam search; score = sum of logprobs / length^penalty; 0 is 0 */
+    quire_early_stopping early_stopping;
 
     /* ---- what comes with each token ---- */
     uint32_t logprobs; /* the K most likely tokens and their log probabilities; 0..QUIRE_MAX_LOGPROBS */

@@ -41,9 +41,13 @@ def is_done(hypotheses, width, best, length, penalty, early):
     return early is True or min(s for s, _ in hypotheses) >= best / length**penalty
 
 
-def processed(logprobs, request, prompt, output):
+def processed(logprobs, request, prompt, output, max_tokens):
     """What Hugging Face's logits processors make of a row of log probabilities."""
     row = list(logprobs)
+    first, last = request.get("first_allowed_token_ids", []), request.get("last_allowed_token_ids", [])
+    must = last if last and len(output) + 1 == max_tokens else first if not output else []
+    if must:
+        return [0.0 if token in must else -math.inf for token in range(len(row))]
     for token, bias in request.get("logit_bias", {}).items():
         row[int(token)] += bias
     repetition = request.get("repetition_penalty", 1)
@@ -60,8 +64,8 @@ def naive(model, request, start, stops, width, max_tokens, penalty, early):
         asked = [dict(plain, prompt=start + tokens, max_tokens=1, ignore_eos=True, logits="first") for _, tokens in beams]
         candidates = []
         for (score, tokens), answer in zip(beams, generate(model, asked)):
-            row = processed(log_softmax(answer["first_logits"]), request, start, tokens)
-            candidates += [(score + p, tokens + [t]) for t, p in enumerate(row)]
+            row = processed(log_softmax(answer["first_logits"]), request, start, tokens, max_tokens)
+            candidates += [(score + p, tokens + [t]) for t, p in enumerate(row) if p > -math.inf]
         beams = []
         for rank, (score, tokens) in enumerate(sorted(candidates, key=lambda c: -c[0])):
             if tokens[-1] in stops or length == max_tokens:
@@ -113,6 +117,13 @@ class Beams(unittest.TestCase):
             with self.subTest(penalty=penalty, early=early):
                 self.compare("llama3-gqa", dict(request, stop_token_ids=stops), request["prompt"], {2, *stops}, penalty,
                              early)
+
+    def test_a_target_language_and_a_last_token(self):
+        """What must come counts as certain, as Hugging Face's forced_bos_token_id and forced_eos_token_id."""
+        for model, start, end in (("m2m100", 2, 2), ("marian", 95, 0), ("mbart", 90, 2)):
+            request = {"encoder_input": [40, 12, 77, 30], "first_allowed_token_ids": [8], "last_allowed_token_ids": [end]}
+            with self.subTest(model):
+                self.compare(model, request, [start], {end}, 1.0, False)
 
     def test_biases_and_penalties_act_on_log_probabilities(self):
         request = {"prompt": [71, 9, 33], "repetition_penalty": 1.6, "logit_bias": {"5": 2.5, "17": -3, "100": 4}}

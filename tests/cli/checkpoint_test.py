@@ -225,6 +225,21 @@ class GenerationConfig(CheckpointTest):
             answer = json.loads(self.run_quire(self.folder, {**request, **asked}, *arguments).stdout)
             self.assertIn("beam search does not sample", json.dumps(answer))
 
+    def test_its_rules_of_tokens_are_for_requests_that_do_not_say(self):
+        model, request, _ = self.golden("marian")
+        request = {"encoder_input": request["encoder_input"], "max_tokens": 4}
+        plain = self.answer(model.write(self.folder), request)[0]["tokens"]
+        model.files["generation_config.json"] = {"bad_words_ids": [[plain[0]]], "forced_bos_token_id": 7,
+                                                 "forced_eos_token_id": model.config["eos_token_id"]}
+        folder = model.write(self.folder)
+        ruled = self.answer(folder, request)[0]["tokens"]
+        self.assertEqual((ruled[0], ruled[-1]), (7, model.config["eos_token_id"]))
+        self.assertNotIn(plain[0], ruled)
+        none = {f"{kind}_token_ids": [] for kind in ("banned", "first_allowed", "last_allowed")}
+        self.agrees(folder, {**request, **none}, plain)
+        beams = self.answer(folder, {**request, "beam_width": 3})[0]["tokens"]
+        self.assertEqual(beams[0], 7)
+
     def test_a_top_k_above_the_vocabulary_is_off(self):
         model, request, _ = self.golden("llama3-gqa")
         sampled = self.answer(model.write(self.folder), {**request, "temperature": 1.0})[0]["tokens"]

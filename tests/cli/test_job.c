@@ -35,6 +35,37 @@ static void a_bare_prompt_gets_the_defaults(void **state)
     qr_job_destroy(job);
 }
 
+static void lists_of_the_model_are_for_lines_that_have_none(void **state)
+{
+    (void)state;
+    const int32_t             ids[]    = {3, 4, 5, 6};
+    const qr_request_defaults defaults = {.max_tokens = 5,
+                                          .rules      = {{&ids[0], 1}, {&ids[1], 1}, {&ids[2], 1}, {&ids[3], 1}}};
+    static const struct {
+        const char *line;
+        int32_t     banned, first_banned, first_allowed, last_allowed; /* 0: none */
+    } cases[] = {
+        {"{\"prompt\": [1]}", 3, 4, 5, 6},
+        {"{\"prompt\": []}", 3, 4, 5, 6},
+        {"{\"prompt\": [1, 2]}", 3, 4, 0, 6},
+        {"{\"prompt\": [1], \"ignore_eos\": true}", 3, 4, 5, 0},
+        {"{\"prompt\": [1], \"banned_token_ids\": [7], \"first_banned_token_ids\": [],"
+         " \"first_allowed_token_ids\": [8], \"last_allowed_token_ids\": []}",
+         7, 0, 8, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_line_error        error;
+        qr_job              *job = qr_job_parse(cases[i].line, strlen(cases[i].line), 1, &defaults, &error);
+        const quire_request *r   = &job->from.request;
+        assert_int_equal(error.status, QUIRE_OK);
+        assert_int_equal(r->banned_count ? r->banned[0] : 0, cases[i].banned);
+        assert_int_equal(r->first_banned_count ? r->first_banned[0] : 0, cases[i].first_banned);
+        assert_int_equal(r->first_allowed_count ? r->first_allowed[0] : 0, cases[i].first_allowed);
+        assert_int_equal(r->last_allowed_count ? r->last_allowed[0] : 0, cases[i].last_allowed);
+        qr_job_destroy(job);
+    }
+}
+
 static void every_field_arrives(void **state)
 {
     (void)state;
@@ -322,6 +353,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bare_prompt_gets_the_defaults),
+        cmocka_unit_test(lists_of_the_model_are_for_lines_that_have_none),
         cmocka_unit_test(every_field_arrives),
         cmocka_unit_test(bad_lines_name_the_field),
         cmocka_unit_test(a_line_with_a_nul_byte_is_refused),

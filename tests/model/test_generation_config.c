@@ -79,6 +79,24 @@ static void do_sample_decides_where_it_is_given(void **state)
     assert_true(g.sampling.temperature == 0 && g.sampling.top_k == 0 && g.sampling.repetition_penalty == 2);
 }
 
+static void rules_of_single_tokens_are_taken(void **state)
+{
+    (void)state;
+    qr_architecture a;
+    qr_generation   g = good("tiny",
+                             "{\"suppress_tokens\": [3, 9], \"bad_words_ids\": [[5], [2], [6, 7]], \"eos_token_id\": 2,"
+                               "\"begin_suppress_tokens\": [220, 50256], \"forced_bos_token_id\": 0,"
+                               "\"forced_eos_token_id\": [2, 4]}",
+                             &a);
+    assert_true(g.banned_count == 3 && g.banned[0] == 3 && g.banned[1] == 9 && g.banned[2] == 5);
+    assert_true(g.first_banned_count == 1 && g.first_banned[0] == 220); /* the vocabulary has 256 */
+    assert_true(g.first_allowed_count == 1 && g.first_allowed[0] == 0);
+    assert_true(g.last_allowed_count == 2 && g.last_allowed[1] == 4);
+    assert_non_null(strstr(kept.text, "\"bad_words_ids\" of more than one id"));
+    g = good("tiny", "{\"suppress_tokens\": null, \"bad_words_ids\": [[5]], \"forced_bos_token_id\": null}", &a);
+    assert_true(g.banned_count == 1 && g.first_allowed_count == 0 && kept.length == 0);
+}
+
 static void what_is_not_applied_is_named_once(void **state)
 {
     (void)state;
@@ -86,9 +104,9 @@ static void what_is_not_applied_is_named_once(void **state)
     good("tiny", "{\"num_beams\": 1, \"no_repeat_ngram_size\": 0, \"suppress_tokens\": null, \"bad_words_ids\": []}",
          &a);
     assert_int_equal(kept.length, 0);
-    good("tiny", "{\"num_beams\": 4, \"suppress_tokens\": [3], \"transformers_version\": NaN}", &a);
+    good("tiny", "{\"num_beams\": 4, \"forced_decoder_ids\": [[1, 3]], \"transformers_version\": NaN}", &a);
     assert_non_null(strstr(kept.text, "m/generation_config.json: "));
-    assert_non_null(strstr(kept.text, "\"num_beams\", \"suppress_tokens\""));
+    assert_non_null(strstr(kept.text, "\"num_beams\", \"forced_decoder_ids\""));
     good("tiny", "{\"max_length\": 20, \"num_beam_groups\": 1, \"length_penalty\": 1.0, \"stop_strings\": null}", &a);
     assert_int_equal(kept.length, 0);
     static const char *const keys[] = {"max_length",
@@ -134,6 +152,9 @@ static void a_value_that_cannot_be_meant_is_refused(void **state)
         {"{\"do_sample\": 1}", "do_sample"},
         {"{\"eos_token_id\": 999999}", "eos_token_id: 999999"},
         {"{\"eos_token_id\": \"2\"}", "eos_token_id"},
+        {"{\"suppress_tokens\": [1, \"2\"]}", "suppress_tokens: expected an integer, found a string"},
+        {"{\"forced_bos_token_id\": -1}", "forced_bos_token_id: -1 is below 0"},
+        {"{\"bad_words_ids\": [5]}", "bad_words_ids[0]: expected an array, found an integer"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_architecture a;
@@ -151,6 +172,7 @@ int main(void)
         cmocka_unit_test(its_ids_take_the_place_of_those_of_config_json),
         cmocka_unit_test(sampling_is_taken_as_given),
         cmocka_unit_test(do_sample_decides_where_it_is_given),
+        cmocka_unit_test(rules_of_single_tokens_are_taken),
         cmocka_unit_test(what_is_not_applied_is_named_once),
         cmocka_unit_test(a_value_that_cannot_be_meant_is_refused),
     };

@@ -140,7 +140,8 @@ static qr_sample_output run(qr_sampler *sampler, const qr_sample_input *all)
     qr_sample_output output = {.top_tokens = tokens, .top_logprobs = logprobs};
     qr_sample_input  input  = *all;
     input.partial_lse       = partial_lse_of(input.logits);
-    if (!qr_sample_reads_logits(input.request, input.mask_stops) && input.mask == NULL) input.logits = NULL;
+    if (!qr_sample_reads_logits(input.request, input.index, input.mask_stops) && input.mask == NULL)
+        input.logits = NULL;
     qr_sample(sampler, &input, &output);
     return output;
 }
@@ -180,7 +181,7 @@ static void greedy_needs_the_partial_lse_only_and_agrees_with_a_pass_over_the_ro
         for (uint32_t t = 1; t < vocab; t++)
             if (logits[t] > logits[best]) best = t;
         for (uint32_t t = 0; t < vocab; t++) sum += exp((double)logits[t] - (double)logits[best]);
-        assert_false(qr_sample_reads_logits(&request, false));
+        assert_false(qr_sample_reads_logits(&request, 1, false));
         const qr_sample_output output = run(sampler, &(qr_sample_input){.logits = logits, .request = &request});
         assert_false(output.failed);
         assert_int_equal(output.token, best);
@@ -210,9 +211,9 @@ static void the_row_is_read_for_whatever_is_not_plainly_greedy(void **state)
                                         .stop       = &token,
                                         .stop_count = 1};
     for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
-        assert_true(qr_sample_reads_logits(&reading[i], false));
-    assert_true(qr_sample_reads_logits(&plain, true));
-    assert_false(qr_sample_reads_logits(&plain, false));
+        assert_true(qr_sample_reads_logits(&reading[i], 1, false));
+    assert_true(qr_sample_reads_logits(&plain, 1, true));
+    assert_false(qr_sample_reads_logits(&plain, 1, false));
 }
 
 static void every_filter_draws_what_a_full_sort_would(void **state)
@@ -385,6 +386,37 @@ static void the_list_is_sorted_and_ties_go_to_the_lower_id(void **state)
     qr_sampler_destroy(sampler);
 }
 
+static void the_first_and_the_last_token_have_rules_of_their_own(void **state)
+{
+    (void)state;
+    float logits[100];
+    for (int i = 0; i < 100; i++) logits[i] = (float)-i;
+    const int32_t       best[] = {0, 1}, forced[] = {60, 50, 70};
+    const quire_request request = {.max_tokens         = 3,
+                                   .banned             = forced,
+                                   .banned_count       = 2,
+                                   .first_banned       = best,
+                                   .first_banned_count = 2,
+                                   .last_allowed       = forced,
+                                   .last_allowed_count = 3};
+    qr_sample_input     input   = {.logits = logits, .request = &request};
+    qr_sampler         *sampler = sampler_of(100);
+    assert_int_equal(run(sampler, &input).token, 2);
+    input.index = 1;
+    assert_int_equal(run(sampler, &input).token, 0);
+    input.index = 2;
+    assert_int_equal(run(sampler, &input).token, 50); /* banned or not */
+    quire_request start       = request;
+    start.first_allowed       = &best[1];
+    start.first_allowed_count = 1;
+    input                     = (qr_sample_input){.logits = logits, .request = &start};
+    assert_int_equal(run(sampler, &input).token, 1);
+    start.beam_width              = 2;
+    const qr_sample_output output = run(sampler, &input);
+    assert_true(output.top_tokens[0] == 1 && output.top_logprobs[0] == 0 && output.top_logprobs[1] == -INFINITY);
+    qr_sampler_destroy(sampler);
+}
+
 static void beams_get_twice_their_width_of_processed_logprobs(void **state)
 {
     (void)state;
@@ -528,6 +560,7 @@ int main(void)
         cmocka_unit_test(a_token_depends_on_seed_sequence_and_position_only),
         cmocka_unit_test(draws_follow_the_probabilities),
         cmocka_unit_test(the_list_is_sorted_and_ties_go_to_the_lower_id),
+        cmocka_unit_test(the_first_and_the_last_token_have_rules_of_their_own),
         cmocka_unit_test(beams_get_twice_their_width_of_processed_logprobs),
         cmocka_unit_test(of_the_ends_of_a_beam_only_the_best_are_listed),
         cmocka_unit_test(a_mask_leaves_the_set_bits_alone),

@@ -174,6 +174,12 @@ static void ids_lie_in_the_vocabulary(void **state)
         assert_refused(&r, "allowed[0]");
         r = valid(), r.banned = &bad[i], r.banned_count = 1;
         assert_refused(&r, "banned[0]");
+        r = valid(), r.first_banned = &bad[i], r.first_banned_count = 1;
+        assert_refused(&r, "first_banned[0]");
+        r = valid(), r.first_allowed = &bad[i], r.first_allowed_count = 1;
+        assert_refused(&r, "first_allowed[0]");
+        r = valid(), r.last_allowed = &bad[i], r.last_allowed_count = 1;
+        assert_refused(&r, "last_allowed[0]");
         const quire_logit_bias bias = {bad[i], 1};
         r = valid(), r.logit_bias = &bias, r.logit_bias_count = 1;
         assert_refused(&r, "logit_bias");
@@ -207,6 +213,15 @@ static void lists_have_at_most_so_many_elements(void **state)
     assert_refused(&r, "banned_count");
     r.banned_count = 1024, r.logit_bias_count = 301;
     assert_refused(&r, "logit_bias_count");
+    r = valid(), r.first_banned = r.first_allowed = r.last_allowed = ids;
+    r.first_banned_count = r.first_allowed_count = r.last_allowed_count = 64;
+    assert_accepted(&r);
+    r.first_banned_count = 65;
+    assert_refused(&r, "first_banned_count");
+    r.first_banned_count = 64, r.first_allowed_count = 65;
+    assert_refused(&r, "first_allowed_count");
+    r.first_allowed_count = 64, r.last_allowed_count = 65;
+    assert_refused(&r, "last_allowed_count");
 }
 
 static void names_have_at_most_so_many_bytes(void **state)
@@ -238,6 +253,11 @@ static void at_least_one_token_must_be_left_to_choose(void **state)
     assert_refused(&r, "allowed: every id is also in banned");
     r.banned_count = 2;
     assert_accepted(&r);
+    r.first_banned = few, r.first_banned_count = 1;
+    assert_refused(&r, "allowed: every id is also in banned");
+    r.first_allowed = few, r.first_allowed_count = 1;
+    assert_accepted(&r);
+    r.first_banned_count = r.first_allowed_count = 0;
     r.banned_count = 0, r.stop = few, r.stop_count = 2;
     assert_accepted(&r);
     r.min_tokens = 1;

@@ -12,7 +12,8 @@
 #include "base/rng.h"
 #include "bench/workload/request_text.h"
 
-static const char *const NAMES[QR_REQUEST_LISTS] = {"prompt", "encoder_input", "stop", "allowed", "banned"};
+static const char *const NAMES[QR_REQUEST_LISTS] = {"prompt", "encoder_input", "stop",  "allowed",
+                                                    "banned", "first_banned",  "first", "last"};
 
 static void expect(const char *line, const char *rest, uint32_t count, int32_t last)
 {

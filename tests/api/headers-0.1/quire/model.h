@@ -10,6 +10,7 @@ typedef struct quire_model_info {
     uint64_t    weight_bytes;
     uint32_t    vocab_size;
     uint32_t    max_position_embeddings;
+    uint32_t    max_encoder_positions;
     uint32_t    hidden_size, layers, heads, kv_heads, head_dim;
     uint32_t    encoder_layers;
     int32_t     decoder_start_token_id;
@@ -20,6 +21,8 @@ typedef struct quire_model_info {
     uint32_t       max_new_tokens;
     quire_sampling sampling;
     uint64_t       active_parameters;
+    const int32_t *banned, *first_banned, *first_allowed, *last_allowed;
+    uint32_t       banned_count, first_banned_count, first_allowed_count, last_allowed_count;
 } quire_model_info;
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const quire_model_options *options,
                                                         quire_model **model_out, quire_error *error);

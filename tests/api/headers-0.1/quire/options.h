@@ -86,10 +86,10 @@ typedef enum quire_generation_config {
     QUIRE_GENERATION_CONFIG_NONE = 1,
 } quire_generation_config;
 typedef struct quire_model_options {
-    size_t                  size;
-    quire_dtype             weight_dtype;
-    quire_generation_config generation_config;
-    uint64_t                weight_seed;
+    size_t      size;
+    quire_dtype weight_dtype;
+    quire_generation_config     generation_config;
+    uint64_t                    weight_seed;
     const quire_shape_override *shape;
     uint32_t                    shape_count;
     quire_toggle                check_tensors;
