@@ -20,6 +20,15 @@ static uint32_t bucket_of(const qr_cross_index *index, uint32_t tenant, const ui
     return (uint32_t)(XXH3_64bits_withSeed(ids, count * sizeof *ids, seed) & index->hash_mask) & index->bucket_mask;
 }
 
+void qr_cross_words(const float *values, size_t value_count, int32_t *words, uint32_t count)
+{
+    const XXH128_hash_t hash = XXH3_128bits(values, value_count * sizeof *values);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t half = (i & 1) == 0 ? hash.low64 : hash.high64;
+        words[i]            = (int32_t)(uint32_t)(half >> (i & 2 ? 32 : 0));
+    }
+}
+
 static int32_t *tokens_of(const qr_cross_index *index, uint32_t id)
 {
     return index->pool->tokens + (size_t)id * index->pool->block_size;

@@ -18,6 +18,9 @@ struct qr_cross_index {
     uint64_t       seed, hash_mask;
 };
 
+/* `count` words that stand for an encoder input that is no ids: its 128 bits of XXH3, again and again. */
+void qr_cross_words(const float *values, size_t value_count, int32_t *words, uint32_t count);
+
 /* First block of the entry of this content, or QR_BLOCK_NONE. root->content is ignored. Changes nothing. */
 uint32_t qr_cross_index_lookup(const qr_cross_index *index, const qr_prefix_root *root, const int32_t *ids,
                                uint32_t count);

@@ -23,6 +23,7 @@ static const char *line_name(const char *member)
     static const char *const names[][2] = {
         {"prompt_count", "prompt"},
         {"encoder_count", "encoder_input"},
+        {"encoder_frames", "encoder_features"},
         {"stop_count", "stop_token_ids"},
         {"stop", "stop_token_ids"},
         {"allowed", "allowed_token_ids"},

@@ -112,6 +112,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->encoder_decoder        = facts->encoder_decoder;
     out->vocab_size             = facts->vocab_size;
     out->max_encoder_positions  = facts->max_encoder_positions;
+    out->encoder_feature_size   = facts->encoder_feature_size;
     out->window                 = facts->window;
     out->long_length            = facts->long_length;
     out->decoder_start_token_id = facts->decoder_start_token_id;

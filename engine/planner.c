@@ -107,7 +107,7 @@ static quire_status check_model(const quire_planner_model *model, quire_error *e
     QR_TRY(check_range("num_blocks", model->num_blocks, 0, 1 << 28, error));
     QR_TRY(check_range("block_size", model->block_size, 0, 65536, error));
     QR_TRY(check_range("node_count", model->node_count, 0, QR_MAX_NODES, error));
-    QR_TRY(check_range("reserved", model->reserved, 0, 0, error));
+    QR_TRY(check_range("encoder_feature_size", model->encoder_feature_size, 0, QR_MAX_FEATURES, error));
     for (uint32_t i = 0; i < model->eos_count; i++)
         QR_TRY(check_id("eos_token_ids", model->eos_token_ids[i], model->vocab_size, error));
     if (!model->encoder_decoder) return QUIRE_OK;
@@ -120,6 +120,7 @@ static qr_model_facts facts_of(const quire_planner_model *model)
                             .vocab_size              = model->vocab_size,
                             .window                  = model->window,
                             .max_position_embeddings = model->max_model_len,
+                            .encoder_feature_size    = model->encoder_feature_size,
                             .decoder_start_token_id  = model->decoder_start_token_id,
                             .eos_count               = model->eos_count};
     memcpy(facts.eos_token_ids, model->eos_token_ids, sizeof facts.eos_token_ids);

@@ -74,6 +74,7 @@ typedef struct qr_architecture {
     qr_layer_set full;           /* which */
     uint32_t     max_position_embeddings; /* 0 = no limit of the model's own (T5) */
     uint32_t     max_encoder_positions;   /* likewise, of the encoder */
+    uint32_t     feature_size;            /* of a frame of an encoder's input; 0: it reads tokens */
     uint32_t     position_offset;         /* BART's like: the sine that position 0 has */
     qr_rope      rope;
     qr_rope      local_rope; /* of windowed layers, where theirs is another; theta 0: it is not */

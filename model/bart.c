@@ -69,11 +69,10 @@ void qr_bart_read_sizes(qr_config_reader *r, qr_architecture *a)
                      "one stack without the other is not supported");
 }
 
-void qr_bart_read_embedding(qr_config_reader *r, const char *activation, bool scaled, qr_architecture *a)
+void qr_bart_read_activation(qr_config_reader *r, const char *activation, qr_architecture *a)
 {
     static const char key[] = "activation_function";
     a->activation           = qr_config_activation(r, key, qr_config_string(r, r->root, key, activation));
-    if (qr_config_boolean(r, "scale_embedding", scaled)) a->embedding_scale = (float)sqrt((double)a->hidden_size);
 }
 
 /* Marian's stacks may have vocabularies of their own. */
@@ -89,7 +88,9 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     const struct traits *traits = &traits_of[type];
     qr_bart_read_sizes(r, a);
-    qr_bart_read_embedding(r, traits->activation, traits->scaled, a);
+    qr_bart_read_activation(r, traits->activation, a);
+    if (qr_config_boolean(r, "scale_embedding", traits->scaled))
+        a->embedding_scale = (float)sqrt((double)a->hidden_size);
     if (type == MARIAN) check_vocabulary(r, a);
     a->post_norm               = traits->post_norm;
     a->max_position_embeddings = qr_config_size(r, "max_position_embeddings", QR_MAX_POSITION, 1024);

@@ -8,9 +8,8 @@
 /* Sizes of both stacks, and what follows from them. */
 void qr_bart_read_sizes(qr_config_reader *reader, qr_architecture *architecture);
 
-/* `activation`, `scaled`: the class's defaults. */
-void qr_bart_read_embedding(qr_config_reader *reader, const char *activation, bool scaled,
-                            qr_architecture *architecture);
+/* `activation`: the class's default. */
+void qr_bart_read_activation(qr_config_reader *reader, const char *activation, qr_architecture *architecture);
 
 /* The layers of a stack; the prefix is then that of what stands beside them. `key_bias`: projections of keys have a
  * bias as all others have. */

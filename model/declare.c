@@ -176,7 +176,7 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
     add_linear(d, linear, shape);
     for (uint32_t i = 0; i < count; i++) {
         const float          scale = parts[i].scale > 0 ? parts[i].scale : qr_random_scale(shape->k);
-        const qr_tensor_spec one   = {.rank    = 2,
+        const qr_tensor_spec one   = {.rank    = parts[i].convolves ? 3 : 2,
                                       .rows    = parts[i].columns,
                                       .columns = shape->k,
                                       .scale   = scale,
@@ -192,6 +192,14 @@ void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, 
 {
     declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype, .codes = d->codes},
                   parts);
+}
+
+void qr_declare_convolution(qr_declaration *d, qr_linear *linear, const char *label, uint32_t inputs,
+                            const qr_linear_part *parts)
+{
+    qr_projection_shape shape = {
+        .k = QR_TAPS * inputs, .name = label, .dtype = qr_wide_dtype(d->dtype), .activation = QR_ACTIVATION_GELU};
+    declare_parts(d, linear, &shape, parts);
 }
 
 void qr_declare_wide_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,

@@ -54,6 +54,7 @@ typedef struct qr_layer {
 typedef struct qr_parameters {
     qr_layer      *decoder, *encoder; /* [layers], [encoder_layers] */
     qr_linear      head;              /* hidden -> vocab */
+    qr_linear      convolutions[2];   /* from features to the encoder's rows; the second takes every other window */
     qr_matrix      embedding;         /* [vocab_size][hidden_size] */
     qr_matrix      encoder_embedding; /* where it is another */
     qr_norm        decoder_norm, encoder_norm;
@@ -147,8 +148,8 @@ float *qr_declare_floats(qr_declaration *declaration, size_t count);
 typedef struct qr_linear_part {
     uint32_t    columns;
     const char *name;
-    bool        bias;
-    float       scale; /* of random weights; 0: qr_random_scale(k) */
+    bool        bias, convolves; /* weight [columns][k / QR_TAPS][QR_TAPS] */
+    float       scale;           /* of random weights; 0: qr_random_scale(k) */
 } qr_linear_part;
 
 /* QR_PARTS(QR_PART(q, "q_proj", .bias = true), QR_PART(kv, "k_proj")): up to the first without columns. */
@@ -172,6 +173,9 @@ void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const ch
 void qr_declare_feed_in_of(qr_declaration *declaration, qr_linear *linear, const char *label, qr_matrix gate,
                            qr_matrix up);
 void qr_declare_feed_out_of(qr_declaration *declaration, qr_linear *linear, const char *label, qr_matrix matrix);
+/* Over windows of QR_TAPS rows of `inputs`, by column then row; wide, with GELU. */
+void qr_declare_convolution(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t inputs,
+                            const qr_linear_part *parts);
 /* The second one; wide where the family says so. */
 void qr_declare_feed_out(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                          const qr_linear_part *parts);

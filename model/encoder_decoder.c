@@ -22,7 +22,10 @@ static void encode(qr_pass *pass)
     const uint32_t         rows    = network->encoder_rows;
     if (rows == 0) return;
     pass->in_encoder = true;
-    qr_stage_embed(pass, rows, true);
+    if (a->feature_size > 0)
+        qr_stage_convolve(pass, rows);
+    else
+        qr_stage_embed(pass, rows, true);
     begin_layers(pass, rows);
     for (uint32_t i = 0; i < a->encoder_layers; i++) {
         const qr_layer         *layer = &p->encoder[i];

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "model/network.h"
 #include "topology/topology.h"
 
@@ -89,6 +90,13 @@ static void pack_thread(void *context, uint32_t thread, uint32_t thread_count)
     if (pack_linears(job->network, thread, error) == QUIRE_OK) (void)read_embeddings(job->network, thread, error);
 }
 
+static uint32_t most_projected_rows(const qr_network *network)
+{
+    const bool     features = network->architecture->feature_size > 0;
+    const uint32_t frames   = features ? network->options.max_encoder_tokens * QR_FRAMES_PER_POSITION : 0;
+    return qr_max_u32(frames, qr_max_u32(qr_network_most_rows(network), network->options.max_logits_rows));
+}
+
 static quire_status create_projections(qr_network *network, quire_error *error)
 {
     const uint64_t left = qr_memory_limit(NULL);
@@ -100,7 +108,7 @@ static quire_status create_projections(qr_network *network, quire_error *error)
         .kernels         = network->kernels,
         .isa_cap         = network->options.isa,
         .thread_count    = network->thread_count,
-        .max_rows        = qr_max_u32(qr_network_most_rows(network), network->options.max_logits_rows),
+        .max_rows        = most_projected_rows(network),
         .small_m         = network->options.small_m,
         .batch_invariant = network->options.batch_invariant,
         .log             = network->options.bind.log,
@@ -173,6 +181,11 @@ static void count_work(qr_network *network)
             add_work(&network->expert_work, &p->decoder[i].experts[0].out, network->dtype);
         }
     }
+    add_work(&network->encoder_work, &p->convolutions[0], network->dtype);
+    const uint64_t second_frame = network->encoder_work.flops; /* a row has two */
+    network->encoder_work.flops += second_frame;
+    network->encoder_work.wide_flops *= 2;
+    add_work(&network->encoder_work, &p->convolutions[1], network->dtype);
     for (uint32_t i = 0; i < network->architecture->encoder_layers; i++)
         add_layer(&network->encoder_work, &p->encoder[i], network->dtype);
     add_work(&network->head_work, &p->head, network->dtype);
@@ -189,7 +202,7 @@ static void lay_out(qr_network *network, qr_arena *arena)
     network->encoder_sequences      = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
     network->cross_append_sequences = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
     network->encoder_blocks         = QR_ARENA_TAKE(arena, uint32_t, network->encoder_block_count);
-    network->encoder_tokens         = QR_ARENA_TAKE(arena, const int32_t *, network->options.max_encoder_tokens);
+    network->encoder_row_items      = QR_ARENA_TAKE(arena, uint32_t, network->options.max_encoder_tokens);
     network->encoder_row_positions  = QR_ARENA_TAKE(arena, uint32_t, network->options.max_encoder_tokens);
 }
 

@@ -12,6 +12,8 @@
 #include "quire/plan.h"
 
 /* What the engine must know of a model before anything is allocated. */
+enum { QR_MAX_FEATURES = 4096 };
+
 typedef struct qr_model_facts {
     bool     encoder_decoder;
     uint32_t vocab_size, decoder_layers, encoder_layers;
@@ -19,6 +21,7 @@ typedef struct qr_model_facts {
     uint32_t window;                  /* sliding window that all layers have, the widest; 0 = some see everything */
     uint32_t max_position_embeddings; /* 0 = none (T5) */
     uint32_t max_encoder_positions;   /* 0 = none */
+    uint32_t encoder_feature_size;    /* of a frame; 0: the encoder reads tokens */
     uint32_t long_length;            /* requests of more positions have other keys for the same tokens; 0 = none have */
     int32_t  decoder_start_token_id; /* -1: none */
     uint32_t eos_count;

@@ -2,6 +2,7 @@
 #include "model/network.h"
 
 #include "base/error.h"
+#include "base/request.h"
 #include "model/attention_probe.h"
 
 /* ---- memory ---- */
@@ -49,6 +50,19 @@ static void lay_out_experts(qr_network *network, qr_arena *arena)
                                       .weights        = QR_ARENA_TAKE(arena, float, slots)};
 }
 
+static void lay_out_windows(qr_network *network, qr_arena *arena)
+{
+    const qr_architecture *a    = network->architecture;
+    qr_buffers            *b    = &network->buffers;
+    const uint32_t         rows = network->options.max_encoder_tokens, frames = rows * QR_FRAMES_PER_POSITION;
+    const qr_dtype         read = qr_wide_dtype(network->dtype);
+    b->frame_windows            = take_rows(network, arena, read, frames, QR_TAPS * a->feature_size);
+    b->convolved                = take_rows(network, arena, QR_F32, frames, a->hidden_size);
+    b->windows                  = take_rows(network, arena, read, rows, QR_TAPS * a->hidden_size);
+    b->window =
+        take_rows(network, arena, QR_F32, network->thread_count, QR_TAPS * qr_max_u32(a->feature_size, a->hidden_size));
+}
+
 static void lay_out_buffers(qr_network *network, qr_arena *arena)
 {
     const qr_architecture *a    = network->architecture;
@@ -67,9 +81,10 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     const uint32_t dense = qr_has_dense_layers(a) ? rows : 0;
     b->fed               = take_rows(network, arena, written_dtype(fed), dense, a->intermediate_size);
     b->fed_read          = fed == QR_INT8 ? take_rows(network, arena, fed, dense, a->intermediate_size) : b->fed;
-    b->selected          = take_rows(network, arena, read, logits, a->hidden_size);
-    b->logits            = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
-    b->logits.data       = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
+    if (a->feature_size > 0) lay_out_windows(network, arena);
+    b->selected    = take_rows(network, arena, read, logits, a->hidden_size);
+    b->logits      = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
+    b->logits.data = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
 
     const uint32_t groups = qr_ceil_div_u32(a->vocab_size, QR_LSE_COLUMNS);
     const size_t   all    = (size_t)logits * groups;

@@ -20,15 +20,20 @@ typedef struct qr_routing {
 /* Activations of a step. Rows are the step's rows, or before them its encoder tokens. Padding up to each stride is
  * zero: every writer writes `dim` elements only. "as read": in the weights' dtype, what a projection takes. */
 typedef struct qr_buffers {
-    qr_rows        hidden;                  /* [rows][hidden_size] f32, the residual stream */
-    qr_rows        normed;                  /* [rows][hidden_size] as read */
-    qr_rows        qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
-    qr_rows        attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
-    qr_rows        branch;                  /* [rows][hidden_size] f32, what branch norms read; else without memory */
-    qr_rows        fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */
-    qr_rows        routed;                  /* [rows][hidden_size] f32, what routers read; `normed` where that is f32 */
-    qr_routing     routing;
-    qr_rows        expert_fed, expert_fed_read; /* [slots][expert_size], as fed */
+    qr_rows    hidden;                  /* [rows][hidden_size] f32, the residual stream */
+    qr_rows    normed;                  /* [rows][hidden_size] as read */
+    qr_rows    qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
+    qr_rows    attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
+    qr_rows    branch;                  /* [rows][hidden_size] f32, what branch norms read; else without memory */
+    qr_rows    fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */
+    qr_rows    routed;                  /* [rows][hidden_size] f32, what routers read; `normed` where that is f32 */
+    qr_routing routing;
+    qr_rows    expert_fed, expert_fed_read; /* [slots][expert_size], as fed */
+    /* Of features, where the encoder reads them: windows as the first convolution reads them and what it makes of them,
+     * for two frames a row; windows as the second one reads them; a window of each thread before it is converted. */
+    qr_rows        frame_windows, convolved; /* [2 * encoder rows][3 * feature_size], [hidden_size] f32 */
+    qr_rows        windows;                  /* [encoder rows][3 * hidden_size] */
+    qr_rows        window;                   /* [threads][3 * the wider of both] f32 */
     qr_rows        selected;    /* [rows_logits][hidden_size] as read: final norm of the rows that want logits */
     qr_rows        logits;      /* [rows_logits][vocab_size] f32, not padded; of the rows that are kept */
     qr_partial_lse partial_lse; /* [rows_logits] of all of them */
@@ -87,7 +92,7 @@ struct qr_network {
     qr_mapping             encoder_kv;     /* one plane, reused by every encoder layer */
     uint32_t              *encoder_blocks; /* [encoder_block_count] 0, 1, 2, ... */
     uint32_t               encoder_block_count;
-    const int32_t        **encoder_tokens;        /* [max_encoder_tokens] where each encoder row's token is */
+    uint32_t              *encoder_row_items;     /* [max_encoder_tokens] of the plan */
     uint32_t              *encoder_row_positions; /* [max_encoder_tokens] in its input */
     uint32_t               encoder_rows;
     uint64_t               experts_touched, expert_rows; /* of all layers: experts that were read, rows they had */
@@ -148,6 +153,7 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 /* Each stage is called by every thread; it ends with the barrier, so that the next one may read what it wrote. */
 void qr_stage_copy_blocks(qr_pass *pass);
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder); /* no barrier: the norm reads the same rows */
+void qr_stage_convolve(qr_pass *pass, uint32_t rows); /* instead of the encoder's embed where it reads features */
 /* normed = norm(hidden) */
 void qr_stage_norm(qr_pass *pass, uint32_t rows, const qr_norm *norm);
 void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const qr_norm *norm, const qr_rows *to); /* no barrier */

@@ -103,6 +103,12 @@ static const struct preset {
     {"opus-mt", BART("marian", 58101, 512, 2048, 6, 8,
                      "'activation_function': 'swish', 'scale_embedding': true, 'max_position_embeddings': 512,"
                      " 'pad_token_id': 58100, 'decoder_start_token_id': 58100, 'eos_token_id': 0")},
+    {"whisper-base", BART("whisper", 51865, 512, 2048, 6, 8,
+                          "'activation_function': 'gelu', 'num_mel_bins': 80, 'max_source_positions': 1500,"
+                          " 'max_target_positions': 448, 'decoder_start_token_id': 50258, 'eos_token_id': 50257")},
+    {"whisper-large-v3", BART("whisper", 51866, 1280, 5120, 32, 20,
+                              "'activation_function': 'gelu', 'num_mel_bins': 128, 'max_source_positions': 1500,"
+                              " 'max_target_positions': 448, 'decoder_start_token_id': 50258, 'eos_token_id': 50257")},
 };
 enum { PRESET_COUNT = sizeof presets / sizeof *presets, TEXT_BYTES = 2048 };
 
@@ -120,8 +126,9 @@ static quire_status refuse(const char *name, quire_error *error)
     char   known[512] = "";
     size_t used       = 0;
     for (uint32_t i = 0; qr_preset_name(i) != NULL && used < sizeof known; i++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", qr_preset_name(i));
-    return qr_fail(error, QUIRE_ERR_INVALID, "model.preset: \"%.60s\" is not one of %s", name, known);
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? " " : "", qr_preset_name(i));
+    return qr_fail(error, QUIRE_ERR_INVALID, "model.preset: \"%.10s\" is none of %s", name,
+                   known); /* all of them fit */
 }
 
 quire_status qr_architecture_preset(const char *preset, const quire_shape_override *overrides, uint32_t override_count,

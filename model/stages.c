@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/request.h"
 
 static quire_stage_kind kind_of(const quire_step *report, const uint64_t *bucket)
 {
@@ -113,12 +114,17 @@ static void embed_decoder_row(const qr_pass *pass, uint32_t row, float *out)
     add_position(network, out, network->parameters.decoder_positions, pass->plan->positions[row]);
 }
 
+static const quire_plan_encoder *encoder_item(const qr_pass *pass, uint32_t row)
+{
+    return &pass->plan->encoders[pass->network->encoder_row_items[row]];
+}
+
 static void embed_encoder_row(const qr_pass *pass, uint32_t row, float *out)
 {
     const qr_network *network = pass->network;
     const bool        other   = network->architecture->encoder_embedding_name != NULL;
     widen_embedding(network, other ? &network->encoder_embedding_rows : &network->embedding_rows,
-                    (uint32_t)*network->encoder_tokens[row], out);
+                    (uint32_t)encoder_item(pass, row)->tokens[network->encoder_row_positions[row]], out);
     add_position(network, out, network->parameters.encoder_positions, network->encoder_row_positions[row]);
 }
 
@@ -178,6 +184,74 @@ void qr_stage_project(qr_pass *pass, const qr_linear *linear, const qr_rows *x, 
     biased.bias              = linear->bias;
     qr_projection_run(linear->projection, pass->thread, x, rows, &biased);
     qr_stage_end(pass, &pass->network->report->projection_ns);
+}
+
+/* ---- convolutions over rows ---- */
+
+/* What a window is taken from. */
+typedef struct window_source {
+    const float *rows; /* [count] */
+    size_t       stride;
+    uint32_t     columns, count;
+} window_source;
+
+/* Row `row` of `out`: the window around `center`, by column then row; what lies outside of the source is zero. */
+static void write_window(const qr_pass *pass, const qr_rows *out, uint32_t row, const window_source *from,
+                         uint32_t center)
+{
+    float *window = f32_row(&pass->network->buffers.window, pass->thread);
+    for (uint32_t tap = 0; tap < QR_TAPS; tap++) {
+        const uint32_t at     = center + tap - QR_TAPS / 2; /* before the first: beyond the last */
+        const float   *source = at < from->count ? from->rows + at * from->stride : NULL;
+        for (uint32_t i = 0; i < from->columns; i++) window[i * QR_TAPS + tap] = source != NULL ? source[i] : 0;
+    }
+    pass->network->kernels->convert(out, row, window);
+}
+
+/* A row has two frames; where the last has one only, the other's window is written and not read. */
+static void write_frame_windows(qr_pass *pass, uint32_t rows)
+{
+    const qr_network *network = pass->network;
+    const uint32_t    size    = network->architecture->feature_size;
+    const row_range   mine    = dealt(pass, rows * QR_FRAMES_PER_POSITION);
+    for (uint32_t i = mine.first; i < mine.end; i++) {
+        const uint32_t            row  = i / QR_FRAMES_PER_POSITION;
+        const quire_plan_encoder *item = encoder_item(pass, row);
+        const window_source       from = {item->features, size, size, item->frame_count};
+        write_window(pass, &network->buffers.frame_windows, i, &from,
+                     network->encoder_row_positions[row] * QR_FRAMES_PER_POSITION + i % QR_FRAMES_PER_POSITION);
+    }
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
+}
+
+static void write_windows(qr_pass *pass, uint32_t rows)
+{
+    const qr_network *network   = pass->network;
+    const qr_rows    *convolved = &network->buffers.convolved;
+    const row_range   mine      = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) {
+        const uint32_t      position = network->encoder_row_positions[row];
+        const window_source from = {f32_row(convolved, (row - position) * QR_FRAMES_PER_POSITION), convolved->stride,
+                                    convolved->dim, encoder_item(pass, row)->frame_count};
+        write_window(pass, &network->buffers.windows, row, &from, position * QR_FRAMES_PER_POSITION);
+    }
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
+}
+
+void qr_stage_convolve(qr_pass *pass, uint32_t rows)
+{
+    const qr_network    *network = pass->network;
+    const qr_buffers    *buffers = &network->buffers;
+    const qr_parameters *p       = &network->parameters;
+    const row_range      mine    = dealt(pass, rows);
+    write_frame_windows(pass, rows);
+    qr_stage_project(pass, &p->convolutions[0], &buffers->frame_windows, rows * QR_FRAMES_PER_POSITION,
+                     &(qr_projection_out){.to = buffers->convolved});
+    write_windows(pass, rows);
+    qr_stage_project(pass, &p->convolutions[1], &buffers->windows, rows, &(qr_projection_out){.to = buffers->hidden});
+    for (uint32_t row = mine.first; row < mine.end; row++)
+        add_position(network, f32_row(&buffers->hidden, row), p->encoder_positions,
+                     network->encoder_row_positions[row]);
 }
 
 void qr_stage_quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows)

@@ -33,6 +33,13 @@ static uint32_t most_encoder_positions(const qr_network *network)
     return own > 0 ? own : UINT32_MAX;
 }
 
+static bool encoder_is_valid(const qr_network *network, const quire_plan_encoder *item)
+{
+    if (item->token_count > most_encoder_positions(network)) return false;
+    if (network->architecture->feature_size == 0) return tokens_are_valid(network, item->tokens, item->token_count);
+    return item->features != NULL && item->token_count == qr_ceil_div_u32(item->frame_count, QR_FRAMES_PER_POSITION);
+}
+
 /* Whether the plan is within what the network was made for: a step must never touch memory that is not its own. */
 static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
 {
@@ -53,9 +60,7 @@ static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
     uint64_t encoder_tokens = 0;
     for (uint32_t i = 0; i < plan->encoder_count; i++) {
         encoder_tokens += plan->encoders[i].token_count;
-        if (encoder_tokens > o->max_encoder_tokens || plan->encoders[i].token_count > most_encoder_positions(network) ||
-            !tokens_are_valid(network, plan->encoders[i].tokens, plan->encoders[i].token_count))
-            return false;
+        if (encoder_tokens > o->max_encoder_tokens || !encoder_is_valid(network, &plan->encoders[i])) return false;
     }
     return true;
 }
@@ -105,7 +110,7 @@ static void plan_encoder(qr_network *network, const quire_plan *plan)
         network->cross_append_sequences[i]        = sequence;
         network->cross_append_sequences[i].blocks = item->blocks;
         for (uint32_t t = 0; t < item->token_count; t++) {
-            network->encoder_tokens[rows + t]        = &item->tokens[t];
+            network->encoder_row_items[rows + t]     = i;
             network->encoder_row_positions[rows + t] = t;
         }
         rows += item->token_count;
@@ -210,6 +215,13 @@ static uint64_t embedding_row_bytes(const qr_network *network)
     return network->architecture->hidden_size * qr_dtype_bytes(network->embedding_dtype);
 }
 
+/* Of one row's input. */
+static uint64_t encoder_input_bytes(const qr_network *network)
+{
+    const uint64_t features = network->architecture->feature_size;
+    return features > 0 ? QR_FRAMES_PER_POSITION * features * sizeof(float) : embedding_row_bytes(network);
+}
+
 /* The encoder's layers, and the cross blocks that they end in: apart, and in the sums. */
 static void count_encoder(const qr_network *network, quire_step *report)
 {
@@ -221,7 +233,7 @@ static void count_encoder(const qr_network *network, quire_step *report)
     count_attention(&own, network->encoder_plan, a->encoder_layers);
     own.kv_bytes += rows * token_bytes(&network->encoder_kv_shape) * a->encoder_layers;
     own.kv_bytes += rows * token_bytes(&network->kv_shape) * a->layers;
-    report->encoder_weight_bytes     = own.projection_bytes + rows * embedding_row_bytes(network);
+    report->encoder_weight_bytes     = own.projection_bytes + rows * encoder_input_bytes(network);
     report->encoder_kv_bytes         = own.kv_bytes;
     report->encoder_projection_flops = own.projection_flops;
     report->encoder_attention_flops  = own.attention_flops;

@@ -67,6 +67,7 @@ static qr_tensor asked_of(const qr_tensor_spec *spec)
     const uint64_t stack = spec->stack, rows = spec->rows, columns = spec->columns, blocks = columns / MX_BLOCK;
     if (spec->rank == 1) return (qr_tensor){.rank = 1, .shape = {columns}};
     if (spec->rank == 2) return (qr_tensor){.rank = 2, .shape = {rows, columns}};
+    if (spec->form == QR_MATRIX_ROWS) return (qr_tensor){.rank = 3, .shape = {rows, columns / QR_TAPS, QR_TAPS}};
     if (spec->form == QR_MATRIX_COLUMNS) return (qr_tensor){.rank = 3, .shape = {stack, columns, rows}};
     if (spec->form == QR_MATRIX_EXPONENTS) return (qr_tensor){.rank = 3, .shape = {stack, rows, blocks}};
     return (qr_tensor){.rank = 4, .shape = {stack, rows, blocks, MX_BLOCK / 2}};

@@ -40,12 +40,14 @@ typedef struct qr_matrix {
     float             scale;       /* synthetic: as in the spec */
 } qr_matrix;
 
+enum { QR_TAPS = 3 }; /* of a convolution over rows, the last dimension of its weights */
+
 /* What a model needs of a tensor. */
 typedef struct qr_tensor_spec {
     const char    *name;
-    uint32_t       rank;          /* 1, 2; 3: a stack */
-    uint32_t       rows, columns; /* outputs and inputs; rank 1: rows = 1 */
-    uint32_t       stack;         /* rank 3: so many of them */
+    uint32_t       rank;          /* 1, 2; 3: a stack, or in rows those of a convolution */
+    uint32_t       rows, columns; /* outputs and inputs, times QR_TAPS of a convolution; rank 1: rows = 1 */
+    uint32_t       stack;         /* so many of them */
     qr_matrix_form form;
     float    scale; /* synthetic: standard deviation; 0: a norm, whose elements are 1, or 0 as norms_less_one has it */
     qr_dtype dtype; /* what it is loaded as */

@@ -12,7 +12,8 @@ static bool equal_content(const qr_scheduler *s, uint32_t a, uint32_t b)
     const qr_request *x = qr_request_of(s, a), *y = qr_request_of(s, b);
     return x->tenant == y->tenant && x->stored.encoder_count == y->stored.encoder_count &&
            memcmp(x->salt, y->salt, sizeof x->salt) == 0 &&
-           memcmp(x->stored.encoder_input, y->stored.encoder_input, x->stored.encoder_count * sizeof(int32_t)) == 0;
+           memcmp(qr_encoder_words(s, s->sequences[a].request), qr_encoder_words(s, s->sequences[b].request),
+                  x->stored.encoder_count * sizeof(int32_t)) == 0;
 }
 
 static bool is_being_computed(const qr_scheduler *s, uint32_t group)
@@ -29,8 +30,8 @@ static quire_wait_reason measure_cross(qr_scheduler *s, qr_admission *a)
     a->cross_entry      = QR_BLOCK_NONE;
     if (!s->options.encoder_decoder || g->cross.count > 0) return QUIRE_WAIT_NONE;
     if (s->options.enable_cross_sharing) {
-        a->cross_entry =
-            qr_cross_index_lookup(&s->cache.cross, &g->cross.root, r->stored.encoder_input, r->stored.encoder_count);
+        a->cross_entry = qr_cross_index_lookup(&s->cache.cross, &g->cross.root, qr_encoder_words(s, g->request),
+                                               r->stored.encoder_count);
         if (a->cross_entry != QR_BLOCK_NONE) {
             g->self.root.content = s->cache.pool.blocks[a->cross_entry].chain;
             a->lost += qr_cross_index_cached(&s->cache.cross, a->cross_entry);

@@ -120,7 +120,7 @@ static void publish_encoder(qr_scheduler *s, uint32_t group)
     const quire_request *r      = &s->requests[g->request].stored;
     const bool           shared = s->options.enable_cross_sharing;
     const uint64_t       content =
-        shared ? qr_cross_index_publish(&s->cache.cross, &g->cross, r->encoder_input, r->encoder_count)
+        shared ? qr_cross_index_publish(&s->cache.cross, &g->cross, qr_encoder_words(s, g->request), r->encoder_count)
                      : qr_cross_index_content(&s->cache.cross, &g->cross);
     QR_FOR_EACH_MEMBER(s, m, group) s->sequences[m].self.root.content = content;
     g->cross_written = true;

@@ -337,6 +337,8 @@ static void add_encoder(qr_scheduler *s, uint32_t group)
     s->arrays.encoders[item]        = (quire_plan_encoder){.id          = r->id,
                                                            .tokens      = r->stored.encoder_input,
                                                            .token_count = count,
+                                                           .frame_count = r->stored.encoder_frames,
+                                                           .features    = r->stored.encoder_features,
                                                            .blocks      = g->cross.blocks,
                                                            .block_count = qr_ceil_div_u32(count, s->options.block_size),
                                                            .node        = g->self.home};

@@ -9,6 +9,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "scheduler/state.h"
 
 /* ---- creation ---- */
@@ -74,7 +75,8 @@ static void lay_out_reserve(qr_scheduler *s, qr_arena *reserve)
     s->lists             = QR_ARENA_TAKE(reserve, qr_request_lists, n);
     s->self_blocks       = QR_ARENA_TAKE(reserve, uint32_t, n * s->table_capacity);
     s->cross_blocks      = QR_ARENA_TAKE(reserve, uint32_t, n * s->cross_capacity);
-    s->encoder_ids       = QR_ARENA_TAKE(reserve, int32_t, n * encoder);
+    s->encoder_words     = QR_ARENA_TAKE(reserve, int32_t, n * encoder);
+    s->encoder_features  = QR_ARENA_TAKE(reserve, float, n * s->feature_stride);
     for (uint32_t i = 0; i < s->tenant_count; i++) {
         qr_heap_node *nodes = QR_ARENA_TAKE(reserve, qr_heap_node, n);
         if (reserve->base) s->tenants[i].heap = (qr_heap){.nodes = nodes, .index_of = s->waiting_index};
@@ -106,6 +108,7 @@ static void compute_sizes(qr_scheduler *s)
     s->tenant_count               = o->max_num_tenants + o->tenant_count;
     s->table_capacity             = qr_ceil_div_u32(o->max_model_len, o->block_size);
     s->cross_capacity = o->encoder_decoder ? qr_ceil_div_u32(o->max_num_encoder_input_tokens, o->block_size) : 0;
+    s->feature_stride = (size_t)QR_FRAMES_PER_POSITION * o->encoder_feature_size * o->max_num_encoder_input_tokens;
     s->token_stride   = 2 * (size_t)qr_round_up_u32(o->max_model_len, 16); /* tokens, and a beam search's hypothesis */
     s->event_capacity = s->record_count + o->max_num_seqs + o->max_num_batched_tokens + QR_HYPOTHESIS_EVENTS;
     s->watermark = (uint32_t)qr_ceil_div_u64((uint64_t)((double)o->watermark * 1e6 + 0.5) * o->num_blocks, 1000000);

@@ -46,6 +46,7 @@ typedef struct qr_scheduler_options {
     bool            encoder_decoder;
     uint32_t        vocab_size;
     uint32_t        max_encoder_positions; /* longest encoder input the model can take; 0 = no limit of its own */
+    uint32_t        encoder_feature_size;  /* encoder inputs are frames of so many features; 0: they are tokens */
     uint32_t        window;                /* sliding window in tokens, 0 = none */
     uint32_t        long_length; /* requests of more positions have other keys for the same tokens; 0 = none have */
     int32_t         decoder_start_token_id;

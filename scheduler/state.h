@@ -141,6 +141,7 @@ struct qr_scheduler {
     uint32_t             table_capacity; /* blocks of max_model_len */
     uint32_t             cross_capacity;
     size_t               token_stride;
+    size_t               feature_stride; /* floats of the longest encoder input */
     /* records */
     uint32_t          record_count;
     qr_sequence      *sequences;      /* [record_count] */
@@ -152,7 +153,8 @@ struct qr_scheduler {
     uint32_t          done_count;
     qr_request_lists *lists;                      /* [record_count] by request */
     int32_t          *tokens;                     /* [record_count][token_stride]: tokens, then the kept hypothesis */
-    int32_t          *encoder_ids;                /* [record_count][max_num_encoder_input_tokens] by request */
+    int32_t          *encoder_words;              /* [record_count][max_num_encoder_input_tokens] by request */
+    float            *encoder_features;           /* [record_count][feature_stride] by request */
     uint32_t         *self_blocks, *cross_blocks; /* [record_count][capacity] */
     qr_id_map         ids;                        /* of the requests that are kept, ended ones included */
     uint64_t          last_number;
@@ -215,6 +217,12 @@ static inline qr_tenant *qr_tenant_of(const qr_scheduler *s, uint32_t record)
 static inline uint32_t qr_prompt_count(const qr_scheduler *s, const qr_sequence *sequence)
 {
     return s->requests[sequence->request].stored.prompt_count;
+}
+
+/* What encoder inputs are told apart by: their ids, or words made of their features. */
+static inline int32_t *qr_encoder_words(const qr_scheduler *s, uint32_t request)
+{
+    return s->encoder_words + (size_t)request * s->options.max_num_encoder_input_tokens;
 }
 
 static inline int32_t *qr_tokens(const qr_scheduler *s, uint32_t record)

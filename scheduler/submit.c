@@ -48,15 +48,27 @@ static const void *keep(void *storage, const void *array, size_t bytes)
 
 static const char *keep_text(char *storage, const char *text) { return text ? strcpy(storage, text) : NULL; }
 
+static void store_encoder_input(qr_scheduler *s, uint32_t request, quire_request *q)
+{
+    const size_t values = (size_t)q->encoder_frames * s->options.encoder_feature_size;
+    int32_t     *words  = q->encoder_count > 0 ? qr_encoder_words(s, request) : NULL;
+    float       *floats = values > 0 ? s->encoder_features + request * s->feature_stride : NULL;
+    q->encoder_features = keep(floats, q->encoder_features, values * sizeof *q->encoder_features);
+    if (values > 0) {
+        q->encoder_input = NULL;
+        qr_cross_words(q->encoder_features, values, words, q->encoder_count);
+        return;
+    }
+    q->encoder_input = keep(words, q->encoder_input, q->encoder_count * sizeof *q->encoder_input);
+}
+
 static void store_request(qr_scheduler *s, uint32_t request, const quire_request *resolved)
 {
     qr_request_lists *lists = &s->lists[request];
     quire_request    *q     = &s->requests[request].stored;
-    int32_t          *encoder =
-        resolved->encoder_count > 0 ? s->encoder_ids + (size_t)request * s->options.max_num_encoder_input_tokens : NULL;
-    *q               = *resolved;
-    q->prompt        = keep(qr_tokens(s, request), q->prompt, q->prompt_count * sizeof *q->prompt);
-    q->encoder_input = keep(encoder, q->encoder_input, q->encoder_count * sizeof *q->encoder_input);
+    *q                      = *resolved;
+    q->prompt               = keep(qr_tokens(s, request), q->prompt, q->prompt_count * sizeof *q->prompt);
+    store_encoder_input(s, request, q);
     q->stop          = keep(lists->stop, q->stop, q->stop_count * sizeof *q->stop);
     q->allowed       = keep(lists->allowed, q->allowed, q->allowed_count * sizeof *q->allowed);
     q->banned        = keep(lists->banned, q->banned, q->banned_count * sizeof *q->banned);

@@ -1,11 +1,13 @@
 /* Checks of a request that need no queue: one table of ranges, ids, and feasibility, which is one formula for pool
  * sizes, submit, admission and guaranteed_no_evict. And the checks of the scheduler's own options. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/option_list.h"
+#include "base/request.h"
 #include "base/sized_struct.h"
 #include "scheduler/state.h"
 
@@ -90,6 +92,43 @@ typedef struct field {
     bool        zero_too; /* zero means "off" and is accepted below the minimum */
 } field;
 
+/* Its frames become positions. */
+static quire_status take_frames(const qr_scheduler_options *o, quire_request *r, quire_error *error)
+{
+    if (o->encoder_feature_size == 0 && r->encoder_frames == 0) return QUIRE_OK;
+    if (o->encoder_feature_size == 0)
+        return qr_fail(error, QUIRE_ERR_INVALID, "encoder_features: given, but this model %s",
+                       o->encoder_decoder ? "reads encoder_input" : "has no encoder");
+    if (r->encoder_input != NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "encoder_input: given, but this model reads encoder_features");
+    if (r->encoder_frames > 0 && r->encoder_features == NULL)
+        return qr_fail(error, QUIRE_ERR_INVALID, "encoder_features is NULL but %u frames are given", r->encoder_frames);
+    r->encoder_count = qr_ceil_div_u32(r->encoder_frames, QR_FRAMES_PER_POSITION);
+    return QUIRE_OK;
+}
+
+static quire_status check_features(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
+{
+    const uint32_t size = o->encoder_feature_size;
+    for (size_t i = 0; i < (size_t)r->encoder_frames * size; i++)
+        if (!isfinite(r->encoder_features[i]))
+            return qr_fail(error, QUIRE_ERR_INVALID, "encoder_features[%zu][%zu]: %g is not finite", i / size, i % size,
+                           (double)r->encoder_features[i]);
+    return QUIRE_OK;
+}
+
+static quire_status refuse_encoder_length(const qr_scheduler_options *o, const quire_request *r, uint32_t most,
+                                          const char *limit, quire_error *error)
+{
+    const bool     frames = o->encoder_feature_size > 0;
+    const char    *name = frames ? "encoder_features" : "encoder_input", *unit = frames ? "frames" : "tokens";
+    const uint32_t found    = frames ? r->encoder_frames : r->encoder_count;
+    char           text[32] = "missing";
+    if (found > 0) snprintf(text, sizeof text, "%u %s", found, unit);
+    return qr_fail(error, QUIRE_ERR_INVALID, "%s: %s; this model needs 1 to %u %s (%s)", name, text,
+                   frames ? most * QR_FRAMES_PER_POSITION : most, unit, limit);
+}
+
 /* First, because other ranges depend on them. */
 static quire_status check_lengths(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
@@ -101,10 +140,8 @@ static quire_status check_lengths(const qr_scheduler_options *o, const quire_req
     const bool     own  = o->max_encoder_positions > 0 && o->max_encoder_positions < o->max_num_encoder_input_tokens;
     const uint32_t most = own ? o->max_encoder_positions : o->max_num_encoder_input_tokens;
     if (!o->encoder_decoder || (r->encoder_count >= 1 && r->encoder_count <= most)) return QUIRE_OK;
-    char found[32] = "missing";
-    if (r->encoder_count > 0) snprintf(found, sizeof found, "%u tokens", r->encoder_count);
-    return qr_fail(error, QUIRE_ERR_INVALID, "encoder_input: %s; this model needs 1 to %u tokens (%s)", found, most,
-                   own ? "the model's own limit" : "scheduler.max_num_encoder_input_tokens");
+    return refuse_encoder_length(o, r, most, own ? "the model's own limit" : "scheduler.max_num_encoder_input_tokens",
+                                 error);
 }
 
 /* Where the maximum comes from, for those that the configuration sets. */
@@ -184,7 +221,10 @@ static quire_status check_ids(const char *name, const int32_t *ids, uint32_t cou
 static quire_status check_lists(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
     QR_TRY(check_ids("prompt", r->prompt, r->prompt_count, o->vocab_size, error));
-    QR_TRY(check_ids("encoder_input", r->encoder_input, r->encoder_count, o->vocab_size, error));
+    if (o->encoder_feature_size == 0)
+        QR_TRY(check_ids("encoder_input", r->encoder_input, r->encoder_count, o->vocab_size, error));
+    else
+        QR_TRY(check_features(o, r, error));
     QR_TRY(check_ids("stop", r->stop, r->stop_count, o->vocab_size, error));
     QR_TRY(check_ids("allowed", r->allowed, r->allowed_count, o->vocab_size, error));
     QR_TRY(check_ids("banned", r->banned, r->banned_count, o->vocab_size, error));
@@ -274,6 +314,7 @@ quire_status qr_request_resolve(const qr_scheduler_options *o, const quire_reque
 {
     QR_TRY(qr_options_copy("quire_request", request, sizeof request->size, r, sizeof *r, error));
     if (o->encoder_decoder && r->prompt_count == 0) r->prompt = &o->decoder_start_token_id, r->prompt_count = 1;
+    QR_TRY(take_frames(o, r, error));
     QR_TRY(check_lengths(o, r, error));
     QR_TRY(check_ranges(o, r, error));
     QR_TRY(check_lists(o, r, error));

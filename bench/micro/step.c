@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/request.h"
 #include "base/rng.h"
 #include "bench/micro/variants.h"
 #include "model/model.h"
@@ -40,6 +41,7 @@ typedef struct subject {
     uint32_t            *blocks;              /* [most_rows][own_blocks + cross_blocks] */
     qr_sampler         **samplers;            /* [threads] */
     int32_t             *tokens;              /* [max(most_rows, prompt)] */
+    float               *features;            /* of the encoder's input, zeros, where the model reads them */
     uint32_t            *positions, *numbers; /* likewise; numbers: 0, 1, 2, ... */
     quire_plan_sequence *sequences;           /* [most_rows] */
     quire_plan_sample   *samples;             /* [most_rows] */
@@ -138,18 +140,21 @@ static void decode(void *context)
 /* The encoder's input, if the model has one, then all tokens but the last of sequence 0. */
 static quire_status compute_prompt(subject *s, quire_error *error)
 {
-    const uint32_t           count   = own_tokens(s);
-    quire_step               report  = {0};
-    const quire_plan_encoder encoder = {
-        .tokens = s->tokens, .token_count = s->context, .blocks = s->blocks + s->own_blocks};
-    const quire_plan_sequence first = sequence(s, 0, 0, count);
-    const quire_plan          plan  = {.rows           = count,
-                                       .sequence_count = 1,
-                                       .encoder_count  = s->facts.encoder_decoder,
-                                       .tokens         = s->tokens,
-                                       .positions      = s->numbers,
-                                       .sequences      = &first,
-                                       .encoders       = &encoder};
+    const uint32_t            count   = own_tokens(s);
+    quire_step                report  = {0};
+    const quire_plan_encoder  encoder = {.tokens      = s->tokens,
+                                         .token_count = s->context,
+                                         .features    = s->features,
+                                         .frame_count = s->context * QR_FRAMES_PER_POSITION,
+                                         .blocks      = s->blocks + s->own_blocks};
+    const quire_plan_sequence first   = sequence(s, 0, 0, count);
+    const quire_plan          plan    = {.rows           = count,
+                                         .sequence_count = 1,
+                                         .encoder_count  = s->facts.encoder_decoder,
+                                         .tokens         = s->tokens,
+                                         .positions      = s->numbers,
+                                         .sequences      = &first,
+                                         .encoders       = &encoder};
     if (qr_network_forward(s->network, &plan, NULL, NULL, &report) == QUIRE_OK) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_EXECUTION, "the prompt of %u tokens cannot be computed", count);
 }
@@ -202,7 +207,8 @@ static quire_status open_model(const qr_micro_options *options, subject *s, quir
 
 static quire_status check_context(const subject *s, quire_error *error)
 {
-    const uint32_t most = s->facts.max_position_embeddings;
+    const qr_model_facts *facts = &s->facts;
+    const uint32_t        most = facts->encoder_decoder ? facts->max_encoder_positions : facts->max_position_embeddings;
     if (most == 0 || s->context <= most) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID, "--context %u: the model has at most %u positions", s->context, most);
 }
@@ -216,8 +222,11 @@ static quire_status create_arrays(subject *s, quire_error *error)
     s->numbers   = calloc(tokens, sizeof *s->numbers);
     s->sequences = calloc(rows, sizeof *s->sequences);
     s->samples   = calloc(rows, sizeof *s->samples);
-    s->samplers  = calloc(s->machine->thread_count, sizeof(qr_sampler *));
-    if (!s->blocks || !s->tokens || !s->positions || !s->numbers || !s->sequences || !s->samples || !s->samplers)
+    s->features =
+        calloc((size_t)s->context * QR_FRAMES_PER_POSITION * s->facts.encoder_feature_size + 1, sizeof(float));
+    s->samplers = calloc(s->machine->thread_count, sizeof(qr_sampler *));
+    if (!s->blocks || !s->tokens || !s->positions || !s->numbers || !s->sequences || !s->samples || !s->samplers ||
+        !s->features)
         return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u sequences of %u tokens", rows, s->context);
     for (uint32_t i = 0; i < tokens; i++) {
         s->numbers[i] = i;
@@ -260,7 +269,7 @@ static void destroy_subject(subject *s)
     qr_network_destroy(s->network);
     qr_kv_memory_destroy(&s->kv);
     quire_model_destroy(s->model);
-    free(s->blocks), free(s->tokens), free(s->positions), free(s->numbers);
+    free(s->blocks), free(s->tokens), free(s->positions), free(s->numbers), free(s->features);
     free(s->sequences), free(s->samples), free(s->samplers);
 }
 

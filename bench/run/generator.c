@@ -20,27 +20,31 @@ static uint32_t every_of(double fraction) { return fraction <= 0 ? 0 : fraction 
 quire_status qr_generator_init(qr_generator *g, const qr_target *target, qr_workload *workload,
                                const quire_config *config, qr_prometheus *prometheus, qr_run *run)
 {
-    const bool closed = qr_workload_is_closed(workload);
-    *g                = (qr_generator){.target        = target,
-                                       .workload      = workload,
-                                       .run           = run,
-                                       .prometheus    = prometheus,
-                                       .is_open_loop  = !closed && !qr_workload_is_offline(workload),
-                                       .max_in_flight = (uint32_t)quire_config_integer(config, "load.max_concurrency"),
-                                       .last_due_ns   = INT64_MAX,
-                                       .streams       = closed ? qr_workload_streams(workload) : 0,
-                                       .verify_every  = every_of(quire_config_number(config, "run.verify_fraction"))};
-    g->prompt         = calloc(run->before.max_model_len + 1u, sizeof *g->prompt);
-    g->encoder        = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *g->encoder);
-    g->free_since     = calloc(g->streams + 1u, sizeof *g->free_since);
+    const quire_model_info *model  = qr_workload_model(workload);
+    const bool              closed = qr_workload_is_closed(workload), hears = model->encoder_feature_size > 0;
+    *g         = (qr_generator){.target        = target,
+                                .workload      = workload,
+                                .run           = run,
+                                .prometheus    = prometheus,
+                                .is_open_loop  = !closed && !qr_workload_is_offline(workload),
+                                .max_in_flight = (uint32_t)quire_config_integer(config, "load.max_concurrency"),
+                                .last_due_ns   = INT64_MAX,
+                                .streams       = closed ? qr_workload_streams(workload) : 0,
+                                .verify_every  = every_of(quire_config_number(config, "run.verify_fraction"))};
+    g->prompt  = calloc(run->before.max_model_len + 1u, sizeof *g->prompt);
+    g->encoder = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *g->encoder);
+    if (hears)
+        g->features = calloc(qr_workload_feature_count(model, model->max_encoder_positions), sizeof *g->features);
+    g->free_since = calloc(g->streams + 1u, sizeof *g->free_since);
     draw_next(g);
-    return g->prompt && g->encoder && g->free_since ? QUIRE_OK : QUIRE_ERR_NO_MEMORY;
+    return g->prompt && g->encoder && g->free_since && (g->features || !hears) ? QUIRE_OK : QUIRE_ERR_NO_MEMORY;
 }
 
 void qr_generator_deinit(qr_generator *g)
 {
     free(g->prompt);
     free(g->encoder);
+    free(g->features);
     free(g->free_since);
 }
 
@@ -71,6 +75,11 @@ void qr_generator_make(qr_generator *g, const qr_workload_request *shape, quire_
     qr_workload_prompt(g->workload, shape, g->prompt);
     request->prompt = g->prompt;
     if (shape->encoder_tokens == 0) return;
+    if (g->features != NULL) {
+        qr_workload_features(g->workload, shape, g->features);
+        request->encoder_features = g->features;
+        return;
+    }
     qr_workload_encoder(g->workload, shape, g->encoder);
     request->encoder_input = g->encoder;
 }

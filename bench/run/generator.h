@@ -14,7 +14,8 @@ typedef struct qr_generator {
     qr_prometheus      *prometheus;
     uint64_t            start_ns; /* of the run, on the target's clock */
     int32_t            *prompt, *encoder;
-    qr_workload_request next; /* drawn, not yet submitted */
+    float              *features; /* NULL: the model reads none */
+    qr_workload_request next;     /* drawn, not yet submitted */
     bool                have_next, is_open_loop;
     uint32_t            drawn, max_in_flight; /* 0: no limit */
     int64_t             last_due_ns;          /* what is due later is not submitted any more */

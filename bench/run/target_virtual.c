@@ -91,7 +91,8 @@ static quire_status create_planner(virtual_target *v, const quire_config *config
                                        .window                 = m->window,
                                        .encoder_decoder        = m->encoder_layers > 0,
                                        .decoder_start_token_id = m->decoder_start_token_id,
-                                       .num_blocks             = v->pool.num_blocks};
+                                       .num_blocks             = v->pool.num_blocks,
+                                       .encoder_feature_size   = m->encoder_feature_size};
     return quire_planner_create(quire_config_engine(config), &model, &v->planner, error);
 }
 

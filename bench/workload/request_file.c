@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "base/rng.h"
 #include "bench/common/array.h"
 #include "bench/common/input_file.h"
@@ -60,7 +62,13 @@ static quire_status check_model(const reader *r, const quire_request *q)
 {
     const bool encodes = r->model->encoder_layers > 0;
     if (r->model->layers == 0) return QUIRE_OK;
-    if (encodes && q->encoder_count == 0) return bad(r, "encoder_input", "missing: this model has an encoder");
+    if (r->model->encoder_feature_size > 0) {
+        if (q->encoder_frames == 0) return bad(r, "encoder_features", "missing: this model reads them");
+        if (q->encoder_frames > QR_FRAMES_PER_POSITION * r->model->max_encoder_positions)
+            return bad(r, "encoder_features", "more frames than the model has positions for");
+    } else if (encodes && q->encoder_count == 0) {
+        return bad(r, "encoder_input", "missing: this model has an encoder");
+    }
     if (!encodes && q->encoder_count > 0) return bad(r, "encoder_input", "this model has no encoder");
     if (!encodes && q->prompt_count == 0) return bad(r, "prompt", "missing or empty");
     QR_TRY(check_ids(r, "prompt", q->prompt, q->prompt_count));
@@ -221,7 +229,11 @@ void qr_request_file_shape(const qr_request_file *file, uint32_t index, qr_workl
     request_out->output_tokens  = from->max_tokens;
     request_out->encoder_tokens = from->encoder_count;
     request_out->encoder_id     = identity_of(from->encoder_input, from->encoder_count);
-    request_out->priority       = from->priority;
-    request_out->tenant         = file->tenants[index];
-    request_out->sampling_seed  = from->sampling.seed;
+    if (from->encoder_frames > 0) {
+        request_out->encoder_tokens = qr_ceil_div_u32(from->encoder_frames, QR_FRAMES_PER_POSITION);
+        request_out->encoder_id     = index;
+    }
+    request_out->priority      = from->priority;
+    request_out->tenant        = file->tenants[index];
+    request_out->sampling_seed = from->sampling.seed;
 }

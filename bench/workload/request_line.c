@@ -206,6 +206,42 @@ static bool read_bias(const json_t *value, qr_request_line *line, qr_line_error 
     return true;
 }
 
+static bool check_frame(size_t number, const json_t *frame, uint32_t size, qr_line_error *error)
+{
+    static const char name[] = "encoder_features";
+    size_t            i;
+    const json_t     *value;
+    if (!json_is_array(frame) || json_array_size(frame) != size)
+        return reject(error, name, "[%zu]: expected an array of %u numbers", number, size);
+    json_array_foreach(frame, i, value)
+    {
+        if (!json_is_number(value))
+            return reject(error, name, "[%zu][%zu]: expected a number, found %s", number, i, type_name(value));
+    }
+    return true;
+}
+
+/* What is left in the text of the frames, `value`, begins with the last that is as it should be. */
+static bool read_features(const json_t *value, uint32_t size, struct qr_request_features *plain, qr_request_line *line,
+                          qr_line_error *error)
+{
+    static const char name[] = "encoder_features";
+    size_t            i;
+    const json_t     *frame;
+    if (size == 0) return reject(error, name, "given, but this model reads none");
+    if (!json_is_array(value)) return reject(error, name, "expected an array of frames, found %s", type_name(value));
+    if (plain->frames > 0 && plain->size != size)
+        return reject(error, name, "[0]: expected an array of %u numbers", size);
+    json_array_foreach(value, i, frame)
+    {
+        if (!check_frame(plain->frames + i, frame, size, error)) return false;
+    }
+    line->request.encoder_features = line->features = plain->values;
+    line->request.encoder_frames                    = plain->frames;
+    plain->values                                   = NULL; /* the line's now */
+    return true;
+}
+
 static bool logits_of(const char *text, uint32_t *logits_out)
 {
     static const struct {
@@ -343,7 +379,10 @@ static bool read_all(json_t *root, const qr_request_defaults *defaults, qr_reque
     json_t     *value;
     json_object_foreach(root, name, value)
     {
-        if (!read_field(name, value, text, line, error)) return false;
+        const bool features = strcmp(name, "encoder_features") == 0 && !json_is_null(value);
+        if (!(features ? read_features(value, defaults->encoder_feature_size, &text->features, line, error)
+                       : read_field(name, value, text, line, error)))
+            return false;
     }
     take_rules(defaults, line);
     return true;
@@ -418,7 +457,7 @@ static void read_text(qr_request_text *text, const qr_request_defaults *defaults
     json_error_t where;
     json_t      *root = NULL;
     if (text->is_too_long)
-        reject(error, "", "more than %d bytes besides token ids", QR_MOST_REQUEST_REST);
+        reject(error, "", "more than %d bytes besides token ids and features", QR_MOST_REQUEST_REST);
     else if ((root = json_loadb(text->rest, text->length, JSON_REJECT_DUPLICATES, &where)) != NULL)
         (void)read_all(root, defaults, text, line, error);
     else
@@ -473,10 +512,11 @@ static void take_from_model(const quire_config *config, const quire_model_info *
     TAKE("repetition_penalty", to->repetition_penalty, model->sampling.repetition_penalty);
     TAKE("repetition_penalty", beams->repetition_penalty, model->sampling.repetition_penalty);
 #undef TAKE
-    defaults->rules[0] = (qr_model_rule){model->banned, model->banned_count};
-    defaults->rules[1] = (qr_model_rule){model->first_banned, model->first_banned_count};
-    defaults->rules[2] = (qr_model_rule){model->first_allowed, model->first_allowed_count};
-    defaults->rules[3] = (qr_model_rule){model->last_allowed, model->last_allowed_count};
+    defaults->encoder_feature_size = model->encoder_feature_size;
+    defaults->rules[0]             = (qr_model_rule){model->banned, model->banned_count};
+    defaults->rules[1]             = (qr_model_rule){model->first_banned, model->first_banned_count};
+    defaults->rules[2]             = (qr_model_rule){model->first_allowed, model->first_allowed_count};
+    defaults->rules[3]             = (qr_model_rule){model->last_allowed, model->last_allowed_count};
 }
 
 quire_status qr_request_defaults_of(const quire_config *config, const quire_model_info *model,
@@ -509,12 +549,15 @@ void qr_request_line_drop_lists(qr_request_line *line)
     for (uint32_t i = 0; i < QR_REQUEST_LISTS; i++) free(line->ids[i]);
     memset(line->ids, 0, sizeof line->ids);
     free(line->bias);
+    free(line->features);
     free((void *)(uintptr_t)r->tenant);
-    line->bias = NULL;
-    r->tenant  = NULL;
+    line->bias     = NULL;
+    line->features = NULL;
+    r->tenant      = NULL;
     r->prompt = r->encoder_input = r->stop = r->allowed = r->banned = NULL;
     r->first_banned = r->first_allowed = r->last_allowed = NULL;
     r->logit_bias                                        = NULL;
+    r->encoder_features                                  = NULL;
 }
 
 void qr_request_line_deinit(qr_request_line *line)

@@ -16,6 +16,7 @@ typedef struct qr_request_line {
     quire_request request;
     int32_t      *ids[QR_REQUEST_LISTS]; /* arrays of the line's own */
     void         *bias;
+    float        *features;
     double        arrival_ms;
     bool          logprobs;       /* asked for */
     bool          has_max_tokens; /* max_tokens is the line's own, not the default */
@@ -31,6 +32,7 @@ typedef struct qr_model_rule {
  * the model's own. */
 typedef struct qr_request_defaults {
     uint32_t       max_tokens, logits;
+    uint32_t       encoder_feature_size; /* of the model */
     quire_sampling sampling;
     quire_sampling beam_sampling; /* of beam searches, which do not sample: nothing but penalties is the model's */
     uint64_t       seed;          /* of line 0; each line has its number added */

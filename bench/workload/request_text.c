@@ -73,6 +73,80 @@ static void take_ids(scan *s, struct qr_request_ids *list)
     list->cut    = (size_t)(s->at - start);
 }
 
+static const char *skip_digits(const char *at, const char *end)
+{
+    if (!is_digit(at, end)) return NULL;
+    while (is_digit(at, end)) at++;
+    return at;
+}
+
+/* Behind a number as JSON has it, or NULL. */
+static const char *skip_number(const char *at, const char *end)
+{
+    if (at < end && *at == '-') at++;
+    const bool zero = at < end && *at == '0';
+    if ((at = zero ? at + 1 : skip_digits(at, end)) == NULL) return NULL;
+    if (at < end && *at == '.' && (at = skip_digits(at + 1, end)) == NULL) return NULL;
+    if (at == end || (*at != 'e' && *at != 'E')) return at;
+    at++;
+    if (at < end && (*at == '+' || *at == '-')) at++;
+    return skip_digits(at, end);
+}
+
+/* One frame and what ends it: `size` numbers, as many as the first has. Returns the place of the comma or bracket
+ * behind it; NULL: it is something else. */
+static const char *plain_frame(scan *s, const char *at, float *to, size_t room, size_t *size_out)
+{
+    const char *const end = s->end;
+    at                    = skip_space(at, end);
+    if (at == end || *at++ != '[') return NULL;
+    for (size_t i = 0;; i++, at++) {
+        const char *const number = skip_space(at, end), *const behind = skip_number(number, end);
+        at = behind ? skip_space(behind, end) : end;
+        if (at == end || (*at != ',' && *at != ']') || i >= room) return NULL;
+        to[i]     = strtof(number, NULL);
+        *size_out = i + 1;
+        if (*at == ']') break;
+    }
+    at = skip_space(at + 1, end);
+    return at < end && (*at == ',' || *at == ']') ? at : NULL;
+}
+
+/* As take_ids(), frame by frame. */
+static void take_frames(scan *s)
+{
+    struct qr_request_features *to    = &s->to->features;
+    const char *const           start = s->at;
+    const char                 *last = start, *at = start, *next;
+    const size_t                room = (size_t)(s->end - start) / 2 + 1; /* a number and what ends it */
+    size_t                      size = 0, used = 0;
+    to->values = malloc(room * sizeof *to->values);
+    s->failed  = to->values == NULL;
+    if (s->failed) return;
+    while ((next = plain_frame(s, at, to->values + used, room - used, &size)) != NULL) {
+        if (to->frames == 0) to->size = size;
+        if (size != to->size) break;
+        to->frames++;
+        used += size;
+        last  = at;
+        s->at = next;
+        if (*next == ']') break;
+        at = next + 1;
+    }
+    if ((next == NULL || size != to->size) && to->frames > 0) {
+        to->frames--;
+        s->at = last;
+    }
+    to->cut_at = s->to->length;
+    to->cut    = (size_t)(s->at - start);
+}
+
+static bool is_features(const scan *s, const char *quoted, size_t length)
+{
+    static const char name[] = "\"encoder_features\"";
+    return length == sizeof name - 1 && memcmp(quoted, name, length) == 0 && s->to->features.values == NULL;
+}
+
 /* The list that a name between quotes is; NULL: none, or one that was there before. */
 static struct qr_request_ids *list_of(scan *s, const char *quoted, size_t length)
 {
@@ -87,14 +161,18 @@ static void try_list(scan *s, const char *string, size_t length)
 {
     const char *colon = skip_space(s->at, s->end);
     if (s->depth != 1 || length < 2 || colon == s->end || *colon != ':') return;
-    const char            *open = skip_space(colon + 1, s->end);
-    struct qr_request_ids *list = open < s->end && *open == '[' ? list_of(s, string, length) : NULL;
-    if (list == NULL) return;
+    const char            *open  = skip_space(colon + 1, s->end);
+    const bool             opens = open < s->end && *open == '[', features = opens && is_features(s, string, length);
+    struct qr_request_ids *list = opens ? list_of(s, string, length) : NULL;
+    if (list == NULL && !features) return;
     const char *from = s->at;
     s->at            = open + 1;
     s->depth++;
     emit(s, from);
-    take_ids(s, list);
+    if (features)
+        take_frames(s);
+    else
+        take_ids(s, list);
 }
 
 static void scan_string(scan *s)
@@ -135,6 +213,7 @@ bool qr_request_text_read(const char *line, size_t length, const char *const nam
 void qr_request_text_deinit(qr_request_text *text)
 {
     for (size_t i = 0; i < QR_REQUEST_LISTS; i++) free(text->lists[i].ids);
+    free(text->features.values);
     free(text->rest);
 }
 
@@ -143,5 +222,6 @@ size_t qr_request_text_place(const qr_request_text *text, size_t place)
     size_t missing = 0;
     for (size_t i = 0; i < QR_REQUEST_LISTS; i++)
         if (text->lists[i].cut_at < place) missing += text->lists[i].cut;
+    if (text->features.cut_at < place) missing += text->features.cut;
     return place + missing;
 }

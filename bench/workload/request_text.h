@@ -1,5 +1,5 @@
-/* The text of a request without the token ids of its lists. A line can hold millions of them, and as JSON values each
- * would take a hundred bytes; what is left is small. */
+/* The text of a request without the token ids of its lists and the features of its encoder input. A line can hold
+ * millions of them, and as JSON values each would take a hundred bytes; what is left is small. */
 #ifndef QR_BENCH_REQUEST_TEXT_H
 #define QR_BENCH_REQUEST_TEXT_H
 
@@ -18,6 +18,11 @@ typedef struct qr_request_text {
         uint32_t count;
         size_t   cut_at, cut; /* before this byte of the rest, so many bytes of the line are missing */
     } lists[QR_REQUEST_LISTS];
+    struct qr_request_features { /* of "encoder_features": the first frames, all of the same size */
+        float   *values;         /* [frames][size] NULL: the line has none */
+        uint32_t frames;
+        size_t   size, cut_at, cut;
+    } features;
 } qr_request_text;
 
 /* names[i] is the member of the line's object that becomes lists[i]. What is wrong with the line is left in the rest.

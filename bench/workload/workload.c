@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "base/rng.h"
 #include "bench/common/portable_math.h"
 #include "bench/workload/request_file.h"
@@ -320,7 +322,9 @@ static void fit(qr_workload *workload, qr_workload_request *request)
     if (request->output_tokens > limit - request->prompt_tokens)
         request->output_tokens = limit - request->prompt_tokens;
     if (request->prefix_tokens > request->prompt_tokens) request->prefix_tokens = request->prompt_tokens;
-    if (request->encoder_tokens > QR_WORKLOAD_MAX_ENCODER) request->encoder_tokens = QR_WORKLOAD_MAX_ENCODER;
+    const quire_model_info *model = &workload->model;
+    const uint32_t          most  = model->encoder_feature_size > 0 ? model->max_encoder_positions : UINT32_MAX;
+    request->encoder_tokens       = qr_min_u32(request->encoder_tokens, qr_min_u32(most, QR_WORKLOAD_MAX_ENCODER));
 }
 
 static uint32_t draw_earlier(const qr_workload *workload, uint32_t index)
@@ -457,6 +461,25 @@ void qr_workload_encoder(const qr_workload *workload, const qr_workload_request 
     for (uint32_t i = 0; i < request->encoder_tokens; i++) out[i] = token_of(workload, key, i);
 }
 
+size_t qr_workload_feature_count(const quire_model_info *model, uint32_t encoder_tokens)
+{
+    return (size_t)encoder_tokens * QR_FRAMES_PER_POSITION * model->encoder_feature_size;
+}
+
+void qr_workload_features(const qr_workload *workload, const qr_workload_request *request, float *out)
+{
+    const size_t   count = qr_workload_feature_count(&workload->model, request->encoder_tokens);
+    const uint64_t key   = qr_mix64(request->encoder_id + 1);
+    if (workload->file != NULL) {
+        const quire_request *own = qr_request_file_at(workload->file, request->number);
+        memcpy(out, own->encoder_features,
+               (size_t)own->encoder_frames * workload->model.encoder_feature_size * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        out[i] = (float)qr_random_uniform(workload->seed ^ key, STREAM_CONTENT, i) * 2 - 1;
+}
+
 static const char *tenant_name(const qr_workload *workload, uint32_t tenant)
 {
     if (workload->file != NULL) return qr_request_file_tenant(workload->file, tenant);
@@ -469,6 +492,8 @@ void qr_workload_fill(const qr_workload *workload, const qr_workload_request *re
     to->size          = sizeof *to;
     to->prompt_count  = request->prompt_tokens;
     to->encoder_count = request->encoder_tokens;
+    if (workload->model.encoder_feature_size > 0 && workload->file == NULL)
+        to->encoder_frames = request->encoder_tokens * QR_FRAMES_PER_POSITION;
     to->max_tokens    = request->output_tokens;
     to->priority      = request->priority;
     to->tenant        = tenant_name(workload, request->tenant);
@@ -480,6 +505,8 @@ uint32_t qr_workload_sequences(const qr_workload *workload)
     if (workload->file != NULL) return qr_request_file_sequences(workload->file);
     return workload->shape.n > 1 ? workload->shape.n : 1;
 }
+
+const quire_model_info *qr_workload_model(const qr_workload *workload) { return &workload->model; }
 
 uint32_t    qr_workload_count(const qr_workload *workload) { return workload->count; }
 uint32_t    qr_workload_streams(const qr_workload *workload) { return workload->streams; }

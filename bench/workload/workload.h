@@ -67,7 +67,13 @@ void qr_workload_peek(const qr_workload *workload, uint32_t index, qr_workload_r
 void qr_workload_prompt(const qr_workload *workload, const qr_workload_request *request, int32_t *out);
 void qr_workload_encoder(const qr_workload *workload, const qr_workload_request *request, int32_t *out);
 
-/* Fills everything of *to but prompt and encoder_input. */
+const quire_model_info *qr_workload_model(const qr_workload *workload);
+
+/* Of a model that reads features: out[qr_workload_feature_count()], instead of encoder ids. */
+size_t qr_workload_feature_count(const quire_model_info *model, uint32_t encoder_tokens);
+void   qr_workload_features(const qr_workload *workload, const qr_workload_request *request, float *out);
+
+/* Fills everything of *to but prompt, encoder_input and encoder_features. */
 void qr_workload_fill(const qr_workload *workload, const qr_workload_request *request, quire_request *to);
 
 #endif

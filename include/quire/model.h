@@ -18,8 +18,9 @@ typedef struct quire_model_info {
     uint64_t    parameters;   /* a tied matrix counts once */
     uint64_t    weight_bytes; /* packed, in the chosen weight_dtype */
     uint32_t    vocab_size;
-    uint32_t    max_position_embeddings;                        /* the model's own limit; 0 = none (T5) */
-    uint32_t    max_encoder_positions;                          /* likewise, of an encoder input */
+    uint32_t    max_position_embeddings; /* the model's own limit; 0 = none (T5) */
+    uint32_t    max_encoder_positions;   /* likewise, of an encoder input */
+    uint32_t    encoder_feature_size;    /* an encoder input is frames of so many features; 0: it is tokens */
     uint32_t    hidden_size, layers, heads, kv_heads, head_dim; /* of the decoder */
     uint32_t    encoder_layers;                                 /* 0: decoder-only */
     int32_t     decoder_start_token_id;                         /* -1: decoder-only */

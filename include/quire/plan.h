@@ -34,10 +34,10 @@ typedef struct quire_planner_model {
     int32_t  decoder_start_token_id; /* encoder-decoder: of requests without a prompt */
     uint32_t eos_count;              /* at most QUIRE_MAX_EOS_IDS */
     int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
-    uint32_t num_blocks; /* KV blocks, numbered from 0; 0 = the options' num_kv_blocks */
-    uint32_t block_size; /* tokens per block, a power of two up to 65536; 0 = the options' */
-    uint32_t node_count; /* NUMA nodes that the blocks are dealt to; 0 = 1 */
-    uint32_t reserved;   /* 0 */
+    uint32_t num_blocks;           /* KV blocks, numbered from 0; 0 = the options' num_kv_blocks */
+    uint32_t block_size;           /* tokens per block, a power of two up to 65536; 0 = the options' */
+    uint32_t node_count;           /* NUMA nodes that the blocks are dealt to; 0 = 1 */
+    uint32_t encoder_feature_size; /* encoder inputs are frames of so many features; 0: they are tokens */
 } quire_planner_model;
 
 /* Rows of one sequence. Everything pointed to is the planner's and valid until commit. Frozen, as all elements of a
@@ -80,9 +80,11 @@ typedef struct quire_plan_copy {
 /* One whole encoder input to run; its cross K and V go to `blocks`. */
 typedef struct quire_plan_encoder {
     quire_request_id id;
-    const int32_t   *tokens; /* [token_count] */
+    const int32_t   *tokens; /* [token_count]; NULL where the model reads features */
     uint32_t         token_count;
-    const uint32_t  *blocks; /* [block_count] */
+    uint32_t         frame_count;
+    const float     *features; /* [frame_count][encoder_feature_size], or NULL */
+    const uint32_t  *blocks;   /* [block_count] */
     uint32_t         block_count;
     uint32_t         node;
 } quire_plan_encoder;

@@ -64,6 +64,10 @@ typedef struct quire_request {
     uint32_t       prompt_count;
     uint32_t       encoder_count;
     const int32_t *encoder_input; /* [encoder_count] token ids; for encoder-decoder models only, and required there */
+    /* [encoder_frames][encoder_feature_size] instead, where the model has such a size: finite floats, for Whisper
+     * log-mel features of 10 ms each. Two frames make one of encoder_count positions, which is not to be given. */
+    const float *encoder_features;
+    uint32_t     encoder_frames;
 
     /* ---- where it ends ---- */
     uint32_t       max_tokens;       /* tokens to generate at most; 0 = what fits into max_model_len */

@@ -206,10 +206,28 @@ static void inputs_in_one_bucket_are_told_apart(void **state)
     assert_int_equal(cache.cross.entries, 6);
 }
 
+static void words_of_features_tell_them_apart(void **state)
+{
+    (void)state;
+    float   features[6] = {1, 2, 3, 4, 5, 6};
+    int32_t words[7], same[7], other[7];
+    qr_cross_words(features, 6, words, 7);
+    qr_cross_words(features, 6, same, 7);
+    assert_memory_equal(words, same, sizeof words);
+    assert_int_equal(words[4], words[0]); /* 128 bits, then again */
+    assert_true(words[0] != words[1] && words[0] != words[2] && words[1] != words[3]);
+    features[5] = 7;
+    qr_cross_words(features, 6, other, 7);
+    for (int i = 0; i < 7; i++) assert_int_not_equal(words[i], other[i]);
+    qr_cross_words(features, 5, same, 7);
+    assert_int_not_equal(words[0], same[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(equal_inputs_hold_one_set_of_blocks, destroy),
+        cmocka_unit_test(words_of_features_tell_them_apart),
         cmocka_unit_test_teardown(identity_is_tenant_salt_and_all_ids, destroy),
         cmocka_unit_test_teardown(evicting_one_block_frees_the_others, destroy),
         cmocka_unit_test_teardown(without_prefix_caching_it_lives_as_long_as_its_users, destroy),

@@ -135,7 +135,7 @@ class Config(unittest.TestCase):
     def test_the_presets_that_exist_are_offered(self):
         refusal = run("check", "--model", "nothing").stderr
         self.assertEqual(run("bench", QUIRE_COMPLETE="--model").stdout.split(),
-                         refusal.strip().split(" is not one of ")[1].split(", "))
+                         refusal.strip().split(" is none of ")[1].split(" "))
 
     def test_bash_completes(self):
         script = f"""

@@ -24,7 +24,7 @@ import strict_json as json
 QUIRE, MODELS = sys.argv[1], sys.argv[2]
 EXACT = ["--set", "model.weight_dtype=f32", "--set", "kv_cache.dtype=f32"]
 SMALL = ["--set", "kv_cache.num_kv_blocks=64"]  # what the embedded models need, not half of the machine
-TRANSLATORS = ("umt5", "bart", "mbart", "m2m100", "marian")
+ENCODERS = ("umt5", "bart", "mbart", "m2m100", "marian", "whisper")
 TOLERANCE = 2e-4  # of the spread of the reference logits
 
 
@@ -52,7 +52,7 @@ def golden_cases(name):
 
 
 def golden_request(number, case):
-    sources = {key: case[key] for key in ("encoder_input", "prompt") if key in case}
+    sources = {key: case[key] for key in ("encoder_input", "encoder_features", "prompt") if key in case}
     return {"id": str(number), **sources, "max_tokens": case["max_tokens"], "ignore_eos": True, "temperature": 0,
             "logits": "first,last"}
 
@@ -98,7 +98,7 @@ class Goldens(unittest.TestCase):
                 self.compare(name, *SMALL)
 
     def test_encoder_decoder_models_agree_with_their_reference(self):
-        for name in ("t5-relu", "t5-gated", *TRANSLATORS):
+        for name in ("t5-relu", "t5-gated", *ENCODERS):
             with self.subTest(name):
                 self.compare(name, "--set", "kv_cache.num_kv_blocks=256")
 
@@ -107,8 +107,8 @@ class Goldens(unittest.TestCase):
         reference, same bits as alone."""
         alone = ["--set", "scheduler.max_num_seqs=1", "--set", "kv_cache.enable_prefix_caching=false", *SMALL]
         preemptions = cached = accepted = 0
-        for name in ("llama3-gqa", "mistral-swa", "qwen2-bias", "qwen3-qknorm", "t5-relu", "t5-gated", *TRANSLATORS):
-            longest = max(-(-len(case.get("encoder_input", [])) // 32) -
+        for name in ("llama3-gqa", "mistral-swa", "qwen2-bias", "qwen3-qknorm", "t5-relu", "t5-gated", *ENCODERS):
+            longest = max(-(-(len(case.get("encoder_input", [])) + len(case.get("encoder_features", [])) // 2) // 32) -
                           -(len(case.get("prompt", [0])) + case["max_tokens"]) // 32 for case in golden_cases(name))
             blocks = longest + 1
             disturbed = ["--set", f"kv_cache.num_kv_blocks={blocks}", "--set", "scheduler.max_num_seqs=8",

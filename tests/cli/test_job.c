@@ -66,6 +66,32 @@ static void lists_of_the_model_are_for_lines_that_have_none(void **state)
     }
 }
 
+static void features_are_frames_of_the_models_size(void **state)
+{
+    (void)state;
+    const qr_request_defaults defaults = {.max_tokens = 5, .encoder_feature_size = 2};
+    static const struct {
+        const char *line, *words; /* NULL: good */
+    } cases[] = {
+        {"{\"encoder_features\": [[1, 2.5], [3, -4]]}", NULL},
+        {"{\"encoder_features\": null}", NULL},
+        {"{\"encoder_features\": 1}", "expected an array of frames, found an integer"},
+        {"{\"encoder_features\": [[1, 2], [3]]}", "[1]: expected an array of 2 numbers"},
+        {"{\"encoder_features\": [[1, \"2\"]]}", "[0][1]: expected a number, found a string"},
+    };
+    qr_line_error error;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_job              *job = qr_job_parse(cases[i].line, strlen(cases[i].line), 1, &defaults, &error);
+        const quire_request *r   = &job->from.request;
+        assert_int_equal(error.status, cases[i].words ? QUIRE_ERR_INVALID : QUIRE_OK);
+        if (cases[i].words != NULL) assert_non_null(strstr(error.message, cases[i].words));
+        if (i == 0) assert_true(r->encoder_frames == 2 && r->encoder_features[3] == -4);
+        qr_job_destroy(job);
+    }
+    qr_job_destroy(parse("{\"encoder_features\": [[1]]}", &error));
+    assert_non_null(strstr(error.message, "this model reads none"));
+}
+
 static void every_field_arrives(void **state)
 {
     (void)state;
@@ -354,6 +380,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bare_prompt_gets_the_defaults),
         cmocka_unit_test(lists_of_the_model_are_for_lines_that_have_none),
+        cmocka_unit_test(features_are_frames_of_the_models_size),
         cmocka_unit_test(every_field_arrives),
         cmocka_unit_test(bad_lines_name_the_field),
         cmocka_unit_test(a_line_with_a_nul_byte_is_refused),

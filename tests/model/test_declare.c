@@ -71,6 +71,10 @@ static void a_model_has_the_tensors_of_its_architecture_only(void **state)
         {"nllb-600m", "model.decoder.layer_norm.bias", 1, 1, 1024},
         {"nllb-600m", "final_logits_bias", 0, 0, 0},
         {"opus-mt", "model.decoder.embed_positions.weight", 0, 0, 0},
+        {"whisper-base", "model.encoder.conv1.weight", 3, 512, 240},
+        {"whisper-base", "model.encoder.layers.0.self_attn.k_proj.bias", 0, 0, 0},
+        {"whisper-base", "model.encoder.layers.0.self_attn.v_proj.bias", 1, 1, 512},
+        {"whisper-base", "model.decoder.embed_positions.weight", 2, 448, 512},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const qr_tensor_spec spec = tensor_of(cases[i].preset, cases[i].name);
@@ -99,7 +103,7 @@ static void golden_files_agree_with_their_configurations(void **state)
     static const char *const names[] = {"llama3-gqa", "mistral-swa", "qwen2-bias",    "qwen3-qknorm", "t5-relu",
                                         "t5-gated",   "umt5",        "bart",          "mbart",        "m2m100",
                                         "marian",     "phi3",        "gemma2",        "gemma3",       "mixtral",
-                                        "qwen3-moe",  "gpt-oss",     "gpt-oss-mxfp4", "olmo2"};
+                                        "qwen3-moe",  "gpt-oss",     "gpt-oss-mxfp4", "olmo2",        "whisper"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         qr_architecture  a;
         quire_error      error   = {0};

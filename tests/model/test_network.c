@@ -17,7 +17,16 @@
 #include "model/model.h"
 #include "topology/team.h"
 
-enum { MAX_CASES = 4, MAX_TOKENS = 64, MAX_INPUT = 224, MAX_VOCAB = 320, BLOCK = 32, TABLE = 8, MODEL_LEN = 256 };
+enum {
+    MAX_CASES    = 4,
+    MAX_TOKENS   = 64,
+    MAX_INPUT    = 224,
+    MAX_VOCAB    = 320,
+    MAX_FEATURES = 2048,
+    BLOCK        = 32,
+    TABLE        = 8,
+    MODEL_LEN    = 256
+};
 
 /* ---- golden models ---- */
 
@@ -25,6 +34,8 @@ typedef struct golden_case {
     bool     has_encoder, has_last;
     int32_t  input[MAX_INPUT];   /* of the encoder where there is one, else the prompt */
     int32_t  prompt[MAX_TOKENS]; /* of the decoder */
+    float    features[MAX_FEATURES];
+    uint32_t frame_count;
     uint32_t input_count, prompt_count, token_count;
     int32_t  tokens[MAX_TOKENS];
     float    first_logits[MAX_VOCAB], last_logits[MAX_VOCAB];
@@ -50,12 +61,28 @@ static void read_logits(const json_t *array, float *logits)
     for (size_t i = 0; i < json_array_size(array); i++) logits[i] = (float)json_number_value(json_array_get(array, i));
 }
 
+/* Two frames make one row of the encoder. */
+static void read_features(const json_t *frames, golden_case *c)
+{
+    size_t i       = 0;
+    c->frame_count = (uint32_t)json_array_size(frames);
+    c->input_count = (c->frame_count + 1) / 2;
+    for (size_t f = 0; f < c->frame_count; f++)
+        for (size_t k = 0; k < json_array_size(json_array_get(frames, f)); k++) {
+            assert_in_range(i, 0, MAX_FEATURES - 1);
+            c->features[i++] = (float)json_number_value(json_array_get(json_array_get(frames, f), k));
+        }
+}
+
 static void read_case(const json_t *json, golden_case *c)
 {
-    const json_t *encoder = json_object_get(json, "encoder_input");
-    c->has_encoder        = encoder != NULL;
-    c->input_count        = read_tokens(encoder ? encoder : json_object_get(json, "prompt"), c->input, MAX_INPUT);
-    if (encoder != NULL && json_object_get(json, "prompt") != NULL)
+    const json_t *encoder = json_object_get(json, "encoder_input"), *frames = json_object_get(json, "encoder_features");
+    c->has_encoder = encoder != NULL || frames != NULL;
+    if (frames != NULL)
+        read_features(frames, c);
+    else
+        c->input_count = read_tokens(encoder ? encoder : json_object_get(json, "prompt"), c->input, MAX_INPUT);
+    if (c->has_encoder && json_object_get(json, "prompt") != NULL)
         c->prompt_count = read_tokens(json_object_get(json, "prompt"), c->prompt, MAX_TOKENS);
     c->token_count = read_tokens(json_object_get(json, "tokens"), c->tokens, MAX_TOKENS);
     read_logits(json_object_get(json, "first_logits"), c->first_logits);
@@ -225,9 +252,12 @@ typedef struct step {
 
 static void add_encoder(step *t, stream *s)
 {
-    t->encoders[t->plan.encoder_count++] = (quire_plan_encoder){
-        .tokens = s->golden->input, .token_count = s->golden->input_count, .blocks = s->cross_blocks};
-    s->encoded = true;
+    t->encoders[t->plan.encoder_count++] = (quire_plan_encoder){.tokens      = s->golden->input,
+                                                                .token_count = s->golden->input_count,
+                                                                .features    = s->golden->features,
+                                                                .frame_count = s->golden->frame_count,
+                                                                .blocks      = s->cross_blocks};
+    s->encoded                           = true;
 }
 
 static void move_last_block(step *t, stream *s)
@@ -488,13 +518,19 @@ static void bart_and_its_like_match_their_goldens(void **state)
     assert_model_matches("marian");
 }
 
+static void whisper_with_features_matches_its_golden(void **state)
+{
+    (void)state;
+    assert_model_matches("whisper");
+}
+
 /* Whose decoders share one forward pass. */
 static const char *const decoders[] = {"smollm3", "granite", "olmo2",     "phi3",    "gemma2",
                                        "gemma3",  "mixtral", "qwen3-moe", "gpt-oss", "gpt-oss-mxfp4"};
 enum { DECODERS = sizeof decoders / sizeof *decoders };
 
-static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm",      "umt5", "bart", "mbart",
-                                     "marian",     "t5-gated",    "qwen2-mixed-window"};
+static const char *const models[] = {"llama3-gqa", "mistral-swa", "qwen3-qknorm",       "umt5",   "bart", "mbart",
+                                     "marian",     "t5-gated",    "qwen2-mixed-window", "whisper"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static const setup f32_one_thread = {.threads = 1, .weights = QUIRE_DTYPE_F32};
@@ -614,8 +650,9 @@ static void smaller_numbers_stay_near_the_golden_and_keep_their_bits(void **stat
                                         {QUIRE_DTYPE_BF16, QR_BF16, 0.15},
                                         {QUIRE_DTYPE_INT8, QR_BF16, 0.4},
                                         {QUIRE_DTYPE_INT8, QR_INT8, 0.5},
-                                        {QUIRE_DTYPE_INT4, QR_BF16, 2.5}}; /* the models are random: errors of 8 % in each product add up */
-    static const char *const names[] = {"llama3-gqa", "t5-gated", "umt5", "bart", "mbart", "m2m100", "marian"};
+                                        {QUIRE_DTYPE_INT4, QR_BF16, 2.5}}; /* random: errors of 8 % in each product */
+    static const char *const names[] = {"llama3-gqa", "t5-gated", "umt5",   "bart",
+                                        "mbart",      "m2m100",   "marian", "whisper"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const golden  *g     = golden_of(names[i]);
         const uint32_t vocab = vocabulary_of(g);
@@ -1034,6 +1071,7 @@ int main(void)
         cmocka_unit_test(t5_with_gelu_by_erf_matches_its_golden),
         cmocka_unit_test(umt5_with_a_bias_of_each_layer_matches_its_golden),
         cmocka_unit_test(bart_and_its_like_match_their_goldens),
+        cmocka_unit_test(whisper_with_features_matches_its_golden),
         cmocka_unit_test(a_chunked_prompt_gives_the_bits_of_a_whole_one),
         cmocka_unit_test(more_threads_give_the_same_bits),
         cmocka_unit_test(sequences_together_give_the_bits_of_each_alone),

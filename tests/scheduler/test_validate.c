@@ -312,6 +312,33 @@ static void encoder_input_belongs_to_encoder_decoder_models(void **state)
     assert_accepted(&r);
 }
 
+static void features_belong_to_models_that_read_them(void **state)
+{
+    (void)state;
+    static float  features[65 * 4];
+    quire_request r    = valid();
+    r.encoder_features = features, r.encoder_frames = 3;
+    assert_refused(&r, "encoder_features: given, but this model has no encoder");
+    options.encoder_decoder = true;
+    assert_refused(&r, "encoder_features: given, but this model reads encoder_input");
+    options.encoder_feature_size = 4;
+    quire_request resolved;
+    assert_int_equal(qr_request_resolve(&options, &r, &resolved, NULL), QUIRE_OK);
+    assert_int_equal(resolved.encoder_count, 2);
+    r.encoder_frames = 64;
+    assert_accepted(&r);
+    r.encoder_frames = 65;
+    assert_refused(&r, "encoder_features: 65 frames; this model needs 1 to 64 frames");
+    r.encoder_frames = 0;
+    assert_refused(&r, "encoder_features: missing");
+    r.encoder_frames = 3, features[6] = NAN;
+    assert_refused(&r, "encoder_features[1][2]: nan is not finite");
+    features[6] = 0, r.encoder_features = NULL;
+    assert_refused(&r, "encoder_features is NULL but 3 frames are given");
+    r.encoder_features = features, r.encoder_input = prompt, r.encoder_count = 1;
+    assert_refused(&r, "encoder_input: given, but this model reads encoder_features");
+}
+
 static void beams_exclude_what_they_cannot_do(void **state)
 {
     (void)state;
@@ -424,6 +451,7 @@ int main(void)
         TEST(at_least_one_token_must_be_left_to_choose),
         TEST(more_sequences_than_can_run_name_the_key),
         TEST(encoder_input_belongs_to_encoder_decoder_models),
+        TEST(features_belong_to_models_that_read_them),
         TEST(beams_exclude_what_they_cannot_do),
         TEST(what_could_never_fit_is_refused_with_the_missing_blocks),
         TEST(windows_and_promises_change_what_is_needed),

@@ -38,6 +38,29 @@ static void lists_of_ids_are_taken_out(void **state)
     expect("{\"prompt\": [1], \"prompt\": [2]}", "{\"prompt\": [], \"prompt\": [2]}", 1, 1);
 }
 
+static void frames_of_one_size_are_taken_out(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *rest;
+        uint32_t    frames, size;
+    } cases[] = {
+        {"{\"encoder_features\": [[1, -2.5], [3e2, 0]]}", "{\"encoder_features\": []}", 2, 2},
+        {"{\"encoder_features\": [[1], [2], [3, 4]]}", "{\"encoder_features\": [ [2], [3, 4]]}", 1, 1},
+        {"{\"encoder_features\": [[1], [2], [\"a\"]]}", "{\"encoder_features\": [ [2], [\"a\"]]}", 1, 1},
+        {"{\"encoder_features\": [[01]]}", "{\"encoder_features\": [[01]]}", 0, 0},
+        {"{\"encoder_features\": []}", "{\"encoder_features\": []}", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_request_text text;
+        assert_true(qr_request_text_read(cases[i].line, strlen(cases[i].line), NAMES, &text));
+        if (strlen(cases[i].rest) != text.length || memcmp(cases[i].rest, text.rest, text.length) != 0)
+            fail_msg("%s: rest %.*s", cases[i].line, (int)text.length, text.rest);
+        assert_true(text.features.frames == cases[i].frames && text.features.size == cases[i].size);
+        qr_request_text_deinit(&text);
+    }
+}
+
 static void from_what_is_no_id_on_all_is_left(void **state)
 {
     (void)state;
@@ -66,6 +89,22 @@ static void compare_lists(const json_t *whole, const json_t *rest, const qr_requ
     }
 }
 
+/* Frames that are taken out are the first ones, as the parser reads them. */
+static void compare_frames(const json_t *whole, const json_t *rest, const qr_request_text *text, const char *line)
+{
+    const struct qr_request_features *f = &text->features;
+    const json_t *all = json_object_get(whole, "encoder_features"), *left = json_object_get(rest, "encoder_features");
+    if (json_array_size(all) != f->frames + json_array_size(left)) fail_msg("%s: frames", line);
+    for (size_t k = 0; k < json_array_size(all); k++) {
+        const json_t *at = json_array_get(all, k);
+        if (k >= f->frames && !json_equal(at, json_array_get(left, k - f->frames))) fail_msg("%s: left %zu", line, k);
+        if (k < f->frames && json_array_size(at) != f->size) fail_msg("%s: size %zu", line, k);
+        for (size_t i = 0; k < f->frames && i < f->size; i++)
+            if ((float)json_number_value(json_array_get(at, i)) != f->values[k * f->size + i])
+                fail_msg("%s: [%zu][%zu]", line, k, i);
+    }
+}
+
 static void compare(const char *line, size_t length)
 {
     qr_request_text text;
@@ -78,6 +117,7 @@ static void compare(const char *line, size_t length)
         fail_msg("%.*s: %d, not %zu: %s", (int)length, line, a.position,
                  qr_request_text_place(&text, (size_t)b.position), b.text);
     if (json_is_object(whole)) compare_lists(whole, rest, &text, line);
+    if (json_is_object(whole)) compare_frames(whole, rest, &text, line);
     json_decref(whole);
     json_decref(rest);
     qr_request_text_deinit(&text);
@@ -88,7 +128,8 @@ static void the_parser_sees_the_same_in_the_rest_as_in_the_line(void **state)
 {
     static const char line[] =
         "{\"id\": \"[1\", \"prompt\": [10, 2, 3 , 0],\"stop\":[5],\"allowed\": [ ], \"n\": [1, 2],"
-        " \"x\": {\"banned\": [1]}, \"encoder_input\" : [7, 8, -1, 9, \"a]\", [2]], \"banned\": [6]}";
+        " \"x\": {\"banned\": [1]}, \"encoder_input\" : [7, 8, -1, 9, \"a]\", [2]], \"banned\": [6],"
+        " \"encoder_features\": [[1.5, -2e1] ,[0, 1E-2],[3,4]]}";
     static const char bytes[] = "[]{},:\"\\ 0129-.eE+tn\x80";
     uint64_t          counter = 0;
     (void)state;
@@ -133,6 +174,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_of_ids_are_taken_out),
+        cmocka_unit_test(frames_of_one_size_are_taken_out),
         cmocka_unit_test(from_what_is_no_id_on_all_is_left),
         cmocka_unit_test(the_parser_sees_the_same_in_the_rest_as_in_the_line),
         cmocka_unit_test(the_rest_is_bounded),

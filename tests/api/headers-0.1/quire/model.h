@@ -11,6 +11,7 @@ typedef struct quire_model_info {
     uint32_t    vocab_size;
     uint32_t    max_position_embeddings;
     uint32_t    max_encoder_positions;
+    uint32_t    encoder_feature_size;
     uint32_t    hidden_size, layers, heads, kv_heads, head_dim;
     uint32_t    encoder_layers;
     int32_t     decoder_start_token_id;

@@ -17,7 +17,7 @@ typedef struct quire_planner_model {
     uint32_t num_blocks;
     uint32_t block_size;
     uint32_t node_count;
-    uint32_t reserved;
+    uint32_t encoder_feature_size;
 } quire_planner_model;
 typedef struct quire_plan_sequence {
     quire_request_id     id;
@@ -52,6 +52,8 @@ typedef struct quire_plan_encoder {
     quire_request_id id;
     const int32_t   *tokens;
     uint32_t         token_count;
+    uint32_t         frame_count;
+    const float     *features;
     const uint32_t  *blocks;
     uint32_t         block_count;
     uint32_t         node;

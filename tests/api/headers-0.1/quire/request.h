@@ -45,6 +45,8 @@ typedef struct quire_request {
     uint32_t       prompt_count;
     uint32_t       encoder_count;
     const int32_t *encoder_input;
+    const float *encoder_features;
+    uint32_t     encoder_frames;
     uint32_t       max_tokens;
     uint32_t       min_tokens;
     const int32_t *stop;
