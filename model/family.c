@@ -15,6 +15,16 @@ static const qr_family *const families[] = {
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
+const qr_family *qr_family_at(uint32_t index) { return index < FAMILIES ? families[index] : NULL; }
+
+const char *qr_model_kind_name(qr_model_kind kind)
+{
+    static const char *const names[] = {[QR_DECODER_ONLY]       = "decoder-only",
+                                        [QR_MIXTURE_OF_EXPERTS] = "mixture of experts",
+                                        [QR_ENCODER_DECODER]    = "encoder-decoder"};
+    return names[kind];
+}
+
 const qr_family *qr_family_find(const char *model_type, uint32_t *type_out)
 {
     for (uint32_t f = 0; f < FAMILIES; f++)

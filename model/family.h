@@ -16,9 +16,17 @@ enum { QR_FAMILY_TYPES = 8, QR_TYPE_CLASSES = 2 };
 typedef struct qr_model_type {
     const char *name;
     const char *classes[QR_TYPE_CLASSES];
+    const char *about; /* for people: what it has that others have not */
 } qr_model_type;
 
+typedef enum qr_model_kind {
+    QR_DECODER_ONLY = 1,
+    QR_MIXTURE_OF_EXPERTS, /* decoder-only, too */
+    QR_ENCODER_DECODER,
+} qr_model_kind;
+
 typedef struct qr_family {
+    qr_model_kind kind;
     qr_model_type types[QR_FAMILY_TYPES]; /* up to the first without a name */
 
     /* Fills the architecture from config.json; `type` is an index into types. Complaints go to the reader. */
@@ -42,6 +50,12 @@ typedef struct qr_family {
 
 /* The family of a model_type and the type's index in it, or NULL. */
 const qr_family *qr_family_find(const char *model_type, uint32_t *type_out);
+
+/* The i-th family, NULL past the end. */
+const qr_family *qr_family_at(uint32_t index);
+
+/* "decoder-only", "mixture of experts", "encoder-decoder". */
+const char *qr_model_kind_name(qr_model_kind kind);
 
 /* All model types, "llama, mistral, ...", into text[capacity]. */
 void qr_family_list_types(char *text, uint32_t capacity);

@@ -32,6 +32,13 @@ static const architecture architectures[] = {
     {"qwen2", "qwen2", false},
     {"qwen3", "qwen3", false}};
 
+bool qr_gguf_has_type(const char *model_type)
+{
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        if (strcmp(architectures[i].model_type, model_type) == 0) return true;
+    return false;
+}
+
 static const architecture *find_architecture(translation *t)
 {
     t->architecture = qr_config_string(&t->reader, t->reader.root, "general.architecture", "");

@@ -95,7 +95,11 @@ static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 static void declare(qr_declaration *d) { qr_decoder_declare(d, declare_layer); }
 
 const qr_family qr_family_mixtral = {
-    .types = {[MIXTRAL] = {"mixtral", {"MixtralForCausalLM"}}, [QWEN3_MOE] = {"qwen3_moe", {"Qwen3MoeForCausalLM"}}},
+    .kind            = QR_MIXTURE_OF_EXPERTS,
+    .types           = {[MIXTRAL]   = {"mixtral", {"MixtralForCausalLM"}, "Mistral's layers with experts"},
+                        [QWEN3_MOE] = {"qwen3_moe",
+                                       {"Qwen3MoeForCausalLM"},
+                                       "Qwen3's layers with experts, in all or some of them"}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_decoder_forward,

@@ -162,9 +162,14 @@ static void declare(qr_declaration *d)
 }
 
 const qr_family qr_family_t5 = {
-    .types       = {[T5]   = {"t5", {"T5ForConditionalGeneration", "T5WithLMHeadModel"}},
-                    [MT5]  = {"mt5", {"MT5ForConditionalGeneration"}},
-                    [UMT5] = {"umt5", {"UMT5ForConditionalGeneration"}}},
+    .kind        = QR_ENCODER_DECODER,
+    .types       = {[T5]   = {"t5",
+                              {"T5ForConditionalGeneration", "T5WithLMHeadModel"},
+                              "positions as a bias by distance; Flan-T5 and UL2 are that, too"},
+                    [MT5]  = {"mt5",
+                              {"MT5ForConditionalGeneration"},
+                              "T5's layers; feed-forward gated unless config.json says otherwise"},
+                    [UMT5] = {"umt5", {"UMT5ForConditionalGeneration"}, "mT5 with a bias of each layer's own"}},
     .read_config = read_config,
     .declare     = declare,
     .forward     = qr_forward_encoder_decoder,
