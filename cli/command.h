@@ -37,6 +37,7 @@ int qr_command_check(int argc, char **argv);
 int qr_command_config(int argc, char **argv);
 int qr_command_workload(int argc, char **argv);
 int qr_command_models(int argc, char **argv);
+int qr_command_shapes(int argc, char **argv);
 
 /* Results. `stdout` is standard error from the start of main(): what libraries print must not come among the answers.
  */

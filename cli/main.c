@@ -27,6 +27,7 @@ static const struct command {
     {"workload", qr_command_workload, "describe a workload or a trace, or write it as a trace"},
     {"topo", qr_command_topo, "show the machine, the allowed CPUs and where threads would run"},
     {"models", qr_command_models, "list the models that can be loaded, and the presets"},
+    {"shapes", qr_command_shapes, "show the shape of every matrix product of a model, step by step"},
     {"check", qr_command_check, "check a configuration and a model; forecast the memory"},
     {"config", qr_command_config, "print the effective configuration, or a template of every key"},
 };

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Writes what documents show of commands: the rows of docs/MODELS.md. tools/write_command_docs.py BUILD/quire; a test runs
-it with --check, which writes nothing."""
+"""Writes what documents show of commands: the rows of docs/MODELS.md, and in docs/DECODING.md the block behind each
+command. tools/write_command_docs.py BUILD/quire; a test runs it with --check, which writes nothing."""
 import json
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+BLOCK = re.compile(r"(```sh\n(?:build/release/)?quire ([^\n]+)\n```\n\n```\n)(.*?)(```\n)", re.DOTALL)
 
 
 def quire(*arguments):
@@ -25,8 +27,12 @@ def models(page):
     return re.sub(r"(\| model_type .*\n\|[-|]+\n)(\|.*\n)*", lambda match: match[1] + rows, page)
 
 
+def decoding(page):
+    return BLOCK.sub(lambda match: match[1] + quire(*shlex.split(match[2])) + match[4], page)
+
+
 stale = []
-for name, write in {"MODELS.md": models}.items():
+for name, write in {"MODELS.md": models, "DECODING.md": decoding}.items():
     path = DOCS / name
     before = path.read_text()
     after = write(before)
