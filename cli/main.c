@@ -38,7 +38,7 @@ static void help(FILE *to)
     fputs("Usage: quire COMMAND [OPTION...]\n"
           "Decodes many transformer sequences together on CPUs.\n\n",
           to);
-    for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].help);
     fputs("\n"
           "  quire generate --model FOLDER < requests.jsonl > answers.jsonl\n"
           "  quire COMMAND --help\n"

@@ -149,11 +149,14 @@ class Config(unittest.TestCase):
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
             COMP_WORDS=({QUIRE} comp); COMP_CWORD=1
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
+            COMP_WORDS=({QUIRE} perp); COMP_CWORD=1
+            _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
             COMP_WORDS=({QUIRE} kernel att); COMP_CWORD=2
             _quire {QUIRE}; echo "${{COMPREPLY[@]}}"
         """
         done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.stdout.split(), ["poisson", "tinyllama-1.1b", "--output", "compare", "attention"], done.stderr)
+        self.assertEqual(done.stdout.split(),
+                         ["poisson", "tinyllama-1.1b", "--output", "compare", "perplexity", "attention"], done.stderr)
 
     def test_a_key_without_effect_is_said(self):
         for flags, key in ((["--profile", "concurrent", "--request-rate", "3"], "load.request_rate"),
