@@ -58,25 +58,45 @@ static void print_name(const qr_shape_table *t, const qr_product *p)
     fprintf(qr_stdout, "  %-30s ", text);
 }
 
-/* With room for a mark before the next. */
-static void print_cell(const qr_shape_table *t, uint32_t step, const char *text, bool marked)
+enum { CELL = 32, LEAST_WIDTH = 10 };
+
+static void cell_text(const qr_shape_table *t, uint32_t step, size_t product, char text[CELL])
 {
-    fprintf(qr_stdout, "%10s%s", text, marked ? "*" : step + 1 < t->run.steps ? " " : "");
+    const qr_product *p     = &t->products[product];
+    const qr_shape   *shape = qr_shape_at(t, step, product);
+    if (shape->m == 0)
+        snprintf(text, CELL, "-");
+    else if (qr_product_is_attention(p))
+        snprintf(text, CELL, "%u x %u", shape->m, keys_of(p, shape));
+    else
+        snprintf(text, CELL, "%u", shape->m);
 }
 
-static void print_cells(const qr_shape_table *t, size_t product)
+/* Of the widest cell and a space. */
+static int width_of(const qr_shape_table *t)
 {
-    const qr_product *p = &t->products[product];
+    int width = LEAST_WIDTH;
+    for (uint32_t step = 0; step < t->run.steps; step++)
+        for (size_t i = 0; i < t->product_count; i++) {
+            char text[CELL];
+            cell_text(t, step, i, text);
+            if ((int)strlen(text) >= width) width = (int)strlen(text) + 1;
+        }
+    return width;
+}
+
+/* With room for a mark before the next. */
+static void print_cell(const qr_shape_table *t, uint32_t step, int width, const char *text, bool marked)
+{
+    fprintf(qr_stdout, "%*s%s", width, text, marked ? "*" : step + 1 < t->run.steps ? " " : "");
+}
+
+static void print_cells(const qr_shape_table *t, size_t product, int width)
+{
     for (uint32_t step = 0; step < t->run.steps; step++) {
-        const qr_shape *shape = qr_shape_at(t, step, product);
-        char            text[32];
-        if (shape->m == 0)
-            snprintf(text, sizeof text, "-");
-        else if (qr_product_is_attention(p))
-            snprintf(text, sizeof text, "%u x %u", shape->m, keys_of(p, shape));
-        else
-            snprintf(text, sizeof text, "%u", shape->m);
-        print_cell(t, step, text, differs(t, step, product));
+        char text[CELL];
+        cell_text(t, step, product, text);
+        print_cell(t, step, width, text, differs(t, step, product));
     }
     fputc('\n', qr_stdout);
 }
@@ -88,28 +108,29 @@ static const char *kind_of(const qr_shape_step *step)
     return step->rows_prompt < step->rows ? "both" : "prompt";
 }
 
-static void print_head(const qr_shape_table *t)
+static void print_head(const qr_shape_table *t, int width)
 {
     char number[12];
     fprintf(qr_stdout, "%-69s", "step");
     for (uint32_t step = 0; step < t->run.steps; step++) {
         snprintf(number, sizeof number, "%u", step + 1);
-        print_cell(t, step, number, false);
+        print_cell(t, step, width, number, false);
     }
     fprintf(qr_stdout, "\n%-69s", "");
-    for (uint32_t step = 0; step < t->run.steps; step++) print_cell(t, step, kind_of(&t->steps[step]), false);
+    for (uint32_t step = 0; step < t->run.steps; step++) print_cell(t, step, width, kind_of(&t->steps[step]), false);
     fputc('\n', qr_stdout);
 }
 
 static void print_table(const qr_shape_table *t)
 {
-    print_head(t);
+    const int width = width_of(t);
+    print_head(t, width);
     for (size_t i = 0; i < t->product_count; i++) {
         if (i == 0 || t->products[i].group != t->products[i - 1].group)
             fprintf(qr_stdout, "%s\n", t->groups[t->products[i].group]);
         print_name(t, &t->products[i]);
         print_form(&t->products[i]);
-        print_cells(t, i);
+        print_cells(t, i, width);
     }
     fprintf(qr_stdout, "rows, and of attention rows x keys; *: not as in the step before; -: not run\n");
 }

@@ -18,7 +18,7 @@ def lines(*arguments):
     """name -> its cells, of the table."""
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
-    return {line[2:33].strip(): re.split(r"  +", line[69:].strip()) for line in done.stdout.splitlines() if line[:2] == "  "}
+    return {line[2:33].strip(): re.split(r"(?<!x) +(?!x)", line[69:].strip()) for line in done.stdout.splitlines() if line[:2] == "  "}
 
 
 class Shapes(unittest.TestCase):
@@ -59,6 +59,10 @@ class Shapes(unittest.TestCase):
             shown = ["-" if shape is None else f"{shape[0]} x {shape[keys]}" if "sequence" in product else str(shape[0])
                      for shape in product["shapes"]]
             self.assertEqual([cell.strip() for cell in cells if cell.strip()], shown)
+
+    def test_wide_cells_stay_apart(self):
+        table = lines("--model", "llama-3.2-1b", "--prompts", 131000, "--set", "scheduler.max_num_batched_tokens=65536")
+        self.assertEqual(table["sums, 32 heads"], ["65536 x 65536", "65464 x 131000*", "1 x 131001*", "1 x 131002*"])
 
     def refused(self, message, *arguments, status=2):
         done = run(*arguments)
