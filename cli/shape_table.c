@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/request.h"
 #include "bench/common/array.h"
 #include "cache/block_pool.h"
 #include "engine/options.h"
@@ -147,6 +148,9 @@ static quire_status list_products(qr_shape_table *table, const qr_outline *outli
     const qr_parameters   *p       = &outline->parameters;
     builder                b       = {.table = table, .outline = outline};
     uint64_t               linears = 0;
+    if (p->convolutions[0].shape.columns > 0) begin_group(&b, "from features to the encoder's rows", 0, 0, 0);
+    add_linear(&b, QR_PRODUCT_FRAME_ROWS, "", &p->convolutions[0]);
+    add_linear(&b, QR_PRODUCT_ENCODER_ROWS, "", &p->convolutions[1]);
     add_stack(&b, p->encoder, a->encoder_layers, false);
     if (a->encoder_layers > 0) {
         begin_group(&b, "encoder to decoder", a->layers, a->layers, 0);
@@ -206,6 +210,7 @@ static qr_shape shape_of(const qr_product *p, const quire_plan *plan, const quir
     switch (p->kind) {
     case QR_PRODUCT_ROWS: return (qr_shape){plan->rows, p->k, p->n};
     case QR_PRODUCT_ENCODER_ROWS: return (qr_shape){plan->rows_encoder, p->k, p->n};
+    case QR_PRODUCT_FRAME_ROWS: return (qr_shape){plan->rows_encoder * QR_FRAMES_PER_POSITION, p->k, p->n};
     case QR_PRODUCT_EXPERT_ROWS: return (qr_shape){plan->rows * p->experts_per_token, p->k, p->n};
     case QR_PRODUCT_LOGITS_ROWS: return (qr_shape){plan->rows_logits, p->k, p->n};
     default: return attention_shape(p, plan, ids);
@@ -241,32 +246,39 @@ static quire_status play_step(qr_shape_table *table, quire_planner *planner, uin
     return QUIRE_OK;
 }
 
-/* No two sequences have a first token in common, so that none finds another's keys. */
-static quire_status submit(const qr_shape_run *run, quire_planner *planner, uint32_t vocab_size, uint32_t sequence,
-                           quire_request_id *id, quire_error *error)
+static quire_status submit(const qr_shape_run *run, quire_planner *planner, const qr_model_facts *facts,
+                           uint32_t sequence, quire_request_id *id, quire_error *error)
 {
     const uint32_t prompt = run->prompt_tokens[sequence], encoder = run->encoder_tokens[sequence];
-    int32_t       *tokens = calloc(qr_max_u32(prompt, encoder) + 1, sizeof *tokens);
-    if (tokens == NULL)
-        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory for %u tokens", qr_max_u32(prompt, encoder));
-    tokens[0]                   = (int32_t)(sequence % vocab_size);
-    const quire_request request = {.size          = sizeof request,
-                                   .user_data     = (void *)(uintptr_t)sequence,
-                                   .prompt        = prompt > 0 ? tokens : NULL,
-                                   .prompt_count  = prompt,
-                                   .encoder_input = encoder > 0 ? tokens : NULL,
-                                   .encoder_count = encoder,
-                                   .max_tokens    = run->steps};
-    const quire_status  status  = quire_planner_submit(planner, &request, 0, id, error);
+    const uint32_t size = facts->encoder_feature_size, frames = size > 0 ? encoder * QR_FRAMES_PER_POSITION : 0;
+    int32_t       *tokens   = calloc(qr_max_u32(prompt, encoder) + 1, sizeof *tokens);
+    float         *features = calloc((size_t)frames * size + 1, sizeof *features);
+    quire_status   status   = QUIRE_ERR_NO_MEMORY;
+    if (tokens != NULL && features != NULL) {
+        tokens[0]                   = (int32_t)(sequence % facts->vocab_size); /* no two find each other's keys */
+        features[0]                 = (float)sequence;
+        const quire_request request = {.size             = sizeof request,
+                                       .user_data        = (void *)(uintptr_t)sequence,
+                                       .prompt           = prompt > 0 ? tokens : NULL,
+                                       .prompt_count     = prompt,
+                                       .encoder_input    = encoder > 0 && size == 0 ? tokens : NULL,
+                                       .encoder_count    = size == 0 ? encoder : 0,
+                                       .encoder_features = frames > 0 ? features : NULL,
+                                       .encoder_frames   = frames,
+                                       .max_tokens       = run->steps};
+        status                      = quire_planner_submit(planner, &request, 0, id, error);
+    } else
+        qr_fail(error, status, "no memory for %u tokens", qr_max_u32(prompt, encoder));
     free(tokens);
+    free(features);
     return status;
 }
 
-static quire_status play(qr_shape_table *table, quire_planner *planner, uint32_t vocab_size, quire_error *error)
+static quire_status play(qr_shape_table *table, quire_planner *planner, const qr_model_facts *facts, quire_error *error)
 {
     quire_request_id ids[QR_SHAPE_SEQUENCES];
     for (uint32_t s = 0; s < table->run.sequence_count; s++)
-        QR_TRY(submit(&table->run, planner, vocab_size, s, &ids[s], error));
+        QR_TRY(submit(&table->run, planner, facts, s, &ids[s], error));
     for (uint32_t step = 0; step < table->run.steps; step++) QR_TRY(play_step(table, planner, step, ids, error));
     return QUIRE_OK;
 }
@@ -289,6 +301,7 @@ static quire_status create_planner(const quire_engine_options *options, const qr
                                        .window                 = facts->window,
                                        .encoder_decoder        = facts->encoder_decoder,
                                        .decoder_start_token_id = facts->decoder_start_token_id,
+                                       .encoder_feature_size   = facts->encoder_feature_size,
                                        .num_blocks             = blocks_needed(run, options->block_size)};
     return quire_planner_create(options, &model, planner_out, error);
 }
@@ -310,7 +323,7 @@ quire_status qr_shape_table_init(qr_shape_table *table, const quire_model *model
     table->shapes = calloc((size_t)run->steps * table->product_count + 1, sizeof *table->shapes);
     if (status == QUIRE_OK && table->shapes == NULL)
         status = qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory for a table of shapes");
-    if (status == QUIRE_OK) status = play(table, planner, facts.vocab_size, error);
+    if (status == QUIRE_OK) status = play(table, planner, &facts, error);
     quire_planner_destroy(planner);
     return status;
 }

@@ -20,6 +20,7 @@ typedef struct qr_shape_run {
 typedef enum qr_product_kind {
     QR_PRODUCT_ROWS,         /* a projection of the step's rows */
     QR_PRODUCT_ENCODER_ROWS, /* of the step's encoder tokens */
+    QR_PRODUCT_FRAME_ROWS,   /* of the frames that become them */
     QR_PRODUCT_EXPERT_ROWS,  /* of the step's rows at each of their experts, over all experts together */
     QR_PRODUCT_LOGITS_ROWS,  /* of the rows that want logits */
     QR_PRODUCT_SELF,         /* attention of one sequence's rows over its keys so far */

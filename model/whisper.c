@@ -43,7 +43,8 @@ static void declare(qr_declaration *d)
 }
 
 const qr_family qr_family_whisper = {
-    .types           = {{"whisper", {"WhisperForConditionalGeneration"}}},
+    .kind            = QR_ENCODER_DECODER,
+    .types           = {{"whisper", {"WhisperForConditionalGeneration"}, "reads log-mel features, two frames a row"}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_forward_encoder_decoder,
