@@ -2,6 +2,7 @@
  * --ctx-size tokens, each a request of its own, so that they are batched; the second half of each chunk is scored,
  * since its tokens have at least half a chunk before them. Perplexity = exp(mean of -log p(token | the chunk before
  * it)). */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -16,13 +17,13 @@
 #include "bench/session.h"
 #include "cli/command.h"
 
-enum { CTX_SIZE = 512, MOST_CTX_SIZE = 1 << 20, EVENTS_AT_ONCE = 256 };
+enum { CTX_SIZE = 512, LEAST_CTX_SIZE = 4, MOST_CTX_SIZE = 1 << 20, EVENTS_AT_ONCE = 256 };
 
 typedef struct settings {
     qr_arguments common;
     const char  *file;
-    uint32_t     ctx_size;
-    int32_t      bos; /* -1: none */
+    uint32_t     ctx_size; /* 0: CTX_SIZE, or what the model's longest sequence leaves */
+    int32_t      bos;      /* -1: none */
     bool         json;
 } settings;
 
@@ -46,7 +47,7 @@ typedef struct scorer {
     int32_t         *tokens; /* [count] */
     size_t           count;
     chunk           *chunks; /* [chunk_count] */
-    uint32_t         chunk_count, submitted, ended;
+    uint32_t         ctx_size, chunk_count, submitted, ended;
     uint64_t         start_ns;
 } scorer;
 
@@ -59,7 +60,7 @@ static bool is_between(int c) { return c > 0 && strchr(" \t\r\n,[]", c) != NULL;
 static int read_word(FILE *from, int c, char *word, size_t size)
 {
     size_t length = 0;
-    for (; c != EOF && !is_between(c) && length < size - 1; c = getc(from)) word[length++] = (char)c;
+    for (; c != EOF && !is_between(c) && length < size - 1; c = getc(from)) word[length++] = c == '\0' ? '?' : (char)c;
     word[length] = '\0';
     return c;
 }
@@ -77,10 +78,11 @@ static bool read_ids(scorer *s, FILE *from)
         c = read_word(from, c, word, sizeof word);
         char         *end;
         const int64_t id = strtoll(word, &end, 10);
-        if (word[0] == '\0' || *end != '\0' || id < 0 || id >= s->info.vocab_size)
-            return qr_complain("%s:%" PRIu64 ": \"%s\" is not a token id of 0..%u", s->settings->file, line, word,
-                               s->info.vocab_size - 1),
-                   false;
+        if (!isdigit((unsigned char)word[0]) || *end != '\0' || id >= s->info.vocab_size) {
+            qr_complain("%s:%" PRIu64 ": \"%s\" is not a token id of 0..%u", s->settings->file, line, word,
+                        s->info.vocab_size - 1);
+            return false;
+        }
         if (!QR_ARRAY_PUSH(s->tokens, s->count, (int32_t)id)) {
             qr_complain("%s: no memory for more than %zu token ids", s->settings->file, s->count);
             return false;
@@ -103,7 +105,7 @@ static bool read_text(scorer *s)
 /* What is left behind the last whole chunk is not scored, as in llama.cpp. */
 static bool cut(scorer *s)
 {
-    const uint32_t size = s->settings->ctx_size;
+    const uint32_t size = s->ctx_size;
     s->chunk_count      = (uint32_t)(s->count / size);
     if (s->chunk_count == 0)
         return qr_complain("%s: %zu tokens are less than one chunk of --ctx-size %u", s->settings->file, s->count,
@@ -123,7 +125,7 @@ static bool cut(scorer *s)
 /* False: an error that waiting does not mend. */
 static bool submit(scorer *s)
 {
-    const uint32_t size = s->settings->ctx_size;
+    const uint32_t size = s->ctx_size;
     while (s->submitted < s->chunk_count) {
         quire_request_id    id;
         quire_error         error   = {0};
@@ -195,26 +197,30 @@ static double error_of(const sums *all)
     return all->tokens < 2 ? 0 : exp(mean) * sqrt(fmax(0, all->nll_squares / n - mean * mean) / (n - 1));
 }
 
-static void print_result(const scorer *s, const sums *all)
+static bool print_result(const scorer *s, const sums *all)
 {
     const double mean = all->nll / (double)all->tokens, seconds = (double)(qr_now_ns() - s->start_ns) / 1e9;
-    const double rate = (double)s->chunk_count * s->settings->ctx_size / seconds;
+    const double rate = (double)s->chunk_count * s->ctx_size / seconds;
     if (s->settings->json) {
         json_t *object =
             json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "schema", "quire.perplexity/1", "model",
-                      s->info.name, "file", s->settings->file, "ctx_size", (json_int_t)s->settings->ctx_size, "chunks",
+                      s->info.name, "file", s->settings->file, "ctx_size", (json_int_t)s->ctx_size, "chunks",
                       (json_int_t)s->chunk_count, "tokens_scored", (json_int_t)all->tokens, "nll", mean, "perplexity",
                       exp(mean), "standard_error", error_of(all), "tokens_per_second", rate);
-        if (object == NULL) qr_complain("the result is not a finite number");
-        if (object != NULL) json_dumpf(object, qr_stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        if (object == NULL) {
+            qr_complain("a token of the text is impossible to the model: its perplexity is not a finite number");
+            return false;
+        }
+        json_dumpf(object, qr_stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         json_decref(object);
         fputc('\n', qr_stdout);
-        return;
+        return true;
     }
     fprintf(qr_stdout, "%s, %s: %u chunks of %u tokens, %" PRIu64 " tokens scored\n", s->info.name, s->settings->file,
-            s->chunk_count, s->settings->ctx_size, all->tokens);
+            s->chunk_count, s->ctx_size, all->tokens);
     fprintf(qr_stdout, "perplexity %.4f +/- %.4f\n", exp(mean), error_of(all));
     fprintf(stderr, "quire: %.1f tokens/s\n", rate);
+    return true;
 }
 
 /* ---- set-up ---- */
@@ -231,7 +237,24 @@ static bool is_possible(const scorer *s)
     return false;
 }
 
-/* What can be refused is, before the weights are loaded. */
+/* A chunk is a prompt, behind which one token must have room. */
+static bool choose_size(scorer *s, uint32_t max_model_len)
+{
+    const uint32_t most = max_model_len - 1, asked = s->settings->ctx_size;
+    s->ctx_size = asked > 0 ? asked : most < CTX_SIZE ? most : CTX_SIZE;
+    if (s->ctx_size >= LEAST_CTX_SIZE && s->ctx_size <= most) return true;
+    qr_complain("--ctx-size: %u is not in %d..%u (max_model_len %u - 1)", s->ctx_size, LEAST_CTX_SIZE, most,
+                max_model_len);
+    return false;
+}
+
+static uint32_t longest_sequence(const scorer *s)
+{
+    quire_stats stats = {.size = sizeof stats};
+    quire_engine_stats(s->engine, &stats);
+    return stats.max_model_len;
+}
+
 static bool open_all(scorer *s, const quire_config *config)
 {
     quire_engine_options options = *quire_config_engine(config);
@@ -240,8 +263,9 @@ static bool open_all(scorer *s, const quire_config *config)
     s->info.size                 = sizeof s->info;
     if (qr_session_open_model(config, &options.logger, &s->model, &error) == QUIRE_OK) {
         quire_model_describe(s->model, &s->info);
-        if (!is_possible(s) || !read_text(s) || !cut(s)) return false;
-        if (quire_engine_create(&options, s->model, &s->engine, &error) == QUIRE_OK) return true;
+        if (!is_possible(s) || !read_text(s)) return false;
+        if (quire_engine_create(&options, s->model, &s->engine, &error) == QUIRE_OK)
+            return choose_size(s, longest_sequence(s)) && cut(s);
     }
     qr_report_error(&error);
     return false;
@@ -251,8 +275,7 @@ static int perplexity(void *context, const quire_config *config)
 {
     scorer     s    = {.settings = context};
     sums       all  = {0};
-    const bool done = open_all(&s, config) && score(&s) && add_up(&s, &all);
-    if (done) print_result(&s, &all);
+    const bool done = open_all(&s, config) && score(&s) && add_up(&s, &all) && print_result(&s, &all);
     quire_engine_destroy(s.engine);
     quire_model_destroy(s.model);
     free(s.chunks);
@@ -265,7 +288,8 @@ static int perplexity(void *context, const quire_config *config)
 enum { OPTION_BOS = 0x1000, OPTION_JSON };
 
 static const struct argp_option options[] = {
-    {"ctx-size", 'n', "N", 0, "tokens of a chunk, 2..1048576 (default 512)", 0},
+    {"ctx-size", 'n', "N", 0, "tokens of a chunk, 4..1048576 (default 512, or the longest prompt where that is less)",
+     0},
     {"bos", OPTION_BOS, "ID", 0,
      "replaces the first token of each chunk, as llama.cpp does for models with a token of their own for the start", 0},
     {"json", OPTION_JSON, NULL, 0, "print quire.perplexity/1 instead of two lines", 0},
@@ -293,7 +317,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case ARGP_KEY_END:
         if (s->file == NULL && !s->common.print_config) argp_error(state, "a file of token ids is needed");
         return 0;
-    case 'n': s->ctx_size = (uint32_t)number_of(state, "--ctx-size", value, 2, MOST_CTX_SIZE); return 0;
+    case 'n': s->ctx_size = (uint32_t)number_of(state, "--ctx-size", value, LEAST_CTX_SIZE, MOST_CTX_SIZE); return 0;
     case OPTION_BOS: s->bos = (int32_t)number_of(state, "--bos", value, 0, INT32_MAX); return 0;
     case OPTION_JSON: s->json = true; return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -311,7 +335,7 @@ int qr_command_perplexity(int argc, char **argv)
                     "scored; what is left behind the last whole chunk is not.\n\n"
                     "  quire perplexity --model models/smollm2 wiki.test.ids\n",
     };
-    settings s = {.ctx_size = CTX_SIZE, .bos = -1};
+    settings s = {.bos = -1};
     qr_parse(&argp, argc, argv, &s);
     return qr_arguments_run(&s.common, perplexity, &s);
 }

@@ -64,6 +64,12 @@ class Perplexity(unittest.TestCase):
         self.file.write_text("\n".join(map(str, self.ids)))
         self.assertEqual(self.measured()["perplexity"], before["perplexity"])
 
+    def test_chunks_are_as_long_as_short_models_take(self):
+        done = run("perplexity", "--model", "tiny", "--json", "--set", "model.max_model_len=40", self.file)
+        self.assertEqual(json.loads(done.stdout)["ctx_size"], 39)
+        done = run("perplexity", "--model", "tiny", "--json", "--ctx-size", 4, self.file)
+        self.assertEqual(json.loads(done.stdout)["tokens_scored"], len(self.ids) // 4)
+
     def refused(self, message, *arguments, status=1):
         done = run("perplexity", "--model", "tiny", *arguments)
         self.assertEqual(done.returncode, status, done.stderr)
@@ -73,15 +79,16 @@ class Perplexity(unittest.TestCase):
     def test_what_is_no_text_is_refused_by_place(self):
         for text, message in (("1 2\n3 x", ':2: "x" is not a token id of 0..255'), ("256", '"256" is not'),
                               ("-1", '"-1" is not'), ("1 2 3", "3 tokens are less than one chunk"),
-                              ("99999999999999999999", "is not a token id"), ("1 \0 2", "is not a token id")):
+                              ("99999999999999999999", "is not a token id"), ("1 \0 2", "is not a token id"),
+                              ("1 2\0003", '"2?3" is not a token id'), ("+4", '"+4" is not')):
             self.file.write_text(text)
             self.refused(message, self.file)
         self.refused("No such file", self.folder.name + "/none")
-        self.refused("--ctx-size: 1 is not in 2..", "--ctx-size", 1, self.file, status=2)
+        self.refused("--ctx-size: 3 is not in 4..", "--ctx-size", 3, self.file, status=2)
         self.refused("--bos: 256 is not a token id", "--bos", 256, self.file)
         self.refused("a file of token ids is needed", status=2)
         self.file.write_text(json.dumps(self.ids))
-        self.refused("max_model_len", "--ctx-size", CTX, "--set", "model.max_model_len=40", self.file)
+        self.refused("--ctx-size: 48 is not in 4..39 (max_model_len 40 - 1)", "--ctx-size", CTX, "--set", "model.max_model_len=40", self.file)
         self.refused("only decoder-only models", "--model", "t5-small", self.file)
 
 
