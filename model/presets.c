@@ -123,12 +123,13 @@ static const struct preset *find(const char *name)
 
 static quire_status refuse(const char *name, quire_error *error)
 {
-    char   known[512] = "";
-    size_t used       = 0;
-    for (uint32_t i = 0; qr_preset_name(i) != NULL && used < sizeof known; i++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? " " : "", qr_preset_name(i));
-    return qr_fail(error, QUIRE_ERR_INVALID, "model.preset: \"%.10s\" is none of %s", name,
-                   known); /* all of them fit */
+    char     known[120] = ""; /* a message has no room for all */
+    size_t   used       = 0;
+    uint32_t i          = 0;
+    for (; used + strlen(presets[i].name) + 2 < sizeof known; i++)
+        used += (size_t)sprintf(known + used, "%s%s", i ? ", " : "", presets[i].name);
+    return qr_fail(error, QUIRE_ERR_INVALID, "model.preset: \"%.40s\" is not one of %s and %u more (quire models)",
+                   name, known, PRESET_COUNT - i);
 }
 
 quire_status qr_architecture_preset(const char *preset, const quire_shape_override *overrides, uint32_t override_count,

@@ -49,7 +49,7 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const 
                                                         quire_model **model_out, quire_error *error);
 
 /* A preset's shape with seeded random weights: the same code path and cost, no download.
- * ERR_INVALID: unknown preset (the message lists them) or an impossible shape. Thread: any. */
+ * ERR_INVALID: unknown preset (the message names some; `quire models` has all) or an impossible shape. Thread: any. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_synthetic(const char *preset, const quire_model_options *options,
                                                              quire_model **model_out, quire_error *error);
 

@@ -79,7 +79,7 @@ class Shapes(unittest.TestCase):
         self.refused("tiny is decoder-only", "--model", "tiny", "--inputs", 3)
         self.refused("--inputs: 2 lengths beside 3", "--model", "t5-small", "--inputs", "1,2", "--prompts", "1,2,3")
         self.refused("max_model_len", "--model", "tiny", "--prompts", 2048)
-        self.refused("is none of", "--model", "none")
+        self.refused("is not one of", "--model", "none")
 
 
 if __name__ == "__main__":

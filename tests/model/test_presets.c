@@ -83,14 +83,16 @@ static void what_a_published_file_has_can_be_overridden(void **state)
     assert_int_equal(a.decoder_start_token_id, 0);
 }
 
-static void an_unknown_preset_is_answered_with_the_list(void **state)
+static void an_unknown_preset_is_answered_with_some_of_the_list(void **state)
 {
     (void)state;
     qr_architecture a;
     quire_error     error = {0};
-    assert_int_equal(qr_architecture_preset("llama-7b", NULL, 0, &a, &error), QUIRE_ERR_INVALID);
-    assert_non_null(strstr(error.message, "llama-7b"));
-    for (uint32_t i = 0; qr_preset_name(i) != NULL; i++) assert_non_null(strstr(error.message, qr_preset_name(i)));
+    assert_int_equal(qr_architecture_preset("a-name-of-forty-characters-which-is-none", NULL, 0, &a, &error),
+                     QUIRE_ERR_INVALID);
+    assert_non_null(
+        strstr(error.message, "\"a-name-of-forty-characters-which-is-none\" is not one of tiny, tinyllama"));
+    assert_non_null(strstr(error.message, " more (quire models)"));
 }
 
 /* The key table's row of docs/CONFIGURATION.md is compared with the table itself by test_cli_config_docs. */
@@ -115,7 +117,7 @@ int main(void)
         cmocka_unit_test(presets_have_their_published_shapes),
         cmocka_unit_test(overrides_change_a_preset_by_the_names_of_config_json),
         cmocka_unit_test(what_a_published_file_has_can_be_overridden),
-        cmocka_unit_test(an_unknown_preset_is_answered_with_the_list),
+        cmocka_unit_test(an_unknown_preset_is_answered_with_some_of_the_list),
         cmocka_unit_test(every_preset_is_in_the_key_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
