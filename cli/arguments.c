@@ -398,10 +398,16 @@ static quire_status assign(quire_config *config, const qr_assignment *a, quire_e
                           : quire_config_set(config, a->value, a->origin, error);
 }
 
+const char *qr_arguments_config_path(const qr_arguments *arguments)
+{
+    const char *path = arguments->config_path ? arguments->config_path : getenv("QUIRE_CONFIG");
+    return path && path[0] != '\0' ? path : NULL;
+}
+
 static quire_status apply(const qr_arguments *arguments, quire_config *config, quire_error *error)
 {
-    const char  *path   = arguments->config_path ? arguments->config_path : getenv("QUIRE_CONFIG");
-    quire_status status = path && path[0] != '\0' ? quire_config_read(config, path, error) : QUIRE_OK;
+    const char  *path   = qr_arguments_config_path(arguments);
+    quire_status status = path ? quire_config_read(config, path, error) : QUIRE_OK;
     if (status == QUIRE_OK) status = quire_config_read_environment(config, error);
     for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; i++)
         status = assign(config, &arguments->assignments[i], error);

@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/dry_run.h"
 #include "cli/ignored.h"
+#include "cli/inputs.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/write.h"
@@ -112,7 +113,8 @@ static bool is_writable(const settings *s, const quire_config *config, size_t in
     for (size_t i = 0; i < index; i++)
         if (qr_output_is_same(path, file_at(s, config, i)))
             return qr_complain("output.files: %s: given twice", path), false;
-    return qr_output_is_possible("output.files", path);
+    return qr_inputs_are_kept("output.files", path, qr_arguments_config_path(&s->common), config) &&
+           qr_output_is_possible("output.files", path);
 }
 
 /* What can be known to fail is refused before any work. */

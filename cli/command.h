@@ -54,7 +54,7 @@ typedef struct qr_assignment {
 } qr_assignment;
 
 typedef struct qr_arguments {
-    const char              *config_path; /* --config, or QUIRE_CONFIG, or NULL */
+    const char              *config_path; /* --config, or NULL */
     qr_assignment            assignments[QR_MAX_ASSIGNMENTS];
     unsigned                 assignment_count;
     bool                     print_config, dry_run;
@@ -94,6 +94,9 @@ void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *k
 /* Sets the key that stands in brackets at the end of a flag's help, "... [topology.threads]", to `value`.
  * ARGP_ERR_UNKNOWN: `option` is none of `options`, or its help names no key. */
 error_t qr_parse_alias(const struct argp_option *options, int option, const char *value, qr_arguments *arguments);
+
+/* The file that is read, or NULL: --config, or QUIRE_CONFIG. */
+const char *qr_arguments_config_path(const qr_arguments *arguments);
 
 /* The effective configuration: built-in < file < environment < assignments, checked. On failure prints the error and
  * returns NULL. */

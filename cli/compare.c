@@ -10,6 +10,7 @@
 #include "bench/turns.h"
 #include "cli/command.h"
 #include "cli/dry_run.h"
+#include "cli/inputs.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 
@@ -58,6 +59,14 @@ static int measure(settings *s, quire_config *const configs[2], json_t *sides[2]
     return status;
 }
 
+static bool are_inputs_kept(const settings *s, quire_config *const configs[2])
+{
+    bool kept = true;
+    for (int i = 0; i < 2 && s->output != NULL && kept; i++)
+        kept = qr_inputs_are_kept("--output", s->output, s->sides[i], configs[i]);
+    return kept;
+}
+
 /* Both sides see the same flags. */
 static int run_both(settings *s, json_t *sides[2])
 {
@@ -67,7 +76,7 @@ static int run_both(settings *s, json_t *sides[2])
         s->common.config_path = s->sides[i];
         configs[i]            = qr_arguments_load(&s->common);
     }
-    if (configs[0] != NULL && configs[1] != NULL) {
+    if (configs[0] != NULL && configs[1] != NULL && are_inputs_kept(s, configs)) {
         if (quire_config_integer(configs[0], "run.repetitions") != quire_config_integer(configs[1], "run.repetitions"))
             qr_complain("run.repetitions differs: %s and %s must be measured equally often; --repetitions sets both",
                         s->sides[0], s->sides[1]);

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "bench/session.h"
 #include "cli/command.h"
+#include "cli/inputs.h"
 #include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/job_reader.h"
@@ -354,7 +355,9 @@ static void drop_jobs(generator *g)
 
 static int generate(void *context, const quire_config *config)
 {
-    (void)context;
+    const char *output = quire_config_string(config, "generate.output");
+    if (!qr_inputs_are_kept("generate.output", output ? output : "-", qr_arguments_config_path(context), config))
+        return QR_EXIT_USAGE;
     generator   g      = {.config = config, .input = STDIN_FILENO, .output = -1};
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;
@@ -419,5 +422,5 @@ int qr_command_generate(int argc, char **argv)
     };
     qr_arguments arguments = {0};
     qr_parse(&argp, argc, argv, &arguments);
-    return qr_arguments_run(&arguments, generate, NULL);
+    return qr_arguments_run(&arguments, generate, &arguments);
 }

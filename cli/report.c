@@ -32,6 +32,9 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case ARGP_KEY_END:
         if (!qr_output_is_stdout(s->output) && !qr_result_has_suffix(s->output, ".html"))
             argp_error(state, "-o %s: expected a name that ends in .html, or -", s->output); /* no result is lost */
+        for (unsigned i = 0; i < s->file_count; i++)
+            if (qr_output_is_same(s->output, s->files[i]))
+                argp_error(state, "--output %s: would overwrite the result %s", s->output, s->files[i]);
         return 0;
     case ARGP_KEY_NO_ARGS: argp_error(state, "no result files"); return 0;
     default: return ARGP_ERR_UNKNOWN;

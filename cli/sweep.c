@@ -16,6 +16,7 @@
 #include "cli/dry_run.h"
 #include "cli/forecast.h"
 #include "cli/ignored.h"
+#include "cli/inputs.h"
 #include "cli/interrupt.h"
 #include "cli/write.h"
 
@@ -467,7 +468,8 @@ static int sweep(void *context, const quire_config *config)
         status = QR_EXIT_USAGE;
     else if (s->common.dry_run)
         status = plan_all(&s->sweep, s->capacity);
-    else if (all_points_fit(&s->sweep))
+    else if (qr_inputs_are_kept("--output", s->sweep.path, qr_arguments_config_path(&s->common), config) &&
+             all_points_fit(&s->sweep))
         status = run(s);
     if (s->sweep.file >= 0 && close(s->sweep.file) != 0) status = QR_EXIT_FAILED;
     for (size_t i = 0; i < s->sweep.point_count && s->results != NULL; i++) qr_result_destroy(s->results[i]);

@@ -7,6 +7,7 @@
 #include "bench/session.h"
 #include "bench/workload/describe.h"
 #include "cli/command.h"
+#include "cli/inputs.h"
 #include "cli/output.h"
 
 static const struct argp_option options[] = {
@@ -122,7 +123,8 @@ static bool is_writable(const settings *s, const quire_config *config)
                     s->output);
         return false;
     }
-    return qr_output_is_possible("--output", s->output);
+    return qr_inputs_are_kept("--output", s->output, qr_arguments_config_path(&s->common), config) &&
+           qr_output_is_possible("--output", s->output);
 }
 
 static int workload(void *context, const quire_config *config)

@@ -69,6 +69,60 @@ class Libraries(Base):
             self.assertGreater(len(text), 20)
 
 
+class Inputs(Base):
+    """A file that is read is not written: not by another name, and before anything is truncated."""
+
+    def assert_kept(self, name, what, *arguments, stdin=None):
+        before = (self.path / name).read_bytes()
+        status, _, errors = self.run_tool(*arguments, stdin=stdin)
+        self.assertEqual((self.path / name).read_bytes(), before, arguments)
+        self.assertEqual(status, 2, errors)
+        self.assertIn(f"would overwrite {what}", errors)
+
+    def test_requests(self):
+        tiny = ["--model", "tiny", "--set", "kv_cache.num_kv_blocks=64"]
+        (self.path / "r.requests.jsonl").write_text('{"prompt": [1, 2], "max_tokens": 1}\n')
+        (self.path / "link.jsonl").symlink_to("r.requests.jsonl")
+        os.link(self.path / "r.requests.jsonl", self.path / "hard.jsonl")
+        for output in ("r.requests.jsonl", "./r.requests.jsonl", "link.jsonl", "hard.jsonl"):
+            self.assert_kept("r.requests.jsonl", "the file that generate.input names", "generate", *tiny,
+                             "-i", "r.requests.jsonl", "-o", output)
+        with open(self.path / "r.requests.jsonl") as stdin:
+            self.assert_kept("r.requests.jsonl", "the file that generate.input names", "generate", *tiny,
+                             "-o", "r.requests.jsonl", stdin=stdin)
+        self.assert_kept("r.requests.jsonl", "the file that workload.path names", "bench", *tiny,
+                         "--requests", "r.requests.jsonl", "-o", "r.requests.jsonl")
+
+    def test_standard_output_that_grows_the_input(self):
+        (self.path / "r.jsonl").write_text('{"prompt": [1, 2], "max_tokens": 1}\n')
+        with open(self.path / "r.jsonl", "a") as stdout:
+            status, _, errors = self.run_tool("generate", "--model", "tiny", "-i", "r.jsonl", stdout=stdout)
+        self.assertEqual(status, 2, errors)
+        self.assertEqual(len((self.path / "r.jsonl").read_text().splitlines()), 1)
+
+    def test_configuration_and_what_it_names(self):
+        (self.path / "lengths.csv").write_text("prompt\n8\n")
+        (self.path / "c.json").write_text(
+            'model.preset = "tiny"\nload.profile = "poisson"\nworkload.num_prompts = 1\nsweep."load.request_rate" = [1, 2]\n'
+            '[[workload.mix]]\nweight = 1\n'
+            'prompt_tokens = {dist = "empirical", file = "lengths.csv", column = "prompt"}\n')
+        (self.path / "trace.json").symlink_to("c.json")
+        for command in (["bench", "c.json"], ["workload", "c.json"], ["sweep", "c.json", "--resume"]):
+            self.assert_kept("c.json", "the configuration", *command, "-o", "c.json")
+        self.assert_kept("c.json", "the configuration", "generate", "-c", "c.json", "-o", "trace.json")
+        (self.path / "lengths.json").symlink_to("lengths.csv")
+        for command in (["bench", "c.json"], ["compare", "--run", "c.json", "c.json"]):
+            self.assert_kept("lengths.csv", "the file that workload.mix[0].prompt_tokens.file names", *command,
+                             "-o", "lengths.json")
+
+    def test_model_and_results(self):
+        shutil.copytree(MODELS / "qwen2-bias", self.path / "model")
+        self.assert_kept("model/config.json", "a file of the model", "bench", "--model", "model", "-o", "model/config.json")
+        (self.path / "r.json").write_text("{}")
+        (self.path / "r.html").symlink_to("r.json")
+        self.assert_kept("r.json", "the result r.json", "report", "r.json", "-o", "r.html")
+
+
 class Table(Base):
     def test_one_thread_on_one_node_is_singular(self):
         status, table, errors = self.run_tool(*SHORT, "--set", "topology.threads=1")
