@@ -53,6 +53,12 @@ static quire_status size_pool(qr_forecast *p, quire_error *error)
 {
     quire_kv_pool  pool;
     const uint64_t available = p->limit - qr_min_u64(p->limit, p->fixed_bytes);
+    QR_TRY(qr_weights_check_fit(p->memory.weight_bytes, p->limit, error));
+    if (available == 0)
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "the weights and the buffers of a step, %.1f MiB, are more than the %.1f MiB available; "
+                       "buffers are smaller with fewer scheduler.max_num_batched_tokens",
+                       (double)p->fixed_bytes / (1 << 20), (double)p->limit / (1 << 20));
     QR_TRY(qr_pool_size(&p->options, &p->facts, available, p->nodes, &pool, error));
     p->scheduler.num_blocks = pool.num_blocks;
     p->block_bytes          = pool.block_bytes;

@@ -245,10 +245,21 @@ static void log_codes(const qr_network *network)
                  "the codes of %u matrices are kept; %u others become 8 bits in groups of 32", kept, others);
 }
 
+quire_status qr_weights_check_fit(uint64_t weight_bytes, uint64_t available_bytes, quire_error *error)
+{
+    enum { MIB = 1 << 20 };
+    if (weight_bytes <= available_bytes) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_INVALID,
+                   "the weights, %llu MiB, are more than the %llu MiB available; less is needed with a smaller "
+                   "model.weight_dtype, or a preset with fewer layers (model.shape.num_hidden_layers)",
+                   (unsigned long long)((weight_bytes + MIB - 1) / MIB), (unsigned long long)available_bytes / MIB);
+}
+
 quire_status qr_network_load(qr_network *network, quire_error *error)
 {
     const uint64_t start_ns = qr_now_ns();
     QR_TRY(qr_network_declare(network, error));
+    QR_TRY(qr_weights_check_fit(qr_network_weight_bytes(network), qr_memory_limit(NULL), error));
     QR_TRY(qr_arena_create(&network->parameter_memory, &network->options.allocator, "model parameters", error));
     QR_TRY(qr_network_declare(network, error));
     QR_TRY(create_projections(network, error));

@@ -58,6 +58,9 @@ typedef struct qr_network_forecast {
 quire_status qr_network_plan_memory(const quire_model *model, const qr_network_options *options, uint32_t thread_count,
                                     qr_network_forecast *forecast_out, quire_error *error);
 
+/* ERR_INVALID where weights of so many bytes are above what this process can take. */
+quire_status qr_weights_check_fit(uint64_t weight_bytes, uint64_t available_bytes, quire_error *error);
+
 /* Reads, packs (each thread its shard, on its node) and self-tests. Errors name file, tensor and offset. */
 quire_status qr_network_create(const quire_model *model, const qr_network_options *options, qr_network **network_out,
                                quire_error *error);

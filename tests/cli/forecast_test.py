@@ -33,6 +33,15 @@ class Forecast(unittest.TestCase):
                 self.assertEqual(forecast, simulated)
                 self.assertEqual(int(forecast[1]), tokens)
 
+    def test_weights_that_do_not_fit_are_no_fault_of_the_cache(self):
+        large = ["--model", "llama-3.1-8b", "--set", "model.shape.num_hidden_layers=2000"]
+        for command in (["check"], ["check", "--set", "kv_cache.size=1MiB"], ["bench", "--dry-run"], ["generate"]):
+            done = subprocess.run([QUIRE, *command, *large], input="", capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 2, (command, done.stderr))
+            self.assertRegex(done.stderr, r"the weights, \d+ MiB, are more than the \d+ MiB available; less is needed with a "
+                                          r"smaller model.weight_dtype, .*num_hidden_layers")
+            self.assertNotIn("kv_cache", done.stderr)
+
     def test_a_cache_that_is_short_of_max_model_len_is_warned_of_as_by_an_engine(self):
         warning = "KV cache: 8 blocks of 32 tokens hold a sequence of 257 tokens at most, max_model_len is 2048\n"
         small = ["--model", "tiny", "--set", "kv_cache.num_kv_blocks=8"]
