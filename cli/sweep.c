@@ -246,6 +246,16 @@ static void take_line(settings *s, const json_t *line)
             s->rows[i] = row_of(line);
 }
 
+/* A result, whole or torn, or the answer of --capacity. Nothing is appended to a file of another kind. */
+static bool is_of_sweep(const char *text, size_t length, const json_t *line)
+{
+    static const char begin[] = "{\"schema\":\"quire.result/1\"";
+    const char       *schema  = qr_json_text_at(line, "schema");
+    const size_t      common  = length < sizeof begin - 1 ? length : sizeof begin - 1;
+    if (line == NULL) return memcmp(text, begin, common) == 0;
+    return strcmp(schema, "quire.result/1") == 0 || strcmp(schema, "quire.capacity/1") == 0;
+}
+
 /* A line without an end is one that a full disk or the end of the machine has torn, or that an editor has left so. What
  * is appended must not stand behind it. */
 static bool mend_end(const settings *s, bool is_whole, size_t length)
@@ -255,23 +265,32 @@ static bool mend_end(const settings *s, bool is_whole, size_t length)
     return ftruncate(s->sweep.file, lseek(s->sweep.file, 0, SEEK_END) - (off_t)length) == 0;
 }
 
+static bool read_line(settings *s, const char *text, size_t length, size_t number)
+{
+    json_t      *line   = json_loadb(text, length, 0, NULL);
+    const bool   is_end = text[length - 1] != '\n';
+    const size_t size   = is_end ? length : length - 1;
+    bool         ok     = is_of_sweep(text, size, line);
+    if (!ok) qr_complain("%s:%zu: no result of quire: this is no file of a sweep", s->sweep.path, number);
+    if (ok && line != NULL) take_line(s, line);
+    if (ok && is_end && !(ok = mend_end(s, line != NULL, length)))
+        qr_complain("%s: %s", s->sweep.path, strerror(errno));
+    if (ok && line == NULL && !is_end) qr_warn("%s:%zu: not JSON; the line is skipped", s->sweep.path, number);
+    json_decref(line);
+    return ok;
+}
+
 static bool read_lines(settings *s, FILE *from)
 {
     char   *text = NULL;
     size_t  size = 0, number = 0;
     bool    ok = true;
     ssize_t length;
-    while (ok && (length = getline(&text, &size, from)) > 0) {
-        json_t    *line   = json_loadb(text, (size_t)length, 0, NULL);
-        const bool is_end = text[length - 1] != '\n';
-        number++;
-        if (line != NULL) take_line(s, line);
-        if (is_end) ok = mend_end(s, line != NULL, (size_t)length);
-        if (line == NULL && !is_end) qr_warn("%s:%zu: not JSON; the line is skipped", s->sweep.path, number);
-        json_decref(line);
-    }
+    while (ok && (length = getline(&text, &size, from)) > 0) ok = read_line(s, text, (size_t)length, ++number);
+    if (ferror(from)) qr_complain("%s: %s", s->sweep.path, strerror(errno));
+    ok &= !ferror(from);
     free(text);
-    return ok && !ferror(from);
+    return ok;
 }
 
 static bool read_done(settings *s)
@@ -281,11 +300,11 @@ static bool read_done(settings *s)
     FILE       *from  = qr_input_open(s->sweep.path, QR_MOST_ROWS_BYTES, &error);
     if (from == NULL) return qr_complain("%s", error.message), false;
     const bool ok = read_lines(s, from);
-    if (!ok) qr_complain("%s: %s", s->sweep.path, strerror(errno));
     fclose(from);
+    if (!ok) return false;
     for (size_t i = 0; i < s->sweep.point_count; i++) done += s->rows[i].is_done;
     fprintf(stderr, "quire: %s: %zu of %zu points are done\n", s->sweep.path, done, s->sweep.point_count);
-    return ok;
+    return true;
 }
 
 static bool open_file(settings *s)

@@ -136,6 +136,19 @@ class Sweep(unittest.TestCase):
             self.assertIn(word, done.stderr)
         os.close(reader)
 
+    def test_resume_refuses_a_file_of_another_kind(self):
+        self.assertEqual(self.sweep(GRID).returncode, 0)
+        result = (self.folder / "grid.jsonl").read_text().splitlines(True)[0]
+        for text, place in (('{"prompt": [1]}\n', 1), ("notes without an end", 1), ("[]\n", 1),
+                            (result + '{"schema": "quire.requests/1"}\n', 2), (result + "7", 2)):
+            (self.folder / "foreign.jsonl").write_text(text)
+            done = self.sweep(GRID, "--resume", "-o", "foreign.jsonl")
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(f"foreign.jsonl:{place}: no result of quire", done.stderr)
+            self.assertEqual((self.folder / "foreign.jsonl").read_text(), text)
+            report = subprocess.run([QUIRE, "report", "foreign.jsonl"], cwd=self.folder, capture_output=True, text=True)
+            self.assertIn(f"foreign.jsonl:{place}: ", report.stderr)
+
     def test_an_axis_of_names_keeps_their_quotes(self):
         (self.folder / '"a"').write_text('{"prompt": [1], "max_tokens": 1}\n' * 4)
         (self.folder / "1").write_text('{"prompt": [1, 2], "max_tokens": 1}\n' * 4)
