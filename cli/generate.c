@@ -33,7 +33,7 @@ typedef struct generator {
     qr_request_defaults defaults;
     int                 input, output;
     qr_job_reader      *reader;
-    const char         *output_name;
+    const char         *input_name, *output_name;
     qr_text             text;
     bool                by_arrival; /* pace = "arrival" */
     bool                ended;      /* no more input */
@@ -41,7 +41,9 @@ typedef struct generator {
     bool                failed;
     qr_job             *held;   /* parsed, not yet submitted: not due, or the queue is full */
     qr_job             *active; /* submitted */
-    uint64_t            active_count, answered, errors, bad, output_tokens, start_ns, shown_ns;
+    uint64_t            active_count, output_tokens, start_ns, shown_ns;
+    uint64_t            answered, errors, cancelled, unwritten; /* requests that ended; errors: of the answered */
+    uint64_t            bad;                                    /* lines */
     uint64_t            most_cross_blocks;
     uint32_t            max_model_len;
     double              last_arrival_ms;
@@ -60,8 +62,9 @@ static void cancel_all(generator *g)
 }
 
 /* Whole lines only: what cannot be written ends the run, but its summary still reaches the terminal. */
-static void flush(generator *g)
+static bool flush(generator *g)
 {
+    bool written = false;
     if (g->text.failed) {
         qr_complain("no memory for an answer");
         g->failed = true;
@@ -71,16 +74,19 @@ static void flush(generator *g)
         g->failed = true;
         g->output = -1;
         cancel_all(g);
+    } else {
+        written = g->output >= 0;
     }
     g->text.length = 0;
     g->text.failed = false;
+    return written;
 }
 
 static void answer_bad(generator *g, const json_t *id, uint64_t line, const qr_line_error *error)
 {
     qr_job_answer_error(id, line, error, &g->text);
     g->bad++;
-    flush(g);
+    (void)flush(g);
 }
 
 /* ---- jobs ---- */
@@ -175,7 +181,8 @@ static bool take_one(generator *g, int timeout_ms)
         g->held = take_line(g, &read);
         return true;
     }
-    if (read.result == QR_LINE_ERROR) qr_complain("reading line %" PRIu64 ": %s", read.number + 1, strerror(read.why));
+    if (read.result == QR_LINE_ERROR)
+        qr_complain("%s: reading line %" PRIu64 ": %s", g->input_name, read.number + 1, strerror(read.why));
     g->failed |= read.result == QR_LINE_ERROR;
     g->ended |= read.result != QR_LINE_WAIT;
     return false;
@@ -202,15 +209,35 @@ static void feed(generator *g)
 
 /* ---- events ---- */
 
+static bool is_cancelled(const qr_job *job)
+{
+    for (uint32_t i = 0; job->sequences != NULL && i < job->sequence_count; i++)
+        if (job->sequences[i].finish == QUIRE_FINISH_CANCELLED) return true;
+    return false;
+}
+
+/* Answered is what somebody can read. */
+static void answer(generator *g, qr_job *job)
+{
+    const bool well    = qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text);
+    const bool written = flush(g);
+    if (is_cancelled(job)) {
+        g->cancelled++;
+    } else if (written) {
+        g->answered++;
+        g->errors += !well;
+    } else {
+        g->unwritten++;
+    }
+}
+
 static void take(generator *g, const quire_event *event)
 {
     qr_job *job = event->user_data;
     qr_job_take(job, event, g->info.vocab_size);
     if (event->kind == QUIRE_EVENT_TOKEN) g->output_tokens++;
     if (event->kind != QUIRE_EVENT_FINISHED || !event->last) return;
-    if (!qr_job_answer(job, g->info.vocab_size, g->info.encoder_layers > 0, &g->text)) g->errors++;
-    flush(g);
-    g->answered++;
+    answer(g, job);
     unlink_job(g, job);
     qr_job_destroy(job);
 }
@@ -269,6 +296,7 @@ static bool open_files(generator *g)
     const char *output = quire_config_string(g->config, "generate.output");
     const char *pace   = quire_config_string(g->config, "generate.pace");
     g->by_arrival      = pace != NULL && strcmp(pace, "arrival") == 0;
+    g->input_name      = input && strcmp(input, "-") != 0 ? input : "stdin";
     g->output_name     = output && strcmp(output, "-") != 0 ? output : "stdout";
     g->output          = qr_stdout_descriptor();
     if (input != NULL && strcmp(input, "-") != 0) g->input = open(input, O_RDONLY | O_CLOEXEC);
@@ -318,16 +346,21 @@ static quire_status open_engine(generator *g, quire_error *error)
     return qr_fail(error, QUIRE_ERR_NO_MEMORY, "no memory or no thread for the input");
 }
 
+static void summarise_answers(const generator *g)
+{
+    const double seconds = (double)(qr_now_ns() - g->start_ns) / 1e9;
+    fprintf(stderr, "quire: %" PRIu64 " answered, %" PRIu64 " of them failed", g->answered, g->errors);
+    if (g->cancelled > 0) fprintf(stderr, ", %" PRIu64 " cancelled", g->cancelled);
+    if (g->unwritten > 0) fprintf(stderr, ", %" PRIu64 " could not be written", g->unwritten);
+    fprintf(stderr, ", %" PRIu64 " bad lines, %" PRIu64 " output tokens in %.2f s (%.1f tokens/s)\n", g->bad,
+            g->output_tokens, seconds, (double)g->output_tokens / (seconds > 0 ? seconds : 1));
+}
+
 static void summarise(const generator *g)
 {
-    quire_stats  stats   = {.size = sizeof stats};
-    const double seconds = (double)(qr_now_ns() - g->start_ns) / 1e9;
+    quire_stats stats = {.size = sizeof stats};
     quire_engine_stats(g->engine, &stats);
-    fprintf(stderr,
-            "quire: %" PRIu64 " answered, %" PRIu64 " of them failed, %" PRIu64 " bad lines, %" PRIu64
-            " output tokens in %.2f s (%.1f tokens/s)\n",
-            g->answered, g->errors, g->bad, g->output_tokens, seconds,
-            (double)g->output_tokens / (seconds > 0 ? seconds : 1));
+    summarise_answers(g);
     fprintf(stderr,
             "quire: %" PRIu64 " steps, %" PRIu64 " prompt tokens computed, %" PRIu64 " cached, %" PRIu64
             " preemptions; %s, %s, %u threads\n",

@@ -2,6 +2,7 @@
 """`quire generate` from outside: golden models, bad lines, signals, pipes, exit status.
 
 usage: generate_test.py QUIRE MODELS [unittest options]"""
+import collections
 import fcntl
 import math
 import os
@@ -419,7 +420,10 @@ class Process(unittest.TestCase):
         rest = process.stdout.read()
         self.assertEqual(process.wait(20), 130)
         answers += [json.loads(line) for line in rest.splitlines()]
-        self.assertIn("cancelled", {a["finish_reason"] for a in answers})
+        reasons = collections.Counter(answer["finish_reason"] for answer in answers)
+        self.assertGreater(reasons["cancelled"], 0)
+        self.assertIn(f"quire: {len(answers) - reasons['cancelled'] - 1} answered, 0 of them failed, "
+                      f"{reasons['cancelled']} cancelled, 1 bad lines", process.stderr.read().decode())
         process.stdin.close()
         process.stdout.close()
         process.stderr.close()
@@ -483,7 +487,11 @@ class Process(unittest.TestCase):
                 self.assertIn(b"writing: File too large", done.stderr)
                 self.assertIn(b"bad lines", done.stderr)
                 with open(path) as file:
-                    self.assertIn(len([json.loads(line) for line in file]), (1, 2, 3))
+                    count = len([json.loads(line) for line in file])
+                    self.assertIn(count, (1, 2, 3))
+                    written = 0 if mode == "ab" else count  # the file is full already
+                    self.assertIn(f"quire: {written} answered, 0 of them failed, ".encode(), done.stderr)
+                    self.assertIn(b"could not be written", done.stderr)
                     self.assertTrue(file.read() == "" and os.path.getsize(path) < 20000)
 
     def test_little_address_space_is_an_error_and_not_a_crash(self):
@@ -528,6 +536,11 @@ class Process(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
             self.assertIn(b"stdout: writing", done.stderr)
 
+    def test_input_that_cannot_be_read_is_named(self):
+        done = run("generate", "--model", "tiny", *SMALL, "-i", "/tmp")
+        self.assertEqual((done.stdout, done.returncode), (b"", 1))
+        self.assertIn(b"/tmp: reading line 1: Is a directory", done.stderr)
+
     def test_a_closed_pipe_ends_the_run_with_its_summary(self):
         process = self.start(stdout=subprocess.PIPE)
         process.stdout.close()
@@ -536,7 +549,7 @@ class Process(unittest.TestCase):
         errors = process.stderr.read().decode()
         self.assertEqual(process.wait(20), 1)
         self.assertIn("Broken pipe", errors)
-        self.assertIn("answered", errors)
+        self.assertIn("quire: 0 answered, 0 of them failed, ", errors)
         process.stderr.close()
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
