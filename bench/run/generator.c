@@ -2,10 +2,13 @@
  * generator is late by is part of its latency. */
 #include "bench/run/generator.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/error.h"
 #include "bench/common/array.h"
+
+#define SECOND 1e9
 
 static void draw_next(qr_generator *g)
 {
@@ -175,13 +178,14 @@ int64_t qr_generator_next_moment(const qr_generator *g, int64_t now_ns)
     return now_ns + (int64_t)(accepting ? g->target->retry_ns : g->target->idle_ns);
 }
 
-/* Those that a full queue holds back are not drawn yet: how many follows from how far the generator is behind. */
+/* Those that a full queue holds back are not drawn yet: how many follows from how far the generator is behind, and from
+ * the rate of those drawn, over a second at least: a burst at the start has none. */
 double qr_generator_load(const qr_generator *g, int64_t now)
 {
     if (!g->is_open_loop) return qr_workload_streams(g->workload);
     const int64_t due    = (int64_t)g->next.due_ns;
     const double  behind = g->have_next && now > due ? (double)(now - due) : 0;
-    return in_flight(g) + (now > 0 ? behind * g->drawn / (double)now : 0);
+    return in_flight(g) + behind * g->drawn / fmax((double)due, SECOND);
 }
 
 void qr_generator_count_held_back(qr_generator *g)

@@ -152,6 +152,7 @@ static quire_status play_from_start(player *p, quire_error *error)
     const quire_status status = play(p, error);
     qr_window_finish(&p->window, now_of(p));
     qr_generator_count_held_back(&p->generator);
+    qr_window_judge(&p->window);
     p->target->stop(p->target->self);
     p->run->wall_s = (double)(qr_now_ns() - p->wall_start_ns) * 1e-9;
     return status;

@@ -148,20 +148,38 @@ bool qr_watch_is_overloaded(qr_watch *watch, const qr_run *run, int64_t now_ns)
     return watch->falls_behind && suspected;
 }
 
-static double answered_in(const qr_run *run, int64_t window_end_ns)
+typedef struct counts {                          /* of the window */
+    double due, ended, answered, begun, waiting; /* answered and waiting: of those due in it */
+} counts;
+
+static bool is_in_window(const qr_run *run, int64_t ns)
 {
-    double answered = 0;
-    for (size_t i = 0; i < run->request_count; i++) {
-        const qr_run_request *r = &run->requests[i];
-        answered += r->due_ns >= run->window_start_ns && r->first_ns >= 0 && r->first_ns <= window_end_ns;
-    }
-    return answered;
+    return ns >= run->window_start_ns && ns <= run->window_end_ns;
 }
 
-bool qr_watch_is_swamped(const qr_run *run, int64_t window_end_ns)
+static bool happened_by(int64_t ns, int64_t end_ns) { return ns >= 0 && ns <= end_ns; }
+
+static counts counts_of(const qr_run *run)
 {
-    const size_t first = (size_t)(run->window_start_ns / SECOND), last = (size_t)(window_end_ns / SECOND);
-    if (last < first + QR_SWAMPED_SECONDS || run->load_count < last) return false;
-    const double grown = run->load[last - 1] - (first > 0 ? run->load[first - 1] : 0);
-    return grown >= 10 && grown >= answered_in(run, window_end_ns);
+    const int64_t end = run->window_end_ns;
+    counts        c   = {.due = run->held_back, .waiting = run->held_back};
+    for (size_t i = 0; i < run->request_count; i++) {
+        const qr_run_request *r = &run->requests[i];
+        c.begun += is_in_window(run, r->planned_ns);
+        c.ended += is_in_window(run, r->end_ns);
+        if (!is_in_window(run, r->due_ns)) continue;
+        c.due++;
+        c.answered += happened_by(r->first_ns, end);
+        c.waiting += !happened_by(r->planned_ns, end) && !happened_by(r->end_ns, end);
+    }
+    return c;
+}
+
+bool qr_watch_is_swamped(const qr_run *run)
+{
+    const counts c       = counts_of(run);
+    const double grown   = c.due - c.ended;
+    const bool   is_long = run->window_end_ns - run->window_start_ns >= QR_SWAMPED_SECONDS * SECOND;
+    if (is_long && grown >= 10 && grown > c.answered) return true;
+    return c.waiting >= QR_SWAMPED_REQUESTS && c.waiting >= QR_SWAMPED_TIMES * c.begun;
 }

@@ -6,6 +6,7 @@
 #include "bench/run/run.h"
 
 enum { QR_STEADY_SECONDS = 10, QR_SATURATION_SECONDS = 30, QR_SWAMPED_SECONDS = 10 };
+enum { QR_SWAMPED_REQUESTS = 100, QR_SWAMPED_TIMES = 4 };
 
 typedef struct qr_watch {
     int64_t         next_ns;              /* when the next second ends */
@@ -38,8 +39,10 @@ bool qr_watch_is_steady(const qr_run *run, int64_t now_ns, double slope);
  * True when two looks in a row say so, since a burst passes; false in between. */
 bool qr_watch_is_overloaded(qr_watch *watch, const qr_run *run, int64_t now_ns);
 
-/* At the end of a window of 10 s and more: since its beginning the load grew by at least as many requests as came in it
- * and got their first token, and by at least 10. Two looks in a row are not needed to see that, nor is a TTFT. */
-bool qr_watch_is_swamped(const qr_run *run, int64_t window_end_ns);
+/* Of a run that has ended, by its counts: two looks in a row are not needed to see that, nor is a TTFT. Either the
+ * window is of 10 s and more, and the load grew in it (what came less what ended) by at least 10 requests, and by more
+ * than came in it and got their first token. Or, however short the window, at its end at least 100 requests that came
+ * in it had not been begun, and 4 times as many as were begun in it. */
+bool qr_watch_is_swamped(const qr_run *run);
 
 #endif

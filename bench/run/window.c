@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define SECOND INT64_C(1000000000)
+
 /* Everything is due at once, and no more comes: the first second is as good as any other. */
 static bool is_one_batch(const quire_config *config)
 {
@@ -46,11 +48,10 @@ static void open_window(qr_window *w, int64_t now)
     w->target->stats(w->target->self, &w->run->stats_first);
 }
 
-static void close_window(qr_window *w, int64_t end)
+static void close_window(qr_window *w)
 {
     if (w->is_closed) return;
     w->is_closed = true;
-    w->run->overloaded |= w->is_open_loop && qr_watch_is_swamped(w->run, end);
     qr_watch_window_ends(&w->watch, w->run);
     w->target->stats(w->target->self, &w->run->stats_last);
 }
@@ -63,7 +64,7 @@ int64_t qr_window_end_ns(const qr_window *w)
 void qr_window_pass(qr_window *w, int64_t now)
 {
     if (!w->is_open && is_warm(w, now)) open_window(w, now);
-    if (now >= qr_window_end_ns(w)) close_window(w, qr_window_end_ns(w));
+    if (now >= qr_window_end_ns(w)) close_window(w);
 }
 
 bool qr_window_is_past_grace(const qr_window *w, int64_t now)
@@ -75,8 +76,9 @@ bool qr_window_is_past_grace(const qr_window *w, int64_t now)
 bool qr_window_watch(qr_window *w, int64_t now, double load)
 {
     if (!qr_watch_second(&w->watch, w->run, now, load) || !w->is_open || !w->is_open_loop) return false;
+    if (now - SECOND >= qr_window_end_ns(w)) return false; /* in the grace the load only falls */
     w->run->overloaded |= qr_watch_is_overloaded(&w->watch, w->run, now);
-    return w->run->overloaded && w->stop_overloaded;
+    return w->run->overloaded && w->stop_overloaded && !w->is_closed;
 }
 
 void qr_window_finish(qr_window *w, int64_t now)
@@ -84,5 +86,7 @@ void qr_window_finish(qr_window *w, int64_t now)
     const int64_t end     = qr_window_end_ns(w);
     w->run->end_ns        = now;
     w->run->window_end_ns = end < now ? end : now;
-    close_window(w, w->run->window_end_ns);
+    close_window(w);
 }
+
+void qr_window_judge(qr_window *w) { w->run->overloaded |= w->is_open_loop && qr_watch_is_swamped(w->run); }

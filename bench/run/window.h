@@ -37,4 +37,7 @@ bool qr_window_watch(qr_window *window, int64_t now_ns, double load);
 /* The run ends here: the window too, at the latest. */
 void qr_window_finish(qr_window *window, int64_t now_ns);
 
+/* After that, and after the requests that were held back are counted: sets run->overloaded where the counts show it. */
+void qr_window_judge(qr_window *window);
+
 #endif

@@ -181,7 +181,10 @@ static void an_early_end_by_overload_is_not_mended_by_a_longer_run(void **state)
     result->records[0].overloaded     = true;
     result->records[0].stopped        = true;
     result->records[0].steady         = false;
-    static const char *const checks[] = {"requests", "length", "truncated", "steady"};
+    static const char *const checks[] = {"requests", "length", "truncated", "steady", "generator"};
+    static qr_run_request    late     = {.submit_ns = 90 * SECOND};
+    result->records[0].requests       = &late;
+    result->records[0].request_count  = 1;
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         assert_non_null(strstr(check_of(checks[i])->hint, "overload ended the run early"));
     assert_non_null(strstr(check_of("overload")->hint, "load.request_rate"));

@@ -164,6 +164,9 @@ static void what_is_behind_counts_as_load(void **state)
     f.scripted.queue    = 1;
     assert_int_equal(submitted_at(&f, first + 1000 * MS), 1);
     assert_in_range((int)qr_generator_load(&f.generator, first + 1000 * MS), 2, 3); /* drawn: 2 in 100 ms, 900 late */
+    f.scripted.queue = 30;
+    assert_int_equal(submitted_at(&f, first + 3500 * MS), 30);                          /* the next is due at 3 s */
+    assert_in_range((int)qr_generator_load(&f.generator, first + 10000 * MS), 98, 104); /* 30, and 7 s at 10 a second */
     end(&f);
 }
 

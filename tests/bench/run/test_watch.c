@@ -135,22 +135,29 @@ static void a_load_that_swings_is_no_overload(void **state)
     assert_true(watch.look_s > LONG);
 }
 
-static void a_load_that_grew_by_more_than_was_begun_is_overload_at_the_end(void **state)
+/* One comes every second, `answered` of them get a first token and `ended` end at once; the window begins after 10 s.
+ */
+static bool is_swamped(int answered, int ended, int64_t window_end_ns)
+{
+    for (int i = 0; i < SECONDS; i++)
+        requests[i] = (qr_run_request){.due_ns     = i * SECOND,
+                                       .planned_ns = i * SECOND,
+                                       .first_ns   = i < 10 + answered ? i * SECOND : -1,
+                                       .end_ns     = i < 10 || i >= 10 + ended ? -1 : i * SECOND};
+    return qr_watch_is_swamped(&(qr_run){.requests        = requests,
+                                         .request_count   = SECONDS,
+                                         .window_start_ns = 10 * SECOND,
+                                         .window_end_ns   = window_end_ns});
+}
+
+static void a_load_that_grew_by_more_than_were_answered_is_overload_at_the_end(void **state)
 {
     (void)state;
-    qr_run run = play(200, 2); /* its growth is a third of its mean, after a warm-up that was overloaded too */
-    for (int i = 0; i < SECONDS; i++) requests[i].first_ns = -1;
-    run.window_start_ns = 10 * SECOND;
-    assert_false(looked_at(&run, SECONDS * SECOND));
-    assert_true(qr_watch_is_swamped(&run, SECONDS * SECOND));
-    assert_false(qr_watch_is_swamped(&run, 19 * SECOND)); /* 9 s */
-    run                 = play(200, 0.1);                 /* three more wait than at the beginning */
-    run.window_start_ns = 10 * SECOND;
-    assert_false(qr_watch_is_swamped(&run, SECONDS * SECOND));
-    run                 = play(10, 2); /* begins as many as come, and they all stay */
-    run.window_start_ns = 0;
-    for (int i = 0; i < SECONDS; i++) load[i] = i;
-    assert_false(qr_watch_is_swamped(&run, SECONDS * SECOND));
+    assert_true(is_swamped(0, 0, SECONDS * SECOND));
+    assert_false(is_swamped(0, 0, 20 * SECOND - 1));    /* less than 10 s */
+    assert_true(is_swamped(14, 14, SECONDS * SECOND));  /* 30 came, 14 ended */
+    assert_false(is_swamped(15, 15, SECONDS * SECOND)); /* 15 more than before, 15 answered */
+    assert_false(is_swamped(30, 0, SECONDS * SECOND));  /* begins as many as come, and they all stay */
 }
 
 /* ---- noise ---- */
@@ -251,7 +258,7 @@ int main(void)
         cmocka_unit_test(a_load_that_grows_because_more_comes_is_no_overload),
         cmocka_unit_test(a_level_load_is_no_overload),
         cmocka_unit_test(a_load_that_swings_is_no_overload),
-        cmocka_unit_test(a_load_that_grew_by_more_than_was_begun_is_overload_at_the_end),
+        cmocka_unit_test(a_load_that_grew_by_more_than_were_answered_is_overload_at_the_end),
         cmocka_unit_test(steal_and_throttling_are_read),
         cmocka_unit_test(what_others_take_is_what_this_process_did_not),
         cmocka_unit_test(a_second_is_contaminated_by_any_of_them),

@@ -128,7 +128,7 @@ static void the_load_is_noted_once_a_second(void **state)
     end(&f);
 }
 
-/* A load that grows by 4 a second from 100, while few of those that came were begun. */
+/* A hundred come and none ends; few were begun. */
 static bool is_overloaded_at_the_end(bool is_open_loop, uint32_t begun, int64_t seconds)
 {
     fixture f;
@@ -137,11 +137,12 @@ static bool is_overloaded_at_the_end(bool is_open_loop, uint32_t begun, int64_t 
     f.run.requests        = calloc(100, sizeof *f.run.requests); /* the window's owner frees them */
     f.run.request_count   = 100;
     for (uint32_t i = 0; i < 100; i++)
-        f.run.requests[i] = (qr_run_request){.first_ns = i < begun ? SECOND : -1, .due_ns = i < 10 ? 0 : SECOND / 2};
-    for (int64_t s = 1; s <= seconds; s++) assert_false(qr_window_watch(&f.window, s * SECOND, 100 + 4 * (double)s));
+        f.run.requests[i] =
+            (qr_run_request){.first_ns = i < begun ? SECOND : -1, .end_ns = -1, .due_ns = i < 10 ? 0 : SECOND / 2};
     qr_window_pass(&f.window, SECOND);
     f.run.window_start_ns = SECOND / 4; /* the first ten were due before it */
     qr_window_finish(&f.window, seconds * SECOND);
+    qr_window_judge(&f.window);
     const bool overloaded = f.run.overloaded;
     end(&f);
     return overloaded;
@@ -155,6 +156,50 @@ static void a_window_that_ends_with_most_requests_waiting_is_overloaded(void **s
     assert_false(is_overloaded_at_the_end(true, 10, 9));   /* too short to say */
 }
 
+/* Of 40 requests that came in 3 s, `begun` were; others were held back. */
+static bool is_swamped_in_3_s(uint32_t begun, uint32_t held_back)
+{
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=3s", "run.warmup={mode=\"none\"}", NULL});
+    f.run.requests      = calloc(40, sizeof *f.run.requests);
+    f.run.request_count = 40;
+    f.run.held_back     = held_back;
+    for (uint32_t i = 0; i < 40; i++) /* none has a token yet */
+        f.run.requests[i] =
+            (qr_run_request){.due_ns = SECOND, .planned_ns = i < begun ? SECOND : -1, .first_ns = -1, .end_ns = -1};
+    qr_window_pass(&f.window, 0);
+    qr_window_pass(&f.window, 3 * SECOND);
+    qr_window_finish(&f.window, 4 * SECOND);
+    qr_window_judge(&f.window);
+    const bool overloaded = f.run.overloaded;
+    end(&f);
+    return overloaded;
+}
+
+static void far_more_waiting_than_begun_is_overload_in_a_window_of_any_length(void **state)
+{
+    (void)state;
+    assert_true(is_swamped_in_3_s(20, 300));
+    assert_true(is_swamped_in_3_s(0, 60));
+    assert_false(is_swamped_in_3_s(40, 150)); /* 3.75 times as many as were begun */
+    assert_false(is_swamped_in_3_s(0, 59));   /* 99 */
+    assert_false(is_swamped_in_3_s(40, 0));   /* each takes longer than the window, but all are begun */
+}
+
+static void a_run_is_not_cut_short_after_its_window(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, (const char *[]){"run.duration=12s", "run.warmup={mode=\"none\"}", NULL});
+    qr_window_pass(&f.window, 0);
+    f.run.overloaded = true;
+    assert_true(qr_window_watch(&f.window, 11 * SECOND, 5));
+    qr_window_pass(&f.window, 12 * SECOND);
+    assert_false(qr_window_watch(&f.window, 12 * SECOND, 5));
+    assert_false(qr_window_watch(&f.window, 40 * SECOND, 5));
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +209,8 @@ int main(void)
         cmocka_unit_test(a_run_that_ends_in_its_warm_up_has_a_window_all_the_same),
         cmocka_unit_test(the_load_is_noted_once_a_second),
         cmocka_unit_test(a_window_that_ends_with_most_requests_waiting_is_overloaded),
+        cmocka_unit_test(far_more_waiting_than_begun_is_overload_in_a_window_of_any_length),
+        cmocka_unit_test(a_run_is_not_cut_short_after_its_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
