@@ -124,7 +124,8 @@
 
   /* The same cause has the same name and colour everywhere; what others' prompts or a preemption cost is paler. */
   const causes = {
-    generator: ['generator', 'c6', 0.4], queue: ['queue', 'c6', 1], encoder: ['encoder', 'c4', 0.5],
+    generator: ['before submission', 'c6', 0.4], queue: ['waiting in the engine', 'c6', 1],
+    encoder: ['encoder', 'c4', 0.5],
     own_prefill: ['own prefill', 'c5', 1], other_prefill: ['prefill of others', 'c5', 0.5],
     projections: ['projections', 'c1', 1], attention: ['attention', 'c2', 1], logits: ['logits', 'c3', 0.6],
     rowwise: ['row-wise', 'c4', 1], sampling: ['logits and sampling', 'c3', 1], scheduler: ['scheduler', 'c7', 1],

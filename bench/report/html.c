@@ -219,6 +219,8 @@ static void convert(const json_t *value, const char *format, FILE *to)
     if (!json_is_number(value))
         fprintf(to, "%*.*s", width, *at == 's' ? precision : -1,
                 json_is_string(value) ? json_string_value(value) : "-");
+    else if (*at == 'g' && fabs(number) >= 1000) /* no exponent: 90680, not 9.068e+04 */
+        fprintf(to, "%*.0f", width, number);
     else if (*at == 'g')
         fprintf(to, "%*.*g", width, precision, number);
     else

@@ -7,8 +7,8 @@
 static const struct {
     const char *name, *text;
 } causes[QR_CAUSES] = {
-    [QR_CAUSE_GENERATOR]     = {"generator", "generator"},
-    [QR_CAUSE_QUEUE]         = {"queue", "queue"},
+    [QR_CAUSE_GENERATOR]     = {"generator", "before submission"},
+    [QR_CAUSE_QUEUE]         = {"queue", "waiting in the engine"},
     [QR_CAUSE_ENCODER]       = {"encoder", "encoder"},
     [QR_CAUSE_OWN_PREFILL]   = {"own_prefill", "own prefill"},
     [QR_CAUSE_OTHER_PREFILL] = {"other_prefill", "others' prefill"},

@@ -61,14 +61,17 @@ static void check_requests(qr_result *result, bool offline)
           unless_overloaded(result, "run longer"));
 }
 
+/* Of the requests whose TTFT counts, which the lag is a part of. */
 static double generator_lag_p99_ms(const qr_run *run)
 {
     double *lags = malloc((run->request_count + 1) * sizeof *lags), result = 0;
     size_t  count = 0;
     if (lags == NULL) return NAN;
-    for (size_t i = 0; i < run->request_count; i++)
-        if (run->requests[i].submit_ns >= 0)
-            lags[count++] = (double)(run->requests[i].submit_ns - run->requests[i].due_ns) * 1e-6;
+    for (size_t i = 0; i < run->request_count; i++) {
+        const qr_run_request *r = &run->requests[i];
+        if (r->first_ns >= 0 && r->first_ns >= run->window_start_ns && r->first_ns <= run->window_end_ns)
+            lags[count++] = (double)(r->submit_ns - r->due_ns) * 1e-6;
+    }
     qr_summary summary;
     qr_summary_of(lags, count, (const double[]){99}, 1, &summary);
     result = count == 0 ? 0 : qr_quantile(lags, count, 0.99);

@@ -61,8 +61,10 @@ static void plain_text_stands_in_columns_and_is_not_escaped(void **state)
     (void)state;
     assert_written(qr_text_value, "[{{t}}][{{t:%5s}}][{{t:%-5.2s}}][{{*o}}{{@:%4s}}{{/}}]",
                    "{\"t\": \"<&>\", \"o\": {\"a\": 1}}", "[<&>][  <&>][<&   ][   a]");
-    assert_written(qr_text_value, "[{{n}}][{{n:%8.2f}}][{{n:%.1f*100}}][{{n:%+.3g}}][{{b}}][{{b:B}}][{{yes}}]",
-                   "{\"n\": 0.125, \"b\": 1536, \"yes\": true}", "[0.125][    0.12][12.5][0.125][1536][1.5 KiB][yes]");
+    assert_written(qr_text_value,
+                   "[{{n}}][{{n:%8.2f}}][{{n:%.1f*100}}][{{n:%+.3g}}][{{large:%.4g}}][{{b}}][{{b:B}}][{{yes}}]",
+                   "{\"n\": 0.125, \"large\": 90680.4, \"b\": 1536, \"yes\": true}",
+                   "[0.125][    0.12][12.5][0.125][90680][1536][1.5 KiB][yes]");
     assert_written(qr_text_value, "[{{none}}][{{none:%8.2f}}]", "{\"none\": null}", "[-][       -]");
 }
 

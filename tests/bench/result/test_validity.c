@@ -182,7 +182,8 @@ static void an_early_end_by_overload_is_not_mended_by_a_longer_run(void **state)
     result->records[0].stopped        = true;
     result->records[0].steady         = false;
     static const char *const checks[] = {"requests", "length", "truncated", "steady", "generator"};
-    static qr_run_request    late     = {.submit_ns = 90 * SECOND};
+    static qr_run_request    late     = {.submit_ns = 90 * SECOND, .first_ns = 90 * SECOND};
+    result->records[0].window_end_ns  = 90 * SECOND;
     result->records[0].requests       = &late;
     result->records[0].request_count  = 1;
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
@@ -194,6 +195,19 @@ static void an_early_end_by_overload_is_not_mended_by_a_longer_run(void **state)
         assert_string_equal(check_of(checks[i])->hint, "see the check overload");
     result->profile = "replay";
     assert_non_null(strstr(check_of("overload")->hint, "raise workload.trace.time_scale"));
+}
+
+/* What gets in after the window has no TTFT in it, so its wait is in no latency either. */
+static void the_generator_is_late_for_requests_of_the_window_only(void **state)
+{
+    (void)state;
+    static qr_run_request late[]     = {{.submit_ns = SECOND / 2, .first_ns = SECOND},
+                                        {.submit_ns = 90 * SECOND, .first_ns = 91 * SECOND},
+                                        {.submit_ns = 95 * SECOND, .first_ns = -1}};
+    result->records[0].requests      = late;
+    result->records[0].request_count = 3;
+    result->records[0].window_end_ns = 30 * SECOND;
+    assert_true(check_of("generator")->value == 500);
 }
 
 static void set(const char *assignment)
@@ -242,6 +256,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
         cmocka_unit_test_setup_teardown(missing_percentiles_say_how_many_samples_the_highest_needs, create, destroy),
         cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
+        cmocka_unit_test_setup_teardown(the_generator_is_late_for_requests_of_the_window_only, create, destroy),
         cmocka_unit_test_setup_teardown(too_few_requests_are_mended_by_what_limits_them, create, destroy),
         cmocka_unit_test_setup_teardown(a_cost_model_that_is_far_off_makes_a_simulation_invalid, create, destroy),
     };
