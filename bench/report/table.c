@@ -124,6 +124,14 @@ static json_t *causes(const qr_result *result)
     return to;
 }
 
+/* Those of the warm-up that had not ended with it; with those due in the window they are all that the other counts
+ * have. */
+static double carried_over(const qr_metrics *m)
+{
+    return (double)m->requests.completed + m->requests.failed + m->requests.refused + m->requests.cancelled +
+           m->requests.truncated - m->requests.due;
+}
+
 static json_t *document(const qr_result *result, bool coloured)
 {
     json_t *root = qr_result_json(result), *run = json_array_get(json_object_get(root, "runs"), 0);
@@ -132,10 +140,11 @@ static json_t *document(const qr_result *result, bool coloured)
     if (result->run_count == 1) use_intervals_of(run, json_object_get(root, "aggregate"));
     in_percent_of(qr_json_at(run, "steps/time_s"), result->runs[0].length_s);
     in_percent_of(qr_json_at(run, "steps/stage_s"), result->runs[0].steps.busy_s);
-    json_t *more = json_pack("{s:O, s:i, s:b, s:o, s:o, s:s, s:s, s:s}", "run", run, "run_count",
-                             (int)result->run_count, "has_encoder", result->model.encoder_layers > 0, "roofline",
-                             roofline(result), "causes", causes(result), "good", coloured ? "\033[1;32m" : "", "bad",
-                             coloured ? "\033[1;31m" : "", "plain", coloured ? "\033[0m" : "");
+    json_t *more =
+        json_pack("{s:O, s:i, s:b, s:o, s:o, s:f, s:s, s:s, s:s}", "run", run, "run_count", (int)result->run_count,
+                  "has_encoder", result->model.encoder_layers > 0, "roofline", roofline(result), "causes",
+                  causes(result), "carried_over", carried_over(&result->runs[0]), "good", coloured ? "\033[1;32m" : "",
+                  "bad", coloured ? "\033[1;31m" : "", "plain", coloured ? "\033[0m" : "");
     json_object_update(root, more);
     json_decref(more);
     return root;

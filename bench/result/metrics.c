@@ -74,6 +74,7 @@ bool qr_slo_is_given(const qr_slo *s)
 
 static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request *r)
 {
+    if (r->due_ns > run->window_end_ns) return;
     m->requests.due += in_window(run, r->due_ns);
     if (succeeded(r) && r->end_ns < run->window_start_ns) return; /* the warm-up's */
     m->requests.preempted += r->preemptions > 0;

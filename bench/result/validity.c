@@ -93,6 +93,16 @@ static void check_generator(qr_result *result, bool offline)
                                     "reserve a CPU for the generator"));
 }
 
+static const char *why_none_was_verified(const qr_result *result)
+{
+    double ended = 0;
+    for (uint32_t i = 0; i < result->run_count; i++) {
+        if (result->records[i].interrupted) return "the run was interrupted before any was verified";
+        ended += result->runs[i].requests.completed;
+    }
+    return ended > 0 ? "run.verify_fraction is 0, or leaves out those that ended" : "no request ended";
+}
+
 static void check_outcomes(qr_result *result)
 {
     double   failed = 0, due = 0, truncated = 0, ended = 0;
@@ -113,7 +123,7 @@ static void check_outcomes(qr_result *result)
     if (!result->is_virtual)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
               (double)verified - wrong, "requests", "same tokens when decoded alone",
-              wrong ? "tokens differ: please report" : "run.verify_fraction is 0, or no request ended");
+              wrong ? "tokens differ: please report" : why_none_was_verified(result));
     check(result, "steady", steady, true, steady, "", "steady before the window",
           unless_overloaded(result, "raise run.warmup.max"));
     check(result, "truncated", truncated <= 0.1 * (ended + truncated), false, percent(truncated, ended + truncated),

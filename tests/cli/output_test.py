@@ -180,6 +180,18 @@ class Table(Base):
             self.assertEqual(steps["stage_s"]["encoder"] > 0, "t5-small" in arguments)
 
 
+    def test_the_counts_of_requests_add_up(self):
+        for rate, warm_up in (("60", "none"), ("60", "duration"), ("30000", "duration")):
+            status, table, errors = self.run_tool(*TINY, "--profile", "poisson", "--request-rate", rate, "--num-prompts", "0",
+                                                  "--output-tokens", "64", "--duration", "1s", "--set", "run.grace=0s", "--set",
+                                                  f"run.warmup={{mode=\"{warm_up}\",min=\"0.3s\"}}", "--set", "run.verify_fraction=0")
+            self.assertEqual(status, 0, errors)
+            line = " ".join(table[table.index("\nrequests: "):].split())
+            came, ended = line.split(";")[0].split(": ")[1:]
+            self.assertEqual(*(sum(int(word) for word in part.split() if word.isdigit()) for part in (came, ended)), line)
+        self.assertIn(" from the warm-up: ", line)
+
+
 class Progress(Base):
     def in_terminal(self, width):
         """What a terminal of this width gets on stderr, redrawn lines apart."""

@@ -210,6 +210,19 @@ static void the_generator_is_late_for_requests_of_the_window_only(void **state)
     assert_true(check_of("generator")->value == 500);
 }
 
+static void what_is_not_verified_says_why(void **state)
+{
+    (void)state;
+    result->engine.batch_invariant = true;
+    assert_string_equal(check_of("verified")->hint, "no request ended");
+    result->runs[0].requests.completed = 9;
+    assert_non_null(strstr(check_of("verified")->hint, "run.verify_fraction is 0"));
+    result->records[0].interrupted = true;
+    assert_string_equal(check_of("verified")->hint, "the run was interrupted before any was verified");
+    result->runs[0].requests.verified = 1;
+    assert_true(check_of("verified")->ok);
+}
+
 static void set(const char *assignment)
 {
     quire_error error;
@@ -257,6 +270,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(missing_percentiles_say_how_many_samples_the_highest_needs, create, destroy),
         cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
         cmocka_unit_test_setup_teardown(the_generator_is_late_for_requests_of_the_window_only, create, destroy),
+        cmocka_unit_test_setup_teardown(what_is_not_verified_says_why, create, destroy),
         cmocka_unit_test_setup_teardown(too_few_requests_are_mended_by_what_limits_them, create, destroy),
         cmocka_unit_test_setup_teardown(a_cost_model_that_is_far_off_makes_a_simulation_invalid, create, destroy),
     };
