@@ -106,7 +106,6 @@ static int read_both(const settings *s, json_t *sides[2])
 static bool is_comparable(const settings *s, const qr_comparison *c, int *status_out)
 {
     const qr_difference *machine = qr_compare_machine(c);
-    const int            invalid = qr_compare_invalid(c);
     *status_out                  = QR_EXIT_USAGE;
     if (machine != NULL)
         qr_complain("no gate across machines: %s is %s in A and %s in B", machine->name, machine->a, machine->b);
@@ -117,8 +116,9 @@ static bool is_comparable(const settings *s, const qr_comparison *c, int *status
                     s->sides[simulated[0] ? 0 : 1]);
     if (simulated[0] != simulated[1]) return false;
     *status_out = QR_EXIT_INVALID;
-    if (invalid >= 0) qr_complain("no gate on an INVALID result: %s", s->sides[invalid]);
-    return invalid < 0;
+    for (int side = 0; side < 2; side++)
+        if (qr_compare_is_invalid(c, side)) qr_complain("no gate on an INVALID result: %s", s->sides[side]);
+    return !qr_compare_is_invalid(c, 0) && !qr_compare_is_invalid(c, 1);
 }
 
 /* "-3.10 % (-4.00 .. -2.20)" */
@@ -204,6 +204,9 @@ static double share(struct argp_state *state, const char *text)
     const double value = strtod(text, &end);
     if (end == text || !(value >= 0) || value > 1e6 || (*end != '\0' && strcmp(end, "%") != 0))
         argp_error(state, "--max-regression %s: expected a share of at least 0, like 3%% or 0.03", text);
+    if (*end == '\0' && value > 1)
+        argp_error(state, "--max-regression %s: a share above 1 needs a %% sign: %s%% or %g%%?", text, text,
+                   100 * value);
     return *end == '%' ? value / 100 : value;
 }
 
@@ -264,8 +267,8 @@ int qr_command_compare(int argc, char **argv)
                                             "of different machines, or a simulated and a measured one, are compared, but not gated.\n\n"
                                             "  quire compare before.json after.json --metric output_tokens --max-regression 3%\n"
                                             "  quire compare --run a.toml b.toml --repetitions 8\n\n"
-                                            "Exit status: 0 done, 1 a run or a file failed, 2 usage, or what is not gated, 3 a regression, 4 a side "
-                                            "is INVALID, 130 interrupted.",
+                                            "Exit status: 0 done, 1 a run or a file failed, 2 usage, or what is not gated, 130 interrupted; with "
+                                            "--max-regression also 3 a regression, 4 a side is INVALID.",
     };
     settings s = {.max_regression = NAN};
     qr_parse(&argp, argc, argv, &s);

@@ -107,7 +107,7 @@ bool qr_compare_is_loss(const qr_compared *m) { return m->higher_is_better && m-
 /* One pair says nothing of what changes between runs, except where a rate fell to 0 or rose from it. */
 static qr_verdict judge(const qr_comparison *c, const qr_compared *m)
 {
-    if (qr_compare_invalid(c) >= 0) return QR_VERDICT_NONE;
+    if (qr_compare_is_invalid(c, 0) || qr_compare_is_invalid(c, 1)) return QR_VERDICT_NONE;
     if (qr_compare_is_loss(m)) return QR_VERDICT_WORSE;
     if (m->higher_is_better && !(m->a > 0) && m->b > 0) return QR_VERDICT_BETTER;
     if (c->pairs == 1) return QR_VERDICT_NONE;
@@ -281,7 +281,7 @@ static bool is_valid(const json_t *result)
            !json_is_true(json_object_get(result, "partial"));
 }
 
-int qr_compare_invalid(const qr_comparison *c) { return !is_valid(c->a) ? 0 : !is_valid(c->b) ? 1 : -1; }
+bool qr_compare_is_invalid(const qr_comparison *c, int side) { return !is_valid(side == 0 ? c->a : c->b); }
 
 qr_interval qr_compare_regression(const qr_compared *m)
 {
@@ -303,12 +303,21 @@ const char *qr_compare_method(const qr_comparison *c)
     return "within one run each: variation between runs is not included";
 }
 
+static const char *fault_of(const json_t *side)
+{
+    return json_is_true(json_object_get(side, "partial")) ? "incomplete" : "INVALID";
+}
+
 void qr_compare_note(const qr_comparison *c, char *out, size_t size)
 {
-    const int invalid = qr_compare_invalid(c);
-    if (invalid >= 0)
-        snprintf(out, size, "no verdicts: %c is %s", 'A' + invalid,
-                 json_is_true(json_object_get(invalid == 0 ? c->a : c->b, "partial")) ? "incomplete" : "INVALID");
+    const bool        invalid[2] = {qr_compare_is_invalid(c, 0), qr_compare_is_invalid(c, 1)};
+    const char *const fault[2]   = {fault_of(c->a), fault_of(c->b)};
+    if (invalid[0] && invalid[1] && strcmp(fault[0], fault[1]) == 0)
+        snprintf(out, size, "no verdicts: A and B are %s", fault[0]);
+    else if (invalid[0] && invalid[1])
+        snprintf(out, size, "no verdicts: A is %s and B is %s", fault[0], fault[1]);
+    else if (invalid[0] || invalid[1])
+        snprintf(out, size, "no verdicts: %c is %s", invalid[0] ? 'A' : 'B', fault[invalid[0] ? 0 : 1]);
     else if (c->pairs == 1)
         snprintf(out, size, "no verdicts: one pair says nothing of what changes between runs; use --repetitions%s",
                  c->copies ? " with run.vary_seed" : "");
@@ -340,6 +349,29 @@ static void print_side(char name, const json_t *result, FILE *to)
     }
 }
 
+/* Runs without one to pair with. */
+static void print_left_out(const qr_comparison *c, FILE *to)
+{
+    const size_t runs[2] = {json_array_size(json_object_get(c->a, "runs")),
+                            json_array_size(json_object_get(c->b, "runs"))};
+    if (c->copies || runs[0] == runs[1]) return;
+    const size_t left = runs[0] > runs[1] ? runs[0] - runs[1] : runs[1] - runs[0];
+    fprintf(to, "the last %zu run%s of %c %s left out: %c has no run to pair with %s\n", left, left == 1 ? "" : "s",
+            runs[0] > runs[1] ? 'A' : 'B', left == 1 ? "is" : "are", runs[0] > runs[1] ? 'B' : 'A',
+            left == 1 ? "it" : "them");
+}
+
+/* Of three decimals as many as leave a space before it. */
+static void print_number(double number, int width, FILE *to)
+{
+    for (int decimals = 3; decimals >= 0; decimals--)
+        if (snprintf(NULL, 0, "%.*f", decimals, number) < width) {
+            fprintf(to, "%*.*f", width, decimals, number);
+            return;
+        }
+    fprintf(to, "%*.2g", width, number);
+}
+
 void qr_compare_table(const qr_comparison *c, FILE *to)
 {
     print_side('A', c->a, to);
@@ -352,7 +384,9 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         fputs("   clock: one side is simulated, the other measured; every ratio includes the error of the cost model\n",
               to);
     if (c->copies) fputs("   equal repetitions on the virtual clock (same seed) are copies and count as one\n", to);
-    fprintf(to, "%u pair%s; 95 %% intervals: %s\n\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
+    fprintf(to, "%u pair%s; 95 %% intervals: %s\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
+    print_left_out(c, to);
+    fputc('\n', to);
     fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s %s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");
     for (size_t i = 0; i < c->metric_count; i++) {
         const qr_compared *m        = &c->metrics[i];
@@ -362,8 +396,11 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         else if (!isnan(m->ratio.low))
             snprintf(text, sizeof text, m->ratio.high < 1000 ? "%.3f .. %.3f" : "%.3g .. %.2g", m->ratio.low,
                      m->ratio.high);
-        fprintf(to, "%-26s%-7s%12.3f%12.3f%9.3f   %-18s %s\n", m->name, m->unit, m->a, m->b, m->ratio.value, text,
-                qr_verdict_name(m->verdict));
+        fprintf(to, "%-26s%-7s", m->name, m->unit);
+        print_number(m->a, 12, to);
+        print_number(m->b, 12, to);
+        print_number(m->ratio.value, 9, to);
+        fprintf(to, "   %-18s %s\n", text, qr_verdict_name(m->verdict));
     }
     char note[128];
     qr_compare_note(c, note, sizeof note);

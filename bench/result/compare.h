@@ -53,8 +53,10 @@ void qr_compare(const json_t *a, const json_t *b, qr_comparison *comparison_out)
 /* NULL: no such metric. */
 const qr_compared *qr_compare_find(const qr_comparison *comparison, const char *name);
 
-/* The side (0 or 1) whose result is INVALID or partial, -1: none. The first difference of the machine, NULL: none. */
-int                  qr_compare_invalid(const qr_comparison *comparison);
+/* Is the result of this side (0 or 1) INVALID or partial? */
+bool qr_compare_is_invalid(const qr_comparison *comparison, int side);
+
+/* The first difference of the machine, NULL: none. */
 const qr_difference *qr_compare_machine(const qr_comparison *comparison);
 
 /* Are the times of this side (0 or 1) those of a cost model? */

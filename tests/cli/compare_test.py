@@ -104,6 +104,28 @@ class Compare(unittest.TestCase):
                 self.assertEqual({m["verdict"] for m in self.verdicts(*sides).values()}, {"none"})
                 self.assertIn(f"no verdicts: {'AB'[side]} is {word}\n", self.compare(*sides).stdout)
 
+    def test_both_sides_are_named_when_both_are_invalid(self):
+        a, b = result(1000), result(500)
+        a["validity"]["result"] = b["validity"]["result"] = "INVALID"
+        self.assertIn("no verdicts: A and B are INVALID\n", self.compare(a, b).stdout)
+        gated = self.compare(a, b, "--max-regression", "3%")
+        self.assertEqual((gated.returncode, gated.stderr.count("no gate on an INVALID result")), (4, 2), gated.stderr)
+        b["partial"] = True
+        self.assertIn("no verdicts: A is INVALID and B is incomplete\n", self.compare(a, b).stdout)
+
+    def test_runs_that_are_left_out_are_named(self):
+        self.assertIn("\nthe last 2 runs of B are left out: A has no run to pair with them\n",
+                      self.compare(result(runs=1), result(runs=3)).stdout)
+        self.assertIn("\nthe last 1 run of A is left out: B has no run to pair with it\n",
+                      self.compare(result(runs=3), result(runs=2)).stdout)
+        self.assertNotIn("left out", self.compare(result(runs=3), result(runs=3)).stdout)
+
+    def test_columns_do_not_run_together(self):
+        for line in self.compare(result(1e9, ttft=0.05, runs=2), result(1e12, ttft=749.504, runs=2)).stdout.splitlines():
+            if line.startswith(("output_tokens ", "ttft.")):
+                self.assertGreaterEqual(len(line.split()), 7, line)
+                self.assertAlmostEqual(float(line.split()[4]) / (float(line.split()[3]) / float(line.split()[2])), 1, delta=0.2)
+
     def test_how_many_verdicts_chance_gives_is_said(self):
         out = self.compare(result(1000), result(1001)).stdout
         self.assertIn("4 metrics, each at 95 %: between equal sides chance alone makes about 1 better or worse\n", out)
@@ -261,7 +283,7 @@ class Compare(unittest.TestCase):
             result(**{"load.request_rate": 2.0}), result(**{"load.request_rate": 2.5})).stdout)
 
     def test_wrong_options_are_usage(self):
-        for options in (["--max-regression", "x"], ["--metric", "ttft.mean"], ["--max-num-seqs", "4"],
+        for options in (["--max-regression", "x"], ["--max-regression", "3"], ["--metric", "ttft.mean"], ["--max-num-seqs", "4"],
                         ["--max-regression", "3%", "--metric", "nothing"]):
             self.assertEqual(self.compare(result(), result(), *options).returncode, 2, options)
 
