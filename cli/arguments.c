@@ -31,7 +31,10 @@ static void say(const char *kind, const char *format, va_list arguments)
     qr_text plain   = {0};
     if (vasprintf(&message, format, arguments) < 0) message = NULL;
     if (message != NULL) qr_text_append_plain(&plain, message);
-    fprintf(stderr, "quire: %s: %.*s\n", kind, (int)plain.length, plain.data ? plain.data : "");
+    if (message == NULL || plain.failed)
+        fprintf(stderr, "quire: %s: out of memory\n", kind);
+    else
+        fprintf(stderr, "quire: %s: %.*s\n", kind, (int)plain.length, plain.data ? plain.data : "");
     qr_text_deinit(&plain);
     free(message);
 }
@@ -50,6 +53,12 @@ void qr_warn(const char *format, ...)
     va_start(arguments, format);
     say("warning", format, arguments);
     va_end(arguments);
+}
+
+void qr_out_of_memory(void)
+{
+    qr_complain("out of memory");
+    exit(QR_EXIT_FAILED);
 }
 
 const char *qr_status_name(quire_status status)
@@ -81,9 +90,7 @@ static void add(qr_arguments *arguments, const char *origin, const char *key, co
     to->origin        = strdup(origin);
     to->key           = key != NULL ? strdup(key) : NULL;
     to->value         = strdup(value);
-    if (to->origin != NULL && to->value != NULL && (key == NULL || to->key != NULL)) return;
-    qr_complain("out of memory");
-    exit(QR_EXIT_FAILED);
+    if (to->origin == NULL || to->value == NULL || (key != NULL && to->key == NULL)) qr_out_of_memory();
 }
 
 void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *key, const char *value)
@@ -241,17 +248,16 @@ static void add_alias(alias_table *table, size_t key, bool brief, bool negated)
     };
 }
 
-static bool fill_aliases(alias_table *table)
+static void fill_aliases(alias_table *table)
 {
     size_t keys = 0, own = sizeof options / sizeof *options - 1;
     while (qr_tool_key_at(keys) != NULL) keys++;
     *table         = (alias_table){.count = own};
     table->options = calloc(4 * keys + own + 1, sizeof *table->options);
     table->names   = calloc(4 * keys + own + 1, sizeof *table->names);
-    if (table->options == NULL || table->names == NULL) return false;
+    if (table->options == NULL || table->names == NULL) qr_out_of_memory();
     memcpy(table->options, options, sizeof options);
     for (size_t i = 0; i < 4 * keys; i++) add_alias(table, i / 4, i & 1, i & 2);
-    return true;
 }
 
 /* ---- completion: the shell's function runs "QUIRE_COMPLETE=WORD quire COMMAND" ---- */
@@ -341,10 +347,9 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     struct argp_child children[MAX_CHILDREN + 2] = {{0}};
     struct argp       whole                      = *argp;
     alias_table       aliases;
-    if (!fill_aliases(&aliases)) {
-        qr_complain("out of memory");
-        exit(QR_EXIT_FAILED);
-    }
+    quire_error       error;
+    if (qr_tool_keys_load(&error) != QUIRE_OK) exit(qr_report_error(&error));
+    fill_aliases(&aliases);
     const struct argp common = {
         .options = aliases.options,
         .parser  = parse,
@@ -358,7 +363,7 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
     if (whole.parser == NULL) whole.parser = qr_parse_common;
     answer_help(&whole, argc, argv);
     qr_complete(&whole);
-    argp_parse(&whole, argc, argv, 0, NULL, input);
+    if (argp_parse(&whole, argc, argv, 0, NULL, input) == ENOMEM) qr_out_of_memory();
     free(aliases.options);
     free(aliases.names);
 }
@@ -438,15 +443,16 @@ quire_config *qr_arguments_load_with(const qr_arguments *arguments, const char *
     if (status == QUIRE_OK) status = imply_profile(config, &error);
     if (status == QUIRE_OK) status = qr_tool_config_check(config, &error);
     if (status == QUIRE_OK) return config;
-    qr_report_error(&error);
+    const int exit_status = qr_report_error(&error);
     quire_config_destroy(config);
+    if (status == QUIRE_ERR_NO_MEMORY) exit(exit_status); /* NULL means a fault of the configuration */
     return NULL;
 }
 
 int qr_print_config(const quire_config *config, quire_print how)
 {
     char *text = quire_config_print(config, how, NULL);
-    if (text == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
+    if (text == NULL) qr_out_of_memory();
     fputs(text, qr_stdout);
     quire_free(text);
     return QR_EXIT_OK;

@@ -99,7 +99,7 @@ error_t qr_parse_alias(const struct argp_option *options, int option, const char
 const char *qr_arguments_config_path(const qr_arguments *arguments);
 
 /* The effective configuration: built-in < file < environment < assignments, checked. On failure prints the error and
- * returns NULL. */
+ * returns NULL; out of memory, it ends the process. */
 quire_config *qr_arguments_load(const qr_arguments *arguments);
 void          qr_arguments_deinit(qr_arguments *arguments);
 
@@ -122,6 +122,9 @@ int         qr_arguments_run(qr_arguments *arguments, qr_body *body, void *conte
 /* "quire: error: ..." on stderr. */
 void qr_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void qr_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* likewise, "quire: warning: " */
+
+/* Says so, and ends the process with QR_EXIT_FAILED. Needs no memory. */
+_Noreturn void qr_out_of_memory(void);
 
 /* What is known to disturb a measurement (governor, variables that contradict [topology]), unless output.log_level is
  * error; results have it as context.warnings. */

@@ -36,7 +36,7 @@ void qr_stdout_take(void)
         setvbuf(stdout, NULL, _IOLBF, 0); /* line by line among the messages */
     }
     qr_stdout = fopencookie(&own_stdout, "w", (cookie_io_functions_t){.write = write_stdout});
-    if (qr_stdout == NULL) qr_stdout = stdout;
+    if (qr_stdout == NULL) qr_out_of_memory();
 }
 
 /* ---- files ---- */

@@ -1,8 +1,6 @@
 /* Registers the keys of the commands (tool_config.inc) with those of library and bench/. */
 #include "cli/tool_config.h"
 
-#include <stdlib.h>
-
 #include "base/error.h"
 #include "bench/keys.h"
 
@@ -32,9 +30,11 @@ quire_status qr_tool_config_check(quire_config *config, quire_error *error)
                                low);
 }
 
-const quire_config_key *qr_tool_key_at(size_t index)
+static quire_config *all; /* as long as the process */
+
+quire_status qr_tool_keys_load(quire_error *error)
 {
-    static quire_config *all; /* as long as the process */
-    if (all == NULL && qr_tool_config_create(&all, NULL) != QUIRE_OK) abort();
-    return quire_config_key_at(all, index);
+    return all == NULL ? qr_tool_config_create(&all, error) : QUIRE_OK;
 }
+
+const quire_config_key *qr_tool_key_at(size_t index) { return quire_config_key_at(all, index); }

@@ -286,12 +286,22 @@ quire_status quire_config_add_keys(quire_config *config, const char *owner, cons
     return guarded(error, [&] { add_keys(*config, owner, keys, count); });
 }
 
+// Without the memory to tell, it is known.
+static bool is_known(const quire_config *config, const char *key) noexcept
+{
+    bool known = true;
+    (void)guarded(nullptr, [&] {
+        const string pattern = pattern_of(key);
+        known                = config->keys.find(pattern) != nullptr || config->is_view(pattern);
+    });
+    return known;
+}
+
 // A key that nobody registered is a mistake of the program, which would otherwise go unseen for ever.
 static const value *find_known(const quire_config *config, const char *key)
 {
     if (const value *v = config->find(key)) return v;
-    const string pattern = pattern_of(key);
-    if (config->keys.find(pattern) != nullptr || config->is_view(pattern)) return nullptr;
+    if (is_known(config, key)) return nullptr;
     fprintf(stderr, "quire_config: %s: no such key is registered\n", key);
     abort();
 }

@@ -54,6 +54,12 @@ static bool expect(reader *r, char wanted, const char *problem)
     return true;
 }
 
+/* Of Jansson's error, which has no text when memory was short. */
+static bool fail_scalar(reader *r, const json_error_t *error)
+{
+    return fail(r, error->text[0] != '\0' ? error->text : "no memory");
+}
+
 /* One scalar of `length` bytes at r->at, by Jansson. */
 static json_t *decode(reader *r, size_t length, json_error_t *error)
 {
@@ -69,7 +75,7 @@ static json_t *take_string(reader *r)
     while (end < r->length && r->text[end] != '"') end += r->text[end] == '\\' ? 2 : 1;
     if (end >= r->length) return fail(r, "the text ends inside a string"), NULL;
     json_t *value = decode(r, end + 1 - r->at, &error);
-    if (value == NULL) fail(r, error.text);
+    if (value == NULL) fail_scalar(r, &error);
     return value;
 }
 
@@ -79,7 +85,7 @@ static json_t *take_number(reader *r, size_t length)
     char         digits[400];
     json_t      *value = decode(r, length, &error);
     if (value != NULL) return value;
-    if (json_error_code(&error) != json_error_numeric_overflow) return fail(r, error.text), NULL;
+    if (json_error_code(&error) != json_error_numeric_overflow) return fail_scalar(r, &error), NULL;
     const char *word   = r->text[r->at] == '-' ? "-Infinity" : "Infinity";
     const bool integer = memchr(r->text + r->at, '.', length) == NULL && memchr(r->text + r->at, 'e', length) == NULL &&
                          memchr(r->text + r->at, 'E', length) == NULL;
@@ -110,7 +116,7 @@ static json_t *take_word(reader *r)
     const char first = r->text[r->at];
     if (first == '-' || (first >= '0' && first <= '9')) return take_number(r, length);
     json_t *value = decode(r, length, &error);
-    if (value == NULL) fail(r, error.text);
+    if (value == NULL) fail_scalar(r, &error);
     return value;
 }
 

@@ -43,7 +43,7 @@ struct value {
 
 using store = std::map<string, value, std::less<>>;
 
-const value *find(const store &values, const string &key);
+const value *find(const store &values, string_view key);
 
 // ---- text in messages ----
 

@@ -14,7 +14,7 @@ namespace qr::config {
 
 void fail(quire_status status, const string &message) { throw failure{status, message}; }
 
-const value *find(const store &values, const string &key)
+const value *find(const store &values, string_view key)
 {
     const auto at = values.find(key);
     return at == values.end() ? nullptr : &at->second;

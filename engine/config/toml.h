@@ -13,6 +13,7 @@ struct malformed {};
 #undef NDEBUG
 #define TOML_ASSERT(condition) ((condition) ? static_cast<void>(0) : qr::config::throw_malformed())
 #define TOML_ENABLE_FORMATTERS 0
+#define TOML_FLOAT_CHARCONV 1 // without it a stream reads numbers, which takes want of memory for a malformed one
 #include <toml++/toml.h>
 
 namespace qr::config {

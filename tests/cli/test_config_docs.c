@@ -17,6 +17,7 @@ static char *page;
 static int read_page(void **state)
 {
     (void)state;
+    if (qr_tool_keys_load(NULL) != QUIRE_OK) return -1;
     FILE *file = fopen(QUIRE_SOURCE_DIR "/docs/CONFIGURATION.md", "r");
     if (file == NULL) return -1;
     page              = calloc(1, 1 << 18);
