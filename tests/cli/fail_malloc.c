@@ -36,7 +36,10 @@ static bool fails(void)
 EXPORTED void *malloc(size_t size) { return fails() ? NULL : __libc_malloc(size); }
 EXPORTED void *calloc(size_t count, size_t size) { return fails() ? NULL : __libc_calloc(count, size); }
 EXPORTED void *realloc(void *pointer, size_t size) { return fails() ? NULL : __libc_realloc(pointer, size); }
-EXPORTED void *aligned_alloc(size_t alignment, size_t size) { return fails() ? NULL : __libc_memalign(alignment, size); }
+EXPORTED void *aligned_alloc(size_t alignment, size_t size)
+{
+    return fails() ? NULL : __libc_memalign(alignment, size);
+}
 
 EXPORTED int posix_memalign(void **pointer_out, size_t alignment, size_t size)
 {
