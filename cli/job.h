@@ -27,6 +27,7 @@ typedef struct qr_job {
     uint32_t         sequence_count;
     qr_job_sequence *sequences;       /* [sequence_count] */
     float           *prompt_logprobs; /* [prompt_count]; NAN: none came, the first token's for one */
+    uint32_t         prompt_taken;    /* tokens of the prompt that came */
     qr_text          prompt_tops;     /* JSON of prompt_top_logprobs but the first, without the outer brackets */
     struct qr_job   *previous, *next;
 } qr_job;

@@ -81,14 +81,24 @@ static void take_token(qr_job *job, qr_job_sequence *s, const quire_event *event
     if (detail != NULL && detail->logits != NULL) take_logits(job, s, event->index, detail->logits, vocab_size);
 }
 
+/* An empty prompt is the token that the model's decoder starts with. */
+static uint32_t prompt_count(const qr_job *job)
+{
+    return job->from.request.prompt_count ? job->from.request.prompt_count : 1;
+}
+
 static void take_prompt_token(qr_job *job, const quire_event *event)
 {
-    const uint32_t count = job->from.request.prompt_count;
+    const uint32_t count = prompt_count(job);
     if (job->prompt_logprobs == NULL) {
         job->prompt_logprobs = malloc(count * sizeof *job->prompt_logprobs);
         for (uint32_t i = 0; job->prompt_logprobs != NULL && i < count; i++) job->prompt_logprobs[i] = NAN;
     }
-    if (job->prompt_logprobs != NULL) job->prompt_logprobs[event->index] = event->logprob;
+    job->prompt_taken++;
+    if (job->prompt_logprobs != NULL)
+        job->prompt_logprobs[event->index] = event->logprob;
+    else
+        job->sequences[0].failed = true;
     if (job->from.request.prompt_top_logprobs > 0) append_tops(&job->prompt_tops, event->detail);
 }
 
@@ -205,17 +215,22 @@ static void append_sequence(qr_text *out, const qr_job *job, const qr_job_sequen
     QR_TEXT_LITERAL(out, "]");
 }
 
-/* As in vLLM, the first token has none. */
+/* As in vLLM, the first token has none; nor has one that a failure kept from being computed. */
 static void append_prompt(qr_text *out, const qr_job *job)
 {
-    const quire_request *request = &job->from.request;
-    if (!request->prompt_logprobs) return;
-    append_named(out, "prompt_logprobs", job->prompt_logprobs ? job->prompt_logprobs : (const float[]){NAN},
-                 job->prompt_logprobs ? request->prompt_count : 1);
-    if (request->prompt_top_logprobs == 0) return;
+    const uint32_t count = prompt_count(job);
+    if (!job->from.request.prompt_logprobs) return;
+    QR_TEXT_LITERAL(out, ", \"prompt_logprobs\": [");
+    for (uint32_t i = 0; i < count; i++) {
+        if (i > 0) QR_TEXT_LITERAL(out, ", ");
+        append_float(out, job->prompt_logprobs ? job->prompt_logprobs[i] : NAN);
+    }
+    QR_TEXT_LITERAL(out, "]");
+    if (job->from.request.prompt_top_logprobs == 0) return;
     QR_TEXT_LITERAL(out, ", \"prompt_top_logprobs\": [null");
     if (job->prompt_tops.length > 0) QR_TEXT_LITERAL(out, ", ");
     qr_text_append(out, job->prompt_tops.data, job->prompt_tops.length);
+    for (uint32_t i = job->prompt_taken + 1; i < count; i++) QR_TEXT_LITERAL(out, ", null");
     QR_TEXT_LITERAL(out, "]");
 }
 

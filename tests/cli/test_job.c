@@ -358,6 +358,35 @@ static void several_sequences_come_as_outputs(void **state)
     json_decref(answer);
 }
 
+/* Each token of the prompt has its place, whether or not it was computed before the request ended. */
+static void a_prompt_that_failed_has_null_for_each_token(void **state)
+{
+    (void)state;
+    const int32_t            top    = 9;
+    const float              value  = -1.5f;
+    const quire_token_detail detail = {.top_count = 1, .top_tokens = &top, .top_logprobs = &value};
+    static const struct {
+        const char *prompt, *logprobs, *tops;
+        uint32_t    computed;
+    } cases[] = {{"[1, 2, 3]", "[null,null,null]", "[null,null,null]", 0},
+                 {"[1, 2, 3]", "[null,-2.5,null]", "[null,[[9,-1.5]],null]", 1},
+                 {"[]", "[null]", "[null]", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char          line[100];
+        qr_line_error error;
+        snprintf(line, sizeof line, "{\"prompt\": %s, \"prompt_logprobs\": 1}", cases[i].prompt);
+        qr_job           *job   = parse(line, &error);
+        const quire_event event = {
+            .kind = QUIRE_EVENT_PROMPT, .index = 1, .logprob = -2.5f, .detail = &detail, .user_data = job};
+        if (cases[i].computed > 0) qr_job_take(job, &event, 0);
+        finish(job, 0, QUIRE_FINISH_ERROR, QUIRE_ERR_EXECUTION);
+        json_t *answer = answer_of(job, false);
+        expect_json(answer, "prompt_logprobs", cases[i].logprobs);
+        expect_json(answer, "prompt_top_logprobs", cases[i].tops);
+        json_decref(answer);
+    }
+}
+
 static void the_engines_message_is_split_into_field_and_sentence(void **state)
 {
     (void)state;
@@ -388,6 +417,7 @@ int main(void)
         cmocka_unit_test(an_answer_has_tokens_logits_and_times),
         cmocka_unit_test(all_logits_come_with_nine_digits),
         cmocka_unit_test(several_sequences_come_as_outputs),
+        cmocka_unit_test(a_prompt_that_failed_has_null_for_each_token),
         cmocka_unit_test(the_engines_message_is_split_into_field_and_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
