@@ -11,13 +11,16 @@ static uint32_t slots_of(const quire_request *resolved)
     return resolved->beam_width > 1 ? resolved->beam_width : resolved->n;
 }
 
+/* How the waiting are counted, for errors about their number. */
+#define COUNTED " (a request counts as its n, or its beam_width)"
+
 quire_status qr_scheduler_check_queue(const qr_scheduler_options *o, const quire_request *resolved, uint64_t queued,
                                       uint64_t queued_tokens, quire_error *error)
 {
     const uint32_t slots = slots_of(resolved), tokens = resolved->prompt_count + resolved->encoder_count;
     if (queued + slots > o->max_num_queued_reqs)
         return qr_fail(error, QUIRE_ERR_FULL,
-                       "queue: %llu sequences are waiting and %u more do not fit in max_num_queued_reqs %u",
+                       "queue: %llu sequences are waiting and %u more do not fit in max_num_queued_reqs %u" COUNTED,
                        (unsigned long long)queued, slots, o->max_num_queued_reqs);
     if (queued_tokens + tokens > o->max_num_queued_tokens)
         return qr_fail(error, QUIRE_ERR_FULL,
@@ -141,7 +144,7 @@ static quire_status open_tenant(qr_scheduler *s, const quire_request *stored, ui
     if (t->queued + slots_of(stored) <= t->max_num_queued_reqs) return QUIRE_OK;
     return qr_fail(
         error, QUIRE_ERR_FULL,
-        "queue: %u sequences of tenant \"%s\" are waiting and %u more do not fit in its max_num_queued_reqs %u",
+        "queue: %u sequences of tenant \"%s\" are waiting and %u more do not fit in its max_num_queued_reqs %u" COUNTED,
         t->queued, name, slots_of(stored), t->max_num_queued_reqs);
 }
 

@@ -144,10 +144,11 @@ static quire_status check_lengths(const qr_scheduler_options *o, const quire_req
                                  error);
 }
 
-/* Where the maximum comes from, for those that the configuration sets. */
+/* Where the maximum comes from, for those that the configuration or another field sets. */
 static const char *origin_of_limit(const qr_scheduler_options *o, const field *f)
 {
     if (strcmp(f->name, "max_tokens") == 0) return "; the limit is max_model_len minus the prompt";
+    if (strcmp(f->name, "prompt_top_logprobs") == 0 && f->maximum == 0) return "; it needs prompt_logprobs";
     const bool sequences = strcmp(f->name, "n") == 0 || strcmp(f->name, "beam_width") == 0;
     return sequences && f->maximum == o->max_num_seqs ? "; the limit is scheduler.max_num_seqs" : "";
 }

@@ -109,7 +109,7 @@ typedef struct quire_request {
     const char *cache_salt; /* at most QUIRE_MAX_CACHE_SALT bytes, NULL = none; as tenant */
 
     /* ---- what comes with the prompt ---- */
-    uint32_t prompt_top_logprobs; /* as `logprobs`, of each of these tokens; 0..QUIRE_MAX_LOGPROBS */
+    uint32_t prompt_top_logprobs; /* as `logprobs`, of each token that prompt_logprobs gives; 0..QUIRE_MAX_LOGPROBS */
     bool     prompt_logprobs;     /* each token of the prompt but the first comes as a PROMPT event, with the log
                                    * probability that the model gave it; implies skip_reading_prefix_cache; not with
                                    * beam search. A step tells at most 128 tokens of prompts, so without chunked prefill

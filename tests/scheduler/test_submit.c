@@ -72,10 +72,12 @@ static void a_full_queue_says_how_much_waits_and_what_the_limit_is(void **state)
     assert_int_equal(driver_submit_raw(&d, &r, &error, NULL), QUIRE_ERR_FULL);
     assert_string_equal(
         error.message,
-        "queue: 1 sequences of tenant \"a\" are waiting and 1 more do not fit in its max_num_queued_reqs 1");
+        "queue: 1 sequences of tenant \"a\" are waiting and 1 more do not fit in its max_num_queued_reqs 1"
+        " (a request counts as its n, or its beam_width)");
     r.tenant = "b", r.n = 2;
     assert_int_equal(driver_submit_raw(&d, &r, &error, NULL), QUIRE_ERR_FULL);
-    assert_string_equal(error.message, "queue: 1 sequences are waiting and 2 more do not fit in max_num_queued_reqs 2");
+    assert_string_equal(error.message, "queue: 1 sequences are waiting and 2 more do not fit in max_num_queued_reqs 2"
+                                       " (a request counts as its n, or its beam_width)");
     driver_finish(&d);
 }
 

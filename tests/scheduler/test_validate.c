@@ -339,6 +339,18 @@ static void features_belong_to_models_that_read_them(void **state)
     assert_refused(&r, "encoder_input: given, but this model reads encoder_features");
 }
 
+static void the_top_of_a_prompt_needs_its_log_probabilities(void **state)
+{
+    (void)state;
+    quire_request r       = valid();
+    r.prompt_top_logprobs = 3;
+    assert_refused(&r, "prompt_top_logprobs: 3 is not in 0..0; it needs prompt_logprobs");
+    r.prompt_logprobs = true;
+    assert_accepted(&r);
+    r.prompt_top_logprobs = 21;
+    assert_refused(&r, "prompt_top_logprobs: 21 is not in 0..20");
+}
+
 static void beams_exclude_what_they_cannot_do(void **state)
 {
     (void)state;
@@ -452,6 +464,7 @@ int main(void)
         TEST(more_sequences_than_can_run_name_the_key),
         TEST(encoder_input_belongs_to_encoder_decoder_models),
         TEST(features_belong_to_models_that_read_them),
+        TEST(the_top_of_a_prompt_needs_its_log_probabilities),
         TEST(beams_exclude_what_they_cannot_do),
         TEST(what_could_never_fit_is_refused_with_the_missing_blocks),
         TEST(windows_and_promises_change_what_is_needed),
