@@ -42,8 +42,7 @@ static quire_status submit_locked(qr_inbox *inbox, const quire_request *request,
     QR_TRY(qr_scheduler_check_queue(inbox->limits, request, queued, tokens, error));
     qr_record *record = qr_ledger_open(inbox->ledger, qr_max_u32(request->n, request->beam_width));
     if (record == NULL || !keep(inbox, record, request))
-        return qr_fail(error, QUIRE_ERR_FULL,
-                       "queue: %u finished or running sequences still await poll(); poll and retry",
+        return qr_fail(error, QUIRE_ERR_FULL, "queue: %u finished or running sequences still await poll()",
                        inbox->ledger->finish_reserved);
     describe(inbox, record, request, now_ns);
     inbox->pending_requests += record->sequences;

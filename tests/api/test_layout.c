@@ -25,7 +25,7 @@ static void status_codes_keep_their_values_and_have_texts(void **state)
     assert_int_equal(QUIRE_ERR_TOO_LONG, -5);
     assert_int_equal(QUIRE_ERR_FORKED, -11);
     assert_int_equal(QUIRE_ERR_EXECUTION, -12);
-    assert_string_equal(quire_status_text(QUIRE_ERR_FULL), "queue full, retry after polling");
+    assert_string_equal(quire_status_text(QUIRE_ERR_FULL), "queue full");
     assert_non_null(quire_status_text((quire_status)-1000));
 }
 

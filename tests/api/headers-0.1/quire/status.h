@@ -5,7 +5,7 @@
     X(OK, 0, "success")                                                                                                \
     X(ERR_INVALID, -1, "invalid argument")                                                                             \
     X(ERR_NO_MEMORY, -2, "out of memory")                                                                              \
-    X(ERR_FULL, -3, "queue full, retry after polling")                                                                 \
+    X(ERR_FULL, -3, "queue full")                                                                                      \
     X(ERR_NOT_FOUND, -4, "no such request")                                                                            \
     X(ERR_TOO_LONG, -5, "request exceeds the engine's capacity")                                                       \
     X(ERR_UNSUPPORTED, -6, "not supported by this build or machine")                                                   \
