@@ -90,6 +90,7 @@ static char *effective(settings *s, const char *path)
     s->common.config_path = path;
     quire_config *config  = qr_arguments_load(&s->common);
     char         *text    = config != NULL ? quire_config_print(config, QUIRE_PRINT_BARE, NULL) : NULL;
+    if (config != NULL && text == NULL) qr_out_of_memory();
     quire_config_destroy(config);
     return text;
 }
