@@ -139,6 +139,7 @@ string read_file(const char *path)
             if (file != nullptr) fclose(file);
         }
     } opened{fopen(path, "rbe")};
+    if (opened.file == nullptr && errno == ENOMEM) throw std::bad_alloc();
     if (opened.file == nullptr) fail(QUIRE_ERR_IO, string(path) + ": cannot be opened: " + strerror(errno));
     string text(max_file_bytes + 1, '\0');
     text.resize(fread(text.data(), 1, text.size(), opened.file));

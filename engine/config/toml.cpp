@@ -85,8 +85,6 @@ bool is_malformed(string_view text)
         (void)toml::parse(text);
     } catch (const malformed &) {
         return true;
-    } catch (const toml::parse_error &) {
-        return false;
     }
     return false;
 }
@@ -113,8 +111,9 @@ toml::table parse(string_view text, const source &from)
 {
     depth_scan(text, from).run();
     try {
-        return toml::parse(text);
-    } catch (const toml::parse_error &e) {
+        toml::parse_result result = toml::parse(text);
+        if (result) return std::move(result).table();
+        const toml::parse_error &e = result.error();
         fail(QUIRE_ERR_FORMAT, from.place(e.source()) + ": " + string(e.description()));
     } catch (const malformed &) {
         const string line = from.has_lines ? ":" + std::to_string(line_of_malformed(text)) : "";
@@ -140,9 +139,7 @@ toml::table parse_value(const key_table &keys, const string &path, const string 
     if ((in_quotes || !takes_bare_text(keys, path)) && text.find('\n') == string::npos) {
         depth_scan(text, from).run();
         try {
-            document = toml::parse("v = " + text);
-        } catch (const toml::parse_error &) {
-            document.clear();
+            if (toml::parse_result result = toml::parse("v = " + text)) document = std::move(result).table();
         } catch (const malformed &) {
             document.clear();
         }

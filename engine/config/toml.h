@@ -11,6 +11,7 @@ struct malformed {};
 [[noreturn]] inline void throw_malformed() { throw malformed{}; }
 } // namespace qr::config
 #undef NDEBUG
+#define TOML_EXCEPTIONS 0 // the exception that it would throw ends the process where there is no memory for its text
 #define TOML_ASSERT(condition) ((condition) ? static_cast<void>(0) : qr::config::throw_malformed())
 #define TOML_ENABLE_FORMATTERS 0
 #define TOML_FLOAT_CHARCONV 1 // without it a stream reads numbers, which takes want of memory for a malformed one

@@ -6,6 +6,7 @@ usage: memory_test.py QUIRE PRELOADED    PRELOADED: the module that is built of 
 import os
 import subprocess
 import sys
+import tempfile
 
 QUIRE, PRELOADED = sys.argv[1:3]
 if not os.path.exists(PRELOADED):
@@ -39,3 +40,19 @@ for command, limit in COMMANDS.items():
             assert errors(done)[0].startswith("quire: error: ") and "memory" in errors(done)[0], where
             refused += 1
 assert refused > 70, refused
+
+# The error about a malformed file needs memory too: around the allocations before it is printed, each one.
+with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+    file.write("[load]\nrequest_rate = = 3\n")
+    file.flush()
+    command = ["config", "print", file.name]
+    low, high = 0, 8000  # with all after `high` failing it is printed
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if run(command, middle, True).returncode == 2 else (middle, high)
+    assert ":2:16: " in run(command, 10 ** 9, False).stderr
+    for number in range(high - 60, high + 1):
+        for everything in False, True:
+            done = run(command, number, everything)
+            assert done.returncode in (1, 2) and len(errors(done)) == 1, f"allocation {number}: {done}"
+            assert ":2:16: " in done.stderr or "memory" in done.stderr, f"allocation {number}: {done}"
