@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "bench/result/machine.h"
 #include "bench/workload/workload.h"
@@ -58,7 +59,8 @@ void qr_warn(const char *format, ...)
 void qr_out_of_memory(void)
 {
     qr_complain("out of memory");
-    exit(QR_EXIT_FAILED);
+    if (qr_stdout != NULL) fflush(qr_stdout);
+    _exit(QR_EXIT_FAILED); /* exit() would take from other threads what they use */
 }
 
 const char *qr_status_name(quire_status status)

@@ -123,7 +123,7 @@ int         qr_arguments_run(qr_arguments *arguments, qr_body *body, void *conte
 void qr_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void qr_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* likewise, "quire: warning: " */
 
-/* Says so, and ends the process with QR_EXIT_FAILED. Needs no memory. */
+/* Says so, and ends the process with QR_EXIT_FAILED. Needs no memory. Thread: any. */
 _Noreturn void qr_out_of_memory(void);
 
 /* What is known to disturb a measurement (governor, variables that contradict [topology]), unless output.log_level is

@@ -178,16 +178,8 @@ static void loosen(json_t *root)
     }
 }
 
-static void *allocate(size_t size)
-{
-    void *memory = malloc(size);
-    if (memory == NULL) qr_out_of_memory();
-    return memory;
-}
-
 int qr_keys_schema(void)
 {
-    json_set_alloc_funcs(allocate, free); /* Jansson would leave out what it has no memory for */
     json_t *root = json_pack("{s:s, s:s, s:s}", "$schema", "https://json-schema.org/draft/2020-12/schema", "title",
                              "quire configuration", "type", "object");
     for (size_t i = 0; qr_tool_key_at(i) != NULL; i++) add_key(root, qr_tool_key_at(i));

@@ -1,6 +1,7 @@
 /* quire: dispatch to the subcommands. */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,12 +102,21 @@ static void undo_binding(void)
     if (qr_affinity_at_start(&cpus)) qr_affinity_set(&cpus);
 }
 
+/* Without memory Jansson leaves out what it should read or write, takes a text for malformed, or aborts. */
+static void *allocate_json(size_t size)
+{
+    void *memory = malloc(size);
+    if (memory == NULL) qr_out_of_memory();
+    return memory;
+}
+
 int main(int argc, char **argv)
 {
     undo_binding();
     signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is an error of the write */
     fill_standard_descriptors();
     qr_stdout_take();
+    json_set_alloc_funcs(allocate_json, free);
     argp_err_exit_status = QR_EXIT_USAGE;
     const int status     = run(argc, argv);
     if (!ferror(qr_stdout) && fflush(qr_stdout) == 0) return status;

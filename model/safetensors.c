@@ -89,7 +89,7 @@ static quire_status read_entry(const entry_reader *r, qr_json_slice value, qr_te
     if (value.length > MAX_ENTRY_BYTES)
         return BAD_TENSOR(r, tensor, "its description is %zu bytes long, at most %d", value.length, MAX_ENTRY_BYTES);
     json_t *entry = json_loadb(value.text, value.length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
-    if (entry == NULL) return BAD_TENSOR(r, tensor, "%.100s", where.text);
+    if (entry == NULL) return BAD_TENSOR(r, tensor, "%.100s", where.text[0] != '\0' ? where.text : "no memory");
     const quire_status status =
         json_is_object(entry) ? read_fields(r, entry, tensor) : BAD_TENSOR(r, tensor, "%s", "expected an object");
     json_decref(entry);
