@@ -11,11 +11,15 @@
 
 /* ---- what config.json says ---- */
 
-/* -1 and null: all inputs of a matrix. */
+enum { UNKNOWN_GROUP = -2 };
+
+/* -1: all inputs of a matrix. */
 static uint32_t read_group(qr_config_reader *r, const json_t *settings)
 {
-    const int64_t group = qr_config_integer(r, settings, "group_size", -1, QR_MAX_WIDTH, -1);
-    return group > 0 ? (uint32_t)group : 0;
+    const int64_t group = qr_config_integer(r, settings, "group_size", -1, QR_MAX_WIDTH, UNKNOWN_GROUP);
+    if (group == 0) QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: group_size: 0 is neither -1 nor above 0", r->origin);
+    if (group == UNKNOWN_GROUP) return 0;
+    return group > 0 ? (uint32_t)group : UINT32_MAX;
 }
 
 static void read_gptq(qr_config_reader *r, const json_t *settings, qr_quantisation *q)
@@ -25,6 +29,8 @@ static void read_gptq(qr_config_reader *r, const json_t *settings, qr_quantisati
     q->group           = read_group(r, settings);
     q->bits            = (uint32_t)qr_config_integer(r, settings, "bits", 1, 32, QR_REQUIRED);
     q->zero_add        = strcmp(format, "gptq") == 0;
+    q->ordered         = qr_config_boolean_of(r, settings, "desc_act", false);
+    q->has_zeros       = true;
     if (q->bits != 4 && q->bits != 8)
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: gptq: %u bits are not supported, only 4 and 8", r->origin, q->bits);
     if (q->zero_add == 0 && strcmp(format, "gptq_v2") != 0)
@@ -40,6 +46,8 @@ static void read_awq(qr_config_reader *r, const json_t *settings, qr_quantisatio
     q->packing          = QR_PACKING_AWQ;
     q->group            = read_group(r, settings);
     q->bits             = (uint32_t)qr_config_integer(r, settings, "bits", 1, 32, 4);
+    q->has_zeros        = true;
+    qr_config_refuse(r, !qr_config_boolean_of(r, settings, "zero_point", true), "zero_point", "awq has zero points");
     if (q->bits != 4)
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: awq: %u bits are not supported, only 4", r->origin, q->bits);
     if (strcmp(version, "gemm") != 0 && strcmp(version, "GEMM") != 0)
@@ -47,15 +55,79 @@ static void read_awq(qr_config_reader *r, const json_t *settings, qr_quantisatio
                     version);
 }
 
+static void refuse_other(qr_config_reader *r, const json_t *object, const char *key, const char *only, const char *also)
+{
+    const char *value = qr_config_string(r, object, key, only);
+    if (strcmp(value, only) != 0 && strcmp(value, also) != 0)
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: %s: \"%.40s\" is not supported, only %s%s%s", r->origin, key, value,
+                    only, also[0] != '\0' ? " and " : "", also);
+}
+
+/* "group" or, older, true and "dynamic"; others leave the inputs of a group beside each other. */
+static bool has_order(qr_config_reader *r, const json_t *weights)
+{
+    const json_t *given = json_object_get(weights, "actorder");
+    if (json_is_boolean(given)) return json_is_true(given);
+    const char *order = qr_config_string(r, weights, "actorder", "static");
+    return strcmp(order, "group") == 0 || strcmp(order, "dynamic") == 0;
+}
+
+/* What it says of codes, scales and zero points, all of it or none: a key that is not there is whatever they are. */
+static void read_weights(qr_config_reader *r, const json_t *weights, qr_quantisation *q)
+{
+    const bool symmetric = qr_config_boolean_of(r, weights, "symmetric", false);
+    q->group             = read_group(r, weights);
+    q->bits              = (uint32_t)qr_config_integer(r, weights, "num_bits", 1, 32, 0);
+    q->ordered           = has_order(r, weights);
+    q->has_not_zeros     = symmetric;
+    q->has_zeros         = !symmetric && json_object_get(weights, "symmetric") != NULL;
+    refuse_other(r, weights, "type", "int", "");
+    refuse_other(r, weights, "strategy", "group", "channel");
+    if (strcmp(qr_config_string(r, weights, "strategy", "group"), "channel") == 0) {
+        if (q->group > 0 && q->group != UINT32_MAX)
+            QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: group_size: %u contradicts strategy \"channel\"", r->origin,
+                        q->group);
+        q->group = UINT32_MAX;
+    }
+    const bool bytes = q->packing == QR_PACKING_BYTES;
+    if (q->bits > 0 && (bytes ? q->bits > 8 : q->bits != 4 && q->bits != 8))
+        QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: num_bits: %u is not supported, only %s", r->origin, q->bits,
+                    bytes ? "up to 8" : "4 and 8");
+}
+
+/* Of several groups of matrices which one a matrix belongs to is not looked up: they must say the same of weights. */
+static const json_t *find_weights(qr_config_reader *r, const json_t *settings)
+{
+    const json_t *first = NULL, *group;
+    const char   *name;
+    json_object_foreach((json_t *)(uintptr_t)json_object_get(settings, "config_groups"), name, group)
+    {
+        const json_t *weights = json_object_get(group, "weights");
+        if (first == NULL) first = weights;
+        if (!json_equal((json_t *)(uintptr_t)first, (json_t *)(uintptr_t)weights))
+            QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: config_groups: \"%.40s\" has other weights than the first group",
+                        r->origin, name);
+    }
+    return first;
+}
+
 static void read_compressed(qr_config_reader *r, const json_t *settings, qr_quantisation *q)
 {
-    const char *format = qr_config_string(r, settings, "format", "");
-    void       *first  = json_object_iter((json_t *)(uintptr_t)json_object_get(settings, "config_groups"));
-    q->group           = read_group(r, json_object_get(json_object_iter_value(first), "weights"));
-    q->packing         = strcmp(format, "pack-quantized") == 0 ? QR_PACKING_PACKED : QR_PACKING_BYTES;
+    static const char *const refused[] = {"kv_cache_scheme", "transform_config"};
+    const char              *format    = qr_config_string(r, settings, "format", "");
+    q->packing                         = strcmp(format, "pack-quantized") == 0 ? QR_PACKING_PACKED : QR_PACKING_BYTES;
     if (q->packing == QR_PACKING_BYTES && strcmp(format, "int-quantized") != 0)
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED,
                     "%s: format: \"%.40s\" is not supported, only pack-quantized and int-quantized", r->origin, format);
+    const json_t *weights = find_weights(r, settings);
+    if (json_object_size(weights) > 0) read_weights(r, weights, q);
+    refuse_other(r, json_object_get(settings, "sparsity_config"), "format", "dense", "");
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const json_t *value = json_object_get(settings, refused[i]);
+        const bool    empty =
+            value == NULL || json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0);
+        qr_config_refuse(r, !empty, refused[i], "not supported");
+    }
 }
 
 void qr_quantisation_read(qr_config_reader *r, const json_t *settings, qr_quantisation *q)
@@ -119,15 +191,36 @@ static quire_status bad_part(const gathering *g, const qr_tensor *tensor, const 
                          (unsigned long long)tensor->begin);
 }
 
+/* Named by its own name, which is that of the codes with another end. */
+static quire_status missing_part(const gathering *g, const qr_tensor *codes, const char *end)
+{
+    const char *codes_end = layouts[g->quantisation->packing].codes;
+    return qr_fail(g->error, QUIRE_ERR_FORMAT, "%s: tensor \"%.*s%s\": missing, quantization_config asks for it",
+                   qr_tensors_file_name(g->files, codes), (int)qr_min_u64(strlen(codes->name) - strlen(codes_end), 80),
+                   codes->name, end);
+}
+
 static bool has_shape(const qr_tensor *tensor, uint64_t rows, uint64_t columns)
 {
     return tensor->rank == 2 && tensor->shape[0] == rows && tensor->shape[1] == columns;
+}
+
+/* Of a part whose shape is not what the others need. */
+static quire_status misshapen(const gathering *g, const qr_tensor *tensor, uint64_t rows, uint64_t columns,
+                              const char *whence)
+{
+    char found[100];
+    qr_tensors_format_shape(found, sizeof found, tensor);
+    return QR_BAD_TENSOR(g->error, qr_tensors_file_name(g->files, tensor), tensor,
+                         "its shape is %s, %s implies [%llu, %llu], at byte %llu", found, whence,
+                         (unsigned long long)rows, (unsigned long long)columns, (unsigned long long)tensor->begin);
 }
 
 /* columns and k of a matrix, from its codes and, for "pack-quantized", the tensor that has them. */
 static quire_status measure(const gathering *g, qr_packed *p)
 {
     const uint64_t *shape = p->codes.shape, per_word = p->bits > 0 ? WORD_BITS / p->bits : 0;
+    const uint32_t  wanted = g->quantisation->bits;
     int64_t         given[2];
     switch (p->packing) {
     case QR_PACKING_GPTQ: p->k = shape[0] * per_word, p->columns = shape[1]; return QUIRE_OK;
@@ -135,31 +228,63 @@ static quire_status measure(const gathering *g, qr_packed *p)
     case QR_PACKING_BYTES: p->k = shape[1], p->columns = shape[0], p->bits = 8; return QUIRE_OK;
     default: break;
     }
-    if (p->shape.name == NULL) return bad_part(g, &p->codes, "its weight_shape is missing");
+    if (p->shape.name == NULL) return missing_part(g, &p->codes, layouts[p->packing].shape);
     if (!is(&p->shape, "I64") || p->shape.end - p->shape.begin != sizeof given)
         return bad_part(g, &p->shape, "not two I64");
     QR_TRY(qr_tensors_read_bytes(g->files, &p->shape, 0, sizeof given, given, g->error));
     p->columns = (uint64_t)given[0];
     p->k       = (uint64_t)given[1];
     for (p->bits = 4; p->bits <= 8; p->bits += 4)
-        if (p->k > 0 && p->k < UINT32_MAX &&
+        if ((wanted == 0 || wanted == p->bits) && p->k > 0 && p->k < UINT32_MAX &&
             has_shape(&p->codes, p->columns, qr_ceil_div_u64(p->k, WORD_BITS / p->bits)))
             return QUIRE_OK;
+    if (wanted > 0 && p->k > 0 && p->k <= QR_MAX_WIDTH)
+        return misshapen(g, &p->codes, p->columns, qr_ceil_div_u64(p->k, WORD_BITS / wanted),
+                         "quantization_config's num_bits");
     return bad_part(g, &p->codes, "its shape is not that of weight_shape in 4 or 8 bits");
+}
+
+static bool by_column(const qr_packed *p) { return p->packing == QR_PACKING_PACKED || p->packing == QR_PACKING_BYTES; }
+
+/* Of k inputs; 0: config.json does not say. */
+static uint64_t groups_of(const gathering *g, uint64_t k)
+{
+    return g->quantisation->group > 0 ? qr_ceil_div_u64(k, g->quantisation->group) : 0;
+}
+
+/* gptq, awq: whether scales and zero points have the same columns, and so the codes are those that are wrong. */
+static bool scales_and_zeros_agree(const qr_packed *p)
+{
+    const uint64_t per_word = WORD_BITS / p->bits;
+    return !by_column(p) && p->zeros.name != NULL && p->zeros.rank == 2 && p->zeros.shape[0] == p->scales.shape[0] &&
+           p->zeros.shape[1] == qr_ceil_div_u64(p->scales.shape[1], per_word);
+}
+
+static quire_status check_columns(const gathering *g, const qr_packed *p)
+{
+    const uint64_t *shape = p->scales.shape, columns = shape[by_column(p) ? 0 : 1];
+    if (p->scales.format->decode == NULL || p->scales.rank != 2)
+        return bad_part(g, &p->scales, "scales of another shape or type than the codes need");
+    if (columns == p->columns) return QUIRE_OK;
+    if (!scales_and_zeros_agree(p))
+        return misshapen(g, &p->scales, by_column(p) ? p->columns : shape[0], by_column(p) ? shape[1] : p->columns,
+                         layouts[p->packing].codes);
+    return misshapen(g, &p->codes, p->codes.shape[0],
+                     p->packing == QR_PACKING_AWQ ? qr_ceil_div_u64(columns, WORD_BITS / p->bits) : columns,
+                     layouts[p->packing].scales);
 }
 
 /* Groups by the scales: [groups][columns], or [columns][groups]. */
 static quire_status count_groups(const gathering *g, qr_packed *p)
 {
-    const bool by_column = p->packing == QR_PACKING_PACKED || p->packing == QR_PACKING_BYTES;
-    if (p->scales.name == NULL) return bad_part(g, &p->codes, "its scales are missing");
-    if (p->scales.format->decode == NULL || p->scales.rank != 2 || p->scales.shape[by_column ? 0 : 1] != p->columns)
-        return bad_part(g, &p->scales, "scales of another shape or type than the codes need");
-    p->groups = p->scales.shape[by_column ? 1 : 0];
+    const uint64_t wanted = groups_of(g, p->k);
+    p->groups             = p->scales.shape[by_column(p) ? 1 : 0];
+    if (wanted > 0 && p->groups != wanted)
+        return misshapen(g, &p->scales, by_column(p) ? p->columns : wanted, by_column(p) ? wanted : p->columns,
+                         "quantization_config's group_size");
     if (p->groups == 0 || p->groups > p->k) return bad_part(g, &p->scales, "no scales, or more than inputs");
-    p->group = qr_ceil_div_u64(p->k, p->groups);
-    if (g->quantisation->group > 0 && qr_ceil_div_u64(p->k, g->quantisation->group) == p->groups)
-        p->group = g->quantisation->group;
+    const uint32_t given = g->quantisation->group;
+    p->group             = given > 0 && given != UINT32_MAX ? given : qr_ceil_div_u64(p->k, p->groups);
     if (qr_ceil_div_u64(p->k, p->group) != p->groups) return bad_part(g, &p->scales, "no even groups of inputs");
     return QUIRE_OK;
 }
@@ -168,22 +293,39 @@ static quire_status check_zeros(const gathering *g, const qr_packed *p)
 {
     const uint64_t per_word = WORD_BITS / p->bits, words = qr_ceil_div_u64(p->columns, per_word);
     const bool     bytes = p->packing == QR_PACKING_BYTES, packed = p->packing == QR_PACKING_PACKED;
+    const uint64_t rows    = bytes    ? p->columns
+                             : packed ? words
+                                      : p->groups,
+                   columns = bytes || packed ? p->groups : words;
     if (p->zeros.name == NULL)
-        return packed || bytes ? QUIRE_OK : bad_part(g, &p->codes, "its zero points are missing");
-    const bool shape = bytes    ? has_shape(&p->zeros, p->columns, p->groups)
-                       : packed ? has_shape(&p->zeros, words, p->groups)
-                                : has_shape(&p->zeros, p->groups, words);
-    return shape && is(&p->zeros, bytes ? "I8" : "I32")
-               ? QUIRE_OK
-               : bad_part(g, &p->zeros, "zero points of another shape or type");
+        return g->quantisation->has_zeros ? missing_part(g, &p->codes, layouts[p->packing].zeros) : QUIRE_OK;
+    if (g->quantisation->has_not_zeros)
+        return bad_part(g, &p->zeros, "quantization_config says symmetric, which has no zero points");
+    if (!is(&p->zeros, bytes ? "I8" : "I32")) return bad_part(g, &p->zeros, "zero points of another type");
+    return has_shape(&p->zeros, rows, columns) ? QUIRE_OK
+                                               : misshapen(g, &p->zeros, rows, columns, layouts[p->packing].scales);
+}
+
+/* An order of another length than the codes: whose number of inputs has as many groups as there are scales is right. */
+static quire_status check_order(const gathering *g, const qr_packed *p)
+{
+    const qr_tensor *order = &p->order;
+    if (order->name == NULL) {
+        const bool needed = g->quantisation->ordered && p->scales.shape[by_column(p) ? 1 : 0] > 1;
+        return needed ? missing_part(g, &p->codes, layouts[p->packing].order) : QUIRE_OK;
+    }
+    if (!is(order, "I32") || order->rank != 1) return bad_part(g, order, "not one I32 for each input");
+    if (order->shape[0] == p->k) return QUIRE_OK;
+    const uint64_t inputs = order->shape[0], per_word = WORD_BITS / p->bits;
+    if (p->packing != QR_PACKING_GPTQ || groups_of(g, inputs) != p->scales.shape[0])
+        return bad_part(g, order, "not one I32 for each input");
+    return misshapen(g, &p->codes, qr_ceil_div_u64(inputs, per_word), p->codes.shape[1], layouts[p->packing].order);
 }
 
 /* Whether an order says more than that groups follow each other. */
 static quire_status read_order(const gathering *g, qr_packed *p)
 {
     if (p->order.name == NULL) return QUIRE_OK;
-    if (!is(&p->order, "I32") || p->order.rank != 1 || p->order.shape[0] != p->k)
-        return bad_part(g, &p->order, "not one I32 for each input");
     const size_t bytes = p->k * sizeof(int32_t);
     int32_t     *order = qr_allocate(&g->files->allocator, bytes, 64);
     if (order == NULL) return qr_fail(g->error, QUIRE_ERR_NO_MEMORY, "%s: no memory", p->order.name);
@@ -206,6 +348,9 @@ static quire_status check_parts(const gathering *g, qr_packed *p)
     QR_TRY(measure(g, p));
     if (p->k == 0 || p->k > QR_MAX_WIDTH || p->columns == 0 || p->columns > QR_MAX_VOCAB)
         return bad_part(g, &p->codes, "dimensions that no matrix has");
+    if (p->scales.name == NULL) return missing_part(g, &p->codes, layouts[p->packing].scales);
+    QR_TRY(check_columns(g, p));
+    QR_TRY(check_order(g, p));
     QR_TRY(count_groups(g, p));
     QR_TRY(check_zeros(g, p));
     return read_order(g, p);

@@ -32,9 +32,12 @@ typedef enum qr_packing {
 /* What config.json says of all its matrices. */
 typedef struct qr_quantisation {
     qr_packing packing;
-    uint32_t   bits;     /* gptq, awq */
-    uint32_t   zero_add; /* gptq: what a stored zero point lacks */
-    uint32_t   group;    /* inputs that share a scale; 0: as many as the scales say */
+    uint32_t   bits;          /* gptq, awq; compressed-tensors: 0 where it does not say */
+    uint32_t   zero_add;      /* gptq: what a stored zero point lacks */
+    uint32_t   group;         /* inputs that share a scale, UINT32_MAX: all; 0: as many as the scales say */
+    bool       ordered;       /* by an order, which is there if there is more than one group */
+    bool       has_zeros;     /* zero points are there */
+    bool       has_not_zeros; /* they are not; neither: both may be */
 } qr_quantisation;
 
 /* `quantization_config`, or the root of quantize_config.json. Complaints go to the reader. */

@@ -176,6 +176,15 @@ static uint64_t elements_of(const qr_tensor *tensor)
     return (tensor->end - tensor->begin) / tensor->format->block_bytes * tensor->format->block_elements;
 }
 
+void qr_tensors_format_shape(char *text, size_t capacity, const qr_tensor *tensor)
+{
+    size_t used = (size_t)snprintf(text, capacity, "[");
+    for (uint32_t i = 0; i < tensor->rank && used < capacity; i++)
+        used += (size_t)snprintf(text + used, capacity - used, "%s%llu", i ? ", " : "",
+                                 (unsigned long long)tensor->shape[i]);
+    if (used < capacity) snprintf(text + used, capacity - used, "]");
+}
+
 quire_status qr_tensors_check_readable(const qr_tensors *files, const qr_tensor *tensor, quire_error *error)
 {
     if (tensor->format->decode != NULL || tensor->packed != NULL) return QUIRE_OK;

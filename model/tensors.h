@@ -82,6 +82,9 @@ quire_status qr_tensors_same(const qr_tensors *files, const qr_tensor *a, const 
 /* Part number `part` of `parts` of the tensor is wanted soon. */
 void qr_tensors_expect(const qr_tensors *files, const qr_tensor *tensor, uint32_t part, uint32_t parts);
 
+/* "[64, 32]", cut to what `capacity` holds: for messages. */
+void qr_tensors_format_shape(char *text, size_t capacity, const qr_tensor *tensor);
+
 /* ERR_UNSUPPORTED: qr_tensors_read cannot convert its format. */
 quire_status qr_tensors_check_readable(const qr_tensors *files, const qr_tensor *tensor, quire_error *error);
 

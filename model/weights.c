@@ -50,15 +50,6 @@ static void fill(float *out, uint64_t count, float value)
 
 /* ---- finding ---- */
 
-static void format_shape(char *text, size_t capacity, const qr_tensor *tensor)
-{
-    size_t used = (size_t)snprintf(text, capacity, "[");
-    for (uint32_t i = 0; i < tensor->rank && used < capacity; i++)
-        used += (size_t)snprintf(text + used, capacity - used, "%s%llu", i ? ", " : "",
-                                 (unsigned long long)tensor->shape[i]);
-    if (used < capacity) snprintf(text + used, capacity - used, "]");
-}
-
 enum { MX_BLOCK = 32 }; /* elements that share an exponent */
 
 /* Rank and shape as files have them. */
@@ -103,8 +94,8 @@ static quire_status check_tensor(const qr_tensors *files, const qr_tensor_spec *
     const qr_tensor asked = asked_of(spec);
     if (tensor->rank != asked.rank || memcmp(tensor->shape, asked.shape, asked.rank * sizeof *asked.shape) != 0) {
         char found[100], wanted[100];
-        format_shape(found, sizeof found, tensor);
-        format_shape(wanted, sizeof wanted, &asked);
+        qr_tensors_format_shape(found, sizeof found, tensor);
+        qr_tensors_format_shape(wanted, sizeof wanted, &asked);
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s: tensor \"%.80s\" at byte %llu: its shape is %s, %s implies %s",
                        file, spec->name, (unsigned long long)tensor->begin, found, qr_tensors_config_name(files),
                        wanted);

@@ -129,21 +129,75 @@ class Formats(PackedTest):
 
 
 class Refusals(PackedTest):
-    def gptq(self):
-        return self.models({"quant_method": "gptq", "bits": 4}, lambda m: m.gptq(), bits=4, group=32, ordered=True)[0]
+    def gptq(self, **settings):
+        config = {"quant_method": "gptq", "bits": 4, "group_size": 32} | settings
+        return self.models(config, lambda m: m.gptq(), bits=4, group=32, ordered=True)[0]
 
     def test_parts_that_are_missing(self):
-        for part, words in (("scales", "its scales are missing"), ("qzeros", "its zero points are missing")):
+        for part in ("scales", "qzeros"):
             model = self.gptq()
             del model.tensors[Q + part]
-            self.refused(model, Q + "qweight", words, "at byte")
+            self.refused(model, f'"{Q}{part}": missing', "quantization_config")
         model = self.gptq()
         del model.tensors[Q + "qweight"]
         self.refused(model, Q + "weight", "missing")
         model, _ = self.models({"quant_method": "compressed-tensors", "format": "pack-quantized"},
                                lambda m: m.compressed(True), bits=4, group=32, symmetric=True)
         del model.tensors[Q + "weight_shape"]
-        self.refused(model, Q + "weight_packed", "its weight_shape is missing")
+        self.refused(model, f'"{Q}weight_shape": missing')
+
+    def compressed(self, centred, settings={}, **weights):
+        config = {"quant_method": "compressed-tensors", "format": "pack-quantized",
+                  "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32} | weights}}} | settings
+        return self.models(config, lambda m: m.compressed(centred), bits=4, group=32, symmetric=centred)[0]
+
+    def test_one_matrix_without_what_the_others_have(self):
+        model = self.gptq(desc_act=True)
+        self.assertEqual(self.run_quire(model.write(self.folder)).returncode, 0)
+        del model.tensors[Q + "g_idx"]
+        self.refused(model, f'"{Q}g_idx": missing')
+        model = self.compressed(False, symmetric=False)
+        self.assertEqual(self.run_quire(model.write(self.folder)).returncode, 0)
+        del model.tensors[Q + "weight_zero_point"]
+        self.refused(model, f'"{Q}weight_zero_point": missing')
+        for order in ("group", "dynamic", True):
+            self.refused(self.compressed(True, actorder=order), 'weight_g_idx": missing')
+        for order in ("weight", "static", False, None):
+            self.assertEqual(self.run_quire(self.compressed(True, actorder=order).write(self.folder)).returncode, 0)
+
+    def test_settings_that_contradict_the_tensors(self):
+        for size, groups in ((64, 3), (16, 10), (-1, 1)):  # of down_proj's 160 inputs
+            self.refused(self.gptq(group_size=size), "scales", f"group_size implies [{groups}, ")
+            awq = {"quant_method": "awq", "group_size": size}
+            self.refused(self.models(awq, lambda m: m.awq(), bits=4, group=32)[0], "scales", "group_size implies")
+            self.refused(self.compressed(True, group_size=size), "weight_scale", "group_size implies")
+        self.refused(self.compressed(True, num_bits=8), "weight_packed", "num_bits implies")
+        self.refused(self.compressed(False, symmetric=True), "weight_zero_point", "symmetric")
+        self.refused(self.compressed(True, group_size=None, strategy="channel"), "weight_scale", "implies")
+
+    def test_settings_that_are_not_supported(self):
+        for key, value in (("type", "float"), ("strategy", "tensor"), ("num_bits", 3)):
+            self.refused(self.compressed(True, **{key: value}), "config.json", key, "not supported")
+        for key, value in (("sparsity_config", {"format": "sparse-bitmask"}), ("kv_cache_scheme", {"num_bits": 8}),
+                           ("transform_config", {"config_groups": {"a": {}}})):
+            self.refused(self.compressed(True, {key: value}), "config.json")
+        for key, value in (("sparsity_config", {"format": "dense"}), ("sparsity_config", {}), ("kv_cache_scheme", None)):
+            self.assertEqual(self.run_quire(self.compressed(True, {key: value}).write(self.folder)).returncode, 0)
+        groups = {name: {"weights": {"num_bits": bits}} for name, bits in (("group_0", 4), ("group_1", 8))}
+        self.refused(self.compressed(True, {"config_groups": groups}), "config_groups", "group_1")
+        self.refused(self.compressed(True, strategy="channel"), "group_size", "channel")
+        self.refused(self.gptq(group_size=0), "group_size")
+        awq = {"quant_method": "awq", "zero_point": False}
+        self.refused(self.models(awq, lambda m: m.awq(), bits=4, group=32)[0], "zero_point")
+
+    def test_groups_that_the_scales_alone_say(self):
+        for tensor, words in ((("F16", [0, 64], b""), "no scales, or more than inputs"),
+                              (("F16", [50, 64], bytes(6400)), "no even groups")):
+            model = self.gptq()
+            del model.config["quantization_config"]["group_size"]
+            model.tensors[Q + "scales"] = tensor
+            del model.tensors[Q + "g_idx"]
+            self.refused(model, Q + "scales", words)
 
     def test_parts_that_do_not_fit(self):
         def change(part, tensor, *words):
@@ -151,13 +205,16 @@ class Refusals(PackedTest):
             model.tensors[Q + part] = tensor
             self.refused(model, Q + part, *words)
 
+        change("qweight", ("I32", [7, 64], bytes(4 * 448)), "shape is [7, 64]", ".g_idx implies [8, 64]")
+        change("qweight", ("I32", [8, 56], bytes(4 * 448)), "shape is [8, 56]", ".scales implies [8, 64]")
         change("qweight", ("I32", [8 * 64], bytes(4 * 512)), "another shape or type")
         change("qweight", ("F32", [8, 64], bytes(4 * 512)), "another shape or type")
-        change("scales", ("F16", [2, 32], bytes(128)), "scales of another shape or type")
+        change("scales", ("F16", [2, 32], bytes(128)), "shape is [2, 32]", ".qweight implies [2, 64]")
+        change("scales", ("F16", [1, 64], bytes(128)), "shape is [1, 64]", "group_size implies [2, 64]")
         change("scales", ("I32", [2, 64], bytes(512)), "scales of another shape or type")
-        change("scales", ("F16", [0, 64], b""), "no scales, or more than inputs")
-        change("scales", ("F16", [50, 64], bytes(6400)), "no even groups")
-        change("qzeros", ("I32", [2, 4], bytes(32)), "zero points of another shape or type")
+        change("qzeros", ("I32", [2, 4], bytes(32)), "shape is [2, 4]", ".scales implies [2, 8]")
+        change("qzeros", ("I32", [1, 8], bytes(32)), "shape is [1, 8]", ".scales implies [2, 8]")
+        change("qzeros", ("F32", [2, 8], bytes(64)), "another type")
         change("g_idx", ("I32", [32], bytes(128)), "not one I32 for each input")
         change("g_idx", ("I32", [64], struct.pack("<64i", *([2] * 64))), "a group that has no scales")
         change("g_idx", ("I32", [64], struct.pack("<64i", *([-1] * 64))), "a group that has no scales")
