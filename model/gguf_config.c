@@ -122,18 +122,60 @@ static void translate_scales(translation *t)
     }
 }
 
-/* What changes the arithmetic, with the value that changes nothing; of these only a window is known here. */
-static void translate_features(translation *t)
+/* What changes the arithmetic, with the value that changes nothing. By the names of ggml's gguf-py, constants.py. */
+static void refuse_changes(translation *t)
 {
     static const struct {
         const char *key;
         double      neutral;
-    } refused[] = {{"rope.scaling.attn_factor", 1}, {"attention.clamp_kqv", 0}, {"attention.max_alibi_bias", 0}};
+    } refused[] = {
+        {"rope.scaling.attn_factor", 1},
+        {"rope.scaling.yarn_attn_factor", 1},
+        {"rope.scaling.yarn_log_multiplier", 0},
+        {"rope.scaling.alpha", 1},
+        {"rope.freq_base_swa", 0},
+        {"rope.dimension_count_swa", 0},
+        {"attention.clamp_kqv", 0},
+        {"attention.max_alibi_bias", 0},
+        {"attention.output_scale", 1},
+        {"attention.temperature_length", 0},
+        {"attention.temperature_scale", 0},
+        {"attention.key_length_swa", 0},
+        {"attention.value_length_swa", 0},
+        {"attention.shared_kv_layers", 0},
+        {"attn_logit_softcapping", 0},
+        {"final_logit_softcapping", 0},
+        {"nextn_predict_layers", 0},
+        {"n_deepstack_layers", 0},
+    };
+    static const char *const present[] = {"rope.dimension_sections", "attention.sliding_window_pattern",
+                                          "swiglu_clamp_exp", "swiglu_clamp_shexp", "activation_sparsity_scale"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         qr_config_refuse(&t->reader, number(t, refused[i].key, refused[i].neutral) != refused[i].neutral,
                          key_of(t, refused[i].key), "not supported");
+    for (size_t i = 0; i < sizeof present / sizeof *present; i++)
+        qr_config_refuse(&t->reader, has(t, present[i]), key_of(t, present[i]), "not supported");
+    qr_config_refuse(&t->reader, qr_config_boolean(&t->reader, key_of(t, "use_parallel_residual"), false),
+                     key_of(t, "use_parallel_residual"), "only false is supported");
     qr_config_refuse(&t->reader, !qr_config_boolean(&t->reader, key_of(t, "attention.causal"), true),
                      key_of(t, "attention.causal"), "only true is supported");
+}
+
+/* How much of YaRN's interpolation is mixed in: all of it or, without YaRN, nothing; negative is that as well. */
+static void check_yarn_mix(translation *t)
+{
+    static const char key[] = "rope.scaling.yarn_ext_factor";
+    const char       *type  = qr_config_string(&t->reader, t->reader.root, key_of(t, "rope.scaling.type"), "linear");
+    const double      whole = strcmp(type, "yarn") == 0 ? 1 : 0, mix = number(t, key, whole);
+    qr_config_refuse(&t->reader, mix >= 0 && mix != whole, key_of(t, key),
+                     whole > 0 ? "only 1 is supported" : "only 0 is supported without yarn");
+}
+
+/* Of all features only a window is known here. */
+static void translate_features(translation *t)
+{
+    refuse_changes(t);
+    check_yarn_mix(t);
     if (!has(t, "attention.sliding_window")) return;
     const int64_t window = integer(t, "attention.sliding_window", 0);
     qr_config_refuse(&t->reader, window > 0 && strcmp(t->architecture, "llama") != 0,

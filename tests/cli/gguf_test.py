@@ -268,6 +268,25 @@ class Refusals(GgufTest):
             metadata, tensors = as_gguf(self.golden("qwen2-bias")[0])
             self.refused(metadata | change, tensors, words)
 
+    def test_keys_that_would_change_the_arithmetic(self):
+        model, request, case = self.golden("qwen2-yarn")
+        metadata, tensors = as_gguf(model)
+        metadata |= {"qwen2.rope.scaling.type": "yarn", "qwen2.rope.scaling.factor": 4.0,
+                     "qwen2.rope.scaling.original_context_length": 64}
+        neutral = {"rope.scaling.yarn_attn_factor": 1.0, "rope.scaling.yarn_ext_factor": 1.0, "final_logit_softcapping": 0.0,
+                   "rope.scaling.yarn_log_multiplier": 0.0, "attention.output_scale": 1.0, "use_parallel_residual": False}
+        self.agrees(write_gguf(self.file, metadata | {f"qwen2.{key}": value for key, value in neutral.items()}, tensors),
+                    request, case)
+        self.agrees(write_gguf(self.file, metadata | {"qwen2.rope.scaling.yarn_ext_factor": -1.0}, tensors), request, case)
+        for key, value in (("rope.scaling.yarn_attn_factor", 2.0), ("rope.scaling.yarn_ext_factor", 0.5),
+                           ("rope.scaling.yarn_ext_factor", 0.0), ("rope.scaling.yarn_log_multiplier", 0.1),
+                           ("rope.scaling.alpha", 1000.0), ("rope.dimension_sections", ["4", "2", "2"]),
+                           ("attention.temperature_scale", 0.1), ("final_logit_softcapping", 30.0),
+                           ("use_parallel_residual", True), ("nextn_predict_layers", 1)):
+            self.refused(metadata | {f"qwen2.{key}": value}, tensors, f"qwen2.{key}: ", "supported")
+        del metadata["qwen2.rope.scaling.type"]
+        self.refused(metadata | {"qwen2.rope.scaling.yarn_ext_factor": 1.0}, tensors, "yarn_ext_factor: only 0")
+
     def test_metadata_that_is_not_as_it_should_be(self):
         for key, item, words in (("qwen2.block_count", None, "qwen2.block_count: missing"),
                                  ("qwen2.block_count", "2", "qwen2.block_count: expected an integer, found"),
