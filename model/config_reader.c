@@ -122,9 +122,13 @@ void qr_config_check_heads(qr_config_reader *r, const qr_architecture *a, const 
                     dim_key, a->head_dim, QR_MAX_WIDTH);
 }
 
-static uint32_t read_head_dim(qr_config_reader *r, const qr_architecture *a)
+/* Null is not the class's default, but a value of its own. */
+static bool is_left_out(const qr_config_reader *r, const char *key) { return json_object_get(r->root, key) == NULL; }
+
+static uint32_t read_head_dim(qr_config_reader *r, uint32_t fallback, const qr_architecture *a)
 {
     const bool given = qr_config_has(r, "head_dim");
+    if (fallback > 0 && is_left_out(r, "head_dim")) return fallback;
     if (!given && a->hidden_size % a->heads != 0)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: hidden_size: %u is not a multiple of num_attention_heads %u", r->origin,
                     a->hidden_size, a->heads);
@@ -136,16 +140,19 @@ static uint32_t read_head_dim(qr_config_reader *r, const qr_architecture *a)
     return head_dim;
 }
 
-void qr_config_read_decoder(qr_config_reader *r, uint32_t max_position_embeddings, qr_architecture *a)
+void qr_config_read_decoder(qr_config_reader *r, const qr_decoder_defaults *defaults, qr_architecture *a)
 {
-    a->vocab_size        = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
-    a->hidden_size       = qr_config_size(r, "hidden_size", QR_MAX_WIDTH, QR_REQUIRED);
-    a->intermediate_size = qr_config_size(r, "intermediate_size", QR_MAX_WIDTH, QR_REQUIRED);
-    a->layers            = qr_config_size(r, "num_hidden_layers", QR_MAX_LAYERS, QR_REQUIRED);
-    a->heads             = qr_config_size(r, "num_attention_heads", QR_MAX_HEADS, QR_REQUIRED);
-    a->kv_heads          = qr_config_size(r, "num_key_value_heads", QR_MAX_HEADS, a->heads);
-    a->head_dim          = read_head_dim(r, a);
+    const bool kv_default = defaults->kv_heads > 0 && is_left_out(r, "num_key_value_heads");
+    a->vocab_size         = qr_config_size(r, "vocab_size", QR_MAX_VOCAB, QR_REQUIRED);
+    a->hidden_size        = qr_config_size(r, "hidden_size", QR_MAX_WIDTH, QR_REQUIRED);
+    a->intermediate_size  = qr_config_size(r, "intermediate_size", QR_MAX_WIDTH, QR_REQUIRED);
+    a->layers             = qr_config_size(r, "num_hidden_layers", QR_MAX_LAYERS, QR_REQUIRED);
+    a->heads              = qr_config_size(r, "num_attention_heads", QR_MAX_HEADS, QR_REQUIRED);
+    a->kv_heads = qr_config_size(r, "num_key_value_heads", QR_MAX_HEADS, kv_default ? defaults->kv_heads : a->heads);
+    a->head_dim = read_head_dim(r, defaults->head_dim, a);
     qr_config_check_heads(r, a, "num_attention_heads", "head_dim");
-    a->norm_epsilon            = (float)qr_config_number(r, r->root, "rms_norm_eps", 1e-12, 1, 1e-6);
-    a->max_position_embeddings = qr_config_size(r, "max_position_embeddings", QR_MAX_POSITION, max_position_embeddings);
+    const double epsilon = defaults->epsilon > 0 ? defaults->epsilon : 1e-6;
+    a->norm_epsilon      = (float)qr_config_number(r, r->root, "rms_norm_eps", 1e-12, 1, epsilon);
+    a->max_position_embeddings =
+        qr_config_size(r, "max_position_embeddings", QR_MAX_POSITION, defaults->max_position_embeddings);
 }

@@ -67,10 +67,19 @@ void qr_config_read_eos(qr_config_reader *reader, qr_architecture *architecture)
 /* ERR_UNSUPPORTED if a feature is `used` that quire does not have; `message` follows the key. */
 void qr_config_refuse(qr_config_reader *reader, bool used, const char *key, const char *message);
 
+/* What a configuration class of transformers has where config.json leaves a key out, and a checkpoint may: of its other
+ * sizes they are those of one published model. */
+typedef struct qr_decoder_defaults {
+    uint32_t max_position_embeddings;
+    uint32_t kv_heads; /* 0: as many as heads, which null is always */
+    uint32_t head_dim; /* 0: hidden_size / heads, which null is always */
+    double   epsilon;  /* 0: 1e-6 */
+} qr_decoder_defaults;
+
 /* The sizes of a decoder by the keys that most have, "hidden_size" and so on, from vocab_size to
- * max_position_embeddings
- * (`max_position_embeddings`: the class's default). */
-void qr_config_read_decoder(qr_config_reader *reader, uint32_t max_position_embeddings, qr_architecture *architecture);
+ * max_position_embeddings. */
+void qr_config_read_decoder(qr_config_reader *reader, const qr_decoder_defaults *defaults,
+                            qr_architecture *architecture);
 
 /* heads, kv_heads and head_dim against each other. */
 void qr_config_check_heads(qr_config_reader *reader, const qr_architecture *architecture, const char *heads_key,

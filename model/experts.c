@@ -9,10 +9,13 @@
 
 /* ---- config.json ---- */
 
-void qr_experts_read(qr_config_reader *r, uint32_t per_token, qr_architecture *a)
+void qr_experts_read(qr_config_reader *r, const char *key, uint32_t experts, uint32_t per_token, qr_architecture *a)
 {
-    const char *key      = qr_config_has(r, "num_local_experts") ? "num_local_experts" : "num_experts";
-    a->experts           = qr_config_size(r, key, QR_MAX_EXPERTS, QR_REQUIRED);
+    const char    *alias = strcmp(key, "num_experts") == 0 ? "num_local_experts" : "num_experts";
+    const uint32_t other = qr_config_size(r, alias, QR_MAX_EXPERTS, experts);
+    a->experts           = qr_config_size(r, key, QR_MAX_EXPERTS, other);
+    if (qr_config_has(r, alias) && other != a->experts)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %u contradicts %s %u", r->origin, key, a->experts, alias, other);
     a->experts_per_token = qr_config_size(r, "num_experts_per_tok", a->experts, per_token);
 }
 

@@ -8,8 +8,10 @@
 
 enum { QR_MAX_EXPERTS = 1024 };
 
-/* The number of experts, by whichever of the keys is there, and num_experts_per_tok (default `per_token`). */
-void qr_experts_read(qr_config_reader *reader, uint32_t per_token, qr_architecture *architecture);
+/* The number of experts, num_local_experts or num_experts, and num_experts_per_tok. Defaults: `experts`, for which
+ * messages use `key`, and `per_token`. */
+void qr_experts_read(qr_config_reader *reader, const char *key, uint32_t experts, uint32_t per_token,
+                     qr_architecture *architecture);
 
 /* A layer's router, and its experts to be declared one by one. */
 void       qr_declare_router(qr_declaration *declaration, qr_layer *layer, const char *name, bool bias);

@@ -10,14 +10,14 @@
 enum { GEMMA2, GEMMA3 };
 
 static const struct traits { /* numbers are defaults */
-    uint32_t   max_position_embeddings;
-    int64_t    pattern; /* one of so many layers is global, the last of them */
-    double     score_cap, logits_cap;
-    qr_qk_norm qk_norm;
-    double     theta, local_theta;
+    qr_decoder_defaults defaults;
+    int64_t             pattern; /* one of so many layers is global, the last of them */
+    double              score_cap, logits_cap;
+    qr_qk_norm          qk_norm;
+    double              theta, local_theta;
 } traits_of[] = {
-    [GEMMA2] = {8192, 2, 50, 30, QR_QK_NORM_NONE, 1e4, 0},
-    [GEMMA3] = {131072, 6, 0, 0, QR_QK_NORM_HEADS, 1e6, 1e4},
+    [GEMMA2] = {{8192, .kv_heads = 4, .head_dim = 256}, 2, 50, 30, QR_QK_NORM_NONE, 1e4, 0},
+    [GEMMA3] = {{131072, .kv_heads = 4, .head_dim = 256}, 6, 0, 0, QR_QK_NORM_HEADS, 1e6, 1e4},
 };
 
 /* null is none. */
@@ -30,8 +30,11 @@ static float read_cap(qr_config_reader *r, const char *key, double fallback)
 static void read_layers(qr_config_reader *r, const struct traits *traits, qr_architecture *a)
 {
     static const char key[] = "sliding_window_pattern", newer[] = "_sliding_window_pattern";
-    const uint32_t pattern = qr_config_size(r, qr_config_has(r, newer) ? newer : key, QR_MAX_LAYERS, traits->pattern);
-    qr_layer_set   global  = {{0}};
+    const uint32_t    older   = qr_config_size(r, key, QR_MAX_LAYERS, traits->pattern);
+    const uint32_t    pattern = qr_config_size(r, newer, QR_MAX_LAYERS, older);
+    if (qr_config_has(r, key) && pattern != older)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %u contradicts %s %u", r->origin, key, older, newer, pattern);
+    qr_layer_set global = {{0}};
     for (uint32_t i = pattern - 1; i < a->layers; i += pattern) qr_layer_set_add(&global, i);
     qr_config_refuse(r, json_is_null(json_object_get(r->root, "sliding_window")), "sliding_window",
                      "null is not supported, local layers have a window");
@@ -42,7 +45,7 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     const struct traits *traits = &traits_of[type];
 
-    qr_config_read_decoder(r, traits->max_position_embeddings, a);
+    qr_config_read_decoder(r, &traits->defaults, a);
     a->gated           = true;
     a->activation      = qr_config_activation(r, "hidden_activation",
                                               qr_config_string(r, r->root, "hidden_activation", "gelu_pytorch_tanh"));

@@ -97,6 +97,9 @@ static void translate_sizes(translation *t)
         const int64_t size = integer(t, sizes[i].key, sizes[i].required ? QR_REQUIRED : -1);
         if (size >= 0) set(t, t->config, sizes[i].name, json_integer(size));
     }
+    if (!has(t, "attention.head_count_kv")) /* the model_type may have another default than the format */
+        set(t, t->config, "num_key_value_heads", json_null());
+    if (!has(t, "attention.key_length")) set(t, t->config, "head_dim", json_null());
     const qr_tensor *embedding = qr_tensors_find(t->files, "model.embed_tokens.weight");
     if (!has(t, "vocab_size") && embedding != NULL)
         set(t, t->config, "vocab_size", json_integer((json_int_t)embedding->shape[0]));

@@ -21,16 +21,18 @@ static void read_swiglu(qr_config_reader *r, qr_architecture *a)
 
 static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
-    qr_layer_set full = {{0}};
+    static const char yarn[] = "{\"rope_type\": \"yarn\", \"factor\": 32, \"beta_fast\": 32, \"beta_slow\": 1, "
+                               "\"truncate\": false, \"original_max_position_embeddings\": 4096}";
+    qr_layer_set      full   = {{0}};
     (void)type;
-    qr_config_read_decoder(r, 131072, a);
+    qr_config_read_decoder(r, &(qr_decoder_defaults){131072, .kv_heads = 8, .head_dim = 64, .epsilon = 1e-5}, a);
     a->attention_scale = 1 / sqrtf((float)a->head_dim);
     a->qkv_bias = a->output_bias = qr_config_boolean(r, "attention_bias", true);
     read_swiglu(r, a);
-    qr_rope_read(r, &(qr_rope_rules){.theta = 150000}, a);
+    qr_rope_read(r, &(qr_rope_rules){.theta = 150000, .parameters = yarn}, a);
     for (uint32_t i = 1; i < a->layers; i += 2) qr_layer_set_add(&full, i);
     qr_decoder_read_window(r, 128, &full, a);
-    qr_experts_read(r, 4, a);
+    qr_experts_read(r, "num_local_experts", 128, 4, a);
     a->expert_size          = a->intermediate_size;
     a->experts_renormalised = a->expert_bias = true;
     a->mxfp4_experts                         = a->quantisation.packing == QR_PACKING_MXFP4;

@@ -20,26 +20,34 @@ typedef enum window_rule {
 } window_rule;
 
 static const struct traits {
-    uint32_t    max_position_embeddings; /* default */
-    bool        qkv_bias;                /* always */
-    bool        attention_bias;          /* of q, k, v and o, if config.json says so */
-    bool        fused;                   /* one tensor of q, k and v, and one of gate and up */
-    bool        norms_behind;            /* of what is added to the residual stream, none before */
-    bool        partial_rotary;
-    qr_qk_norm  qk_norm;
-    window_rule window;
-    uint32_t    default_window; /* where the key is missing */
-    double      default_theta;  /* 0: as most */
+    qr_decoder_defaults defaults;
+    bool                qkv_bias;       /* always */
+    bool                attention_bias; /* of q, k, v and o, if config.json says so */
+    bool                fused;          /* one tensor of q, k and v, and one of gate and up */
+    bool                norms_behind;   /* of what is added to the residual stream, none before */
+    bool                partial_rotary;
+    uint32_t            original_length; /* default */
+    qr_qk_norm          qk_norm;
+    window_rule         window;
+    uint32_t            default_window; /* where the key is missing */
+    double              default_theta;  /* 0: as most */
 } traits_of[] = {
-    [LLAMA]   = {2048, .attention_bias = true},
-    [MISTRAL] = {131072, .window = WINDOW_GIVEN, .default_window = 4096},
-    [QWEN2]   = {32768, .qkv_bias = true, .window = WINDOW_FROM, .default_window = 4096},
-    [QWEN3]   = {32768, .attention_bias = true, .qk_norm = QR_QK_NORM_HEADS, .window = WINDOW_FROM,
+    [LLAMA]   = {{.max_position_embeddings = 2048}, .attention_bias = true},
+    [MISTRAL] = {{131072, .kv_heads = 8}, .window = WINDOW_GIVEN, .default_window = 4096},
+    [QWEN2]   = {{32768, .kv_heads = 32}, .qkv_bias = true, .window = WINDOW_FROM, .default_window = 4096},
+    [QWEN3]   = {{32768, .kv_heads = 32, .head_dim = 128},
+                 .attention_bias = true,
+                 .qk_norm        = QR_QK_NORM_HEADS,
+                 .window         = WINDOW_FROM,
                  .default_window = 4096},
-    [SMOLLM3] = {32768, .attention_bias = true, .window = WINDOW_UNROTATED, .default_theta = 2e6},
-    [GRANITE] = {2048, .attention_bias = true},
-    [PHI3]    = {4096, .fused = true, .partial_rotary = true, .window = WINDOW_GIVEN},
-    [OLMO2]   = {2048, .attention_bias = true, .norms_behind = true, .qk_norm = QR_QK_NORM_ROW},
+    [SMOLLM3] = {{32768, .kv_heads = 4}, .attention_bias = true, .window = WINDOW_UNROTATED, .default_theta = 2e6},
+    [GRANITE] = {{.max_position_embeddings = 2048}, .attention_bias = true},
+    [PHI3]    = {{4096, .epsilon = 1e-5},
+                 .fused           = true,
+                 .partial_rotary  = true,
+                 .original_length = 4096,
+                 .window          = WINDOW_GIVEN},
+    [OLMO2]   = {{2048, .epsilon = 1e-5}, .attention_bias = true, .norms_behind = true, .qk_norm = QR_QK_NORM_ROW},
 };
 
 /* `no_rope_layers` has a 1 for each layer with rope, in spite of its name; where missing, every
@@ -87,7 +95,7 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     const struct traits *traits = &traits_of[type];
 
-    qr_config_read_decoder(r, traits->max_position_embeddings, a);
+    qr_config_read_decoder(r, &traits->defaults, a);
     a->attention_scale = 1 / sqrtf((float)a->head_dim);
     a->gated           = true;
     a->activation      = qr_config_activation(r, "hidden_act", qr_config_string(r, r->root, "hidden_act", "silu"));
@@ -96,8 +104,15 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     a->qkv_bias     = traits->qkv_bias || a->output_bias;
     a->qk_norm      = traits->qk_norm;
     a->branch_norms = traits->norms_behind;
-    qr_rope_read(r, &(qr_rope_rules){.theta = traits->default_theta, .partial = traits->partial_rotary}, a);
+    qr_rope_read(r,
+                 &(qr_rope_rules){.theta            = traits->default_theta,
+                                  .partial          = traits->partial_rotary,
+                                  .original_length  = traits->original_length,
+                                  .yarn_is_longrope = type == PHI3},
+                 a);
     if (type == SMOLLM3) read_unrotated(r, a);
+    if (type == SMOLLM3 && !qr_config_has(r, "tie_word_embeddings")) /* unlike the others it is tied by default */
+        a->tied = true, a->head_name = a->embedding_name;
     if (type == GRANITE) read_multipliers(r, a);
     read_window(r, traits, a);
 }

@@ -9,13 +9,34 @@
 enum { MIXTRAL, QWEN3_MOE };
 
 static const struct traits {
-    uint32_t    max_position_embeddings, experts_per_token; /* defaults */
-    const char *module;                                     /* of router and experts, within a layer */
-    const char *gate, *up, *down;                           /* of an expert */
-    qr_qk_norm  qk_norm;
+    qr_decoder_defaults defaults;
+    uint32_t            experts, experts_per_token; /* defaults */
+    double              theta;                      /* default; 0: as most */
+    const char         *experts_key;
+    const char         *module;           /* of router and experts, within a layer */
+    const char         *gate, *up, *down; /* of an expert */
+    qr_qk_norm          qk_norm;
 } traits_of[] = {
-    [MIXTRAL]   = {131072, 2, "block_sparse_moe", "w1", "w3", "w2", QR_QK_NORM_NONE},
-    [QWEN3_MOE] = {32768, 8, "mlp", "gate_proj", "up_proj", "down_proj", QR_QK_NORM_HEADS},
+    [MIXTRAL]   = {{131072, .kv_heads = 8, .epsilon = 1e-5},
+                   8,
+                   2,
+                   1e6,
+                   "num_local_experts",
+                   "block_sparse_moe",
+                   "w1",
+                   "w3",
+                   "w2",
+                   QR_QK_NORM_NONE},
+    [QWEN3_MOE] = {{32768, .kv_heads = 4},
+                   128,
+                   8,
+                   0,
+                   "num_experts",
+                   "mlp",
+                   "gate_proj",
+                   "up_proj",
+                   "down_proj",
+                   QR_QK_NORM_HEADS},
 };
 
 /* Qwen3-MoE: every decoder_sparse_step-th layer has experts, but for those in mlp_only_layers. */
@@ -39,7 +60,7 @@ static void read_dense_layers(qr_config_reader *r, qr_architecture *a)
 
 static void read_experts(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
-    qr_experts_read(r, traits_of[type].experts_per_token, a);
+    qr_experts_read(r, traits_of[type].experts_key, traits_of[type].experts, traits_of[type].experts_per_token, a);
     a->expert_size          = a->intermediate_size;
     a->experts_renormalised = true;
     if (type == MIXTRAL) return;
@@ -52,13 +73,13 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     const qr_layer_set none = {{0}};
 
-    qr_config_read_decoder(r, traits_of[type].max_position_embeddings, a);
+    qr_config_read_decoder(r, &traits_of[type].defaults, a);
     a->attention_scale = 1 / sqrtf((float)a->head_dim);
     a->gated           = true;
     a->activation      = qr_config_activation(r, "hidden_act", qr_config_string(r, r->root, "hidden_act", "silu"));
     a->qk_norm         = traits_of[type].qk_norm;
     if (type == QWEN3_MOE) qr_decoder_read_biases(r, a);
-    qr_rope_read(r, &(qr_rope_rules){0}, a);
+    qr_rope_read(r, &(qr_rope_rules){.theta = traits_of[type].theta}, a);
     if (type == MIXTRAL || qr_config_boolean(r, "use_sliding_window", false))
         qr_decoder_read_window(r, type == MIXTRAL ? 0 : 4096, &none, a);
     read_experts(r, type, a);

@@ -10,13 +10,29 @@
 
 /* ---- settings ---- */
 
+static void contradicts(qr_config_reader *r, const char *key, double root, const json_t *settings, double own)
+{
+    if (qr_config_has(r, key) && json_is_number(json_object_get(settings, key)) && root != own)
+        QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: %.15g contradicts %.15g of the rope settings", r->origin, key, root,
+                    own);
+}
+
+/* Of the settings or the file itself (Phi-3 has only the latter), which must agree where both are there. */
+static uint32_t read_original_length(qr_config_reader *r, const json_t *settings, int64_t fallback)
+{
+    static const char key[] = "original_max_position_embeddings";
+    const int64_t     own   = qr_config_integer(r, settings, key, 1, QR_MAX_POSITION, fallback);
+    const int64_t     root  = qr_config_integer(r, r->root, key, 1, QR_MAX_POSITION, own);
+    contradicts(r, key, (double)root, settings, (double)own);
+    return (uint32_t)root;
+}
+
 static void read_llama3(qr_config_reader *r, const json_t *settings, qr_rope *rope)
 {
     rope->factor           = qr_config_number(r, settings, "factor", 1, 1e6, QR_REQUIRED_NUMBER);
     rope->low_freq_factor  = qr_config_number(r, settings, "low_freq_factor", 1e-3, 1e6, QR_REQUIRED_NUMBER);
     rope->high_freq_factor = qr_config_number(r, settings, "high_freq_factor", 1e-3, 1e6, QR_REQUIRED_NUMBER);
-    rope->original_max_position_embeddings =
-        (uint32_t)qr_config_integer(r, settings, "original_max_position_embeddings", 1, QR_MAX_POSITION, QR_REQUIRED);
+    rope->original_max_position_embeddings = read_original_length(r, settings, QR_REQUIRED);
     if (!(rope->high_freq_factor > rope->low_freq_factor))
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %shigh_freq_factor: %g is not above low_freq_factor %g", r->origin,
                     r->section, rope->high_freq_factor, rope->low_freq_factor);
@@ -34,15 +50,12 @@ static void read_linear(qr_config_reader *r, const json_t *settings, qr_architec
     a->max_position_embeddings = scaled_length(a->max_position_embeddings, a->rope.factor);
 }
 
-/* The file's own key comes before that of the settings (Phi-3 has only the former); the factor is then what the file's
- * two lengths say, unless it is given. */
-static void read_lengths(qr_config_reader *r, const json_t *settings, qr_architecture *a)
+/* The factor is what the file's two lengths say, unless it is given. */
+static void read_lengths(qr_config_reader *r, const json_t *settings, uint32_t original, qr_architecture *a)
 {
-    static const char key[]  = "original_max_position_embeddings";
-    qr_rope          *rope   = &a->rope;
-    const json_t     *object = qr_config_has(r, key) ? r->root : settings;
+    qr_rope *rope = &a->rope;
     rope->original_max_position_embeddings =
-        (uint32_t)qr_config_integer(r, object, key, 1, QR_MAX_POSITION, a->max_position_embeddings);
+        read_original_length(r, settings, original > 0 ? original : a->max_position_embeddings);
     const double ratio = (double)a->max_position_embeddings / rope->original_max_position_embeddings;
     rope->factor       = qr_config_number(r, settings, "factor", 1, 1e6, fmax(1, ratio));
 }
@@ -62,7 +75,7 @@ static double read_magnitude(qr_config_reader *r, const json_t *settings, double
 static void read_yarn(qr_config_reader *r, const json_t *settings, qr_architecture *a)
 {
     qr_rope *rope = &a->rope;
-    read_lengths(r, settings, a);
+    read_lengths(r, settings, 0, a);
     const double fast          = qr_config_number(r, settings, "beta_fast", 0, 1e6, 32);
     const double slow          = qr_config_number(r, settings, "beta_slow", 0, 1e6, 1);
     rope->beta_fast            = fast > 0 ? fast : 32;
@@ -91,10 +104,10 @@ static void read_pairs(qr_config_reader *r, const json_t *settings, const char *
     }
 }
 
-static void read_longrope(qr_config_reader *r, const json_t *settings, qr_architecture *a)
+static void read_longrope(qr_config_reader *r, const json_t *settings, uint32_t original, qr_architecture *a)
 {
     qr_rope *rope = &a->rope;
-    read_lengths(r, settings, a);
+    read_lengths(r, settings, original, a);
     const double longer = log(rope->factor) / log(fmax(2, rope->original_max_position_embeddings));
     rope->magnitude     = (float)qr_config_number(r, settings, "attention_factor", 1e-3, 1e3, sqrt(1 + longer));
     read_pairs(r, settings, "short_factor", rope->rotary_dim / 2, rope->short_factor);
@@ -141,6 +154,7 @@ static uint32_t read_rotary_dim(qr_config_reader *r, const json_t *settings, boo
     static const char key[]  = "partial_rotary_factor";
     const double      root   = qr_config_number(r, r->root, key, 0, 1, 1);
     const double      factor = qr_config_number(r, settings, key, 0, 1, root);
+    contradicts(r, key, root, settings, factor);
     qr_config_refuse(r, factor != 1 && !partial, key, "only 1 is supported");
     const uint32_t rotary_dim = (uint32_t)(head_dim * factor);
     if (rotary_dim == 0 || rotary_dim % 2 != 0)
@@ -150,7 +164,7 @@ static uint32_t read_rotary_dim(qr_config_reader *r, const json_t *settings, boo
 }
 
 static void read_type(qr_config_reader *r, const char *key, const json_t *settings, const char *type,
-                      qr_architecture *a)
+                      const qr_rope_rules *rules, qr_architecture *a)
 {
     static const struct {
         const char  *name;
@@ -166,13 +180,15 @@ static void read_type(qr_config_reader *r, const char *key, const json_t *settin
         return;
     }
     a->rope.type = known[i].type;
+    if (a->rope.type == QR_ROPE_YARN && rules->yarn_is_longrope) a->rope.type = QR_ROPE_LONGROPE;
     if (a->rope.type == QR_ROPE_LINEAR) read_linear(r, settings, a);
     if (a->rope.type == QR_ROPE_LLAMA3) read_llama3(r, settings, &a->rope);
     if (a->rope.type == QR_ROPE_YARN) read_yarn(r, settings, a);
-    if (a->rope.type == QR_ROPE_LONGROPE) read_longrope(r, settings, a);
+    if (a->rope.type == QR_ROPE_LONGROPE) read_longrope(r, settings, rules->original_length, a);
 }
 
-static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, qr_architecture *a)
+static void read_settings(qr_config_reader *r, const char *key, const json_t *settings, const qr_rope_rules *rules,
+                          qr_architecture *a)
 {
     char section[64];
     snprintf(section, sizeof section, "%s.", key);
@@ -181,7 +197,7 @@ static void read_settings(qr_config_reader *r, const char *key, const json_t *se
     const char *type = rope_type(r, settings);
     if (type == NULL && json_object_get(settings, "factor") != NULL)
         QR_COMPLAIN(r, QUIRE_ERR_FORMAT, "%s: %s: rope_type: missing", r->origin, key);
-    if (type != NULL) read_type(r, key, settings, type, a);
+    if (type != NULL) read_type(r, key, settings, type, rules, a);
     r->section = NULL;
 }
 
@@ -216,19 +232,25 @@ static void read_local(qr_config_reader *r, const char *key, const json_t *own, 
 void qr_rope_read(qr_config_reader *r, const qr_rope_rules *rules, qr_architecture *a)
 {
     const json_t *scaling = qr_config_object(r, "rope_scaling"), *parameters = qr_config_object(r, "rope_parameters");
+    json_t       *fallback   = NULL;
     const bool    is_scaling = json_object_size(scaling) > 0, is_both = is_scaling && json_object_size(parameters) > 0;
     const char   *key      = is_scaling ? "rope_scaling" : "rope_parameters";
     const json_t *settings = is_scaling ? scaling : parameters;
-    const double  theta    = qr_config_number(r, r->root, "rope_theta", 1, 1e12, rules->theta > 0 ? rules->theta : 1e4);
-    a->rope                = (qr_rope){.theta = theta, .factor = 1, .magnitude = 1};
-    a->rope.rotary_dim     = read_rotary_dim(r, settings, rules->partial, a->head_dim);
-    const bool    by_type  = rules->local_theta > 0;
-    const json_t *local    = settings_by_type(r, key, settings, "sliding_attention", by_type);
-    const json_t *global   = settings_by_type(r, key, settings, "full_attention", by_type);
+    if (settings == NULL && rules->parameters != NULL) {
+        settings = fallback = json_loads(rules->parameters, 0, NULL);
+        if (fallback == NULL) QR_COMPLAIN(r, QUIRE_ERR_NO_MEMORY, "%s: no memory", r->origin);
+    }
+    const double theta    = qr_config_number(r, r->root, "rope_theta", 1, 1e12, rules->theta > 0 ? rules->theta : 1e4);
+    a->rope               = (qr_rope){.theta = theta, .factor = 1, .magnitude = 1};
+    a->rope.rotary_dim    = read_rotary_dim(r, settings, rules->partial, a->head_dim);
+    const bool    by_type = rules->local_theta > 0;
+    const json_t *local   = settings_by_type(r, key, settings, "sliding_attention", by_type);
+    const json_t *global  = settings_by_type(r, key, settings, "full_attention", by_type);
     if (by_type) read_local(r, key, local, rules, a);
     if (global != NULL) settings = global;
     if (is_both) a->rope.contradiction = find_contradiction(r, scaling, parameters);
-    if (settings != NULL) read_settings(r, key, settings, a);
+    if (settings != NULL) read_settings(r, key, settings, rules, a);
+    json_decref(fallback);
 }
 
 /* ---- tables ---- */

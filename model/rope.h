@@ -41,10 +41,13 @@ typedef struct qr_rope_tables {
 
 /* Where families differ. */
 typedef struct qr_rope_rules {
-    double theta;   /* where config.json has none; 0: 10000 */
-    bool   partial; /* partial_rotary_factor may be below 1 */
+    double      theta;      /* where config.json has none; 0: 10000 */
+    const char *parameters; /* rope_parameters, where config.json has no settings; NULL: none */
+    bool        partial;    /* partial_rotary_factor may be below 1 */
     double
         local_theta; /* of windowed layers, which are not scaled, where config.json has none; 0: they are as others */
+    uint32_t original_length;  /* longrope's, where config.json has none; 0: max_position_embeddings */
+    bool     yarn_is_longrope; /* an early name of it */
 } qr_rope_rules;
 
 /* Fills architecture->rope and local_rope; and corrects max_position_embeddings, which config.json gives before scaling

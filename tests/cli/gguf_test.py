@@ -288,15 +288,16 @@ class Refusals(GgufTest):
         self.refused(metadata | {"qwen2.rope.scaling.yarn_ext_factor": 1.0}, tensors, "yarn_ext_factor: only 0")
 
     def test_metadata_that_is_not_as_it_should_be(self):
-        for key, item, words in (("qwen2.block_count", None, "qwen2.block_count: missing"),
-                                 ("qwen2.block_count", "2", "qwen2.block_count: expected an integer, found"),
-                                 ("qwen2.attention.head_count", ["4"], "head_count: expected an integer, found an array"),
-                                 ("qwen2.attention.layer_norm_rms_epsilon", float("nan"), "found NaN"),
-                                 ("qwen2.attention.head_count", 0, "num_attention_heads: 0 is outside"),
-                                 ("tokenizer.ggml.eos_token_id", 999, "eos_token_id: 999 is outside 0..287")):
+        for key, item, *words in (("qwen2.block_count", None, "qwen2.block_count: missing"),
+                                  ("qwen2.block_count", "2", "qwen2.block_count: expected an integer, found"),
+                                  ("qwen2.attention.head_count", ["4"], "head_count: expected an integer, found an array"),
+                                  ("qwen2.attention.layer_norm_rms_epsilon", float("nan"), "found NaN"),
+                                  ("qwen2.attention.head_count", 0, "num_attention_heads: 0 is outside"),
+                                  ("qwen2.attention.head_count_kv", None, "k_proj.weight\" at byte", "implies [64, 64]"),
+                                  ("tokenizer.ggml.eos_token_id", 999, "eos_token_id: 999 is outside 0..287")):
             metadata, tensors = as_gguf(self.golden("qwen2-bias")[0])
             metadata.pop(key, None)
-            self.refused(metadata if item is None else metadata | {key: item}, tensors, words)
+            self.refused(metadata if item is None else metadata | {key: item}, tensors, *words)
 
     def test_tensors_that_are_not_as_they_should_be(self):
         q, name = "blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"

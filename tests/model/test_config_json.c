@@ -506,7 +506,8 @@ static void gemma_has_local_layers_and_caps(void **state)
     } cases[] = {
         {"{}", {9, 0, 9}, 0, 0, 1e6, 500},
         {"{\"remove\": [\"sliding_window_pattern\", \"rope_local_base_freq\"]}", {9, 9, 9}, 0, 0, 1e6, 1e4},
-        {"{\"_sliding_window_pattern\": 3}", {9, 9, 0}, 0, 0, 1e6, 500},
+        {"{\"_sliding_window_pattern\": 3, \"remove\": [\"sliding_window_pattern\"]}", {9, 9, 0}, 0, 0, 1e6, 500},
+        {"{\"_sliding_window_pattern\": 2}", {9, 0, 9}, 0, 0, 1e6, 500},
         {"{\"rope_parameters\": {" LOCAL ", \"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, "
          "\"rope_theta\": 2e6}}}",
          {9, 0, 9},
@@ -537,6 +538,7 @@ static void gemma_has_local_layers_and_caps(void **state)
     }
     static const one_case refused[] = {
         {"{\"sliding_window\": null}", UNSUPPORTED, {"sliding_window", "null"}},
+        {"{\"_sliding_window_pattern\": 3}", FORMAT, {"sliding_window_pattern: 2", "_sliding_window_pattern 3"}},
         {"{\"sliding_window_pattern\": 0}", FORMAT, {"sliding_window_pattern"}},
         {"{\"use_bidirectional_attention\": true}", UNSUPPORTED, {"use_bidirectional_attention"}},
         {"{\"final_logit_softcapping\": -1}", FORMAT, {"final_logit_softcapping"}},
@@ -552,6 +554,127 @@ static void gemma_has_local_layers_and_caps(void **state)
 #define MIXTRAL "\"model_type\": \"mixtral\", \"num_local_experts\": 8"
 #define GPT_OSS "\"model_type\": \"gpt_oss\", \"num_local_experts\": 8, \"num_experts_per_tok\": 3"
 #define QWEN_MOE "\"model_type\": \"qwen3_moe\", \"num_experts\": 16, \"moe_intermediate_size\": 24"
+
+#define LEFT_OUT                                                                                                       \
+    "\"remove\": [\"rms_norm_eps\", \"rope_theta\", \"max_position_embeddings\", \"num_key_value_heads\", "            \
+    "\"head_dim\"]"
+
+/* As transformers 5.24 has them: of models with 32 heads, hidden_size 1024 and 64 layers. */
+static void keys_left_out_are_as_in_the_configuration_class(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        float       epsilon;
+        double      theta;
+        uint32_t    longest, kv_heads, head_dim, window, experts, per_token, expert_size;
+        bool        tied;
+    } cases[] = {
+        {"llama", 1e-6f, 1e4, 2048, 32, 32, 0, 0, 0, 0, false},
+        {"mistral", 1e-6f, 1e4, 131072, 8, 32, 4096, 0, 0, 0, false},
+        {"qwen2", 1e-6f, 1e4, 32768, 32, 32, 0, 0, 0, 0, false},
+        {"qwen3", 1e-6f, 1e4, 32768, 32, 128, 0, 0, 0, 0, false},
+        {"smollm3", 1e-6f, 2e6, 32768, 4, 32, 0, 0, 0, 0, true},
+        {"granite", 1e-6f, 1e4, 2048, 32, 32, 0, 0, 0, 0, false},
+        {"phi3", 1e-5f, 1e4, 4096, 32, 32, 0, 0, 0, 0, false},
+        {"olmo2", 1e-5f, 1e4, 2048, 32, 32, 0, 0, 0, 0, false},
+        {"gemma2", 1e-6f, 1e4, 8192, 4, 256, 4096, 0, 0, 0, true},
+        {"gemma3_text", 1e-6f, 1e6, 131072, 4, 256, 4096, 0, 0, 0, true},
+        {"mixtral", 1e-5f, 1e6, 131072, 8, 32, 0, 8, 2, 352, false},
+        {"qwen3_moe", 1e-6f, 1e4, 32768, 4, 32, 0, 128, 8, 768, false},
+        {"gpt_oss", 1e-5f, 150000, 131072, 8, 64, 128, 128, 4, 352, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char            changes[256];
+        qr_architecture a;
+        quire_error     error = {0};
+        snprintf(changes, sizeof changes,
+                 "{\"model_type\": \"%s\", \"num_attention_heads\": 32, \"hidden_size\": 1024, " LEFT_OUT "}",
+                 cases[i].type);
+        if (parse(LLAMA, changes, &a, &error) != QUIRE_OK) fail_msg("%s: %s", cases[i].type, error.message);
+        if (a.norm_epsilon != cases[i].epsilon || a.rope.theta != cases[i].theta ||
+            a.max_position_embeddings != cases[i].longest || a.window != cases[i].window || a.tied != cases[i].tied)
+            fail_msg("%s: epsilon %g, theta %g, length %u, window %u, tied %d", cases[i].type, (double)a.norm_epsilon,
+                     a.rope.theta, a.max_position_embeddings, a.window, a.tied);
+        if (a.kv_heads != cases[i].kv_heads || a.head_dim != cases[i].head_dim || a.experts != cases[i].experts ||
+            a.experts_per_token != cases[i].per_token || a.expert_size != cases[i].expert_size)
+            fail_msg("%s: %u heads of %u, %u experts, %u per token, of %u", cases[i].type, a.kv_heads, a.head_dim,
+                     a.experts, a.experts_per_token, a.expert_size);
+    }
+    static const one_case refused[] = {
+        {"{\"model_type\": \"mistral\", \"num_attention_heads\": 4, \"remove\": [\"num_key_value_heads\"]}",
+         FORMAT,
+         {"num_key_value_heads 8"}},
+        {"{\"model_type\": \"mistral\", \"num_attention_heads\": 4, \"num_key_value_heads\": null}", QUIRE_OK, {NULL}},
+        {"{\"model_type\": \"qwen3_moe\", \"moe_intermediate_size\": true}", FORMAT, {"moe_intermediate_size"}},
+    };
+    CHECK(LLAMA, refused);
+}
+
+static void gpt_oss_is_scaled_where_its_settings_are_left_out(void **state)
+{
+    (void)state;
+    static const struct {
+        const char  *changes;
+        qr_rope_type type;
+        double       theta;
+    } cases[] = {
+        {"{\"model_type\": \"gpt_oss\", \"remove\": [\"rope_theta\"]}", QR_ROPE_YARN, 150000},
+        {"{\"model_type\": \"gpt_oss\", \"rope_theta\": 7, \"rope_scaling\": null}", QR_ROPE_YARN, 7},
+        {"{\"model_type\": \"gpt_oss\", \"rope_theta\": 7, \"rope_parameters\": {}}", QR_ROPE_DEFAULT, 7},
+        {"{\"model_type\": \"gpt_oss\", \"rope_parameters\": {\"rope_theta\": 9}}", QR_ROPE_DEFAULT, 9},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_architecture a;
+        assert_int_equal(parse(LLAMA, cases[i].changes, &a, NULL), QUIRE_OK);
+        if (a.rope.type != cases[i].type || a.rope.theta != cases[i].theta)
+            fail_msg("%s: type %d, theta %g", cases[i].changes, a.rope.type, a.rope.theta);
+        if (a.rope.type == QR_ROPE_YARN)
+            assert_true(a.rope.factor == 32 && a.rope.original_max_position_embeddings == 4096 && !a.rope.truncate);
+    }
+}
+
+#define PHI3_SCALED "\"short_factor\": [1, 1, 1, 1, 1, 1, 1, 1], \"long_factor\": [2, 2, 2, 2, 2, 2, 2, 2]"
+
+static void a_length_given_twice_is_one_length(void **state)
+{
+    (void)state;
+    static const one_case cases[] = {
+        {"{\"original_max_position_embeddings\": 64, \"rope_scaling\": {" LLAMA3 "}}", QUIRE_OK, {NULL}},
+        {"{\"original_max_position_embeddings\": 32, \"rope_scaling\": {" LLAMA3 "}}",
+         FORMAT,
+         {"original_max_position_embeddings", "32", "64"}},
+        {"{\"original_max_position_embeddings\": 512, \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2, "
+         "\"original_max_position_embeddings\": 256}}",
+         FORMAT,
+         {"original_max_position_embeddings", "512", "256"}},
+        {"{\"original_max_position_embeddings\": 512, \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2, "
+         "\"original_max_position_embeddings\": \"512\"}}",
+         FORMAT,
+         {"rope_parameters.original_max_position_embeddings", "integer"}},
+        {"{\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.5, \"rope_parameters\": {\"partial_rotary_factor\": "
+         "0.75}}",
+         FORMAT,
+         {"partial_rotary_factor", "0.5", "0.75"}},
+        {"{\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.5, \"rope_parameters\": {\"partial_rotary_factor\": "
+         "0.5}}",
+         QUIRE_OK,
+         {NULL}},
+    };
+    CHECK(LLAMA, cases);
+    static const char *const types[] = {"longrope", "su", "yarn"};
+    for (size_t i = 0; i < 3; i++) {
+        char            changes[256];
+        qr_architecture a;
+        snprintf(changes, sizeof changes,
+                 "{\"model_type\": \"phi3\", \"max_position_embeddings\": 8192, \"rope_scaling\": {\"type\": "
+                 "\"%s\", " PHI3_SCALED "}}",
+                 types[i]);
+        assert_int_equal(parse(LLAMA, changes, &a, NULL), QUIRE_OK);
+        assert_true(a.rope.type == QR_ROPE_LONGROPE && a.rope.factor == 2);
+        assert_int_equal(a.rope.original_max_position_embeddings, 4096);
+    }
+}
 
 static void mixtures_of_experts_have_their_sizes(void **state)
 {
@@ -587,7 +710,10 @@ static void mixtures_of_experts_have_their_sizes(void **state)
         {"{" MIXTRAL ", \"quantization_config\": {\"quant_method\": \"mxfp4\"}}", UNSUPPORTED, {"quantization_config"}},
         {"{" GPT_OSS ", \"swiglu_limit\": 6}", UNSUPPORTED, {"swiglu_limit", "7"}},
         {"{" GPT_OSS ", \"swiglu_alpha\": 1}", UNSUPPORTED, {"swiglu_alpha", "1.702"}},
-        {"{\"model_type\": \"mixtral\"}", FORMAT, {"num_experts", "missing"}},
+        {"{" MIXTRAL ", \"num_experts\": 4}", FORMAT, {"num_local_experts: 8", "num_experts 4"}},
+        {"{" QWEN_MOE ", \"num_local_experts\": 8}", FORMAT, {"num_experts: 16", "num_local_experts 8"}},
+        {"{" QWEN_MOE ", \"num_local_experts\": 16}", QUIRE_OK, {NULL}},
+        {"{" QWEN_MOE ", \"num_local_experts\": true}", FORMAT, {"num_local_experts", "true"}},
         {"{" MIXTRAL ", \"num_experts_per_tok\": 9}", FORMAT, {"num_experts_per_tok", "9", "8"}},
         {"{\"model_type\": \"mixtral\", \"num_local_experts\": 4096}", FORMAT, {"num_local_experts", "1024"}},
         {"{" QWEN_MOE ", \"mlp_only_layers\": [3]}", FORMAT, {"mlp_only_layers[0]", "0 to 2"}},
@@ -911,6 +1037,9 @@ int main(void)
         cmocka_unit_test(a_window_is_a_property_of_a_layer),
         cmocka_unit_test(smollm3_has_layers_without_rope),
         cmocka_unit_test(gemma_has_local_layers_and_caps),
+        cmocka_unit_test(keys_left_out_are_as_in_the_configuration_class),
+        cmocka_unit_test(gpt_oss_is_scaled_where_its_settings_are_left_out),
+        cmocka_unit_test(a_length_given_twice_is_one_length),
         cmocka_unit_test(mixtures_of_experts_have_their_sizes),
         cmocka_unit_test(end_of_sequence_is_one_id_or_up_to_eight),
         cmocka_unit_test(t5_scales_its_output_when_tied_unless_told),
