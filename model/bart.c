@@ -209,18 +209,21 @@ static void declare(qr_declaration *d)
 }
 
 const qr_family qr_family_bart = {
-    .kind            = QR_ENCODER_DECODER,
-    .types           = {[BART]   = {"bart", {"BartForConditionalGeneration"}, "norms behind attention and feed-forward"},
-                        [MBART]  = {"mbart", {"MBartForConditionalGeneration"}, "norms before attention and feed-forward"},
-                        [M2M100] = {"m2m_100",
-                                    {"M2M100ForConditionalGeneration"},
-                                    "mBART's layers, positions as sines; NLLB is that, too"},
-                        [MARIAN] = {"marian", {"MarianMTModel"}, "BART's layers, positions as sines; Opus-MT is that, too"}},
-    .read_config     = read_config,
-    .declare         = declare,
-    .forward         = qr_forward_encoder_decoder,
-    .embedding_names = (const char *const[]){"model.shared.weight", "model.encoder.embed_tokens.weight",
-                                             "model.decoder.embed_tokens.weight", NULL},
+    .kind = QR_ENCODER_DECODER,
+    .types =
+        {[BART]   = {"bart", {"BartForConditionalGeneration"}, "norms behind attention and feed-forward", {true, 2}},
+         [MBART]  = {"mbart", {"MBartForConditionalGeneration"}, "norms before attention and feed-forward", {true, 2}},
+         [M2M100] = {"m2m_100",
+                     {"M2M100ForConditionalGeneration"},
+                     "mBART's layers, positions as sines; NLLB is that, too",
+                     {true, 2}},
+         [MARIAN] =
+             {"marian", {"MarianMTModel"}, "BART's layers, positions as sines; Opus-MT is that, too", {true, 0}}},
+    .read_config            = read_config,
+    .declare                = declare,
+    .forward                = qr_forward_encoder_decoder,
+    .embedding_names        = (const char *const[]){"model.shared.weight", "model.encoder.embed_tokens.weight",
+                                                    "model.decoder.embed_tokens.weight", NULL},
     .encoder_embedding_name = "model.encoder.embed_tokens.weight",
     .decoder_embedding_name = "model.decoder.embed_tokens.weight",
     .output_name            = "lm_head.weight",

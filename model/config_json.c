@@ -61,6 +61,14 @@ void qr_config_read_eos(qr_config_reader *r, qr_architecture *a)
     json_array_foreach(value, i, element) add_eos(r, a, element);
 }
 
+/* A vocabulary that is too small for the class's token just has no such token. */
+static void add_default_eos(const qr_config_reader *r, const qr_model_type *type, qr_architecture *a)
+{
+    if (json_object_get(r->root, "eos_token_id") == NULL && type->default_eos.given &&
+        type->default_eos.id < (int64_t)a->vocab_size)
+        a->eos_token_ids[a->eos_count++] = type->default_eos.id;
+}
+
 /* ---- model_type and classes ---- */
 
 static void check_class(qr_config_reader *r, const qr_model_type *type, const char *name)
@@ -126,6 +134,7 @@ static quire_status read_root(qr_config_reader *r, qr_architecture *a)
     a->family->read_config(r, type, a);
     refuse_features(r, a);
     qr_config_read_eos(r, a);
+    add_default_eos(r, &a->family->types[type], a);
     return r->status;
 }
 

@@ -17,6 +17,10 @@ typedef struct qr_model_type {
     const char *name;
     const char *classes[QR_TYPE_CLASSES];
     const char *about; /* for people: what it has that others have not */
+    struct {
+        bool    given;
+        int32_t id;
+    } default_eos; /* of its configuration class: where config.json has no eos_token_id, which null is not */
 } qr_model_type;
 
 typedef enum qr_model_kind {

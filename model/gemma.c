@@ -79,11 +79,12 @@ static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 static void declare(qr_declaration *d) { qr_decoder_declare(d, declare_layer); }
 
 const qr_family qr_family_gemma = {
-    .kind            = QR_DECODER_ONLY,
-    .types           = {[GEMMA2] = {"gemma2", {"Gemma2ForCausalLM"}, "windowed layers; scores and logits are capped"},
-                        [GEMMA3] = {"gemma3_text",
-                                    {"Gemma3ForCausalLM"},
-                                    "windowed layers with a rotary base of their own; a norm of each head of q and k"}},
+    .kind  = QR_DECODER_ONLY,
+    .types = {[GEMMA2] = {"gemma2", {"Gemma2ForCausalLM"}, "windowed layers; scores and logits are capped", {true, 1}},
+              [GEMMA3] = {"gemma3_text",
+                          {"Gemma3ForCausalLM"},
+                          "windowed layers with a rotary base of their own; a norm of each head of q and k",
+                          {true, 1}}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_decoder_forward,

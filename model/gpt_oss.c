@@ -86,8 +86,8 @@ static void declare_layer(qr_declaration *d, qr_layer *layer, uint32_t i)
 static void declare(qr_declaration *d) { qr_decoder_declare(d, declare_layer); }
 
 const qr_family qr_family_gpt_oss = {
-    .kind            = QR_MIXTURE_OF_EXPERTS,
-    .types           = {{"gpt_oss", {"GptOssForCausalLM"}, "attention sinks, windowed layers, experts in MXFP4"}},
+    .kind  = QR_MIXTURE_OF_EXPERTS,
+    .types = {{"gpt_oss", {"GptOssForCausalLM"}, "attention sinks, windowed layers, experts in MXFP4", {false, 0}}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_decoder_forward,

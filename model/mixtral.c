@@ -117,10 +117,11 @@ static void declare(qr_declaration *d) { qr_decoder_declare(d, declare_layer); }
 
 const qr_family qr_family_mixtral = {
     .kind            = QR_MIXTURE_OF_EXPERTS,
-    .types           = {[MIXTRAL]   = {"mixtral", {"MixtralForCausalLM"}, "Mistral's layers with experts"},
+    .types           = {[MIXTRAL]   = {"mixtral", {"MixtralForCausalLM"}, "Mistral's layers with experts", {true, 2}},
                         [QWEN3_MOE] = {"qwen3_moe",
                                        {"Qwen3MoeForCausalLM"},
-                                       "Qwen3's layers with experts, in all or some of them"}},
+                                       "Qwen3's layers with experts, in all or some of them",
+                                       {false, 0}}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_decoder_forward,

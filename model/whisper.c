@@ -43,8 +43,9 @@ static void declare(qr_declaration *d)
 }
 
 const qr_family qr_family_whisper = {
-    .kind            = QR_ENCODER_DECODER,
-    .types           = {{"whisper", {"WhisperForConditionalGeneration"}, "reads log-mel features, two frames a row"}},
+    .kind = QR_ENCODER_DECODER,
+    .types =
+        {{"whisper", {"WhisperForConditionalGeneration"}, "reads log-mel features, two frames a row", {true, 50256}}},
     .read_config     = read_config,
     .declare         = declare,
     .forward         = qr_forward_encoder_decoder,

@@ -744,6 +744,22 @@ static void end_of_sequence_is_one_id_or_up_to_eight(void **state)
     assert_int_equal(a.eos_token_ids[1], 3);
     assert_int_equal(parse(LLAMA, "{\"eos_token_id\": null}", &a, NULL), QUIRE_OK);
     assert_int_equal(a.eos_count, 0);
+    static const struct {
+        const char *type;
+        int         id; /* -1: none */
+    } left_out[] = {{"llama", 2},   {"mistral", 2},    {"qwen2", -1},    {"qwen3", -1}, {"smollm3", 128001},
+                    {"granite", 2}, {"phi3", 32000},   {"olmo2", 50279}, {"gemma2", 1}, {"gemma3_text", 1},
+                    {"mixtral", 2}, {"qwen3_moe", -1}, {"gpt_oss", -1}};
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++) {
+        char changes[160];
+        snprintf(changes, sizeof changes,
+                 "{\"model_type\": \"%s\", \"vocab_size\": 200000, \"remove\": [\"eos_token_id\"]}", left_out[i].type);
+        assert_int_equal(parse(LLAMA, changes, &a, NULL), QUIRE_OK);
+        assert_int_equal(a.eos_count, left_out[i].id >= 0);
+        if (a.eos_count > 0) assert_int_equal(a.eos_token_ids[0], left_out[i].id);
+    }
+    assert_int_equal(parse(LLAMA, "{\"model_type\": \"phi3\", \"remove\": [\"eos_token_id\"]}", &a, NULL), QUIRE_OK);
+    assert_int_equal(a.eos_count, 0);
 }
 
 static void t5_scales_its_output_when_tied_unless_told(void **state)
