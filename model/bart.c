@@ -20,20 +20,20 @@ typedef enum position_rule {
     POSITIONS_FROM_ZERO, /* sines; the last frequency is a step before 1 / 10000 */
 } position_rule;
 
-enum { LEARNED_OFFSET = 2 };
+enum { LEARNED_OFFSET = 2, MARIAN_START = 58100 };
 
 static const struct traits {
     const char   *activation; /* default */
     bool          scaled;     /* default of scale_embedding */
-    int32_t       start;      /* default of decoder_start_token_id; -1: pad_token_id */
+    int32_t       start;      /* default of decoder_start_token_id; -1: bos_token_id, of which 0 is the default */
     bool          post_norm;
     bool          embedding_norm, logits_bias;
     position_rule positions;
 } traits_of[] = {
     [BART]   = {"gelu", false, 2, .post_norm = true, .embedding_norm = true, .logits_bias = true},
-    [MBART]  = {"gelu", false, 0, .embedding_norm = true, .logits_bias = true},
+    [MBART]  = {"gelu", false, -1, .embedding_norm = true, .logits_bias = true},
     [M2M100] = {"relu", true, 2, .positions = POSITIONS_FROM_PAD},
-    [MARIAN] = {"gelu", false, -1, .post_norm = true, .logits_bias = true, .positions = POSITIONS_FROM_ZERO},
+    [MARIAN] = {"gelu", false, MARIAN_START, .post_norm = true, .logits_bias = true, .positions = POSITIONS_FROM_ZERO},
 };
 
 static uint32_t read_for_both(qr_config_reader *r, const char *encoder_key, const char *decoder_key, int64_t high)
@@ -84,6 +84,12 @@ static void check_vocabulary(qr_config_reader *r, const qr_architecture *a)
                     r->origin, decoder, a->vocab_size);
 }
 
+/* A default that is outside the vocabulary is none: the key must be there. */
+static int64_t read_token(qr_config_reader *r, const char *key, int64_t fallback, int64_t last)
+{
+    return qr_config_integer(r, r->root, key, 0, last, fallback <= last ? fallback : QR_REQUIRED);
+}
+
 static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 {
     const struct traits *traits = &traits_of[type];
@@ -99,9 +105,9 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
         QR_COMPLAIN(r, QUIRE_ERR_UNSUPPORTED, "%s: d_model: %u, positions as sines need an even number from 4 on",
                     r->origin, a->hidden_size);
     const int64_t last        = (int64_t)a->vocab_size - 1;
-    const int64_t pad         = qr_config_integer(r, r->root, "pad_token_id", 0, last, type == MARIAN ? last : 1);
-    const int64_t start       = traits->start < 0 ? pad : traits->start;
-    a->decoder_start_token_id = (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, start);
+    const int64_t pad         = read_token(r, "pad_token_id", 1, last);
+    const int64_t start       = traits->start < 0 ? read_token(r, "bos_token_id", 0, last) : traits->start;
+    a->decoder_start_token_id = (int32_t)read_token(r, "decoder_start_token_id", start, last);
     a->position_offset        = traits->positions == POSITIONS_FROM_PAD ? (uint32_t)pad + 1 : 0;
 }
 

@@ -70,9 +70,10 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
     }
     if (qr_config_boolean(r, "scale_decoder_outputs", type != MT5 && a->tied))
         a->logits_scale = (float)(1 / sqrt((double)a->hidden_size));
-    const int64_t last        = (int64_t)a->vocab_size - 1;
-    const int64_t pad         = qr_config_integer(r, r->root, "pad_token_id", 0, last, 0);
-    a->decoder_start_token_id = (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, pad);
+    const int64_t last = (int64_t)a->vocab_size - 1;
+    const int64_t pad  = qr_config_integer(r, r->root, "pad_token_id", 0, last, 0);
+    a->decoder_start_token_id =
+        (int32_t)qr_config_integer(r, r->root, "decoder_start_token_id", 0, last, type == T5 ? pad : 0);
 }
 
 /* ---- tensors ---- */

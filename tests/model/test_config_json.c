@@ -813,6 +813,11 @@ static void t5_is_checked_like_the_others(void **state)
     assert_int_equal(a.layers, 2);
     assert_int_equal(parse(T5, "{\"remove\": [\"decoder_start_token_id\"], \"pad_token_id\": 7}", &a, NULL), QUIRE_OK);
     assert_int_equal(a.decoder_start_token_id, 7);
+    assert_int_equal(parse(T5,
+                           "{\"model_type\": \"umt5\", \"remove\": [\"decoder_start_token_id\"], \"pad_token_id\": 7}",
+                           &a, NULL),
+                     QUIRE_OK);
+    assert_int_equal(a.decoder_start_token_id, 0);
 }
 
 static void an_activation_that_is_given_decides(void **state)
@@ -858,9 +863,15 @@ static void boundaries_of_every_key_of_bart(void **state)
         {"{\"decoder_start_token_id\": 300}", FORMAT, {"decoder_start_token_id: 300", "299"}},
         {"{\"max_position_embeddings\": 0}", FORMAT, {"max_position_embeddings: 0"}},
         {"{\"architectures\": [\"BartForSequenceClassification\"]}", UNSUPPORTED, {"BartForSequenceClassification"}},
-        {"{\"model_type\": \"marian\", \"decoder_vocab_size\": 200}", UNSUPPORTED, {"decoder_vocab_size: 200"}},
-        {"{\"model_type\": \"marian\", \"pad_token_id\": 300}", FORMAT, {"pad_token_id: 300"}},
-        {"{\"model_type\": \"marian\", \"d_model\": 60, \"encoder_attention_heads\": 4}", QUIRE_OK, {NULL}},
+        {"{\"model_type\": \"marian\", \"decoder_start_token_id\": 1, \"decoder_vocab_size\": 200}",
+         UNSUPPORTED,
+         {"decoder_vocab_size: 200"}},
+        {"{\"model_type\": \"marian\", \"decoder_start_token_id\": 1, \"pad_token_id\": 300}",
+         FORMAT,
+         {"pad_token_id: 300"}},
+        {"{\"model_type\": \"marian\", \"decoder_start_token_id\": 1, \"d_model\": 60, \"encoder_attention_heads\": 4}",
+         QUIRE_OK,
+         {NULL}},
         {"{\"model_type\": \"m2m_100\", \"d_model\": 2, \"encoder_attention_heads\": 1,"
          " \"decoder_attention_heads\": 1}",
          UNSUPPORTED,
@@ -882,12 +893,12 @@ static void defaults_of_bart_are_those_of_the_type(void **state)
         {"bart", QR_ACTIVATION_GELU, true, 1, 2},
         {"mbart", QR_ACTIVATION_GELU, false, 1, 0},
         {"m2m_100", QR_ACTIVATION_RELU, false, 8, 2},
-        {"marian", QR_ACTIVATION_GELU, true, 1, 1},
+        {"marian", QR_ACTIVATION_GELU, true, 1, 58100},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qr_architecture a;
         char            change[64];
-        snprintf(change, sizeof change, "{\"model_type\": \"%s\"}", cases[i].type);
+        snprintf(change, sizeof change, "{\"model_type\": \"%s\", \"vocab_size\": 58101}", cases[i].type);
         assert_int_equal(parse(BART, change, &a, NULL), QUIRE_OK);
         assert_int_equal(a.activation, cases[i].activation);
         assert_int_equal(a.post_norm, cases[i].post_norm);
@@ -895,6 +906,14 @@ static void defaults_of_bart_are_those_of_the_type(void **state)
         assert_int_equal(a.decoder_start_token_id, cases[i].start);
         assert_int_equal(a.max_encoder_positions, 512);
     }
+    static const one_case small[] = {
+        {"{\"model_type\": \"marian\"}", FORMAT, {"decoder_start_token_id: missing"}},
+        {"{\"model_type\": \"marian\", \"decoder_start_token_id\": 299}", QUIRE_OK, {NULL}},
+    };
+    CHECK(BART, small);
+    qr_architecture a;
+    assert_int_equal(parse(BART, "{\"model_type\": \"mbart\", \"bos_token_id\": 7}", &a, NULL), QUIRE_OK);
+    assert_int_equal(a.decoder_start_token_id, 7);
 }
 
 static void mt5_is_tied_and_does_not_scale_its_output(void **state)
