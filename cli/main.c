@@ -110,6 +110,15 @@ static void *allocate_json(size_t size)
     return memory;
 }
 
+/* argp ends the process itself after --help. */
+static void end(int status, void *unused)
+{
+    (void)unused;
+    if (!ferror(qr_stdout) && fflush(qr_stdout) == 0) return;
+    qr_complain("standard output: cannot be written");
+    if (status == QR_EXIT_OK) _exit(QR_EXIT_FAILED);
+}
+
 int main(int argc, char **argv)
 {
     undo_binding();
@@ -118,8 +127,6 @@ int main(int argc, char **argv)
     qr_stdout_take();
     json_set_alloc_funcs(allocate_json, free);
     argp_err_exit_status = QR_EXIT_USAGE;
-    const int status     = run(argc, argv);
-    if (!ferror(qr_stdout) && fflush(qr_stdout) == 0) return status;
-    qr_complain("standard output: cannot be written");
-    return status == QR_EXIT_OK ? QR_EXIT_FAILED : status;
+    if (on_exit(end, NULL) != 0) return qr_complain("out of memory"), QR_EXIT_FAILED;
+    return run(argc, argv);
 }

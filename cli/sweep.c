@@ -481,7 +481,9 @@ static int sweep(void *context, const quire_config *config)
     if (s->sweep.path == NULL) s->sweep.path = path;
     int status = QR_EXIT_USAGE;
     if (quire_config_count(config, "sweep") == 0 && !s->capacity)
-        qr_complain("no axes: [sweep] names none; e.g. \"load.request_rate\" = [0.5, 1, 2]");
+        qr_complain("no axes: %s; e.g. \"load.request_rate\" = [0.5, 1, 2]",
+                    qr_arguments_config_path(&s->common) ? "[sweep] names none"
+                                                         : "CONFIG, the file whose [sweep] names them, is missing");
     else if (!make_points(&s->sweep) || !all_axes_matter(&s->sweep) ||
              (s->capacity && !qr_sweep_is_searchable(&s->sweep)))
         status = QR_EXIT_USAGE;

@@ -54,27 +54,43 @@ static const struct argp_option options[] = {
     {0},
 };
 
-/* "128:1024" and "lognormal:128:120" as a table; anything else goes on as it is, for the configuration to judge. */
-static void set_length(qr_arguments *arguments, const char *flag, const char *key, const char *value)
+static const struct form {
+    const char *name, *parts[2];
+} forms[] = {{"uniform", {"min", "max"}},
+             {"normal", {"mean", "stdev"}},
+             {"lognormal", {"mean", "stdev"}},
+             {"gamma", {"mean", "stdev"}},
+             {"zipf", {"s", "max"}}};
+
+/* NULL: another value. "128:1024" is uniform. */
+static const struct form *form_of(const char *value)
 {
-    static const char *const forms[][3] = {{"uniform", "min", "max"},
-                                           {"normal", "mean", "stdev"},
-                                           {"lognormal", "mean", "stdev"},
-                                           {"gamma", "mean", "stdev"},
-                                           {"zipf", "s", "max"}};
-    char                     name[16]   = "uniform", table[128];
-    double                   a, b;
-    int                      end = 0;
-    if (sscanf(value, "%15[a-z]:%lf:%lf%n", name, &a, &b, &end) < 3 || value[end] != '\0') {
-        strcpy(name, "uniform");
-        if (sscanf(value, "%lf:%lf%n", &a, &b, &end) < 2 || value[end] != '\0') name[0] = '\0';
+    const size_t length = strcspn(value, ":");
+    if (value[length] != '\0' && value[0] >= '0' && value[0] <= '9') return &forms[0];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strlen(forms[i].name) == length && strncmp(value, forms[i].name, length) == 0) return &forms[i];
+    return NULL;
+}
+
+/* "128:1024" and "lognormal:128:120" as a table; anything else goes on as it is, for the configuration to judge. */
+static void set_length(struct argp_state *state, const char *flag, const char *key, const char *value)
+{
+    const struct form *form    = form_of(value);
+    const bool         is_name = form != NULL && strncmp(value, form->name, strlen(form->name)) == 0;
+    char               table[128];
+    double             a, b;
+    int                end = 0;
+    if (form == NULL) {
+        qr_arguments_set(state->input, flag, key, value);
+        return;
     }
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (strcmp(name, forms[i][0]) != 0) continue;
-        snprintf(table, sizeof table, "{dist=\"%s\",%s=%.10g,%s=%.10g}", name, forms[i][1], a, forms[i][2], b);
-        value = table;
-    }
-    qr_arguments_set(arguments, flag, key, value);
+    const char *numbers = is_name ? value + strlen(form->name) + (strchr(value, ':') != NULL) : value;
+    const int   given   = sscanf(numbers, "%lf:%lf%n", &a, &b, &end);
+    if (given < 2)
+        argp_error(state, "%s %s: %s is missing; expected %s%s%s:%s", flag, value, form->parts[given > 0],
+                   is_name ? form->name : "", is_name ? ":" : "", form->parts[0], form->parts[1]);
+    snprintf(table, sizeof table, "{dist=\"%s\",%s=%.10g,%s=%.10g}", form->name, form->parts[0], a, form->parts[1], b);
+    qr_arguments_set(state->input, flag, key, numbers[end] == '\0' ? table : value);
 }
 
 static void set_goodput(qr_arguments *arguments, const char *value, struct argp_state *state)
@@ -97,9 +113,9 @@ static error_t parse(int option, char *value, struct argp_state *state)
 {
     qr_arguments *arguments = state->input;
     switch (option) {
-    case OPTION_PROMPT_TOKENS: return set_length(arguments, "--prompt-tokens", "workload.prompt_tokens", value), 0;
-    case OPTION_OUTPUT_TOKENS: return set_length(arguments, "--output-tokens", "workload.output_tokens", value), 0;
-    case OPTION_ENCODER_TOKENS: return set_length(arguments, "--encoder-tokens", "workload.encoder_tokens", value), 0;
+    case OPTION_PROMPT_TOKENS: return set_length(state, "--prompt-tokens", "workload.prompt_tokens", value), 0;
+    case OPTION_OUTPUT_TOKENS: return set_length(state, "--output-tokens", "workload.output_tokens", value), 0;
+    case OPTION_ENCODER_TOKENS: return set_length(state, "--encoder-tokens", "workload.encoder_tokens", value), 0;
     case OPTION_DRY_RUN: arguments->dry_run = true; return 0;
     case OPTION_RATE:
         if (strcmp(value, "inf") == 0)

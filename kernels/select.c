@@ -34,7 +34,7 @@ uint32_t qr_kernels_available(const qr_kernels **tables, uint32_t capacity)
 /* Index of the cap's instruction set; 0 without a cap, ISA_COUNT when it is unknown. */
 static uint32_t cap_index(const char *cap)
 {
-    if (cap == NULL || cap[0] == '\0') return 0;
+    if (cap == NULL || cap[0] == '\0' || strcmp(cap, "auto") == 0) return 0;
     uint32_t i = 0;
     while (i < ISA_COUNT && strcmp(isas[i].table->isa, cap) != 0) i++;
     return i;
@@ -46,7 +46,7 @@ quire_status qr_kernels_check_cap(const char *cap, quire_error *error)
     const bool  known       = cap_index(cap) < ISA_COUNT;
     if (known && cap_index(environment) < ISA_COUNT) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID,
-                   "%s: \"%.32s\" is not one of scalar | avx2 | avx512 | avx512_vnni | avx512_bf16",
+                   "%s: \"%.32s\" is not one of auto | scalar | avx2 | avx512 | avx512_vnni | avx512_bf16",
                    known ? "QUIRE_ISA" : "[kernels] isa", known ? environment : cap);
 }
 

@@ -251,6 +251,7 @@ static quire_status read_sweep(qr_report *report, FILE *from, const char *path, 
 
 quire_status qr_report_read(qr_report *report, const char *path, quire_error *error)
 {
+    if (access(path, F_OK) != 0) return qr_fail(error, QUIRE_ERR_IO, "%s: %s", path, strerror(errno));
     if (qr_result_has_suffix(path, ".requests.jsonl") || qr_result_has_suffix(path, ".steps.jsonl"))
         return qr_fail(error, QUIRE_ERR_INVALID, "%s: a log; give the .json result that it belongs to", path);
     if (!qr_result_has_suffix(path, ".json") && !qr_result_has_suffix(path, ".jsonl"))

@@ -79,6 +79,14 @@ class Config(unittest.TestCase):
         self.assertEqual(values["encoder_tokens"][0], '{ dist = "fixed", value = 7 }')
         self.assertEqual((values["ttft"][0], values["itl_p99"][0]), ("2000", "50"))
 
+    def test_a_part_that_a_short_form_lacks_is_named(self):
+        for value, says in (("lognormal:5", "stdev is missing; expected lognormal:mean:stdev"),
+                            ("lognormal", "mean is missing; expected lognormal:mean:stdev"),
+                            ("zipf:1:", "max is missing; expected zipf:s:max"), ("128:", "max is missing; expected min:max")):
+            done = run("bench", "--model", "tiny", "--prompt-tokens", value)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(f"--prompt-tokens {value}: {says}", done.stderr)
+
     def test_the_last_flag_wins_over_environment_and_file(self):
         path = self.file("a.toml", "[load]\nstreams = 2\n[run]\nrepetitions = 2\n[scheduler]\nmax_num_seqs = 2\n")
         done = run("config", "print", path, "--streams", "3", "--set", "load.streams=4", QUIRE__RUN__REPETITIONS="3",

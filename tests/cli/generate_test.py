@@ -513,7 +513,8 @@ class Process(unittest.TestCase):
             self.assertIn(b"interrupted", err)
 
     def test_a_full_disk_under_standard_output_is_said(self):
-        for command in (["--version"], ["topo"], ["config", "template"]):
+        for command in (["--version"], ["topo"], ["config", "template"], ["bench", "--help"], ["kernel", "barrier", "--help"],
+                        ["report", "--usage"], ["bench", "--help=streams"]):
             with open("/dev/full", "wb") as full:
                 done = subprocess.run([QUIRE, *command], stdout=full, stderr=subprocess.PIPE, timeout=60)
             self.assertEqual(done.returncode, 1)
@@ -618,7 +619,7 @@ class Usage(unittest.TestCase):
             done = subprocess.run([QUIRE, command, *arguments], input=b"", capture_output=True, timeout=60,
                                   env={**os.environ, "QUIRE_ISA": "nonsense"})
             self.assertEqual(done.returncode, 2, command)
-            self.assertIn(b'QUIRE_ISA: "nonsense" is not one of scalar | avx2 | avx512 | avx512_vnni | avx512_bf16', done.stderr)
+            self.assertIn(b'QUIRE_ISA: "nonsense" is not one of auto | scalar | avx2 | avx512 | avx512_vnni | avx512_bf16', done.stderr)
 
     def test_check_and_generate_agree_on_the_dtype_of_the_cache(self):
         for dtype in ("f32", "bf16", "int8"):

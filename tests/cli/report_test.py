@@ -300,6 +300,7 @@ class Report(Base):
         self.assertIn("r.steps.jsonl: a log", self.refused("r.steps.jsonl"))
         self.assertIn("r.csv", self.refused(self.write("r.csv", "a,b")))
         self.assertIn("No such file", self.refused("missing.json"))
+        self.assertIn("missing: No such file", self.refused("missing"))
         self.assertIn("nothing.jsonl: empty", self.refused(self.write("nothing.jsonl", "")))
         self.refused("r.json", "foreign.json")
 

@@ -136,6 +136,11 @@ class Sweep(unittest.TestCase):
             self.assertIn(word, done.stderr)
         os.close(reader)
 
+    def test_a_sweep_without_a_configuration_says_so(self):
+        done = subprocess.run([QUIRE, "sweep"], cwd=self.folder, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no axes: CONFIG, the file whose [sweep] names them, is missing", done.stderr)
+
     def test_resume_refuses_a_file_of_another_kind(self):
         self.assertEqual(self.sweep(GRID).returncode, 0)
         result = (self.folder / "grid.jsonl").read_text().splitlines(True)[0]

@@ -394,6 +394,9 @@ static void selection_obeys_both_caps(void **state)
     assert_string_equal(qr_kernels_select("avx512_bf16")->isa, "scalar");
     setenv("QUIRE_ISA", "avx512_bf16", 1);
     assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
+    setenv("QUIRE_ISA", "auto", 1);
+    assert_ptr_equal(qr_kernels_select("auto"), tables[0]);
+    assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
     setenv("QUIRE_ISA", "avx3", 1);
     assert_null(qr_kernels_select(NULL));
     assert_null(qr_kernels_select("scalar"));
