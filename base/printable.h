@@ -3,6 +3,7 @@
 #define QR_BASE_PRINTABLE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,6 +16,9 @@ size_t qr_printable_length(const char *at);
 /* Copies `text`, with each byte that is not part of a printable character as \xNN, as far as whole characters and
  * escapes fit into `capacity` >= 1 with the final NUL. */
 void qr_printable_copy(char *out, size_t capacity, const char *text);
+
+/* What a noun behind `count` has at its end: "1 step", "2 steps". */
+static inline const char *qr_plural(uint64_t count) { return count == 1 ? "" : "s"; }
 
 #ifdef __cplusplus
 }

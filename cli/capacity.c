@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "bench/capacity.h"
 #include "bench/result/result_json.h"
 #include "bench/session.h"
@@ -184,8 +185,8 @@ static bool publish(const search *s, const qr_capacity *c)
                 (unsigned long long)(s->last.met + s->last.missed), 100 * s->target);
     else
         fprintf(qr_stdout, ": %g %% meet the SLOs", 100 * s->target);
-    fprintf(qr_stdout, "; %u probe%s, %llu requests, %.0f s\n", c->probes, c->probes == 1 ? "" : "s",
-            (unsigned long long)c->requests, c->seconds);
+    fprintf(qr_stdout, "; %u probe%s, %llu request%s, %.0f s\n", c->probes, qr_plural(c->probes),
+            (unsigned long long)c->requests, qr_plural(c->requests), c->seconds);
     return qr_sweep_write(s->sweep, json_pack("{s:s, s:s, s:o, s:f, s:f, s:o, s:f, s:f, s:I, s:I, s:f}", "schema",
                                               "quire.capacity/1", "outcome", qr_capacity_outcome_name(c->outcome),
                                               "axes", qr_point_axes(s->sweep, s->point), "rate", c->rate, "low", c->low,

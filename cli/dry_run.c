@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/printable.h"
 #include "bench/session.h"
 #include "bench/workload/fit.h"
 #include "cli/forecast.h"
@@ -150,8 +151,8 @@ static void print_requests(const qr_forecast *f, const load *l, const quire_limi
 {
     const double most  = l->longest_window_s > 0 ? l->longest_window_s : INFINITY;
     const double least = fmin(most, floor_s(f, l, limits));
-    fprintf(qr_stdout, "work       %.0f requests, %.0f prompt tokens, %.0f output tokens", l->requests,
-            l->prompt_tokens, l->output_tokens);
+    fprintf(qr_stdout, "work       %.0f request%s, %.0f prompt tokens, %.0f output tokens", l->requests,
+            qr_plural((uint64_t)l->requests), l->prompt_tokens, l->output_tokens);
     if (l->encoder_tokens > 0) fprintf(qr_stdout, ", %.0f encoder tokens", l->encoder_tokens);
     fprintf(qr_stdout,
             "\ntime       at least %.1f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s); in all at least "
@@ -198,10 +199,10 @@ static void print_simulation(const quire_config *config, const load *l, const qr
     print_runs(config, l, false);
     if (l->by_requests)
         fprintf(qr_stdout,
-                "work       %.0f requests, %.0f prompt tokens, %.0f output tokens\n"
+                "work       %.0f request%s, %.0f prompt tokens, %.0f output tokens\n"
                 "simulated  at least %.1f s each, in all at least %.1f s\n",
-                l->requests, l->prompt_tokens, l->output_tokens, simulated_floor_s(config, l, &cost->model),
-                repetitions * simulated_floor_s(config, l, &cost->model));
+                l->requests, qr_plural((uint64_t)l->requests), l->prompt_tokens, l->output_tokens,
+                simulated_floor_s(config, l, &cost->model), repetitions * simulated_floor_s(config, l, &cost->model));
     else
         print_windows(config, repetitions, 0, "simulated", &(double){0});
 }

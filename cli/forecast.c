@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "bench/session.h"
 #include "cli/command.h"
 #include "engine/pool_size.h"
@@ -87,7 +88,7 @@ static void print_model(const qr_forecast *p, FILE *to)
             i->kv_heads, i->head_dim);
     fprintf(to, "limits     max_model_len %u, max_num_seqs %u, max_num_batched_tokens %u, %u thread%s on %u node%s\n",
             p->scheduler.max_model_len, p->scheduler.max_num_seqs, p->options.max_num_batched_tokens, p->threads,
-            p->threads == 1 ? "" : "s", p->nodes, p->nodes == 1 ? "" : "s");
+            qr_plural(p->threads), p->nodes, qr_plural(p->nodes));
 }
 
 static void print_memory(const qr_forecast *p, FILE *to)

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "bench/session.h"
 #include "cli/command.h"
 #include "cli/inputs.h"
@@ -352,8 +353,9 @@ static void summarise_answers(const generator *g)
     fprintf(stderr, "quire: %" PRIu64 " answered, %" PRIu64 " of them failed", g->answered, g->errors);
     if (g->cancelled > 0) fprintf(stderr, ", %" PRIu64 " cancelled", g->cancelled);
     if (g->unwritten > 0) fprintf(stderr, ", %" PRIu64 " could not be written", g->unwritten);
-    fprintf(stderr, ", %" PRIu64 " bad lines, %" PRIu64 " output tokens in %.2f s (%.1f tokens/s)\n", g->bad,
-            g->output_tokens, seconds, (double)g->output_tokens / (seconds > 0 ? seconds : 1));
+    fprintf(stderr, ", %" PRIu64 " bad line%s, %" PRIu64 " output token%s in %.2f s (%.1f tokens/s)\n", g->bad,
+            qr_plural(g->bad), g->output_tokens, qr_plural(g->output_tokens), seconds,
+            (double)g->output_tokens / (seconds > 0 ? seconds : 1));
 }
 
 static void summarise(const generator *g)
@@ -362,18 +364,20 @@ static void summarise(const generator *g)
     quire_engine_stats(g->engine, &stats);
     summarise_answers(g);
     fprintf(stderr,
-            "quire: %" PRIu64 " steps, %" PRIu64 " prompt tokens computed, %" PRIu64 " cached, %" PRIu64
-            " preemptions; %s, %s, %u threads\n",
-            stats.steps, stats.tokens_prompt, stats.tokens_cached, stats.preemptions, stats.isa, stats.implementation,
-            stats.threads);
+            "quire: %" PRIu64 " step%s, %" PRIu64 " prompt token%s computed, %" PRIu64 " cached, %" PRIu64
+            " preemption%s; %s, %s, %u thread%s\n",
+            stats.steps, qr_plural(stats.steps), stats.tokens_prompt, qr_plural(stats.tokens_prompt),
+            stats.tokens_cached, stats.preemptions, qr_plural(stats.preemptions), stats.isa, stats.implementation,
+            stats.threads, qr_plural(stats.threads));
     if (quire_config_integer(g->config, "scheduler.num_speculative_tokens") > 0)
-        fprintf(stderr, "quire: %" PRIu64 " of %" PRIu64 " drafts accepted, paused in %" PRIu64 " steps\n",
-                stats.drafts_accepted, stats.drafts, stats.steps_drafts_paused);
+        fprintf(stderr, "quire: %" PRIu64 " of %" PRIu64 " drafts accepted, paused in %" PRIu64 " step%s\n",
+                stats.drafts_accepted, stats.drafts, stats.steps_drafts_paused, qr_plural(stats.steps_drafts_paused));
     if (g->info.encoder_layers > 0)
         fprintf(stderr,
-                "quire: %" PRIu64 " encoder runs, %" PRIu64 " saved by sharing, at most %" PRIu64
-                " cross blocks held\n",
-                stats.encoder_runs, stats.encoder_runs_saved, g->most_cross_blocks);
+                "quire: %" PRIu64 " encoder run%s, %" PRIu64 " saved by sharing, at most %" PRIu64
+                " cross block%s held\n",
+                stats.encoder_runs, qr_plural(stats.encoder_runs), stats.encoder_runs_saved, g->most_cross_blocks,
+                qr_plural(g->most_cross_blocks));
 }
 
 static void drop_jobs(generator *g)

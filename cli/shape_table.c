@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "base/request.h"
 #include "bench/common/array.h"
 #include "cache/block_pool.h"
@@ -36,7 +37,7 @@ static void begin_group(builder *b, const char *stack, uint32_t layers, uint32_t
     if (layers == 0)
         snprintf(name, sizeof *b->table->groups, "%s", stack);
     else
-        snprintf(name, sizeof *b->table->groups, "%s, %u%s layer%s%s", stack, layers, share, of == 1 ? "" : "s", seen);
+        snprintf(name, sizeof *b->table->groups, "%s, %u%s layer%s%s", stack, layers, share, qr_plural(of), seen);
 }
 
 static void add(builder *b, qr_product product)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/printable.h"
 #include "cli/command.h"
 #include "kernels/kernels.h"
 #include "topology/placement.h"
@@ -49,9 +50,9 @@ static void print_machine(const qr_topology *t)
         if (i == 0 || t->cpus[i].core != t->cpus[i - 1].core) cores++;
         if (t->cpus[i].allowed) numbers[allowed++] = t->cpus[i].os_index;
     }
-    fprintf(qr_stdout, "machine    %u package%s, %u node%s, %u cores, %u hardware threads%s\n", packages,
-            packages == 1 ? "" : "s", t->node_count, t->node_count == 1 ? "" : "s", cores, t->cpu_count,
-            t->synthetic ? " (synthetic)" : "");
+    fprintf(qr_stdout, "machine    %u package%s, %u node%s, %u core%s, %u hardware thread%s%s\n", packages,
+            qr_plural(packages), t->node_count, qr_plural(t->node_count), cores, qr_plural(cores), t->cpu_count,
+            qr_plural(t->cpu_count), t->synthetic ? " (synthetic)" : "");
     print_bytes("caches     L2 ", t->l2_bytes);
     print_bytes(" a core, L3 ", t->l3_bytes);
     fprintf(qr_stdout, "\nallowed    CPUs ");
@@ -77,8 +78,8 @@ static void print_kernels(const quire_engine_options *options)
 static void print_placement(const qr_topology *t, const qr_placement *p, const char *warning)
 {
     static const char *const bind_names[] = {"core", "pu", "none"};
-    fprintf(qr_stdout, "placement  %u thread%s on %u node%s, bind = %s\n", p->thread_count,
-            p->thread_count == 1 ? "" : "s", p->node_count, p->node_count == 1 ? "" : "s", bind_names[p->bind]);
+    fprintf(qr_stdout, "placement  %u thread%s on %u node%s, bind = %s\n", p->thread_count, qr_plural(p->thread_count),
+            p->node_count, qr_plural(p->node_count), bind_names[p->bind]);
     uint32_t numbers[QR_MAX_THREADS], first = 0;
     for (uint32_t n = 0; n < p->node_count; n++) {
         const uint32_t count = p->node_threads[n];

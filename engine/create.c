@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "cache/block_pool.h"
 #include "engine/engine.h"
 #include "engine/pool_size.h"
@@ -215,7 +216,7 @@ static void state_facts(quire_engine *engine)
     qr_log_write(
         &engine->log, QUIRE_LOG_INFO,
         "engine: %u thread%s on %u node%s, %s, %s, weights %llu MiB, KV cache %u blocks of %u tokens, %llu MiB",
-        stats->threads, stats->threads == 1 ? "" : "s", stats->nodes, stats->nodes == 1 ? "" : "s", stats->isa,
+        stats->threads, qr_plural(stats->threads), stats->nodes, qr_plural(stats->nodes), stats->isa,
         stats->implementation, (unsigned long long)stats->weight_bytes >> 20, engine->planner.options.num_blocks, size,
         (unsigned long long)stats->kv_cache_bytes >> 20);
 }

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "base/sized_struct.h"
 #include "engine/options.h"
 #include "kernels/kv_tile.h"
@@ -123,8 +124,9 @@ bool qr_pool_is_short(const qr_scheduler_options *options, char *warning_out, si
     const uint32_t longest = longest_fit(options);
     if (longest >= options->max_model_len) return false;
     snprintf(warning_out, size,
-             "KV cache: %u blocks of %u tokens hold a sequence of %u tokens at most, max_model_len is %u",
-             options->num_blocks, options->block_size, longest, options->max_model_len);
+             "KV cache: %u block%s of %u tokens hold a sequence of %u tokens at most, the last of which is not stored; "
+             "max_model_len is %u",
+             options->num_blocks, qr_plural(options->num_blocks), options->block_size, longest, options->max_model_len);
     return true;
 }
 

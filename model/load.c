@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/printable.h"
 #include "base/request.h"
 #include "model/network.h"
 #include "topology/topology.h"
@@ -271,6 +272,6 @@ quire_status qr_network_load(qr_network *network, quire_error *error)
     count_work(network);
     qr_log_write(network->options.bind.log, QUIRE_LOG_INFO, "packed %.1f MB of weights on %u thread%s in %.1f s",
                  (double)qr_network_weight_bytes(network) / 1e6, network->thread_count,
-                 network->thread_count == 1 ? "" : "s", (double)(qr_now_ns() - start_ns) / 1e9);
+                 qr_plural(network->thread_count), (double)(qr_now_ns() - start_ns) / 1e9);
     return QUIRE_OK;
 }

@@ -9,6 +9,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 /* The CPUs still in the running, as marks beside topology->cpus. */
 typedef struct selection {
@@ -228,13 +229,15 @@ static quire_status choose_threads(const quire_engine_options *options, const qr
         return qr_fail(error, QUIRE_ERR_INVALID, "[topology] threads: %u is above the maximum %d", asked,
                        QR_MAX_THREADS);
     if (asked > candidates && options->bind != QUIRE_BIND_NONE)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "[topology] threads: %u asked for, but `cpus` holds %u %s this process may use (bind = \"none\" "
-                       "lets threads share)",
-                       asked, candidates, options->smt == QUIRE_TOGGLE_ON ? "hardware threads" : "physical cores");
+        return qr_fail(
+            error, QUIRE_ERR_INVALID,
+            "[topology] threads: %u asked for, but `cpus` holds %u %s%s this process may use (bind = \"none\" "
+            "lets threads share)",
+            asked, candidates, options->smt == QUIRE_TOGGLE_ON ? "hardware thread" : "physical core",
+            qr_plural(candidates));
     if (topology->quota_cpus > 0.0 && (double)asked > topology->quota_cpus)
-        snprintf(warning_out, 256, "%u threads on a cgroup CPU quota of %.2f CPUs: they will be throttled", asked,
-                 topology->quota_cpus);
+        snprintf(warning_out, 256, "%u thread%s on a cgroup CPU quota of %.2f CPUs will be throttled", asked,
+                 qr_plural(asked), topology->quota_cpus);
     return QUIRE_OK;
 }
 

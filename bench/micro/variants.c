@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/median.h"
+#include "base/printable.h"
 #include "engine/limits.h"
 #include "kernels/limits.h"
 
@@ -375,7 +376,8 @@ static void report_json(qr_variants *variants, const char *kernel, FILE *out)
 
 static void report_text(const qr_variants *variants, FILE *out)
 {
-    fprintf(out, "%s, %u threads\n", variants->machine->kernels->isa, variants->machine->thread_count);
+    fprintf(out, "%s, %u thread%s\n", variants->machine->kernels->isa, variants->machine->thread_count,
+            qr_plural(variants->machine->thread_count));
     if (variants->read.seconds > 0) print_variant(&variants->read, out);
     for (uint32_t i = 0; i < variants->count; i++) print_variant(&variants->variant[i], out);
 }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "bench/common/input_file.h"
 #include "bench/common/json_text.h"
 #include "bench/result/result_check.h"
@@ -334,7 +335,7 @@ static void print_side(char name, const json_t *result, FILE *to)
     const json_t *context = json_object_get(result, "context");
     const size_t  runs    = json_array_size(json_object_get(result, "runs"));
     fprintf(to, "%c  %s on %s, %s, %zu run%s, %s%s%s\n", name, qr_json_text_at(result, "model/name"),
-            qr_json_text_at(context, "host"), qr_json_text_at(context, "started"), runs, runs == 1 ? "" : "s",
+            qr_json_text_at(context, "host"), qr_json_text_at(context, "started"), runs, qr_plural(runs),
             is_valid(result) ? "VALID" : "INVALID", is_simulated(result) ? ", SIMULATED" : "",
             json_is_true(json_object_get(result, "partial")) ? " (interrupted)" : "");
     size_t        index;
@@ -384,7 +385,7 @@ void qr_compare_table(const qr_comparison *c, FILE *to)
         fputs("   clock: one side is simulated, the other measured; every ratio includes the error of the cost model\n",
               to);
     if (c->copies) fputs("   equal repetitions on the virtual clock (same seed) are copies and count as one\n", to);
-    fprintf(to, "%u pair%s; 95 %% intervals: %s\n", c->pairs, c->pairs == 1 ? "" : "s", qr_compare_method(c));
+    fprintf(to, "%u pair%s; 95 %% intervals: %s\n", c->pairs, qr_plural(c->pairs), qr_compare_method(c));
     print_left_out(c, to);
     fputc('\n', to);
     fprintf(to, "%-26s%-7s%12s%12s%9s   %-18s %s\n", "metric", "unit", "A", "B", "B / A", "95 % interval", "verdict");

@@ -55,7 +55,7 @@ static void check_requests(qr_result *result, bool offline)
         length              = fmin(length, m->length_s);
         long_enough &= offline ? m->length_s >= 10 : m->e2el.n > 0 && m->length_s * 1e3 >= 10 * median_of(&m->e2el, m);
     }
-    check(result, "requests", least >= (offline ? 32 : 100), true, least, "requests",
+    check(result, "requests", least >= (offline ? 32 : 100), true, least, least == 1 ? "request" : "requests",
           offline ? ">= 32 ended" : ">= 100 ended", unless_overloaded(result, more_requests(result, least)));
     check(result, "length", long_enough, true, length, "s", offline ? ">= 10 s" : ">= 10 x median e2el",
           unless_overloaded(result, "run longer"));
@@ -122,7 +122,8 @@ static void check_outcomes(qr_result *result)
           "see status in .requests.jsonl");
     if (!result->is_virtual)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
-              (double)verified - wrong, "requests", "same tokens when decoded alone",
+              (double)verified - wrong, verified - wrong == 1 ? "request" : "requests",
+              "same tokens when decoded alone",
               wrong ? "tokens differ: please report" : why_none_was_verified(result));
     check(result, "steady", steady, true, steady, "", "steady before the window",
           unless_overloaded(result, "raise run.warmup.max"));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "base/rng.h"
 #include "bench/common/array.h"
 #include "bench/common/statistics.h"
@@ -285,7 +286,8 @@ static void print_reuse(const qr_description *d, FILE *to)
 
 void qr_description_print(const qr_description *d, FILE *to)
 {
-    fprintf(to, "%u requests, profile %s, seed %llu", d->requests, d->profile, (unsigned long long)d->seed);
+    fprintf(to, "%u request%s, profile %s, seed %llu", d->requests, qr_plural(d->requests), d->profile,
+            (unsigned long long)d->seed);
     if (d->skipped + d->shortened > 0)
         fprintf(to, "; beyond max_model_len: %u skipped, %u shortened", d->skipped, d->shortened);
     if (d->empty > 0) fprintf(to, "; %u without tokens are played with 1 + 1", d->empty);

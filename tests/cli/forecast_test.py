@@ -43,7 +43,8 @@ class Forecast(unittest.TestCase):
             self.assertNotIn("kv_cache", done.stderr)
 
     def test_a_cache_that_is_short_of_max_model_len_is_warned_of_as_by_an_engine(self):
-        warning = "KV cache: 8 blocks of 32 tokens hold a sequence of 257 tokens at most, max_model_len is 2048\n"
+        warning = ("KV cache: 8 blocks of 32 tokens hold a sequence of 257 tokens at most, the last of which is not stored; "
+                   "max_model_len is 2048\n")
         small = ["--model", "tiny", "--set", "kv_cache.num_kv_blocks=8"]
         for command in (["check"], ["bench", "--dry-run"], ["generate"]):
             done = subprocess.run([QUIRE, *command, *small], input="", capture_output=True, text=True, timeout=60)

@@ -293,7 +293,7 @@ class Lines(unittest.TestCase):
         request = {"encoder_input": [5, 6, 7], "max_tokens": 4, "ignore_eos": True}
         _, status, errors = generate(request, request, model=os.path.join(MODELS, "t5-relu"))
         self.assertEqual(status, 0, errors)
-        self.assertIn("1 encoder runs, 1 saved by sharing, at most 1 cross blocks held", errors)
+        self.assertIn("1 encoder run, 1 saved by sharing, at most 1 cross block held", errors)
 
 
 class Fields(unittest.TestCase):
@@ -423,7 +423,7 @@ class Process(unittest.TestCase):
         reasons = collections.Counter(answer["finish_reason"] for answer in answers)
         self.assertGreater(reasons["cancelled"], 0)
         self.assertIn(f"quire: {len(answers) - reasons['cancelled'] - 1} answered, 0 of them failed, "
-                      f"{reasons['cancelled']} cancelled, 1 bad lines", process.stderr.read().decode())
+                      f"{reasons['cancelled']} cancelled, 1 bad line, ", process.stderr.read().decode())
         process.stdin.close()
         process.stdout.close()
         process.stderr.close()

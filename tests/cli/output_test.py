@@ -131,6 +131,16 @@ class Table(Base):
         self.assertIn("\n1 thread on 1 node, ", table)
         self.assertNotIn("1 threads", errors + table)
 
+    def test_one_of_a_kind_is_singular(self):
+        request = b'{"prompt": [1], "max_tokens": 1}\nnonsense\n'
+        _, _, errors = self.run_tool("generate", "--model", "tiny", "--num-kv-blocks", "64", "--threads", "1", input=request)
+        self.assertIn(" 1 bad line, 1 output token in ", errors)
+        self.assertRegex(errors, "quire: 1 step, 1 prompt token computed, .*, 1 thread\n")
+        _, text, errors = self.run_tool(*SHORT, "--num-prompts", "1")
+        self.assertIn("requests: 1 request, needs", text + errors)
+        _, text, _ = self.run_tool("workload", "--num-prompts", "1")
+        self.assertIn("1 request, profile", text)
+
     def test_intervals_of_several_runs_are_those_of_the_mean_and_the_rest_says_that_it_is_run_1(self):
         for repetitions in (1, 3):
             status, table, errors = self.run_tool(*SHORT, "--set", "slo.ttft=1", "--repetitions", str(repetitions), "-o", "r.json")

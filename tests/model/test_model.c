@@ -133,7 +133,7 @@ static void what_is_wrong_is_said(void **state)
         {GOLDENS "llama3-gqa", NULL, "weight_dtype", 2, QUIRE_ERR_INVALID},
         {NULL, "tiny", "model.shape", 3, QUIRE_ERR_INVALID},
         {NULL, "tiny", "weight_group_size", 4, QUIRE_ERR_INVALID},
-        {NULL, "huge", "flan-t5-xl", 0, QUIRE_ERR_INVALID},
+        {NULL, "huge", "not one of tiny, tinyllama-1.1b", 0, QUIRE_ERR_INVALID},
         {NULL, NULL, "model.preset", 0, QUIRE_ERR_INVALID},
     };
     const quire_model_options *options[] = {NULL, &no_size, &bad_dtype, &no_shape, &bad_group};

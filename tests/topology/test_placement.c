@@ -194,7 +194,7 @@ static void the_quota_bounds_the_default_and_warns_otherwise(void **state)
     const quire_engine_options asked = {.threads = 4};
     assert_int_equal(qr_placement_plan(&topology, &asked, &placement, warning, &error), QUIRE_OK);
     assert_int_equal(placement.thread_count, 4);
-    assert_string_equal(warning, "4 threads on a cgroup CPU quota of 2.50 CPUs: they will be throttled");
+    assert_string_equal(warning, "4 threads on a cgroup CPU quota of 2.50 CPUs will be throttled");
     qr_topology_destroy(&topology);
 }
 
