@@ -212,6 +212,19 @@ static void name_runs(const qr_report *report)
     }
 }
 
+/* All points of a sweep come from one command: it is shown with the first. */
+static void find_repeated_commands(const qr_report *report)
+{
+    for (size_t i = 1; i < json_array_size(report->results); i++) {
+        const json_t *command = qr_json_at(result_at(report, i), "context/command");
+        for (size_t j = 0; j < i && command != NULL; j++)
+            if (json_equal(command, qr_json_at(result_at(report, j), "context/command"))) {
+                json_object_set_new(result_at(report, i), "same_command", json_true());
+                break;
+            }
+    }
+}
+
 void qr_report_arrange(qr_report *report)
 {
     const char *axis      = qr_report_axis(report);
@@ -224,4 +237,5 @@ void qr_report_arrange(qr_report *report)
     tell_apart(report);
     if (axis != NULL) sort_results(report->results);
     name_runs(report);
+    find_repeated_commands(report);
 }

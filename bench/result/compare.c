@@ -344,9 +344,9 @@ static void print_side(char name, const json_t *result, FILE *to)
     {
         if (json_is_true(json_object_get(check, "ok")) || strcmp(qr_json_text_at(check, "severity"), "invalid") != 0)
             continue;
-        fprintf(to, "   failed: %s %.4g %s, needs %s\n", qr_json_text_at(check, "id"),
-                json_number_value(json_object_get(check, "value")), qr_json_text_at(check, "unit"),
-                qr_json_text_at(check, "need"));
+        const double value = json_number_value(json_object_get(check, "value"));
+        fprintf(to, fabs(value) < 1000 ? "   failed: %s %.4g %s, needs %s\n" : "   failed: %s %.0f %s, needs %s\n",
+                qr_json_text_at(check, "id"), value, qr_json_text_at(check, "unit"), qr_json_text_at(check, "need"));
     }
 }
 

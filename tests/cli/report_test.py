@@ -144,6 +144,13 @@ class Report(Base):
                          [(f"{s} stream{'s' if s > 1 else ''}, dtype={d}", s, f"dtype={d}")
                           for d in ("bf16", "f32") for s in (1, 2, 4)])
 
+    def test_a_command_that_several_results_share_is_shown_once(self):
+        points = [json.loads(line) for line in (self.path / self.grid()).read_text().splitlines()]
+        points[-1]["context"]["command"] = ["quire", "bench", "other"]
+        page = self.page(self.write("sweep.jsonl", "".join(json.dumps(point) + "\n" for point in points)))
+        repeat = page[page.index("To repeat"):page.index("</section>", page.index("To repeat"))]
+        self.assertEqual(repeat.count("<pre>"), 2, repeat)
+
     def test_the_table_of_a_sweep_has_every_point(self):
         page = self.page(self.grid())
         rows = re.findall(r'<tr class="invalid"><th scope="row">(\d streams?, dtype=\w+)</th><td class="text">INVALID</td><td>([^<]+)</td>', page)
