@@ -64,12 +64,19 @@ static void show_line(const qr_progress *progress, const quire_stats *stats, con
         fprintf(stderr, "%s\n", line);
 }
 
+static const char *phase_of(const qr_progress_state *state)
+{
+    if (!state->warm) return "warming up";
+    if (state->closed) return "waiting for running requests"; /* run.grace */
+    return state->is_virtual ? "simulating" : "measuring";
+}
+
 void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_progress_state *state)
 {
     const double elapsed_s = (double)(state->now_ns - progress->shown_ns) * 1e-9;
     const double rate      = elapsed_s > 0 ? (double)(stats->tokens_output - progress->tokens) / elapsed_s : 0;
     const double used      = stats->blocks ? (double)stats->blocks_used / (double)stats->blocks : 0;
-    const char  *phase     = !state->warm ? "warming up" : state->is_virtual ? "simulating" : "measuring";
+    const char  *phase     = phase_of(state);
     progress->rate         = progress->shown_ns == 0 ? rate : 0.7 * progress->rate + 0.3 * rate;
     if (progress->mode == QR_PROGRESS_JSONL)
         fprintf(stderr,
@@ -82,6 +89,23 @@ void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_
     progress->shown_ns      = state->now_ns;
     progress->shown_wall_ns = state->wall_ns;
     progress->tokens        = stats->tokens_output;
+}
+
+/* The first line of the phase comes at once, where the run was long enough for others. */
+void qr_progress_show_verification(qr_progress *progress, int64_t wall_ns, uint32_t done, uint32_t total)
+{
+    const double seconds = (double)wall_ns * 1e-9;
+    if (progress->mode == QR_PROGRESS_NONE) return;
+    if (!qr_progress_is_due(progress, wall_ns) && (done > 0 || progress->shown_ns == 0)) return;
+    progress->shown_wall_ns = wall_ns;
+    if (progress->mode == QR_PROGRESS_JSONL)
+        fprintf(stderr, "{\"t_s\": %.1f, \"phase\": \"verifying\", \"done\": %u, \"total\": %u}\n", seconds, done,
+                total);
+    else
+        fprintf(stderr,
+                progress->mode == QR_PROGRESS_TTY ? "\r\033[K[%u] %.0f s  verifying %u of %u"
+                                                  : "[%u] %.0f s  verifying %u of %u\n",
+                progress->repetition + 1, seconds, done, total);
 }
 
 void qr_progress_end(qr_progress *progress)

@@ -25,11 +25,14 @@ static void take_stats(const player *p, quire_stats *stats) { p->target->stats(p
 
 /* ---- who wants to know ---- */
 
+static int64_t wall_ns_of(const player *p) { return (int64_t)(qr_now_ns() - p->wall_start_ns); }
+
 /* Shown by the wall's clock, whatever clock the run has. */
 static void show_progress(player *p, int64_t now)
 {
-    const int64_t wall_ns = (int64_t)(qr_now_ns() - p->wall_start_ns), end_ns = qr_window_end_ns(&p->window);
-    quire_stats   stats = {.size = sizeof stats};
+    const int64_t wall_ns = wall_ns_of(p), window_end = qr_window_end_ns(&p->window);
+    const int64_t end_ns = p->window.is_closed ? window_end + p->window.grace_ns : window_end;
+    quire_stats   stats  = {.size = sizeof stats};
     if (!qr_progress_is_due(&p->progress, wall_ns)) return;
     take_stats(p, &stats);
     stats.tokens_prompt -= p->run->before.tokens_prompt;
@@ -39,8 +42,15 @@ static void show_progress(player *p, int64_t now)
                                      .done       = p->run->ended,
                                      .total      = qr_workload_count(p->options->workload),
                                      .warm       = p->window.is_open,
+                                     .closed     = p->window.is_closed,
                                      .is_virtual = p->target->is_simulated};
     qr_progress_show(&p->progress, &stats, &state);
+}
+
+static void show_verification(void *context, uint32_t done, uint32_t total)
+{
+    player *const p = context;
+    qr_progress_show_verification(&p->progress, wall_ns_of(p), done, total);
 }
 
 static void refresh_prometheus(const player *p, int64_t now)
@@ -162,12 +172,12 @@ static quire_status execute(player *p, quire_error *error)
 {
     QR_TRY(prepare(p));
     const quire_status status = play_from_start(p, error);
-    qr_progress_end(&p->progress);
     take_stats(p, &p->run->after);
     qr_prometheus_refresh(p->options->prometheus, &p->run->after, p->run->end_ns);
     QR_TRY(status);
     QR_TRY(drain(p, error));
-    return p->target->is_simulated ? QUIRE_OK : qr_verify(&p->generator, p->options->interrupt, error);
+    const qr_verify_watcher watcher = {show_verification, p};
+    return p->target->is_simulated ? QUIRE_OK : qr_verify(&p->generator, &watcher, p->options->interrupt, error);
 }
 
 quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quire_error *error)
@@ -176,6 +186,7 @@ quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quir
     player      p             = {.options = options, .target = options->target, .run = run_out};
     *run_out                  = (qr_run){0};
     const quire_status status = execute(&p, &why);
+    qr_progress_end(&p.progress);
     run_out->interrupted |= status != QUIRE_OK;
     qr_generator_deinit(&p.generator);
     qr_collector_deinit(&p.collector);

@@ -43,12 +43,18 @@ static bool has_ended_well(const qr_run_request *record)
     return record->finish == QUIRE_FINISH_LENGTH || record->finish == QUIRE_FINISH_STOP;
 }
 
-quire_status qr_verify(qr_generator *g, const volatile int *interrupt, quire_error *error)
+static bool is_chosen(const qr_run_request *record) { return record->kept != NULL && has_ended_well(record); }
+
+quire_status qr_verify(qr_generator *g, const qr_verify_watcher *watcher, const volatile int *interrupt,
+                       quire_error *error)
 {
+    uint32_t total = 0;
+    for (size_t i = 0; i < g->run->request_count; i++) total += is_chosen(&g->run->requests[i]);
     for (size_t i = 0; i < g->run->request_count && !*interrupt; i++) {
         const qr_run_request *record = &g->run->requests[i];
         replay                r      = {.record = record, .equal = true};
-        if (record->kept == NULL || !has_ended_well(record)) continue;
+        if (!is_chosen(record)) continue;
+        watcher->take(watcher->context, g->run->verified, total);
         QR_TRY(decode_alone(g, &r, error));
         g->run->verified++;
         g->run->verify_failed += !r.equal || r.count != record->kept_count;
