@@ -146,20 +146,23 @@ static void print_windows(const quire_config *config, double repetitions, double
     *total += repetitions * (max + duration + grace) + pauses;
 }
 
+/* Of a number of seconds, so that a short time is not 0.0. */
+static int decimals_of(double seconds) { return seconds >= 0.95 ? 1 : seconds >= 0.01 ? 2 : 4; }
+
 static void print_requests(const qr_forecast *f, const load *l, const quire_limits *limits, double repetitions,
                            double pauses, double *total)
 {
     const double most  = l->longest_window_s > 0 ? l->longest_window_s : INFINITY;
-    const double least = fmin(most, floor_s(f, l, limits));
+    const double needs = floor_s(f, l, limits), least = fmin(most, needs);
     fprintf(qr_stdout, "work       %.0f request%s, %.0f prompt tokens, %.0f output tokens", l->requests,
             qr_plural((uint64_t)l->requests), l->prompt_tokens, l->output_tokens);
     if (l->encoder_tokens > 0) fprintf(qr_stdout, ", %.0f encoder tokens", l->encoder_tokens);
-    fprintf(qr_stdout,
-            "\ntime       at least %.1f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s); in all at least "
-            "%.1f s",
-            least, limits->read_gbs, gflops_of(f, limits), repetitions * least + pauses);
-    if (isfinite(most)) fprintf(qr_stdout, "; each window ends after %.0f s at the latest", most);
-    fprintf(qr_stdout, "\n");
+    fprintf(qr_stdout, "\ntime       at least %.*f s each (this machine: %.1f GB/s read bandwidth, %.0f GFLOP/s)",
+            decimals_of(needs), needs, limits->read_gbs, gflops_of(f, limits));
+    if (isfinite(most)) fprintf(qr_stdout, ", of which run.duration allows %.0f s", most);
+    const double all = repetitions * least + pauses;
+    fprintf(qr_stdout, "; in all at least %.*f s\n", decimals_of(all), all);
+    if (needs > most) fprintf(qr_stdout, "           too long: not all requests can end within run.duration\n");
     *total += repetitions * least + pauses;
 }
 

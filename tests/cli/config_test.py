@@ -198,10 +198,14 @@ class Config(unittest.TestCase):
         self.assertIn('duration = "120s" # default scenario\n', values)
         self.assertIn('duration = "7s" # --duration\n', run("bench", "--duration", "7s", "--print-config").stdout)
         tiny = ("bench", "--model", "tiny", "--duration", "1s", "--output-tokens", "2", "--set", "run.limits=false")
-        self.assertRegex(run(*tiny, "--dry-run").stdout, r"in all at least 0\.\d s; each window ends after 1 s at the latest\n")
+        self.assertRegex(run(*tiny, "--dry-run").stdout,
+                         r"at least 0\.0*[1-9]\d* s each \(.*\), of which run.duration allows 1 s; in all at least 0\.0*[1-9]\d* s\n")
+        self.assertNotIn("too long", run(*tiny, "--dry-run").stdout)
+        self.assertIn("too long: not all requests can end within run.duration\n",
+                      run(*tiny, "--num-prompts", "10000000", "--dry-run").stdout)
         done = run(*tiny, "--num-prompts", "100000", "--set", "output.progress=jsonl", "--set", "output.log_level=error")
         lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-        self.assertGreater(lines[-1]["prompt_tokens"], 128)
+        self.assertGreater([line for line in lines if line["phase"] != "verifying"][-1]["prompt_tokens"], 128)
         self.assertIn("run of 1.0 s", done.stdout)
 
     def test_a_template_is_no_wish_for_anything(self):
