@@ -87,7 +87,7 @@ static json_t *roofline(const qr_result *result)
     json_object_set_new(to, "weight_gflops", qr_json_number(roof.weight_gflops));
     json_object_set_new(to, "is_exceeded", json_boolean(any_above_one(&f)));
     if (qr_limits_spread(result) > QR_LIMITS_AGREE)
-        json_object_set_new(to, "differs_by", json_real(qr_limits_spread(result) - 1));
+        json_object_set_new(to, "spread", json_real(qr_limits_spread(result)));
     return to;
 }
 

@@ -149,7 +149,7 @@ static void check_limits(qr_result *result)
 {
     const double spread = qr_limits_spread(result);
     if (result->limit_count < 2) return;
-    check(result, "limits", spread <= QR_LIMITS_AGREE, false, spread, "times", "max / min bandwidth <= 1.15",
+    check(result, "limits", spread <= QR_LIMITS_AGREE, false, spread, "highest / lowest bandwidth", "<= 1.15",
           "the machine's speed varied, or other processes ran: no fraction of the roofline is given");
 }
 
