@@ -123,8 +123,7 @@ static void check_outcomes(qr_result *result)
     if (!result->is_virtual)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
               (double)verified - wrong, verified - wrong == 1 ? "request" : "requests",
-              "same tokens when decoded alone",
-              wrong ? "tokens differ: please report" : why_none_was_verified(result));
+              "same tokens when decoded alone", wrong ? "tokens differ: please report" : why_none_was_verified(result));
     check(result, "steady", steady, true, steady, "", "steady before the window",
           unless_overloaded(result, "raise run.warmup.max"));
     check(result, "truncated", truncated <= 0.1 * (ended + truncated), false, percent(truncated, ended + truncated),
