@@ -200,12 +200,13 @@ static void print_simulation(const quire_config *config, const load *l, const qr
             cost->path, 100 * cost->model.fitted.median, 100 * cost->model.fitted.p90);
     if (!times) return;
     print_runs(config, l, false);
+    const double least = l->by_requests ? simulated_floor_s(config, l, &cost->model) : 0;
     if (l->by_requests)
         fprintf(qr_stdout,
                 "work       %.0f request%s, %.0f prompt tokens, %.0f output tokens\n"
-                "simulated  at least %.1f s each, in all at least %.1f s\n",
-                l->requests, qr_plural((uint64_t)l->requests), l->prompt_tokens, l->output_tokens,
-                simulated_floor_s(config, l, &cost->model), repetitions * simulated_floor_s(config, l, &cost->model));
+                "simulated  at least %.*f s each, in all at least %.*f s\n",
+                l->requests, qr_plural((uint64_t)l->requests), l->prompt_tokens, l->output_tokens, decimals_of(least),
+                least, decimals_of(repetitions * least), repetitions * least);
     else
         print_windows(config, repetitions, 0, "simulated", &(double){0});
 }
