@@ -34,8 +34,6 @@ typedef struct sums {
 
 typedef struct chunk {
     sums         scored;
-    uint32_t     half; /* tokens of it that are not scored */
-    bool         ended;
     quire_status status;
 } chunk;
 
@@ -113,10 +111,8 @@ static bool cut(scorer *s)
                false;
     s->chunks = calloc(s->chunk_count, sizeof *s->chunks);
     if (s->chunks == NULL) qr_complain("no memory for %u chunks", s->chunk_count);
-    for (uint32_t i = 0; s->chunks != NULL && i < s->chunk_count; i++) {
-        s->chunks[i].half = size / 2;
-        if (s->settings->bos >= 0) s->tokens[(size_t)i * size] = s->settings->bos;
-    }
+    for (uint32_t i = 0; s->settings->bos >= 0 && i < s->chunk_count; i++)
+        s->tokens[(size_t)i * size] = s->settings->bos;
     return s->chunks != NULL;
 }
 
@@ -148,10 +144,9 @@ static void take(scorer *s, const quire_event *event)
 {
     chunk *c = event->user_data;
     if (event->kind == QUIRE_EVENT_FINISHED) {
-        c->ended  = true;
         c->status = event->status;
         s->ended++;
-    } else if (event->kind == QUIRE_EVENT_PROMPT && event->index > c->half) {
+    } else if (event->kind == QUIRE_EVENT_PROMPT && event->index > s->ctx_size / 2) {
         c->scored.nll -= (double)event->logprob;
         c->scored.nll_squares += (double)event->logprob * (double)event->logprob;
         c->scored.tokens++;

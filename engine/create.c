@@ -152,20 +152,19 @@ static void layout_sampling(qr_sampling *sampling, qr_arena *arena, uint32_t sam
 
 static void layout(quire_engine *engine, qr_arena *arena)
 {
-    const quire_engine_options *options  = &engine->options;
-    const uint32_t              per_step = 1 + options->num_speculative_tokens;
-    const uint32_t              samples  = options->max_num_seqs * per_step + QR_MAX_GIVEN_ROWS;
-    const uint32_t              beams    = qr_min_u32(options->max_num_seqs, MAX_BEAM_WIDTH);
-    const qr_outbox_limits      outbox   = {.max_sequences       = options->max_num_seqs,
-                                            .tokens_per_step     = per_step,
-                                            .given_per_step      = QR_MAX_GIVEN_ROWS,
-                                            .logits_slots        = options->max_logits_in_flight,
-                                            .vocab_size          = engine->facts.vocab_size,
-                                            .consumer_timeout_ns = options->consumer_timeout_ns};
+    const quire_engine_options *options = &engine->options;
+    const uint32_t              beams   = qr_min_u32(options->max_num_seqs, MAX_BEAM_WIDTH);
+    const qr_outbox_limits      outbox  = {.max_sequences       = options->max_num_seqs,
+                                           .tokens_per_step     = 1 + options->num_speculative_tokens,
+                                           .given_per_step      = QR_MAX_GIVEN_ROWS,
+                                           .logits_slots        = options->max_logits_in_flight,
+                                           .vocab_size          = engine->facts.vocab_size,
+                                           .consumer_timeout_ns = options->consumer_timeout_ns};
     /* twice what the scheduler can hold: as many may have ended without being read yet */
     qr_ledger_layout(&engine->ledger, arena, 2 * (options->max_num_queued_reqs + options->max_num_seqs));
     qr_outbox_layout(&engine->outbox, arena, &outbox, &engine->ledger);
-    layout_sampling(&engine->sampling, arena, samples, qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
+    layout_sampling(&engine->sampling, arena, qr_options_logits_rows(options),
+                    qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
     engine->samplers   = QR_ARENA_TAKE(arena, qr_sampler *, engine->thread_count);
     engine->mask_words = options->mask.fill ? qr_ceil_div_u32(engine->facts.vocab_size, 32) : 0;
     engine->masks      = QR_ARENA_TAKE(arena, uint32_t, (size_t)engine->thread_count * engine->mask_words);

@@ -126,22 +126,26 @@ static qr_dtype dtype_of(quire_dtype dtype)
     return dtype == QUIRE_DTYPE_F32 ? QR_F32 : dtype == QUIRE_DTYPE_INT8 ? QR_INT8 : QR_BF16;
 }
 
+uint32_t qr_options_logits_rows(const quire_engine_options *options)
+{
+    return options->max_num_seqs * (1 + options->num_speculative_tokens) + QR_MAX_GIVEN_ROWS;
+}
+
 void qr_options_network(const quire_engine_options *options, const qr_model_facts *facts, qr_network_options *out)
 {
-    const uint32_t samples = options->max_num_seqs * (1 + options->num_speculative_tokens) + QR_MAX_GIVEN_ROWS;
-    *out                   = (qr_network_options){
-                          .isa                = options->isa,
-                          .kv_dtype           = dtype_of(options->kv_dtype),
-                          .block_size         = options->block_size,
-                          .max_rows           = options->max_num_batched_tokens,
-                          .max_sequences      = options->max_num_seqs,
-                          .max_logits_rows    = qr_min_u32(samples, options->max_num_batched_tokens),
-                          .max_encoder_tokens = facts->encoder_decoder ? options->max_num_encoder_input_tokens : 0,
-                          .max_model_len      = options->max_model_len,
-                          .small_m            = options->small_m,
-                          .stage_slices       = options->stage_slices,
-                          .batch_invariant    = options->batch_invariant == QUIRE_TOGGLE_ON,
-                          .prefetch           = options->prefetch,
-                          .allocator          = options->allocator,
+    *out = (qr_network_options){
+        .isa                = options->isa,
+        .kv_dtype           = dtype_of(options->kv_dtype),
+        .block_size         = options->block_size,
+        .max_rows           = options->max_num_batched_tokens,
+        .max_sequences      = options->max_num_seqs,
+        .max_logits_rows    = qr_min_u32(qr_options_logits_rows(options), options->max_num_batched_tokens),
+        .max_encoder_tokens = facts->encoder_decoder ? options->max_num_encoder_input_tokens : 0,
+        .max_model_len      = options->max_model_len,
+        .small_m            = options->small_m,
+        .stage_slices       = options->stage_slices,
+        .batch_invariant    = options->batch_invariant == QUIRE_TOGGLE_ON,
+        .prefetch           = options->prefetch,
+        .allocator          = options->allocator,
     };
 }

@@ -15,6 +15,10 @@ enum { QR_FALLBACK_MODEL_LEN = 512 };
  * value and what is allowed. *options: as copied; resolved in place. */
 quire_status qr_options_resolve(quire_engine_options *options, const qr_model_facts *facts, quire_error *error);
 
+/* Rows of one step at most that may need logits: of running sequences with their drafts, and of prompts that are told.
+ */
+uint32_t qr_options_logits_rows(const quire_engine_options *options);
+
 /* The parts, from resolved options. num_blocks, node_count and hash_seed are left 0. */
 void qr_options_scheduler(const quire_engine_options *options, const qr_model_facts *facts, qr_scheduler_options *out);
 /* `team`, `bind` are left empty. */

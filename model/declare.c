@@ -351,17 +351,24 @@ void qr_declare(qr_declaration *d)
 
 /* ---- counting and checking ---- */
 
+/* Without memory. */
+static qr_declaration as_loaded(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes,
+                                qr_parameters *none, qr_arena *arena)
+{
+    return (qr_declaration){.architecture = weights->architecture,
+                            .dtype        = dtype,
+                            .codes        = *codes,
+                            .weights      = weights,
+                            .parameters   = none,
+                            .arena        = arena};
+}
+
 void qr_declare_count(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes, uint64_t *parameters_out,
                       uint64_t *bytes_out)
 {
     qr_parameters  none;
     qr_arena       arena = {0};
-    qr_declaration d     = {.architecture = weights->architecture,
-                            .dtype        = dtype,
-                            .codes        = *codes,
-                            .weights      = weights,
-                            .parameters   = &none,
-                            .arena        = &arena};
+    qr_declaration d     = as_loaded(weights, dtype, codes, &none, &arena);
     qr_declare(&d);
     *parameters_out = d.parameter_count;
     *bytes_out      = d.packed_bytes + arena.used;
@@ -470,18 +477,13 @@ static quire_status list_one(void *context, const qr_tensor_spec *spec, qr_matri
 quire_status qr_declare_list(const qr_weights *weights, qr_dtype dtype, const qr_code_format *codes,
                              qr_tensor_listing *each, void *context, quire_error *error)
 {
-    listing        l     = {weights, each, context};
-    qr_parameters  none  = {0};
+    listing        l = {weights, each, context};
+    qr_parameters  none;
     qr_arena       arena = {0};
-    qr_declaration d     = {.architecture = weights->architecture,
-                            .dtype        = dtype,
-                            .codes        = *codes,
-                            .weights      = weights,
-                            .parameters   = &none,
-                            .arena        = &arena,
-                            .visit        = list_one,
-                            .context      = &l,
-                            .error        = error};
+    qr_declaration d     = as_loaded(weights, dtype, codes, &none, &arena);
+    d.visit              = list_one;
+    d.context            = &l;
+    d.error              = error;
     qr_declare(&d);
     return d.status;
 }

@@ -126,7 +126,7 @@ static quire_status refuse(const char *name, quire_error *error)
     char     known[120] = ""; /* a message has no room for all */
     size_t   used       = 0;
     uint32_t i          = 0;
-    for (; used + strlen(presets[i].name) + 2 < sizeof known; i++)
+    for (; i < PRESET_COUNT && used + strlen(presets[i].name) + 2 < sizeof known; i++)
         used += (size_t)sprintf(known + used, "%s%s", i ? ", " : "", presets[i].name);
     return qr_fail(error, QUIRE_ERR_INVALID, "model.preset: \"%.40s\" is not one of %s and %u more (quire models)",
                    name, known, PRESET_COUNT - i);
