@@ -34,7 +34,7 @@ static quire_status print_tensors(const quire_config *config, quire_error *error
     const quire_logger silent = {0};
     quire_model       *model;
     QR_TRY(qr_session_open_model(config, &silent, &model, error));
-    const qr_dtype       dtype  = qr_model_weight_dtype(model, quire_config_engine(config)->isa);
+    const qr_dtype       dtype  = qr_model_weight_dtype(model);
     const qr_code_format codes  = qr_model_weight_codes(model);
     const quire_status   status = qr_declare_list(qr_model_weights(model), dtype, &codes, print_tensor, NULL, error);
     quire_model_destroy(model);

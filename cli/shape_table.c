@@ -317,7 +317,7 @@ quire_status qr_shape_table_init(qr_shape_table *table, const quire_model *model
     *table = (qr_shape_table){.run = *run};
     qr_model_facts_of(model, &facts);
     QR_TRY(qr_options_resolve(&resolved, &facts, error));
-    QR_TRY(qr_outline_init(&outline, qr_model_architecture(model), qr_model_weight_dtype(model, options->isa), error));
+    QR_TRY(qr_outline_init(&outline, qr_model_architecture(model), qr_model_weight_dtype(model), error));
     quire_status status = list_products(table, &outline, error);
     qr_outline_deinit(&outline);
     if (status == QUIRE_OK) status = create_planner(&resolved, &facts, run, &planner, error);

@@ -73,11 +73,6 @@ bool qr_projection_batch_invariant(const qr_projection_context *context) { retur
 
 bool qr_projection_take_lost(qr_projection_context *context) { return atomic_exchange(&context->lost, false); }
 
-qr_dtype qr_projection_preferred_dtype(const qr_kernels *kernels)
-{
-    return kernels->projection->native_bf16 ? QR_BF16 : QR_F32;
-}
-
 /* ---- scratch ---- */
 
 static size_t take(size_t *bytes, size_t count)

@@ -37,9 +37,6 @@ const char *qr_projection_implementation(const qr_projection_context *context);
 /* Whether every finished projection passed its self-test of row independence. */
 bool qr_projection_batch_invariant(const qr_projection_context *context);
 
-/* bf16 if this CPU (under the cap) multiplies it natively, else f32. */
-qr_dtype qr_projection_preferred_dtype(const qr_kernels *kernels);
-
 typedef enum qr_activation {
     QR_ACTIVATION_NONE,
     QR_ACTIVATION_SILU,

@@ -96,10 +96,9 @@ static inline void qr_interleave_quads(const qr_arrange *a)
 }
 
 struct qr_projection_kernels {
-    const char            *name;        /* "own:avx2" */
-    bool                   native_bf16; /* multiplies bf16 without widening */
-    const qr_panel_format *formats;     /* [3] by qr_dtype */
-    const qr_panel_format *grouped;     /* codes in scale groups; step unused */
+    const char            *name;    /* "own:avx2" */
+    const qr_panel_format *formats; /* [3] by qr_dtype */
+    const qr_panel_format *grouped; /* codes in scale groups; step unused */
 
     /* Codes of one scale group w[count], count <= format->group, by least squared error, and its f16 scale (and
      * minimum), as floats. codes: room for count rounded up to 16. */

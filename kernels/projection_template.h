@@ -1,6 +1,6 @@
 /* What follows the products, and the table of slots. Included once by each kernels/isa/projection_<isa>.h, after
- * panel_formats, arrange_quads(), QR_OWN_NAME and QR_NATIVE_BF16; uses the vector vocabulary, so that every element of
- * every row goes through the same operations wherever it stands. */
+ * panel_formats, arrange_quads() and QR_OWN_NAME; uses the vector vocabulary, so that every element of every row goes
+ * through the same operations wherever it stands. */
 #include "kernels/simd/math.h"
 
 #include "kernels/grouped_template.h"
@@ -91,11 +91,10 @@ static void epilogue(const qr_epilogue *e)
 }
 
 static const struct qr_projection_kernels projection_kernels = {
-    .name        = QR_OWN_NAME,
-    .native_bf16 = QR_NATIVE_BF16,
-    .formats     = panel_formats,
-    .grouped     = &grouped_format,
-    .quantize    = quantize_group,
-    .epilogue    = epilogue,
+    .name     = QR_OWN_NAME,
+    .formats  = panel_formats,
+    .grouped  = &grouped_format,
+    .quantize = quantize_group,
+    .epilogue = epilogue,
 };
 #define QR_HAS_PROJECTION_KERNELS 1

@@ -22,6 +22,12 @@ static const struct {
 
 enum { ISA_COUNT = sizeof isas / sizeof *isas };
 
+static const char names[] = "auto"
+#define QR_ISA(name, features) " | " #name
+#include "kernels/isa.inc"
+#undef QR_ISA
+    ;
+
 uint32_t qr_kernels_available(const qr_kernels **tables, uint32_t capacity)
 {
     const uint32_t have  = qr_cpu_features();
@@ -45,9 +51,8 @@ quire_status qr_kernels_check_cap(const char *cap, quire_error *error)
     const char *environment = getenv("QUIRE_ISA");
     const bool  known       = cap_index(cap) < ISA_COUNT;
     if (known && cap_index(environment) < ISA_COUNT) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID,
-                   "%s: \"%.32s\" is not one of auto | scalar | avx2 | avx512 | avx512_vnni | avx512_bf16",
-                   known ? "QUIRE_ISA" : "[kernels] isa", known ? environment : cap);
+    return qr_fail(error, QUIRE_ERR_INVALID, "%s: \"%.32s\" is not one of %s", known ? "QUIRE_ISA" : "[kernels] isa",
+                   known ? environment : cap, names);
 }
 
 const qr_kernels *qr_kernels_select(const char *cap)

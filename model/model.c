@@ -274,14 +274,11 @@ void quire_model_destroy(quire_model *model)
 const qr_architecture *qr_model_architecture(const quire_model *model) { return &model->architecture; }
 const qr_weights      *qr_model_weights(const quire_model *model) { return &model->weights; }
 
-qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap)
+qr_dtype qr_model_weight_dtype(const quire_model *model)
 {
     if (model->weight_dtype == QUIRE_DTYPE_F32) return QR_F32;
-    if (model->weight_dtype == QUIRE_DTYPE_BF16) return QR_BF16;
     if (model->weight_dtype == QUIRE_DTYPE_INT8 || model->weight_dtype == QUIRE_DTYPE_INT4) return QR_INT8;
-    if (model->weights.keeps_codes) return QR_INT8;
-    const qr_kernels *kernels = qr_kernels_select(isa_cap);
-    return kernels != NULL ? qr_projection_preferred_dtype(kernels) : QR_F32;
+    return model->weights.keeps_codes ? QR_INT8 : QR_BF16;
 }
 
 qr_code_format qr_model_weight_codes(const quire_model *model)
@@ -296,7 +293,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
     static const quire_dtype public_dtype[] = {
         [QR_F32] = QUIRE_DTYPE_F32, [QR_BF16] = QUIRE_DTYPE_BF16, [QR_INT8] = QUIRE_DTYPE_INT8};
     const qr_architecture *a     = &model->architecture;
-    const qr_dtype         dtype = qr_model_weight_dtype(model, NULL);
+    const qr_dtype         dtype = qr_model_weight_dtype(model);
     const qr_code_format   codes = qr_model_weight_codes(model);
     uint64_t               parameters, bytes;
     qr_declare_count(&model->weights, dtype, &codes, &parameters, &bytes);

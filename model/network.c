@@ -108,7 +108,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     const qr_architecture *a = qr_model_architecture(model);
     *network                 = (qr_network){.model = model, .architecture = a, .options = *options};
     network->thread_count    = thread_count;
-    network->dtype           = qr_model_weight_dtype(model, options->isa);
+    network->dtype           = qr_model_weight_dtype(model);
     network->codes           = qr_model_weight_codes(model);
     network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
     network->embedding_dtype = qr_wide_dtype(network->dtype);

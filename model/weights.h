@@ -78,8 +78,8 @@ qr_weight_source qr_matrix_source(const qr_matrix *matrix, const qr_code_format 
 /* What a model is made of, for the forward passes. Both live as long as the model. */
 const qr_architecture *qr_model_architecture(const quire_model *model);
 const qr_weights      *qr_model_weights(const quire_model *model);
-/* As resolved from the options for this CPU under `isa_cap` (NULL: none): of weights and activations. */
-qr_dtype qr_model_weight_dtype(const quire_model *model, const char *isa_cap);
+/* As resolved from the options; of the weights. */
+qr_dtype qr_model_weight_dtype(const quire_model *model);
 /* Of weights that are in scale groups; no bits: none are. */
 qr_code_format qr_model_weight_codes(const quire_model *model);
 

@@ -30,7 +30,7 @@ typedef enum quire_toggle {
 } quire_toggle;
 
 typedef enum quire_dtype {
-    QUIRE_DTYPE_AUTO = 0, /* weights: bf16 where the CPU multiplies it, else f32; KV: bf16 */
+    QUIRE_DTYPE_AUTO = 0, /* weights: the codes of a file in 4 or 8 bits, else bf16; KV: bf16 */
     QUIRE_DTYPE_F32  = 1,
     QUIRE_DTYPE_BF16 = 2,
     QUIRE_DTYPE_INT8 = 3, /* symmetric, one scale per output channel (weights) or per token and head (KV) */

@@ -62,7 +62,6 @@ static void arrange_bf16(const qr_arrange *a)
 static void arrange_quads(const qr_arrange *a) { qr_interleave_quads(a); }
 
 #define QR_OWN_NAME "own:scalar"
-#define QR_NATIVE_BF16 false
 static const qr_panel_format panel_formats[] = {
     [QR_F32]  = {.panel_columns = 64, .step = 1, .product = product_f32},
     [QR_BF16] = {.panel_columns = 64, .step = 1, .product = product_bf16, .arrange = arrange_bf16, .x_bytes = 4},

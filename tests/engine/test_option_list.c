@@ -107,12 +107,12 @@ static void every_line_has_a_key_and_a_help(void **state)
 static void instruction_sets_are_those_of_the_kernels(void **state)
 {
     (void)state;
-    static const char words[] = "auto | scalar | avx2 | avx512 | avx512_vnni | avx512_bf16";
-    assert_string_equal(qr_option_find("kernels.isa")->words, words);
-#define QR_ISA(name, needs)                                                                                            \
-    if (strstr(words, "| " #name) == NULL) fail_msg("kernels.isa lacks %s", #name);
+    static const char words[] = "auto"
+#define QR_ISA(name, needs) " | " #name
 #include "kernels/isa.inc"
 #undef QR_ISA
+        ;
+    assert_string_equal(qr_option_find("kernels.isa")->words, words);
 }
 
 /* ---- ranges: file and create agree ---- */
