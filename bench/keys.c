@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "bench/common/statistics.h"
+#include "bench/report/result_file.h"
 #include "bench/result/metrics.h"
 #include "bench/result/result_json.h"
 

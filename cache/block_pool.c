@@ -1,4 +1,4 @@
-/* States, lists and extents of blocks, and the choice of the next block (docs/CACHE.md, sections 2, 3, 4 and 8). */
+/* States, lists and extents of blocks, and the choice of the next block (docs/CACHE.md, States, Which block comes next, Nodes). */
 #include "cache/block_pool.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Operations on one sequence's block table (docs/CACHE.md, section 7). */
+/* Operations on one sequence's block table (docs/CACHE.md, Block tables). */
 #include "cache/block_table.h"
 
 #include "base/assert.h"

@@ -1,4 +1,4 @@
-/* qr_cache_check: recounts everything from scratch and compares (docs/CACHE.md, section 10). */
+/* qr_cache_check: recounts everything from scratch and compares (docs/CACHE.md, Invariants). */
 #include <string.h>
 
 #include "base/bits.h"

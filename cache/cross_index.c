@@ -1,5 +1,5 @@
 /* The cross index: entries named by their first block, which carries salt, tenant and bucket links (docs/CACHE.md,
- * section 6). The blocks keep the encoder ids among the pool's token ids, block_size each. */
+ * Cross content). The blocks keep the encoder ids among the pool's token ids, block_size each. */
 #include "cache/cross_index.h"
 
 #include <string.h>

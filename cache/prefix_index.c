@@ -1,4 +1,4 @@
-/* The prefix index: buckets of blocks chained through their records (docs/CACHE.md, section 5). */
+/* The prefix index: buckets of blocks chained through their records (docs/CACHE.md, Prefix index). */
 #include "cache/prefix_index.h"
 
 #include <string.h>

@@ -11,7 +11,7 @@
 
 #include "quire/quire.h"
 
-/* docs/BENCHMARKING.md, Exit status. */
+/* Of every command; the manual page has them too. */
 enum {
     QR_EXIT_OK          = 0,
     QR_EXIT_FAILED      = 1, /* a run, a file or a request failed */

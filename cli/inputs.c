@@ -1,6 +1,7 @@
 #include "cli/inputs.h"
 
 #include <dirent.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -38,15 +39,25 @@ static bool ends_in(const char *name, const char *end)
     return length >= size && strcmp(name + length - size, end) == 0;
 }
 
-static bool is_model_kept(const target *t, const char *folder)
+static bool is_read_of_models(const char *name)
 {
-    DIR *files = folder ? opendir(folder) : NULL;
+    return ends_in(name, "config.json") || ends_in(name, ".safetensors") || ends_in(name, ".safetensors.index.json") ||
+           ends_in(name, ".gguf");
+}
+
+/* `model`: a folder, or one file of a model, whose other parts lie beside it. */
+static bool is_model_kept(const target *t, const char *model)
+{
+    struct stat info;
+    char        folder[MOST_PATH];
+    if (model == NULL) return true;
+    snprintf(folder, sizeof folder, "%s", model);
+    DIR *files = opendir(stat(model, &info) == 0 && S_ISREG(info.st_mode) ? dirname(folder) : folder);
     bool kept  = true;
     for (struct dirent *file; files != NULL && kept && (file = readdir(files)) != NULL;) {
-        char path[MOST_PATH];
+        char path[MOST_PATH + sizeof file->d_name + 1];
         snprintf(path, sizeof path, "%s/%s", folder, file->d_name);
-        if (ends_in(path, "config.json") || ends_in(path, ".safetensors") || ends_in(path, ".safetensors.index.json"))
-            kept = is_kept(t, path, "a file of the model");
+        if (is_read_of_models(file->d_name)) kept = is_kept(t, path, "a file of the model");
     }
     if (files != NULL) closedir(files);
     return kept;

@@ -100,6 +100,11 @@ static error_t parse(int option, char *value, struct argp_state *state)
     switch (option) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &s->common; return 0;
     case OPTION_JSON: s->json = true; return 0;
+    case ARGP_KEY_END:
+        if (s->common.assignment_count > 0)
+            argp_error(state, "%s: `quire models` lists all models and takes no settings",
+                       s->common.assignments[0].origin);
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }

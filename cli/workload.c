@@ -35,6 +35,9 @@ static error_t parse(int option, char *value, struct argp_state *state)
             argp_error(state, "--output %s: the suffix is neither .jsonl nor .json", value);
         s->output = value;
         return 0;
+    case ARGP_KEY_END:
+        if (s->common.dry_run) argp_error(state, "--dry-run: `quire workload` runs nothing; leave it out");
+        return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }

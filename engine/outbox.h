@@ -56,7 +56,7 @@ typedef struct qr_outbox {
 
 /* Layout; the ledger's layout comes first. */
 void         qr_outbox_layout(qr_outbox *outbox, qr_arena *arena, const qr_outbox_limits *limits, qr_ledger *ledger);
-quire_status qr_outbox_init(qr_outbox *outbox, quire_error *error); /* ERR_NO_MEMORY: no descriptor left */
+quire_status qr_outbox_init(qr_outbox *outbox, quire_error *error); /* ERR_IO: no descriptor left */
 void         qr_outbox_deinit(qr_outbox *outbox);
 
 /* As quire_engine_poll. Thread: reader. */

@@ -1,5 +1,5 @@
 /* How many blocks the KV cache has: one answer for the engine, for the forecast of `quire check` and, as
- * quire_kv_pool_plan(), for hosts that plan or simulate an engine. docs/CACHE.md, Memory. */
+ * quire_kv_pool_plan(), for hosts that plan or simulate an engine. docs/CACHE.md, How many blocks. */
 #ifndef QR_ENGINE_POOL_SIZE_H
 #define QR_ENGINE_POOL_SIZE_H
 

@@ -367,7 +367,7 @@ void qr_engine_take_stats(quire_engine *engine)
     stats->steps_drafts_paused  = engine->steps_drafts_paused;
     stats->step_ns              = engine->step_ns;
     stats->requests_finished += engine->unstarted;
-    for (int i = 0; i < 6; i++) stats->finished_by[i] += engine->unstarted_by[i];
+    for (int i = 0; i < QUIRE_MAX_FINISHES; i++) stats->finished_by[i] += engine->unstarted_by[i];
     pthread_mutex_unlock(&engine->stats_mutex);
     report_queue(engine);
 }

@@ -1,4 +1,4 @@
-/* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Cache geometry. Plain C: a decode step writes
+/* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Keys and values in memory. Plain C: a decode step writes
  * one slot per kv head, strided whatever the instruction set. */
 #include "kernels/attention_kernels.h"
 

@@ -1,5 +1,5 @@
-/* Keys and values in memory: tiles of 32 tokens of one kv head, K part then V part (docs/KERNELS.md, Cache geometry).
- * A block is block_size / 32 tiles x kv_heads; the cache knows its bytes only. */
+/* Keys and values in memory: tiles of 32 tokens of one kv head, K part then V part (docs/KERNELS.md, Keys and values in
+ * memory). A block is block_size / 32 tiles x kv_heads; the cache knows its bytes only. */
 #ifndef QR_KV_TILE_H
 #define QR_KV_TILE_H
 

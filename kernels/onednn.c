@@ -149,11 +149,11 @@ static void cap_isa(const char *isa)
     static const struct {
         const char    *isa;
         dnnl_cpu_isa_t cap;
-    } caps[] = {{"scalar", dnnl_cpu_isa_sse41},
-                {"avx2", dnnl_cpu_isa_avx2},
-                {"avx512", dnnl_cpu_isa_avx512_core},
-                {"avx512_vnni", dnnl_cpu_isa_avx512_core_vnni},
-                {"avx512_bf16", dnnl_cpu_isa_avx512_core_bf16}};
+    } caps[] = {
+#define QR_ISA(name, features, onednn) {#name, dnnl_cpu_isa_##onednn},
+#include "kernels/isa.inc"
+#undef QR_ISA
+    };
     for (size_t i = 0; i < sizeof caps / sizeof *caps; i++)
         if (strcmp(isa, caps[i].isa) == 0) dnnl_set_max_cpu_isa(caps[i].cap); /* refused once oneDNN is in use */
 }

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "kernels/cpu.h"
 #include "kernels/projection_parts.h"
 
 enum { SELF_TEST_GROUPS = 1 };
@@ -196,13 +195,12 @@ static void report(qr_projection *p)
                      p->small_own ? ", quire's own kernel up to 64 rows" : "");
     else if (qr_has_scale_groups(&p->shape)) /* oneDNN has no such product */
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s", name);
-    else if (strncmp(c->kernels->isa, "avx512", 6) == 0)
+    else if (p->format->onednn_layout)
         qr_log_write(c->options.log, QUIRE_LOG_WARN, "projections: %s, not oneDNN's packed matmul (brgemm)", name);
     else
         qr_log_write(c->options.log, QUIRE_LOG_INFO,
-                     "projections: %s has no packed oneDNN matmul (brgemm needs AVX-512); using %s%s",
-                     qr_cpu_features() & QR_CPU_AVX512F ? c->kernels->isa : "this CPU",
-                     strncmp(name, "own:", 4) == 0 ? "quire's own kernels, " : "", name);
+                     "projections: %s; oneDNN has no packed matmul (brgemm) of %s for %s", name,
+                     qr_dtype_name(p->shape.dtype), c->kernels->isa);
 }
 
 quire_status qr_projection_finish(qr_projection *p, quire_error *error)

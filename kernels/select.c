@@ -7,7 +7,7 @@
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
-#define QR_ISA(name, features) extern const qr_kernels qr_kernels_##name;
+#define QR_ISA(name, features, onednn) extern const qr_kernels qr_kernels_##name;
 #include "kernels/isa.inc"
 #undef QR_ISA
 
@@ -15,7 +15,7 @@ static const struct {
     const qr_kernels *table;
     uint32_t          features;
 } isas[] = {
-#define QR_ISA(name, features) {&qr_kernels_##name, (features)},
+#define QR_ISA(name, features, onednn) {&qr_kernels_##name, (features)},
 #include "kernels/isa.inc"
 #undef QR_ISA
 };
@@ -23,7 +23,7 @@ static const struct {
 enum { ISA_COUNT = sizeof isas / sizeof *isas };
 
 static const char names[] = "auto"
-#define QR_ISA(name, features) " | " #name
+#define QR_ISA(name, features, onednn) " | " #name
 #include "kernels/isa.inc"
 #undef QR_ISA
     ;

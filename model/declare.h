@@ -176,7 +176,7 @@ void qr_declare_feed_out_of(qr_declaration *declaration, qr_linear *linear, cons
 /* Over windows of QR_TAPS rows of `inputs`, by column then row; wide, with GELU. */
 void qr_declare_convolution(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t inputs,
                             const qr_linear_part *parts);
-/* The second one; wide where the family says so. */
+/* The second matrix of a feed-forward; wide where the family says so. */
 void qr_declare_feed_out(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                          const qr_linear_part *parts);
 

@@ -11,9 +11,9 @@
 
 #include "quire/plan.h"
 
-/* What the engine must know of a model before anything is allocated. */
 enum { QR_MAX_FEATURES = 4096 };
 
+/* What the engine must know of a model before anything is allocated. */
 typedef struct qr_model_facts {
     bool     encoder_decoder;
     uint32_t vocab_size, decoder_layers, encoder_layers;

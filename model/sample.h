@@ -30,8 +30,8 @@ typedef struct qr_sample_output {
     uint32_t top_count;    /* what was asked for: logprobs, or 2 * beam_width */
     int32_t *top_tokens;   /* [capacity of the scratch] most likely first, ties by lower id */
     float   *top_logprobs; /* log softmax of the raw logits; for beams biased, penalised and masked afterwards. Of a
-                            * beam's   2 * beam_width the second half has no ends; what nothing is left for is token 0
-                            * with   -INFINITY */
+                            * beam's 2 * beam_width the second half has no ends; what nothing is left for is token 0
+                            * with -INFINITY */
 } qr_sample_output;
 
 /* Per-thread scratch for a vocabulary and at most `top` listed tokens; allocated once. */

@@ -10,9 +10,9 @@
 
 typedef struct qr_scheduler qr_scheduler;
 
-/* All values resolved: nothing here has a "0 means default". */
 enum { QR_MAX_GIVEN_ROWS = 128 };
 
+/* All values resolved: nothing here has a "0 means default" unless its line says so. */
 typedef struct qr_scheduler_options {
     quire_policy                policy;
     uint64_t                    priority_ageing_ns; /* 0 = strict priority */

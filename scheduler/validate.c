@@ -172,7 +172,7 @@ static quire_status check_timeout(const char *name, uint64_t ns, quire_error *er
                    MAX_TIMEOUT_NS);
 }
 
-/* The table. Ranges that depend on other fields follow it in the order of docs/SCHEDULER.md. */
+/* The table. Ranges that depend on other fields follow it. */
 static quire_status check_ranges(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
     const double room     = (double)o->max_model_len - r->prompt_count;

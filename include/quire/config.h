@@ -21,8 +21,8 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_config_read_environment(quire_confi
 QUIRE_API QUIRE_NODISCARD quire_status quire_config_set(quire_config *config, const char *assignment,
                                                         const char *origin, quire_error *error);
 
-/* A value as a flag of a command line has it. Of a key that holds text (a string, a choice, a size, a duration) every
- * byte of `value` counts, quotes and what is not UTF-8 too; of another key it is read as TOML. Thread: owner. */
+/* A value as a flag of a command line has it. For keys that hold text (string, choice, size, duration) `value` is taken
+ * as it is, quotes and invalid UTF-8 included; for other keys it is parsed as TOML. Thread: owner. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_config_set_value(quire_config *config, const char *key, const char *value,
                                                               const char *origin, quire_error *error);
 

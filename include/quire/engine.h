@@ -5,14 +5,15 @@
  *   driver  from one thread at a time: the one that gives its time to compute
  *   reader  from one thread at a time: the one that takes events
  *   owner   when no other call on the object is in progress
- * Driver and reader may be the same thread. No call runs user code except the logger
- * and, in step, the mask hook.
+ * Driver and reader may be the same thread. User code runs as the logger, in create
+ * and destroy as the allocator, and in step as the mask hook.
  *
  * Memory. Everything is allocated in create; submit, step and poll allocate nothing. oneDNN alone takes a few hundred
  * bytes of the heap for the time of each product of more than 64 rows; if it gets none, quire's own kernel takes its
  * place, with the same bits, so that no step fails for it (with small_m = QUIRE_SMALL_M_ONEDNN on AVX2 it does).
  *
- * After fork() every call on the child's copy returns ERR_FORKED; destroy does nothing there. */
+ * After fork() the child's copy is dead: what returns a status returns ERR_FORKED, poll and wait return 0, event_fd
+ * returns -1, all else does nothing. */
 #ifndef QUIRE_ENGINE_H
 #define QUIRE_ENGINE_H
 
@@ -43,8 +44,9 @@ typedef struct quire_step {
     uint64_t projection_bytes, projection_flops, attention_flops, logits_bytes, logits_flops;
     /* of these, what is done in encoder_ns: the encoder's layers and writing the cross blocks */
     uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
-    /* what attention reads, in the layers that see most: tokens whose keys and values move once per sequence, (row,
-     * token) pairs; of the encoder: the squares of its inputs' lengths */
+    /* Attention of one layer, of those with the widest window. kv_tokens: cached tokens that it reads, once per
+     * sequence; kv_pairs: (row, visible token) pairs; cross_*: the same over encoder outputs; encoder_pairs: the squares
+     * of the encoder inputs' lengths, summed. */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
     /* of projection_flops and encoder_projection_flops, those in bf16 though the weights are int8 */
     uint64_t wide_flops, encoder_wide_flops;
@@ -101,7 +103,7 @@ QUIRE_API void quire_engine_stop(quire_engine *engine);
  * Events are never dropped: a full queue holds its requests back instead. Thread: reader. */
 QUIRE_API size_t quire_engine_poll(quire_engine *engine, quire_event *events, size_t capacity);
 
-/* The same, but with no event there it waits for one, `timeout_ns` at most (0: does not wait; UINT64_MAX: no limit).
+/* The same, but with no event there it waits for one, `timeout_ns` at most (0: does not wait; QUIRE_FOREVER: no limit).
  * Another thread must be the driver. Returns 0 when the time is over, when quire_engine_stop() was called since the
  * last 0, and in a forked child; a signal does not end it. Thread: reader. */
 QUIRE_API size_t quire_engine_wait(quire_engine *engine, quire_event *events, size_t capacity, uint64_t timeout_ns);

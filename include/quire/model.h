@@ -26,14 +26,14 @@ typedef struct quire_model_info {
     int32_t     decoder_start_token_id;                         /* -1: decoder-only */
     uint32_t    eos_count;
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
-    quire_dtype weight_dtype;                     /* as resolved for this CPU */
+    quire_dtype weight_dtype;                     /* auto resolved */
     uint32_t    window;                           /* in tokens, of all layers; 0 = some see all */
     /* What generation_config.json has for requests that do not say; zero where it says nothing. A host applies it. */
     uint32_t       max_new_tokens;
     quire_sampling sampling;          /* the seed is 0 */
-    uint64_t       active_parameters; /* that one token meets: of a layer's experts those that it chooses */
-    /* Members of a request of these names. first_allowed is for requests whose prompt has one token at most,
-     * last_allowed for those that do not ignore_eos. */
+    uint64_t       active_parameters; /* used for one token: of the experts of a layer those that it is routed to */
+    /* Defaults for the fields of quire_request of the same names. Apply first_allowed only where the prompt has at most
+     * one token, last_allowed only without ignore_eos. */
     const int32_t *banned, *first_banned, *first_allowed, *last_allowed;
     uint32_t       banned_count, first_banned_count, first_allowed_count, last_allowed_count;
 } quire_model_info;

@@ -1,8 +1,8 @@
 /* Options of an engine and of a model.
  *
  * Zero means the default, so `{.size = sizeof options}` is a valid choice. Names, meanings, ranges and defaults are
- * those of the configuration file: docs/CONFIGURATION.md, or `quire config keys NAME`. What a value besides the range
- * means is said by these words: */
+ * those of the configuration file: docs/CONFIGURATION.md, or `quire config keys NAME`. Values outside a range that have
+ * a meaning of their own: */
 #ifndef QUIRE_OPTIONS_H
 #define QUIRE_OPTIONS_H
 
@@ -69,9 +69,10 @@ typedef struct quire_engine_options {
     uint32_t                    tenant_count;
     /* [kv_cache] */
     uint32_t     block_size;      /* tokens */
-    uint64_t     kv_cache_bytes;  /* `size`, all nodes together; at most one of these three, */
-    uint32_t     num_kv_blocks;   /* */
-    float        memory_fraction; /* of the memory free once the weights are loaded; 0 with all three 0 = 0.5 */
+    /* At most one of these three; none: memory_fraction 0.5. */
+    uint64_t     kv_cache_bytes;  /* `size`, all nodes together */
+    uint32_t     num_kv_blocks;
+    float        memory_fraction; /* of the memory free once the weights are loaded */
     quire_dtype  kv_dtype;
     quire_toggle enable_prefix_caching, enable_cross_sharing;
     quire_toggle extents;

@@ -115,11 +115,10 @@ typedef struct quire_plan {
     uint32_t preempted; /* sequences put back by it */
     uint32_t running, waiting, paused;
     uint32_t blocks_used, blocks_cached;
-    /* what attention reads, in the layers that see most: tokens whose K and V move once per sequence, and (row, token)
-     * pairs */
+    /* as in quire_step */
     uint64_t kv_tokens, kv_pairs;
     uint64_t cross_tokens, cross_pairs;
-    uint64_t encoder_pairs; /* sum of the squares of the encoder inputs' lengths */
+    uint64_t encoder_pairs;
 } quire_plan;
 
 /* The host's answer for samples[i]. */
@@ -169,7 +168,8 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_planner_submit(quire_planner *plann
 /* Ends a request early, also between plan and commit; its blocks are then kept until commit. ERR_NOT_FOUND. */
 QUIRE_API quire_status quire_planner_cancel(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 
-/* Holds a request back whose reader is slow, and lets it go on. It keeps its blocks while nobody else needs them. */
+/* pause: the request gives up its place in the batch, as for a slow reader, and keeps its blocks until others need them.
+ * resume: it may be scheduled again. ERR_NOT_FOUND: unknown, or ended. */
 QUIRE_API quire_status quire_planner_pause(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 QUIRE_API quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 

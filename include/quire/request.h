@@ -88,8 +88,8 @@ typedef struct quire_request {
     const int32_t          *last_allowed;  /* [last_allowed_count] if given, token number max_tokens is one of these */
     uint32_t                logit_bias_count;            /* at most QUIRE_MAX_LOGIT_BIAS */
     uint32_t                allowed_count, banned_count; /* at most QUIRE_MAX_LISTED_IDS each */
-    /* At most QUIRE_MAX_STOP_IDS each. What first_allowed and last_allowed list may be chosen whatever else forbids it,
-     * and is certain to a beam search: its log probability counts as 0. */
+    /* At most QUIRE_MAX_STOP_IDS each. first_allowed and last_allowed override every other restriction; a beam search
+     * scores a token that they force with log probability 0. */
     uint32_t             first_banned_count, first_allowed_count, last_allowed_count;
     bool                 masked;         /* the engine's mask hook says for each token which ids are allowed */
     uint32_t             n;              /* sequences to generate from this prompt; 0 = 1 */
@@ -195,7 +195,7 @@ typedef struct quire_finish_detail {
 typedef struct quire_event {
     quire_request_id request;
     void            *user_data;
-    uint64_t         time_ns; /* monotonic clock, when the token was sampled */
+    uint64_t         time_ns; /* monotonic clock, after the step that chose the token was committed */
     const void
         *detail; /* TOKEN, PROMPT: quire_token_detail or NULL; FINISHED: quire_finish_detail. Until the next poll */
     quire_event_kind kind;

@@ -53,7 +53,7 @@ class Libraries(Base):
         requests = b'{"prompt": [1, 2, 3], "max_tokens": 2}\n' * 2
         for arguments, lines in ((["generate", "--model", "tiny", "--set", "kv_cache.num_kv_blocks=64"], 2),
                                  ([*SHORT, "-o", "-"], 0), ([*SHORT], None)):
-            status, text, errors = self.run_tool(*arguments, input=requests, env={**os.environ, "ONEDNN_VERBOSE": "1"})
+            status, text, errors = self.run_tool(*arguments, "--weight-dtype", "f32", input=requests, env={**os.environ, "ONEDNN_VERBOSE": "1"})
             self.assertEqual(status, 0, errors)
             self.assertIn("onednn_verbose", errors)
             self.assertNotIn("onednn_verbose,", text)
@@ -118,6 +118,14 @@ class Inputs(Base):
     def test_model_and_results(self):
         shutil.copytree(MODELS / "qwen2-bias", self.path / "model")
         self.assert_kept("model/config.json", "a file of the model", "bench", "--model", "model", "-o", "model/config.json")
+        request = json.dumps({"prompt": [1, 2], "max_tokens": 1})
+        for name in ("model.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"):
+            (self.path / "model" / name).write_bytes(b"GGUF")
+        for model, output in (("model", "model.gguf"), ("model/model.gguf", "model.gguf"),
+                              ("model/m-00001-of-00002.gguf", "m-00002-of-00002.gguf")):
+            (self.path / "in.jsonl").write_text(request)
+            self.assert_kept(f"model/{output}", "a file of the model", "generate", "--model", model, "-i", "in.jsonl",
+                             "-o", f"model/{output}")
         (self.path / "r.json").write_text("{}")
         (self.path / "r.html").symlink_to("r.json")
         self.assert_kept("r.json", "the result r.json", "report", "r.json", "-o", "r.html")

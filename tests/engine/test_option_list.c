@@ -108,7 +108,7 @@ static void instruction_sets_are_those_of_the_kernels(void **state)
 {
     (void)state;
     static const char words[] = "auto"
-#define QR_ISA(name, needs) " | " #name
+#define QR_ISA(name, needs, onednn) " | " #name
 #include "kernels/isa.inc"
 #undef QR_ISA
         ;

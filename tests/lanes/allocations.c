@@ -202,7 +202,7 @@ static void try_isa(void *isa)
 int main(int argc, char **argv)
 {
     static const char *const isas[] = {
-#define QR_ISA(name, needs) #name,
+#define QR_ISA(name, needs, onednn) #name,
 #include "kernels/isa.inc"
 #undef QR_ISA
     };
