@@ -221,21 +221,41 @@ static bool check_frame(size_t number, const json_t *frame, uint32_t size, qr_li
     return true;
 }
 
+static bool count_encoded_frames(struct qr_request_features *plain, uint32_t size, qr_line_error *error)
+{
+    static const char name[] = "encoder_features";
+    const size_t      frame  = size * sizeof *plain->values;
+    if (plain->left > 0) return reject(error, name, "character %zu is not base64", plain->cut);
+    if (plain->bytes % frame != 0)
+        return reject(error, name, "%zu bytes are not whole frames of %u f32, %zu bytes", plain->bytes, size, frame);
+    plain->frames = (uint32_t)(plain->bytes / frame);
+    return true;
+}
+
 /* What is left in the text of the frames, `value`, begins with the last that is as it should be. */
-static bool read_features(const json_t *value, uint32_t size, struct qr_request_features *plain, qr_request_line *line,
-                          qr_line_error *error)
+static bool check_listed_frames(const json_t *value, uint32_t size, const struct qr_request_features *plain,
+                                qr_line_error *error)
 {
     static const char name[] = "encoder_features";
     size_t            i;
     const json_t     *frame;
-    if (size == 0) return reject(error, name, "given, but this model reads none");
-    if (!json_is_array(value)) return reject(error, name, "expected an array of frames, found %s", type_name(value));
+    if (!json_is_array(value))
+        return reject(error, name, "expected an array of frames or their base64, found %s", type_name(value));
     if (plain->frames > 0 && plain->size != size)
         return reject(error, name, "[0]: expected an array of %u numbers", size);
     json_array_foreach(value, i, frame)
     {
         if (!check_frame(plain->frames + i, frame, size, error)) return false;
     }
+    return true;
+}
+
+static bool read_features(const json_t *value, uint32_t size, struct qr_request_features *plain, qr_request_line *line,
+                          qr_line_error *error)
+{
+    if (size == 0) return reject(error, "encoder_features", "given, but this model reads none");
+    if (!(plain->encoded ? count_encoded_frames(plain, size, error) : check_listed_frames(value, size, plain, error)))
+        return false;
     line->request.encoder_features = line->features = plain->values;
     line->request.encoder_frames                    = plain->frames;
     plain->values                                   = NULL; /* the line's now */
@@ -456,7 +476,9 @@ static void read_text(qr_request_text *text, const qr_request_defaults *defaults
 {
     json_error_t where;
     json_t      *root = NULL;
-    if (text->is_too_long)
+    if (text->is_too_long && text->features.left > 0)
+        (void)count_encoded_frames(&text->features, defaults->encoder_feature_size, error);
+    else if (text->is_too_long)
         reject(error, "", "more than %d bytes besides token ids and features", QR_MOST_REQUEST_REST);
     else if ((root = json_loadb(text->rest, text->length, JSON_REJECT_DUPLICATES, &where)) != NULL)
         (void)read_all(root, defaults, text, line, error);

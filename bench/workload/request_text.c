@@ -141,6 +141,59 @@ static void take_frames(scan *s)
     to->cut    = (size_t)(s->at - start);
 }
 
+/* The six bits of a character of base64 (RFC 4648, section 4), or -1. */
+static int bits_of(char c)
+{
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* Behind what is base64 from `at` on, its padding too; bytes go to `to`. A slash may be escaped, as JSON allows. */
+static const char *decode(const char *at, const char *end, unsigned char *to, size_t *bytes_out)
+{
+    uint32_t word = 0, pending = 0;
+    size_t   bytes = 0;
+    for (; at < end; at++) {
+        const int bits = bits_of(*at);
+        if (bits < 0 && *at == '\\' && end - at > 1 && at[1] == '/') continue;
+        if (bits < 0) break;
+        word = word << 6 | (uint32_t)bits;
+        pending += 6;
+        if (pending < 8) continue;
+        pending -= 8;
+        to[bytes++] = (unsigned char)(word >> pending);
+    }
+    for (int i = 0; i < 2 && at < end && *at == '='; i++) at++;
+    *bytes_out = bytes;
+    return at;
+}
+
+/* The quote that ends a string, or the end of the line. */
+static const char *closing_quote(const char *at, const char *end)
+{
+    while (at < end && *at != '"') at += *at == '\\' && end - at > 1 ? 2 : 1;
+    return at < end ? at : end;
+}
+
+/* The string without what is base64 at its begin. */
+static void take_encoded(scan *s)
+{
+    struct qr_request_features *to = &s->to->features;
+    const char *const start = s->at, *const end = closing_quote(start, s->end);
+    to->values = malloc((size_t)(end - start) + 1);
+    s->failed  = to->values == NULL;
+    if (s->failed) return;
+    const char *const bad = decode(start, end, (unsigned char *)to->values, &to->bytes);
+    to->encoded           = true;
+    to->left              = (size_t)(end - bad);
+    to->cut_at            = s->to->length;
+    to->cut               = (size_t)(bad - start);
+    s->at                 = end + (end < s->end);
+    emit(s, bad);
+}
+
 static bool is_features(const scan *s, const char *quoted, size_t length)
 {
     static const char name[] = "\"encoder_features\"";
@@ -156,30 +209,32 @@ static struct qr_request_ids *list_of(scan *s, const char *quoted, size_t length
     return NULL;
 }
 
-/* Behind a string: is it the name of a list? */
+/* Behind a string: is it the name of a list, or of features? */
 static void try_list(scan *s, const char *string, size_t length)
 {
     const char *colon = skip_space(s->at, s->end);
     if (s->depth != 1 || length < 2 || colon == s->end || *colon != ':') return;
-    const char            *open  = skip_space(colon + 1, s->end);
-    const bool             opens = open < s->end && *open == '[', features = opens && is_features(s, string, length);
-    struct qr_request_ids *list = opens ? list_of(s, string, length) : NULL;
+    const char            *open     = skip_space(colon + 1, s->end);
+    const char             opening  = open < s->end ? *open : 0;
+    const bool             features = (opening == '[' || opening == '"') && is_features(s, string, length);
+    struct qr_request_ids *list     = opening == '[' ? list_of(s, string, length) : NULL;
     if (list == NULL && !features) return;
     const char *from = s->at;
     s->at            = open + 1;
-    s->depth++;
+    s->depth += opening == '[';
     emit(s, from);
-    if (features)
+    if (list != NULL)
+        take_ids(s, list);
+    else if (opening == '[')
         take_frames(s);
     else
-        take_ids(s, list);
+        take_encoded(s);
 }
 
 static void scan_string(scan *s)
 {
-    const char *const from = s->at++;
-    while (s->at < s->end && *s->at != '"') s->at += *s->at == '\\' && s->end - s->at > 1 ? 2 : 1;
-    if (s->at < s->end) s->at++;
+    const char *const from = s->at, *const quote = closing_quote(from + 1, s->end);
+    s->at               = quote + (quote < s->end);
     const size_t length = (size_t)(s->at - from);
     emit(s, from);
     try_list(s, from, length);
@@ -222,6 +277,6 @@ size_t qr_request_text_place(const qr_request_text *text, size_t place)
     size_t missing = 0;
     for (size_t i = 0; i < QR_REQUEST_LISTS; i++)
         if (text->lists[i].cut_at < place) missing += text->lists[i].cut;
-    if (text->features.cut_at < place) missing += text->features.cut;
+    if (text->features.cut_at < place + text->features.encoded) missing += text->features.cut; /* wrong from there on */
     return place + missing;
 }

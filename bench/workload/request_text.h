@@ -22,6 +22,8 @@ typedef struct qr_request_text {
         float   *values;         /* [frames][size] NULL: the line has none */
         uint32_t frames;
         size_t   size, cut_at, cut;
+        bool     encoded;     /* as base64 of little-endian f32: values[bytes / 4], and frames is 0 */
+        size_t   bytes, left; /* left: characters of the string in the rest, from the first that is not base64 on */
     } features;
 } qr_request_text;
 

@@ -74,8 +74,12 @@ static void features_are_frames_of_the_models_size(void **state)
         const char *line, *words; /* NULL: good */
     } cases[] = {
         {"{\"encoder_features\": [[1, 2.5], [3, -4]]}", NULL},
+        {"{\"encoder_features\": \"AACAPwAAIEAAAEBAAACAwA==\"}", NULL},
         {"{\"encoder_features\": null}", NULL},
-        {"{\"encoder_features\": 1}", "expected an array of frames, found an integer"},
+        {"{\"encoder_features\": 1}", "expected an array of frames or their base64, found an integer"},
+        {"{\"encoder_features\": \"AACAPwAAIEAAAEBA\"}", "12 bytes are not whole frames of 2 f32, 8 bytes"},
+        {"{\"encoder_features\": \"AAC!\"}", "character 3 is not base64"},
+        {"{\"encoder_features\": \"AAAAAAAAAAA\\n\"}", "character 11 is not base64"},
         {"{\"encoder_features\": [[1, 2], [3]]}", "[1]: expected an array of 2 numbers"},
         {"{\"encoder_features\": [[1, \"2\"]]}", "[0][1]: expected a number, found a string"},
     };
@@ -85,7 +89,7 @@ static void features_are_frames_of_the_models_size(void **state)
         const quire_request *r   = &job->from.request;
         assert_int_equal(error.status, cases[i].words ? QUIRE_ERR_INVALID : QUIRE_OK);
         if (cases[i].words != NULL) assert_non_null(strstr(error.message, cases[i].words));
-        if (i == 0) assert_true(r->encoder_frames == 2 && r->encoder_features[3] == -4);
+        if (i < 2) assert_true(r->encoder_frames == 2 && r->encoder_features[3] == -4);
         qr_job_destroy(job);
     }
     qr_job_destroy(parse("{\"encoder_features\": [[1]]}", &error));

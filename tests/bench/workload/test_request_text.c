@@ -61,6 +61,32 @@ static void frames_of_one_size_are_taken_out(void **state)
     }
 }
 
+static void base64_is_taken_out_to_where_it_ends(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *rest;
+        size_t      bytes, left;
+        float       first;
+    } cases[] = {
+        {"{\"encoder_features\": \"AACAPwAAIEAAAEBAAACAwA==\", \"n\": 2}", "{\"encoder_features\": \"\", \"n\": 2}", 16,
+         0, 1},
+        {"{\"encoder_features\": \"\\/\\/\\/\\/Pw==\"}", "{\"encoder_features\": \"\"}", 4, 0, 0x1.fffffep0f},
+        {"{\"encoder_features\": \"AACAPw===\"}", "{\"encoder_features\": \"=\"}", 4, 1, 1},
+        {"{\"encoder_features\": \"AACAPw=\\\"=\"}", "{\"encoder_features\": \"\\\"=\"}", 4, 3, 1},
+        {"{\"encoder_features\": \"AACAPw", "{\"encoder_features\": \"", 4, 0, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qr_request_text text;
+        assert_true(qr_request_text_read(cases[i].line, strlen(cases[i].line), NAMES, &text));
+        if (strlen(cases[i].rest) != text.length || memcmp(cases[i].rest, text.rest, text.length) != 0)
+            fail_msg("%s: rest %.*s", cases[i].line, (int)text.length, text.rest);
+        assert_true(text.features.encoded && text.features.bytes == cases[i].bytes);
+        assert_true(text.features.left == cases[i].left && text.features.values[0] == cases[i].first);
+        qr_request_text_deinit(&text);
+    }
+}
+
 static void from_what_is_no_id_on_all_is_left(void **state)
 {
     (void)state;
@@ -94,7 +120,10 @@ static void compare_frames(const json_t *whole, const json_t *rest, const qr_req
 {
     const struct qr_request_features *f = &text->features;
     const json_t *all = json_object_get(whole, "encoder_features"), *left = json_object_get(rest, "encoder_features");
+    const size_t  tail = json_string_length(left), shorter = json_string_length(all) - tail;
     if (json_array_size(all) != f->frames + json_array_size(left)) fail_msg("%s: frames", line);
+    if (json_is_string(all) && strcmp(json_string_value(all) + shorter, json_string_value(left)) != 0)
+        fail_msg("%s: left %s", line, json_string_value(left));
     for (size_t k = 0; k < json_array_size(all); k++) {
         const json_t *at = json_array_get(all, k);
         if (k >= f->frames && !json_equal(at, json_array_get(left, k - f->frames))) fail_msg("%s: left %zu", line, k);
@@ -124,26 +153,31 @@ static void compare(const char *line, size_t length)
 }
 
 /* Line after line, changed in up to three places. */
+static void compare_changed(const char *line, uint64_t *counter)
+{
+    static const char bytes[] = "[]{},:\"\\ 0129-.eE+tn/=\x80";
+    char              copy[512];
+    size_t            length = strlen(line);
+    assert_true(length < sizeof copy);
+    memcpy(copy, line, length);
+    for (uint32_t left = qr_random_below(7, 0, (*counter)++, 4); left > 0; left--) {
+        const size_t at = qr_random_below(7, 1, (*counter)++, (uint32_t)length);
+        copy[at]        = bytes[qr_random_below(7, 2, (*counter)++, sizeof bytes - 1)];
+        if (qr_random_below(7, 3, (*counter)++, 20) == 0) length = at + 1;
+    }
+    compare(copy, length);
+}
+
 static void the_parser_sees_the_same_in_the_rest_as_in_the_line(void **state)
 {
-    static const char line[] =
+    static const char listed[] =
         "{\"id\": \"[1\", \"prompt\": [10, 2, 3 , 0],\"stop\":[5],\"allowed\": [ ], \"n\": [1, 2],"
         " \"x\": {\"banned\": [1]}, \"encoder_input\" : [7, 8, -1, 9, \"a]\", [2]], \"banned\": [6],"
         " \"encoder_features\": [[1.5, -2e1] ,[0, 1E-2],[3,4]]}";
-    static const char bytes[] = "[]{},:\"\\ 0129-.eE+tn\x80";
-    uint64_t          counter = 0;
+    static const char encoded[] = "{\"encoder_features\" : \"AACA\\/wAAgD8+/w==\", \"prompt\": [1, 2], \"id\": \"x\"}";
+    uint64_t          counter   = 0;
     (void)state;
-    for (int i = 0; i < 50000; i++) {
-        char   copy[sizeof line];
-        size_t length = sizeof line - 1;
-        memcpy(copy, line, sizeof line);
-        for (uint32_t left = qr_random_below(7, 0, counter++, 4); left > 0; left--) {
-            const size_t at = qr_random_below(7, 1, counter++, (uint32_t)length);
-            copy[at]        = bytes[qr_random_below(7, 2, counter++, sizeof bytes - 1)];
-            if (qr_random_below(7, 3, counter++, 20) == 0) length = at + 1;
-        }
-        compare(copy, length);
-    }
+    for (int i = 0; i < 50000; i++) compare_changed(i % 2 ? listed : encoded, &counter);
 }
 
 static void the_rest_is_bounded(void **state)
@@ -175,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_of_ids_are_taken_out),
         cmocka_unit_test(frames_of_one_size_are_taken_out),
+        cmocka_unit_test(base64_is_taken_out_to_where_it_ends),
         cmocka_unit_test(from_what_is_no_id_on_all_is_left),
         cmocka_unit_test(the_parser_sees_the_same_in_the_rest_as_in_the_line),
         cmocka_unit_test(the_rest_is_bounded),
