@@ -213,11 +213,29 @@ static quire_status check_percentiles(const quire_config *config, quire_error *e
     return QUIRE_OK;
 }
 
+/* ---- a server ---- */
+
+static quire_status check_target(const quire_config *config, quire_error *error)
+{
+    const int64_t streams     = quire_config_integer(config, "load.streams");
+    const int64_t connections = quire_config_integer(config, "run.target_connections");
+    if (!quire_config_is_set(config, "run.target")) return QUIRE_OK;
+    if (strcmp(quire_config_string(config, "run.clock"), "virtual") == 0)
+        return quire_config_refuse(config, "run.target", error, "a server has no virtual clock (run.clock)");
+    if (quire_config_integer(config, "run.target_timeout") < 1000000)
+        return quire_config_refuse(config, "run.target_timeout", error, "below 1ms");
+    if (strcmp(quire_config_string(config, "load.profile"), "concurrent") != 0 || streams <= connections)
+        return QUIRE_OK;
+    return quire_config_refuse(config, "load.streams", error, "%lld are more than run.target_connections, %lld",
+                               (long long)streams, (long long)connections);
+}
+
 quire_status qr_bench_config_check(const quire_config *config, quire_error *error)
 {
     QR_TRY(check_distributions(config, error));
     QR_TRY(check_source(config, error));
     QR_TRY(check_order(config, "run.warmup.min", "run.warmup.max", error));
     QR_TRY(check_slo(config, error));
+    QR_TRY(check_target(config, error));
     return check_percentiles(config, error);
 }

@@ -29,9 +29,9 @@ quire_status qr_session_open_model(const quire_config *config, const quire_logge
 
 struct qr_session {
     quire_logger  logger;
-    quire_model  *model;
-    quire_engine *engine; /* NULL: run.clock = virtual */
-    qr_target     target; /* the engine, or a simulated one */
+    quire_model  *model;  /* NULL: of a server, and not known here */
+    quire_engine *engine; /* NULL: run.clock = virtual, or run.target */
+    qr_target     target; /* the engine, a simulated one, or a server */
     quire_limits  limits; /* as measured last */
     qr_roofline   roof;   /* the limits that live metrics compare steps with */
     char         *asked;  /* the part of the configuration that model and engine read */
@@ -43,12 +43,22 @@ bool qr_session_is_virtual(const quire_config *config)
     return clock != NULL && strcmp(clock, "virtual") == 0;
 }
 
-/* What decides how an engine is made: the library's keys, and the clock. NULL: out of memory. */
+static const char *text_of(const quire_config *config, const char *key)
+{
+    const char *text = quire_config_string(config, key);
+    return text != NULL ? text : "";
+}
+
+/* What decides how an engine is made: the library's keys, the clock, and the server. NULL: out of memory. */
 static char *engine_part(const quire_config *config)
 {
-    const char *model = quire_config_string(config, "run.cost_model");
-    char       *part = NULL, *text = quire_config_print(config, QUIRE_PRINT_BARE, "quire");
-    if (text == NULL || asprintf(&part, "%s\n%d %s", text, qr_session_is_virtual(config), model ? model : "") < 0)
+    char *part = NULL, *text = quire_config_print(config, QUIRE_PRINT_BARE, "quire");
+    if (text == NULL ||
+        asprintf(&part, "%s\n%d %s\n%s %s %lld %lld %lld", text, qr_session_is_virtual(config),
+                 text_of(config, "run.cost_model"), text_of(config, "run.target"), text_of(config, "run.target_model"),
+                 (long long)quire_config_integer(config, "run.target_vocab_size"),
+                 (long long)quire_config_integer(config, "run.target_connections"),
+                 (long long)quire_config_integer(config, "run.target_timeout")) < 0)
         part = NULL;
     quire_free(text);
     return part;
@@ -75,6 +85,19 @@ static bool wants_stages(const quire_config *config)
     return wants;
 }
 
+/* A model that is named as well gives its vocabulary, so that the prompts are those of a run of that model. */
+static quire_status open_server(qr_session *session, const quire_config *config, quire_error *error)
+{
+    quire_model_info info = {.size = sizeof info};
+    if (quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL) {
+        QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
+        quire_model_describe(session->model, &info);
+    }
+    if (info.encoder_feature_size > 0)
+        return quire_config_refuse(config, "run.target", error, "a completion has no place for a model's features");
+    return qr_target_http_create(config, info.vocab_size, &session->logger, &session->target, error);
+}
+
 static quire_status open_engine(qr_session *session, const quire_config *config, quire_error *error)
 {
     quire_engine_options options = *quire_config_engine(config);
@@ -82,6 +105,7 @@ static quire_status open_engine(qr_session *session, const quire_config *config,
     if (wants_stages(config)) options.stage_slices = QR_STAGES_PER_STEP;
     session->asked = engine_part(config);
     if (session->asked == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
+    if (qr_target_is_http(config)) return open_server(session, config, error);
     QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
     if (qr_session_is_virtual(config)) {
         quire_model_info info = {.size = sizeof info};
@@ -121,11 +145,12 @@ void qr_session_close(qr_session *session)
 
 void qr_session_begin(const quire_config *config, qr_result *result_out)
 {
-    result_out->config  = config;
-    result_out->source  = quire_config_model_path(config) ? "folder" : "preset";
-    result_out->profile = "throughput";
-    result_out->seed    = (uint64_t)quire_config_integer(config, "workload.seed");
-    result_out->started = time(NULL);
+    result_out->config    = config;
+    result_out->is_remote = qr_target_is_http(config);
+    result_out->source    = result_out->is_remote ? "server" : quire_config_model_path(config) ? "folder" : "preset";
+    result_out->profile   = "throughput";
+    result_out->seed      = (uint64_t)quire_config_integer(config, "workload.seed");
+    result_out->started   = time(NULL);
     if (getloadavg(result_out->loadavg, 3) != 3) result_out->loadavg[0] = -1;
     result_out->model.size  = sizeof result_out->model;
     result_out->engine.size = sizeof result_out->engine;
@@ -144,10 +169,19 @@ static void take_stats(const qr_session *session, qr_result *result)
     if (result->is_virtual) result->cost = *qr_target_virtual_cost(&session->target);
 }
 
+/* Of a server's model no more is known than its name, and which token ids it takes. */
+static void describe_server(const qr_session *session, qr_result *result)
+{
+    result->server           = *qr_target_http_facts(&session->target);
+    result->model.name       = result->server.model;
+    result->model.vocab_size = result->server.vocab_size;
+}
+
 /* Facts of model and engine; strings of the model info must outlive the model. */
 static void describe(const qr_session *session, qr_result *result)
 {
-    quire_model_describe(session->model, &result->model);
+    if (session->model != NULL) quire_model_describe(session->model, &result->model);
+    if (session->target.is_remote) describe_server(session, result);
     take_stats(session, result);
     snprintf(result->model_name, sizeof result->model_name, "%s", result->model.name ? result->model.name : "");
     snprintf(result->architecture, sizeof result->architecture, "%s",
@@ -182,7 +216,11 @@ static quire_status check_playable(qr_session *session, const qr_result *result,
         QR_TRY(qr_workload_check_fit(workload, &result->model, &result->engine, &fit, error));
         qr_fit_warn(&fit, workload, warn, session);
     }
-    if (!session->target.is_simulated || !qr_workload_has_beams(workload)) return QUIRE_OK;
+    if (!qr_workload_has_beams(workload) || session->engine != NULL) return QUIRE_OK;
+    if (session->target.is_remote)
+        return qr_fail(error, QUIRE_ERR_INVALID,
+                       "run.target: a completion has no place for beam search, which %s asks for",
+                       quire_config_string(result->config, "workload.path"));
     return qr_fail(error, QUIRE_ERR_INVALID,
                    "[run] clock: virtual has no model that could score hypotheses; %s asks for beam search",
                    quire_config_string(result->config, "workload.path"));
@@ -215,8 +253,10 @@ static quire_status play(qr_session *session, volatile int *interrupt, const qr_
     quire_status status = qr_run_execute(&options, run, error);
     result->profile     = qr_workload_profile(workload);
     result->partial |= run->interrupted;
-    result->run_count           = repetition + 1;
+    result->run_count = repetition + 1;
+    if (run->is_remote) qr_target_http_take_counts(&session->target, &result->answers);
     const quire_status computed = qr_metrics_compute(run, config, workload, &result->runs[repetition], error);
+    if (run->is_remote && result->answers.cached_answers == 0) result->runs[repetition].throughput.cached = NAN;
     qr_workload_destroy(workload);
     take_stats(session, result);
     return status != QUIRE_OK ? status : computed;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bench/result/machine.h"
+#include "bench/run/target_http.h"
 #include "bench/workload/workload.h"
 #include "cli/command.h"
 #include "cli/keys.h"
@@ -186,7 +187,7 @@ static const struct argp_option options[] = {
      1},
     {"model", OPTION_MODEL, "FOLDER|PRESET", 0,
      "folder with config.json and *.safetensors, or a GGUF file [model.path], or a preset with synthetic weights "
-     "[model.preset]",
+     "[model.preset]; with --target the server's name of it [run.target_model]",
      1},
     {"dtype", OPTION_DTYPE, "TYPE", 0,
      "element type of the weights [model.weight_dtype]; that of keys and values is --kv-cache-dtype", 1},
@@ -375,6 +376,7 @@ void qr_parse(const struct argp *argp, int argc, char **argv, void *input)
 static quire_status apply_defaults(const qr_arguments *arguments, quire_config *config, quire_error *error)
 {
     if (quire_config_model_path(config) != NULL || quire_config_model_preset(config) != NULL) return QUIRE_OK;
+    if (qr_target_is_http(config)) return QUIRE_OK; /* the server has a model */
     for (size_t i = 0; i < arguments->default_count; i++) {
         const qr_default *d = &arguments->defaults[i];
         if (strcmp(quire_config_origin(config, d->probe), "built-in") != 0) continue;
@@ -399,8 +401,11 @@ static quire_status imply_profile(quire_config *config, quire_error *error)
                                   error);
 }
 
-static quire_status assign(quire_config *config, const qr_assignment *a, quire_error *error)
+/* --model names one of the server's where there is a server. */
+static quire_status assign(quire_config *config, const qr_assignment *a, bool is_remote, quire_error *error)
 {
+    if (is_remote && strcmp(a->origin, "--model") == 0)
+        return quire_config_set_value(config, "run.target_model", a->value, a->origin, error);
     return a->key != NULL ? quire_config_set_value(config, a->key, a->value, a->origin, error)
                           : quire_config_set(config, a->value, a->origin, error);
 }
@@ -411,13 +416,27 @@ const char *qr_arguments_config_path(const qr_arguments *arguments)
     return path && path[0] != '\0' ? path : NULL;
 }
 
+/* Known before the assignments are made, whose order is free. */
+static bool has_target(const qr_arguments *arguments, const quire_config *config)
+{
+    static const char key[] = "run.target";
+    bool              has   = qr_target_is_http(config);
+    for (unsigned i = 0; i < arguments->assignment_count; i++) {
+        const qr_assignment *a    = &arguments->assignments[i];
+        const char          *name = a->key != NULL ? a->key : a->value;
+        has |= strncmp(name, key, sizeof key - 1) == 0 && name[sizeof key - 1] == (a->key != NULL ? '\0' : '=');
+    }
+    return has;
+}
+
 static quire_status apply(const qr_arguments *arguments, quire_config *config, quire_error *error)
 {
     const char  *path   = qr_arguments_config_path(arguments);
     quire_status status = path ? quire_config_read(config, path, error) : QUIRE_OK;
     if (status == QUIRE_OK) status = quire_config_read_environment(config, error);
+    const bool is_remote = has_target(arguments, config);
     for (unsigned i = 0; i < arguments->assignment_count && status == QUIRE_OK; i++)
-        status = assign(config, &arguments->assignments[i], error);
+        status = assign(config, &arguments->assignments[i], is_remote, error);
     return status == QUIRE_OK ? apply_defaults(arguments, config, error) : status;
 }
 

@@ -105,11 +105,23 @@ static int publish(const settings *s, const quire_config *config, const qr_resul
     return QR_EXIT_FAILED;
 }
 
+/* A server tells nothing of its steps. */
+static bool is_of_engine(const char *path)
+{
+    return qr_result_has_suffix(path, ".steps.jsonl") || qr_result_has_suffix(path, ".prom") ||
+           qr_result_is_trace(path);
+}
+
 static bool is_writable(const settings *s, const quire_config *config, size_t index)
 {
     const char *path = file_at(s, config, index);
     if (!qr_result_knows_suffix(path))
         return qr_complain("output.files: %s: the suffix is none of " QR_RESULT_SUFFIXES, path), false;
+    if (is_of_engine(path) && qr_target_is_http(config))
+        return qr_complain("output.files: %s: it is made of an engine's steps, which the server of run.target does not "
+                           "tell",
+                           path),
+               false;
     for (size_t i = 0; i < index; i++)
         if (qr_output_is_same(path, file_at(s, config, i)))
             return qr_complain("output.files: %s: given twice", path), false;
@@ -161,7 +173,7 @@ static int run(const settings *s, const quire_config *config, qr_result *result)
     volatile int      *interrupt = qr_interrupt_install();
     quire_error        error     = {0};
     int                status    = QR_EXIT_OK;
-    if (!qr_session_is_virtual(config)) qr_warn_of_machine(config);
+    if (!qr_session_is_virtual(config) && !qr_target_is_http(config)) qr_warn_of_machine(config);
     if (qr_session_run(config, &logger, interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
     if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;
     note_logs(s, config, result);
@@ -195,15 +207,16 @@ int qr_command_bench(int argc, char **argv)
                     .parser   = parse,
                     .children = children,
                     .args_doc = "[CONFIG]",
-                    .doc      = "Run a workload on an engine, report the results, and say whether they are valid.\v"
-                                            "Without a model, a run on synthetic qwen3-0.6b weights, of two minutes at most.\n\n"
-                                            "  quire bench --model tinyllama-1.1b --profile concurrent --streams 16 --num-prompts 0 \\\n"
-                                            "      --duration 120s --prompt-tokens 64 --output-tokens 32\n"
-                                            "  quire bench chat.toml --request-rate 0.5 --duration 120s -o result.json\n"
-                                            "  quire bench --model t5-base --encoder-tokens '{dist=\"uniform\",min=16,max=512}'\n"
-                                            "  quire bench --model tinyllama-1.1b --trace conv.csv --set workload.trace.duration=10s\n\n"
-                                            "Exit status: 0 done, 1 a run or a file failed, 2 usage or configuration, 3 "
-                                            "slo.min_attainment missed, 4 INVALID with run.on_invalid = \"fail\", 130 interrupted.",
+                    .doc = "Run a workload on an engine or a server, report the results, and say whether they are valid.\v"
+                                       "Without a model, a run on synthetic qwen3-0.6b weights, of two minutes at most.\n\n"
+                                       "  quire bench --model tinyllama-1.1b --profile concurrent --streams 16 --num-prompts 0 \\\n"
+                                       "      --duration 120s --prompt-tokens 64 --output-tokens 32\n"
+                                       "  quire bench chat.toml --request-rate 0.5 --duration 120s -o result.json\n"
+                                       "  quire bench --model t5-base --encoder-tokens '{dist=\"uniform\",min=16,max=512}'\n"
+                                       "  quire bench --model tinyllama-1.1b --trace conv.csv --set workload.trace.duration=10s\n"
+                                       "  quire bench --target http://localhost:8000/v1 --model NAME --request-rate 2 --duration 60s\n\n"
+                                       "Exit status: 0 done, 1 a run or a file failed, 2 usage or configuration, 3 "
+                                       "slo.min_attainment missed, 4 INVALID with run.on_invalid = \"fail\", 130 interrupted.",
     };
     settings s = {.common = {.defaults = scenario, .default_count = sizeof scenario / sizeof *scenario}};
     qr_parse(&argp, argc, argv, &s);

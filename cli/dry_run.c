@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/error.h"
 #include "base/printable.h"
 #include "bench/session.h"
 #include "bench/workload/fit.h"
@@ -240,6 +241,33 @@ static quire_status plan_virtual(const quire_config *config, bool times, quire_e
     return status;
 }
 
+/* ---- a server ---- */
+
+/* What it can do is not known before it is measured; that it is there, and has the model, is. */
+static quire_status plan_remote(const quire_config *config, bool times, double *total, quire_error *error)
+{
+    qr_http_facts    facts;
+    load             l;
+    quire_model_info info  = {.size = sizeof info};
+    quire_stats      sizes = {.size = sizeof sizes};
+    QR_TRY(qr_target_http_look(config, &facts, error));
+    info.vocab_size     = facts.vocab_size;
+    sizes.max_model_len = facts.max_model_len > 0 ? facts.max_model_len : QR_HTTP_UNKNOWN_LENGTH;
+    QR_TRY(draw(config, &info, &sizes, &l, error));
+    fprintf(qr_stdout, "server     %s\nmodel      %s", facts.url, facts.model);
+    if (facts.max_model_len > 0) fprintf(qr_stdout, ", at most %u tokens", facts.max_model_len);
+    fprintf(qr_stdout, "\n");
+    if (!times) return QUIRE_OK;
+    const double repetitions = repetitions_of(config), pauses = (repetitions - 1) * seconds(config, "run.cooldown");
+    print_runs(config, &l, true);
+    if (l.by_requests)
+        fprintf(qr_stdout, "work       %.0f request%s, %.0f prompt tokens, %.0f output tokens\n", l.requests,
+                qr_plural((uint64_t)l.requests), l.prompt_tokens, l.output_tokens);
+    else
+        print_windows(config, repetitions, pauses, "time", total);
+    return QUIRE_OK;
+}
+
 /* Prints one plan; limits NULL: without times. */
 static quire_status plan(const quire_config *config, const quire_limits *limits, double *total, bool *fits,
                          quire_error *error)
@@ -280,13 +308,18 @@ int qr_dry_run(const quire_config *const *configs, size_t count, bool times)
             status = plan_virtual(configs[i], times, &error);
             continue;
         }
+        if (qr_target_is_http(configs[i])) {
+            status = plan_remote(configs[i], times, &total, &error);
+            continue;
+        }
         if (measured++ == 0 && times) status = measure(configs[i], &limits, &error);
         if (status == QUIRE_OK) status = plan(configs[i], times ? &limits : NULL, &total, &fits, &error);
     }
     fflush(qr_stdout);
     if (status != QUIRE_OK) return qr_report_error(&error);
     if (fits && count > 1 && measured > 0 && times) fprintf(qr_stdout, "\n%zu points: about %.0f s\n", count, total);
-    if (fits && count > 1 && measured == 0) fprintf(qr_stdout, "\n%zu points, all simulated\n", count);
+    if (fits && count > 1 && measured == 0)
+        fprintf(qr_stdout, "\n%zu points, all %s\n", count, qr_target_is_http(configs[0]) ? "of servers" : "simulated");
     if (fits) fprintf(qr_stdout, "dry run: no request was run\n");
     return fits ? QR_EXIT_OK : QR_EXIT_USAGE;
 }

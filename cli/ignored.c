@@ -1,6 +1,7 @@
 /* Which keys a load profile or a workload source leaves without effect, and the warnings about those that are set. */
 #include "cli/ignored.h"
 
+#include "bench/result/result_json.h"
 #include "bench/workload/workload.h"
 
 #include <string.h>
@@ -10,6 +11,13 @@ static bool is_within(const char *key, const char *name)
 {
     const size_t length = strlen(name);
     return strncmp(key, name, length) == 0 && (key[length] == '\0' || key[length] == '.');
+}
+
+/* What a server reads nothing of; a model that is named gives its vocabulary. */
+static bool is_of_engine(const char *key)
+{
+    return qr_is_engine_key(key) && strchr(key, '[') == NULL && strcmp(key, "model.path") != 0 &&
+           strcmp(key, "model.preset") != 0 && strcmp(key, "model.max_model_len") != 0;
 }
 
 const char *qr_ignored_because(const quire_config *config, const char *key, const char **value_out)
@@ -23,6 +31,10 @@ const char *qr_ignored_because(const quire_config *config, const char *key, cons
     if (strcmp(key, "load.streams") == 0 && strcmp(profile, "concurrent") != 0)
         return "only applies to the profile concurrent; load.profile is";
     *value_out = source;
+    if (qr_target_is_http(config) && is_of_engine(key)) {
+        *value_out = quire_config_string(config, "run.target");
+        return "only applies to an engine of this process; run.target is";
+    }
     if (!is_random && strcmp(key, "workload.num_prompts") == 0)
         return "only applies to random workloads, otherwise all requests are played; workload.source is";
     if (!is_random && (is_within(key, "workload.prompt_tokens") || is_within(key, "workload.output_tokens")))
@@ -47,6 +59,9 @@ void qr_ignored_warn(const quire_config *config)
     static const char *const lengths[][3] = {
         {"workload.prompt_tokens", "workload.prompt_tokens.dist", "workload.prompt_tokens.value"},
         {"workload.output_tokens", "workload.output_tokens.dist", "workload.output_tokens.value"}};
+    const quire_config_key *key;
+    for (size_t i = 0; (key = quire_config_key_at(config, i)) != NULL; i++)
+        if (is_of_engine(key->name) && qr_is_changed(config, key->name)) warn(config, key->name, key->name);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (qr_is_changed(config, numbers[i])) warn(config, numbers[i], numbers[i]);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)

@@ -148,7 +148,8 @@ static bool all_points_fit(const qr_sweep *s)
         qr_forecast forecast;
         quire_error error = {0};
         char        name[256];
-        if (qr_session_is_virtual(s->points[i].config)) continue; /* it takes no memory here */
+        if (qr_session_is_virtual(s->points[i].config) || qr_target_is_http(s->points[i].config))
+            continue; /* it takes no memory here */
         name_point(s, &s->points[i], name, sizeof name);
         const quire_status status = qr_forecast_make(s->points[i].config, &forecast, &error);
         const char        *why    = status != QUIRE_OK ? error.message : qr_forecast_obstacle(&forecast);
@@ -451,7 +452,7 @@ static int run(settings *s)
     s->rows    = calloc(s->sweep.point_count, sizeof *s->rows);
     if (s->results == NULL || s->rows == NULL) return qr_complain("out of memory"), QR_EXIT_FAILED;
     if (!open_file(s)) return QR_EXIT_USAGE;
-    qr_warn_of_machine(s->sweep.base);
+    if (!qr_target_is_http(s->sweep.base)) qr_warn_of_machine(s->sweep.base);
     warn_of_ignored(&s->sweep);
     s->sweep.interrupt = qr_interrupt_install();
     if (s->capacity) return qr_sweep_capacity(&s->sweep);

@@ -22,6 +22,7 @@ enum {
     OPTION_THREADS,
     OPTION_GOODPUT,
     OPTION_REPETITIONS,
+    OPTION_TARGET,
     OPTION_DRY_RUN,
 };
 
@@ -49,6 +50,8 @@ static const struct argp_option options[] = {
     {"repetitions", OPTION_REPETITIONS, "N", 0, "how often the whole run is repeated [run.repetitions]", 3},
     {"goodput", OPTION_GOODPUT, "NAME:MS,...", 0, "SLOs in ms: ttft, tpot, e2el, itl_p99 [slo]", 3},
     {"threads", OPTION_THREADS, "N", 0, "compute threads [topology.threads]", 3},
+    {"target", OPTION_TARGET, "URL", 0,
+     "measure the server at http://HOST:PORT/v1, which has OpenAI's interface, instead of an engine [run.target]", 3},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "print the plan: threads, memory, runs and time; exit status 2: it cannot fit",
      3},
     {0},

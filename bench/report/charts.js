@@ -169,9 +169,9 @@
   const ALIGNED = {afterFit: scale => { scale.width = 54; }}; // seconds stand above each other from chart to chart
   function timeline() {
     const s = chosen.run.series;
-    return s && finite(s.dt_s) && Array.isArray(s.running) ? s : null;
+    return s && finite(s.dt_s) && Array.isArray(s.output_tokens) ? s : null;
   }
-  const timeEnd = s => s ? s.running.length * s.dt_s - warmup() : undefined;
+  const timeEnd = s => s ? s.output_tokens.length * s.dt_s - warmup() : undefined;
 
   function timeAxis() {
     const made = axis('s', {min: warmup() > 0 ? -warmup() : 0, max: timeEnd(timeline())});

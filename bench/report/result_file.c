@@ -54,9 +54,11 @@ static bool write_csv(const qr_result *result, FILE *to)
                 "mean_itl_ms,mean_tpot_ms,mean_e2el_ms,preemptions\n");
     for (uint32_t r = 0; r < result->run_count; r++) {
         const qr_metrics *m = &result->runs[r];
-        fprintf(to, "%u,%.6g,%u,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu\n", r, m->length_s, m->requests.completed,
+        fprintf(to, "%u,%.6g,%u,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,", r, m->length_s, m->requests.completed,
                 m->throughput.requests.value, m->throughput.output.value, m->throughput.input.value, m->ttft.mean,
-                m->itl.mean, m->tpot.mean, m->e2el.mean, (unsigned long long)m->steps.preemptions);
+                m->itl.mean, m->tpot.mean, m->e2el.mean);
+        if (!result->is_remote) fprintf(to, "%llu", (unsigned long long)m->steps.preemptions);
+        fputc('\n', to);
     }
     return !ferror(to);
 }
@@ -68,9 +70,11 @@ static bool write_markdown(const qr_result *result, FILE *to)
         "| model | weights | threads | load | output tok/s | input tok/s | mean TTFT ms | mean TPOT ms | verdict |\n"
         "|---|---|---:|---|---:|---:|---:|---:|---|\n");
     for (uint32_t r = 0; r < result->run_count; r++) {
-        const qr_metrics *m = &result->runs[r];
-        fprintf(to, "| %s | %s | %u | %s | %.2f | %.2f | %.1f | %.2f | %s |\n", result->model.name,
-                quire_dtype_name(result->model.weight_dtype), result->engine.threads, result->profile,
+        const qr_metrics *m           = &result->runs[r];
+        char              threads[16] = "-";
+        if (!result->is_remote) snprintf(threads, sizeof threads, "%u", result->engine.threads);
+        fprintf(to, "| %s | %s | %s | %s | %.2f | %.2f | %.1f | %.2f | %s |\n", result->model.name,
+                result->is_remote ? "-" : quire_dtype_name(result->model.weight_dtype), threads, result->profile,
                 m->throughput.output.value, m->throughput.input.value, m->ttft.mean, m->tpot.mean,
                 qr_result_is_valid(result) ? "VALID" : "INVALID");
     }

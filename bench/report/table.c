@@ -114,7 +114,7 @@ static json_t *main_causes(const qr_result *result, qr_latency latency, const qr
 static json_t *causes(const qr_result *result)
 {
     json_t *to = json_array(), *ttft, *itl;
-    if (result->is_virtual) return to; /* stages are not simulated */
+    if (result->is_virtual || result->is_remote) return to; /* stages are not simulated, nor told */
     ttft = main_causes(result, QR_LATENCY_TTFT, &result->runs[0].ttft);
     itl  = main_causes(result, QR_LATENCY_ITL, &result->runs[0].itl);
     if (json_array_size(ttft) > 0) json_array_append_new(to, json_pack("{s:s, s:O}", "latency", "TTFT", "bands", ttft));

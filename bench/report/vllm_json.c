@@ -111,8 +111,8 @@ bool qr_vllm_json_write(const qr_result *r, FILE *out)
     strftime(date, sizeof date, "%Y%m%d-%H%M%S", &utc);
     const json_int_t failed = (json_int_t)m->requests.failed + m->requests.refused;
     json_t *to = json_pack("{s:s, s:s*, s:s, s:o, s:I}", "date", date, "clock", r->is_virtual ? "virtual" : NULL,
-                           "backend", "quire", "model_id", qr_json_string(r->model.name), "num_prompts",
-                           (json_int_t)sum.completed + failed); /* none is left at an end */
+                           "backend", r->is_remote ? "openai" : "quire", "model_id", qr_json_string(r->model.name),
+                           "num_prompts", (json_int_t)sum.completed + failed); /* none is left at an end */
     set_load(to, r, most);
     set(to, "duration", m->length_s);
     json_object_set_new(to, "completed", json_integer((json_int_t)sum.completed));

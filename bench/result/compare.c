@@ -210,10 +210,27 @@ static void add_differences(qr_comparison *c, const char *part, const json_t *a,
     }
 }
 
+static bool is_remote(const json_t *result) { return json_is_object(json_object_get(result, "target")); }
+
+/* A server does not tell the settings of its engine: only those of workload, load and run are on both sides. */
+static void add_config_differences(qr_comparison *c)
+{
+    const json_t *a = json_object_get(c->a, "config"), *b = json_object_get(c->b, "config");
+    const char   *name;
+    json_t       *value;
+    if (is_remote(c->a) == is_remote(c->b)) {
+        add_differences(c, "config", a, b);
+        return;
+    }
+    json_object_foreach((json_t *)(is_remote(c->a) ? a : b), name, value)
+        add_difference(c, "config", name, json_object_get(a, name), json_object_get(b, name));
+}
+
 static void find_differences(qr_comparison *c)
 {
-    static const char *const model[] = {"name", "source", "architecture", "parameters", "weight_dtype", "kv_dtype"};
-    static const char *const cpu[]   = {"model", "isa", "packages", "cores", "smt", "l3_bytes", "hypervisor"};
+    static const char *const server[] = {"url", "software", "prompts", "takes_extensions", "vocab_size", "counted_by"};
+    static const char *const model[]  = {"name", "source", "architecture", "parameters", "weight_dtype", "kv_dtype"};
+    static const char *const cpu[]    = {"model", "isa", "packages", "cores", "smt", "l3_bytes", "hypervisor"};
     const json_t            *a = json_object_get(c->a, "context"), *b = json_object_get(c->b, "context");
     const json_t            *model_a = json_object_get(c->a, "model"), *model_b = json_object_get(c->b, "model");
     const json_t            *cpu_a = json_object_get(a, "cpu"), *cpu_b = json_object_get(b, "cpu");
@@ -224,7 +241,11 @@ static void find_differences(qr_comparison *c)
     add_differences(c, "build", json_object_get(a, "libs"), json_object_get(b, "libs"));
     for (size_t i = 0; i < sizeof model / sizeof *model; i++)
         add_difference(c, "model", model[i], qr_json_at(model_a, model[i]), qr_json_at(model_b, model[i]));
-    add_differences(c, "config", json_object_get(c->a, "config"), json_object_get(c->b, "config"));
+    const json_t *server_a = json_object_get(c->a, "target"), *server_b = json_object_get(c->b, "target");
+    for (size_t i = 0; i < sizeof server / sizeof *server; i++)
+        add_difference(c, "target", server[i], json_object_get(server_a, server[i]),
+                       json_object_get(server_b, server[i]));
+    add_config_differences(c);
 }
 
 static bool is_simulated(const json_t *result)

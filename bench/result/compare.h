@@ -28,7 +28,7 @@ typedef struct qr_compared { /* one metric */
 enum { QR_COMPARED_MAX = 128, QR_DIFFERENCES_MAX = 256 };
 
 typedef struct qr_difference {
-    const char *part; /* "config", "build", "machine", "model" */
+    const char *part; /* "config", "build", "machine", "model", "target" */
     char        name[64], a[96], b[96];
 } qr_difference;
 

@@ -72,13 +72,21 @@ bool qr_slo_is_given(const qr_slo *s)
     return s->ttft_ms > 0 || s->tpot_ms > 0 || s->e2el_ms > 0 || s->itl_p99_ms > 0;
 }
 
+/* An engine refuses at once; a server's answer comes later. */
+static bool is_refused(const qr_run *run, const qr_run_request *r)
+{
+    if (r->finish != QUIRE_FINISH_ERROR) return false;
+    return r->submit_ns == r->end_ns ||
+           (run->is_remote && (r->status == QUIRE_ERR_FULL || r->status == QUIRE_ERR_INVALID));
+}
+
 static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request *r)
 {
     if (r->due_ns > run->window_end_ns) return;
     m->requests.due += in_window(run, r->due_ns);
     if (succeeded(r) && r->end_ns < run->window_start_ns) return; /* the warm-up's */
     m->requests.preempted += r->preemptions > 0;
-    if (r->submit_ns == r->end_ns && r->finish == QUIRE_FINISH_ERROR)
+    if (is_refused(run, r))
         m->requests.refused++;
     else if (r->finish == QUIRE_FINISH_ERROR || r->finish == QUIRE_FINISH_TIMEOUT)
         m->requests.failed++;
@@ -92,7 +100,7 @@ static void count_request(qr_metrics *m, const qr_run *run, const qr_run_request
 
 typedef struct request_samples {
     samples ttft, ttft_service, queue, tpot, ntpot, e2el;
-    double  ended[BATCHES], good, good_tokens;
+    double  ended[BATCHES], prompts[BATCHES], good, good_tokens; /* prompts: tokens, less those cached */
     double  met_ttft, met_tpot, met_e2el, met_itl;
     double  cached;
 } request_samples;
@@ -104,6 +112,8 @@ static void take_latencies(request_samples *s, const qr_run *run, const qr_run_r
         add(&s->ttft_service, ms(r->first_ns - r->submit_ns));
         if (r->planned_ns >= 0) add(&s->queue, ms(r->planned_ns - r->due_ns));
         s->cached += r->cached_tokens;
+        s->prompts[batch_of(run, r->first_ns)] +=
+            fmax(0, (double)r->shape.prompt_tokens + r->shape.encoder_tokens - r->cached_tokens);
     }
     if (!succeeded(r) || !in_window(run, r->end_ns)) return;
     s->ended[batch_of(run, r->end_ns)] += 1;
@@ -159,6 +169,7 @@ static bool compute_requests(qr_metrics *m, const qr_run *run)
         free(from[i]->values);
     }
     m->throughput.requests = rate_of(s.ended, m->length_s);
+    if (run->is_remote) m->throughput.input = rate_of(s.prompts, m->length_s);
     m->throughput.cached   = m->length_s > 0 ? s.cached / m->length_s : 0;
     m->throughput.per_user = m->tpot.n > 0 && m->tpot.mean > 0 ? 1e3 / m->tpot.mean : NAN;
     finish_slo(m, &s);
@@ -264,7 +275,7 @@ static bool compute_steps(qr_metrics *m, const qr_run *run)
     finish_summary(&rows, m, &m->steps.rows);
     finish_summary(&sequences, m, &m->steps.sequences);
     finish_summary(&times, m, &m->steps.time_ms);
-    m->throughput.input    = rate_of(batches, m->length_s);
+    if (!run->is_remote) m->throughput.input = rate_of(batches, m->length_s);
     m->steps.busy_share    = m->length_s > 0 ? fmin(1, within / m->length_s) : 0;
     m->steps.idle_s        = fmax(0, m->length_s - within);
     m->steps.busy_s        = busy;
@@ -346,6 +357,6 @@ quire_status qr_metrics_compute(const qr_run *run, const quire_config *config, c
     ok &= compute_tokens(m, run);
     ok &= compute_steps(m, run);
     compute_counters(m, run);
-    if (!qr_workload_is_offline(workload)) m->saturated_s = -1, m->throughput.saturated_output = NAN;
+    if (run->is_remote || !qr_workload_is_offline(workload)) m->saturated_s = -1, m->throughput.saturated_output = NAN;
     return ok ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "metrics: out of memory");
 }

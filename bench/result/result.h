@@ -6,6 +6,7 @@
 
 #include "bench/result/metrics.h"
 #include "bench/run/prometheus.h"
+#include "bench/run/target_http.h"
 #include "bench/run/target_virtual.h"
 
 enum { QR_MAX_REPETITIONS = 64, QR_MAX_LIMITS = QR_MAX_REPETITIONS + 1, QR_MAX_CHECKS = 24 };
@@ -38,8 +39,11 @@ typedef struct qr_result {
     quire_limits        limits[QR_MAX_LIMITS]; /* before, between and after the repetitions */
     uint32_t            limit_count;
     bool                partial;
-    bool                is_virtual;               /* times are those of a cost model */
-    qr_cost_report      cost;                     /* virtual clock */
+    bool                is_virtual; /* times are those of a cost model */
+    qr_cost_report      cost;       /* virtual clock */
+    bool                is_remote;  /* measured a server: what it is like inside is not known */
+    qr_http_facts       server;
+    qr_http_counts      answers;                  /* of it, in all repetitions, warm-ups included */
     const char         *requests_log, *steps_log; /* written beside the result, or NULL */
     qr_prometheus      *prometheus;               /* borrowed; NULL: not asked for */
 } qr_result;

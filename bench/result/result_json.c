@@ -47,8 +47,14 @@ static json_t *label(const qr_result *r)
 /* At the end of the last window, when the engine still stood. */
 static json_t *huge_bytes(const qr_result *r)
 {
-    if (r->is_virtual || r->run_count == 0) return json_null();
+    if (r->is_virtual || r->is_remote || r->run_count == 0) return json_null();
     return json_integer((json_int_t)r->records[r->run_count - 1].placement.huge_bytes);
+}
+
+/* Of an engine of this process; null for a server. */
+static json_t *known_text(const qr_result *r, const char *text)
+{
+    return r->is_remote ? json_null() : json_string(text);
 }
 
 static json_t *context(const qr_result *r)
@@ -68,11 +74,11 @@ static json_t *context(const qr_result *r)
                                   r->git ? r->git : "unknown", "build", quire_build_info(), "compiler",
                                   build_part(1, true), "optimised", qr_build_is_release(), "assertions", 1));
     json_object_set_new(to, "libs",
-                        json_pack("{s:o, s:o, s:s, s:s}", "onednn", build_part(2, false), "hwloc", build_part(3, false),
-                                  "onednn_impl", r->engine.implementation, "openmp", "libgomp"));
+                        json_pack("{s:o, s:o, s:o, s:s}", "onednn", build_part(2, false), "hwloc", build_part(3, false),
+                                  "onednn_impl", known_text(r, r->engine.implementation), "openmp", "libgomp"));
     json_object_set_new(json_object_get(to, "memory"), "huge_bytes", huge_bytes(r));
     json_t *cpu = json_object_get(to, "cpu");
-    json_object_set_new(cpu, "isa", json_string(r->engine.isa));
+    json_object_set_new(cpu, "isa", known_text(r, r->engine.isa));
     json_object_set_new(cpu, "isa_cap", cap != NULL && strcmp(cap, "auto") != 0 ? json_string(cap) : json_null());
     if (r->loadavg[0] < 0) return to;
     json_object_del(to, "loadavg"); /* that of now holds the run's own threads */
@@ -83,6 +89,11 @@ static json_t *context(const qr_result *r)
 static json_t *model(const qr_result *r)
 {
     const quire_model_info *m = &r->model;
+    if (r->is_remote)
+        return json_pack("{s:o, s:s, s:n, s:n, s:n, s:n, s:n, s:n, s:o}", "name", qr_json_string(m->name), "source",
+                         r->source, "architecture", "parameters", "weight_dtype", "kv_dtype", "weight_bytes",
+                         "kv_bytes_per_token", "max_model_len",
+                         r->server.max_model_len > 0 ? qr_json_whole(r->server.max_model_len) : json_null());
     return json_pack("{s:o, s:o, s:s, s:I, s:s, s:s, s:I, s:I, s:I}", "name", qr_json_string(m->name), "source",
                      qr_json_string(r->source), "architecture", m->architecture, "parameters",
                      (json_int_t)m->parameters, "weight_dtype", quire_dtype_name(m->weight_dtype), "kv_dtype",
@@ -100,7 +111,8 @@ static json_t *placement(const qr_thread_placement *p)
 static json_t *engine(const qr_result *r)
 {
     const quire_stats *e = &r->engine;
-    json_t            *to =
+    if (r->is_remote) return json_null();
+    json_t *to =
         json_pack("{s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "threads", (json_int_t)e->threads, "nodes",
                   (json_int_t)e->nodes, "block_size", (json_int_t)e->block_size, "num_blocks", (json_int_t)e->blocks,
                   "batch_invariant", e->batch_invariant, "implementation", e->implementation, "kv_cache_bytes",
@@ -126,7 +138,7 @@ static void resolve(const qr_result *r, json_t *values)
     } chosen[] = {{"model.max_model_len", r->engine.max_model_len},
                   {"scheduler.max_num_batched_tokens", r->engine.max_num_batched_tokens},
                   {"scheduler.max_num_queued_tokens", r->engine.max_num_queued_tokens}};
-    for (size_t i = 0; i < sizeof chosen / sizeof *chosen && r->run_count > 0; i++) {
+    for (size_t i = 0; i < sizeof chosen / sizeof *chosen && r->run_count > 0 && !r->is_remote; i++) {
         json_object_del(values, chosen[i].key); /* the 0 */
         json_object_set_new(values, chosen[i].key, json_integer(chosen[i].value));
     }
@@ -136,6 +148,7 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
 {
     const quire_config_key *key;
     for (size_t i = 0; (key = quire_config_key_at(r->config, i)) != NULL; i++) {
+        if (r->is_remote && qr_is_engine_key(key->name)) continue;
         const char *text   = quire_config_string(r->config, key->name);
         const char *origin = quire_config_origin(r->config, key->name);
         double      x      = quire_config_number(r->config, key->name);
@@ -151,6 +164,37 @@ static void configuration(const qr_result *r, json_t *values, json_t *origins)
         if (strcmp(origin, "built-in") != 0) json_object_set_new(origins, key->name, qr_json_string(origin));
     }
     resolve(r, values);
+}
+
+/* ---- a server ---- */
+
+/* The least exact way in which an answer's tokens were counted. */
+static json_t *counted_by(const qr_http_counts *answers)
+{
+    for (int i = 0; i < QR_COUNTED_BY; i++)
+        if (answers->answers[i] > 0) return json_string(qr_counted_by_name((qr_counted_by)i));
+    return json_null();
+}
+
+static json_t *target(const qr_result *r)
+{
+    const qr_http_facts  *s = &r->server;
+    const qr_http_counts *a = &r->answers;
+    json_t               *to, *answers = json_object(), *problems = json_array();
+    for (int i = 0; i < QR_COUNTED_BY; i++)
+        json_object_set_new(answers, qr_counted_by_name((qr_counted_by)i), qr_json_whole(a->answers[i]));
+    for (uint32_t i = 0; i < a->problem_count; i++)
+        json_array_append_new(problems, json_pack("{s:o, s:o}", "what", qr_json_string(a->problems[i].what), "count",
+                                                  qr_json_whole(a->problems[i].count)));
+    to = json_pack("{s:o, s:o, s:s, s:b, s:I, s:o, s:o, s:o, s:o}", "url", qr_json_string(s->url), "software",
+                   s->software[0] != '\0' ? qr_json_string(s->software) : json_null(), "prompts",
+                   s->takes_ids ? "token_ids" : "text", "takes_extensions", s->takes_extensions, "vocab_size",
+                   (json_int_t)s->vocab_size, "connections", qr_json_whole(a->connections), "counted_by", counted_by(a),
+                   "tokens_per_chunk",
+                   qr_json_number(a->chunks > 0 ? (double)(a->tokens - a->missing) / (double)a->chunks : NAN),
+                   "answers", answers);
+    json_object_set_new(to, "problems", problems);
+    return to;
 }
 
 static json_t *validity(const qr_result *r)
@@ -173,6 +217,15 @@ static json_t *logs(const qr_result *r)
     if (r->requests_log != NULL) json_object_set_new(to, "requests", json_string(r->requests_log));
     if (r->steps_log != NULL) json_object_set_new(to, "steps", json_string(r->steps_log));
     return to;
+}
+
+bool qr_is_engine_key(const char *key)
+{
+    static const char *const sections[] = {"model.",    "topology.", "numa.", "scheduler.",
+                                           "kv_cache.", "kernels.",  "tenant"};
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+        if (strncmp(key, sections[i], strlen(sections[i])) == 0) return true;
+    return false;
 }
 
 bool qr_config_hash(const quire_config *config, char hash_out[32])
@@ -214,11 +267,17 @@ static const char *load_model(const char *profile)
 }
 
 /* Requests of a file say it each for themselves. */
-static json_t *ignores_eos(const quire_config *config)
+static json_t *ignores_eos(const qr_result *r)
 {
-    const char *source = quire_config_string(config, "workload.source");
+    const char *source = quire_config_string(r->config, "workload.source");
     if (source != NULL && strcmp(source, "file") == 0) return json_null();
-    return json_boolean(quire_config_boolean(config, "workload.ignore_eos"));
+    return json_boolean(quire_config_boolean(r->config, "workload.ignore_eos") &&
+                        (!r->is_remote || r->server.takes_extensions));
+}
+
+static json_t *prefix_caching(const qr_result *r)
+{
+    return r->is_remote ? json_null() : json_boolean(quire_config_boolean(r->config, "kv_cache.enable_prefix_caching"));
 }
 
 json_t *qr_result_json(const qr_result *r)
@@ -237,13 +296,13 @@ json_t *qr_result_json(const qr_result *r)
     if (qr_config_hash(r->config, hash)) json_object_set_new(to, "config_hash", json_string(hash));
     json_object_set_new(to, "seed", qr_json_whole(r->seed));
     json_object_set_new(to, "sweep", json_null());
+    json_object_set_new(to, "target", r->is_remote ? target(r) : json_null());
     json_object_set_new(to, "disclosure",
-                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:s}", "boundary", "library", "load_model",
-                                  load_model(r->profile), "profile", r->profile, "clock",
-                                  r->is_virtual ? "virtual" : "real", "workload",
+                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:s}", "boundary",
+                                  r->is_remote ? "http" : "library", "load_model", load_model(r->profile), "profile",
+                                  r->profile, "clock", r->is_virtual ? "virtual" : "real", "workload",
                                   quire_config_string(r->config, "workload.source"), "prefix_caching",
-                                  quire_config_boolean(r->config, "kv_cache.enable_prefix_caching"), "ignore_eos",
-                                  ignores_eos(r->config), "percentiles", "linear"));
+                                  prefix_caching(r), "ignore_eos", ignores_eos(r), "percentiles", "linear"));
     json_object_set_new(to, "cost_model", cost_model(r));
     json_object_set_new(to, "validity", validity(r));
     json_object_set_new(to, "limits", qr_limits_json(r));

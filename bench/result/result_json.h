@@ -12,6 +12,9 @@
 /* "xxh3:0123456789abcdef" of the effective values, but for [sweep], [capacity] and [output]. False: out of memory. */
 bool qr_config_hash(const quire_config *config, char hash_out[32]);
 
+/* A key of model or engine, which a server does not read. */
+bool qr_is_engine_key(const char *key);
+
 json_t *qr_result_json(const qr_result *result);
 json_t *qr_run_json(const qr_result *result, uint32_t run);
 json_t *qr_aggregate_json(const qr_result *result); /* over the runs */

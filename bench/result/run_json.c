@@ -47,24 +47,27 @@ static json_t *curve(const qr_summary *s)
     return json_pack("{s:o, s:o}", "p", p, "value", values);
 }
 
-static json_t *requests(const qr_metrics *m)
+/* A server tells nothing of the last two. */
+static json_t *requests(const qr_metrics *m, bool is_remote)
 {
     const struct {
         const char *name;
         uint32_t    count;
-    } counts[] = {{"due", m->requests.due},
-                  {"completed", m->requests.completed},
-                  {"failed", m->requests.failed},
-                  {"refused", m->requests.refused},
-                  {"cancelled", m->requests.cancelled},
-                  {"truncated", m->requests.truncated},
-                  {"preempted", m->requests.preempted},
-                  {"skipped", m->requests.skipped},
-                  {"shortened", m->requests.shortened},
-                  {"verified", m->requests.verified}};
+        bool        is_of_engine;
+    } counts[] = {{"due", m->requests.due, false},
+                  {"completed", m->requests.completed, false},
+                  {"failed", m->requests.failed, false},
+                  {"refused", m->requests.refused, false},
+                  {"cancelled", m->requests.cancelled, false},
+                  {"truncated", m->requests.truncated, false},
+                  {"skipped", m->requests.skipped, false},
+                  {"shortened", m->requests.shortened, false},
+                  {"preempted", m->requests.preempted, true},
+                  {"verified", m->requests.verified, true}};
     json_t *to = json_object();
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        json_object_set_new(to, counts[i].name, qr_json_whole(counts[i].count));
+        json_object_set_new(to, counts[i].name,
+                            is_remote && counts[i].is_of_engine ? json_null() : qr_json_whole(counts[i].count));
     return to;
 }
 
@@ -234,10 +237,11 @@ static json_t *fairness(const qr_run *run, const qr_metrics *m)
 static json_t *noise(const qr_run *run)
 {
     const qr_noise n = qr_noise_between(&run->noise_first, &run->noise_last);
-    return json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:f}", "steal_share", n.steal_share, "other_share", n.other_share,
-                     "involuntary_switches", (json_int_t)n.involuntary_switches, "page_faults",
-                     (json_int_t)n.page_faults, "major_faults", (json_int_t)n.major_faults, "throttled_periods",
-                     (json_int_t)n.throttled_periods, "contaminated_s", qr_contaminated_s(run));
+    return json_pack("{s:f, s:o, s:I, s:I, s:I, s:I, s:f}", "steal_share", n.steal_share, "other_share",
+                     qr_json_number(run->is_remote ? NAN : n.other_share), "involuntary_switches",
+                     (json_int_t)n.involuntary_switches, "page_faults", (json_int_t)n.page_faults, "major_faults",
+                     (json_int_t)n.major_faults, "throttled_periods", (json_int_t)n.throttled_periods, "contaminated_s",
+                     qr_contaminated_s(run));
 }
 
 static json_t *series(const qr_run *run)
@@ -285,13 +289,14 @@ json_t *qr_run_json(const qr_result *r, uint32_t index)
                   (json_int_t)(r->seed + (vary ? index : 0)), "window", "length_s", m->length_s, "warmup_s",
                   m->warmup_s, "grace_s", (double)(record->end_ns - record->window_end_ns) * 1e-9, "saturated_s",
                   m->saturated_s < 0 ? json_null() : qr_json_number(m->saturated_s), "overloaded", record->overloaded);
-    json_object_set_new(to, "requests", requests(m));
+    json_object_set_new(to, "requests", requests(m, r->is_remote));
     json_object_set_new(to, "throughput", throughput(m));
     json_object_set_new(to, "latency", latency(m));
     json_object_set_new(to, "slo", slo(r, index));
-    json_object_set_new(to, "steps", steps(m));
+    json_object_set_new(to, "steps", r->is_remote ? json_null() : steps(m));
     json_object_set_new(to, "speed_of_light", qr_roofline_json(r, index));
-    json_object_set_new(to, "attribution", r->is_virtual ? json_null() : qr_attribution_json(record, m));
+    json_object_set_new(to, "attribution",
+                        r->is_virtual || r->is_remote ? json_null() : qr_attribution_json(record, m));
     json_object_set_new(to, "noise", r->is_virtual ? json_null() : noise(record));
     json_object_set_new(to, "fairness", fairness(record, m));
     json_object_set_new(to, "threads", threads(record));

@@ -83,6 +83,11 @@ json_t *qr_series_json(const qr_run *run)
         append(preemptions, all[i].preempted);
     }
     free(all);
+    if (run->is_remote) { /* the others are those of steps */
+        json_t *const others[] = {input, running, waiting, kv, preemptions};
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++) json_decref(others[i]);
+        return json_pack("{s:f, s:o}", "dt_s", dt, "output_tokens", output);
+    }
     return json_pack("{s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "dt_s", dt, "output_tokens", output, "input_tokens", input,
                      "running", running, "waiting", waiting, "kv_usage", kv, "preemptions", preemptions);
 }

@@ -88,9 +88,13 @@ static void check_generator(qr_result *result, bool offline)
     }
     char need[48];
     snprintf(need, sizeof need, "P99 lag <= %.1f ms", allowed);
-    check(result, "generator", worst <= allowed, true, worst, "ms", need,
-          unless_overloaded(result, "the load generator was late or the queue full: raise max_num_queued_reqs, or "
-                                    "reserve a CPU for the generator"));
+    check(
+        result, "generator", worst <= allowed, true, worst, "ms", need,
+        unless_overloaded(result, result->is_remote
+                                      ? "the load generator was late or run.target_connections in use: raise it, or "
+                                        "run the server elsewhere"
+                                      : "the load generator was late or the queue full: raise max_num_queued_reqs, or "
+                                        "reserve a CPU for the generator"));
 }
 
 static const char *why_none_was_verified(const qr_result *result)
@@ -101,6 +105,15 @@ static const char *why_none_was_verified(const qr_result *result)
         ended += result->runs[i].requests.completed;
     }
     return ended > 0 ? "run.verify_fraction is 0, or leaves out those that ended" : "no request ended";
+}
+
+/* A server's most frequent error. */
+static const char *why_requests_failed(const qr_result *result)
+{
+    const qr_http_problem *worst = NULL;
+    for (uint32_t i = 0; i < result->answers.problem_count; i++)
+        if (worst == NULL || result->answers.problems[i].count > worst->count) worst = &result->answers.problems[i];
+    return worst != NULL ? worst->what : "see status in .requests.jsonl";
 }
 
 static void check_outcomes(qr_result *result)
@@ -119,8 +132,8 @@ static void check_outcomes(qr_result *result)
         steady &= result->records[i].steady;
     }
     check(result, "failures", failed <= 0.001 * due, true, percent(failed, due), "%", "<= 0.1 % of due",
-          "see status in .requests.jsonl");
-    if (!result->is_virtual)
+          why_requests_failed(result));
+    if (!result->is_virtual && !result->is_remote)
         check(result, "verified", wrong == 0 && (verified > 0 || !result->engine.batch_invariant), true,
               (double)verified - wrong, verified - wrong == 1 ? "request" : "requests",
               "same tokens when decoded alone", wrong ? "tokens differ: please report" : why_none_was_verified(result));
@@ -142,6 +155,40 @@ static void check_cost_model(qr_result *result)
     const double share = 100 * (double)result->cost.extrapolated / steps;
     check(result, "cost_model", share <= 10, false, share, "%", "<= 10 % of steps extrapolated",
           "fit the cost model to a log with larger batches");
+}
+
+/* Requests that ended well before they had the tokens asked for, though no end of sequence was to stop them. */
+static double share_of_short_answers(const qr_result *result)
+{
+    double ended = 0, shorter = 0;
+    for (uint32_t i = 0; i < result->run_count; i++)
+        for (size_t q = 0; q < result->records[i].request_count; q++) {
+            const qr_run_request *r = &result->records[i].requests[q];
+            if (r->finish != QUIRE_FINISH_STOP && r->finish != QUIRE_FINISH_LENGTH) continue;
+            ended++;
+            shorter += r->output_tokens < r->shape.output_tokens;
+        }
+    return percent(shorter, ended);
+}
+
+/* Is what the client saw what the workload asked for, and are its chunks tokens? */
+static void check_answers(qr_result *result)
+{
+    const qr_http_counts *a     = &result->answers;
+    const double          shown = (double)(a->tokens - a->missing), chunks = a->chunks > 0 ? (double)a->chunks : 1;
+    const double          miscounted = percent((double)(a->missing + a->excess), (double)a->tokens);
+    const bool            ignores    = quire_config_boolean(result->config, "workload.ignore_eos") &&
+                         strcmp(quire_config_string(result->config, "workload.source"), "file") != 0;
+    check(result, "token_count", miscounted <= 1, false, miscounted, "%",
+          "<= 1 % of tokens without a chunk of their own",
+          "the usage has other counts than the stream: throughput is right, ITL is that of chunks");
+    check(result, "chunks", shown / chunks <= 1.05, false, shown / chunks, "tokens per chunk", "<= 1.05",
+          "tokens that come together have an ITL of 0 between them: compare TPOT");
+    if (!ignores) return;
+    const double shorter = share_of_short_answers(result);
+    check(result, "lengths", shorter <= 1, false, shorter, "%", "<= 1 % of answers shorter than asked for",
+          result->server.takes_extensions ? "the server does not heed ignore_eos: set workload.ignore_eos = false"
+                                          : "the server does not take ignore_eos: set workload.ignore_eos = false");
 }
 
 static void check_limits(qr_result *result)
@@ -277,7 +324,10 @@ void qr_result_validate(qr_result *result)
         check_cost_model(result);
         return;
     }
-    check_placement(result);
+    if (result->is_remote)
+        check_answers(result);
+    else
+        check_placement(result);
     check_noise(result);
     const bool release = qr_build_is_release();
     check(result, "build", release, true, release, "", "an optimised build without sanitizers",

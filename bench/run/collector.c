@@ -104,6 +104,7 @@ static void take_detail(const qr_collector *c, const quire_finish_detail *detail
     record->planned_ns     = since_start(c, detail->first_planned_ns);
     record->prompt_done_ns = since_start(c, detail->prompt_done_ns);
     record->cached_tokens  = detail->cached_tokens;
+    if (c->run->is_remote && detail->prompt_tokens > 0) record->shape.prompt_tokens = detail->prompt_tokens;
     record->encoder_shared = detail->encoder_shared;
     take_preemptions(c, detail, record);
     record->preemptions += detail->preemptions;

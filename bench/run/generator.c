@@ -33,7 +33,8 @@ quire_status qr_generator_init(qr_generator *g, const qr_target *target, qr_work
                                 .max_in_flight = (uint32_t)quire_config_integer(config, "load.max_concurrency"),
                                 .last_due_ns   = INT64_MAX,
                                 .streams       = closed ? qr_workload_streams(workload) : 0,
-                                .verify_every  = every_of(quire_config_number(config, "run.verify_fraction"))};
+                                .verify_every =
+                            target->is_remote ? 0 : every_of(quire_config_number(config, "run.verify_fraction"))};
     g->prompt  = calloc(run->before.max_model_len + 1u, sizeof *g->prompt);
     g->encoder = calloc(QR_WORKLOAD_MAX_ENCODER, sizeof *g->encoder);
     if (hears)

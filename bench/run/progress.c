@@ -50,14 +50,17 @@ static int columns_of_terminal(void)
 static void show_line(const qr_progress *progress, const quire_stats *stats, const qr_progress_state *state,
                       const char *phase, double used)
 {
-    char         line[256], of[16] = "", left[32] = "";
+    char         line[256], of[16] = "", left[32] = "", inside[96] = "", cache[16] = "";
     const double left_s = seconds_left(state);
     if (state->total != UINT32_MAX) snprintf(of, sizeof of, "/%u", state->total);
     if (!isnan(left_s)) snprintf(left, sizeof left, "  %.0f s left", left_s);
-    snprintf(line, sizeof line,
-             "[%u] %.0f s  %s  done %u%s  running %u  waiting %u  prefilled %llu tok  %.1f tok/s  KV %.0f %%%s",
-             progress->repetition + 1, (double)state->now_ns * 1e-9, phase, state->done, of, stats->running,
-             stats->waiting, (unsigned long long)stats->tokens_prompt, progress->rate, 100 * used, left);
+    if (stats->blocks > 0) { /* a server tells neither */
+        snprintf(inside, sizeof inside, "  waiting %u  prefilled %llu tok", stats->waiting,
+                 (unsigned long long)stats->tokens_prompt);
+        snprintf(cache, sizeof cache, "  KV %.0f %%", 100 * used);
+    }
+    snprintf(line, sizeof line, "[%u] %.0f s  %s  done %u%s  running %u%s  %.1f tok/s%s%s", progress->repetition + 1,
+             (double)state->now_ns * 1e-9, phase, state->done, of, stats->running, inside, progress->rate, cache, left);
     if (progress->mode == QR_PROGRESS_TTY)
         fprintf(stderr, "\r\033[K%.*s", columns_of_terminal(), line);
     else
@@ -78,13 +81,14 @@ void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_
     const double used      = stats->blocks ? (double)stats->blocks_used / (double)stats->blocks : 0;
     const char  *phase     = phase_of(state);
     progress->rate         = progress->shown_ns == 0 ? rate : 0.7 * progress->rate + 0.3 * rate;
-    if (progress->mode == QR_PROGRESS_JSONL)
-        fprintf(stderr,
-                "{\"t_s\": %.1f, \"phase\": \"%s\", \"done\": %u, \"running\": %u, \"waiting\": %u, "
-                "\"prompt_tokens\": %llu, \"output_tokens_per_s\": %.1f, \"kv_usage\": %.3f}\n",
-                (double)state->now_ns * 1e-9, phase, state->done, stats->running, stats->waiting,
-                (unsigned long long)stats->tokens_prompt, progress->rate, used);
-    else
+    if (progress->mode == QR_PROGRESS_JSONL) {
+        fprintf(stderr, "{\"t_s\": %.1f, \"phase\": \"%s\", \"done\": %u, \"running\": %u, ",
+                (double)state->now_ns * 1e-9, phase, state->done, stats->running);
+        if (stats->blocks > 0)
+            fprintf(stderr, "\"waiting\": %u, \"prompt_tokens\": %llu, \"kv_usage\": %.3f, ", stats->waiting,
+                    (unsigned long long)stats->tokens_prompt, used);
+        fprintf(stderr, "\"output_tokens_per_s\": %.1f}\n", progress->rate);
+    } else
         show_line(progress, stats, state, phase, used);
     progress->shown_ns      = state->now_ns;
     progress->shown_wall_ns = state->wall_ns;

@@ -64,6 +64,7 @@ typedef struct qr_run {
     bool                stopped;     /* an overload or qr_run_options.stop ended it */
     bool                overloaded;  /* requests came faster than they were served */
     bool                interrupted; /* SIGINT, or the target failed: the result is partial */
+    bool                is_remote;   /* of a server: no steps, and of a request no more than when its tokens came */
     double             *load;        /* [load_count] requests due and not ended, at the end of each second of the run */
     uint32_t           *contaminated; /* [contaminated_count] seconds of the run that something else disturbed */
     size_t              load_count, contaminated_count;

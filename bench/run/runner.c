@@ -184,7 +184,7 @@ quire_status qr_run_execute(const qr_run_options *options, qr_run *run_out, quir
 {
     quire_error why           = {0};
     player      p             = {.options = options, .target = options->target, .run = run_out};
-    *run_out                  = (qr_run){0};
+    *run_out                  = (qr_run){.is_remote = options->target->is_remote};
     const quire_status status = execute(&p, &why);
     qr_progress_end(&p.progress);
     run_out->interrupted |= status != QUIRE_OK;

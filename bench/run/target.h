@@ -1,6 +1,6 @@
-/* What a benchmark plays against: an engine of this process (target_engine.h), a simulated one (target_virtual.h), or
- * anything else that takes requests and gives events. Requests are copied by `submit`, and what an event points to is
- * valid until the next call, so a target may just as well be a server at the other end of a connection. */
+/* What a benchmark plays against: an engine of this process (target_engine.h), a simulated one (target_virtual.h), a
+ * server at the other end of a connection (target_http.h), or anything else that takes requests and gives events.
+ * Requests are copied by `submit`, and what an event points to is valid until the next call. */
 #ifndef QR_BENCH_TARGET_H
 #define QR_BENCH_TARGET_H
 
@@ -39,6 +39,9 @@ typedef struct qr_target {
 
     uint64_t retry_ns; /* a submit that found the queue full is worth another try after so long without events */
     uint64_t idle_ns;  /* the longest wait with nothing to submit */
+
+    /* A server: what it does inside is not known, nor whether it repeats what it said. */
+    bool is_remote;
 
     /* Time stands still while its reader acts, and tokens are made up. */
     bool is_simulated;

@@ -8,17 +8,24 @@
 
 #define SECOND INT64_C(1000000000)
 
-void qr_watch_start(qr_watch *watch, bool is_virtual)
+static void take_sample(const qr_watch *watch, qr_noise_sample *to)
 {
-    *watch = (qr_watch){.next_ns = SECOND, .look_s = QR_SATURATION_SECONDS, .is_virtual = is_virtual};
-    if (!is_virtual) qr_noise_sample_take("", &watch->previous);
+    qr_noise_sample_take("", to);
+    if (watch->is_remote) to->own_s = to->busy_s;
+}
+
+void qr_watch_start(qr_watch *watch, bool is_virtual, bool is_remote)
+{
+    *watch = (qr_watch){
+        .next_ns = SECOND, .look_s = QR_SATURATION_SECONDS, .is_virtual = is_virtual, .is_remote = is_remote};
+    if (!is_virtual) take_sample(watch, &watch->previous);
 }
 
 bool qr_watch_second(qr_watch *watch, qr_run *run, int64_t now_ns, double load)
 {
     qr_noise_sample sample = {0};
     if (now_ns < watch->next_ns) return false;
-    if (!watch->is_virtual) qr_noise_sample_take("", &sample);
+    if (!watch->is_virtual) take_sample(watch, &sample);
     const bool contaminated = !watch->is_virtual && qr_noise_is_contaminated(&watch->previous, &sample);
     for (; watch->next_ns <= now_ns; watch->next_ns += SECOND) { /* more than one when a step was long */
         const uint32_t second = (uint32_t)(watch->next_ns / SECOND) - 1;
@@ -34,7 +41,7 @@ void qr_watch_window_starts(qr_watch *watch, qr_run *run)
     if (watch->has_begun) return;
     watch->has_begun = true;
     if (watch->is_virtual) return;
-    qr_noise_sample_take("", &run->noise_first);
+    take_sample(watch, &run->noise_first);
     qr_thread_placement_read(&run->placement_first);
 }
 
@@ -44,7 +51,7 @@ void qr_watch_window_ends(qr_watch *watch, qr_run *run)
     if (watch->has_ended) return;
     watch->has_ended = true;
     if (watch->is_virtual) return;
-    qr_noise_sample_take("", &run->noise_last);
+    take_sample(watch, &run->noise_last);
     qr_thread_placement_read(&run->placement);
     run->placement.migrations -= run->placement_first.migrations;
 }

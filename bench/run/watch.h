@@ -14,11 +14,12 @@ typedef struct qr_watch {
     int64_t         look_s;               /* the length of the window at which overload is looked for next */
     bool            falls_behind;         /* so it seemed at the last look */
     bool            is_virtual;           /* time is simulated: what else happens here does not matter */
+    bool            is_remote;            /* other processes may be the server: their time is none of the noise */
     bool            has_begun, has_ended; /* the window */
 } qr_watch;
 
 /* Begins at the start of the run. */
-void qr_watch_start(qr_watch *watch, bool is_virtual);
+void qr_watch_start(qr_watch *watch, bool is_virtual, bool is_remote);
 
 /* True once a second, after the second's load (requests due and not ended) and noise went into the run. ERR_NO_MEMORY
  * leaves them out. */

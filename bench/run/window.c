@@ -26,7 +26,7 @@ void qr_window_init(qr_window *w, const qr_target *target, const quire_config *c
                      .stop_overloaded = quire_config_boolean(config, "run.stop_overloaded")};
     if (is_one_batch(config)) w->warmup_mode = "none";
     run->steady = true;
-    qr_watch_start(&w->watch, target->is_simulated);
+    qr_watch_start(&w->watch, target->is_simulated, target->is_remote);
 }
 
 /* True when the warm-up is over; sets run->steady. */

@@ -13,7 +13,8 @@ typedef struct qr_fit {
     uint64_t longest, capacity; /* tokens */
 } qr_fit;
 
-/* Looks at the requests without drawing them. A sliding window keeps less than all tokens, so there everything fits.
+/* Looks at the requests without drawing them. A sliding window keeps less than all tokens, so there everything fits,
+ * as in an engine that does not say how many blocks it has (0).
  * ERR_INVALID: none of the requests fits. */
 quire_status qr_workload_check_fit(const qr_workload *workload, const quire_model_info *model,
                                    const quire_stats *engine, qr_fit *fit_out, quire_error *error);

@@ -72,7 +72,7 @@ static void a_growing_load_or_rate_is_not_steady(void **state)
 static bool looked_at(const qr_run *run, int64_t now_ns)
 {
     qr_watch watch;
-    qr_watch_start(&watch, true);
+    qr_watch_start(&watch, true, false);
     assert_false(qr_watch_is_overloaded(&watch, run, now_ns));
     watch.look_s = QR_SATURATION_SECONDS;
     return qr_watch_is_overloaded(&watch, run, now_ns);
@@ -123,7 +123,7 @@ static void a_load_that_swings_is_no_overload(void **state)
     static qr_run_request swung[LONG];
     qr_run                run = {.load = swing, .requests = swung};
     qr_watch              watch;
-    qr_watch_start(&watch, true);
+    qr_watch_start(&watch, true, false);
     for (int i = 0; i < LONG; i++) {
         swing[i] = 20 + 18 * cos(i * 0.0628) + jitter(1, i); /* 100 s long */
         swung[i] =
