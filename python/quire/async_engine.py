@@ -1,49 +1,208 @@
-"""An engine in asyncio's loop."""
+"""An engine in asyncio's loop: a thread computes, the loop reads what it says."""
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from .request import Prompt, RequestOutput, SamplingParams, Text
+from ._core import Core, ModelInfo, Request, invalid, lib
+from .request import EngineClosed, Prompt, QuireError, RequestOutput, SamplingParams, Text
+
+
+class Stream(AsyncIterator[RequestOutput]):
+    """What a request gives, as it comes. Ending the iteration early ends the request: by aclose(), by cancelling the
+    task that waits for it, or by letting go of this object."""
+
+    __slots__ = ("request_id", "_core", "_request", "_is_over")
+
+    def __init__(self, core: Core, request: Request):
+        self.request_id = request.request_id
+        self._core, self._request, self._is_over = core, request, False
+
+    async def __anext__(self) -> RequestOutput:
+        request = self._request
+        while not self._is_over:
+            output = self._take(request)
+            if output is not None:
+                return output
+            request.waiter = asyncio.get_running_loop().create_future()
+            try:
+                await request.waiter
+            except BaseException:
+                self._end()
+                raise
+        raise StopAsyncIteration
+
+    def _take(self, request: Request) -> RequestOutput | None:
+        output = None
+        try:
+            if request.failure is None:
+                output = request.take(False)
+        except Exception as error:  # of the tokenizer
+            request.failure = error
+        failure = request.failure or next((o.error for o in output.outputs if o.error) if output else (), None)
+        if failure is not None:
+            self._end()
+            raise failure
+        request.unread_since = None
+        self._is_over = output is not None and output.finished
+        return output
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            with suppress(EngineClosed):
+                self._core.cancel(self._request)
+
+    async def aclose(self) -> None:
+        """Ends the request, if it has not ended. Nothing more comes."""
+        self._end()
+
+    def __del__(self) -> None:
+        self._end()
 
 
 class AsyncEngine:
-    def __init__(self, model: str | None = None, *, config: str | None = None, tokenizer: Text | None = None,
-                 skip_tokenizer_init: bool = False, seed: int | None = None, max_logits_in_flight: int = 0,
-                 options: Mapping[str, Any] | None = None, **keys: Any):
-        """See LLM. seed: of requests without one; None draws it. Blocks while the weights are read."""
-        raise NotImplementedError
+    """A model and an engine that serves requests as they come. Belongs to the event loop that uses it first.
 
-    model_info: Any  # .name, .architecture, .vocab_size, .eos_token_ids, .max_model_len, .encoder_layers, ...
-    tokenizer: Text | None
+    Arguments as of LLM, but `seed` None draws one. Blocks while the weights are read."""
+
+    def __init__(self, model: str | os.PathLike[str] | None = None, *, config: str | os.PathLike[str] | None = None,
+                 tokenizer: Text | None = None, skip_tokenizer_init: bool = False, seed: int | None = None,
+                 max_logits_in_flight: int = 0, options: Mapping[str, Any] | None = None, **keys: Any):
+        seed = random.SystemRandom().getrandbits(63) if seed is None else seed
+        self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, options or {}, keys)
+        self._consumer_timeout = lib.quire_config_integer(self._core.config, b"scheduler.consumer_timeout") / 1e9
+        self._by_id: dict[str, Request] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = asyncio.Event()  # no request is in the engine
+        self._is_closing = False
+        self._core.start_driver()
+
+    @property
+    def model_info(self) -> ModelInfo:
+        return self._core.info
+
+    @property
+    def tokenizer(self) -> Text | None:
+        return self._core.tokenizer
+
+    # ---- requests ----
 
     def generate(self, prompt: Prompt, sampling_params: SamplingParams | None = None, request_id: str | None = None, *,
                  priority: int = 0, tenant: str = "", timeout: float | None = None, queue_timeout: float | None = None,
-                 skip_reading_prefix_cache: bool = False, skip_writing_prefix_cache: bool = False,
-                 ) -> AsyncGenerator[RequestOutput, None]:
-        """Submits at the first `anext`, then gives what is new as often as there is something. Raises QuireError when
-        the request is refused (ERR_FULL: retry) or fails. Closing the generator, or cancelling the task in it, cancels
-        the request. Times in seconds, from submission."""
-        raise NotImplementedError
+                 skip_reading_prefix_cache: bool = False, skip_writing_prefix_cache: bool = False) -> Stream:
+        """`async for output in engine.generate(...)`: what is new, as often as there is something: several tokens where
+        the reader is slower than the engine. Submits at once, without waiting: raises QuireError when the request is
+        refused (ERR_FULL: retry later). The iteration raises QuireError when it fails, or (ERR_FULL) when its reader
+        has taken nothing for scheduler.consumer_timeout. Times in seconds from now."""
+        if self._is_closing:
+            raise EngineClosed("the engine takes no requests any more")
+        self._attach()
+        if request_id in self._by_id:
+            raise invalid("request_id", f"{request_id!r} is that of an unfinished request")
+        request = self._core.submit(prompt, sampling_params, request_id, priority=priority, tenant=tenant,
+                                    timeout=timeout, queue_timeout=queue_timeout,
+                                    skip_reading_prefix_cache=skip_reading_prefix_cache,
+                                    skip_writing_prefix_cache=skip_writing_prefix_cache)
+        self._by_id[request.request_id] = request
+        self._idle.clear()
+        return Stream(self._core, request)
 
     def abort(self, request_id: str) -> None:
-        """Ends a request early: its generator gives finish_reason "cancelled"."""
-
-    def stats(self) -> dict[str, Any]:
-        """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
-        raise NotImplementedError
-
-    def check(self) -> str | None:
-        """Recounts scheduler and cache: None, or the first rule that does not hold."""
+        """Ends a request early: its stream ends with finish_reason "cancelled". An unknown one is ignored."""
+        if request_id in self._by_id:
+            self._core.cancel(self._by_id[request_id])
 
     def explain(self, request_id: str) -> dict[str, Any]:
         """Why its first unfinished sequence is not running: reason, missing_blocks, wait_ns by reason."""
-        raise NotImplementedError
+        if request_id not in self._by_id:
+            raise QuireError("ERR_NOT_FOUND", f"request {request_id}: not found, or finished")
+        return self._core.explain(self._by_id[request_id])
+
+    # ---- events ----
+
+    def _attach(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise RuntimeError("this engine belongs to another event loop")
+        for request in self._core.requests.values():  # of a loop that is gone
+            self._core.cancel(request)
+        self._idle = asyncio.Event()
+        if not self._core.requests:
+            self._idle.set()
+        loop.add_reader(self._core.event_fd, self._read)
+        self._loop = loop
+
+    def _read(self) -> None:
+        assert self._loop is not None
+        for request in self._core.poll():
+            self._tell(request, self._loop.time())
+            if request.is_finished:
+                self._by_id.pop(request.request_id, None)
+        if not self._core.requests:
+            self._idle.set()
+
+    def _tell(self, request: Request, now: float) -> None:
+        """Wakes its reader, or watches one that does not come."""
+        waiter, request.waiter = request.waiter, None
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_result(None)
+        elif request.unread_since is None:
+            request.unread_since = now
+        elif now - request.unread_since > self._consumer_timeout and request.failure is None:
+            request.failure = QuireError("ERR_FULL", f"request {request.request_id}: its reader took nothing for "
+                                                     f"{self._consumer_timeout:g} s (scheduler.consumer_timeout)")
+            self._core.cancel(request)
+
+    # ---- looking in ----
+
+    def stats(self) -> dict[str, Any]:
+        """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
+        return self._core.stats()
+
+    def check(self) -> str | None:
+        """Recounts scheduler and cache: None, or the first rule that does not hold."""
+        return self._core.check()
+
+    def flush_cache(self) -> None:
+        """Forgets every cached block that no request uses."""
+        self._core.flush_cache()
+
+    # ---- the end ----
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Takes no more requests (EngineClosed) and returns when all have ended; after `timeout` seconds the open ones
         are cancelled. Whether none had to be."""
-        raise NotImplementedError
+        self._is_closing = True
+        self._attach()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+            return True
+        except TimeoutError:
+            for request in self._core.requests.values():
+                self._core.cancel(request)
+            await self._idle.wait()
+            return False
 
     async def aclose(self) -> None:
-        """drain(0), then frees everything. Also `async with`."""
+        """drain(0), then frees everything; also `async with`. What is left open is freed at exit."""
+        try:
+            await self.drain(0)
+        except EngineClosed:
+            return
+        assert self._loop is not None
+        self._loop.remove_reader(self._core.event_fd)
+        await asyncio.to_thread(self._core.close)
+
+    async def __aenter__(self) -> AsyncEngine:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

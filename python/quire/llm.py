@@ -1,0 +1,122 @@
+"""Offline: prompts in, all answers out."""
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ._core import Core, ModelInfo, Request
+from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
+
+IDLE_S = 0.0002
+
+
+class LLM:
+    """A model and an engine that decodes lists of prompts.
+
+    `model` is a folder as Hugging Face publishes it, a GGUF file, or the name of a preset (random weights). `config` is
+    a quire.toml; the variables QUIRE__SECTION__KEY go before it, and before both go the keys given here: by their last
+    word where no other key has it (max_num_seqs=8), with underscores (kv_cache_dtype="int8"), or in full in `options`
+    ({"scheduler.max_num_seqs": 8}). `dtype` is model.weight_dtype. docs/CONFIGURATION.md has all of them.
+
+    `tokenizer`: instead of the model's. skip_tokenizer_init: token ids only. `seed`: of requests without one, which get
+    seed + their number, from 1. max_logits_in_flight: tokens whose raw logits may wait, for SamplingParams.logits.
+
+    Raises QuireError. Log lines go to the logger "quire", whose level counts when this is called."""
+
+    def __init__(self, model: str | os.PathLike[str] | None = None, *, config: str | os.PathLike[str] | None = None,
+                 tokenizer: Text | None = None, skip_tokenizer_init: bool = False, seed: int = 0,
+                 max_logits_in_flight: int = 0, options: Mapping[str, Any] | None = None, **keys: Any):
+        self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, options or {}, keys)
+
+    @property
+    def model_info(self) -> ModelInfo:
+        return self._core.info
+
+    @property
+    def tokenizer(self) -> Text | None:
+        return self._core.tokenizer
+
+    def generate(self, prompts: Prompt | Sequence[Prompt],
+                 sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+                 **request_options: Any) -> list[RequestOutput]:
+        """Answers in the order of the prompts. `prompts` may be one; `sampling_params` one for all, or one for each.
+        `request_options`: priority, tenant, timeout, queue_timeout (seconds), skip_reading_prefix_cache,
+        skip_writing_prefix_cache. A prompt that is refused raises QuireError, which names its place, and nothing runs on;
+        a sequence that fails has finish_reason "error". One call at a time; others wait."""
+        prompts = _prompt_list(prompts)
+        if sampling_params is None or isinstance(sampling_params, SamplingParams):
+            sampling_params = [sampling_params] * len(prompts)  # type: ignore[list-item]
+        if len(sampling_params) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts, but {len(sampling_params)} sampling_params")
+        with self._core.in_use:
+            requests: list[Request] = []
+            try:
+                for i, (prompt, params) in enumerate(zip(prompts, sampling_params)):
+                    requests.append(self._submit(i, prompt, params, request_options))
+                while self._core.requests:
+                    self._step()
+            except BaseException:
+                self._cancel_all()
+                raise
+        for request in requests:
+            if request.failure is not None:
+                raise request.failure
+        return [request.take(True) for request in requests]  # type: ignore[misc]
+
+    def _submit(self, place: int, prompt: Prompt, params: SamplingParams | None, options: Mapping[str, Any]) -> Request:
+        """Makes room in a full queue by stepping."""
+        while True:
+            try:
+                return self._core.submit(prompt, params, **options)
+            except QuireError as error:
+                if error.status != "ERR_FULL" or not self._core.requests:
+                    error.message = f"prompts[{place}]: {error.message}"
+                    error.args = (error.message,)
+                    raise
+                self._step()
+
+    def _step(self) -> None:
+        """Nothing to compute and no events: what is left waits for a time."""
+        if not self._core.step() and not self._core.poll():
+            time.sleep(IDLE_S)
+        self._core.poll()
+
+    def _cancel_all(self) -> None:
+        for request in list(self._core.requests.values()):
+            self._core.cancel(request)
+        while self._core.requests:
+            self._step()
+
+    def stats(self) -> dict[str, Any]:
+        """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
+        return self._core.stats()
+
+    def check(self) -> str | None:
+        """Recounts scheduler and cache: None, or the first rule that does not hold."""
+        return self._core.check()
+
+    def flush_cache(self) -> None:
+        """Forgets every cached block that no request uses."""
+        self._core.flush_cache()
+
+    def close(self) -> None:
+        """Frees everything; also `with`. What is left open is freed when it is collected, or at exit."""
+        self._core.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _prompt_list(prompts: Any) -> list[Prompt]:
+    """One prompt is a text, a dict, or a list of ids."""
+    if isinstance(prompts, (str, Mapping)):
+        return [prompts]
+    prompts = list(prompts)
+    if prompts and all(hasattr(prompt, "__index__") for prompt in prompts):
+        return [prompts]
+    return prompts
