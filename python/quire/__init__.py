@@ -31,5 +31,5 @@ def __getattr__(name: str) -> Any:
 
 def build_info() -> str:
     """One line for logs and reports: version, compiler, oneDNN, hwloc, instruction sets."""
-    from ._core import build_info
+    from ._binding import build_info
     return build_info()

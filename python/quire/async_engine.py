@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ._core import Core, ModelInfo, Request, invalid, lib
+from ._binding import invalid
+from ._core import Core
+from ._model import ModelInfo
+from ._output import Request
+from ._quire import lib
 from .request import EngineClosed, Prompt, QuireError, RequestOutput, SamplingParams, Text
 
 
@@ -43,7 +47,7 @@ class Stream(AsyncIterator[RequestOutput]):
                 output = request.take(False)
         except Exception as error:  # of the tokenizer
             request.failure = error
-        failure = request.failure or next((o.error for o in output.outputs if o.error) if output else (), None)
+        failure = request.failure or next((part.error for part in (output.outputs if output else ()) if part.error), None)
         if failure is not None:
             self._end()
             raise failure
@@ -79,7 +83,7 @@ class AsyncEngine:
         self._by_id: dict[str, Request] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()  # no request is in the engine
-        self._is_closing = False
+        self._is_closing = self._is_closed = False
         self._core.start_driver()
 
     @property
@@ -182,6 +186,8 @@ class AsyncEngine:
         are cancelled. Whether none had to be."""
         self._is_closing = True
         self._attach()
+        if self._idle.is_set():
+            return True
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
             return True
@@ -193,10 +199,10 @@ class AsyncEngine:
 
     async def aclose(self) -> None:
         """drain(0), then frees everything; also `async with`. What is left open is freed at exit."""
-        try:
-            await self.drain(0)
-        except EngineClosed:
+        if self._is_closed:
             return
+        await self.drain(0)
+        self._is_closed = True
         assert self._loop is not None
         self._loop.remove_reader(self._core.event_fd)
         await asyncio.to_thread(self._core.close)

@@ -6,7 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._core import Core, ModelInfo, Request
+from ._core import Core
+from ._model import ModelInfo
+from ._output import Request
 from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
 
 IDLE_S = 0.0002
@@ -112,11 +114,9 @@ class LLM:
         self.close()
 
 
-def _prompt_list(prompts: Any) -> list[Prompt]:
+def _prompt_list(prompts: Any) -> list[Any]:
     """One prompt is a text, a dict, or a list of ids."""
     if isinstance(prompts, (str, Mapping)):
         return [prompts]
-    prompts = list(prompts)
-    if prompts and all(hasattr(prompt, "__index__") for prompt in prompts):
-        return [prompts]
-    return prompts
+    several = list(prompts)
+    return [several] if several and all(hasattr(prompt, "__index__") for prompt in several) else several

@@ -170,7 +170,9 @@ class RequestOutput:
 class TextStream(Protocol):
     """The tokens of one sequence become text, piece by piece, no character ever split."""
 
-    stopped: str | None  # the stop string that was found: what follows is dropped
+    @property
+    def stopped(self) -> str | None:
+        """The stop string that was found: what follows is dropped."""
 
     def push(self, token_id: int) -> str:
         """The text that is certain with this token and was not before. Held back: half a character, and what may
@@ -188,8 +190,10 @@ class Text(Protocol):
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
 
     def stream(self, prompt_token_ids: Sequence[int], *, stop: Sequence[str] = (),
-               include_stop_str_in_output: bool = False, skip_special_tokens: bool = True) -> TextStream:
-        """`prompt_token_ids`: what stands before, for tokenizers whose text depends on it."""
+               include_stop_str_in_output: bool = False, skip_special_tokens: bool = True,
+               min_tokens: int = 0) -> TextStream:
+        """`prompt_token_ids`: what stands before, for tokenizers whose text depends on it. Stop strings do not count in
+        the text of the first `min_tokens`."""
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True,
                             **variables: Any) -> str:
