@@ -17,7 +17,7 @@ ROUNDS, PER_STREAM, PROMPT, TOKENS = 7, 8, 16, 64
 
 
 def requests(streams):
-    return [[1 + (7 * i + j) % 1000 for j in range(PROMPT)] for i in range(streams * PER_STREAM)]
+    return [[1 + (7 * i + j) % 250 for j in range(PROMPT)] for i in range(streams * PER_STREAM)]
 
 
 def by_tool(tool, model, streams):

@@ -67,7 +67,7 @@ class _Handles:
     def __init__(self, config: Any):
         self.config, self.model, self.engine = config, ffi.NULL, ffi.NULL
         self.driver: threading.Thread | None = None
-        self.in_use = threading.Lock()  # by a thread that steps
+        self.in_use = threading.Lock()  # by a thread that waits for events
         self.is_closing = False
         self.process = os.getpid()
 
@@ -81,7 +81,7 @@ class _Handles:
             if self.driver is not None:
                 self.driver.join()
         if not self.in_use.acquire(timeout=10):
-            return  # at exit, while another thread steps: the process takes it along
+            return  # at exit, while another thread is in the middle of it: the process takes it along
         lib.quire_engine_destroy(self.engine)
         lib.quire_model_destroy(self.model)
         self.engine = self.model = ffi.NULL
@@ -112,7 +112,6 @@ class Core:
         assert ffi.sizeof("quire_event") == self.EVENT.size
         self._events = ffi.new("quire_event[]", self.EVENTS)
         self._bytes = memoryview(ffi.buffer(self._events))
-        self._step = ffi.new("quire_step *", {"size": ffi.sizeof("quire_step")})
 
     def _path(self) -> str | None:
         path = lib.quire_config_model_path(self.config)
@@ -139,6 +138,9 @@ class Core:
         options.mask.fill = lib.quire_python_mask
         attempt(lib.quire_engine_create, options, self._handles.model, out)
         self._handles.engine = out[0]
+        self._handles.driver = threading.Thread(target=lib.quire_engine_run, args=(out[0],), daemon=True,
+                                                name="quire driver")
+        self._handles.driver.start()
 
     def _load_tokenizer(self) -> None:
         """A model without one, or whose packages are not installed, takes token ids."""
@@ -171,12 +173,6 @@ class Core:
     @property
     def in_use(self) -> threading.Lock:
         return self._handles.in_use
-
-    def start_driver(self) -> None:
-        """A thread that steps. It holds nothing of this object, which may so be collected."""
-        self._handles.driver = threading.Thread(target=lib.quire_engine_run, args=(self.engine,), daemon=True,
-                                                name="quire driver")
-        self._handles.driver.start()
 
     def close(self) -> None:
         self._finalizer()
@@ -231,18 +227,11 @@ class Core:
     def cancel(self, request: Request) -> None:
         lib.quire_engine_cancel(self.engine, request.handle)
 
-    # ---- steps and events out ----
+    # ---- events out ----
 
-    def step(self) -> bool:
-        """Whether there was something to compute. For an engine without a driver."""
-        status = lib.quire_engine_step(self.engine, self._step)
-        if status != lib.QUIRE_OK:
-            raise QuireError(STATUSES[status], text_of(lib.quire_status_text(status)))
-        return bool(self._step.rows > 0 or self._step.rows_encoder > 0)
-
-    def poll(self) -> list[Request]:
-        """Takes what is there, at most EVENTS. The requests that got something."""
-        count = lib.quire_engine_poll(self.engine, self._events, self.EVENTS)
+    def take_events(self, timeout_ns: int) -> list[Request]:
+        """Takes what is there, at most EVENTS; else waits. The requests that got something."""
+        count = lib.quire_engine_wait(self.engine, self._events, self.EVENTS, timeout_ns)
         touched: list[Request] = []
         requests = self.requests
         for _, key, _, detail, kind, index, token, _, logprob, finish, status, last in self.EVENT.iter_unpack(

@@ -84,7 +84,6 @@ class AsyncEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()  # no request is in the engine
         self._is_closing = self._is_closed = False
-        self._core.start_driver()
 
     @property
     def model_info(self) -> ModelInfo:
@@ -145,7 +144,7 @@ class AsyncEngine:
 
     def _read(self) -> None:
         assert self._loop is not None
-        for request in self._core.poll():
+        for request in self._core.take_events(0):
             self._tell(request, self._loop.time())
             if request.is_finished:
                 self._by_id.pop(request.request_id, None)

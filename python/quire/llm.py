@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from ._model import ModelInfo
 from ._output import Request
 from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
 
-IDLE_S = 0.0002
+WAIT_NS = 50_000_000  # Python looks for signals after that
 
 
 class LLM:
@@ -58,7 +57,7 @@ class LLM:
                 for i, (prompt, params) in enumerate(zip(prompts, sampling_params)):
                     requests.append(self._submit(i, prompt, params, request_options))
                 while self._core.requests:
-                    self._step()
+                    self._core.take_events(WAIT_NS)
             except BaseException:
                 self._cancel_all()
                 raise
@@ -68,7 +67,7 @@ class LLM:
         return [request.take(True) for request in requests]  # type: ignore[misc]
 
     def _submit(self, place: int, prompt: Prompt, params: SamplingParams | None, options: Mapping[str, Any]) -> Request:
-        """Makes room in a full queue by stepping."""
+        """Waits for room in a full queue."""
         while True:
             try:
                 return self._core.submit(prompt, params, **options)
@@ -77,19 +76,13 @@ class LLM:
                     error.message = f"prompts[{place}]: {error.message}"
                     error.args = (error.message,)
                     raise
-                self._step()
-
-    def _step(self) -> None:
-        """Nothing to compute and no events: what is left waits for a time."""
-        if not self._core.step() and not self._core.poll():
-            time.sleep(IDLE_S)
-        self._core.poll()
+                self._core.take_events(WAIT_NS)
 
     def _cancel_all(self) -> None:
         for request in list(self._core.requests.values()):
             self._core.cancel(request)
         while self._core.requests:
-            self._step()
+            self._core.take_events(WAIT_NS)
 
     def stats(self) -> dict[str, Any]:
         """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 import quire
-from conftest import SMALL
+from conftest import SMALL, is_free
 from quire import SamplingParams
 
 LONG = SamplingParams(max_tokens=1000, ignore_eos=True)
@@ -22,13 +22,7 @@ def run(test, **options):
 
 
 async def all_free(engine):
-    for _ in range(2000):
-        stats = engine.stats()
-        if stats["running"] == stats["waiting"] == stats["paused"] == stats["blocks_used"] == 0:
-            break
-        await asyncio.sleep(0.005)
-    assert stats["blocks_used"] == 0 and stats["running"] == stats["waiting"] == stats["paused"] == 0
-    assert engine.check() is None
+    assert await asyncio.to_thread(is_free, engine)
 
 
 async def collect(stream):

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import quire
-from conftest import EXACT, MODELS, SMALL
+from conftest import EXACT, MODELS, SMALL, is_free
 from quire import SamplingParams
 
 PROMPT = {"prompt", "encoder_input", "encoder_features"}
@@ -191,7 +191,7 @@ def test_values_out_of_range_are_named(llm, params, message):
         llm.generate([[1], [2]], [SamplingParams(max_tokens=2), SamplingParams(**params)])
     assert caught.value.status == "ERR_INVALID" and caught.value.field == next(iter(params))
     assert caught.value.message.startswith("prompts[1]: ")
-    assert llm.stats()["running"] == llm.stats()["waiting"] == 0
+    assert is_free(llm)
 
 
 @pytest.mark.parametrize("prompt, message", [

@@ -96,7 +96,7 @@ def test_a_forked_child_of_a_serving_process_ends():
 
 def test_keyboard_interrupt_ends_the_requests():
     run("""
-        import os, signal, threading, quire
+        import os, signal, threading, time, quire
         llm = quire.LLM("tiny", num_kv_blocks=64)
         threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
@@ -104,6 +104,7 @@ def test_keyboard_interrupt_ends_the_requests():
                 llm.generate([[1, 2]] * 8, quire.SamplingParams(max_tokens=500, ignore_eos=True))
         except KeyboardInterrupt:
             pass
+        time.sleep(0.2)
         assert llm.check() is None and llm.stats()["running"] == llm.stats()["blocks_used"] == 0
         llm.generate([1, 2], quire.SamplingParams(max_tokens=3))
         """)

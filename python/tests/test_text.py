@@ -4,7 +4,7 @@ import asyncio
 import pytest
 
 import quire
-from conftest import SMALL
+from conftest import SMALL, is_free
 from quire import SamplingParams
 
 
@@ -80,7 +80,7 @@ def test_a_stop_string_ends_the_sequence(llm, include):
     output = result.outputs[0]
     assert output.text == ("one two" if include else "one ") and output.finish_reason == "stop"
     assert output.stop_reason == "two" and output.token_ids == [ord(c) for c in "one two"]
-    assert llm.stats()["blocks_used"] == 0
+    assert is_free(llm)
 
 
 def test_a_stop_token_is_no_text(llm):
@@ -101,7 +101,7 @@ def test_streams_end_at_stop_strings():
                 last = output.outputs[0]
             assert (text, last.finish_reason, last.stop_reason) == ("one two ", "stop", "three")
             assert tokens == [ord(c) for c in "one two three"] and last.metrics is not None
-            assert engine.stats()["blocks_used"] == 0
+            assert is_free(engine)
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
