@@ -14,8 +14,8 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from transformers import LlamaConfig, LlamaForCausalLM
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples"))
-from gguf_tokenizer import read_metadata, tokenizer_of
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+from quire.gguf import read_metadata, tokenizer_of
 
 MARGIN, MAX_TOKENS = 0.02, 32
 PROMPTS = ["The capital of France is", "Once upon a time", "Water boils at a temperature of", "The opposite of hot is",
