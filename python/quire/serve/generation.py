@@ -1,0 +1,233 @@
+"""From a prompt to the engine's outputs: what completions and chat completions share."""
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.responses import Response
+
+from ..async_engine import AsyncEngine, Stream
+from ..request import CompletionOutput, Logprob, RequestOutput, SamplingParams
+from ..text import Text
+from .errors import ApiError, api_error, bad
+from .metrics import Metrics
+from .protocol import Common
+from .structured import Grammars
+
+SMALL_TEXT = 1 << 14  # characters that are tokenized at once, on the loop's own thread
+
+Result = TypeVar("Result")
+
+
+class Service:
+    """What the endpoints work with."""
+
+    def __init__(self, engine: AsyncEngine, text: Text | None, names: list[str], metrics: Metrics):
+        self.engine, self.text, self.names, self.metrics = engine, text, names, metrics
+        self.info = engine.model_info
+        self.created = int(time.time())
+        self.grammars = Grammars(text, self.info)
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name not in self.names:
+            raise ApiError(404, f"The model {name[:200]!r} does not exist; there is {self.names[0]!r}.", param="model",
+                           code="model_not_found")
+
+    def need_text(self, field: str) -> Text:
+        if self.text is None:
+            raise bad(f"{field}: is text, and this model has no tokenizer: send token ids", field)
+        return self.text
+
+    async def encode(self, text: str, field: str, add_special_tokens: bool = True) -> list[int]:
+        encode = self.need_text(field).encode
+        try:
+            return await off_loop(len(text), encode, text, add_special_tokens)
+        except UnicodeEncodeError:
+            raise bad(f"{field}: has half of a surrogate pair, which is no character", field) from None
+
+
+async def off_loop(size: int, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Work on a large input does not hold up other clients."""
+    return function(*arguments) if size <= SMALL_TEXT else await asyncio.to_thread(function, *arguments)
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}-{uuid.uuid4().hex}"
+
+
+def truncated(ids: list[int], limit: int | None) -> list[int]:
+    if limit is None:
+        return ids
+    if limit < 1:
+        raise bad(f"truncate_prompt_tokens: {limit} is below the minimum 1", "truncate_prompt_tokens")
+    return ids[-limit:]
+
+
+class Run:
+    """The engine's requests that belong to one HTTP request. `async with` ends them all, whatever happens."""
+
+    def __init__(self, service: Service):
+        self._service = service
+        self._outputs: asyncio.Queue[tuple[int, RequestOutput] | Exception] = asyncio.Queue(1)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def submit(self, prompt_ids: list[int], params: SamplingParams, request: Common, tenant: str) -> None:
+        """Raises what the engine has against the request."""
+        is_encoder = self._service.info.encoder_layers > 0
+        prompt: Any = {"encoder_input" if is_encoder else "prompt_token_ids": prompt_ids}
+        if request.cache_salt:  # the engine's salts are short
+            digest = hashlib.blake2b(request.cache_salt.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+            prompt["cache_salt"] = base64.b64encode(digest).decode()
+        stream = self._service.engine.generate(prompt, params, priority=request.priority or 0, tenant=tenant)
+        self._tasks.append(asyncio.ensure_future(self._pump(len(self._tasks), stream)))
+
+    async def _pump(self, place: int, stream: Stream) -> None:
+        """While nobody takes what is there, the stream gathers what comes; its engine ends it if that lasts."""
+        last = time.monotonic()
+        try:
+            async for output in stream:
+                last = self._service.metrics.observe(output, last)
+                await self._outputs.put((place, output))
+        except Exception as error:
+            await self._outputs.put(error)
+        finally:
+            await stream.aclose()
+
+    async def outputs(self) -> AsyncIterator[tuple[int, RequestOutput]]:
+        """(place of the prompt, what is new of it)"""
+        left = len(self._tasks)
+        while left > 0:
+            item = await self._outputs.get()
+            if isinstance(item, Exception):
+                raise item
+            left -= item[1].finished
+            yield item
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Run:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def begin(service: Service, prompts: list[list[int]], params: SamplingParams, request: Common,
+                tenant: str) -> Run:
+    """All prompts are in the engine, or none."""
+    grammar = await service.grammars.grammar(request)
+    run = Run(service)
+    try:
+        for ids in prompts:
+            mask = grammar.mask() if grammar is not None else None
+            run.submit(ids, dataclasses.replace(params, mask=mask), request, tenant)
+    except BaseException:
+        await run.close()
+        raise
+    return run
+
+
+def finish_reason(output: CompletionOutput) -> str | None:
+    """As OpenAI has it. What ended otherwise has no answer."""
+    if output.finish_reason in (None, "stop", "length"):
+        return output.finish_reason
+    if output.error is not None:
+        raise output.error
+    raise ApiError(503, "The request was ended by the server.", code=output.finish_reason)
+
+
+class Usage:
+    """Tokens that were read and written."""
+
+    def __init__(self, prompts: list[list[int]]):
+        self.prompt = sum(map(len, prompts))
+        self.completion = 0
+        self.cached = 0
+
+    def add(self, output: CompletionOutput) -> None:
+        self.completion += len(output.token_ids)
+        if output.metrics is not None and output.index == 0:
+            self.cached += output.metrics.cached_tokens
+
+    def body(self) -> dict[str, Any]:
+        return {"prompt_tokens": self.prompt, "completion_tokens": self.completion,
+                "total_tokens": self.prompt + self.completion, "prompt_tokens_details": {"cached_tokens": self.cached}}
+
+
+# ---- log probabilities ----
+
+LEAST_LOGPROB = -9999.0  # JSON has no infinity
+
+
+def finite(logprob: float) -> float:
+    return max(logprob, LEAST_LOGPROB)
+
+
+def best(entry: dict[int, Logprob], count: int) -> list[tuple[int, float]]:
+    """The `count` best tokens and their log probabilities."""
+    return [(token, finite(value.logprob)) for token, value in entry.items()
+            if value.rank is not None and value.rank <= count]
+
+
+def token_name(service: Service, token: int, as_id: bool) -> str:
+    """Its text; its id where that is asked for, or the tokenizer does not know it."""
+    if as_id or service.text is None or token >= service.text.vocab_size:
+        return f"token_id:{token}"
+    return service.text.token_text(token)
+
+
+def prompt_logprobs_body(service: Service, entries: list[dict[int, Logprob] | None]) -> list[Any]:
+    """As vLLM writes them."""
+    return [None if entry is None else
+            {str(token): {"logprob": finite(value.logprob), "rank": value.rank,
+                          "decoded_token": token_name(service, token, False)} for token, value in entry.items()}
+            for entry in entries]
+
+
+# ---- answers ----
+
+class Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return msgspec.json.encode(content)
+
+
+class EventStream(Response):
+    """Server-sent events, one for each of `bodies`, then [DONE]. An error on the way is the last event but that."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, run: Run, bodies: AsyncIterator[dict[str, Any]]):
+        super().__init__()
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-cache"
+        self._run, self._bodies = run, bodies
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with self._run:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                async for body in self._bodies:
+                    await self._event(send, msgspec.json.encode(body))
+            except Exception as error:
+                answer = api_error(error)
+                if answer.code == "internal_error":
+                    raise
+                await self._event(send, answer.content())
+            await self._event(send, b"[DONE]")
+            await send({"type": "http.response.body", "body": b""})
+
+    @staticmethod
+    async def _event(send: Any, data: bytes) -> None:
+        await send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
