@@ -40,7 +40,8 @@ static void help(FILE *to)
           "Decodes many transformer sequences together on CPUs.\n\n",
           to);
     for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].help);
-    fputs("\n"
+    fputs("  serve       answer OpenAI's HTTP interface; runs quire-serve of the Python package\n"
+          "\n"
           "  quire generate --model FOLDER < requests.jsonl > answers.jsonl\n"
           "  quire COMMAND --help\n"
           "  quire --version\n\n"
@@ -64,6 +65,16 @@ static int dispatch(const struct command *command, int argc, char **argv)
     snprintf(name, sizeof name, "quire %s", command->name);
     argv[1] = name;
     return command->run(argc - 1, argv + 1);
+}
+
+/* The server is a program of the Python package. */
+static int serve(char **argv)
+{
+    if (getenv("QUIRE_COMPLETE") != NULL) return QR_EXIT_OK;
+    execvp("quire-serve", argv + 1);
+    qr_complain("serve: cannot run quire-serve of the Python package: %s; docs/SERVING.md says how to install it",
+                strerror(errno));
+    return QR_EXIT_USAGE;
 }
 
 /* The next file opened would get the number of a closed standard descriptor: a model would be read as requests, a log
@@ -124,6 +135,7 @@ int main(int argc, char **argv)
     undo_binding();
     signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is an error of the write */
     fill_standard_descriptors();
+    if (argc > 1 && strcmp(argv[1], "serve") == 0) return serve(argv);
     qr_stdout_take();
     json_set_alloc_funcs(allocate_json, free);
     argp_err_exit_status = QR_EXIT_USAGE;

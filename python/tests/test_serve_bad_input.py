@@ -1,7 +1,9 @@
 """Bad input gets the right status and OpenAI's error JSON, and disturbs nobody."""
 import hashlib
 import json
+import os
 import socket
+import subprocess
 import threading
 import time
 
@@ -312,3 +314,18 @@ def test_after_the_drain_timeout_requests_are_cancelled(tmp_path):
         assert "were cancelled" in server.text()
     finally:
         server.close()
+
+
+def test_the_tool_runs_the_server_that_is_in_the_path(tmp_path):
+    if "QUIRE" not in os.environ:
+        pytest.skip("QUIRE does not name the command-line tool")
+
+    def run(**environment):
+        return subprocess.run([os.environ["QUIRE"], "serve", "a model", "--port", "1"], capture_output=True, text=True,
+                              timeout=60, env={"PATH": str(tmp_path), **environment})
+    absent = run()
+    assert absent.returncode == 2 and "Python package" in absent.stderr
+    (tmp_path / "quire-serve").write_text('#!/bin/sh\necho "$0|$1|$2|$3"\n')
+    (tmp_path / "quire-serve").chmod(0o755)
+    assert run().stdout == f"{tmp_path}/quire-serve|a model|--port|1\n"
+    assert run(QUIRE_COMPLETE="").stdout == ""  # completion of the command line starts nothing

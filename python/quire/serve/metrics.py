@@ -120,5 +120,5 @@ class Metrics:
                 yield metric
         config = GaugeMetricFamily("vllm:cache_config_info", "1; its labels are the cache's size.",
                                    labels=["block_size", "num_gpu_blocks", "num_cpu_blocks", "engine"])
-        config.add_metric([str(stats["block_size"]), "0", str(stats["blocks"]), "0"], 1.0)
+        config.add_metric([str(stats["block_size"]), str(stats["blocks"]), "0", "0"], 1.0)
         yield config
