@@ -192,7 +192,9 @@ class Filler:
         for name, least in (("min_tokens", 0), ("n", 1), ("beam_width", 1)):
             setattr(to, name, _number(params, name, operator.index, least))
         to.ignore_eos = bool(params.ignore_eos)
-        if params.max_tokens is not None:
+        if params.max_tokens == -1:
+            to.max_tokens = 0  # the library's word for it
+        elif params.max_tokens is not None:
             to.max_tokens = _number(params, "max_tokens", operator.index, 1)
         else:  # at least min_tokens, at most what fits behind the prompt
             own, room = self.info.generation.get("max_tokens", 128), self.info.max_model_len - max(prompt_count, 1)

@@ -57,7 +57,7 @@ class SamplingParams:
     """How the tokens of a request are chosen and where it ends."""
 
     n: int = 1  # sequences from one prompt
-    max_tokens: int | None = None  # at most; None: the model's, else 128, as far as they fit
+    max_tokens: int | None = None  # at most; -1: what fits; None: the model's, else 128, as far as they fit
     min_tokens: int = 0  # neither an end-of-sequence token nor a stop id before so many
     ignore_eos: bool = False
     stop_token_ids: Sequence[int] | None = None  # end the sequence and stay in it

@@ -323,3 +323,8 @@ def test_an_engine_without_an_owner_is_freed():
 def test_errors_can_be_pickled():
     error = pickle.loads(pickle.dumps(quire.QuireError("ERR_FULL", "queue: full", "queue")))
     assert (error.status, error.message, error.field, str(error)) == ("ERR_FULL", "queue: full", "queue", "queue: full")
+
+
+def test_max_tokens_of_minus_1_is_what_fits(llm):
+    [result] = llm.generate([1] * (llm.model_info.max_model_len - 30), SamplingParams(max_tokens=-1, ignore_eos=True))
+    assert len(result.outputs[0].token_ids) == 30 and result.outputs[0].finish_reason == "length"
