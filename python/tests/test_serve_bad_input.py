@@ -228,11 +228,14 @@ def test_a_client_that_never_reads_is_cut_off(server):
 
 def test_a_full_queue_and_blocks_that_are_missing(folder, tmp_path):
     server = Server("tiny", "--set", "kv_cache.num_kv_blocks=8", "--set", "topology.threads=1", "--set",
-                    "scheduler.max_num_seqs=1", "--set", "scheduler.max_num_queued_reqs=2", log=tmp_path / "log")
+                    "scheduler.max_num_seqs=1", "--set", "scheduler.max_num_queued_reqs=2", "--set",
+                    "model.shape.vocab_size=512", "--tokenizer", str(folder), log=tmp_path / "log")
     try:
         answer = server.post(COMPLETIONS, {"prompt": [1] * 100, "max_tokens": 1500})
         error = check_error(answer, 400, "prompt", ["blocks"])
         assert error["code"] == "context_length_exceeded"
+        filled = server.chat(max_tokens=None, ignore_eos=True)  # 8 blocks of 32 tokens; the last token is not stored
+        assert filled["usage"]["total_tokens"] == 8 * 32 + 1 and filled["choices"][0]["finish_reason"] == "length"
         with server.connect() as first:
             first.sendall(message(COMPLETIONS, {"prompt": [1], "max_tokens": 200, "n": 1, "stream": True, "ignore_eos": True}))
             first.recv(100)

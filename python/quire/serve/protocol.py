@@ -205,11 +205,14 @@ def _bias(bias: dict[str, float] | None) -> dict[int, float] | None:
 
 
 def limit_answer(params: SamplingParams, prompts: int, prompt_tokens: int, room: int) -> None:
-    """What waits in memory for its reader is bounded. Sets max_tokens where it is left open: what fits in `room`."""
+    """What waits in memory for its reader is bounded. max_tokens that is left open becomes what fits, within that."""
+    if params.max_tokens is not None and params.max_tokens < 1:
+        raise bad(f"max_tokens: {params.max_tokens} is below the minimum 1", "max_tokens")
     each = prompts * params.n * (1 + max(0, params.logprobs or 0))
+    most = MAX_ANSWER_ENTRIES // each
     if params.max_tokens is None:
-        params.max_tokens = max(1, min(room, MAX_ANSWER_ENTRIES // each))
-    entries = each * min(params.max_tokens, room)
+        params.max_tokens = -1 if room <= most else max(1, most)
+    entries = each * (room if params.max_tokens == -1 else min(params.max_tokens, room))
     if params.prompt_logprobs is not None:
         entries += prompt_tokens * (1 + params.prompt_logprobs)
     if entries > MAX_ANSWER_ENTRIES:
