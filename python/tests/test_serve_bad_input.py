@@ -1,4 +1,5 @@
 """Bad input gets the right status and OpenAI's error JSON, and disturbs nobody."""
+import asyncio
 import hashlib
 import json
 import os
@@ -7,10 +8,14 @@ import subprocess
 import threading
 import time
 
+import httpx
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("tokenizers")
+from quire.serve.gate import Gate  # noqa: E402
+from quire.serve.http import HttpLimits  # noqa: E402
+from quire.serve.tenants import Tenants  # noqa: E402
 from serving import SMALL, Server, head, message, read_answer, refusal  # noqa: E402
 from tokenizer_files import TEMPLATE, byte_level, save  # noqa: E402
 
@@ -332,3 +337,16 @@ def test_the_tool_runs_the_server_that_is_in_the_path(tmp_path):
     (tmp_path / "quire-serve").chmod(0o755)
     assert run().stdout == f"{tmp_path}/quire-serve|a model|--port|1\n"
     assert run(QUIRE_COMPLETE="").stdout == ""  # completion of the command line starts nothing
+
+
+def test_what_nobody_foresaw_is_an_error_that_tells_nothing(caplog):
+    async def application(scope, receive, send):
+        raise RuntimeError("secret of /home/user/model")
+
+    async def ask():
+        gate = Gate(application, Tenants(), HttpLimits(), lambda status: None)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://test") as client:
+            return await client.get("/health")
+    answer = asyncio.run(ask())
+    check_error(answer, 500)
+    assert "secret" not in answer.text and "secret" in caplog.text
