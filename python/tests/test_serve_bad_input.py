@@ -94,7 +94,8 @@ def test_bodies_that_are_no_request(server, body, words):
     ({"min_tokens": 9, "max_tokens": 3}, "min_tokens"), ({"stream_options": {"x": 1}}, "x"), ({"surprise": 1}, "surprise"),
     ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"), ({"guided_regex": "("}, "guided_regex"),
     ({"guided_json": "{"}, "guided_json"), ({"guided_choice": []}, "guided_choice"),
-    ({"guided_json": {"type": "strange"}}, "guided_json"), ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+    ({"guided_json": {"type": "strange"}}, "guided_json"),
+    ({"guided_grammar": "start: start"}, "guided_grammar"), ({"guided_json": {"$ref": "#"}}, "guided_json"), ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
     ({"response_format": {"type": "xml"}}, "response_format"), ({"prompt": [[1]] * 1000, "n": 60, "max_tokens": 100}, "max_tokens"),
 ])
 def test_fields_that_are_wrong(server, fields, param):

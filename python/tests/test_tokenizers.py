@@ -120,6 +120,23 @@ def test_gguf_byte_level_is_the_tokenizer_it_was_made_of(tmp_path):
     assert text.apply_chat_template([{"role": "user", "content": "Hi"}]) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_gguf_splits_text_by_the_name_of_the_rule(tmp_path):
+    """Merges of digits and of letters with their case are there; the rule says where they may act."""
+    words = [*tokenizers.pre_tokenizers.ByteLevel.alphabet(), "12", "345", "45", "ab", "Cd", "bC"]
+    merges = ["1 2", "4 5", "3 45", "a b", "b C", "C d"]
+
+    def pieces(pre, sample):
+        path = byte_level_gguf(tmp_path / "m.gguf", **{
+            "tokenizer.ggml.tokens": words, "tokenizer.ggml.merges": merges, "tokenizer.ggml.token_type": [1] * len(words),
+            "tokenizer.ggml.pre": pre, "tokenizer.ggml.add_bos_token": False})
+        return [words[i] for i in load_text(path).encode(sample)]
+    assert pieces("gpt-2", "12345") == ["12", "345"]
+    assert pieces("smollm", "12345") == pieces("qwen2", "12345") == pieces("tekken", "12345") == list("12345")
+    assert pieces("llama-bpe", "12345") == ["12", "3", "45"]
+    assert pieces("gpt-4o", "abCd") == pieces("tekken", "abCd") == ["ab", "Cd"]
+    assert pieces("qwen2", "aabC") == ["a", "ab", "C"] and pieces("gpt-4o", "bbC") == ["b", "b", "C"]
+
+
 def test_gguf_adds_the_ends_that_it_asks_for(tmp_path):
     path = byte_level_gguf(tmp_path / "m.gguf", **{"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True})
     text = load_text(path)
@@ -129,16 +146,17 @@ def test_gguf_adds_the_ends_that_it_asks_for(tmp_path):
 
 def test_gguf_sentencepiece_is_sentencepiece(tmp_path):
     model = train_sentencepiece(tmp_path, "tokenizer.model", vocab_size=400, model_type="bpe", byte_fallback=True)
-    words = [model.id_to_piece(i) for i in range(model.get_piece_size())]
-    types = [2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1 for i in range(len(words))]
+    order = [*range(259), *range(model.get_piece_size() - 1, 258, -1)]  # scores count, not places
+    words = [model.id_to_piece(i) for i in order]
+    types = [2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1 for i in order]
     text = load_text(write_gguf(tmp_path / "m.gguf", {
         "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.scores": [model.get_score(i) for i in range(len(words))],
+        "tokenizer.ggml.scores": [model.get_score(i) for i in order],
         "tokenizer.ggml.bos_token_id": model.bos_id(), "tokenizer.ggml.eos_token_id": model.eos_id()}))
     for sample in ("The capital of France is Paris.", "naïve café", "日本語 🎉", "fox jumps"):
         ids = text.encode(sample)
-        assert ids == [model.bos_id(), *model.encode(sample)], sample
-        assert text.decode(ids) == model.decode(ids) == sample
+        assert [words[i] for i in ids] == ["<s>", *model.encode(sample, out_type=str)], sample
+        assert text.decode(ids) == sample
 
 
 @pytest.mark.parametrize("changes, named", [

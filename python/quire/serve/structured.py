@@ -49,10 +49,11 @@ class Grammars:
         try:
             matcher = llguidance.LLMatcher(self._tokenizer, _source(llguidance.LLMatcher, *wish),
                                            limits=llguidance.LLParserLimits(verbose_errors=False))
-        except (ValueError, TypeError) as error:
+            matcher.compute_bitmask()  # some errors show themselves at the first token
+        except (ValueError, TypeError, RecursionError) as error:
             raise bad(f"{wish[0]}: {error}", wish[0]) from None
         if matcher.is_error():
-            raise bad(f"{wish[0]}: {matcher.get_error()}", wish[0])
+            raise bad(f"{wish[0]}: no answer can follow it: {matcher.get_error()}", wish[0])
         return Grammar(matcher)
 
 
@@ -92,6 +93,8 @@ class Mask:
             follower = self._sequences[row.sequence] = _Follower(self._fresh.deep_copy())
         follower.follow(row.tokens[row.prompt_count:], row.drafts)
         bits = memoryview(follower.matcher.compute_bitmask()).cast("I")
+        if follower.matcher.is_error():
+            raise RuntimeError(follower.matcher.get_error())
         allowed[:] = bits[:len(allowed)]
 
 
