@@ -156,9 +156,11 @@ def test_a_body_that_is_too_large(server):
     check_error(answer, 413)
 
 
-def test_a_head_of_a_megabyte(server):
+@pytest.mark.parametrize("data", [b"GET /health HTTP/1.1\r\nX: " + b"x" * 1_000_000, head(COMPLETIONS, 0, X="x" * 100_000)])
+def test_a_head_that_is_too_large(server, data):
+    """Endless, or whole in one piece."""
     with server.connect() as connection:
-        threading.Thread(target=lambda: _send_quietly(connection, b"GET /health HTTP/1.1\r\nX: " + b"x" * 1_000_000)).start()
+        threading.Thread(target=lambda: _send_quietly(connection, data)).start()
         status, body = read_answer(connection)
     assert status == 431 and "65536 bytes" in body["error"]["message"]
 
