@@ -1,6 +1,7 @@
 """AsyncEngine: the same tokens as offline, ends of every kind, and nothing left behind."""
 import asyncio
 import gc
+import time
 from contextlib import aclosing
 
 import pytest
@@ -9,7 +10,15 @@ import quire
 from conftest import SMALL, is_free
 from quire import SamplingParams
 
-LONG = SamplingParams(max_tokens=1000, ignore_eos=True)
+
+class Slow:
+    """A mask that only takes its time, so that a request is not over before the test comes to it."""
+
+    def fill(self, row, allowed):
+        time.sleep(0.002)
+
+
+LONG = SamplingParams(max_tokens=1000, ignore_eos=True, mask=Slow())
 
 
 def run(test, **options):
@@ -148,6 +157,7 @@ def test_refusals_come_at_the_call():
             for _ in range(100):
                 streams.append(engine.generate([1] * 30, LONG))
         assert caught.value.status == "ERR_FULL" and "max_num_queued_reqs" in caught.value.message
+        streams.clear()
     run(test, max_num_queued_reqs=3, max_num_seqs=2, max_num_partial_prefills=1)
 
 
@@ -182,9 +192,9 @@ def test_a_failing_mask_raises_in_the_stream():
 
 def test_a_reader_that_never_comes_loses_its_request():
     async def test(engine):
-        stream = engine.generate([1], SamplingParams(max_tokens=1500, ignore_eos=True))
+        stream = engine.generate([1], LONG)
         await anext(stream)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
         await all_free(engine)
         with pytest.raises(quire.QuireError, match="took nothing for 0.05 s"):
             await collect(stream)
@@ -260,4 +270,8 @@ def test_requests_without_a_seed_differ():
         params = SamplingParams(max_tokens=20, temperature=2.0)
         found = await asyncio.gather(*[collect(engine.generate([1], params)) for _ in range(4)])
         assert len({tuple(sequences[0][0]) for sequences, _ in found}) == 4
-    run(test)
+        all_found.append([sequences for sequences, _ in found])
+    all_found = []
+    for options in ({}, {}, {"seed": 3}, {"seed": 3}):
+        run(test, **options)
+    assert all_found[0] != all_found[1] and all_found[2] == all_found[3]

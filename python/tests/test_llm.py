@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import pickle
+import shutil
 import threading
 
 import pytest
@@ -139,7 +140,7 @@ def test_one_prompt_or_many(llm):
 
 def test_more_prompts_than_the_queue_holds():
     with quire.LLM("tiny", max_num_queued_reqs=2, max_num_seqs=1, max_num_partial_prefills=1, **SMALL) as llm:
-        results = llm.generate([[i + 1, 2] for i in range(9)], SamplingParams(max_tokens=3))
+        results = llm.generate([[i + 1, 2] for i in range(9)], SamplingParams(max_tokens=100, ignore_eos=True))
         assert [result.prompt_token_ids[0] for result in results] == list(range(1, 10))
         assert llm.stats()["requests_refused"] > 0
 
@@ -156,6 +157,47 @@ def test_a_default_of_max_tokens_is_what_fits():
 def test_timeouts_end_with_what_there_is(llm):
     [result] = llm.generate([1, 2], SamplingParams(max_tokens=1500, ignore_eos=True), timeout=0.001)
     assert result.outputs[0].finish_reason == "timeout"
+
+
+def test_a_request_waits_no_longer_than_it_says():
+    with quire.LLM("tiny", max_num_seqs=1, max_num_partial_prefills=1, **SMALL) as llm:
+        results = llm.generate([[1], [2]], SamplingParams(max_tokens=1500, ignore_eos=True), queue_timeout=0.02)
+        assert [r.outputs[0].finish_reason for r in results] == ["length", "timeout"]
+        assert results[1].outputs[0].token_ids == []
+
+
+def test_who_shares_the_prefix_cache(llm):
+    def cached(prompt=None, **options):
+        prompt = {"prompt_token_ids": [8] * 100} | (prompt or {})
+        return llm.generate(prompt, SamplingParams(max_tokens=1), **options)[0].outputs[0].metrics.cached_tokens
+    assert cached() == 0 and cached() == 96
+    assert cached(tenant="b") == 0 and cached(tenant="b") == 96
+    assert cached({"cache_salt": "s"}) == 0 and cached({"cache_salt": "s"}) == 96
+    assert cached(skip_reading_prefix_cache=True) == 0
+    assert cached(tenant="c", skip_writing_prefix_cache=True) == 0 and cached(tenant="c") == 0
+    llm.flush_cache()
+    assert cached() == 0
+
+
+GENERATION = {"temperature": 0.7, "do_sample": True, "top_k": 20, "repetition_penalty": 1.2, "max_new_tokens": 17,
+              "suppress_tokens": [1, 2, 3], "begin_suppress_tokens": [5]}
+
+
+def test_what_a_request_leaves_out_is_the_models(tool, tmp_path):
+    """generation_config.json, as `quire generate` reads it."""
+    model = tmp_path / "model"
+    shutil.copytree(MODELS / "qwen3-qknorm", model)
+    (model / "generation_config.json").write_text(json.dumps(GENERATION))
+    lines = [{"prompt": [7, 8]}, {"prompt": [7, 8], "temperature": 0}, {"prompt": [7], "beam_width": 2, "max_tokens": 9},
+             {"prompt": [7, 8], "banned_token_ids": [], "first_banned_token_ids": []}, {"prompt": [7], "min_tokens": 20}]
+    answers = tool(lines, "--model", str(model), "--num-kv-blocks", "64")
+    with quire.LLM(model, **SMALL) as llm:
+        assert llm.model_info.generation["max_tokens"] == 17 and llm.model_info.path == str(model)
+        for line, answer in zip(lines, answers):
+            prompt, params, _ = arguments_of(line)
+            check_answer(llm.generate(prompt, params)[0], answer, line)
+    with quire.LLM(model, generation_config="none", **SMALL) as llm:
+        assert llm.model_info.generation == {}
 
 
 @pytest.mark.parametrize("params, message", [

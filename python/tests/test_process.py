@@ -94,6 +94,23 @@ def test_a_forked_child_of_a_serving_process_ends():
         """)
 
 
+def test_a_forked_child_ends_at_once_while_the_parent_generates():
+    run("""
+        import os, threading, time, quire
+        llm = quire.LLM("tiny", num_kv_blocks=64)
+        thread = threading.Thread(target=lambda: llm.generate([[1, 2]] * 64, quire.SamplingParams(
+            max_tokens=900, ignore_eos=True)))
+        thread.start()
+        time.sleep(0.02)
+        start, child = time.monotonic(), os.fork()
+        if child == 0:
+            raise SystemExit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert time.monotonic() - start < 8
+        thread.join()
+        """)
+
+
 def test_keyboard_interrupt_ends_the_requests():
     run("""
         import os, signal, threading, time, quire

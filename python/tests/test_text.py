@@ -69,17 +69,22 @@ def test_text_goes_in_and_comes_out(llm):
     assert result.outputs[0].text == "hello" and result.outputs[0].token_ids == [ord(c) for c in "hello"]
 
 
+def test_what_a_stream_holds_back_comes_at_the_end(llm):
+    assert llm.generate("abc", says("hello", stop="love"))[0].outputs[0].text == "hello"
+
+
 def test_text_may_be_left_out(llm):
     assert llm.generate("abc", says("hello", detokenize=False))[0].outputs[0].text is None
 
 
 @pytest.mark.parametrize("include", [False, True])
 def test_a_stop_string_ends_the_sequence(llm, include):
-    text = "one two three" + " and more" * 30
+    text = "one two three" + " and more" * 100
     [result] = llm.generate("abc", says(text, stop=["xx", "two"], include_stop_str_in_output=include))
     output = result.outputs[0]
     assert output.text == ("one two" if include else "one ") and output.finish_reason == "stop"
     assert output.stop_reason == "two" and output.token_ids == [ord(c) for c in "one two"]
+    assert output.metrics.output_tokens < len(text)
     assert is_free(llm)
 
 
