@@ -131,7 +131,7 @@ static quire_status pack_columns(const qr_projection *p, const qr_projection_sha
                                  uint32_t first, uint32_t group, uint32_t count, float *rows, quire_error *error)
 {
     char *to = s->memory + group * qr_group_bytes(p);
-    memset(to, 0, qr_group_bytes(p));
+    if (count < QR_GROUP_COLUMNS || p->shape.k < p->k) memset(to, 0, qr_group_bytes(p)); /* what nothing is packed to */
     if (qr_has_scale_groups(&p->shape)) return qr_projection_pack_codes(p, sources, first, count, rows, to, error);
     QR_TRY(read_columns(p, sources, first, count, rows, error));
     pack_group(p, s, group, rows, count);

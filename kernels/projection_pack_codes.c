@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "kernels/projection_parts.h"
 
-enum { QUANTIZE_SLACK = 16 }; /* codes that a kernel may write behind a column */
+enum { QUANTIZE_SLACK = 16 }; /* codes that a kernel may write, and packing read, behind a column */
 
 /* Some columns on their way: [QR_GROUP_COLUMNS][k] codes; [QR_GROUP_COLUMNS][groups] scales and minima. */
 typedef struct code_columns {
@@ -68,8 +68,9 @@ static quire_status read_range(const qr_projection *p, const code_columns *c, co
 /* f16 has no number beyond 65504. */
 static quire_status put_f16(const qr_projection *p, char *to, float x, quire_error *error)
 {
+    enum { EXPONENT = 0x7c00 }; /* all ones: not finite */
     const uint16_t half = qr_f16_of_f32(x);
-    if (!isfinite(qr_f32_of_f16(half)))
+    if ((half & EXPONENT) == EXPONENT)
         return qr_fail(error, QUIRE_ERR_FORMAT, "%s: %g as the scale or minimum of its codes is beyond f16's 65504",
                        p->shape.name, (double)x);
     memcpy(to, &half, sizeof half);
@@ -86,30 +87,50 @@ static size_t record_offset(const qr_projection *p, uint32_t k, uint32_t panel)
            p->format->panel_columns * (panel * qr_code_bytes(f, size) + qr_code_bytes(f, k - block));
 }
 
-/* One column of a record: codes [0, count) of its scale group. */
-static void pack_record(const qr_code_format *f, uint32_t panel_columns, const uint8_t *codes, uint32_t count, char *to)
+enum { CODES_AT_ONCE = 8 }; /* bytes that are read at once */
+
+/* Four bytes of a record: of four codes of 8 bits or eight of 4. */
+static inline uint32_t four_bytes(uint32_t bits, const uint8_t codes[CODES_AT_ONCE])
 {
-    const size_t stride = (size_t)panel_columns * 4;
-    for (uint32_t i = 0; i < count; i++)
-        if (f->bits == 8)
-            to[i / 4 * stride + i % 4] = (char)(codes[i] ^ 0x80);
-        else
-            to[i / 8 * stride + i % 4] = (char)((uint8_t)to[i / 8 * stride + i % 4] | (codes[i] & 15) << i % 8 / 4 * 4);
+    uint64_t some;
+    memcpy(&some, codes, sizeof some); /* code i in byte i: x86 is little-endian */
+    return bits == 8 ? (uint32_t)some ^ 0x80808080u : (uint32_t)some | (uint32_t)(some >> 32) << 4;
 }
 
-static quire_status pack_column(const qr_projection *p, const code_columns *c, uint32_t column, char *group,
-                                quire_error *error)
+/* One column of a record: codes [0, count) of its scale group; `stride` from four bytes to the next. */
+static inline void pack_record(uint32_t bits, size_t stride, const uint8_t *codes, uint32_t count, char *to)
+{
+    const uint32_t step = 32 / bits;
+    uint32_t       k    = 0, four;
+    for (; k + step <= count; k += step, to += stride) {
+        four = four_bytes(bits, codes + k);
+        memcpy(to, &four, sizeof four);
+    }
+    if (k == count) return;
+    uint8_t rest[CODES_AT_ONCE] = {0};
+    memcpy(rest, codes + k, count - k);
+    four = four_bytes(bits, rest);
+    memcpy(to, &four, sizeof four);
+}
+
+/* The record of the scale group at `k` of columns [first, first + count), count <= panel_columns. */
+static quire_status pack_panel(const qr_projection *p, const code_columns *c, uint32_t k, uint32_t first,
+                               uint32_t count, char *record, quire_error *error)
 {
     const qr_code_format *f       = &p->shape.codes;
-    const uint32_t        columns = p->format->panel_columns, panel = column / columns, in_panel = column % columns;
-    for (uint32_t k = 0; k < p->shape.k; k += f->group) {
-        const uint32_t size = qr_min_u32(f->group, p->k - k);
-        const size_t   at   = (size_t)column * c->groups + k / f->group;
-        char *record = group + record_offset(p, k, panel), *scales = record + (size_t)columns * size * f->bits / 8;
-        pack_record(f, columns, c->codes + (size_t)column * p->shape.k + k, qr_min_u32(size, p->shape.k - k),
-                    record + (size_t)in_panel * 4);
-        QR_TRY(put_f16(p, scales + in_panel * sizeof(uint16_t), c->scales[at], error));
-        if (f->has_minimum) QR_TRY(put_f16(p, scales + (columns + in_panel) * sizeof(uint16_t), c->minima[at], error));
+    const uint32_t        columns = p->format->panel_columns, size = qr_min_u32(f->group, p->k - k);
+    const uint32_t        given  = qr_min_u32(size, p->shape.k - k);
+    const size_t          stride = (size_t)columns * 4;
+    char                 *scales = record + (size_t)columns * size * f->bits / 8;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *codes = c->codes + (size_t)(first + i) * p->shape.k + k;
+        const size_t   at    = (size_t)(first + i) * c->groups + k / f->group;
+        if (f->bits == 8)
+            pack_record(8, stride, codes, given, record + (size_t)i * 4);
+        else
+            pack_record(4, stride, codes, given, record + (size_t)i * 4);
+        QR_TRY(put_f16(p, scales + i * sizeof(uint16_t), c->scales[at], error));
+        if (f->has_minimum) QR_TRY(put_f16(p, scales + (columns + i) * sizeof(uint16_t), c->minima[at], error));
     }
     return QUIRE_OK;
 }
@@ -123,6 +144,11 @@ quire_status qr_projection_pack_codes(const qr_projection *p, const qr_weight_so
         QR_TRY(read_range(p, &c, &from, column, error));
         column += from.count;
     }
-    for (uint32_t column = 0; column < count; column++) QR_TRY(pack_column(p, &c, column, group, error));
+    /* Record by record, so that each is written while in L1. */
+    const uint32_t panel = p->format->panel_columns;
+    for (uint32_t k = 0; k < p->shape.k; k += p->shape.codes.group)
+        for (uint32_t column = 0; column < count; column += panel)
+            QR_TRY(pack_panel(p, &c, k, column, qr_min_u32(panel, count - column),
+                              group + record_offset(p, k, column / panel), error));
     return QUIRE_OK;
 }

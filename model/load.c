@@ -45,15 +45,10 @@ static quire_status pack_linears(qr_network *network, uint32_t thread, quire_err
 static quire_status read_embedding_chunk(const qr_network *network, const qr_matrix *matrix, const qr_mapping *table,
                                          uint32_t first, uint32_t count, float *chunk, quire_error *error)
 {
-    const size_t offset = (size_t)first * matrix->columns;
-    const size_t floats = (size_t)count * matrix->columns;
+    const uint32_t width = matrix->columns;
+    const qr_rows  rows  = {.data = table->base, .dtype = network->embedding_dtype, .dim = width, .stride = width};
     QR_TRY(qr_matrix_read(matrix, first, count, chunk, error));
-    if (network->embedding_dtype == QR_F32) {
-        memcpy((float *)(void *)table->base + offset, chunk, floats * sizeof *chunk);
-        return QUIRE_OK;
-    }
-    qr_bf16 *rows = (qr_bf16 *)(void *)table->base + offset;
-    for (size_t i = 0; i < floats; i++) rows[i] = qr_bf16_of_f32(chunk[i]);
+    for (uint32_t i = 0; i < count; i++) network->kernels->convert(&rows, first + i, chunk + (size_t)i * width);
     return QUIRE_OK;
 }
 
