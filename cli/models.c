@@ -5,7 +5,7 @@
 
 #include "cli/command.h"
 #include "model/family.h"
-#include "model/gguf_config.h"
+#include "model/gguf_names.h"
 #include "model/presets.h"
 
 typedef struct settings {

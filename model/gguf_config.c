@@ -5,50 +5,19 @@
 
 #include "base/bits.h"
 #include "model/config_reader.h"
-#include "model/gguf.h"
+#include "model/gguf_names.h"
 #include "model/tensor_files.h"
 
 enum { KEY_BYTES = 96 };
 
 typedef struct translation {
-    qr_config_reader reader; /* of the metadata */
-    qr_tensors      *files;
-    json_t          *config;
-    const char      *architecture;
-    char             key[KEY_BYTES]; /* the one that is read */
+    qr_config_reader            reader; /* of the metadata */
+    qr_tensors                 *files;
+    json_t                     *config;
+    const qr_gguf_architecture *found;
+    const char                 *architecture;
+    char                        key[KEY_BYTES]; /* the one that is read */
 } translation;
-
-/* ---- architectures ---- */
-
-typedef struct architecture {
-    const char *name, *model_type;
-    bool        paired; /* rows of q and k stand in pairs that rotate together */
-} architecture;
-
-static const architecture architectures[] = {
-    {"llama", "llama", .paired = true},
-    {"granite", "granite", .paired = true},
-    {"smollm3", "smollm3", .paired = true}, /* every fourth layer is not rotated, as where config.json does not say */
-    {"qwen2", "qwen2", false},
-    {"qwen3", "qwen3", false}};
-
-bool qr_gguf_has_type(const char *model_type)
-{
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
-        if (strcmp(architectures[i].model_type, model_type) == 0) return true;
-    return false;
-}
-
-static const architecture *find_architecture(translation *t)
-{
-    t->architecture = qr_config_string(&t->reader, t->reader.root, "general.architecture", "");
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
-        if (strcmp(architectures[i].name, t->architecture) == 0) return &architectures[i];
-    QR_COMPLAIN(&t->reader, QUIRE_ERR_UNSUPPORTED,
-                "%s: general.architecture: \"%.40s\" is not supported, only llama, granite, smollm3, qwen2 and qwen3",
-                t->reader.origin, t->architecture);
-    return NULL;
-}
 
 /* ---- keys ---- */
 
@@ -77,6 +46,17 @@ static double number(translation *t, const char *key, double fallback)
     return qr_config_number(&t->reader, t->reader.root, key_of(t, key), -1e30, 1e30, fallback);
 }
 
+static void find_architecture(translation *t)
+{
+    t->architecture = qr_config_string(&t->reader, t->reader.root, "general.architecture", "");
+    t->found        = qr_gguf_find_architecture(t->architecture, integer(t, "expert_count", 0) > 0);
+    if (t->found == NULL)
+        QR_COMPLAIN(&t->reader, QUIRE_ERR_UNSUPPORTED,
+                    "%s: general.architecture: \"%.40s\" is not supported, only gemma2, gemma3, granite, llama, qwen2, "
+                    "qwen3, qwen3moe and smollm3",
+                    t->reader.origin, t->architecture);
+}
+
 static void translate_sizes(translation *t)
 {
     static const struct {
@@ -92,6 +72,8 @@ static void translate_sizes(translation *t)
         {"attention.head_count_kv", "num_key_value_heads", false},
         {"attention.key_length", "head_dim", false},
         {"expert_count", "num_experts", false},
+        {"expert_used_count", "num_experts_per_tok", false},
+        {"expert_feed_forward_length", "moe_intermediate_size", false},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t size = integer(t, sizes[i].key, sizes[i].required ? QR_REQUIRED : -1);
@@ -125,6 +107,8 @@ static void translate_scales(translation *t)
     }
 }
 
+enum { SOFTMAX = 1 };
+
 /* What changes the arithmetic, with the value that changes nothing. By the names of ggml's gguf-py, constants.py. */
 static void refuse_changes(translation *t)
 {
@@ -136,7 +120,6 @@ static void refuse_changes(translation *t)
         {"rope.scaling.yarn_attn_factor", 1},
         {"rope.scaling.yarn_log_multiplier", 0},
         {"rope.scaling.alpha", 1},
-        {"rope.freq_base_swa", 0},
         {"rope.dimension_count_swa", 0},
         {"attention.clamp_kqv", 0},
         {"attention.max_alibi_bias", 0},
@@ -146,18 +129,30 @@ static void refuse_changes(translation *t)
         {"attention.key_length_swa", 0},
         {"attention.value_length_swa", 0},
         {"attention.shared_kv_layers", 0},
-        {"attn_logit_softcapping", 0},
-        {"final_logit_softcapping", 0},
         {"nextn_predict_layers", 0},
         {"n_deepstack_layers", 0},
+        {"expert_shared_count", 0},
+        {"expert_weights_scale", 1},
+        {"expert_group_count", 0},
+        {"leading_dense_block_count", 0},
+        {"interleave_moe_layer_step", 0},
     };
-    static const char *const present[] = {"rope.dimension_sections", "attention.sliding_window_pattern",
-                                          "swiglu_clamp_exp", "swiglu_clamp_shexp", "activation_sparsity_scale"};
+    static const char *const present[]  = {"rope.dimension_sections", "swiglu_clamp_exp", "swiglu_clamp_shexp",
+                                           "activation_sparsity_scale"};
+    static const char *const of_gemma[] = {"rope.freq_base_swa", "attn_logit_softcapping", "final_logit_softcapping",
+                                           "attention.sliding_window_pattern"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         qr_config_refuse(&t->reader, number(t, refused[i].key, refused[i].neutral) != refused[i].neutral,
                          key_of(t, refused[i].key), "not supported");
+    for (size_t i = 0; i < sizeof of_gemma / sizeof *of_gemma && !t->found->gemma; i++)
+        qr_config_refuse(&t->reader, has(t, of_gemma[i]) && number(t, of_gemma[i], 0) != 0, key_of(t, of_gemma[i]),
+                         "not supported");
     for (size_t i = 0; i < sizeof present / sizeof *present; i++)
         qr_config_refuse(&t->reader, has(t, present[i]), key_of(t, present[i]), "not supported");
+    qr_config_refuse(&t->reader, integer(t, "expert_gating_func", SOFTMAX) > SOFTMAX, key_of(t, "expert_gating_func"),
+                     "only 1, softmax, is supported");
+    qr_config_refuse(&t->reader, !qr_config_boolean(&t->reader, key_of(t, "expert_weights_norm"), true),
+                     key_of(t, "expert_weights_norm"), "only true is supported");
     qr_config_refuse(&t->reader, qr_config_boolean(&t->reader, key_of(t, "use_parallel_residual"), false),
                      key_of(t, "use_parallel_residual"), "only false is supported");
     qr_config_refuse(&t->reader, !qr_config_boolean(&t->reader, key_of(t, "attention.causal"), true),
@@ -174,16 +169,48 @@ static void check_yarn_mix(translation *t)
                      whole > 0 ? "only 1 is supported" : "only 0 is supported without yarn");
 }
 
-/* Of all features only a window is known here. */
+/* Of features that others have not only a window is known here. */
 static void translate_features(translation *t)
 {
     refuse_changes(t);
     check_yarn_mix(t);
     if (!has(t, "attention.sliding_window")) return;
     const int64_t window = integer(t, "attention.sliding_window", 0);
-    qr_config_refuse(&t->reader, window > 0 && strcmp(t->architecture, "llama") != 0,
-                     key_of(t, "attention.sliding_window"), "a window is supported with \"llama\" only");
+    qr_config_refuse(&t->reader, window > 0 && !t->found->windowed, key_of(t, "attention.sliding_window"),
+                     "a window is supported with llama and gemma only");
     if (window > 0) set(t, t->config, "sliding_window", json_integer(window));
+}
+
+/* As llama.cpp, which divides by the length of keys but in the models of 27 billion parameters, known by their layers.
+ */
+static int64_t gemma_scalar(translation *t)
+{
+    const bool    older = strcmp(t->architecture, "gemma2") == 0;
+    const int64_t width = integer(t, "embedding_length", 1), heads = integer(t, "attention.head_count", 1);
+    if (integer(t, "block_count", 0) == (older ? 46 : 62) && heads > 0) return width / heads;
+    return integer(t, "attention.key_length", heads > 0 ? width / heads : 1);
+}
+
+static void translate_cap(translation *t, const char *key, double fallback)
+{
+    const double cap = number(t, key, fallback);
+    set(t, t->config, key, cap != 0 ? json_real(cap) : json_null());
+}
+
+static void translate_gemma(translation *t)
+{
+    const bool    older   = strcmp(t->architecture, "gemma2") == 0;
+    const int64_t pattern = integer(t, "attention.sliding_window_pattern", 0);
+    const double  base    = number(t, "rope.freq_base", 10000),
+                 local    = number(t, "rope.freq_base_swa", older ? base : 10000);
+    set(t, t->config, "query_pre_attn_scalar", json_integer(gemma_scalar(t)));
+    translate_cap(t, "attn_logit_softcapping", older ? 50 : 0);
+    translate_cap(t, "final_logit_softcapping", older ? 30 : 0);
+    if (pattern > 0) set(t, t->config, "sliding_window_pattern", json_integer(pattern));
+    if (!older && json_object_get(t->config, "sliding_window") == NULL)
+        set(t, t->config, "sliding_window", json_null()); /* no layer has a window */
+    qr_config_refuse(&t->reader, older && local != base, key_of(t, "rope.freq_base_swa"), "not supported");
+    if (!older) set(t, t->config, "rope_local_base_freq", json_real(local));
 }
 
 /* llama.cpp ends a text at any of these. */
@@ -287,87 +314,26 @@ static void translate_rope(translation *t, uint32_t dim)
     if (settings != NULL) set(t, t->config, "rope_scaling", settings);
 }
 
-/* ---- tensors ---- */
-
-typedef struct renaming {
-    const char *from, *to;
-} renaming;
-
-static const char *find_renaming(const renaming *names, size_t count, const char *name, size_t length)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strlen(names[i].from) == length && strncmp(names[i].from, name, length) == 0) return names[i].to;
-    return NULL;
-}
-
-/* Of the name before its last dot; what is not known keeps its name, which no model asks for. */
-static void rename_tensor(char *name)
-{
-    static const renaming whole[] = {
-        {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
-    static const renaming of_layer[] = {{"attn_norm", "input_layernorm"},
-                                        {"attn_q", "self_attn.q_proj"},
-                                        {"attn_k", "self_attn.k_proj"},
-                                        {"attn_v", "self_attn.v_proj"},
-                                        {"attn_output", "self_attn.o_proj"},
-                                        {"attn_q_norm", "self_attn.q_norm"},
-                                        {"attn_k_norm", "self_attn.k_norm"},
-                                        {"ffn_gate", "mlp.gate_proj"},
-                                        {"ffn_up", "mlp.up_proj"},
-                                        {"ffn_down", "mlp.down_proj"},
-                                        {"ffn_norm", "post_attention_layernorm"}};
-    char                  renamed[QR_GGUF_NAME_BYTES];
-    const char           *dot   = strrchr(name, '.'), *to;
-    uint32_t              layer = 0;
-    int                   begin = 0, length = -1;
-    if (dot == NULL) return;
-    if (sscanf(name, "blk.%4u.%n", &layer, &begin) == 1 && begin > 0 && name + begin <= dot) {
-        to = find_renaming(of_layer, sizeof of_layer / sizeof *of_layer, name + begin, (size_t)(dot - name - begin));
-        if (to != NULL) length = snprintf(renamed, sizeof renamed, "model.layers.%u.%s%s", layer, to, dot);
-    } else {
-        to = find_renaming(whole, sizeof whole / sizeof *whole, name, (size_t)(dot - name));
-        if (to != NULL) length = snprintf(renamed, sizeof renamed, "%s%s", to, dot);
-    }
-    if (length >= 0 && (size_t)length < sizeof renamed) memcpy(name, renamed, (size_t)length + 1);
-}
-
-static bool is_q_or_k(const char *name)
-{
-    const char *part = strstr(name, ".self_attn.");
-    return part != NULL &&
-           (strncmp(part, ".self_attn.q_proj.", 18) == 0 || strncmp(part, ".self_attn.k_proj.", 18) == 0);
-}
-
-static void rename_tensors(translation *t, uint32_t paired)
-{
-    qr_tensors *files = t->files;
-    for (uint32_t i = 0; i < files->count; i++) {
-        qr_tensor            *tensor = &files->tensors[i];
-        const qr_tensor_file *file   = &files->files[tensor->file];
-        rename_tensor(file->names + (tensor->name - file->names));
-        if (paired > 0 && paired % 2 == 0 && is_q_or_k(tensor->name) && tensor->shape[0] % paired == 0)
-            tensor->paired_rows = paired;
-    }
-    files->config_name = "its metadata";
-    t->reader.status   = qr_tensors_check_names(files, 0, t->reader.error);
-    qr_tensors_sort(files);
-}
-
 /* ---- all of it ---- */
 
 static void translate(translation *t)
 {
-    const architecture *found = find_architecture(t);
-    if (found == NULL) return;
-    const uint32_t dim = head_dim(t);
-    if (t->reader.status == QUIRE_OK) rename_tensors(t, found->paired ? dim : 0);
+    find_architecture(t);
+    if (t->found == NULL) return;
+    const uint32_t dim     = head_dim(t);
+    const uint64_t experts = (uint64_t)integer(t, "expert_count", 0);
+    if (t->reader.status == QUIRE_OK)
+        t->reader.status = qr_gguf_rename(t->files, t->found, dim, experts, t->reader.error);
     translate_sizes(t);
     translate_rope(t, dim);
     translate_scales(t);
     translate_features(t);
+    if (t->found->gemma) translate_gemma(t);
+    if (t->found->experts) set(t, t->config, "norm_topk_prob", json_true());
     translate_ends(t);
-    const bool window = json_object_get(t->config, "sliding_window") != NULL;
-    set(t, t->config, "model_type", json_string(window ? "mistral" : found->model_type));
+    const bool mistral =
+        strcmp(t->found->model_type, "llama") == 0 && json_object_get(t->config, "sliding_window") != NULL;
+    set(t, t->config, "model_type", json_string(mistral ? "mistral" : t->found->model_type));
     const bool tied = qr_tensors_find(t->files, "lm_head.weight") == NULL;
     const bool bias = qr_tensors_find(t->files, "model.layers.0.self_attn.o_proj.bias") != NULL;
     set(t, t->config, "tie_word_embeddings", json_boolean(tied));

@@ -12,7 +12,4 @@
  * contradicts another; ERR_UNSUPPORTED: an architecture or a feature that quire does not have. */
 quire_status qr_gguf_translate(qr_tensors *files, const json_t *metadata, json_t **config_out, quire_error *error);
 
-/* Whether GGUF files of this model_type are read. */
-bool qr_gguf_has_type(const char *model_type);
-
 #endif

@@ -33,6 +33,8 @@ struct qr_tensors {
     uint32_t        count, capacity;
     qr_packed      *packed; /* [packed_count] */
     uint32_t        packed_count;
+    char           *more_names; /* [more_name_bytes], of tensors that files hold as parts of others */
+    uint64_t        more_name_bytes;
     const char     *config_name;               /* as qr_tensors_config_name */
     char            index[QR_FILE_NAME_BYTES]; /* label of the list of shards; "": there is none */
 };

@@ -46,6 +46,7 @@ void qr_tensors_close(qr_tensors *files)
     }
     qr_deallocate(&allocator, files->files, files->file_capacity * sizeof *files->files);
     qr_deallocate(&allocator, files->tensors, files->capacity * sizeof *files->tensors);
+    qr_deallocate(&allocator, files->more_names, files->more_name_bytes);
     if (files->packed != NULL)
         qr_deallocate(&allocator, files->packed, (files->packed_count + 1) * sizeof *files->packed);
     qr_deallocate(&allocator, files, sizeof *files);
@@ -263,6 +264,7 @@ quire_status qr_tensors_read(const qr_tensors *files, const qr_tensor *tensor, u
         QR_TRY(read_paired(file, label, tensor, first, count, out, error));
     else
         QR_TRY(read_blocks(file, label, format, offset, count / format->block_elements, out, error));
+    for (uint64_t i = 0; i < count && tensor->raised != 0; i++) out[i] -= tensor->raised;
     if (qr_file_unchanged(&file->file)) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_IO, "%s at byte %llu: the file was changed while it was read", label,
                    (unsigned long long)offset);

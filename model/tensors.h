@@ -35,6 +35,7 @@ typedef struct qr_tensor {
     uint64_t                begin, end; /* in that file, from its first byte */
     uint32_t paired_rows;               /* 0, or: in every so many rows, row i of the first half and row i of the second
                                          * stand side by side; read as if the halves were one after the other */
+    float                   raised;     /* what was added to each element as it was stored; read without */
     bool                    listed;     /* the list of shards says that this file holds it */
     const struct qr_packed *packed;     /* NULL: the elements stand in the file as `format` says; else packed.h */
     qr_tensor_doubt         doubt;

@@ -4,6 +4,7 @@
 usage: gguf_test.py QUIRE MODELS [unittest options]"""
 import math
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -155,6 +156,72 @@ class Models(GgufTest):
         answer = self.answer(write_gguf(self.file, *as_gguf(model)), request)
         self.assertEqual((answer["tokens"], answer["first_logits"]), (wanted["tokens"], wanted["first_logits"]))
 
+    def as_folder_and_file(self, model, request, change=None):
+        """The same answer, to the bit, from both."""
+        wanted = self.answer(model.write(self.folder / "folder"), request)
+        metadata, tensors = as_gguf(model)
+        answer = self.answer(write_gguf(self.file, metadata | (change or {}), tensors), request)
+        self.assertEqual((answer["tokens"], answer["first_logits"]), (wanted["tokens"], wanted["first_logits"]))
+
+    def test_gemma2_with_raised_norms_and_caps(self):
+        model, request, _ = self.golden("gemma2")
+        model.config["query_pre_attn_scalar"] = model.config["head_dim"]
+        self.as_folder_and_file(model, request)
+
+    def test_gemma2_of_27_billion_parameters_is_known_by_its_layers(self):
+        model, request, _ = self.golden("gemma2")
+        for layer in range(model.config["num_hidden_layers"], 46):
+            model.tensors |= {name.replace(".layers.0.", f".layers.{layer}."): tensor
+                              for name, tensor in model.tensors.items() if ".layers.0." in name}
+        model.config["num_hidden_layers"] = 46
+        model.config["query_pre_attn_scalar"] = model.config["hidden_size"] // model.config["num_attention_heads"]
+        model.config["head_dim"], heads = 4, model.config["num_attention_heads"]
+        for name, (kind, shape, data) in model.tensors.items():  # half of each head, so that the two lengths differ
+            if re.search(r"self_attn\.[qkv]_proj", name):
+                model.tensors[name] = (kind, [shape[0] // 2, shape[1]], data[:len(data) // 2])
+            elif "self_attn.o_proj" in name:
+                rows = [data[i:i + len(data) // shape[0] // 2] for i in range(0, len(data), len(data) // shape[0])]
+                model.tensors[name] = (kind, [shape[0], heads * 4], b"".join(rows))
+        self.as_folder_and_file(model, request)
+
+    def test_gemma3_with_a_base_for_windowed_layers(self):
+        model, request, _ = self.golden("gemma3")
+        model.config["query_pre_attn_scalar"] = model.config["head_dim"]
+        scaling = {"gemma3.rope.scaling.type": "linear", "gemma3.rope.scaling.factor": 8.0,
+                   "gemma3.attention.sliding_window_pattern": 3}
+        self.as_folder_and_file(model, request, scaling)
+        model.config["rope_local_base_freq"] = 500.0
+        self.as_folder_and_file(model, request, scaling | {"gemma3.rope.freq_base_swa": 500.0})
+
+    def test_gemma3_without_a_window_is_refused(self):
+        metadata, tensors = as_gguf(self.golden("gemma3")[0])
+        del metadata["gemma3.attention.sliding_window"]
+        self.refused(metadata, tensors, "sliding_window: null is not supported")
+
+    def test_mixtral_is_a_llama_with_experts(self):
+        model, request, case = self.golden("mixtral")
+        self.agrees(write_gguf(self.file, *as_gguf(model)), request, case)
+
+    def test_qwen3_with_experts_in_every_layer(self):
+        model, request, _ = self.golden("qwen3-moe")
+        model.config |= {"num_hidden_layers": 2, "mlp_only_layers": [], "norm_topk_prob": True}
+        model.tensors = {name.replace(".layers.2.", ".layers.1."): tensor for name, tensor in model.tensors.items()
+                         if ".layers.1." not in name}
+        self.as_folder_and_file(model, request)
+
+    def test_experts_that_are_not_as_they_should_be(self):
+        stack = "blk.0.ffn_up_exps.weight"
+        metadata, tensors = as_gguf(self.golden("mixtral")[0])
+        kind, shape, data = tensors[stack]
+        self.refused(metadata | {"llama.expert_count": 5}, tensors, "_exps.weight", "4 experts, expert_count is 5")
+        self.refused(metadata, tensors | {stack: (kind, [2, *shape[1:]], data[:len(data) // 2])}, stack, "2 experts")
+        for others in ({stack: (kind, shape[1:], data[:len(data) // 4])}, {}):
+            self.refused(metadata, {name: tensor for name, tensor in tensors.items() if name != stack} | others,
+                         "experts.0.w3.weight", "missing, its metadata asks for it")
+        self.refused(metadata | {"llama.expert_used_count": 5}, tensors, "num_experts_per_tok: 5 is outside 1..4")
+        self.refused(metadata | {"llama.expert_gating_func": 2}, tensors, "llama.expert_gating_func: only 1, softmax")
+        self.refused(metadata | {"llama.expert_shared_count": 1}, tensors, "llama.expert_shared_count: not supported")
+
     def test_blocks_are_what_their_values_are(self):
         for kind, block in (("Q8_0", q8_0), ("Q4_0", q4_0)):
             model, request, _ = self.golden("llama3-gqa")
@@ -260,7 +327,7 @@ class Refusals(GgufTest):
                  ({"qwen2.expert_count": 8}, "num_experts: a mixture of experts is not supported"),
                  ({"qwen2.rope.dimension_count": 8}, "qwen2.rope.dimension_count: 8 is not the length of keys, 16"),
                  ({"qwen2.attention.value_length": 8}, "qwen2.attention.value_length: 8"),
-                 ({"qwen2.attention.sliding_window": 8}, "qwen2.attention.sliding_window"),
+                 ({"qwen2.attention.sliding_window": 8}, "qwen2.attention.sliding_window: a window is supported with"),
                  ({"qwen2.logit_scale": 0.5}, "qwen2.logit_scale: not supported"),
                  ({"qwen2.attention.causal": False}, "qwen2.attention.causal"),
                  ({"qwen2.rope.scaling.type": "none2", "qwen2.rope.scaling.factor": 2.0}, 'rope_type "none2"')]
