@@ -149,6 +149,7 @@ static void forget_content(qr_block_pool *pool, uint32_t id)
 {
     if (pool->blocks[id].index == QR_INDEX_PREFIX) qr_prefix_index_evict(pool->prefix, id);
     if (pool->blocks[id].index == QR_INDEX_CROSS) qr_cross_index_evict(pool->cross, id);
+    if (pool->blocks[id].index == QR_INDEX_PARTNER) qr_prefix_index_part(pool->prefix, pool->partner[id]);
 }
 
 static void evict(qr_block_pool *pool, uint32_t id)
@@ -455,6 +456,7 @@ void qr_block_pool_flush(qr_block_pool *pool)
         qr_pool_node *node = &pool->nodes[n];
         while (node->active_count != 0) flush_list(pool, &node->cached_lists[node->active[0]]);
     }
+    if (pool->local != NULL) qr_block_pool_flush(pool->local);
 }
 
 void qr_block_pool_freed_clear(qr_block_pool *pool)
@@ -466,12 +468,14 @@ void qr_block_pool_set_weight(qr_block_pool *pool, uint32_t tenant, uint32_t wei
 {
     qr_assert(tenant < pool->max_tenants && weight >= 1);
     pool->tenants[tenant].weight = weight;
+    if (pool->local != NULL) qr_block_pool_set_weight(pool->local, tenant, weight);
 }
 
 void qr_block_pool_forget_tenant(qr_block_pool *pool, uint32_t tenant)
 {
     qr_assert(tenant < pool->max_tenants && pool->tenants[tenant].used == 0);
     for (uint32_t n = 0; n < pool->node_count; n++) flush_list(pool, &pool->nodes[n].cached_lists[tenant]);
+    if (pool->local != NULL) qr_block_pool_forget_tenant(pool->local, tenant);
 }
 
 uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count)
@@ -531,7 +535,6 @@ void qr_block_pool_layout(qr_block_pool *pool, const qr_cache_options *options, 
     uint32_t first_block[QR_MAX_NODES + 1];
     split_blocks(options, first_block);
     pool->blocks   = QR_ARENA_TAKE(arena, qr_block, options->num_blocks);
-    pool->tokens   = QR_ARENA_TAKE(arena, int32_t, (size_t)options->num_blocks * options->block_size);
     pool->nodes    = QR_ARENA_TAKE(arena, qr_pool_node, options->node_count);
     pool->tenants  = QR_ARENA_TAKE(arena, qr_pool_tenant, options->max_tenants);
     pool->freed    = QR_ARENA_TAKE(arena, uint32_t, options->list_freed ? options->num_blocks : 0);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bits.h"
 #include "base/list.h"
 #include "base/memory.h"
 #include "topology/topology.h" /* QR_MAX_NODES */
@@ -26,7 +27,8 @@ typedef struct qr_cross_index  qr_cross_index;
  *   CACHED    refs = pins = 0, in an index, in its tenant's list
  *   free + reserved + used + cached = num_blocks, per node and in all */
 typedef enum qr_block_state { QR_BLOCK_FREE, QR_BLOCK_RESERVED, QR_BLOCK_USED, QR_BLOCK_CACHED } qr_block_state;
-typedef enum qr_block_index { QR_INDEX_NONE, QR_INDEX_PREFIX, QR_INDEX_CROSS } qr_block_index;
+/* PARTNER: of a local pool, the local layers' part of a block that the prefix index has. */
+typedef enum qr_block_index { QR_INDEX_NONE, QR_INDEX_PREFIX, QR_INDEX_CROSS, QR_INDEX_PARTNER } qr_block_index;
 
 typedef struct qr_block {
     uint64_t    serial;   /* of this use, never given twice */
@@ -71,7 +73,8 @@ typedef struct qr_pool_node {
     uint8_t      *order; /* [node_count] this node first, then by distance */
 } qr_pool_node;
 
-typedef struct qr_block_pool {
+typedef struct qr_block_pool qr_block_pool;
+struct qr_block_pool {
     qr_block        *blocks; /* [num_blocks] */
     int32_t         *tokens; /* [num_blocks][block_size] of indexed blocks */
     qr_pool_node    *nodes;  /* [node_count] */
@@ -91,15 +94,27 @@ typedef struct qr_block_pool {
     uint8_t         *is_freed;   /* [num_blocks] listed */
     uint32_t         freed_count;
     uint32_t         fail_after; /* fault injection: the fail_after-th next acquisition is refused; 0 = none */
-} qr_block_pool;
+    /* Local layers beside those that see everything: their blocks are in a pool of their own. */
+    qr_block_pool *local;   /* NULL: none, or this is it */
+    uint32_t       window;  /* of a local pool, in tokens */
+    uint32_t      *partner; /* [num_blocks] of an indexed block, in the other pool; or QR_BLOCK_NONE */
+};
 
 /* Splits num_blocks over the nodes: first_block[node_count + 1]. Evenly; at whole extents where a node has 8 or more.
  */
 void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, uint32_t *first_block);
 
+/* What a table can still get: with local blocks, of each kind. */
 static inline uint32_t qr_block_pool_available(const qr_block_pool *pool)
 {
-    return pool->free + pool->reserved + pool->cached;
+    const uint32_t here = pool->free + pool->reserved + pool->cached;
+    return pool->local == NULL ? here : qr_min_u32(here, qr_block_pool_available(pool->local));
+}
+
+/* The first block of which a row at position `computed` sees something through a window of so many tokens (0: none). */
+static inline uint32_t qr_first_visible_block(uint32_t computed, uint32_t window, uint32_t block_size)
+{
+    return window > 0 && computed + 1 > window ? (computed + 1 - window) / block_size : 0;
 }
 
 /* Where a sequence should live: the node of most of `hits`, else the one with most blocks available, else the lowest.
@@ -116,7 +131,7 @@ void qr_block_pool_release(qr_block_pool *pool, uint32_t block);
 /* A copy of the step in flight reads it: it stays USED until unpin. */
 void qr_block_pool_pin(qr_block_pool *pool, uint32_t block);
 void qr_block_pool_unpin(qr_block_pool *pool, uint32_t block);
-/* Every CACHED block becomes FREE. */
+/* Every CACHED block becomes FREE, those of the local pool, too; as in the functions below. */
 void qr_block_pool_flush(qr_block_pool *pool);
 
 /* The host has overwritten the blocks of pool->freed. Before a block's new content is written, and only then, since a

@@ -76,7 +76,7 @@ void qr_block_table_init(qr_block_table *table, uint32_t *storage, uint32_t capa
         .blocks = storage, .capacity = capacity, .root = *root, .reserved = QR_BLOCK_NONE, .grows = grows};
 }
 
-void qr_block_table_set_running(qr_block_pool *pool, qr_block_table *table, bool running)
+static void set_running(qr_block_pool *pool, qr_block_table *table, bool running)
 {
     if (table->running == running) return;
     table->running      = running;
@@ -89,10 +89,26 @@ void qr_block_table_set_running(qr_block_pool *pool, qr_block_table *table, bool
     }
 }
 
+void qr_block_table_set_running(qr_block_pool *pool, qr_block_table *table, bool running)
+{
+    set_running(pool, table, running);
+    if (table->local != NULL) set_running(pool->local, table->local, running);
+}
+
 uint32_t qr_block_table_missing(const qr_block_pool *pool, const qr_block_table *table, uint32_t upto)
 {
     const uint32_t needed = qr_ceil_div_u32(upto, pool->block_size);
     return needed > table->count ? needed - table->count : 0;
+}
+
+static void fill(qr_block_pool *pool, qr_block_table *table, uint32_t end)
+{
+    qr_assert(end <= table->capacity);
+    while (table->count < end) {
+        const uint32_t group_end = (table->count / QR_EXTENT_BLOCKS + 1) * QR_EXTENT_BLOCKS;
+        const uint32_t wanted    = qr_min_u32(end, group_end) - table->count;
+        push(pool, table, qr_block_pool_acquire(pool, table, table->count, wanted));
+    }
 }
 
 bool qr_block_table_append(qr_block_pool *pool, qr_block_table *table, uint32_t upto)
@@ -100,21 +116,16 @@ bool qr_block_table_append(qr_block_pool *pool, qr_block_table *table, uint32_t 
     const uint32_t missing = qr_block_table_missing(pool, table, upto), end = table->count + missing;
     if (missing == 0) return true;
     if (missing > qr_block_pool_available(pool) || qr_block_pool_refuses(pool)) return false;
-    qr_assert(end <= table->capacity);
-    while (table->count < end) {
-        const uint32_t group_end = (table->count / QR_EXTENT_BLOCKS + 1) * QR_EXTENT_BLOCKS;
-        const uint32_t wanted    = qr_min_u32(end, group_end) - table->count;
-        push(pool, table, qr_block_pool_acquire(pool, table, table->count, wanted));
-    }
+    fill(pool, table, end);
+    if (table->local != NULL) fill(pool->local, table->local, end);
     return true;
 }
 
-void qr_block_table_adopt(qr_block_pool *pool, qr_block_table *table, const uint32_t *hits, uint32_t count,
-                          uint32_t first_live)
+/* partner: of each hit, the block that is meant; NULL: itself. */
+static void adopt(qr_block_pool *pool, qr_block_table *table, const uint32_t *hits, const uint32_t *partner,
+                  uint32_t count, uint32_t first_live)
 {
-    if (count == 0) return;
     qr_assert(table->count + count <= table->capacity);
-    const bool published = table->published == table->count;
     while (table->first < qr_min_u32(first_live, table->count)) drop_first(pool, table);
     for (uint32_t i = 0; i < count; i++) {
         if (table->count < first_live) {
@@ -122,9 +133,21 @@ void qr_block_table_adopt(qr_block_pool *pool, qr_block_table *table, const uint
             table->first                  = table->count;
             continue;
         }
-        qr_block_pool_share(pool, hits[i]);
-        push(pool, table, hits[i]);
+        const uint32_t id = partner != NULL ? partner[hits[i]] : hits[i];
+        qr_block_pool_share(pool, id);
+        push(pool, table, id);
     }
+}
+
+void qr_block_table_adopt(qr_block_pool *pool, qr_block_table *table, const uint32_t *hits, uint32_t count,
+                          uint32_t first_live)
+{
+    if (count == 0) return;
+    const bool published = table->published == table->count;
+    adopt(pool, table, hits, NULL, count, first_live);
+    if (table->local != NULL)
+        adopt(pool->local, table->local, hits, pool->partner, count,
+              qr_first_visible_block(table->count * pool->block_size, pool->local->window, pool->block_size));
     if (!published) return;
     table->published = table->count;
     table->chain     = pool->blocks[hits[count - 1]].chain;
@@ -133,14 +156,19 @@ void qr_block_table_adopt(qr_block_pool *pool, qr_block_table *table, const uint
 /* Nobody else reads the block, and the index does not promise its content. */
 static bool is_writable(const qr_block *block) { return block->refs == 1 && block->index == QR_INDEX_NONE; }
 
-bool qr_block_table_needs_copy(const qr_block_pool *pool, const qr_block_table *table, uint32_t position)
+static bool needs_copy(const qr_block_pool *pool, const qr_block_table *table, uint32_t entry)
 {
-    const uint32_t entry = position / pool->block_size;
     if (entry >= table->count || entry < table->first) return false;
     return !is_writable(&pool->blocks[table->blocks[entry]]);
 }
 
-bool qr_block_table_make_writable(qr_block_pool *pool, qr_block_table *table, uint32_t position, qr_block_copy *copy)
+bool qr_block_table_needs_copy(const qr_block_pool *pool, const qr_block_table *table, uint32_t position)
+{
+    const uint32_t entry = position / pool->block_size;
+    return needs_copy(pool, table, entry) || (table->local != NULL && needs_copy(pool->local, table->local, entry));
+}
+
+static void make_writable(qr_block_pool *pool, qr_block_table *table, uint32_t position, qr_block_copy *copy)
 {
     const uint32_t entry = position / pool->block_size;
     qr_assert(entry >= table->first && entry < table->count);
@@ -149,18 +177,26 @@ bool qr_block_table_make_writable(qr_block_pool *pool, qr_block_table *table, ui
     if (is_writable(&pool->blocks[from])) {
         pool->blocks[from].chain = 0; /* of a twin of what it held so far */
         cut_published(pool, table, entry);
-        return true;
+        return;
     }
-    if (qr_block_pool_available(pool) == 0 || qr_block_pool_refuses(pool)) return false;
     *copy = (qr_block_copy){from, qr_block_pool_acquire(pool, table, entry, 1), position % pool->block_size};
     if (copy->slots > 0) qr_block_pool_pin(pool, from);
     replace(pool, table, entry, copy->to);
     cut_published(pool, table, entry);
     qr_block_pool_release(pool, from);
+}
+
+bool qr_block_table_make_writable(qr_block_pool *pool, qr_block_table *table, uint32_t position, qr_block_copy *copy)
+{
+    if (qr_block_table_needs_copy(pool, table, position) &&
+        (qr_block_pool_available(pool) == 0 || qr_block_pool_refuses(pool)))
+        return false;
+    make_writable(pool, table, position, &copy[0]);
+    if (table->local != NULL) make_writable(pool->local, table->local, position, &copy[1]);
     return true;
 }
 
-void qr_block_table_fork(qr_block_pool *pool, const qr_block_table *parent, qr_block_table *child)
+static void fork_table(qr_block_pool *pool, const qr_block_table *parent, qr_block_table *child)
 {
     qr_assert(child->count == 0 && !child->running && child->reserved == QR_BLOCK_NONE);
     qr_assert(parent->count <= child->capacity);
@@ -173,7 +209,13 @@ void qr_block_table_fork(qr_block_pool *pool, const qr_block_table *parent, qr_b
     child->home = parent->home;
 }
 
-void qr_block_table_truncate(qr_block_pool *pool, qr_block_table *table, uint32_t keep)
+void qr_block_table_fork(qr_block_pool *pool, const qr_block_table *parent, qr_block_table *child)
+{
+    fork_table(pool, parent, child);
+    if (parent->local != NULL) fork_table(pool->local, parent->local, child->local);
+}
+
+static void truncate(qr_block_pool *pool, qr_block_table *table, uint32_t keep)
 {
     qr_assert(keep == 0 || keep >= table->first);
     while (table->count > qr_max_u32(keep, table->first)) pop(pool, table);
@@ -182,12 +224,22 @@ void qr_block_table_truncate(qr_block_pool *pool, qr_block_table *table, uint32_
     qr_block_pool_unreserve(pool, table);
 }
 
+void qr_block_table_truncate(qr_block_pool *pool, qr_block_table *table, uint32_t keep)
+{
+    truncate(pool, table, keep);
+    if (table->local != NULL) truncate(pool->local, table->local, keep);
+}
+
+static void slide(qr_block_pool *pool, qr_block_table *table, uint32_t computed, uint32_t window)
+{
+    const uint32_t end = qr_min_u32(qr_first_visible_block(computed, window, pool->block_size), table->count);
+    while (table->first < end) drop_first(pool, table);
+}
+
 void qr_block_table_slide(qr_block_pool *pool, qr_block_table *table, uint32_t computed, uint32_t window)
 {
-    if (window == 0 || computed + 1 <= window) return;
-    const uint32_t hidden = computed + 1 - window; /* positions that no later one can see */
-    const uint32_t end    = qr_min_u32(hidden / pool->block_size, table->count);
-    while (table->first < end) drop_first(pool, table);
+    slide(pool, table, computed, window);
+    if (table->local != NULL) slide(pool->local, table->local, computed, pool->local->window);
 }
 
 void qr_block_table_release(qr_block_pool *pool, qr_block_table *table) { qr_block_table_truncate(pool, table, 0); }

@@ -1,17 +1,49 @@
 /* Creation of the cache's integer part: checks the options, lays everything out in one arena. */
 #include "cache/cache.h"
 
+#include <string.h>
+
 #include "base/bits.h"
 #include "base/error.h"
 #include "cache/layout.h"
 
+/* Of the local pool as a pool. */
+static qr_cache_options local_options(const qr_cache_options *options)
+{
+    qr_cache_options local = *options;
+    local.num_blocks       = options->local_blocks;
+    local.first_block      = NULL;
+    return local;
+}
+
+static void layout_local(qr_cache *cache, const qr_cache_options *options, qr_arena *arena)
+{
+    const qr_cache_options local = local_options(options);
+    qr_block_pool_layout(&cache->local, &local, arena);
+    cache->pool.partner  = QR_ARENA_TAKE(arena, uint32_t, options->num_blocks);
+    cache->local.partner = QR_ARENA_TAKE(arena, uint32_t, options->local_blocks);
+}
+
 static void layout(qr_cache *cache, const qr_cache_options *options, qr_arena *arena)
 {
     qr_block_pool_layout(&cache->pool, options, arena);
+    cache->pool.tokens = QR_ARENA_TAKE(arena, int32_t, (size_t)options->num_blocks * options->block_size);
     qr_prefix_index_layout(&cache->prefix, options, arena);
     if (options->encoder_decoder) qr_cross_index_layout(&cache->cross, options, arena);
+    if (options->local_window > 0) layout_local(cache, options, arena);
     cache->check_refs = QR_ARENA_TAKE(arena, uint32_t, options->num_blocks);
     cache->check_seen = QR_ARENA_TAKE(arena, uint32_t, options->num_blocks);
+}
+
+static void init_local(qr_cache *cache, const qr_cache_options *options)
+{
+    const qr_cache_options local = local_options(options);
+    qr_block_pool_init(&cache->local, &local);
+    memset(cache->pool.partner, 0xff, options->num_blocks * sizeof *cache->pool.partner);
+    memset(cache->local.partner, 0xff, options->local_blocks * sizeof *cache->local.partner);
+    cache->local.window = options->local_window;
+    cache->local.prefix = &cache->prefix;
+    cache->pool.local   = &cache->local;
 }
 
 static quire_status check_range(const char *name, uint64_t value, uint64_t low, uint64_t high, quire_error *error)
@@ -41,6 +73,8 @@ static quire_status check_options(const qr_cache_options *options, quire_error *
     QR_TRY(check_range("node_count", options->node_count, 1, QR_MAX_NODES, error));
     QR_TRY(check_range("max_tenants", options->max_tenants, 1, 1u << 16, error));
     QR_TRY(check_range("hash_bits", options->hash_bits, 1, 64, error));
+    QR_TRY(check_range("local_blocks", options->local_blocks, options->local_window > 0,
+                       options->local_window > 0 ? options->num_blocks : 0, error));
     return check_split(options, error);
 }
 
@@ -64,6 +98,7 @@ quire_status qr_cache_create(const qr_cache_options *options, qr_cache *cache, q
     qr_block_pool_init(&cache->pool, options);
     qr_prefix_index_init(&cache->prefix, options, &cache->pool);
     cache->pool.prefix = &cache->prefix;
+    if (options->local_window > 0) init_local(cache, options);
     if (!options->encoder_decoder) return QUIRE_OK;
     qr_cross_index_init(&cache->cross, options, &cache->pool);
     cache->pool.cross = &cache->cross;

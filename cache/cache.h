@@ -15,6 +15,8 @@ typedef struct qr_cache_options {
     bool            enable_prefix_caching;
     bool            encoder_decoder; /* with a cross index */
     bool            list_freed;      /* pool.freed, for a host that overwrites what is not used any more */
+    uint32_t        local_window;    /* of layers whose blocks are apart, in tokens; 0: there are none */
+    uint32_t        local_blocks;    /* at most num_blocks; split over the nodes by qr_block_pool_split() */
     uint64_t        hash_seed;
     uint32_t        hash_bits; /* 64; fewer only in tests */
     quire_allocator allocator;
@@ -22,7 +24,7 @@ typedef struct qr_cache_options {
 
 /* Does not move after creation. */
 typedef struct qr_cache {
-    qr_block_pool   pool;
+    qr_block_pool   pool, local; /* local: nothing without local layers */
     qr_prefix_index prefix;
     qr_cross_index  cross;
     qr_arena        arena;
@@ -37,7 +39,7 @@ size_t qr_cache_bytes(const qr_cache_options *options);
 
 /* What the walker must know of a table to judge it. */
 typedef struct qr_cache_holder {
-    const qr_block_table *table;
+    const qr_block_table *table;     /* of the first pool; its local table comes with it */
     uint32_t              computed;  /* positions committed steps wrote; of a cross table 0 or all */
     uint32_t              write_end; /* the plan in flight writes [computed, write_end) */
     uint32_t              window;    /* sliding window in tokens; 0 = none */
@@ -49,6 +51,8 @@ typedef struct qr_cache_holders {
     uint32_t               table_count;
     const qr_block_copy   *copies;
     uint32_t               copy_count;
+    const qr_block_copy   *local_copies;
+    uint32_t               local_copy_count;
 } qr_cache_holders;
 
 /* Walks everything, O(blocks + entries + index): NULL, or the first violated rule as a sentence that starts with its

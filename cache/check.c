@@ -37,10 +37,9 @@ static const char *check_counts(const qr_block_pool *pool)
     return NULL;
 }
 
-static const char *check_tenants(const qr_cache *cache)
+static const char *check_tenants(const qr_block_pool *pool)
 {
-    const qr_block_pool *pool = &cache->pool;
-    uint64_t             used = 0, cached = 0;
+    uint64_t used = 0, cached = 0;
     for (uint32_t t = 0; t < pool->max_tenants; t++) {
         uint32_t listed = 0;
         for (uint32_t n = 0; n < pool->node_count; n++) listed += pool->nodes[n].cached_lists[t].count;
@@ -53,9 +52,26 @@ static const char *check_tenants(const qr_cache *cache)
 
 /* ---- C2, C6, C9, C10, C12: tables ---- */
 
-static const char *check_ids(const qr_cache *cache, const qr_block_table *table, uint32_t stamp)
+/* What is checked in one go: a pool, and of each holder the table in it. */
+typedef struct part {
+    const qr_cache         *cache;
+    const qr_block_pool    *pool;
+    const qr_cache_holders *holders;
+    const qr_block_copy    *copies;
+    uint32_t                copy_count;
+    bool                    local;
+} part;
+
+/* NULL: it has none in this pool. */
+static const qr_block_table *table_in(const part *p, const qr_cache_holder *holder)
 {
-    const qr_block_pool *pool = &cache->pool;
+    return p->local ? holder->table->local : holder->table;
+}
+
+static const char *check_ids(const part *p, const qr_block_table *table, uint32_t stamp)
+{
+    const qr_cache      *cache = p->cache;
+    const qr_block_pool *pool  = p->pool;
     QR_RULE(table->first <= table->count && table->count <= table->capacity,
             "C12: a table is longer than its capacity");
     for (uint32_t i = 0; i < table->count; i++) {
@@ -80,19 +96,19 @@ static const char *check_runs(const qr_block_table *table)
     return NULL;
 }
 
-static const char *check_positions(const qr_cache *cache, const qr_cache_holder *holder)
+static const char *check_positions(const part *p, const qr_cache_holder *holder, const qr_block_table *table)
 {
-    const qr_block_table *table = holder->table;
-    const uint32_t        bs    = cache->pool.block_size;
+    const uint32_t bs = p->pool->block_size, window = p->local ? p->pool->window : holder->window;
     QR_RULE(holder->write_end >= holder->computed, "C12: a plan writes before what was computed");
     QR_RULE(qr_ceil_div_u32(holder->write_end, bs) <= table->count, "C12: a table is too short for its positions");
     QR_RULE(table->published <= table->count, "C12: more blocks published than the table has");
     for (uint32_t i = table->first; i < table->count; i++) {
         const uint64_t end = (uint64_t)(i + 1) * bs;
-        QR_RULE(holder->window == 0 || end + holder->window > (uint64_t)holder->computed + 1,
+        QR_RULE(window == 0 || end + window > (uint64_t)holder->computed + 1,
                 "C12: a table holds a block that the window left behind");
-        const qr_block *block = &cache->pool.blocks[table->blocks[i]];
-        QR_RULE(block->index != QR_INDEX_PREFIX || holder->computed >= end,
+        const qr_block *block   = &p->pool->blocks[table->blocks[i]];
+        const bool      indexed = block->index == QR_INDEX_PREFIX || block->index == QR_INDEX_PARTNER;
+        QR_RULE(!indexed || holder->computed >= end,
                 "C8: a block is indexed, but no committed step wrote all its slots");
         QR_RULE(block->index != QR_INDEX_CROSS || holder->computed > 0,
                 "C8: cross content is indexed, but no committed step wrote it");
@@ -100,32 +116,36 @@ static const char *check_positions(const qr_cache *cache, const qr_cache_holder 
     return NULL;
 }
 
-static const char *check_writes(const qr_cache *cache, const qr_cache_holder *holder)
+static const char *check_writes(const part *p, const qr_cache_holder *holder, const qr_block_table *table)
 {
-    const uint32_t bs = cache->pool.block_size;
+    const uint32_t bs = p->pool->block_size;
     for (uint32_t i = holder->computed / bs; i < qr_ceil_div_u32(holder->write_end, bs); i++) {
         if (holder->write_end == holder->computed) break;
-        QR_RULE(i >= holder->table->first, "C9: a plan writes a block that the window left behind");
-        const qr_block *block = &cache->pool.blocks[holder->table->blocks[i]];
+        QR_RULE(i >= table->first, "C9: a plan writes a block that the window left behind");
+        const qr_block *block = &p->pool->blocks[table->blocks[i]];
         QR_RULE(block->refs == 1 && block->index == QR_INDEX_NONE,
                 "C9: a plan writes a block that is shared or indexed");
     }
     return NULL;
 }
 
-static const char *check_references(const qr_cache *cache, const qr_cache_holders *holders)
+static const char *check_references(const part *p)
 {
-    const qr_block_pool *pool = &cache->pool;
+    const qr_cache      *cache = p->cache;
+    const qr_block_pool *pool  = p->pool;
     memset(cache->check_refs, 0, pool->num_blocks * sizeof *cache->check_refs);
     memset(cache->check_seen, 0, pool->num_blocks * sizeof *cache->check_seen);
-    for (uint32_t t = 0; t < holders->table_count; t++) QR_CHECK(check_ids(cache, holders->tables[t].table, t + 1));
+    for (uint32_t t = 0; t < p->holders->table_count; t++) {
+        const qr_block_table *table = table_in(p, &p->holders->tables[t]);
+        if (table != NULL) QR_CHECK(check_ids(p, table, t + 1));
+    }
     for (uint32_t id = 0; id < pool->num_blocks; id++)
         QR_RULE(pool->blocks[id].refs == cache->check_refs[id],
                 "C2: refs differ from the table entries naming the block");
     memset(cache->check_seen, 0, pool->num_blocks * sizeof *cache->check_seen);
-    for (uint32_t c = 0; c < holders->copy_count; c++) {
-        QR_RULE(holders->copies[c].from < pool->num_blocks, "C6: a copy names a block outside the pool");
-        if (holders->copies[c].slots > 0) cache->check_seen[holders->copies[c].from]++;
+    for (uint32_t c = 0; c < p->copy_count; c++) {
+        QR_RULE(p->copies[c].from < pool->num_blocks, "C6: a copy names a block outside the pool");
+        if (p->copies[c].slots > 0) cache->check_seen[p->copies[c].from]++;
     }
     for (uint32_t id = 0; id < pool->num_blocks; id++)
         QR_RULE(pool->blocks[id].pins == cache->check_seen[id],
@@ -133,19 +153,22 @@ static const char *check_references(const qr_cache *cache, const qr_cache_holder
     return NULL;
 }
 
-static const char *check_tables(const qr_cache *cache, const qr_cache_holders *holders)
+static const char *check_tables(const part *p)
 {
     uint64_t blocks = 0, runs = 0;
-    for (uint32_t t = 0; t < holders->table_count; t++) {
-        const qr_cache_holder *holder = &holders->tables[t];
-        QR_CHECK(check_positions(cache, holder));
-        QR_CHECK(check_writes(cache, holder));
-        QR_CHECK(check_runs(holder->table));
-        if (!holder->table->running) continue;
-        blocks += holder->table->count - holder->table->first;
-        runs += holder->table->runs;
+    for (uint32_t t = 0; t < p->holders->table_count; t++) {
+        const qr_cache_holder *holder = &p->holders->tables[t];
+        const qr_block_table  *table  = table_in(p, holder);
+        if (table == NULL) continue;
+        QR_RULE(table->count == holder->table->count, "C16: a table and its local one differ in length");
+        QR_CHECK(check_positions(p, holder, table));
+        QR_CHECK(check_writes(p, holder, table));
+        QR_CHECK(check_runs(table));
+        if (!table->running) continue;
+        blocks += table->count - table->first;
+        runs += table->runs;
     }
-    QR_RULE(blocks == cache->pool.run_blocks && runs == cache->pool.runs, "C15: the pool's runs are miscounted");
+    QR_RULE(blocks == p->pool->run_blocks && runs == p->pool->runs, "C15: the pool's runs are miscounted");
     return NULL;
 }
 
@@ -166,13 +189,13 @@ static const char *check_states(const qr_block_pool *pool)
 }
 
 /* Each RESERVED block is the rest of the extent of one RUNNING table: the tables account for all of them. */
-static const char *check_reservations(const qr_cache *cache, const qr_cache_holders *holders)
+static const char *check_reservations(const part *p)
 {
-    const qr_block_pool *pool  = &cache->pool;
+    const qr_block_pool *pool  = p->pool;
     uint32_t             found = 0;
-    for (uint32_t t = 0; t < holders->table_count; t++) {
-        const qr_block_table *table = holders->tables[t].table;
-        const uint32_t        first = table->reserved;
+    for (uint32_t t = 0; t < p->holders->table_count; t++) {
+        const qr_block_table *table = table_in(p, &p->holders->tables[t]);
+        const uint32_t        first = table != NULL ? table->reserved : QR_BLOCK_NONE;
         for (uint32_t id = first; id != QR_BLOCK_NONE && id < pool->num_blocks && id < first + QR_EXTENT_BLOCKS; id++) {
             if (pool->blocks[id].state != QR_BLOCK_RESERVED || pool->blocks[id].owner != table) break;
             QR_RULE(table->running, "C3: a block is RESERVED for a sequence that is not RUNNING");
@@ -319,23 +342,53 @@ static const char *check_cross(const qr_cache *cache)
     return NULL;
 }
 
-const char *qr_cache_check(const qr_cache *cache, const qr_cache_holders *holders)
+/* ---- C16: local blocks ---- */
+
+static const char *check_partners(const qr_block_pool *pool, const qr_block_pool *other, qr_block_index index)
 {
-    const qr_block_pool *pool = &cache->pool;
+    for (uint32_t id = 0; id < pool->num_blocks; id++) {
+        const uint32_t partner = pool->partner[id];
+        QR_RULE(partner == QR_BLOCK_NONE || (partner < other->num_blocks && other->partner[partner] == id),
+                "C16: a block's partner is another's");
+        QR_RULE(partner == QR_BLOCK_NONE || pool->blocks[id].index == index,
+                "C16: a block has a partner, but is not indexed");
+        QR_RULE(partner != QR_BLOCK_NONE || index != QR_INDEX_PARTNER || pool->blocks[id].index == QR_INDEX_NONE,
+                "C16: a local block is indexed without a partner");
+        QR_RULE(partner == QR_BLOCK_NONE || pool->blocks[id].tenant == other->blocks[partner].tenant,
+                "C10: a block and its partner are two tenants'");
+    }
+    return NULL;
+}
+
+/* ---- all ---- */
+
+static const char *check_part(const part *p)
+{
+    const qr_block_pool *pool = p->pool;
     QR_CHECK(check_counts(pool));
     /* C2 and C3 imply it, but this names the case. */
-    QR_RULE(holders->table_count + holders->copy_count > 0 || pool->used + pool->reserved == 0,
+    QR_RULE(p->holders->table_count + p->copy_count > 0 || pool->used + pool->reserved == 0,
             "C13: nothing is live, but blocks are USED or RESERVED");
-    QR_CHECK(check_references(cache, holders));
+    QR_CHECK(check_references(p));
     QR_CHECK(check_states(pool));
-    QR_CHECK(check_reservations(cache, holders));
+    QR_CHECK(check_reservations(p));
     for (uint32_t n = 0; n < pool->node_count; n++) {
         QR_CHECK(check_node_lists(pool, &pool->nodes[n]));
         if (pool->extents) QR_CHECK(check_extents(pool, &pool->nodes[n]));
     }
-    QR_CHECK(check_prefix(cache));
-    if (pool->cross != NULL) QR_CHECK(check_cross(cache));
-    QR_CHECK(check_tables(cache, holders));
-    QR_CHECK(check_tenants(cache));
-    return NULL;
+    if (!p->local) QR_CHECK(check_prefix(p->cache));
+    if (pool->cross != NULL) QR_CHECK(check_cross(p->cache));
+    QR_CHECK(check_tables(p));
+    return check_tenants(pool);
+}
+
+const char *qr_cache_check(const qr_cache *cache, const qr_cache_holders *holders)
+{
+    const part first = {cache, &cache->pool, holders, holders->copies, holders->copy_count, false};
+    const part local = {cache, &cache->local, holders, holders->local_copies, holders->local_copy_count, true};
+    QR_CHECK(check_part(&first));
+    if (cache->pool.local == NULL) return NULL;
+    QR_CHECK(check_part(&local));
+    QR_CHECK(check_partners(&cache->pool, &cache->local, QR_INDEX_PREFIX));
+    return check_partners(&cache->local, &cache->pool, QR_INDEX_PARTNER);
 }

@@ -71,6 +71,41 @@ static void insert(qr_prefix_index *index, uint32_t id, const key *k, uint32_t b
     index->entries++;
 }
 
+/* ---- partners ---- */
+
+static uint32_t partner_of(const qr_block_pool *pool, uint32_t id)
+{
+    return pool->local != NULL ? pool->partner[id] : QR_BLOCK_NONE;
+}
+
+/* The local block has the local layers' part of what the indexed one stands for. */
+static void pair(qr_block_pool *pool, uint32_t id, uint32_t local)
+{
+    if (local == QR_BLOCK_NONE || partner_of(pool, id) != QR_BLOCK_NONE) return;
+    if (pool->local->blocks[local].index != QR_INDEX_NONE) return;
+    pool->partner[id]                = local;
+    pool->local->partner[local]      = id;
+    pool->local->blocks[local].index = QR_INDEX_PARTNER;
+}
+
+void qr_prefix_index_part(qr_prefix_index *index, uint32_t id)
+{
+    qr_block_pool *pool  = index->pool;
+    const uint32_t local = partner_of(pool, id);
+    if (local == QR_BLOCK_NONE) return;
+    pool->partner[id] = pool->local->partner[local] = QR_BLOCK_NONE;
+    qr_block_pool_unindex(pool->local, local);
+}
+
+/* ---- lookup, publishing ---- */
+
+/* Whether the last `run` of `count` blocks, whose local part is there, are all that the window shows of them. */
+static bool shows_window(const qr_block_pool *pool, uint32_t count, uint32_t run)
+{
+    if (pool->local == NULL) return true;
+    return run >= count - qr_first_visible_block(count * pool->block_size, pool->local->window, pool->block_size);
+}
+
 uint32_t qr_prefix_index_lookup(const qr_prefix_index *index, const qr_block_table *table, const int32_t *tokens,
                                 uint32_t token_count, uint32_t *hits, uint32_t *cached_out)
 {
@@ -79,26 +114,31 @@ uint32_t qr_prefix_index_lookup(const qr_prefix_index *index, const qr_block_tab
     const bool     possible   = index->enabled && table->root.content != QR_CONTENT_UNKNOWN &&
                           table->published == table->count && (table->count == 0 || table->chain != 0);
     uint64_t chain = table->chain;
-    uint32_t count = 0, cached = 0, length = 0;
+    uint32_t found = 0, cached = 0, cached_found = 0, count = 0, length = 0;
+    uint32_t run = table->local != NULL ? table->count - table->local->first : 0; /* local blocks in a row, to here */
     for (uint32_t i = table->count; possible && i < limit; i++) {
         const key      k  = key_after(table, i, chain, tokens + (size_t)i * block_size);
         const uint32_t id = find(index, &k, bucket_of(index, &k), &length);
         if (id == QR_BLOCK_NONE) break;
-        hits[count++] = id;
+        hits[found++] = id;
         chain         = index->pool->blocks[id].chain;
-        cached += index->pool->blocks[id].state == QR_BLOCK_CACHED;
+        run           = partner_of(index->pool, id) != QR_BLOCK_NONE ? run + 1 : 0;
+        cached_found += index->pool->blocks[id].state == QR_BLOCK_CACHED;
+        if (shows_window(index->pool, i + 1, run)) count = found, cached = cached_found;
     }
     if (cached_out != NULL) *cached_out = cached;
     return count;
 }
 
-/* The chain of a block that became full: its own serial if it enters the index, else that of its twin. */
-static uint64_t enter(qr_prefix_index *index, uint32_t id, const key *k)
+/* The chain of a block that became full: its own serial if it enters the index, else that of its twin. The local block
+ * becomes the partner of whichever is there. */
+static uint64_t enter(qr_prefix_index *index, uint32_t id, uint32_t local, const key *k)
 {
     qr_block      *block  = &index->pool->blocks[id];
     const uint32_t bucket = bucket_of(index, k);
     uint32_t       length = 0;
     const uint32_t twin   = find(index, k, bucket, &length);
+    pair(index->pool, twin != QR_BLOCK_NONE ? twin : id, local);
     if (twin != QR_BLOCK_NONE) return block->chain = index->pool->blocks[twin].serial;
     insert(index, id, k, bucket);
     index->longest_bucket = qr_max_u32(index->longest_bucket, length + 1);
@@ -115,7 +155,8 @@ void qr_prefix_index_publish(qr_prefix_index *index, qr_block_table *table, cons
         const key      k  = key_after(table, i, table->chain, tokens + (size_t)i * index->pool->block_size);
         /* A chain that is known already was found by a fork that shares the block. */
         const uint64_t known = index->pool->blocks[id].chain;
-        table->chain         = known != 0 ? known : enter(index, id, &k);
+        const uint32_t local = table->local != NULL ? table->local->blocks[i] : QR_BLOCK_NONE;
+        table->chain         = known != 0 ? known : enter(index, id, local, &k);
         table->published     = i + 1;
     }
 }
@@ -124,6 +165,7 @@ void qr_prefix_index_evict(qr_prefix_index *index, uint32_t id)
 {
     const qr_block *block = &index->pool->blocks[id];
     qr_assert(block->index == QR_INDEX_PREFIX);
+    qr_prefix_index_part(index, id);
     qr_chain_remove(&index->buckets[block->bucket], QR_LINKS(index->pool->blocks, hash_link), id);
     index->entries--;
     qr_block_pool_unindex(index->pool, id);

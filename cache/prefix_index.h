@@ -18,7 +18,8 @@ struct qr_prefix_index {
 /* The longest chain that continues the table: tokens[token_count] are those of the whole sequence; block ids go to
  * hits[], at most floor((token_count - 1) / bs) blocks in all, kept ones included. Returns how many; *cached_out (NULL
  * is allowed) tells how many of them are CACHED, that is, would no longer be available once referenced. Changes
- * nothing. 0 hits if the table's last block is not published (partial, or written with publishing off). */
+ * nothing. 0 hits if the table's last block is not published (partial, or written with publishing off). With a local
+ * pool a chain ends where all that its window shows is there; hits[] may be written behind it. */
 uint32_t qr_prefix_index_lookup(const qr_prefix_index *index, const qr_block_table *table, const int32_t *tokens,
                                 uint32_t token_count, uint32_t *hits, uint32_t *cached_out);
 
@@ -26,7 +27,8 @@ uint32_t qr_prefix_index_lookup(const qr_prefix_index *index, const qr_block_tab
  * whose key exists stays out, and continues the chain of its twin. */
 void qr_prefix_index_publish(qr_prefix_index *index, qr_block_table *table, const int32_t *tokens, uint32_t computed);
 
-/* For the pool: removes the entry of an indexed block. */
+/* For the pools: removes the entry of an indexed block, its partner's, too; its partner's only. */
 void qr_prefix_index_evict(qr_prefix_index *index, uint32_t block);
+void qr_prefix_index_part(qr_prefix_index *index, uint32_t block);
 
 #endif

@@ -275,7 +275,7 @@ static quire_status plan(const quire_config *config, const quire_limits *limits,
     qr_forecast       f;
     load              l;
     quire_status      status = qr_forecast_make(config, &f, error);
-    const quire_stats sizes  = {.blocks        = f.pool.status == QUIRE_OK ? f.scheduler.num_blocks : 0,
+    const quire_stats sizes  = {.blocks        = f.pool_error.status == QUIRE_OK ? f.scheduler.num_blocks : 0,
                                 .block_size    = f.scheduler.block_size,
                                 .max_model_len = f.scheduler.max_model_len};
     if (status == QUIRE_OK) status = draw(config, &f.info, &sizes, &l, error);

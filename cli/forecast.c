@@ -52,7 +52,6 @@ static quire_status size_parts(qr_forecast *p, const quire_model *model, quire_e
 
 static quire_status size_pool(qr_forecast *p, quire_error *error)
 {
-    quire_kv_pool  pool;
     const uint64_t available = p->limit - qr_min_u64(p->limit, p->fixed_bytes);
     QR_TRY(qr_weights_check_fit(p->memory.weight_bytes, p->limit, error));
     if (available == 0)
@@ -60,9 +59,9 @@ static quire_status size_pool(qr_forecast *p, quire_error *error)
                        "the weights and the buffers of a step, %.1f MiB, are more than the %.1f MiB available; "
                        "buffers are smaller with fewer scheduler.max_num_batched_tokens",
                        (double)p->fixed_bytes / (1 << 20), (double)p->limit / (1 << 20));
-    QR_TRY(qr_pool_size(&p->options, &p->facts, available, p->nodes, &pool, error));
-    p->scheduler.num_blocks = pool.num_blocks;
-    p->block_bytes          = pool.block_bytes;
+    QR_TRY(qr_pool_size(&p->options, &p->facts, available, p->nodes, &p->pool, error));
+    p->scheduler.num_blocks       = p->pool.num_blocks;
+    p->scheduler.num_local_blocks = (uint32_t)p->pool.num_local_blocks;
     return QUIRE_OK;
 }
 
@@ -91,10 +90,24 @@ static void print_model(const qr_forecast *p, FILE *to)
             qr_plural(p->threads), p->nodes, qr_plural(p->nodes));
 }
 
+static uint64_t kv_bytes(const qr_forecast *p)
+{
+    return qr_pool_bytes(&p->pool, p->pool.num_blocks, p->pool.num_local_blocks);
+}
+
+/* The part of the KV cache that the layers with a window have. */
+static void print_local(const qr_forecast *p, FILE *to)
+{
+    char note[160];
+    snprintf(note, sizeof note, "%llu blocks of %u layers, which see %u tokens",
+             (unsigned long long)p->pool.num_local_blocks, p->facts.local_layers, p->facts.local_window);
+    print_row(to, "  of local layers", qr_pool_bytes(&p->pool, 0, p->pool.num_local_blocks), note);
+}
+
 static void print_memory(const qr_forecast *p, FILE *to)
 {
     char           note[160];
-    const uint64_t kv = p->block_bytes * p->scheduler.num_blocks;
+    const uint64_t kv = kv_bytes(p);
     fprintf(to, "memory\n");
     print_row(to, "weights", p->memory.weight_bytes, quire_dtype_name(p->info.weight_dtype));
     print_row(to, "step buffers", p->memory.scratch_bytes, "");
@@ -102,11 +115,12 @@ static void print_memory(const qr_forecast *p, FILE *to)
         snprintf(note, sizeof note, "max_num_encoder_input_tokens %u", p->options.max_num_encoder_input_tokens);
         print_row(to, "encoder buffers", p->memory.encoder_scratch_bytes, note);
     }
-    if (p->pool.status == QUIRE_OK) {
+    if (p->pool_error.status == QUIRE_OK) {
         snprintf(note, sizeof note, "%u blocks of %u tokens = %llu tokens, %llu bytes each", p->scheduler.num_blocks,
                  p->scheduler.block_size, (unsigned long long)p->scheduler.num_blocks * p->scheduler.block_size,
-                 (unsigned long long)p->block_bytes / p->scheduler.block_size);
+                 (unsigned long long)p->pool.block_bytes / p->scheduler.block_size);
         print_row(to, "KV cache", kv, note);
+        if (p->facts.local_layers > 0) print_local(p, to);
         print_row(to, "together", p->fixed_bytes + kv, "");
     }
     print_row(to, "available", p->limit, "");
@@ -136,7 +150,7 @@ quire_status qr_forecast_make(const quire_config *config, qr_forecast *p, quire_
     quire_status status = describe(p, config, &model, error);
     if (status == QUIRE_OK) status = plan_placement(p, error);
     if (status == QUIRE_OK) status = size_parts(p, model, error);
-    if (status == QUIRE_OK && size_pool(p, &p->pool) == QUIRE_OK) {
+    if (status == QUIRE_OK && size_pool(p, &p->pool_error) == QUIRE_OK) {
         char warning[160];
         status = qr_scheduler_options_check(&p->scheduler, error);
         if (status == QUIRE_OK && qr_pool_is_short(&p->scheduler, warning, sizeof warning)) qr_warn("%s", warning);
@@ -147,8 +161,8 @@ quire_status qr_forecast_make(const quire_config *config, qr_forecast *p, quire_
 
 const char *qr_forecast_obstacle(const qr_forecast *p)
 {
-    if (p->pool.status != QUIRE_OK) return p->pool.message;
-    if (p->fixed_bytes + p->block_bytes * p->scheduler.num_blocks <= p->limit) return NULL;
+    if (p->pool_error.status != QUIRE_OK) return p->pool_error.message;
+    if (p->fixed_bytes + kv_bytes(p) <= p->limit) return NULL;
     return "it does not fit into the memory that is available";
 }
 

@@ -18,8 +18,9 @@ typedef struct qr_forecast {
     qr_network_options   network;
     qr_network_forecast  memory;
     uint32_t             threads, nodes;
-    uint64_t             limit, block_bytes, fixed_bytes; /* fixed: all but the KV cache */
-    quire_error          pool;                            /* why the KV cache has no size; status OK: it has one */
+    uint64_t             limit, fixed_bytes; /* fixed: all but the KV cache */
+    quire_kv_pool        pool;
+    quire_error          pool_error; /* why the KV cache has no size; status OK: it has one */
 } qr_forecast;
 
 /* Errors of the model's files, of the options and of the placement, and what an engine would refuse of them, with its

@@ -97,31 +97,40 @@ static void warn_if_short(quire_engine *engine)
 static quire_status size_pool(quire_engine *engine, quire_error *error)
 {
     qr_scheduler_options *options = &engine->planner.options;
-    quire_kv_pool         pool;
-    QR_TRY(qr_pool_size(&engine->options, &engine->facts, qr_memory_limit(NULL), options->node_count, &pool, error));
-    options->num_blocks = pool.num_blocks;
+    QR_TRY(qr_pool_size(&engine->options, &engine->facts, qr_memory_limit(NULL), options->node_count, &engine->pool,
+                        error));
+    options->num_blocks       = engine->pool.num_blocks;
+    options->num_local_blocks = (uint32_t)engine->pool.num_local_blocks;
     warn_if_short(engine);
     return QUIRE_OK;
 }
 
-static quire_status create_cache(quire_engine *engine, quire_error *error)
+static quire_status create_memory(quire_engine *engine, uint32_t layers, uint32_t num_blocks, qr_kv_memory *memory_out,
+                                  quire_error *error)
 {
     const qr_placement *placement = qr_team_placement(engine->team);
+    const qr_kv_shape   shape     = qr_network_kv_shape(engine->network);
     uint32_t            first_block[QR_MAX_NODES + 1];
-    engine->planner.options.node_count = placement->node_count;
-    QR_TRY(size_pool(engine, error));
-    qr_block_pool_split(engine->planner.options.num_blocks, placement->node_count, first_block);
-    const qr_kv_shape shape            = qr_network_kv_shape(engine->network);
-    engine->block_bytes                = qr_kv_block_bytes(&shape);
-    const qr_kv_memory_options options = {.layers      = engine->facts.decoder_layers,
-                                          .num_blocks  = engine->planner.options.num_blocks,
-                                          .block_bytes = engine->block_bytes,
+    qr_block_pool_split(num_blocks, placement->node_count, first_block);
+    const qr_kv_memory_options options = {.layers      = layers,
+                                          .num_blocks  = num_blocks,
+                                          .block_bytes = qr_kv_block_bytes(&shape),
                                           .first_block = first_block,
                                           .node_os     = placement->node_os,
                                           .node_count  = placement->node_count,
                                           .bind        = qr_engine_bind_options(engine)};
-    QR_TRY(qr_kv_memory_create(&options, &engine->kv, error));
-    return qr_network_attach_kv(engine->network, &engine->kv, error);
+    return qr_kv_memory_create(&options, memory_out, error);
+}
+
+static quire_status create_cache(quire_engine *engine, quire_error *error)
+{
+    const uint32_t        local   = engine->facts.local_layers;
+    qr_scheduler_options *options = &engine->planner.options;
+    options->node_count           = qr_team_placement(engine->team)->node_count;
+    QR_TRY(size_pool(engine, error));
+    QR_TRY(create_memory(engine, engine->facts.decoder_layers - local, options->num_blocks, &engine->kv, error));
+    if (local > 0) QR_TRY(create_memory(engine, local, options->num_local_blocks, &engine->local_kv, error));
+    return qr_network_attach_kv(engine->network, &engine->kv, local > 0 ? &engine->local_kv : NULL, error);
 }
 
 /* ---- scheduler and buffers ---- */
@@ -197,18 +206,17 @@ static quire_status create_samplers(quire_engine *engine, quire_error *error)
 
 static void state_facts(quire_engine *engine)
 {
-    quire_stats      *stats   = &engine->stats;
-    const qr_kv_shape shape   = qr_network_kv_shape(engine->network);
-    const uint64_t    bytes   = (uint64_t)qr_kv_block_bytes(&shape) * engine->facts.decoder_layers;
-    const uint32_t    size    = engine->planner.options.block_size;
-    stats->size               = sizeof *stats;
-    stats->threads            = engine->thread_count;
-    stats->nodes              = qr_team_placement(engine->team)->node_count;
-    stats->weight_bytes       = qr_network_weight_bytes(engine->network);
-    stats->scratch_bytes      = qr_network_scratch_bytes(engine->network);
-    stats->kv_cache_bytes     = bytes * engine->planner.options.num_blocks;
-    stats->kv_bytes_per_token = bytes / size;
-    stats->batch_invariant    = qr_network_batch_invariant(engine->network);
+    quire_stats         *stats = &engine->stats;
+    const quire_kv_pool *pool  = &engine->pool;
+    const uint32_t       size  = pool->block_size;
+    stats->size                = sizeof *stats;
+    stats->threads             = engine->thread_count;
+    stats->nodes               = qr_team_placement(engine->team)->node_count;
+    stats->weight_bytes        = qr_network_weight_bytes(engine->network);
+    stats->scratch_bytes       = qr_network_scratch_bytes(engine->network);
+    stats->kv_cache_bytes      = qr_pool_bytes(pool, pool->num_blocks, pool->num_local_blocks);
+    stats->kv_bytes_per_token  = qr_pool_bytes(pool, 1, 1) / size;
+    stats->batch_invariant     = qr_network_batch_invariant(engine->network);
     strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
     strncpy(stats->implementation, qr_network_implementation(engine->network), sizeof stats->implementation - 1);
     qr_engine_take_stats(engine);
@@ -284,6 +292,7 @@ void quire_engine_destroy(quire_engine *engine)
     qr_planner_deinit(&engine->planner);
     qr_network_destroy(engine->network);
     qr_kv_memory_destroy(&engine->kv);
+    qr_kv_memory_destroy(&engine->local_kv);
     qr_team_destroy(engine->team);
     pthread_mutex_destroy(&engine->stats_mutex);
     pthread_mutex_destroy(&engine->scheduler_mutex);

@@ -34,8 +34,8 @@ struct quire_engine {
     qr_team          *team;
     uint64_t          cache_bytes; /* last-level caches of its cores together */
     qr_network       *network;
-    qr_kv_memory      kv;
-    size_t            block_bytes; /* of one KV block in one layer */
+    quire_kv_pool     pool;
+    qr_kv_memory      kv, local_kv; /* local_kv: none without local layers */
     quire_planner     planner;
     qr_arena          arena; /* everything below */
     qr_ledger         ledger;

@@ -114,6 +114,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->max_encoder_positions  = facts->max_encoder_positions;
     out->encoder_feature_size   = facts->encoder_feature_size;
     out->window                 = facts->window;
+    out->local_window           = facts->local_window;
     out->long_length            = facts->long_length;
     out->decoder_start_token_id = facts->decoder_start_token_id;
     out->eos_count              = facts->eos_count;

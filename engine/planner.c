@@ -16,9 +16,15 @@ _Static_assert(QUIRE_NO_BLOCK == QR_BLOCK_NONE, "the block of a table's entry th
 
 /* ---- what an engine uses, too ---- */
 
+/* Of both kinds of blocks, one after the other. */
+static size_t freed_capacity(const qr_scheduler_options *options)
+{
+    return options->zero_on_free ? (size_t)options->num_blocks + options->num_local_blocks : 0;
+}
+
 quire_status qr_planner_init(quire_planner *planner, const qr_scheduler_options *options, quire_error *error)
 {
-    const size_t freed = options->zero_on_free ? options->num_blocks : 0;
+    const size_t freed = freed_capacity(options);
     planner->options   = *options;
     QR_TRY(qr_scheduler_create(options, &planner->scheduler, error));
     planner->options.tenants = NULL; /* the caller's */
@@ -29,26 +35,35 @@ quire_status qr_planner_init(quire_planner *planner, const qr_scheduler_options 
 
 void qr_planner_deinit(quire_planner *planner)
 {
-    const size_t freed = planner->freed ? planner->options.num_blocks : 0;
+    const size_t freed = planner->freed ? freed_capacity(&planner->options) : 0;
     qr_scheduler_destroy(planner->scheduler);
     qr_deallocate(&planner->options.allocator, planner->freed, freed * sizeof *planner->freed);
 }
 
 /* A copy: what is freed from now on, for instance again at this plan's commit, is for the next call. */
-const uint32_t *qr_planner_take_freed(quire_planner *planner, uint32_t *count_out)
+qr_freed qr_planner_take_freed(quire_planner *planner)
 {
-    const uint32_t *freed = qr_scheduler_freed(planner->scheduler, count_out);
-    if (*count_out > 0) memcpy(planner->freed, freed, *count_out * sizeof *freed);
+    qr_freed freed = {0};
+    for (int local = 0; local < 2; local++) {
+        uint32_t       *to   = local ? planner->freed + freed.count[0] : planner->freed;
+        const uint32_t *from = qr_scheduler_freed(planner->scheduler, local, &freed.count[local]);
+        if (freed.count[local] > 0) memcpy(to, from, freed.count[local] * sizeof *from);
+        freed.blocks[local] = to;
+    }
     qr_scheduler_freed_clear(planner->scheduler);
-    return planner->freed;
+    return freed;
 }
 
 const quire_plan *qr_planner_plan(quire_planner *planner, uint64_t now_ns)
 {
-    quire_plan *plan   = &planner->plan;
-    *plan              = *qr_scheduler_plan(planner->scheduler, now_ns);
-    plan->freed        = qr_planner_take_freed(planner, &plan->freed_count);
-    planner->in_flight = plan->rows > 0 || plan->rows_encoder > 0;
+    quire_plan *plan        = &planner->plan;
+    *plan                   = *qr_scheduler_plan(planner->scheduler, now_ns);
+    const qr_freed freed    = qr_planner_take_freed(planner);
+    plan->freed             = freed.blocks[0];
+    plan->freed_count       = freed.count[0];
+    plan->local_freed       = freed.blocks[1];
+    plan->local_freed_count = freed.count[1];
+    planner->in_flight      = plan->rows > 0 || plan->rows_encoder > 0;
     qr_scheduler_debug_check(planner->scheduler);
     return plan;
 }
@@ -100,12 +115,15 @@ static quire_status check_id(const char *name, int32_t id, uint32_t vocab, quire
 
 static quire_status check_model(const quire_planner_model *model, quire_error *error)
 {
-    const uint32_t longest = (uint32_t)qr_option_find("model.max_model_len")->most;
+    const uint32_t longest        = (uint32_t)qr_option_find("model.max_model_len")->most;
+    const bool     local_possible = model->window == 0 && !model->encoder_decoder;
     QR_TRY(check_range("vocab_size", model->vocab_size, 1, INT32_MAX, error));
     QR_TRY(check_range("max_model_len", model->max_model_len, 0, longest, error));
     QR_TRY(check_range("eos_count", model->eos_count, 0, QUIRE_MAX_EOS_IDS, error));
     QR_TRY(check_range("num_blocks", model->num_blocks, 0, 1 << 28, error));
     QR_TRY(check_range("block_size", model->block_size, 0, 65536, error));
+    QR_TRY(check_range("local_window", model->local_window, 0, local_possible ? longest : 0, error));
+    QR_TRY(check_range("num_local_blocks", model->num_local_blocks, 0, model->local_window > 0 ? 1 << 28 : 0, error));
     QR_TRY(check_range("node_count", model->node_count, 0, QR_MAX_NODES, error));
     QR_TRY(check_range("encoder_feature_size", model->encoder_feature_size, 0, QR_MAX_FEATURES, error));
     for (uint32_t i = 0; i < model->eos_count; i++)
@@ -119,6 +137,7 @@ static qr_model_facts facts_of(const quire_planner_model *model)
     qr_model_facts facts = {.encoder_decoder         = model->encoder_decoder,
                             .vocab_size              = model->vocab_size,
                             .window                  = model->window,
+                            .local_window            = model->local_window,
                             .max_position_embeddings = model->max_model_len,
                             .encoder_feature_size    = model->encoder_feature_size,
                             .decoder_start_token_id  = model->decoder_start_token_id,
@@ -139,6 +158,8 @@ static quire_status resolve(const quire_engine_options *options, const quire_pla
     out->num_blocks = model->num_blocks ? model->num_blocks : resolved.num_kv_blocks;
     out->block_size = model->block_size ? model->block_size : resolved.block_size;
     out->node_count = qr_max_u32(model->node_count, 1);
+    if (model->local_window > 0)
+        out->num_local_blocks = model->num_local_blocks ? model->num_local_blocks : qr_scheduler_local_blocks(out);
     if (out->num_blocks > 0) return QUIRE_OK;
     return qr_fail(error, QUIRE_ERR_INVALID,
                    "quire_planner_model: num_blocks: 0, and num_kv_blocks of the options is 0 too; a planner cannot "

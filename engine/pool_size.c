@@ -1,5 +1,6 @@
 /* A pool is given as bytes, as a number of blocks, or as a share of the memory that is left; the first and the last are
- * divided by what a block costs with its bookkeeping and rounded down to whole extents. */
+ * divided by what a block costs with its bookkeeping and rounded down to whole extents. Of local blocks there are as
+ * many windows as the other blocks hold longest sequences, at least what the scheduler needs not to wait for them. */
 #include "engine/pool_size.h"
 
 #include <stdio.h>
@@ -19,7 +20,15 @@ enum {
     MAX_BLOCKS        = 1 << 28,
 };
 
-static uint64_t block_bytes(const quire_engine_options *options, const qr_model_facts *facts)
+/* What a pool is made of; `costs` are bytes with bookkeeping, of a block and of a local one. */
+typedef struct parts {
+    qr_scheduler_options scheduler;
+    uint64_t             block_bytes, local_block_bytes;
+    uint64_t             cost, local_cost;
+} parts;
+
+/* Of one block in one layer. */
+static uint64_t layer_bytes(const quire_engine_options *options, const qr_model_facts *facts)
 {
     qr_network_options network;
     qr_options_network(options, facts, &network);
@@ -27,16 +36,55 @@ static uint64_t block_bytes(const quire_engine_options *options, const qr_model_
                                .kv_heads   = facts->kv_heads,
                                .head_dim   = facts->head_dim,
                                .block_size = options->block_size};
-    return (uint64_t)qr_kv_block_bytes(&shape) * facts->decoder_layers;
+    return (uint64_t)qr_kv_block_bytes(&shape);
 }
 
-static uint64_t useful_blocks(const quire_engine_options *options, const qr_model_facts *facts)
+static parts parts_of(const quire_engine_options *options, const qr_model_facts *facts)
 {
-    qr_scheduler_options scheduler;
-    qr_options_scheduler(options, facts, &scheduler);
-    const uint32_t encoder = facts->encoder_decoder ? options->max_num_encoder_input_tokens : 0;
-    const uint64_t longest = qr_scheduler_blocks_needed(&scheduler, 1, options->max_model_len - 1, encoder);
-    return longest * options->max_num_seqs * USEFUL_TIMES;
+    const uint64_t layer = layer_bytes(options, facts);
+    parts          p     = {.block_bytes       = layer * (facts->decoder_layers - facts->local_layers),
+                            .local_block_bytes = layer * facts->local_layers};
+    p.cost               = p.block_bytes + BOOKKEEPING_BYTES + sizeof(int32_t) * options->block_size;
+    p.local_cost         = facts->local_layers > 0 ? p.local_block_bytes + BOOKKEEPING_BYTES : 0;
+    qr_options_scheduler(options, facts, &p.scheduler);
+    return p;
+}
+
+static uint64_t useful_blocks(const parts *p)
+{
+    const qr_scheduler_options *o       = &p->scheduler;
+    const uint32_t              encoder = o->encoder_decoder ? o->max_num_encoder_input_tokens : 0;
+    return (uint64_t)qr_scheduler_blocks_needed(o, 1, o->max_model_len - 1, encoder) * o->max_num_seqs * USEFUL_TIMES;
+}
+
+/* Beside so many others. */
+static uint64_t local_blocks(const parts *p, uint64_t blocks)
+{
+    qr_scheduler_options o = p->scheduler;
+    if (o.local_window == 0) return 0;
+    o.num_blocks           = (uint32_t)blocks;
+    const uint64_t window  = qr_ceil_div_u32(o.local_window, o.block_size) + 1;
+    const uint64_t longest = qr_ceil_div_u32(o.max_model_len, o.block_size);
+    return qr_min_u64(blocks, qr_max_u64(qr_scheduler_local_blocks(&o), qr_ceil_div_u64(blocks * window, longest)));
+}
+
+static uint64_t bytes_of(const parts *p, uint64_t blocks)
+{
+    return blocks * p->cost + local_blocks(p, blocks) * p->local_cost;
+}
+
+/* The most blocks that fit, with the local ones that go with them. */
+static uint64_t blocks_in(const parts *p, uint64_t bytes)
+{
+    uint64_t low = 0, high = qr_min_u64(bytes / p->cost, MAX_BLOCKS);
+    while (low < high) {
+        const uint64_t middle = low + (high - low + 1) / 2;
+        if (bytes_of(p, middle) <= bytes)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
 }
 
 static uint64_t automatic_bytes(uint64_t available, float fraction)
@@ -77,24 +125,30 @@ static quire_status check_holds_one(const char *option, uint64_t bytes, uint64_t
 quire_status qr_pool_size(const quire_engine_options *options, const qr_model_facts *facts, uint64_t available_bytes,
                           uint32_t node_count, quire_kv_pool *pool_out, quire_error *error)
 {
-    const uint64_t of_block = block_bytes(options, facts);
-    const uint64_t cost     = of_block + BOOKKEEPING_BYTES + sizeof(int32_t) * options->block_size;
-    const uint64_t given    = options->kv_cache_bytes;
-    uint64_t       blocks   = options->num_kv_blocks;
+    const parts    p      = parts_of(options, facts);
+    const uint64_t given  = options->kv_cache_bytes;
+    uint64_t       blocks = options->num_kv_blocks;
     if (blocks > 0) {
-        QR_TRY(check_count((uint32_t)blocks, blocks * cost, available_bytes, error));
+        QR_TRY(check_count((uint32_t)blocks, bytes_of(&p, blocks), available_bytes, error));
     } else {
         const uint64_t bytes = given ? given : automatic_bytes(available_bytes, options->memory_fraction);
         QR_TRY(check_bytes(given, available_bytes, error));
-        QR_TRY(check_holds_one(given ? "size" : "memory_fraction", bytes, cost, error));
-        blocks = qr_min_u64(bytes / cost, given ? MAX_BLOCKS : qr_min_u64(useful_blocks(options, facts), MAX_BLOCKS));
+        QR_TRY(check_holds_one(given ? "size" : "memory_fraction", bytes, bytes_of(&p, 1), error));
+        blocks = qr_min_u64(blocks_in(&p, bytes), given ? MAX_BLOCKS : useful_blocks(&p));
         blocks = round_to_extents(blocks, node_count);
     }
-    *pool_out = (quire_kv_pool){.size        = sizeof *pool_out,
-                                .num_blocks  = (uint32_t)blocks,
-                                .block_size  = options->block_size,
-                                .block_bytes = of_block};
+    *pool_out = (quire_kv_pool){.size              = sizeof *pool_out,
+                                .num_blocks        = (uint32_t)blocks,
+                                .block_size        = options->block_size,
+                                .block_bytes       = p.block_bytes,
+                                .num_local_blocks  = local_blocks(&p, blocks),
+                                .local_block_bytes = p.local_block_bytes};
     return QUIRE_OK;
+}
+
+uint64_t qr_pool_bytes(const quire_kv_pool *pool, uint64_t blocks, uint64_t local)
+{
+    return blocks * pool->block_bytes + local * pool->local_block_bytes;
 }
 
 /* ---- what it holds ---- */
@@ -142,6 +196,8 @@ static qr_model_facts facts_of(const quire_model_info *info)
                             .kv_heads                = info->kv_heads,
                             .head_dim                = info->head_dim,
                             .window                  = info->window,
+                            .local_layers            = info->local_layers,
+                            .local_window            = info->local_window,
                             .max_position_embeddings = info->max_position_embeddings,
                             .decoder_start_token_id  = info->decoder_start_token_id};
 }

@@ -13,6 +13,9 @@
 quire_status qr_pool_size(const quire_engine_options *options, const qr_model_facts *facts, uint64_t available_bytes,
                           uint32_t node_count, quire_kv_pool *pool_out, quire_error *error);
 
+/* Of so many blocks and local ones: their keys and values. */
+uint64_t qr_pool_bytes(const quire_kv_pool *pool, uint64_t blocks, uint64_t local_blocks);
+
 /* Does the pool hold fewer tokens than the longest request needs, max_model_len beside the longest encoder input? Then
  * with a warning for people that has both numbers. */
 bool qr_pool_is_short(const qr_scheduler_options *options, char *warning_out, size_t size);

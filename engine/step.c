@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/pool_size.h"
 
 /* ---- inbox to scheduler ---- */
 
@@ -250,10 +251,12 @@ static void zero_blocks(void *context, uint32_t thread, uint32_t thread_count)
 }
 
 /* Holds scheduler_mutex. What the plan in hand has taken again has no content yet. */
-static void zero_freed(quire_engine *engine, const uint32_t *blocks, uint32_t count)
+static void zero_freed(quire_engine *engine, const qr_freed *freed)
 {
-    freed_blocks freed = {.kv = &engine->kv, .blocks = blocks, .count = count};
-    if (count > 0) qr_team_run(engine->team, zero_blocks, &freed);
+    for (int local = 0; local < 2; local++) {
+        freed_blocks blocks = {local ? &engine->local_kv : &engine->kv, freed->blocks[local], freed->count[local]};
+        if (blocks.count > 0) qr_team_run(engine->team, zero_blocks, &blocks);
+    }
 }
 
 /* ---- the step ---- */
@@ -319,7 +322,7 @@ static bool plan_and_run(quire_engine *engine, quire_step *step)
     if (adapts_drafts(engine))
         qr_scheduler_allow_drafts(engine->planner.scheduler, qr_draft_control_allows(&engine->draft_control));
     const quire_plan *plan = qr_planner_plan(&engine->planner, start);
-    zero_freed(engine, plan->freed, plan->freed_count);
+    zero_freed(engine, &(qr_freed){{plan->freed, plan->local_freed}, {plan->freed_count, plan->local_freed_count}});
     if (!engine->planner.in_flight) return false;
     report_queue(engine);
     step->plan_ns = qr_now_ns() - start;
@@ -335,6 +338,7 @@ static void describe_state(const quire_engine *engine, quire_step *step)
     step->waiting       = engine->stats.waiting;
     step->blocks_used   = (uint32_t)engine->stats.blocks_used;
     step->blocks_cached = (uint32_t)engine->stats.blocks_cached;
+    step->kv_used_bytes = engine->stats.kv_used_bytes;
 }
 
 void qr_engine_step(quire_engine *engine, quire_step *step)
@@ -342,13 +346,12 @@ void qr_engine_step(quire_engine *engine, quire_step *step)
     *step                 = (quire_step){.size = sizeof *step, .step = engine->steps + 1, .start_ns = qr_now_ns()};
     const uint64_t start  = step->start_ns;
     const uint64_t tokens = engine->stats.tokens_output;
-    uint32_t       count;
     pthread_mutex_lock(&engine->scheduler_mutex);
     drain_inbox(engine, start);
     const bool ran = regulate(engine, start) && publish(engine, start) && plan_and_run(engine, step);
     (void)publish(engine, qr_now_ns()); /* what does not fit goes out in a later step */
-    const uint32_t *freed = qr_planner_take_freed(&engine->planner, &count);
-    zero_freed(engine, freed, count);
+    const qr_freed freed = qr_planner_take_freed(&engine->planner);
+    zero_freed(engine, &freed);
     if (ran) engine->step_ns += qr_now_ns() - start;
     qr_engine_take_stats(engine);
     engine->idle = qr_scheduler_idle(engine->planner.scheduler);
@@ -362,7 +365,8 @@ void qr_engine_take_stats(quire_engine *engine)
     pthread_mutex_lock(&engine->stats_mutex);
     quire_stats *stats = &engine->stats;
     qr_scheduler_stats(engine->planner.scheduler, stats);
-    stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)engine->block_bytes;
+    stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)engine->kv.block_bytes;
+    stats->kv_used_bytes        = qr_pool_bytes(&engine->pool, stats->blocks_used, stats->local_blocks_used);
     stats->steps                = engine->steps;
     stats->steps_drafts_paused  = engine->steps_drafts_paused;
     stats->step_ns              = engine->step_ns;

@@ -117,7 +117,13 @@ static inline uint32_t qr_layer_window(const qr_architecture *a, uint32_t layer)
     return qr_layer_set_has(&a->full, layer) ? 0 : a->window;
 }
 
-/* Of the layers that see most: what lies behind it no layer needs, so that the cache may let go of it. */
+/* Of the layers that see most. What lies behind it no layer needs, so that the cache may let go of it. */
 static inline uint32_t qr_widest_window(const qr_architecture *a) { return a->full_layers > 0 ? 0 : a->window; }
+
+/* Layers with a window beside others that see everything. */
+static inline uint32_t qr_local_layers(const qr_architecture *a)
+{
+    return a->full_layers > 0 ? a->layers - a->full_layers : 0;
+}
 
 #endif

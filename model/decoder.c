@@ -151,15 +151,18 @@ void qr_decoder_forward(qr_pass *pass)
 {
     qr_network    *network = pass->network;
     const uint32_t rows    = pass->plan->rows;
+    uint32_t       planes = 0, local_planes = 0; /* of the layers before */
 
     if (rows == 0) return;
     qr_stage_embed(pass, rows, false);
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
         const qr_layer         *layer = &network->parameters.decoder[i];
-        const qr_self_attention self  = {.plan     = qr_network_self_plan(network, i),
-                                         .plane    = qr_kv_memory_plane(network->kv, i),
-                                         .prologue = prologue_of(network, i),
-                                         .sinks    = layer->sinks};
+        const bool              local = qr_network_is_local(network, i), apart = local && network->local_kv != NULL;
+        const qr_self_attention self = {.plan     = local ? network->window_plan : network->self_plan,
+                                        .plane    = apart ? qr_kv_memory_plane(network->local_kv, local_planes++)
+                                                          : qr_kv_memory_plane(network->kv, planes++),
+                                        .prologue = prologue_of(network, i),
+                                        .sinks    = layer->sinks};
         qr_stage_self_attention(pass, layer, &self, rows);
         if (layer->experts != NULL)
             qr_stage_experts(pass, layer, rows);

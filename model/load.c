@@ -190,9 +190,10 @@ static void count_work(qr_network *network)
 /* What lives as long as the parameters, and depends on the options. */
 static void lay_out(qr_network *network, qr_arena *arena)
 {
-    const uint32_t entries  = network->options.max_sequences;
-    network->regions        = QR_ARENA_TAKE(arena, qr_mapping, network->thread_count);
-    network->self_sequences = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
+    const uint32_t entries    = network->options.max_sequences;
+    network->regions          = QR_ARENA_TAKE(arena, qr_mapping, network->thread_count);
+    network->self_sequences   = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
+    network->window_sequences = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
     if (!qr_network_has_encoder(network)) return;
     network->cross_sequences        = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);
     network->encoder_sequences      = QR_ARENA_TAKE(arena, qr_attention_sequence, entries);

@@ -327,6 +327,8 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .first_banned_count      = model->generation.first_banned_count,
         .first_allowed_count     = model->generation.first_allowed_count,
         .last_allowed_count      = model->generation.last_allowed_count,
+        .local_layers            = qr_local_layers(a),
+        .local_window            = qr_local_layers(a) > 0 ? a->window : 0,
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     qr_options_give(&full, sizeof full, info);
@@ -350,6 +352,8 @@ void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
                       .kv_heads                = a->kv_heads,
                       .head_dim                = a->head_dim,
                       .window                  = qr_widest_window(a),
+                      .local_layers            = qr_local_layers(a),
+                      .local_window            = qr_local_layers(a) > 0 ? a->window : 0,
                       .max_position_embeddings = a->max_position_embeddings,
                       .max_encoder_positions   = a->max_encoder_positions,
                       .encoder_feature_size    = a->feature_size,

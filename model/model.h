@@ -18,10 +18,11 @@ typedef struct qr_model_facts {
     bool     encoder_decoder;
     uint32_t vocab_size, decoder_layers, encoder_layers;
     uint32_t heads, kv_heads, head_dim;
-    uint32_t window;                  /* sliding window that all layers have, the widest; 0 = some see everything */
-    uint32_t max_position_embeddings; /* 0 = none (T5) */
-    uint32_t max_encoder_positions;   /* 0 = none */
-    uint32_t encoder_feature_size;    /* of a frame; 0: the encoder reads tokens */
+    uint32_t window;                     /* sliding window that all layers have, the widest; 0 = some see everything */
+    uint32_t local_layers, local_window; /* where some see everything: those that do not, and their window; else 0 */
+    uint32_t max_position_embeddings;    /* 0 = none (T5) */
+    uint32_t max_encoder_positions;      /* 0 = none */
+    uint32_t encoder_feature_size;       /* of a frame; 0: the encoder reads tokens */
     uint32_t long_length;            /* requests of more positions have other keys for the same tokens; 0 = none have */
     int32_t  decoder_start_token_id; /* -1: none */
     uint32_t eos_count;
@@ -66,10 +67,12 @@ quire_status qr_network_create(const quire_model *model, const qr_network_option
                                quire_error *error);
 void         qr_network_destroy(qr_network *network);
 
-/* Shape of the KV blocks this network reads and writes; layers = decoder layers. */
+/* Shape of the KV blocks this network reads and writes. */
 qr_kv_shape qr_network_kv_shape(const qr_network *network);
-/* Must be called once before the first forward; borrowed. ERR_NO_MEMORY. */
-quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error);
+/* Must be called once before the first forward; borrowed. `local` is of the model's local layers and `memory` of the
+ * others; plans then have local_blocks. NULL: `memory` is of all layers. ERR_NO_MEMORY. */
+quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, const qr_kv_memory *local,
+                                  quire_error *error);
 
 /* Run by all threads behind the logits, in the same handing-over: sampling. */
 typedef void qr_after_logits(void *context, uint32_t thread, uint32_t thread_count);

@@ -76,18 +76,18 @@ struct qr_network {
     /* a step */
     qr_mapping             step_memory;
     qr_buffers             buffers;
-    const qr_kv_memory    *kv;
-    uint64_t              *counted; /* [ceil(num_blocks / 64)] bits: blocks whose reading this step has counted */
+    const qr_kv_memory    *kv, *local_kv; /* local_kv: of the windowed layers, where some see more; NULL: in kv */
+    uint64_t              *counted;       /* [ceil(num_blocks / 64)] bits: blocks whose reading this step has counted */
     size_t                 counted_bytes;
     qr_kv_shape            kv_shape;
     qr_attention_tuning    tuning;
-    qr_attention_plan     *self_plan;                        /* of the layers that see most */
-    qr_attention_plan     *window_plan;                      /* of the windowed ones, where some see more; else NULL */
-    qr_attention_plan     *cross_plan;                       /* decoder rows over encoder keys */
-    qr_attention_plan     *encoder_plan;                     /* encoder rows over themselves */
-    qr_attention_plan     *cross_append_plan;                /* encoder rows into the cross blocks; only appends */
-    qr_attention_sequence *self_sequences, *cross_sequences; /* [max_sequences] */
-    qr_attention_sequence *encoder_sequences, *cross_append_sequences; /* [max_sequences] */
+    qr_attention_plan     *self_plan;         /* of the layers that see most */
+    qr_attention_plan     *window_plan;       /* of the windowed ones, where some see more; else NULL */
+    qr_attention_plan     *cross_plan;        /* decoder rows over encoder keys */
+    qr_attention_plan     *encoder_plan;      /* encoder rows over themselves */
+    qr_attention_plan     *cross_append_plan; /* encoder rows into the cross blocks; only appends */
+    qr_attention_sequence *self_sequences, *window_sequences, *cross_sequences; /* [max_sequences] */
+    qr_attention_sequence *encoder_sequences, *cross_append_sequences;          /* [max_sequences] */
     qr_kv_shape            encoder_kv_shape;
     qr_mapping             encoder_kv;     /* one plane, reused by every encoder layer */
     uint32_t              *encoder_blocks; /* [encoder_block_count] 0, 1, 2, ... */
@@ -117,10 +117,10 @@ static inline uint32_t qr_network_most_rows(const qr_network *network)
                                            : options->max_rows;
 }
 
-static inline qr_attention_plan *qr_network_self_plan(const qr_network *network, uint32_t layer)
+/* The layer has a window and others see more. */
+static inline bool qr_network_is_local(const qr_network *network, uint32_t layer)
 {
-    const bool narrow = network->window_plan != NULL && qr_layer_window(network->architecture, layer) != 0;
-    return narrow ? network->window_plan : network->self_plan;
+    return network->window_plan != NULL && qr_layer_window(network->architecture, layer) != 0;
 }
 
 static inline uint64_t qr_network_embedding_bytes(const qr_network *network)

@@ -60,16 +60,23 @@ static row_range dealt(const qr_pass *pass, uint32_t count)
                        (uint32_t)(n * (pass->thread + 1) / pass->thread_count)};
 }
 
+static void copy_blocks(const qr_pass *pass, const qr_kv_memory *memory, const quire_plan_copy *copies, uint32_t count)
+{
+    if (count == 0) return;
+    const row_range layers = dealt(pass, memory->layers);
+    for (uint32_t layer = layers.first; layer < layers.end; layer++)
+        for (uint32_t i = 0; i < count; i++)
+            qr_kv_copy_block(&pass->network->kv_shape, qr_kv_memory_plane(memory, layer), copies[i].from, copies[i].to,
+                             copies[i].slots);
+}
+
 void qr_stage_copy_blocks(qr_pass *pass)
 {
-    const quire_plan *plan = pass->plan;
-    if (plan->copy_count == 0) return;
+    const quire_plan *plan    = pass->plan;
     const qr_network *network = pass->network;
-    const row_range   layers  = dealt(pass, network->kv->layers);
-    for (uint32_t layer = layers.first; layer < layers.end; layer++)
-        for (uint32_t i = 0; i < plan->copy_count; i++)
-            qr_kv_copy_block(&network->kv_shape, qr_kv_memory_plane(network->kv, layer), plan->copies[i].from,
-                             plan->copies[i].to, plan->copies[i].slots);
+    if (plan->copy_count + plan->local_copy_count == 0) return;
+    copy_blocks(pass, network->kv, plan->copies, plan->copy_count);
+    copy_blocks(pass, network->local_kv, plan->local_copies, plan->local_copy_count);
     qr_stage_end(pass, &pass->network->report->attention_ns);
 }
 

@@ -9,11 +9,15 @@
 #include "model/network.h"
 #include "model/sample.h"
 
-quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, quire_error *error)
+quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, const qr_kv_memory *local,
+                                  quire_error *error)
 {
-    qr_assert(memory->layers >= network->architecture->layers);
+    const uint32_t local_layers = local != NULL ? qr_local_layers(network->architecture) : 0;
+    qr_assert(local == NULL || (local->layers == local_layers && local->num_blocks <= memory->num_blocks));
+    qr_assert(memory->layers >= network->architecture->layers - local_layers);
     qr_assert(memory->block_bytes == qr_kv_block_bytes(&network->kv_shape));
     network->kv            = memory;
+    network->local_kv      = local;
     network->counted_bytes = qr_ceil_div_u32(memory->num_blocks, 64) * sizeof *network->counted;
     network->counted       = qr_allocate(&network->options.allocator, network->counted_bytes, 64);
     return network->counted ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "counting %u blocks", memory->num_blocks);
@@ -47,6 +51,7 @@ static bool plan_is_valid(const qr_network *network, const quire_plan *plan)
     if (plan->rows > o->max_rows || plan->sequence_count > o->max_sequences || plan->rows_logits > o->max_logits_rows ||
         !tokens_are_valid(network, plan->tokens, plan->rows))
         return false;
+    if ((network->local_kv != NULL) != (plan->local_blocks != NULL)) return false;
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const quire_plan_sequence *s = &plan->sequences[i];
         if ((uint64_t)s->row_start + s->row_count > plan->rows ||
@@ -83,6 +88,8 @@ static void plan_rows(qr_network *network, const quire_plan *plan)
                                                                .blocks    = s->blocks,
                                                                .rope_row  = rope_row(network, s->request),
                                                                .node      = s->node};
+        network->window_sequences[i] = network->self_sequences[i];
+        if (network->local_kv != NULL) network->window_sequences[i].blocks = plan->local_blocks[i];
         if (!qr_network_has_encoder(network)) continue;
         network->cross_sequences[i]           = network->self_sequences[i];
         network->cross_sequences[i].kv_length = s->cross_length;
@@ -90,7 +97,7 @@ static void plan_rows(qr_network *network, const quire_plan *plan)
     }
     qr_attention_plan_build(network->self_plan, network->self_sequences, plan->sequence_count);
     if (network->window_plan != NULL)
-        qr_attention_plan_build(network->window_plan, network->self_sequences, plan->sequence_count);
+        qr_attention_plan_build(network->window_plan, network->window_sequences, plan->sequence_count);
     if (qr_network_has_encoder(network))
         qr_attention_plan_build(network->cross_plan, network->cross_sequences, plan->sequence_count);
 }
@@ -190,7 +197,7 @@ static void count_shared_blocks_once(qr_network *network)
     if (qr_network_has_encoder(network)) repeated += a->layers * repeated_tokens(network, network->cross_sequences, 0);
     if (network->window_plan != NULL) {
         memset(network->counted, 0, network->counted_bytes);
-        repeated += (a->layers - wide) * repeated_tokens(network, network->self_sequences, a->window);
+        repeated += (a->layers - wide) * repeated_tokens(network, network->window_sequences, a->window);
     }
     network->report->kv_bytes -= repeated * token;
 }
@@ -245,6 +252,14 @@ static void count_encoder(const qr_network *network, quire_step *report)
     report->wide_flops += report->encoder_wide_flops;
 }
 
+static uint64_t copied_bytes(const qr_network *network, const qr_kv_memory *memory, const quire_plan_copy *copies,
+                             uint32_t count)
+{
+    uint64_t slots = 0;
+    for (uint32_t i = 0; i < count; i++) slots += copies[i].slots;
+    return 2 * slots * token_bytes(&network->kv_shape) * memory->layers;
+}
+
 /* What the step must move and compute at least, from the plans and shapes. */
 static void count_step(qr_network *network)
 {
@@ -263,8 +278,9 @@ static void count_step(qr_network *network)
     }
     if (network->encoder_rows > 0) count_encoder(network, report);
     report->kv_bytes += rows * token * a->layers;
-    for (uint32_t i = 0; i < plan->copy_count; i++)
-        report->kv_bytes += 2 * (uint64_t)plan->copies[i].slots * token * a->layers;
+    if (plan->copy_count > 0) report->kv_bytes += copied_bytes(network, network->kv, plan->copies, plan->copy_count);
+    if (plan->local_copy_count > 0)
+        report->kv_bytes += copied_bytes(network, network->local_kv, plan->local_copies, plan->local_copy_count);
     report->projection_bytes += rows * embedding_row_bytes(network);
     if (plan->rows_logits > 0) {
         report->logits_bytes = network->head_work.bytes;

@@ -65,7 +65,7 @@ static bool take_blocks(qr_scheduler *s, const qr_admission *a)
     qr_sequence   *g     = &s->sequences[a->group];
     const bool     empty = g->self.count == 0, had_cross = g->cross.count > 0;
     const uint32_t kept = g->self.count;
-    if (empty) g->self.home = g->cross.home = qr_block_pool_home(pool, s->hits, a->hits);
+    if (empty) g->self.home = g->cross.home = g->local.home = qr_block_pool_home(pool, s->hits, a->hits);
     QR_FOR_EACH_MEMBER(s, m, a->group) {
         qr_block_table_set_running(pool, &s->sequences[m].self, true);
         qr_block_table_set_running(pool, &s->sequences[m].cross, true);

@@ -48,19 +48,40 @@ static quire_wait_reason measure_cross(qr_scheduler *s, qr_admission *a)
 
 /* ---- blocks ---- */
 
+static bool is_cached(const qr_block_pool *pool, uint32_t id) { return pool->blocks[id].state == QR_BLOCK_CACHED; }
+
+static uint32_t cached_hits(const qr_scheduler *s, const qr_admission *a, uint32_t first)
+{
+    uint32_t cached = 0, kept = s->sequences[a->group].self.count;
+    for (uint32_t i = first > kept ? first - kept : 0; i < a->hits; i++)
+        cached += is_cached(&s->cache.pool, s->hits[i]);
+    return cached;
+}
+
+/* Of the hits' partners. */
+static uint32_t cached_local_hits(const qr_scheduler *s, const qr_admission *a)
+{
+    const qr_block_pool *pool = &s->cache.pool;
+    if (pool->local == NULL) return 0;
+    const uint32_t first  = qr_first_visible_block(a->base, pool->local->window, pool->block_size);
+    uint32_t       cached = 0, kept = s->sequences[a->group].self.count;
+    for (uint32_t i = first > kept ? first - kept : 0; i < a->hits; i++)
+        cached += is_cached(pool->local, pool->partner[s->hits[i]]);
+    return cached;
+}
+
 static void measure_hits(qr_scheduler *s, qr_admission *a)
 {
     const qr_sequence *g  = &s->sequences[a->group];
     const qr_request  *r  = qr_request_of(s, a->group);
-    const uint32_t     bs = s->options.block_size, window = s->options.window;
-    a->base = g->computed;
+    const uint32_t     bs = s->options.block_size;
+    a->base               = g->computed;
     if (g->next_member != QR_NONE || r->stored.skip_reading_prefix_cache) return;
     a->hits = qr_prefix_index_lookup(&s->cache.prefix, &g->self, qr_tokens(s, a->group), g->length, s->hits, NULL);
     if (a->hits == 0) return;
     a->base       = (g->self.count + a->hits) * bs;
-    a->first_live = window > 0 && a->base + 1 > window ? (a->base + 1 - window) / bs : 0;
-    for (uint32_t i = 0; i < a->hits; i++)
-        if (g->self.count + i >= a->first_live) a->lost += s->cache.pool.blocks[s->hits[i]].state == QR_BLOCK_CACHED;
+    a->first_live = qr_first_visible_block(a->base, s->options.window, bs);
+    a->lost += qr_max_u32(cached_hits(s, a, a->first_live), cached_local_hits(s, a));
 }
 
 static void measure_self(const qr_scheduler *s, qr_admission *a)
@@ -87,9 +108,11 @@ quire_wait_reason qr_admission_measure(qr_scheduler *s, qr_admission *a)
     const quire_wait_reason reason = measure_cross(s, a);
     if (reason != QUIRE_WAIT_NONE) return reason;
     measure_hits(s, a);
-    const bool whole = s->options.scheduler_reserve_full_isl && s->options.window == 0 && a->mode != QR_ADMIT_FORCED;
-    a->rows          = rows_in_this_step(s, a);
-    a->upto          = whole ? g->length : a->base + a->rows;
+    /* what a window will leave behind is not taken before it is needed */
+    const bool slides = s->options.window > 0 || s->options.local_window > 0;
+    const bool whole  = s->options.scheduler_reserve_full_isl && !slides && a->mode != QR_ADMIT_FORCED;
+    a->rows           = rows_in_this_step(s, a);
+    a->upto           = whole ? g->length : a->base + a->rows;
     if (a->mode == QR_ADMIT_NORMAL && s->groups_running > 0)
         a->room =
             g->state == QR_SEQUENCE_PREEMPTED ? qr_max_u32(s->watermark, s->slots[QR_SEQUENCE_RUNNING]) : s->watermark;

@@ -120,9 +120,15 @@ static uint32_t planned_rows(const qr_scheduler *s, uint32_t record)
     return s->in_flight && g->entry != QR_NONE ? g->rows : 0;
 }
 
+static uint32_t copy_for_walker(const quire_plan_copy *from, uint32_t count, qr_block_copy *to)
+{
+    for (uint32_t i = 0; i < count; i++) to[i] = (qr_block_copy){from[i].from, from[i].to, from[i].slots};
+    return count;
+}
+
 static const char *check_cache(const qr_scheduler *s)
 {
-    qr_cache_holders holders = {.tables = s->holders, .copies = s->copies};
+    qr_cache_holders holders = {.tables = s->holders, .copies = s->copies, .local_copies = s->local_copies};
     for (uint32_t i = 0; i < s->record_count; i++) {
         const qr_sequence *q = &s->sequences[i];
         if (q->state == QR_SEQUENCE_NONE) continue;
@@ -134,10 +140,8 @@ static const char *check_cache(const qr_scheduler *s)
             s->holders[holders.table_count++] = (qr_cache_holder){&q->cross, q->cross_written ? encoder : 0,
                                                                   q->cross_written || q->encodes ? encoder : 0, 0};
     }
-    for (uint32_t i = 0; i < s->plan.copy_count; i++) {
-        const quire_plan_copy *c        = &s->plan.copies[i];
-        s->copies[holders.copy_count++] = (qr_block_copy){c->from, c->to, c->slots};
-    }
+    holders.copy_count       = copy_for_walker(s->plan.copies, s->plan.copy_count, s->copies);
+    holders.local_copy_count = copy_for_walker(s->plan.local_copies, s->plan.local_copy_count, s->local_copies);
     return qr_cache_check(&s->cache, &holders);
 }
 

@@ -171,12 +171,6 @@ static void commit_group(qr_scheduler *s, uint32_t group, const quire_plan_seque
 
 /* ---- a whole step ---- */
 
-static void release_copies(qr_scheduler *s)
-{
-    for (uint32_t i = 0; i < s->plan.copy_count; i++) qr_block_pool_unpin(&s->cache.pool, s->plan.copies[i].from);
-    s->plan.copy_count = 0;
-}
-
 static void retire(qr_scheduler *s, uint32_t group)
 {
     const uint32_t request = s->sequences[group].request;
@@ -188,7 +182,7 @@ static void retire(qr_scheduler *s, uint32_t group)
 /* The plan is over: groups that were cancelled in flight end now, and so do requests that failed. */
 static void end_step(qr_scheduler *s)
 {
-    release_copies(s);
+    qr_plan_drop_copies(s, 0, 0);
     for (uint32_t i = 0; i < s->planned_count; i++) {
         const uint32_t group = s->planned[i];
         qr_sequence   *g     = &s->sequences[group];

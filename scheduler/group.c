@@ -36,6 +36,10 @@ void qr_sequence_init(qr_scheduler *s, uint32_t record, uint32_t request, uint32
     q->draft_length = s->options.num_speculative_tokens;
     qr_block_table_init(&q->self, blocks, s->table_capacity, true, &root);
     qr_block_table_init(&q->cross, cross, s->cross_capacity, false, &root);
+    if (s->local_capacity == 0) return;
+    qr_block_table_init(&q->local, s->local_blocks + (size_t)record * s->local_capacity, s->local_capacity, true,
+                        &root);
+    q->self.local = &q->local;
 }
 
 /* ---- states ---- */
@@ -145,7 +149,7 @@ void qr_group_truncate(qr_scheduler *s, uint32_t group, uint32_t keep)
 {
     uint32_t kept = keep; /* the same for all members, whose tables may differ when the pool refused one of them */
     QR_FOR_EACH_MEMBER(s, m, group)
-        if (keep < s->sequences[m].self.count && s->sequences[m].self.first > 0) kept = 0;
+        if (keep < s->sequences[m].self.count && qr_block_table_left_behind(&s->sequences[m].self) > 0) kept = 0;
     QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence *q = &s->sequences[m];
         if (kept >= q->self.count) continue;

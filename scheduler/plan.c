@@ -54,17 +54,22 @@ static void charge(qr_scheduler *s, uint32_t group, uint32_t rows)
     if (end > from) qr_tenant_charge(s, s->requests[g->request].tenant, 2 * (uint64_t)(end - from) * qr_width(g));
 }
 
+static void add_copy(quire_plan_copy *copies, uint32_t *count, const qr_block_copy *copy)
+{
+    if (copy->slots > 0) copies[(*count)++] = (quire_plan_copy){copy->from, copy->to, copy->slots};
+}
+
 static bool take_blocks(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
     qr_block_pool *pool = &s->cache.pool;
     QR_FOR_EACH_MEMBER(s, m, group) {
-        qr_sequence  *q    = &s->sequences[m];
-        qr_block_copy copy = {0};
+        qr_sequence  *q       = &s->sequences[m];
+        qr_block_copy copy[2] = {0};
         if (!qr_block_table_needs_copy(pool, &q->self, q->computed)) continue;
-        if (!qr_block_table_make_writable(pool, &q->self, q->computed, &copy)) return false;
+        if (!qr_block_table_make_writable(pool, &q->self, q->computed, copy)) return false;
         s->stats.copies++;
-        if (copy.slots == 0) continue;
-        s->arrays.copies[s->plan.copy_count++] = (quire_plan_copy){copy.from, copy.to, copy.slots};
+        add_copy(s->arrays.copies, &s->plan.copy_count, &copy[0]);
+        add_copy(s->arrays.local_copies, &s->plan.local_copy_count, &copy[1]);
     }
     QR_FOR_EACH_MEMBER(s, m, group) {
         qr_sequence *q = &s->sequences[m];
@@ -73,10 +78,20 @@ static bool take_blocks(qr_scheduler *s, uint32_t group, uint32_t rows)
     return true;
 }
 
-/* Undoes copies that were planned for a group which then got no rows: its tail goes, and so does what was copied. */
-static void undo(qr_scheduler *s, uint32_t group, uint32_t copies)
+void qr_plan_drop_copies(qr_scheduler *s, uint32_t keep, uint32_t local_keep)
 {
-    while (s->plan.copy_count > copies) qr_block_pool_unpin(&s->cache.pool, s->plan.copies[--s->plan.copy_count].from);
+    quire_plan *p = &s->plan;
+    for (uint32_t i = keep; i < p->copy_count; i++) qr_block_pool_unpin(&s->cache.pool, p->copies[i].from);
+    for (uint32_t i = local_keep; i < p->local_copy_count; i++)
+        qr_block_pool_unpin(&s->cache.local, p->local_copies[i].from);
+    p->copy_count       = keep;
+    p->local_copy_count = local_keep;
+}
+
+/* Undoes copies that were planned for a group which then got no rows: its tail goes, and so does what was copied. */
+static void undo(qr_scheduler *s, uint32_t group, uint32_t copies, uint32_t local_copies)
+{
+    qr_plan_drop_copies(s, copies, local_copies);
     qr_group_truncate(s, group, s->sequences[group].computed / s->options.block_size);
 }
 
@@ -92,9 +107,9 @@ static void set_rows(qr_scheduler *s, qr_sequence *g, uint32_t rows)
 bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows)
 {
     qr_sequence   *g      = &s->sequences[group];
-    const uint32_t copies = s->plan.copy_count;
+    const uint32_t copies = s->plan.copy_count, local_copies = s->plan.local_copy_count;
     if (!take_blocks(s, group, rows)) {
-        undo(s, group, copies);
+        undo(s, group, copies, local_copies);
         return false;
     }
     charge(s, group, rows);
@@ -319,6 +334,7 @@ static void add_sequence(qr_scheduler *s, uint32_t record, const qr_sequence *g)
                                .node              = q->self.home,
     };
     s->arrays.sequence_records[plan->sequence_count] = record;
+    s->arrays.local_blocks[plan->sequence_count]     = q->local.blocks;
     qr_assert(plan->rows + g->rows <= s->options.max_num_batched_tokens);
     add_rows(s, entry);
     add_given(s, entry, record);
@@ -399,20 +415,23 @@ static void begin(qr_scheduler *s)
                                            .positions   = a->positions,
                                            .slots       = a->slots,
                                            .logits_rows = a->logits_rows};
-    s->planned_count        = 0;
-    s->took_blocks          = false;
-    s->rows_left            = s->options.max_num_batched_tokens;
-    s->encoder_left         = s->options.max_num_encoder_input_tokens;
-    s->given_left           = qr_max_given_rows(&s->options);
+    if (s->local_capacity > 0) s->plan.local_copies = a->local_copies, s->plan.local_blocks = a->local_blocks;
+    s->planned_count = 0;
+    s->took_blocks   = false;
+    s->rows_left     = s->options.max_num_batched_tokens;
+    s->encoder_left  = s->options.max_num_encoder_input_tokens;
+    s->given_left    = qr_max_given_rows(&s->options);
 }
 
 static void describe_state(qr_scheduler *s)
 {
-    s->plan.running       = s->slots[QR_SEQUENCE_RUNNING];
-    s->plan.waiting       = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
-    s->plan.paused        = s->slots[QR_SEQUENCE_PAUSED];
-    s->plan.blocks_used   = s->cache.pool.used;
-    s->plan.blocks_cached = s->cache.pool.cached;
+    s->plan.running             = s->slots[QR_SEQUENCE_RUNNING];
+    s->plan.waiting             = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
+    s->plan.paused              = s->slots[QR_SEQUENCE_PAUSED];
+    s->plan.blocks_used         = s->cache.pool.used;
+    s->plan.blocks_cached       = s->cache.pool.cached;
+    s->plan.local_blocks_used   = s->cache.local.used;
+    s->plan.local_blocks_cached = s->cache.local.cached;
 }
 
 const quire_plan *qr_scheduler_plan(qr_scheduler *s, uint64_t now_ns)

@@ -2,12 +2,20 @@
 #include "base/bits.h"
 #include "scheduler/state.h"
 
-static uint32_t own_in_table(const qr_scheduler *s, const qr_block_table *table, uint32_t enough)
+static uint32_t own_in_pool(const qr_block_pool *pool, const qr_block_table *table, uint32_t enough)
 {
     uint32_t own = 0;
     for (uint32_t i = table->count; i > table->first && own < enough; i--)
-        own += s->cache.pool.blocks[table->blocks[i - 1]].refs == 1;
+        own += pool->blocks[table->blocks[i - 1]].refs == 1;
     return own;
+}
+
+/* Local blocks count where they are what is short. */
+static uint32_t own_in_table(const qr_scheduler *s, const qr_block_table *table, uint32_t enough)
+{
+    const qr_block_pool *pool  = &s->cache.pool;
+    const bool           local = table->local != NULL && qr_block_pool_available(pool->local) == qr_available(s);
+    return local ? own_in_pool(pool->local, table->local, enough) : own_in_pool(pool, table, enough);
 }
 
 uint32_t qr_group_own_blocks(const qr_scheduler *s, uint32_t group, uint32_t enough)

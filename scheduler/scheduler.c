@@ -19,6 +19,8 @@ static void lay_out_plan(qr_scheduler *s, qr_arena *arena)
     const uint32_t  slots = s->options.max_num_seqs, rows = s->options.max_num_batched_tokens;
     qr_plan_arrays *a   = &s->arrays;
     a->copies           = QR_ARENA_TAKE(arena, quire_plan_copy, slots);
+    a->local_copies     = QR_ARENA_TAKE(arena, quire_plan_copy, slots);
+    a->local_blocks     = QR_ARENA_TAKE(arena, const uint32_t *, slots);
     a->encoders         = QR_ARENA_TAKE(arena, quire_plan_encoder, slots);
     a->sequences        = QR_ARENA_TAKE(arena, quire_plan_sequence, slots);
     a->samples          = QR_ARENA_TAKE(arena, quire_plan_sample, slots + rows);
@@ -51,6 +53,7 @@ static void lay_out(qr_scheduler *s, qr_arena *arena)
     s->failed                     = QR_ARENA_TAKE(arena, uint32_t, slots);
     s->holders                    = QR_ARENA_TAKE(arena, qr_cache_holder, 2 * (size_t)n);
     s->copies                     = QR_ARENA_TAKE(arena, qr_block_copy, slots);
+    s->local_copies               = QR_ARENA_TAKE(arena, qr_block_copy, slots);
     s->seen                       = QR_ARENA_TAKE(arena, uint8_t, n);
     s->events                     = QR_ARENA_TAKE(arena, qr_scheduler_event, s->event_capacity);
     char                 *names   = QR_ARENA_TAKE(arena, char, s->options.tenant_count *(QUIRE_MAX_TENANT_NAME + 1));
@@ -75,6 +78,7 @@ static void lay_out_reserve(qr_scheduler *s, qr_arena *reserve)
     s->lists             = QR_ARENA_TAKE(reserve, qr_request_lists, n);
     s->self_blocks       = QR_ARENA_TAKE(reserve, uint32_t, n * s->table_capacity);
     s->cross_blocks      = QR_ARENA_TAKE(reserve, uint32_t, n * s->cross_capacity);
+    s->local_blocks      = QR_ARENA_TAKE(reserve, uint32_t, n * s->local_capacity);
     s->encoder_words     = QR_ARENA_TAKE(reserve, int32_t, n * encoder);
     s->encoder_features  = QR_ARENA_TAKE(reserve, float, n * s->feature_stride);
     for (uint32_t i = 0; i < s->tenant_count; i++) {
@@ -107,11 +111,12 @@ static void compute_sizes(qr_scheduler *s)
     s->record_count               = o->max_num_queued_reqs + 2 * o->max_num_seqs; /* waiting, running, retiring */
     s->tenant_count               = o->max_num_tenants + o->tenant_count;
     s->table_capacity             = qr_ceil_div_u32(o->max_model_len, o->block_size);
+    s->local_capacity             = o->local_window > 0 ? s->table_capacity : 0;
     s->cross_capacity = o->encoder_decoder ? qr_ceil_div_u32(o->max_num_encoder_input_tokens, o->block_size) : 0;
     s->feature_stride = (size_t)QR_FRAMES_PER_POSITION * o->encoder_feature_size * o->max_num_encoder_input_tokens;
     s->token_stride   = 2 * (size_t)qr_round_up_u32(o->max_model_len, 16); /* tokens, and a beam search's hypothesis */
     s->event_capacity = s->record_count + o->max_num_seqs + o->max_num_batched_tokens + QR_HYPOTHESIS_EVENTS;
-    s->watermark = (uint32_t)qr_ceil_div_u64((uint64_t)((double)o->watermark * 1e6 + 0.5) * o->num_blocks, 1000000);
+    s->watermark      = qr_watermark_blocks(o);
 }
 
 static void init(qr_scheduler *s)
@@ -142,6 +147,8 @@ static quire_status create_parts(qr_scheduler *s, quire_error *error)
                                     .enable_prefix_caching = o->enable_prefix_caching,
                                     .encoder_decoder       = o->encoder_decoder,
                                     .list_freed            = o->zero_on_free,
+                                    .local_window          = o->local_window,
+                                    .local_blocks          = o->num_local_blocks,
                                     .hash_seed             = o->hash_seed,
                                     .hash_bits             = o->hash_bits,
                                     .allocator             = o->allocator};
@@ -195,13 +202,18 @@ const quire_request *qr_scheduler_kept(const qr_scheduler *s, quire_request_id i
 
 bool qr_scheduler_idle(const qr_scheduler *s) { return s->live_requests == 0; }
 
-const uint32_t *qr_scheduler_freed(const qr_scheduler *s, uint32_t *count_out)
+const uint32_t *qr_scheduler_freed(const qr_scheduler *s, bool local, uint32_t *count_out)
 {
-    *count_out = s->cache.pool.freed_count;
-    return s->cache.pool.freed;
+    const qr_block_pool *pool = local ? &s->cache.local : &s->cache.pool;
+    *count_out                = pool->freed_count;
+    return pool->freed;
 }
 
-void qr_scheduler_freed_clear(qr_scheduler *s) { qr_block_pool_freed_clear(&s->cache.pool); }
+void qr_scheduler_freed_clear(qr_scheduler *s)
+{
+    qr_block_pool_freed_clear(&s->cache.pool);
+    qr_block_pool_freed_clear(&s->cache.local);
+}
 
 void qr_scheduler_flush_cache(qr_scheduler *s) { qr_block_pool_flush(&s->cache.pool); }
 

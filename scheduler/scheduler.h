@@ -38,20 +38,22 @@ typedef struct qr_scheduler_options {
     uint32_t max_given_rows; /* of a step: their next token is the prompt's, and told; 0 = QR_MAX_GIVEN_ROWS */
     /* cache */
     uint32_t num_blocks, block_size, node_count;
+    uint32_t num_local_blocks; /* with local_window: qr_scheduler_local_blocks(), or more up to num_blocks */
     bool     enable_prefix_caching, enable_cross_sharing, extents;
     bool     zero_on_free; /* qr_scheduler_freed() tells what to overwrite */
     uint64_t hash_seed;    /* of the prefix index: picks buckets only */
     uint32_t hash_bits;    /* 64; fewer only in tests */
     /* model */
-    bool            encoder_decoder;
-    uint32_t        vocab_size;
-    uint32_t        max_encoder_positions; /* longest encoder input the model can take; 0 = no limit of its own */
-    uint32_t        encoder_feature_size;  /* encoder inputs are frames of so many features; 0: they are tokens */
-    uint32_t        window;                /* sliding window in tokens, 0 = none */
-    uint32_t        long_length; /* requests of more positions have other keys for the same tokens; 0 = none have */
-    int32_t         decoder_start_token_id;
-    uint32_t        eos_count;
-    int32_t         eos_token_ids[QUIRE_MAX_EOS_IDS];
+    bool     encoder_decoder;
+    uint32_t vocab_size;
+    uint32_t max_encoder_positions; /* longest encoder input the model can take; 0 = no limit of its own */
+    uint32_t encoder_feature_size;  /* encoder inputs are frames of so many features; 0: they are tokens */
+    uint32_t window;                /* sliding window in tokens, 0 = none */
+    uint32_t local_window; /* of layers beside those, which have num_local_blocks of their own; 0: there are none */
+    uint32_t long_length;  /* requests of more positions have other keys for the same tokens; 0 = none have */
+    int32_t  decoder_start_token_id;
+    uint32_t eos_count;
+    int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
     quire_allocator allocator;
 } qr_scheduler_options;
 
@@ -145,14 +147,18 @@ uint64_t qr_scheduler_decision_hash(const qr_scheduler *scheduler);
 bool     qr_scheduler_idle(const qr_scheduler *scheduler);  /* nothing live */
 void     qr_scheduler_flush_cache(qr_scheduler *scheduler); /* every CACHED block becomes FREE */
 
-/* zero_on_free: blocks whose content nobody may see any more, since the last clear. To be overwritten after plan and
- * before its copies and rows, which may use them again; then cleared. */
-const uint32_t *qr_scheduler_freed(const qr_scheduler *scheduler, uint32_t *count_out);
+/* zero_on_free: blocks, or local blocks, whose content nobody may see any more, since the last clear. To be overwritten
+ * after plan and before its copies and rows, which may use them again; then cleared. */
+const uint32_t *qr_scheduler_freed(const qr_scheduler *scheduler, bool local, uint32_t *count_out);
 void            qr_scheduler_freed_clear(qr_scheduler *scheduler);
 
 /* Blocks with which one sequence of these lengths can always end (docs/SCHEDULER.md, Feasibility). */
 uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_t prompt, uint32_t max_tokens,
                                     uint32_t encoder);
+
+/* Local blocks with which `num_blocks` other blocks are never held up: what max_num_seqs windows hold at once, and what
+ * admission leaves free; at most num_blocks, since a local block is nothing without the other. With local_window. */
+uint32_t qr_scheduler_local_blocks(const qr_scheduler_options *options);
 
 /* Walks everything: NULL, or the first violated rule as a sentence. */
 const char *qr_scheduler_check(const qr_scheduler *scheduler);

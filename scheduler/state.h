@@ -51,7 +51,7 @@ typedef struct qr_sequence {
     uint32_t rows, drafts, given; /* given: samples of the prompt's own tokens */
     bool     encodes;
     /* blocks */
-    qr_block_table self, cross;
+    qr_block_table self, cross, local; /* local: self.local, where there are local layers */
     /* why it waits */
     quire_wait_reason reason;
     uint32_t          missing;
@@ -122,11 +122,13 @@ typedef struct qr_tenant {
 
 /* Memory of the arrays that a quire_plan shows, and the records behind two of them. */
 typedef struct qr_plan_arrays {
-    quire_plan_copy     *copies;    /* [max_num_seqs] */
-    quire_plan_encoder  *encoders;  /* [max_num_seqs] */
-    quire_plan_sequence *sequences; /* [max_num_seqs] */
-    quire_plan_sample   *samples;   /* [max_num_seqs + max_num_batched_tokens] */
-    int32_t             *tokens;    /* [max_num_batched_tokens], as all below */
+    quire_plan_copy     *copies;       /* [max_num_seqs] */
+    quire_plan_copy     *local_copies; /* [max_num_seqs] */
+    const uint32_t     **local_blocks; /* [max_num_seqs] */
+    quire_plan_encoder  *encoders;     /* [max_num_seqs] */
+    quire_plan_sequence *sequences;    /* [max_num_seqs] */
+    quire_plan_sample   *samples;      /* [max_num_seqs + max_num_batched_tokens] */
+    int32_t             *tokens;       /* [max_num_batched_tokens], as all below */
     uint32_t            *positions, *logits_rows;
     uint64_t            *slots;
     uint32_t            *sequence_records, *encoder_records; /* [max_num_seqs] */
@@ -137,9 +139,9 @@ struct qr_scheduler {
     qr_arena             arena;   /* small, touched at creation */
     qr_arena             reserve; /* address space, touched when used */
     qr_cache             cache;
-    uint32_t             watermark;      /* blocks */
-    uint32_t             table_capacity; /* blocks of max_model_len */
-    uint32_t             cross_capacity;
+    uint32_t             watermark;                      /* blocks */
+    uint32_t             table_capacity;                 /* blocks of max_model_len */
+    uint32_t             cross_capacity, local_capacity; /* 0 without such tables */
     size_t               token_stride;
     size_t               feature_stride; /* floats of the longest encoder input */
     /* records */
@@ -151,12 +153,12 @@ struct qr_scheduler {
     uint32_t          live_requests; /* entered, and not all of their sequences DONE */
     uint32_t         *done_requests; /* to be freed when the events are cleared */
     uint32_t          done_count;
-    qr_request_lists *lists;                      /* [record_count] by request */
-    int32_t          *tokens;                     /* [record_count][token_stride]: tokens, then the kept hypothesis */
-    int32_t          *encoder_words;              /* [record_count][max_num_encoder_input_tokens] by request */
-    float            *encoder_features;           /* [record_count][feature_stride] by request */
-    uint32_t         *self_blocks, *cross_blocks; /* [record_count][capacity] */
-    qr_id_map         ids;                        /* of the requests that are kept, ended ones included */
+    qr_request_lists *lists;            /* [record_count] by request */
+    int32_t          *tokens;           /* [record_count][token_stride]: tokens, then the kept hypothesis */
+    int32_t          *encoder_words;    /* [record_count][max_num_encoder_input_tokens] by request */
+    float            *encoder_features; /* [record_count][feature_stride] by request */
+    uint32_t         *self_blocks, *cross_blocks, *local_blocks; /* [record_count][capacity]; local: as self */
+    qr_id_map         ids; /* of the requests that are kept, ended ones included */
     uint64_t          last_number;
     qr_heap           deadlines; /* of requests */
     uint64_t          now_ns;
@@ -184,7 +186,7 @@ struct qr_scheduler {
     uint32_t      *refused, refused_count; /* groups taken out of the heaps while candidates are examined */
     uint32_t       blockers[QR_MAX_REFUSED], blocker_count; /* refused ones that others may pass only so often */
     uint32_t      *hits;                                    /* [table_capacity] */
-    qr_block_copy *copies;                                  /* of the plan, for the walker */
+    qr_block_copy *copies, *local_copies;                   /* of the plan, for the walker */
     /* failed steps: suspects[] is a stack of sets, the last one is probed */
     uint32_t *suspects, suspect_count;
     uint32_t *suspect_sets, suspect_set_count; /* sizes */
@@ -312,6 +314,8 @@ uint32_t qr_plan_given(const qr_scheduler *s, const qr_sequence *group, uint32_t
 uint32_t qr_plan_rows(const qr_scheduler *s, uint32_t group, uint32_t todo, uint32_t left);
 /* Takes blocks, lists copies, enters the plan with `rows` rows of each member. False: the pool refused. */
 bool qr_plan_schedule(qr_scheduler *s, uint32_t group, uint32_t rows);
+/* The plan's copies but the first `keep` and `local_keep` are over, done or not. */
+void qr_plan_drop_copies(qr_scheduler *s, uint32_t keep, uint32_t local_keep);
 bool qr_plan_may_run(const qr_scheduler *s, uint32_t group); /* no failed step is isolated, or it is in the half */
 
 /* ---- admission.c, claim.c: who starts, or starts again ---- */
@@ -369,6 +373,8 @@ void qr_beam_deliver(qr_scheduler *s); /* as many events of finished searches as
 quire_tenant_options qr_tenant_options_at(const qr_scheduler_options *options, uint32_t i);
 
 /* The most blocks one sequence ever holds (F_max). `positions` = prompt + max_tokens - 1. */
+/* Blocks that admission leaves free. */
+uint32_t qr_watermark_blocks(const qr_scheduler_options *options);
 uint32_t qr_blocks_most(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);
 
 void qr_stats_hash_plan(qr_scheduler *s);

@@ -60,6 +60,9 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->blocks_used            = pool->used;
     stats->blocks_cached          = pool->cached;
     stats->blocks_free            = pool->free + pool->reserved;
+    stats->local_blocks           = s->cache.local.num_blocks;
+    stats->local_blocks_used      = s->cache.local.used;
+    stats->local_blocks_cached    = s->cache.local.cached;
     stats->cross_blocks_used      = s->options.encoder_decoder ? cross_blocks(s) : 0;
     stats->extents_taken          = pool->extents_taken;
     stats->extents_evicted        = pool->extents_evicted;
@@ -92,6 +95,7 @@ void qr_stats_hash_plan(qr_scheduler *s)
         const qr_sequence         *q = &s->sequences[s->arrays.sequence_records[i]];
         mix(s, s->requests[q->request].number << 12 | q->index, (uint64_t)e->position << 32 | e->row_count);
         mix(s, (uint64_t)e->drafts << 32 | e->sample_count, e->blocks[e->block_count - 1]);
+        if (p->local_blocks != NULL) mix(s, i, p->local_blocks[i][e->block_count - 1]);
     }
     for (uint32_t i = 0; i < p->copy_count; i++)
         mix(s, p->copies[i].from, (uint64_t)p->copies[i].to << 32 | p->copies[i].slots);

@@ -43,6 +43,20 @@ uint32_t qr_scheduler_blocks_needed(const qr_scheduler_options *options, uint32_
     return blocks_least(options, prompt + max_tokens - 1, 1, encoder);
 }
 
+uint32_t qr_watermark_blocks(const qr_scheduler_options *o)
+{
+    return (uint32_t)qr_ceil_div_u64((uint64_t)((double)o->watermark * 1e6 + 0.5) * o->num_blocks, 1000000);
+}
+
+/* Of each sequence what its window shows, a part of a block at both ends, and a block copied from or left over. */
+uint32_t qr_scheduler_local_blocks(const qr_scheduler_options *o)
+{
+    const uint32_t longest = qr_ceil_div_u32(o->max_model_len, o->block_size);
+    const uint64_t shown   = qr_min_u32(qr_ceil_div_u32(o->local_window, o->block_size) + 2, longest);
+    const uint64_t rows    = qr_ceil_div_u32(o->max_num_batched_tokens, o->block_size);
+    return (uint32_t)qr_min_u64(o->num_blocks, (shown + 2) * o->max_num_seqs + rows + qr_watermark_blocks(o));
+}
+
 /* What the pool must have for this request with so many output tokens. */
 static uint32_t blocks_for(const qr_scheduler_options *o, const quire_request *r, uint32_t max_tokens)
 {
@@ -382,6 +396,11 @@ quire_status qr_scheduler_options_check(const qr_scheduler_options *o, quire_err
             error, QUIRE_ERR_INVALID,
             "max_num_batched_tokens: %u is below max_model_len %u, which enable_chunked_prefill = false requires",
             o->max_num_batched_tokens, o->max_model_len);
+    if (o->local_window > 0) {
+        const field local = {"num_local_blocks", o->num_local_blocks, qr_scheduler_local_blocks(o), o->num_blocks,
+                             false};
+        QR_TRY(check_fields(o, &local, 1, error));
+    }
     for (uint32_t i = 0; i < o->tenant_count; i++) {
         const quire_tenant_options tenant = qr_tenant_options_at(o, i);
         QR_TRY(check_tenant(&tenant, error));

@@ -189,7 +189,7 @@ static quire_status create_cache(subject *s, quire_error *error)
                                           .node_count  = nodes,
                                           .bind        = s->machine->bind};
     QR_TRY(qr_kv_memory_create(&options, &s->kv, error));
-    return qr_network_attach_kv(s->network, &s->kv, error);
+    return qr_network_attach_kv(s->network, &s->kv, NULL, error);
 }
 
 /* ---- life ---- */

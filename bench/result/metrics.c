@@ -249,13 +249,13 @@ static bool compute_steps(qr_metrics *m, const qr_run *run)
     samples rows = {0}, sequences = {0}, times = {0};
     double  batches[BATCHES] = {0}, busy = 0, within = 0, kv = 0, imbalance = 0, fill = 0, saturated = 0,
            saturated_tokens = 0;
-    const double blocks     = run->stats_last.blocks ? (double)run->stats_last.blocks : 1;
+    const double kv_bytes   = run->stats_last.kv_cache_bytes ? (double)run->stats_last.kv_cache_bytes : 1;
     const double budget     = run->stats_last.max_num_batched_tokens ? run->stats_last.max_num_batched_tokens : 1;
     for (size_t i = 0; i < run->step_count; i++) {
         const quire_step *step  = &run->steps[i];
         const int64_t     start = (int64_t)step->start_ns;
         const double seconds    = (double)(step->plan_ns + step->forward_ns + step->sample_ns + step->commit_ns) * 1e-9;
-        const double usage      = (double)step->blocks_used / blocks;
+        const double usage      = (double)step->kv_used_bytes / kv_bytes;
         if (!in_window(run, start)) continue;
         m->steps.count++;
         add(&rows, step->rows);

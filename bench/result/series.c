@@ -7,8 +7,8 @@
 enum { MOST_INTERVALS = 240 };
 
 typedef struct interval {
-    double output, input, preempted; /* counts */
-    double running, waiting, blocks; /* sums over `steps` */
+    double output, input, preempted;   /* counts */
+    double running, waiting, kv_bytes; /* sums over `steps` */
     double steps;
 } interval;
 
@@ -40,7 +40,7 @@ static void collect(const qr_run *run, double dt_s, interval *to, size_t count)
         at->preempted += step->preempted;
         at->running += step->running;
         at->waiting += step->waiting;
-        at->blocks += (double)step->blocks_used;
+        at->kv_bytes += (double)step->kv_used_bytes;
         at->steps++;
     }
 }
@@ -52,12 +52,12 @@ static void average(interval *intervals, size_t count)
     for (size_t i = 0; i < count; i++) {
         interval *at = &intervals[i];
         if (at->steps > 0)
-            last = (interval){.running = at->running / at->steps,
-                              .waiting = at->waiting / at->steps,
-                              .blocks  = at->blocks / at->steps};
-        at->running = last.running;
-        at->waiting = last.waiting;
-        at->blocks  = last.blocks;
+            last = (interval){.running  = at->running / at->steps,
+                              .waiting  = at->waiting / at->steps,
+                              .kv_bytes = at->kv_bytes / at->steps};
+        at->running  = last.running;
+        at->waiting  = last.waiting;
+        at->kv_bytes = last.kv_bytes;
     }
 }
 
@@ -66,9 +66,9 @@ static void append(json_t *to, double value) { json_array_append_new(to, json_re
 json_t *qr_series_json(const qr_run *run)
 {
     const double length = (double)run->end_ns * 1e-9, dt = interval_length(length);
-    const double blocks = run->after.blocks ? (double)run->after.blocks : 1;
-    const size_t count  = (size_t)ceil(length / dt) + 1;
-    interval    *all    = calloc(count, sizeof *all);
+    const double kv_bytes = run->after.kv_cache_bytes ? (double)run->after.kv_cache_bytes : 1;
+    const size_t count    = (size_t)ceil(length / dt) + 1;
+    interval    *all      = calloc(count, sizeof *all);
     if (all == NULL) return NULL;
     collect(run, dt, all, count);
     average(all, count);
@@ -79,7 +79,7 @@ json_t *qr_series_json(const qr_run *run)
         append(input, all[i].input / dt);
         append(running, all[i].running);
         append(waiting, all[i].waiting);
-        append(kv, all[i].blocks / blocks);
+        append(kv, all[i].kv_bytes / kv_bytes);
         append(preemptions, all[i].preempted);
     }
     free(all);

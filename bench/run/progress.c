@@ -78,7 +78,7 @@ void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_
 {
     const double elapsed_s = (double)(state->now_ns - progress->shown_ns) * 1e-9;
     const double rate      = elapsed_s > 0 ? (double)(stats->tokens_output - progress->tokens) / elapsed_s : 0;
-    const double used      = stats->blocks ? (double)stats->blocks_used / (double)stats->blocks : 0;
+    const double total     = (double)stats->kv_cache_bytes, used = total > 0 ? (double)stats->kv_used_bytes / total : 0;
     const char  *phase     = phase_of(state);
     progress->rate         = progress->shown_ns == 0 ? rate : 0.7 * progress->rate + 0.3 * rate;
     if (progress->mode == QR_PROGRESS_JSONL) {

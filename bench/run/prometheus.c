@@ -175,8 +175,8 @@ static void write_gauges(const quire_stats *s, FILE *to)
     const unsigned version = quire_version();
     gauge(to, "quire_num_requests_running", "Sequences that take part in steps.", s->running);
     gauge(to, "quire_num_requests_waiting", "Sequences that wait to be admitted.", s->waiting);
-    gauge(to, "quire_kv_cache_usage_ratio", "Share of the KV blocks in use, 0 to 1.",
-          s->blocks ? (double)s->blocks_used / (double)s->blocks : 0);
+    gauge(to, "quire_kv_cache_usage_ratio", "Share of the KV cache's bytes in blocks in use, 0 to 1.",
+          s->kv_cache_bytes ? (double)s->kv_used_bytes / (double)s->kv_cache_bytes : 0);
     head(to, "quire_kv_blocks", "gauge", "KV blocks by state, of all nodes.");
     fprintf(to, "quire_kv_blocks{state=\"used\"} %llu\n", (unsigned long long)s->blocks_used);
     fprintf(to, "quire_kv_blocks{state=\"cached\"} %llu\n", (unsigned long long)s->blocks_cached);

@@ -92,7 +92,9 @@ static quire_status create_planner(virtual_target *v, const quire_config *config
                                        .encoder_decoder        = m->encoder_layers > 0,
                                        .decoder_start_token_id = m->decoder_start_token_id,
                                        .num_blocks             = v->pool.num_blocks,
-                                       .encoder_feature_size   = m->encoder_feature_size};
+                                       .encoder_feature_size   = m->encoder_feature_size,
+                                       .local_window           = m->local_window,
+                                       .num_local_blocks       = (uint32_t)v->pool.num_local_blocks};
     return quire_planner_create(quire_config_engine(config), &model, &v->planner, error);
 }
 
@@ -181,6 +183,11 @@ static quire_status begin_step(virtual_target *v)
     return QUIRE_OK;
 }
 
+static uint64_t bytes_of(const virtual_target *v, uint64_t blocks, uint64_t local_blocks)
+{
+    return blocks * v->pool.block_bytes + local_blocks * v->pool.local_block_bytes;
+}
+
 static quire_status end_step(virtual_target *v, quire_step *step_out)
 {
     QR_TRY(sample(v));
@@ -192,6 +199,7 @@ static quire_status end_step(virtual_target *v, quire_step *step_out)
     step_out->waiting       = after.waiting;
     step_out->blocks_used   = (uint32_t)after.blocks_used;
     step_out->blocks_cached = (uint32_t)after.blocks_cached;
+    step_out->kv_used_bytes = bytes_of(v, after.blocks_used, after.local_blocks_used);
     v->plan                 = NULL;
     v->reader_ns            = v->now_ns + REACTION_NS;
     return QUIRE_OK;
@@ -257,11 +265,12 @@ static quire_status wait_until(void *self, uint64_t until_ns, quire_error *error
 static void stats_of(const void *self, quire_stats *stats)
 {
     const virtual_target *v           = self;
-    const uint64_t        layer_bytes = v->pool.block_bytes / v->model.layers; /* of a block */
+    const uint64_t        block_bytes = bytes_of(v, 1, 1), layer_bytes = block_bytes / v->model.layers;
     quire_planner_stats(v->planner, stats);
     stats->steps                = v->cost.steps;
-    stats->kv_bytes_per_token   = v->pool.block_bytes / v->pool.block_size;
-    stats->kv_cache_bytes       = v->pool.block_bytes * v->pool.num_blocks;
+    stats->kv_bytes_per_token   = block_bytes / v->pool.block_size;
+    stats->kv_cache_bytes       = bytes_of(v, v->pool.num_blocks, v->pool.num_local_blocks);
+    stats->kv_used_bytes        = bytes_of(v, stats->blocks_used, stats->local_blocks_used);
     stats->contiguous_run_bytes = stats->contiguous_run_blocks * (double)layer_bytes;
 }
 

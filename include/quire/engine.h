@@ -50,6 +50,7 @@ typedef struct quire_step {
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
     /* of projection_flops and encoder_projection_flops, those in bf16 though the weights are int8 */
     uint64_t wide_flops, encoder_wide_flops;
+    uint64_t kv_used_bytes; /* after the step, as in quire_stats */
 } quire_step;
 
 typedef struct quire_explanation {

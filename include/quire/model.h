@@ -36,6 +36,7 @@ typedef struct quire_model_info {
      * one token, last_allowed only without ignore_eos. */
     const int32_t *banned, *first_banned, *first_allowed, *last_allowed;
     uint32_t       banned_count, first_banned_count, first_allowed_count, last_allowed_count;
+    uint32_t       local_layers, local_window; /* layers that have a window, in tokens, where others see all; else 0 */
 } quire_model_info;
 
 /* Opens a folder as Hugging Face publishes it: config.json and model.safetensors, or shards with

@@ -22,7 +22,7 @@
 
 typedef struct quire_planner quire_planner;
 
-#define QUIRE_NO_BLOCK UINT32_MAX /* in a block table: left behind by the sliding window */
+#define QUIRE_NO_BLOCK UINT32_MAX /* in a block table: left behind by a sliding window */
 
 /* What the planner must know of the host's model and of its KV memory. */
 typedef struct quire_planner_model {
@@ -38,6 +38,10 @@ typedef struct quire_planner_model {
     uint32_t block_size;           /* tokens per block, a power of two up to 65536; 0 = the options' */
     uint32_t node_count;           /* NUMA nodes that the blocks are dealt to; 0 = 1 */
     uint32_t encoder_feature_size; /* encoder inputs are frames of so many features; 0: they are tokens */
+    /* Of a decoder without `window` some of whose layers, the local ones, have one: theirs, in tokens; 0 = there are
+     * none. Their keys and values lie in blocks of their own, numbered from 0; 0 = as many as can be in use
+     * at once, the fewest that are allowed, at most num_blocks. */
+    uint32_t local_window, num_local_blocks;
 } quire_planner_model;
 
 /* Rows of one sequence. Everything pointed to is the planner's and valid until commit. Frozen, as all elements of a
@@ -72,7 +76,7 @@ typedef struct quire_plan_sample {
     bool     given;      /* nothing to choose: it is the prompt's token at `position`, only its logprob is wanted */
 } quire_plan_sample;
 
-/* Copy-on-write: the first `slots` token slots of block `from` go to block `to`, in all layers. */
+/* Copy-on-write: the first `slots` token slots of block `from` go to block `to`, in all layers that it has. */
 typedef struct quire_plan_copy {
     uint32_t from, to, slots;
 } quire_plan_copy;
@@ -119,6 +123,13 @@ typedef struct quire_plan {
     uint64_t kv_tokens, kv_pairs;
     uint64_t cross_tokens, cross_pairs;
     uint64_t encoder_pairs;
+
+    /* with local layers, whose blocks are others; else NULL and 0 */
+    const uint32_t *const *local_blocks; /* [sequence_count] of each, as its `blocks`, and as many */
+    const quire_plan_copy *local_copies; /* [local_copy_count] as `copies` */
+    const uint32_t        *local_freed;  /* [local_freed_count] as `freed` */
+    uint32_t               local_copy_count, local_freed_count;
+    uint32_t               local_blocks_used, local_blocks_cached;
 } quire_plan;
 
 /* The host's answer for samples[i]. */
@@ -137,7 +148,9 @@ typedef struct quire_kv_pool {
     size_t   size; /* sizeof(quire_kv_pool), set by the caller */
     uint32_t num_blocks;
     uint32_t block_size;  /* tokens */
-    uint64_t block_bytes; /* of the keys and values of one block, in all layers */
+    uint64_t block_bytes; /* of the keys and values of one block, in all layers, or all but the local ones */
+    /* Where some layers have a window and others see everything: blocks of the first, the local ones; else 0. */
+    uint64_t num_local_blocks, local_block_bytes;
 } quire_kv_pool;
 
 /* The KV cache that quire_engine_create() makes of these options for this model, where `available_bytes` are left to

@@ -53,6 +53,10 @@ typedef struct quire_stats {
     uint64_t weight_bytes, kv_cache_bytes, scratch_bytes, kv_bytes_per_token;
     char     isa[16];            /* of the kernels in use */
     char     implementation[32]; /* of the projections, e.g. "brg:avx512_core_bf16", "own:avx2" */
+
+    /* ---- now ---- */
+    uint64_t local_blocks, local_blocks_used, local_blocks_cached; /* of local layers, where their blocks are others */
+    uint64_t kv_used_bytes;                                        /* of kv_cache_bytes, in blocks that are used */
 } quire_stats;
 
 /* Fills *stats up to stats->size bytes. Thread: any. */

@@ -35,7 +35,7 @@ typedef struct job {
 typedef struct host {
     quire_planner_model model;
     quire_planner      *planner;
-    uint64_t           *slots; /* [num_blocks * block_size] */
+    uint64_t           *slots, *local_slots; /* [num_blocks * block_size] */
     uint64_t            now_ns;
     int32_t             token_below; /* answers are drawn from [0, this) */
     quire_sampled       sampled[512];
@@ -43,7 +43,7 @@ typedef struct host {
     float               candidate_logprobs[512][2 * BEAMS];
     job                 jobs[REQUESTS];
     uint32_t            job_count;
-    uint64_t            rows, rows_encoder, copies, drafts, kv_pairs, recomputed;
+    uint64_t            rows, rows_encoder, copies, drafts, kv_pairs, recomputed, local_reads;
 } host;
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -79,6 +79,23 @@ static int32_t choose(const host *h, uint64_t hash, const quire_request *request
     }
 }
 
+/* The same for the local layers, which hold something else. */
+static void run_local_layers(host *h, const quire_plan_sequence *s, const uint32_t *blocks)
+{
+    uint64_t hash = start_hash(s->request);
+    for (uint32_t p = 0; p < s->position + s->row_count; p++) {
+        hash = mix(hash, (uint64_t)s->tokens[p]);
+        if (p + h->model.local_window <= s->position) continue; /* behind the window of the first row */
+        assert_true(blocks[p / BLOCK] < h->model.num_blocks);
+        uint64_t *slot = &h->local_slots[(uint64_t)blocks[p / BLOCK] * BLOCK + p % BLOCK];
+        if (p >= s->position)
+            *slot = ~hash;
+        else
+            assert_true(*slot == ~hash), h->local_reads++;
+    }
+    if (s->position / BLOCK > h->model.local_window / BLOCK + 1) assert_int_equal(blocks[0], QUIRE_NO_BLOCK);
+}
+
 /* Writes the rows' slots one after the other and checks all that each row sees. */
 static void run_sequence(host *h, const quire_plan *plan, const quire_plan_sequence *s)
 {
@@ -104,17 +121,24 @@ static void run_sequence(host *h, const quire_plan *plan, const quire_plan_seque
         }
     }
     assert_true((end + BLOCK - 1) / BLOCK <= s->block_count);
+    if (plan->local_blocks != NULL) run_local_layers(h, s, plan->local_blocks[s - plan->sequences]);
     h->drafts += s->drafts;
 }
 
 static void overwrite_freed(host *h, const quire_plan *plan)
 {
+    for (uint32_t i = 0; i < plan->local_freed_count; i++)
+        memset(h->local_slots + (uint64_t)plan->local_freed[i] * BLOCK, 0, BLOCK * sizeof *h->local_slots);
     for (uint32_t i = 0; i < plan->freed_count; i++)
         memset(h->slots + (uint64_t)plan->freed[i] * BLOCK, 0, BLOCK * sizeof *h->slots);
 }
 
 static void copy_and_encode(host *h, const quire_plan *plan)
 {
+    for (uint32_t i = 0; i < plan->local_copy_count; i++)
+        memcpy(h->local_slots + (uint64_t)plan->local_copies[i].to * BLOCK,
+               h->local_slots + (uint64_t)plan->local_copies[i].from * BLOCK,
+               plan->local_copies[i].slots * sizeof *h->local_slots);
     for (uint32_t i = 0; i < plan->copy_count; i++)
         memcpy(h->slots + (uint64_t)plan->copies[i].to * BLOCK, h->slots + (uint64_t)plan->copies[i].from * BLOCK,
                plan->copies[i].slots * sizeof *h->slots);
@@ -189,7 +213,8 @@ static host *open_host(const quire_engine_options *options, const quire_planner_
     h->model       = *model;
     h->token_below = VOCAB;
     h->slots       = calloc((size_t)model->num_blocks * BLOCK, sizeof *h->slots);
-    assert_non_null(h->slots);
+    h->local_slots = calloc((size_t)model->num_blocks * BLOCK, sizeof *h->local_slots);
+    assert_true(h->slots != NULL && h->local_slots != NULL);
     if (quire_planner_create(options, model, &h->planner, &error) != QUIRE_OK) fail_msg("%s", error.message);
     return h;
 }
@@ -198,6 +223,7 @@ static void close_host(host *h)
 {
     quire_planner_destroy(h->planner);
     free(h->slots);
+    free(h->local_slots);
     free(h);
 }
 
@@ -380,6 +406,24 @@ static void a_sliding_window_leaves_blocks_behind(void **state)
     submit_many(h, 2, 20);
     run_all(h);
     assert_answers(h);
+    close_host(h);
+}
+
+static void local_layers_have_blocks_of_their_own(void **state)
+{
+    (void)state;
+    quire_engine_options options = small_options();
+    quire_planner_model  model   = small_model(80);
+    options.zero_on_free         = QUIRE_TOGGLE_ON;
+    model.local_window           = 10;
+    host *h                      = open_host(&options, &model);
+    submit_many(h, 2, 20);
+    run_all(h);
+    assert_answers(h);
+    const quire_stats stats = stats_of(h);
+    /* of 6 sequences 3 + 2 blocks and 2 to spare, 3 of the rows */
+    assert_int_equal(stats.local_blocks, 6 * (3 + 2 + 2) + 24 / BLOCK);
+    assert_true(stats.prefix_hits > 0 && h->local_reads > 0);
     close_host(h);
 }
 
@@ -769,6 +813,10 @@ static void a_wrong_model_or_option_is_refused_by_name(void **state)
     REFUSED(model.eos_token_ids[0] = VOCAB, "eos_token_ids: id 97 is not in 0..96");
     REFUSED((model.encoder_decoder = true, model.decoder_start_token_id = -1), "decoder_start_token_id: id -1");
     REFUSED(model.size = 1, "quire_planner_model: size: 1");
+    REFUSED((model.local_window = 10, model.num_local_blocks = 3), "num_local_blocks");
+    REFUSED((model.local_window = 10, model.window = 20), "local_window");
+    REFUSED((model.local_window = 10, model.encoder_decoder = true), "local_window");
+    REFUSED(model.num_local_blocks = 9, "num_local_blocks");
     REFUSED(options.max_num_seqs = 5000, "max_num_seqs: 5000");
     options = small_options();
     REFUSED(options.max_model_len = 129, "max_model_len: 129 is above the model's own limit 128");
@@ -858,6 +906,7 @@ int main(void)
         cmocka_unit_test(preemption_copies_and_forks_change_no_answer),
         cmocka_unit_test(drafts_are_verified_and_change_no_answer),
         cmocka_unit_test(a_sliding_window_leaves_blocks_behind),
+        cmocka_unit_test(local_layers_have_blocks_of_their_own),
         cmocka_unit_test(encoder_inputs_are_run_once_and_shared),
         cmocka_unit_test(a_beam_search_takes_candidates),
         cmocka_unit_test(samples_say_when_min_tokens_forbids_an_end),

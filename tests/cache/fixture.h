@@ -26,6 +26,8 @@ typedef struct sequence {
     uint32_t       storage[MAX_BLOCKS];
     int32_t        tokens[MAX_TOKENS];
     uint32_t       len, computed;
+    qr_block_table local; /* table.local where the cache has local blocks */
+    uint32_t       local_storage[MAX_BLOCKS];
 } sequence;
 
 static inline qr_cache_options default_options(uint32_t num_blocks, uint32_t block_size)
@@ -45,6 +47,13 @@ static inline void create(qr_cache *cache, const qr_cache_options *options)
 {
     quire_error error = {0};
     assert_int_equal(qr_cache_create(options, cache, &error), QUIRE_OK);
+}
+
+static inline void init_tables(sequence *s, const qr_prefix_root *root, bool with_local)
+{
+    qr_block_table_init(&s->table, s->storage, MAX_BLOCKS, true, root);
+    qr_block_table_init(&s->local, s->local_storage, MAX_BLOCKS, true, root);
+    if (with_local) s->table.local = &s->local;
 }
 
 /* Tokens first, first + 1, ...: equal `first` means an equal prompt. */

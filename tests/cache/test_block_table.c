@@ -79,7 +79,7 @@ static void v11_forks_copy_the_tail_but_for_the_last_writer(void **state)
     assert_int_equal(cache.pool.blocks[1].pins, 4);
     qr_cache_holder holders[5];
     for (uint32_t i = 0; i < 5; i++) holders[i] = (qr_cache_holder){&s[i].table, 5, 6, 0};
-    assert_null(qr_cache_check(&cache, &(qr_cache_holders){holders, 5, copies, 5}));
+    assert_null(qr_cache_check(&cache, &(qr_cache_holders){holders, 5, copies, 5, NULL, 0}));
     for (uint32_t i = 0; i < 4; i++) qr_block_pool_unpin(&cache.pool, copies[i].from);
     assert_null(check(&cache, all, 5));
 }

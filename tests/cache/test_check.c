@@ -131,7 +131,7 @@ static void c6_tables_name_blocks_of_the_pool_once(void **state)
     assert_violation("C6", a.table.blocks[3], 64);
     assert_violation("C6", a.table.blocks[3], a.table.blocks[2]);
     const qr_block_copy copy     = {.from = 64, .to = 0, .slots = 1};
-    const char         *sentence = qr_cache_check(&cache, &(qr_cache_holders){holders, 4, &copy, 1});
+    const char         *sentence = qr_cache_check(&cache, &(qr_cache_holders){holders, 4, &copy, 1, NULL, 0});
     assert_non_null(sentence);
     assert_memory_equal(sentence, "C6", 2);
 }

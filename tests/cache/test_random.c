@@ -15,12 +15,12 @@ typedef struct actor {
 typedef struct world {
     qr_cache      cache;
     actor         actors[ACTORS];
-    uint64_t      slots[MAX_BLOCKS * 16]; /* what is written in each slot */
+    uint64_t      slots[2][MAX_BLOCKS * 16]; /* what is written in each slot; of local blocks */
     uint64_t      seed, step, draws, decisions;
     uint32_t      window, tenants;
     bool          encoder_decoder, verify;
-    qr_block_copy copies[COPIES_MAX];
-    uint32_t      copy_count;
+    qr_block_copy copies[2][COPIES_MAX]; /* of local blocks the second */
+    uint32_t      copy_count[2];
 } world;
 
 static world w;
@@ -37,29 +37,39 @@ static uint64_t slot_hash(const sequence *s, uint64_t content, uint32_t p, uint6
     return qr_mix64(previous + (uint64_t)(uint32_t)s->tokens[p] * 0x9e3779b97f4a7c15u + 1);
 }
 
-static uint64_t *slot(const sequence *s, uint32_t p)
+static uint64_t *slot(const qr_block_table *table, bool local, uint32_t p)
 {
     const uint32_t bs = w.cache.pool.block_size;
-    return &w.slots[(size_t)s->table.blocks[p / bs] * bs + p % bs];
+    return &w.slots[local][(size_t)table->blocks[p / bs] * bs + p % bs];
 }
 
+/* Local layers hold something else of the same token. */
 static void write_slots(const sequence *s, uint64_t content, uint32_t begin, uint32_t end)
 {
     uint64_t hash = 0;
     for (uint32_t p = 0; p < end; p++) {
         hash = slot_hash(s, content, p, hash);
-        if (p >= begin) *slot(s, p) = hash;
+        if (p < begin) continue;
+        *slot(&s->table, false, p) = hash;
+        if (s->table.local != NULL) *slot(s->table.local, true, p) = ~hash;
     }
 }
 
-static void read_slots(const sequence *s, uint64_t content, uint32_t window)
+static void read_table(const sequence *s, const qr_block_table *table, bool local, uint64_t content, uint32_t window)
 {
     const uint32_t hidden = window != 0 && s->computed + 1 > window ? s->computed + 1 - window : 0;
     uint64_t       hash   = 0;
     for (uint32_t p = 0; p < s->computed; p++) {
         hash = slot_hash(s, content, p, hash);
-        if (p >= hidden && *slot(s, p) != hash) fail_msg("step %lu: position %u reads wrong content", w.step, p);
+        if (p >= hidden && *slot(table, local, p) != (local ? ~hash : hash))
+            fail_msg("step %lu: position %u reads wrong %scontent", w.step, p, local ? "local " : "");
     }
+}
+
+static void read_slots(const sequence *s, uint64_t content, uint32_t window)
+{
+    read_table(s, &s->table, false, content, window);
+    if (s->table.local != NULL) read_table(s, s->table.local, true, content, w.cache.local.window);
 }
 
 static void verify(void)
@@ -76,7 +86,8 @@ static void verify(void)
         holders[count++] = (qr_cache_holder){&x->cross.table, x->cross.computed, x->cross.computed, 0};
         read_slots(&x->cross, 0, 0);
     }
-    const char *verdict = qr_cache_check(&w.cache, &(qr_cache_holders){holders, count, w.copies, w.copy_count});
+    const char *verdict = qr_cache_check(
+        &w.cache, &(qr_cache_holders){holders, count, w.copies[0], w.copy_count[0], w.copies[1], w.copy_count[1]});
     if (verdict != NULL) fail_msg("step %lu: %s", w.step, verdict);
 }
 
@@ -98,22 +109,38 @@ static uint32_t naive_find(const sequence *s, uint32_t entry, uint64_t chain)
     return QR_BLOCK_NONE;
 }
 
+/* Of each block that the local window shows behind `count` hits the local one is there. */
+static bool window_is_there(const sequence *s, const uint32_t *hits, uint32_t count)
+{
+    const uint32_t bs = w.cache.pool.block_size, window = w.cache.local.window, kept = s->table.count;
+    if (window == 0) return true;
+    const uint32_t end = (kept + count) * bs;
+    for (uint32_t i = 0; i < kept + count; i++) {
+        if ((i + 1) * bs + window <= end + 1) continue; /* no row at `end` or later sees it */
+        if (i < kept ? i < s->local.first : w.cache.pool.partner[hits[i - kept]] == QR_BLOCK_NONE) return false;
+    }
+    return true;
+}
+
 static void compare_with_naive_search(const sequence *s, const uint32_t *hits, uint32_t count)
 {
     const qr_block_pool *pool  = &w.cache.pool;
     const uint32_t       first = s->table.count, limit = (s->len - 1) / pool->block_size;
     uint64_t             chain = s->table.chain;
+    uint32_t             naive[MAX_BLOCKS];
     if (s->table.published != first || s->table.root.content == QR_CONTENT_UNKNOWN || !w.cache.prefix.enabled) {
         assert_int_equal(count, 0);
         return;
     }
-    uint32_t found = 0;
+    uint32_t found = 0, usable = 0;
     for (uint32_t id; first + found < limit; found++) {
         if ((id = naive_find(s, first + found, chain)) == QR_BLOCK_NONE) break;
         if (found < count) assert_int_equal(hits[found], id);
-        chain = pool->blocks[id].serial;
+        chain        = pool->blocks[id].serial;
+        naive[found] = id;
+        if (window_is_there(s, naive, found + 1)) usable = found + 1;
     }
-    assert_int_equal(found, count);
+    assert_int_equal(usable, count);
 }
 
 /* ---- operations ---- */
@@ -176,9 +203,9 @@ static void submit(actor *x)
 {
     const qr_prefix_root root = {.tenant = draw(w.tenants), .salt = {chance(10)}};
     x->content = 0, x->index = 0, x->live = true, x->self.computed = x->cross.computed = 0;
-    qr_block_table_init(&x->self.table, x->self.storage, MAX_BLOCKS, true, &root);
+    init_tables(&x->self, &root, w.cache.local.window > 0);
     qr_block_table_init(&x->cross.table, x->cross.storage, MAX_BLOCKS, false, &root);
-    x->self.table.home = x->cross.table.home = qr_block_pool_home(&w.cache.pool, NULL, 0);
+    x->self.table.home = x->self.local.home = x->cross.table.home = qr_block_pool_home(&w.cache.pool, NULL, 0);
     choose_prompt(&x->self, DECODER_MAX / 2);
     choose_prompt(&x->cross, ENCODER_MAX);
     qr_block_table_set_running(&w.cache.pool, &x->self.table, true);
@@ -193,9 +220,10 @@ static void submit(actor *x)
 static void run_copies(void)
 {
     const uint32_t bs = w.cache.pool.block_size;
-    for (uint32_t i = 0; i < w.copy_count; i++)
-        for (uint32_t j = 0; j < w.copies[i].slots; j++)
-            w.slots[w.copies[i].to * bs + j] = w.slots[w.copies[i].from * bs + j];
+    for (uint32_t k = 0; k < 2; k++)
+        for (uint32_t i = 0; i < w.copy_count[k]; i++)
+            for (uint32_t j = 0; j < w.copies[k][i].slots; j++)
+                w.slots[k][w.copies[k][i].to * bs + j] = w.slots[k][w.copies[k][i].from * bs + j];
 }
 
 /* A step of one sequence: blocks, copies, rows, commit; one in ten fails and counts for nothing. */
@@ -212,9 +240,10 @@ static void advance(actor *x)
     }
     const uint32_t upto = qr_min_u32(s->len, s->computed + 1 + draw(40));
     if (qr_block_table_needs_copy(pool, &s->table, s->computed)) {
-        qr_block_copy copy;
-        if (!qr_block_table_make_writable(pool, &s->table, s->computed, &copy)) return;
-        if (copy.slots > 0) w.copies[w.copy_count++] = copy;
+        qr_block_copy copy[2] = {0};
+        if (!qr_block_table_make_writable(pool, &s->table, s->computed, copy)) return;
+        for (uint32_t k = 0; k < 2; k++)
+            if (copy[k].slots > 0) w.copies[k][w.copy_count[k]++] = copy[k];
     }
     const bool planned = qr_block_table_append(pool, &s->table, upto);
     run_copies();
@@ -226,14 +255,14 @@ static void advance(actor *x)
         qr_prefix_index_publish(&w.cache.prefix, &s->table, s->tokens, s->computed);
         qr_block_table_slide(pool, &s->table, s->computed, w.window);
     }
-    for (uint32_t i = 0; i < w.copy_count; i++) qr_block_pool_unpin(pool, w.copies[i].from);
-    w.copy_count = 0;
+    for (uint32_t k = 0; k < 2; k++)
+        while (w.copy_count[k] > 0) qr_block_pool_unpin(k ? &w.cache.local : pool, w.copies[k][--w.copy_count[k]].from);
 }
 
 static void fork_actor(const actor *parent, actor *child)
 {
     *child = *parent; /* lengths and tokens; the tables are made anew */
-    qr_block_table_init(&child->self.table, child->self.storage, MAX_BLOCKS, true, &parent->self.table.root);
+    init_tables(&child->self, &parent->self.table.root, parent->self.table.local != NULL);
     qr_block_table_init(&child->cross.table, child->cross.storage, MAX_BLOCKS, false, &parent->cross.table.root);
     qr_block_table_fork(&w.cache.pool, &parent->self.table, &child->self.table);
     qr_block_table_fork(&w.cache.pool, &parent->cross.table, &child->cross.table);
@@ -246,7 +275,8 @@ static void preempt(actor *x)
 {
     sequence *s = &x->self;
     qr_block_table_set_running(&w.cache.pool, &s->table, false);
-    const uint32_t keep = w.window != 0 || s->table.count == 0 ? 0 : draw(s->table.count);
+    const bool     whole = w.window != 0 || qr_block_table_left_behind(&s->table) > 0;
+    const uint32_t keep  = whole || s->table.count == 0 ? 0 : draw(s->table.count);
     qr_block_table_truncate(&w.cache.pool, &s->table, keep);
     s->computed = qr_min_u32(s->computed, keep * w.cache.pool.block_size);
     verify();
@@ -280,7 +310,7 @@ static void operate(void)
 static uint64_t play(const qr_cache_options *options, uint64_t seed, uint32_t steps)
 {
     create(&w.cache, options);
-    w.seed = seed, w.step = w.draws = w.decisions = 0, w.copy_count = 0;
+    w.seed = seed, w.step = w.draws = w.decisions = 0, w.copy_count[0] = w.copy_count[1] = 0;
     w.encoder_decoder = options->encoder_decoder;
     for (uint32_t i = 0; i < ACTORS; i++) w.actors[i].live = false;
     for (uint32_t i = 0; i < steps; i++) operate();
@@ -291,6 +321,7 @@ static uint64_t play(const qr_cache_options *options, uint64_t seed, uint32_t st
     qr_block_pool_flush(&w.cache.pool);
     verify();
     assert_int_equal(w.cache.pool.free, options->num_blocks);
+    assert_int_equal(w.cache.local.free, options->local_blocks);
     qr_cache_destroy(&w.cache);
     return w.decisions;
 }
@@ -308,6 +339,9 @@ static qr_cache_options random_options(uint64_t seed)
     options.hash_bits             = chance(50) ? 6 : 64;
     w.window                      = chance(25) ? 1 + draw(40) : 0;
     w.tenants                     = chance(50) ? 1 : 3;
+    if (w.window > 0 || options.encoder_decoder || chance(50)) return options;
+    options.local_window = 1 + draw(40);
+    options.local_blocks = options.num_blocks / 2 + draw(options.num_blocks / 2);
     return options;
 }
 

@@ -107,6 +107,51 @@ static void every_node_gets_whole_extents(void **state)
     assert_int_equal(blocks_of((quire_engine_options){.kv_cache_bytes = (uint64_t)101 * COST}, 8 * GiB, 4), 96);
 }
 
+/* ---- local layers ---- */
+
+/* Two layers of eight see everything: a block is 256 KiB, a local one 768 KiB. */
+static quire_kv_pool pool_with_local_layers(quire_engine_options options)
+{
+    qr_model_facts local = facts;
+    quire_kv_pool  pool  = {.size = sizeof pool};
+    quire_error    error;
+    local.local_layers = 6, local.local_window = 512;
+    options.size = sizeof options;
+    assert_int_equal(qr_options_resolve(&options, &local, &error), QUIRE_OK);
+    if (qr_pool_size(&options, &local, 8 * GiB, 1, &pool, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    assert_int_equal(pool.block_bytes, 256 << 10);
+    assert_int_equal(pool.local_block_bytes, 768 << 10);
+    return pool;
+}
+
+static uint64_t cost_of(const quire_kv_pool *pool)
+{
+    return pool->num_blocks * (pool->block_bytes + 96 + 128) + pool->num_local_blocks * (pool->local_block_bytes + 96);
+}
+
+static void local_blocks_are_as_many_windows_as_there_are_longest_sequences(void **state)
+{
+    (void)state;
+    const quire_engine_options options = {.kv_cache_bytes = GiB, .max_num_seqs = 4, .max_num_batched_tokens = 64};
+    const quire_kv_pool        pool    = pool_with_local_layers(options);
+    /* 128 blocks of the longest sequence, of which a window shows 17 at most */
+    assert_int_equal(pool.num_local_blocks, (pool.num_blocks * 17 + 127) / 128);
+    assert_true(cost_of(&pool) <= GiB);
+    quire_kv_pool more = pool;
+    more.num_blocks += 8, more.num_local_blocks = (more.num_blocks * 17 + 127) / 128;
+    assert_true(cost_of(&more) > GiB);
+}
+
+static void local_blocks_are_at_least_those_that_all_sequences_use(void **state)
+{
+    (void)state;
+    const quire_engine_options options = {.num_kv_blocks = 1000, .max_num_seqs = 16, .max_num_batched_tokens = 320};
+    /* of each 16 + 2 blocks and 2 to spare, 10 of the rows, 5 % that admission leaves free */
+    assert_int_equal(pool_with_local_layers(options).num_local_blocks, 16 * 20 + 10 + 50);
+    const quire_engine_options few = {.num_kv_blocks = 200, .max_num_seqs = 16};
+    assert_int_equal(pool_with_local_layers(few).num_local_blocks, 200);
+}
+
 /* ---- engine, plan and virtual clock ---- */
 
 enum { MAX_OVERRIDES = 4 };
@@ -181,9 +226,12 @@ static void assert_one_answer(const quire_engine_options *options, quire_model *
         fail_msg("%s", error.message);
     assert_int_equal(engine.blocks, pool.num_blocks);
     assert_int_equal(engine.block_size, pool.block_size);
-    assert_int_equal(engine.kv_cache_bytes, pool.block_bytes * pool.num_blocks);
+    assert_int_equal(engine.local_blocks, pool.num_local_blocks);
+    assert_int_equal(engine.kv_cache_bytes,
+                     pool.block_bytes * pool.num_blocks + pool.local_block_bytes * pool.num_local_blocks);
     if (engine.nodes > 1) return; /* the simulated engine has one */
     assert_int_equal(engine.blocks, simulated.blocks);
+    assert_int_equal(engine.local_blocks, simulated.local_blocks);
     assert_int_equal(engine.kv_cache_bytes, simulated.kv_cache_bytes);
     assert_int_equal(engine.kv_bytes_per_token, simulated.kv_bytes_per_token);
 }
@@ -194,6 +242,7 @@ static void engine_plan_and_virtual_clock_agree_on_the_number_of_blocks(void **s
     static const shape models[] = {
         {"tiny", {{0}}, 0},
         {"tiny", {{"head_dim", 24}}, 1}, /* 32 in memory */
+        {"gemma-3-1b", {{"num_hidden_layers", 6}, {"hidden_size", 64}, {"vocab_size", 100}, {"sliding_window", 40}}, 4},
         {"t5-small", {{"num_layers", 1}, {"num_decoder_layers", 2}, {"vocab_size", 100}, {"d_kv", 24}}, 4},
     };
     static const quire_dtype dtypes[] = {QUIRE_DTYPE_F32, QUIRE_DTYPE_BF16, QUIRE_DTYPE_INT8};
@@ -228,6 +277,8 @@ int main(void)
         cmocka_unit_test(an_explicit_number_of_blocks_is_taken_as_it_is),
         cmocka_unit_test(less_than_one_block_is_an_error),
         cmocka_unit_test(every_node_gets_whole_extents),
+        cmocka_unit_test(local_blocks_are_as_many_windows_as_there_are_longest_sequences),
+        cmocka_unit_test(local_blocks_are_at_least_those_that_all_sequences_use),
         cmocka_unit_test(engine_plan_and_virtual_clock_agree_on_the_number_of_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

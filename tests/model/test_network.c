@@ -172,7 +172,7 @@ static void open_machine(machine *m, const setup *s, const char *path)
                               &m->kv, &error),
           &error);
     memset(m->kv.mapping.base, 0xff, (size_t)m->kv.layers * m->kv.plane_bytes); /* NaN wherever nobody has written */
-    check(qr_network_attach_kv(m->network, &m->kv, &error), &error);
+    check(qr_network_attach_kv(m->network, &m->kv, NULL, &error), &error);
 }
 
 static void close_machine(machine *m)

@@ -80,6 +80,23 @@ static void a_table_that_its_window_has_left_keeps_all_or_nothing(void **state)
     driver_finish(&d);
 }
 
+static void a_local_table_that_its_window_has_left_keeps_all_or_nothing(void **state)
+{
+    (void)state;
+    qr_scheduler_options options = driver_options(32, 4);
+    options.local_window         = 8;
+    options.num_local_blocks     = 32;
+    driver_start(&d, &options);
+    driver_running(&d, 20, 20, 1);
+    qr_sequence *g = &d.scheduler->sequences[d.scheduler->running.head];
+    assert_int_equal(g->self.first, 0);
+    assert_int_equal(g->local.first, 3); /* position 20 sees from 13 on */
+    qr_group_truncate(d.scheduler, d.scheduler->running.head, g->self.count - 1);
+    assert_int_equal(g->self.count + g->local.count, 0);
+    assert_int_equal(g->computed, 0);
+    driver_finish(&d);
+}
+
 static void the_rows_that_fit_are_those_of_blocks_held_and_available(void **state)
 {
     (void)state;
@@ -117,6 +134,7 @@ int main(void)
         cmocka_unit_test(a_group_takes_a_slot_for_each_sequence_it_stands_for),
         cmocka_unit_test(a_truncated_group_computes_again_what_it_lost),
         cmocka_unit_test(a_table_that_its_window_has_left_keeps_all_or_nothing),
+        cmocka_unit_test(a_local_table_that_its_window_has_left_keeps_all_or_nothing),
         cmocka_unit_test(the_rows_that_fit_are_those_of_blocks_held_and_available),
         cmocka_unit_test(each_group_that_shares_a_tail_expects_a_copy_and_the_last_writes_in_place),
     };

@@ -49,6 +49,9 @@ static qr_scheduler_options draw_options(void)
     o.enable_cross_sharing         = chance(80);
     o.num_speculative_tokens       = chance(40) ? 1 + below(6) : 0;
     o.prompt_lookup_max            = 1 + below(3);
+    if (o.window > 0 || o.encoder_decoder || chance(50)) return o;
+    o.local_window     = 2 + below(20);
+    o.num_local_blocks = qr_scheduler_local_blocks(&o);
     return o;
 }
 

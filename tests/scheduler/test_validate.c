@@ -412,6 +412,21 @@ static void windows_and_promises_change_what_is_needed(void **state)
     assert_int_equal(qr_scheduler_blocks_needed(&options, 100, 20, 9), 4 + 3);
 }
 
+static void local_blocks_below_what_windows_use_are_refused(void **state)
+{
+    (void)state;
+    quire_error          error;
+    qr_scheduler_options o = options;
+    o.num_blocks = 1000, o.max_model_len = 400, o.max_num_seqs = 4, o.max_num_batched_tokens = 32, o.watermark = 0.01f;
+    o.local_window = 10; /* of 4 sequences 3 + 2 blocks and 2 to spare, 8 of the rows, 1 % */
+    assert_int_equal(qr_scheduler_local_blocks(&o), 4 * 7 + 8 + 10);
+    o.num_local_blocks = 45;
+    assert_int_equal(qr_scheduler_options_check(&o, &error), QUIRE_ERR_INVALID);
+    assert_non_null(strstr(error.message, "num_local_blocks"));
+    o.num_local_blocks = 46;
+    assert_int_equal(qr_scheduler_options_check(&o, &error), QUIRE_OK);
+}
+
 static void options_out_of_range_are_named(void **state)
 {
     (void)state;
@@ -468,6 +483,7 @@ int main(void)
         TEST(beams_exclude_what_they_cannot_do),
         TEST(what_could_never_fit_is_refused_with_the_missing_blocks),
         TEST(windows_and_promises_change_what_is_needed),
+        TEST(local_blocks_below_what_windows_use_are_refused),
         TEST(options_out_of_range_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

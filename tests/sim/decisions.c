@@ -83,6 +83,10 @@ static void fans(sim_config *c) { c->fan_percent = 50; }
 static void beams(sim_config *c) { c->beam_percent = 50, c->options.watermark = 0; }
 static void drafts(sim_config *c) { c->repetitive = true, c->options.num_speculative_tokens = 4; }
 static void window(sim_config *c) { tight(c), c->options.window = 20; }
+static void local_layers(sim_config *c)
+{
+    all_prefixes(c), c->options.local_window = 20, c->options.num_local_blocks = 70;
+}
 static void encoder(sim_config *c) { c->options.encoder_decoder = true, c->options.max_num_encoder_input_tokens = 40; }
 static void encoder_alone(sim_config *c) { encoder(c), c->options.enable_cross_sharing = false; }
 static void plain(sim_config *c) { (void)c; }
@@ -121,6 +125,7 @@ static const scenario scenarios[] = {
     SCENARIO(beams),
     SCENARIO(drafts),
     SCENARIO(window),
+    SCENARIO(local_layers),
     SCENARIO(encoder),
     SCENARIO(encoder_alone),
 };

@@ -340,15 +340,17 @@ void sim_check_progress(sim *s, bool refused)
 void sim_check_drained(sim *s)
 {
     qr_scheduler        *t    = s->scheduler;
-    const qr_block_pool *pool = &t->cache.pool;
+    const qr_block_pool *pool = &t->cache.pool, *local = &t->cache.local;
     if (s->live != 0 || !qr_scheduler_idle(t)) sim_fail(s, SIM_ORACLE_PROGRESS, "I10: drained, but not idle");
-    if (pool->used != 0 || pool->reserved != 0)
-        sim_fail(s, SIM_ORACLE_STATE, "I10: drained, but %u blocks are USED, %u RESERVED", pool->used, pool->reserved);
+    if (pool->used + pool->reserved + local->used + local->reserved != 0)
+        sim_fail(s, SIM_ORACLE_STATE, "I10: drained, but %u blocks are USED, %u RESERVED", pool->used + local->used,
+                 pool->reserved + local->reserved);
     if (t->stats.requests_finished != s->submitted) sim_fail(s, SIM_ORACLE_STATE, "I21: finished != submitted");
     if (t->promised_blocks != 0 || t->queued_tokens != 0)
         sim_fail(s, SIM_ORACLE_STATE, "I21: promises or tokens are left");
     qr_scheduler_flush_cache(t);
-    if (pool->free != pool->num_blocks) sim_fail(s, SIM_ORACLE_STATE, "I10: flushed, but not all blocks are FREE");
+    if (pool->free != pool->num_blocks || local->free != local->num_blocks)
+        sim_fail(s, SIM_ORACLE_STATE, "I10: flushed, but not all blocks are FREE");
     sim_poison_free(s);
     sim_check(s);
 }

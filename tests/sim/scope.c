@@ -74,9 +74,10 @@ static sim_config config_of(uint32_t variant)
                                 .hash_bits                    = 1,
                                 .vocab_size                   = 29}};
     if (variant == 2) c.options.window = 3;
+    if (variant == 3) c.options.local_window = 3, c.options.num_local_blocks = c.options.num_blocks;
     return c;
 }
-enum { VARIANTS = 3 };
+enum { VARIANTS = 4 };
 
 /* ---- operations ---- */
 
@@ -230,8 +231,8 @@ static void create(scope *x, uint32_t variant)
     if (qr_scheduler_create(o, &s->scheduler, &error) != QUIRE_OK)
         sim_fail(s, SIM_ORACLE_STATE, "create: %s", error.message);
     qr_scheduler *t = s->scheduler;
-    s->slots        = zeroed((size_t)o->num_blocks * o->block_size, sizeof *s->slots);
-    s->dirty        = zeroed(o->num_blocks, 1);
+    s->slots        = zeroed((size_t)sim_blocks(s) * o->block_size, sizeof *s->slots);
+    s->dirty        = zeroed(sim_blocks(s), 1);
     s->results      = zeroed(o->max_num_batched_tokens + o->max_num_seqs, sizeof *s->results);
     s->states       = zeroed(t->record_count, sizeof *s->states);
     s->preemptions  = zeroed(t->record_count, sizeof *s->preemptions);
@@ -247,8 +248,8 @@ static void create(scope *x, uint32_t variant)
     add_part(x, t->tokens, between(t->tokens, t->lists));
     add_part(x, t->self_blocks, between(t->self_blocks, t->reserve.base + t->reserve.used));
     add_part(x, t->cache.arena.base, t->cache.arena.used);
-    add_part(x, s->slots, (size_t)o->num_blocks * o->block_size * sizeof *s->slots);
-    add_part(x, s->dirty, o->num_blocks);
+    add_part(x, s->slots, (size_t)sim_blocks(s) * o->block_size * sizeof *s->slots);
+    add_part(x, s->dirty, sim_blocks(s));
     add_part(x, s->states, t->record_count * sizeof *s->states);
     add_part(x, s->preemptions, t->record_count * sizeof *s->preemptions);
     add_part(x, s->senior_ran, t->record_count * sizeof *s->senior_ran);

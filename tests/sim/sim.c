@@ -319,7 +319,7 @@ static bool forward_fails(sim *s)
 
 static void break_a_slot(sim *s)
 {
-    const uint32_t slots = s->config.options.num_blocks * s->config.options.block_size;
+    const uint32_t slots = sim_blocks(s) * s->config.options.block_size;
     for (uint32_t i = 0; s->run.canary && i < slots; i++) s->slots[i] ^= 1;
 }
 
@@ -440,8 +440,8 @@ static void create(sim *s, heap *h)
     h->refuse_from        = h->calls + 1;
     const size_t samples  = o->max_num_batched_tokens + (size_t)o->max_num_seqs;
     const size_t records  = s->scheduler->record_count;
-    s->slots              = zeroed((size_t)o->num_blocks * o->block_size, sizeof *s->slots);
-    s->dirty              = zeroed(o->num_blocks, 1);
+    s->slots              = zeroed((size_t)sim_blocks(s) * o->block_size, sizeof *s->slots);
+    s->dirty              = zeroed(sim_blocks(s), 1);
     s->results            = zeroed(samples, sizeof *s->results);
     s->candidates         = zeroed(samples * 2 * SIM_STREAMS, sizeof *s->candidates);
     s->candidate_logprobs = zeroed(samples * 2 * SIM_STREAMS, sizeof *s->candidate_logprobs);
@@ -452,7 +452,7 @@ static void create(sim *s, heap *h)
     memset(s->apart, 0xff, sizeof s->apart);
     s->next_id = 1;
     s->now_ns  = 1000000;
-    memset(s->dirty, 1, o->num_blocks);
+    memset(s->dirty, 1, sim_blocks(s));
     sim_trace(s, "seed %llu: %u blocks of %u, %u nodes, length %u, %u rows, %u sequences",
               (unsigned long long)s->run.seed, o->num_blocks, o->block_size, o->node_count, o->max_model_len,
               o->max_num_batched_tokens, o->max_num_seqs);

@@ -173,8 +173,8 @@ typedef struct sim {
     qr_scheduler     *scheduler;
     const quire_plan *plan;
     uint64_t          now_ns, step;
-    uint64_t         *slots; /* [num_blocks][block_size] */
-    uint8_t          *dirty; /* [num_blocks] holds something else than poison */
+    uint64_t         *slots; /* [num_blocks][block_size], then those of the local blocks */
+    uint8_t          *dirty; /* [num_blocks], likewise; holds something else than poison */
     quire_sampled    *results;
     int32_t          *candidates;
     float            *candidate_logprobs;
@@ -221,11 +221,17 @@ void sim_spoil_request(sim *s, quire_request *request); /* makes a field invalid
 uint64_t sim_extend(uint64_t hash, int32_t token);
 int32_t  sim_token(const sim *s, const sim_request *r, uint64_t hash, int32_t last, const quire_plan_sample *sample);
 /* Of a token of the prompt, after the prefix with this hash. */
-float    sim_given_logprob(uint64_t hash);
-void     sim_candidates(const sim *s, const sim_request *r, uint64_t hash, bool mask_stops, int32_t *tokens,
-                        float *logprobs);
-bool     sim_is_stop(const sim *s, const sim_request *r, int32_t token);
-void     sim_expect(sim *s, sim_request *r); /* fills hashes and streams */
+float sim_given_logprob(uint64_t hash);
+void  sim_candidates(const sim *s, const sim_request *r, uint64_t hash, bool mask_stops, int32_t *tokens,
+                     float *logprobs);
+bool  sim_is_stop(const sim *s, const sim_request *r, int32_t token);
+void  sim_expect(sim *s, sim_request *r); /* fills hashes and streams */
+/* Of both kinds. */
+static inline uint32_t sim_blocks(const sim *s)
+{
+    return s->config.options.num_blocks + s->config.options.num_local_blocks;
+}
+
 uint32_t sim_blocks_needed(const sim *s, const quire_request *request, uint32_t max_tokens);
 /* Resolves max_tokens and n; the status submit must return, or one of two where *or_full is set. */
 quire_status sim_expected_status(const sim *s, quire_request *request, bool *or_full);

@@ -129,6 +129,16 @@ static void draw_told(sim *s)
     s->config.options.max_given_rows = PICK(s, 1, 3, 16, 128);
 }
 
+/* Half of the seeds that can: a window of some layers beside others that see everything. */
+static void draw_local(sim *s)
+{
+    qr_scheduler_options *o = &s->config.options;
+    if (s->config.bounded || o->window > 0 || o->encoder_decoder || chance(s, 50)) return;
+    o->local_window      = 1 + sim_draw(s, PICK(s, 8, 32, o->max_model_len));
+    const uint32_t least = qr_scheduler_local_blocks(o);
+    o->num_local_blocks  = least + (chance(s, 50) ? sim_draw(s, o->num_blocks - least + 1) : 0);
+}
+
 void sim_draw_config(sim *s)
 {
     qr_scheduler_options *o   = &s->config.options;
@@ -143,6 +153,7 @@ void sim_draw_config(sim *s)
     draw_traffic(s);
     draw_bounded(s);
     draw_told(s);
+    draw_local(s);
     s->config.faults &= ~s->run.without;
 }
 

@@ -67,7 +67,8 @@ void driver_start(driver *d, const qr_scheduler_options *options)
     quire_error        error  = {0};
     const quire_status status = qr_scheduler_create(options, &d->scheduler, &error);
     if (status != QUIRE_OK) fail_msg("create: %s", error.message);
-    d->slots              = calloc((size_t)options->num_blocks * options->block_size, sizeof *d->slots);
+    d->slots =
+        calloc(((size_t)options->num_blocks + options->num_local_blocks) * options->block_size, sizeof *d->slots);
     d->requests           = calloc(DRIVER_REQUESTS, sizeof *d->requests);
     const size_t samples  = options->max_num_batched_tokens + options->max_num_seqs;
     d->results            = calloc(samples, sizeof *d->results);
@@ -184,10 +185,18 @@ void driver_candidates(const driver *d, const driver_request *r, const int32_t *
 
 /* ---- the KV memory ---- */
 
+/* Of the sequence's own blocks, or its local ones, whose slots lie behind. */
 static uint64_t *slot(const driver *d, const uint32_t *blocks, uint32_t position)
 {
     const uint32_t bs = d->options.block_size;
+    assert_in_range(blocks[position / bs], 0, d->options.num_blocks - 1);
     return &d->slots[(size_t)blocks[position / bs] * bs + position % bs];
+}
+
+static uint64_t *local_slot(const driver *d, const uint32_t *blocks, uint32_t position)
+{
+    assert_in_range(blocks[position / d->options.block_size], 0, d->options.num_local_blocks - 1);
+    return slot(d, blocks, position) + (size_t)d->options.num_blocks * d->options.block_size;
 }
 
 static uint64_t cross_value(const driver_request *r, uint32_t i)
@@ -203,25 +212,33 @@ static void run_encoder(driver *d, const quire_plan_encoder *e)
     for (uint32_t i = 0; i < e->token_count; i++) *slot(d, e->blocks, i) = cross_value(r, i);
 }
 
+static bool sees(const quire_plan_sequence *e, uint32_t p, uint32_t window)
+{
+    return window == 0 || p + window > e->position;
+}
+
 /* Each row re-reads every slot that it may see, then writes its own. Returns nothing; fails the test on a wrong slot.
  */
-static void run_entry(driver *d, const quire_plan_sequence *e)
+static void run_entry(driver *d, uint32_t entry)
 {
-    const driver_request *r = driver_find(d, e->id);
+    const quire_plan_sequence *e     = &d->plan->sequences[entry];
+    const driver_request      *r     = driver_find(d, e->id);
+    const uint32_t            *local = d->plan->local_blocks ? d->plan->local_blocks[entry] : NULL;
     for (uint32_t i = 0; i < r->encoder_count; i++)
         if (*slot(d, e->cross_blocks, i) != cross_value(r, i))
             fail_msg("step %llu: request %llu reads wrong cross content", (unsigned long long)d->steps,
                      (unsigned long long)e->id);
     uint64_t       hash = root_hash(r);
-    const uint32_t end = e->position + e->row_count, window = d->options.window;
+    const uint32_t end  = e->position + e->row_count;
     for (uint32_t p = 0; p < end; p++) {
         hash = extend(hash, e->tokens[p]);
         if (p >= e->position) {
             *slot(d, e->blocks, p) = hash;
+            if (local != NULL) *local_slot(d, local, p) = ~hash;
             continue;
         }
-        if (window > 0 && p + window <= e->position) continue;
-        if (*slot(d, e->blocks, p) != hash)
+        if ((sees(e, p, d->options.window) && *slot(d, e->blocks, p) != hash) ||
+            (local != NULL && sees(e, p, d->options.local_window) && *local_slot(d, local, p) != ~hash))
             fail_msg("step %llu: request %llu.%u reads a wrong slot at position %u", (unsigned long long)d->steps,
                      (unsigned long long)e->id, e->sequence, p);
     }
@@ -245,10 +262,14 @@ static void sample(driver *d, const quire_plan_sample *sample, uint32_t i)
 
 static void run_copies(driver *d)
 {
-    const uint32_t bs = d->options.block_size;
+    const size_t bs = d->options.block_size, behind = d->options.num_blocks * bs;
     for (uint32_t i = 0; i < d->plan->copy_count; i++) {
         const quire_plan_copy *c = &d->plan->copies[i];
-        memcpy(d->slots + (size_t)c->to * bs, d->slots + (size_t)c->from * bs, c->slots * sizeof *d->slots);
+        memcpy(d->slots + c->to * bs, d->slots + c->from * bs, c->slots * sizeof *d->slots);
+    }
+    for (uint32_t i = 0; i < d->plan->local_copy_count; i++) {
+        const quire_plan_copy *c = &d->plan->local_copies[i];
+        memcpy(d->slots + behind + c->to * bs, d->slots + behind + c->from * bs, c->slots * sizeof *d->slots);
     }
 }
 
@@ -278,7 +299,7 @@ void driver_commit(driver *d)
     } else {
         run_copies(d);
         for (uint32_t i = 0; i < d->plan->encoder_count; i++) run_encoder(d, &d->plan->encoders[i]);
-        for (uint32_t i = 0; i < d->plan->sequence_count; i++) run_entry(d, &d->plan->sequences[i]);
+        for (uint32_t i = 0; i < d->plan->sequence_count; i++) run_entry(d, i);
         for (uint32_t i = 0; i < d->plan->sample_count; i++) sample(d, &d->plan->samples[i], i);
         qr_scheduler_commit(d->scheduler, d->results, d->now_ns);
     }
@@ -302,7 +323,7 @@ void driver_run(driver *d, uint32_t max_steps)
         fail_msg("not idle after %u steps", max_steps);
     }
     const quire_stats stats = driver_stats(d);
-    assert_int_equal(stats.blocks_used, 0);
+    assert_int_equal(stats.blocks_used + stats.local_blocks_used, 0);
     assert_int_equal(stats.blocks_free + stats.blocks_cached, stats.blocks);
     for (uint32_t i = 0; i < d->request_count; i++) assert_true(d->requests[i].last_seen);
 }

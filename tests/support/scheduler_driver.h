@@ -32,7 +32,7 @@ typedef struct driver {
     qr_scheduler        *scheduler;
     uint64_t             now_ns;
     const quire_plan    *plan;
-    uint64_t            *slots; /* [num_blocks][block_size] */
+    uint64_t            *slots; /* [num_blocks + num_local_blocks][block_size] */
     driver_request      *requests;
     uint32_t             request_count;
     quire_sampled       *results;

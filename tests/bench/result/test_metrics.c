@@ -55,7 +55,7 @@ static qr_run_gap gaps[] = {{1050 * MS, 50 * MS, 0},  {1100 * MS, 50 * MS, 0},  
 
 /* One step before the window; 100 ms with 8 rows of prompts and 24 encoder tokens, 300 ms of decoding. */
 static quire_step steps[] = {
-    {.step = 1, .start_ns = 500 * MS, .rows = 99, .rows_prompt = 99, .forward_ns = 100 * MS, .blocks_used = 100},
+    {.step = 1, .start_ns = 500 * MS, .rows = 99, .rows_prompt = 99, .forward_ns = 100 * MS, .kv_used_bytes = 100},
     {.step          = 2,
      .start_ns      = 1000 * MS,
      .rows          = 16,
@@ -63,7 +63,7 @@ static quire_step steps[] = {
      .rows_encoder  = 24,
      .sequences     = 3,
      .waiting       = 1,
-     .blocks_used   = 10,
+     .kv_used_bytes = 10,
      .plan_ns       = 10 * MS,
      .forward_ns    = 70 * MS,
      .sample_ns     = 15 * MS,
@@ -77,16 +77,16 @@ static quire_step steps[] = {
      .kv_bytes      = 10,
      .flops         = 5000,
      .imbalance     = 1.0F},
-    {.step         = 3,
-     .start_ns     = 2000 * MS,
-     .rows         = 4,
-     .sequences    = 1,
-     .blocks_used  = 50,
-     .forward_ns   = 300 * MS,
-     .weight_bytes = 1000,
-     .kv_bytes     = 30,
-     .flops        = 1000,
-     .imbalance    = 2.0F},
+    {.step          = 3,
+     .start_ns      = 2000 * MS,
+     .rows          = 4,
+     .sequences     = 1,
+     .kv_used_bytes = 50,
+     .forward_ns    = 300 * MS,
+     .weight_bytes  = 1000,
+     .kv_bytes      = 30,
+     .flops         = 1000,
+     .imbalance     = 2.0F},
 };
 
 static quire_config *config;
@@ -111,32 +111,33 @@ static int compute(void **state)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if (quire_config_set(config, settings[i], "test", &error) != QUIRE_OK) return -1;
     if (qr_workload_create(config, &model, 256, 1, &workload, &error) != QUIRE_OK) return -1;
-    run             = (qr_run){.requests        = requests,
-                               .request_count   = REQUESTS,
-                               .tokens          = tokens,
-                               .token_count     = TOKENS,
-                               .gaps            = gaps,
-                               .gap_count       = sizeof gaps / sizeof *gaps,
-                               .steps           = steps,
-                               .step_count      = 3,
-                               .window_start_ns = 1000 * MS,
-                               .window_end_ns   = 3000 * MS,
-                               .end_ns          = 3300 * MS,
-                               .verified        = 2,
-                               .verify_failed   = 1};
-    run.stats_first = (quire_stats){.blocks = 100, .preemptions = 1, .prefix_queries = 100, .wait_ns = {0, 5 * MS}};
-    run.stats_last  = (quire_stats){.blocks                 = 100,
-                                    .max_num_batched_tokens = 64,
-                                    .preemptions            = 3,
-                                    .tokens_recomputed      = 40,
-                                    .encoder_runs           = 7,
-                                    .encoder_runs_saved     = 2,
-                                    .drafts                 = 20,
-                                    .drafts_accepted        = 15,
-                                    .prefix_queries         = 300,
-                                    .prefix_hits            = 50,
-                                    .contiguous_run_bytes   = 4096,
-                                    .wait_ns                = {0, 105 * MS}};
+    run = (qr_run){.requests        = requests,
+                   .request_count   = REQUESTS,
+                   .tokens          = tokens,
+                   .token_count     = TOKENS,
+                   .gaps            = gaps,
+                   .gap_count       = sizeof gaps / sizeof *gaps,
+                   .steps           = steps,
+                   .step_count      = 3,
+                   .window_start_ns = 1000 * MS,
+                   .window_end_ns   = 3000 * MS,
+                   .end_ns          = 3300 * MS,
+                   .verified        = 2,
+                   .verify_failed   = 1};
+    run.stats_first =
+        (quire_stats){.kv_cache_bytes = 100, .preemptions = 1, .prefix_queries = 100, .wait_ns = {0, 5 * MS}};
+    run.stats_last = (quire_stats){.kv_cache_bytes         = 100,
+                                   .max_num_batched_tokens = 64,
+                                   .preemptions            = 3,
+                                   .tokens_recomputed      = 40,
+                                   .encoder_runs           = 7,
+                                   .encoder_runs_saved     = 2,
+                                   .drafts                 = 20,
+                                   .drafts_accepted        = 15,
+                                   .prefix_queries         = 300,
+                                   .prefix_hits            = 50,
+                                   .contiguous_run_bytes   = 4096,
+                                   .wait_ns                = {0, 105 * MS}};
     return qr_metrics_compute(&run, config, workload, &m, &error) == QUIRE_OK ? 0 : -1;
 }
 

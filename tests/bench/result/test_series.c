@@ -22,14 +22,14 @@ static void an_interval_holds_the_rates_of_its_tokens_and_the_state_of_its_steps
 {
     (void)state;
     int64_t      tokens[] = {SECOND / 10, SECOND / 5, 3 * SECOND + SECOND / 2};
-    quire_step   steps[]  = {{.start_ns = 0, .rows_prompt = 8, .running = 2, .waiting = 4, .blocks_used = 10},
-                             {.start_ns = 100, .rows_encoder = 4, .running = 4, .waiting = 2, .blocks_used = 30},
-                             {.start_ns = 3 * SECOND, .preempted = 1, .running = 1, .blocks_used = 5}};
+    quire_step   steps[]  = {{.start_ns = 0, .rows_prompt = 8, .running = 2, .waiting = 4, .kv_used_bytes = 10},
+                             {.start_ns = 100, .rows_encoder = 4, .running = 4, .waiting = 2, .kv_used_bytes = 30},
+                             {.start_ns = 3 * SECOND, .preempted = 1, .running = 1, .kv_used_bytes = 5}};
     const qr_run run      = {.tokens      = tokens,
                              .token_count = 3,
                              .steps       = steps,
                              .step_count  = 3,
-                             .after       = {.blocks = 100},
+                             .after       = {.kv_cache_bytes = 100},
                              .end_ns      = 200 * SECOND};
     json_t      *series   = qr_series_json(&run);
     assert_true(at(series, "output_tokens", 0) == 2);

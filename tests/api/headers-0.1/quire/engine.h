@@ -24,6 +24,7 @@ typedef struct quire_step {
     uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
     uint64_t wide_flops, encoder_wide_flops;
+    uint64_t kv_used_bytes;
 } quire_step;
 typedef struct quire_explanation {
     size_t            size;

@@ -24,6 +24,7 @@ typedef struct quire_model_info {
     uint64_t       active_parameters;
     const int32_t *banned, *first_banned, *first_allowed, *last_allowed;
     uint32_t       banned_count, first_banned_count, first_allowed_count, last_allowed_count;
+    uint32_t       local_layers, local_window;
 } quire_model_info;
 QUIRE_API QUIRE_NODISCARD quire_status quire_model_load(const char *path, const quire_model_options *options,
                                                         quire_model **model_out, quire_error *error);

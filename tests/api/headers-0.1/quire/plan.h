@@ -18,6 +18,7 @@ typedef struct quire_planner_model {
     uint32_t block_size;
     uint32_t node_count;
     uint32_t encoder_feature_size;
+    uint32_t local_window, num_local_blocks;
 } quire_planner_model;
 typedef struct quire_plan_sequence {
     quire_request_id     id;
@@ -81,6 +82,11 @@ typedef struct quire_plan {
     uint64_t kv_tokens, kv_pairs;
     uint64_t cross_tokens, cross_pairs;
     uint64_t encoder_pairs;
+    const uint32_t *const *local_blocks;
+    const quire_plan_copy *local_copies;
+    const uint32_t        *local_freed;
+    uint32_t               local_copy_count, local_freed_count;
+    uint32_t               local_blocks_used, local_blocks_cached;
 } quire_plan;
 typedef struct quire_sampled {
     int32_t token;
@@ -94,6 +100,7 @@ typedef struct quire_kv_pool {
     uint32_t num_blocks;
     uint32_t block_size;
     uint64_t block_bytes;
+    uint64_t num_local_blocks, local_block_bytes;
 } quire_kv_pool;
 QUIRE_API QUIRE_NODISCARD quire_status quire_kv_pool_plan(const quire_engine_options *options,
                                                           const quire_model_info *model, uint64_t available_bytes,

@@ -34,6 +34,8 @@ typedef struct quire_stats {
     uint64_t weight_bytes, kv_cache_bytes, scratch_bytes, kv_bytes_per_token;
     char     isa[16];
     char     implementation[32];
+    uint64_t local_blocks, local_blocks_used, local_blocks_cached;
+    uint64_t kv_used_bytes;
 } quire_stats;
 QUIRE_API void quire_engine_stats(const quire_engine *engine, quire_stats *stats);
 #endif
