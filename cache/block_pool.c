@@ -1,4 +1,5 @@
-/* States, lists and extents of blocks, and the choice of the next block (docs/CACHE.md, States, Which block comes next, Nodes). */
+/* States, lists and extents of blocks, and the choice of the next block (docs/CACHE.md, States, Which block comes next,
+ * Nodes). */
 #include "cache/block_pool.h"
 
 #include <string.h>

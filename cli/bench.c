@@ -35,7 +35,8 @@ static error_t parse(int option, char *value, struct argp_state *state)
     switch (option) {
     case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &s->common; return 0;
     case 'o':
-        if (!qr_result_knows_suffix(value)) argp_error(state, "--output %s: the suffix is none of " QR_RESULT_SUFFIXES, value);
+        if (!qr_result_knows_suffix(value))
+            argp_error(state, "--output %s: the suffix is none of " QR_RESULT_SUFFIXES, value);
         if (s->file_count == MAX_FILES) argp_error(state, "--output: more than %d files", MAX_FILES);
         if (qr_result_is_trace(value)) qr_arguments_set(&s->common, "--output", "output.trace_stages", "true");
         s->files[s->file_count++] = value;

@@ -52,8 +52,9 @@ struct quire_engine {
     qr_draft_control draft_control;
     uint64_t         steps_drafts_paused;
     uint64_t         steps, step_ns, activity_seen;
-    uint64_t         unstarted, unstarted_by[QUIRE_MAX_FINISHES]; /* requests, sequences by quire_finish, that the scheduler never had */
-    bool             idle;                       /* nothing live after the last step */
+    uint64_t         unstarted,
+        unstarted_by[QUIRE_MAX_FINISHES]; /* requests, sequences by quire_finish, that the scheduler never had */
+    bool idle;                            /* nothing live after the last step */
 
     pthread_mutex_t scheduler_mutex, stats_mutex;
     quire_stats     stats;               /* after the last step */

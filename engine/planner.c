@@ -139,7 +139,9 @@ static qr_model_facts facts_of(const quire_planner_model *model)
                             .window                  = model->window,
                             .local_window            = model->local_window,
                             .max_position_embeddings = model->max_model_len,
+                            .max_encoder_positions   = model->max_encoder_positions,
                             .encoder_feature_size    = model->encoder_feature_size,
+                            .long_length             = model->long_length,
                             .decoder_start_token_id  = model->decoder_start_token_id,
                             .eos_count               = model->eos_count};
     memcpy(facts.eos_token_ids, model->eos_token_ids, sizeof facts.eos_token_ids);

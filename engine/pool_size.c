@@ -186,22 +186,6 @@ bool qr_pool_is_short(const qr_scheduler_options *options, char *warning_out, si
 
 /* ---- for hosts ---- */
 
-static qr_model_facts facts_of(const quire_model_info *info)
-{
-    return (qr_model_facts){.encoder_decoder         = info->encoder_layers > 0,
-                            .vocab_size              = info->vocab_size,
-                            .decoder_layers          = info->layers,
-                            .encoder_layers          = info->encoder_layers,
-                            .heads                   = info->heads,
-                            .kv_heads                = info->kv_heads,
-                            .head_dim                = info->head_dim,
-                            .window                  = info->window,
-                            .local_layers            = info->local_layers,
-                            .local_window            = info->local_window,
-                            .max_position_embeddings = info->max_position_embeddings,
-                            .decoder_start_token_id  = info->decoder_start_token_id};
-}
-
 quire_status quire_kv_pool_plan(const quire_engine_options *options, const quire_model_info *model,
                                 uint64_t available_bytes, uint32_t node_count, quire_kv_pool *pool_out,
                                 quire_error *error)
@@ -213,7 +197,7 @@ quire_status quire_kv_pool_plan(const quire_engine_options *options, const quire
         return qr_fail(error, QUIRE_ERR_INVALID, "quire_kv_pool_plan: options, model or pool_out is NULL");
     QR_TRY(qr_options_copy("quire_engine_options", options, sizeof options->size, &resolved, sizeof resolved, error));
     QR_TRY(qr_options_copy("quire_model_info", model, sizeof model->size, &info, sizeof info, error));
-    const qr_model_facts facts = facts_of(&info);
+    const qr_model_facts facts = qr_model_facts_from(&info);
     QR_TRY(qr_options_resolve(&resolved, &facts, error));
     QR_TRY(qr_pool_size(&resolved, &facts, available_bytes, qr_max_u32(node_count, 1), &pool, error));
     qr_options_give(&pool, sizeof pool, pool_out);

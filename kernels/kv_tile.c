@@ -1,5 +1,5 @@
-/* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Keys and values in memory. Plain C: a decode step writes
- * one slot per kv head, strided whatever the instruction set. */
+/* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Keys and values in memory. Plain C: a decode
+ * step writes one slot per kv head, strided whatever the instruction set. */
 #include "kernels/attention_kernels.h"
 
 static void store_f32(float *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)

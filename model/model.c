@@ -329,6 +329,7 @@ void quire_model_describe(const quire_model *model, quire_model_info *info)
         .last_allowed_count      = model->generation.last_allowed_count,
         .local_layers            = qr_local_layers(a),
         .local_window            = qr_local_layers(a) > 0 ? a->window : 0,
+        .long_length             = qr_rope_long_length(&a->rope),
     };
     memcpy(full.eos_token_ids, a->eos_token_ids, sizeof full.eos_token_ids);
     qr_options_give(&full, sizeof full, info);
@@ -340,26 +341,31 @@ const char *quire_dtype_name(quire_dtype dtype)
     return (unsigned)dtype < sizeof names / sizeof *names ? names[dtype] : "?";
 }
 
+qr_model_facts qr_model_facts_from(const quire_model_info *info)
+{
+    qr_model_facts facts = {.encoder_decoder         = info->encoder_layers > 0,
+                            .vocab_size              = info->vocab_size,
+                            .decoder_layers          = info->layers,
+                            .encoder_layers          = info->encoder_layers,
+                            .heads                   = info->heads,
+                            .kv_heads                = info->kv_heads,
+                            .head_dim                = info->head_dim,
+                            .window                  = info->window,
+                            .local_layers            = info->local_layers,
+                            .local_window            = info->local_window,
+                            .max_position_embeddings = info->max_position_embeddings,
+                            .max_encoder_positions   = info->max_encoder_positions,
+                            .encoder_feature_size    = info->encoder_feature_size,
+                            .long_length             = info->long_length,
+                            .decoder_start_token_id  = info->decoder_start_token_id,
+                            .eos_count               = info->eos_count};
+    memcpy(facts.eos_token_ids, info->eos_token_ids, sizeof facts.eos_token_ids);
+    return facts;
+}
+
 void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out)
 {
-    const qr_architecture *a = &model->architecture;
-    *facts_out               = (qr_model_facts){
-                      .encoder_decoder         = a->encoder_layers > 0,
-                      .vocab_size              = a->vocab_size,
-                      .decoder_layers          = a->layers,
-                      .encoder_layers          = a->encoder_layers,
-                      .heads                   = a->heads,
-                      .kv_heads                = a->kv_heads,
-                      .head_dim                = a->head_dim,
-                      .window                  = qr_widest_window(a),
-                      .local_layers            = qr_local_layers(a),
-                      .local_window            = qr_local_layers(a) > 0 ? a->window : 0,
-                      .max_position_embeddings = a->max_position_embeddings,
-                      .max_encoder_positions   = a->max_encoder_positions,
-                      .encoder_feature_size    = a->feature_size,
-                      .long_length             = qr_rope_long_length(&a->rope),
-                      .decoder_start_token_id  = a->decoder_start_token_id,
-                      .eos_count               = a->eos_count,
-    };
-    memcpy(facts_out->eos_token_ids, a->eos_token_ids, sizeof facts_out->eos_token_ids);
+    quire_model_info info = {.size = sizeof info};
+    quire_model_describe(model, &info);
+    *facts_out = qr_model_facts_from(&info);
 }

@@ -29,7 +29,8 @@ typedef struct qr_model_facts {
     int32_t  eos_token_ids[QUIRE_MAX_EOS_IDS];
 } qr_model_facts;
 
-void qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out);
+qr_model_facts qr_model_facts_from(const quire_model_info *info);
+void           qr_model_facts_of(const quire_model *model, qr_model_facts *facts_out);
 
 typedef struct qr_network qr_network;
 

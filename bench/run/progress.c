@@ -78,9 +78,9 @@ void qr_progress_show(qr_progress *progress, const quire_stats *stats, const qr_
 {
     const double elapsed_s = (double)(state->now_ns - progress->shown_ns) * 1e-9;
     const double rate      = elapsed_s > 0 ? (double)(stats->tokens_output - progress->tokens) / elapsed_s : 0;
-    const double total     = (double)stats->kv_cache_bytes, used = total > 0 ? (double)stats->kv_used_bytes / total : 0;
-    const char  *phase     = phase_of(state);
-    progress->rate         = progress->shown_ns == 0 ? rate : 0.7 * progress->rate + 0.3 * rate;
+    const double total = (double)stats->kv_cache_bytes, used = total > 0 ? (double)stats->kv_used_bytes / total : 0;
+    const char  *phase = phase_of(state);
+    progress->rate     = progress->shown_ns == 0 ? rate : 0.7 * progress->rate + 0.3 * rate;
     if (progress->mode == QR_PROGRESS_JSONL) {
         fprintf(stderr, "{\"t_s\": %.1f, \"phase\": \"%s\", \"done\": %u, \"running\": %u, ",
                 (double)state->now_ns * 1e-9, phase, state->done, stats->running);

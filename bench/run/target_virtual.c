@@ -92,7 +92,9 @@ static quire_status create_planner(virtual_target *v, const quire_config *config
                                        .encoder_decoder        = m->encoder_layers > 0,
                                        .decoder_start_token_id = m->decoder_start_token_id,
                                        .num_blocks             = v->pool.num_blocks,
+                                       .max_encoder_positions  = m->max_encoder_positions,
                                        .encoder_feature_size   = m->encoder_feature_size,
+                                       .long_length            = m->long_length,
                                        .local_window           = m->local_window,
                                        .num_local_blocks       = (uint32_t)v->pool.num_local_blocks};
     return quire_planner_create(quire_config_engine(config), &model, &v->planner, error);

@@ -45,8 +45,8 @@ typedef struct quire_step {
     /* of these, what is done in encoder_ns: the encoder's layers and writing the cross blocks */
     uint64_t encoder_weight_bytes, encoder_kv_bytes, encoder_projection_flops, encoder_attention_flops;
     /* Attention of one layer, of those with the widest window. kv_tokens: cached tokens that it reads, once per
-     * sequence; kv_pairs: (row, visible token) pairs; cross_*: the same over encoder outputs; encoder_pairs: the squares
-     * of the encoder inputs' lengths, summed. */
+     * sequence; kv_pairs: (row, visible token) pairs; cross_*: the same over encoder outputs; encoder_pairs: the
+     * squares of the encoder inputs' lengths, summed. */
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
     /* of projection_flops and encoder_projection_flops, those in bf16 though the weights are int8 */
     uint64_t wide_flops, encoder_wide_flops;

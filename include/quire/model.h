@@ -28,6 +28,7 @@ typedef struct quire_model_info {
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS]; /* [eos_count] */
     quire_dtype weight_dtype;                     /* auto resolved */
     uint32_t    window;                           /* in tokens, of all layers; 0 = some see all */
+    uint32_t    long_length; /* LongRoPE: requests of more positions have other keys for the same tokens; else 0 */
     /* What generation_config.json has for requests that do not say; zero where it says nothing. A host applies it. */
     uint32_t       max_new_tokens;
     quire_sampling sampling;          /* the seed is 0 */

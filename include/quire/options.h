@@ -68,9 +68,9 @@ typedef struct quire_engine_options {
     const quire_tenant_options *tenants; /* [tenant_count] */
     uint32_t                    tenant_count;
     /* [kv_cache] */
-    uint32_t     block_size;      /* tokens */
+    uint32_t block_size; /* tokens */
     /* At most one of these three; none: memory_fraction 0.5. */
-    uint64_t     kv_cache_bytes;  /* `size`, all nodes together */
+    uint64_t     kv_cache_bytes; /* `size`, all nodes together */
     uint32_t     num_kv_blocks;
     float        memory_fraction; /* of the memory free once the weights are loaded */
     quire_dtype  kv_dtype;

@@ -42,6 +42,9 @@ typedef struct quire_planner_model {
      * none. Their keys and values lie in blocks of their own, numbered from 0; 0 = as many as can be in use
      * at once, the fewest that are allowed, at most num_blocks. */
     uint32_t local_window, num_local_blocks;
+    uint32_t
+        max_encoder_positions; /* encoder-decoder: positions of an encoder input at most; 0 = no limit of its own */
+    uint32_t long_length;      /* as in quire_model_info; the prefix cache keeps longer requests apart */
 } quire_planner_model;
 
 /* Rows of one sequence. Everything pointed to is the planner's and valid until commit. Frozen, as all elements of a
@@ -181,8 +184,8 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_planner_submit(quire_planner *plann
 /* Ends a request early, also between plan and commit; its blocks are then kept until commit. ERR_NOT_FOUND. */
 QUIRE_API quire_status quire_planner_cancel(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 
-/* pause: the request gives up its place in the batch, as for a slow reader, and keeps its blocks until others need them.
- * resume: it may be scheduled again. ERR_NOT_FOUND: unknown, or ended. */
+/* pause: the request gives up its place in the batch, as for a slow reader, and keeps its blocks until others need
+ * them. resume: it may be scheduled again. ERR_NOT_FOUND: unknown, or ended. */
 QUIRE_API quire_status quire_planner_pause(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 QUIRE_API quire_status quire_planner_resume(quire_planner *planner, quire_request_id id, uint64_t now_ns);
 

@@ -236,6 +236,43 @@ static void assert_one_answer(const quire_engine_options *options, quire_model *
     assert_int_equal(engine.kv_bytes_per_token, simulated.kv_bytes_per_token);
 }
 
+/* The longest encoder input bounds what automatic sizing takes, and what the virtual clock lets in. */
+static void inputs_of_features_count_alike_everywhere(void **state)
+{
+    (void)state;
+    static const shape whisper = {"whisper-base", {{"d_model", 64}, {"encoder_layers", 1}, {"decoder_layers", 1}}, 3};
+    const quire_engine_options options  = {.size = sizeof options, .max_num_seqs = 4, .block_size = 32};
+    quire_model               *model    = open_model(&whisper);
+    quire_model_info           info     = {.size = sizeof info};
+    quire_engine_options       resolved = options;
+    quire_kv_pool              planned = {.size = sizeof planned}, sized = {.size = sizeof sized};
+    qr_model_facts             own;
+    quire_error                error;
+    quire_model_describe(model, &info);
+    qr_model_facts_of(model, &own);
+    assert_int_equal(qr_options_resolve(&resolved, &own, &error), QUIRE_OK);
+    assert_int_equal(qr_pool_size(&resolved, &own, 22ull << 30, 1, &sized, &error), QUIRE_OK);
+    assert_int_equal(quire_kv_pool_plan(&options, &info, 22ull << 30, 1, &planned, &error), QUIRE_OK);
+    assert_int_equal(planned.num_blocks, sized.num_blocks);
+
+    float                    *frames        = test_malloc(3000 * info.encoder_feature_size * sizeof *frames);
+    const quire_planner_model planner_model = {.size                  = sizeof planner_model,
+                                               .vocab_size            = info.vocab_size,
+                                               .encoder_decoder       = true,
+                                               .encoder_feature_size  = info.encoder_feature_size,
+                                               .max_encoder_positions = info.max_encoder_positions,
+                                               .num_blocks            = 512};
+    const quire_request       request = {.size = sizeof request, .encoder_features = frames, .encoder_frames = 3000};
+    quire_planner            *planner;
+    quire_request_id          id;
+    memset(frames, 0, 3000 * info.encoder_feature_size * sizeof *frames);
+    if (quire_planner_create(&options, &planner_model, &planner, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    if (quire_planner_submit(planner, &request, 1, &id, &error) != QUIRE_OK) fail_msg("%s", error.message);
+    quire_planner_destroy(planner);
+    test_free(frames);
+    quire_model_destroy(model);
+}
+
 static void engine_plan_and_virtual_clock_agree_on_the_number_of_blocks(void **state)
 {
     (void)state;
@@ -279,6 +316,7 @@ int main(void)
         cmocka_unit_test(every_node_gets_whole_extents),
         cmocka_unit_test(local_blocks_are_as_many_windows_as_there_are_longest_sequences),
         cmocka_unit_test(local_blocks_are_at_least_those_that_all_sequences_use),
+        cmocka_unit_test(inputs_of_features_count_alike_everywhere),
         cmocka_unit_test(engine_plan_and_virtual_clock_agree_on_the_number_of_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

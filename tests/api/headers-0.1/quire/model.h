@@ -19,6 +19,7 @@ typedef struct quire_model_info {
     int32_t     eos_token_ids[QUIRE_MAX_EOS_IDS];
     quire_dtype weight_dtype;
     uint32_t    window;
+    uint32_t    long_length;
     uint32_t       max_new_tokens;
     quire_sampling sampling;
     uint64_t       active_parameters;

@@ -52,7 +52,7 @@ typedef struct quire_engine_options {
     quire_toggle          speculative_adaptive;
     const quire_tenant_options *tenants;
     uint32_t                    tenant_count;
-    uint32_t     block_size;
+    uint32_t block_size;
     uint64_t     kv_cache_bytes;
     uint32_t     num_kv_blocks;
     float        memory_fraction;

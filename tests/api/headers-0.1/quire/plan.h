@@ -19,6 +19,9 @@ typedef struct quire_planner_model {
     uint32_t node_count;
     uint32_t encoder_feature_size;
     uint32_t local_window, num_local_blocks;
+    uint32_t
+        max_encoder_positions;
+    uint32_t long_length;
 } quire_planner_model;
 typedef struct quire_plan_sequence {
     quire_request_id     id;
