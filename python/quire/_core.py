@@ -285,3 +285,29 @@ class Core:
 
     def flush_cache(self) -> None:
         lib.quire_engine_flush_cache(self.engine)
+
+
+class Owner:
+    """What LLM and AsyncEngine have in common."""
+
+    _core: Core
+
+    @property
+    def model_info(self) -> ModelInfo:
+        return self._core.info
+
+    @property
+    def tokenizer(self) -> Text | None:
+        return self._core.tokenizer
+
+    def stats(self) -> dict[str, Any]:
+        """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
+        return self._core.stats()
+
+    def check(self) -> str | None:
+        """Recounts scheduler and cache: None, or the first rule that does not hold."""
+        return self._core.check()
+
+    def flush_cache(self) -> None:
+        """Forgets every cached block that no request uses."""
+        self._core.flush_cache()

@@ -9,8 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from ._binding import invalid
-from ._core import Core
-from ._model import ModelInfo
+from ._core import Core, Owner
 from ._output import Request
 from ._quire import lib
 from .request import EngineClosed, Prompt, QuireError, RequestOutput, SamplingParams, Text
@@ -69,7 +68,7 @@ class Stream(AsyncIterator[RequestOutput]):
         self._end()
 
 
-class AsyncEngine:
+class AsyncEngine(Owner):
     """A model and an engine that serves requests as they come. Belongs to the event loop that uses it first.
 
     Arguments as of LLM, but `seed` None draws one. Blocks while the weights are read."""
@@ -84,14 +83,6 @@ class AsyncEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()  # no request is in the engine
         self._is_closing = self._is_closed = False
-
-    @property
-    def model_info(self) -> ModelInfo:
-        return self._core.info
-
-    @property
-    def tokenizer(self) -> Text | None:
-        return self._core.tokenizer
 
     # ---- requests ----
 
@@ -163,20 +154,6 @@ class AsyncEngine:
             request.failure = QuireError("ERR_FULL", f"request {request.request_id}: its reader took nothing for "
                                                      f"{self._consumer_timeout:g} s (scheduler.consumer_timeout)")
             self._core.cancel(request)
-
-    # ---- looking in ----
-
-    def stats(self) -> dict[str, Any]:
-        """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
-        return self._core.stats()
-
-    def check(self) -> str | None:
-        """Recounts scheduler and cache: None, or the first rule that does not hold."""
-        return self._core.check()
-
-    def flush_cache(self) -> None:
-        """Forgets every cached block that no request uses."""
-        self._core.flush_cache()
 
     # ---- the end ----
 

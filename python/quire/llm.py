@@ -5,15 +5,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._core import Core
-from ._model import ModelInfo
+from ._core import Core, Owner
 from ._output import Request
 from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
 
 WAIT_NS = 50_000_000  # Python looks for signals after that
 
 
-class LLM:
+class LLM(Owner):
     """A model and an engine that decodes lists of prompts.
 
     `model` is a folder as Hugging Face publishes it, a GGUF file, or the name of a preset (random weights). `config` is
@@ -30,14 +29,6 @@ class LLM:
                  tokenizer: Text | None = None, skip_tokenizer_init: bool = False, seed: int = 0,
                  max_logits_in_flight: int = 0, options: Mapping[str, Any] | None = None, **keys: Any):
         self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, options or {}, keys)
-
-    @property
-    def model_info(self) -> ModelInfo:
-        return self._core.info
-
-    @property
-    def tokenizer(self) -> Text | None:
-        return self._core.tokenizer
 
     def generate(self, prompts: Prompt | Sequence[Prompt],
                  sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
@@ -83,18 +74,6 @@ class LLM:
             self._core.cancel(request)
         while self._core.requests:
             self._core.take_events(WAIT_NS)
-
-    def stats(self) -> dict[str, Any]:
-        """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
-        return self._core.stats()
-
-    def check(self) -> str | None:
-        """Recounts scheduler and cache: None, or the first rule that does not hold."""
-        return self._core.check()
-
-    def flush_cache(self) -> None:
-        """Forgets every cached block that no request uses."""
-        self._core.flush_cache()
 
     def close(self) -> None:
         """Frees everything; also `with`. What is left open is freed when it is collected, or at exit."""
