@@ -28,7 +28,11 @@ def _toml(value: Any) -> str:
 
 
 def _bytes(text: Any, what: str) -> bytes:
-    data = os.fsencode(text)
+    """Of a text or a path."""
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:
+        raise invalid(what, f"{text!r} is not text") from None
     if b"\0" in data:
         raise invalid(what, "has a NUL character")
     return data
@@ -64,7 +68,7 @@ def open_config(model: str | os.PathLike[str] | None, path: str | os.PathLike[st
     def assign(origin: str, key: str, value: Any) -> None:
         if value is None:
             return
-        text = os.fsencode(value) if isinstance(value, (str, bytes, os.PathLike)) else _toml(value).encode()
+        text = value if isinstance(value, (str, bytes, os.PathLike)) else _toml(value)
         attempt(lib.quire_config_set_value, config, _bytes(key, "options"), _bytes(text, key), origin.encode())
 
     if model is not None:

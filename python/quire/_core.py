@@ -161,10 +161,12 @@ class Core:
 
     @property
     def engine(self) -> Any:
-        engine = self._handles.engine
-        if engine == ffi.NULL or self._handles.is_closing:
+        handles = self._handles
+        if handles.engine == ffi.NULL or handles.is_closing:
             raise EngineClosed("the engine is closed")
-        return engine
+        if os.getpid() != handles.process:
+            raise QuireError("ERR_FORKED", "this process is a child of the one that created the engine")
+        return handles.engine
 
     @property
     def event_fd(self) -> int:

@@ -128,7 +128,7 @@ class Request:
         self.outputs = [Output(i, self._stream(), self.params.logprobs is not None, self.params.logits is not None)
                         for i in range(self.params.n)]
         if self.params.prompt_logprobs is not None:
-            self.prompt_logprobs = [None]
+            self.prompt_logprobs = [None]  # of the first token there is none
 
     def _stream(self) -> TextStream | None:
         if self.text is None or not (self.params.detokenize or self.stop):
@@ -166,7 +166,7 @@ class Request:
                    if all_of_it or output.token_ids or output.text
                    or (output.finish_reason is not None and not output.is_told)]
         prompt_logprobs = self.prompt_logprobs
-        if not outputs and not prompt_logprobs:
+        if not outputs and prompt_logprobs in (None, [], [None]):
             return None
         self.prompt_logprobs = None if prompt_logprobs is None else []
         return RequestOutput(self.request_id, self.prompt.text, self.prompt.token_ids, self.prompt.encoder_token_ids,

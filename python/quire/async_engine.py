@@ -31,10 +31,13 @@ class Stream(AsyncIterator[RequestOutput]):
             output = self._take(request)
             if output is not None:
                 return output
+            if request.waiter is not None:
+                raise RuntimeError(f"request {self.request_id}: another task reads this stream")
             request.waiter = asyncio.get_running_loop().create_future()
             try:
                 await request.waiter
             except BaseException:
+                request.waiter = None
                 self._end()
                 raise
         raise StopAsyncIteration
@@ -126,6 +129,7 @@ class AsyncEngine(Owner):
         if self._loop is not None and not self._loop.is_closed():
             raise RuntimeError("this engine belongs to another event loop")
         for request in self._core.requests.values():  # of a loop that is gone
+            request.waiter = None
             self._core.cancel(request)
         self._idle = asyncio.Event()
         if not self._core.requests:

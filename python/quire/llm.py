@@ -42,6 +42,7 @@ class LLM(Owner):
             sampling_params = [sampling_params] * len(prompts)  # type: ignore[list-item]
         if len(sampling_params) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts, but {len(sampling_params)} sampling_params")
+        _ = self._core.engine  # closed, or a forked child, whose copy of the lock may stay locked
         with self._core.in_use:
             requests: list[Request] = []
             try:
@@ -56,6 +57,20 @@ class LLM(Owner):
             if request.failure is not None:
                 raise request.failure
         return [request.take(True) for request in requests]  # type: ignore[misc]
+
+    def chat(self, messages: Sequence[Any], sampling_params: SamplingParams | Sequence[SamplingParams] | None = None, *,
+             add_generation_prompt: bool = True, chat_template_kwargs: Mapping[str, Any] | None = None,
+             **request_options: Any) -> list[RequestOutput]:
+        """Answers one conversation, [{"role": "user", "content": "..."}, ...], or a list of them, by the model's chat
+        template. Otherwise as generate()."""
+        text = self.tokenizer
+        if text is None:
+            raise QuireError("ERR_INVALID", "chat: the model has no tokenizer, or skip_tokenizer_init is set")
+        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        prompts = [text.encode(text.apply_chat_template(
+            conversation, add_generation_prompt=add_generation_prompt, **chat_template_kwargs or {}),
+            add_special_tokens=False) for conversation in conversations]
+        return self.generate(prompts, sampling_params, **request_options)
 
     def _submit(self, place: int, prompt: Prompt, params: SamplingParams | None, options: Mapping[str, Any]) -> Request:
         """Waits for room in a full queue."""

@@ -86,6 +86,7 @@ def test_what_comes_with_tokens_streams_too(llm):
         logprobs, prompt, metrics = [], [], None
         async for output in engine.generate([5, 6, 7], params, request_id="mine"):
             assert output.request_id == "mine" and output.prompt_token_ids == [5, 6, 7]
+            assert output.outputs or output.prompt_logprobs[1:]
             prompt += output.prompt_logprobs or []
             for part in output.outputs:
                 logprobs += part.logprobs
@@ -175,6 +176,19 @@ def test_an_id_is_used_once_at_a_time():
         with pytest.raises(quire.QuireError) as caught:
             engine.explain("unknown")
         assert caught.value.status == "ERR_NOT_FOUND"
+    run(test)
+
+
+def test_a_stream_has_one_reader():
+    async def test(engine):
+        stream = engine.generate([1], LONG)
+        await anext(stream)
+        task = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task reads this stream"):
+            while True:
+                await anext(stream)
+        task.cancel()
     run(test)
 
 

@@ -280,6 +280,8 @@ def test_bad_request_options_are_named(llm, options, message):
     ({"block_size": 32, "max_num_batched_tokens": 4, "max_num_seqs": 8}, "max_num_batched_tokens: 4 is below"),
     ({"options": {"tenant": [{"name": "a", "weight": 0}]}}, "weight"),
     ({"config": "/nonexistent.toml"}, "/nonexistent.toml"),
+    ({"cpus": "\ud800"}, "is not text"),
+    ({"cpus": "0\0"}, "has a NUL character"),
     ({"size": "4 parsecs"}, r"\[kv_cache\] size"),
     ({"threads": 1024}, "1024"),
 ])

@@ -105,7 +105,10 @@ def test_a_forked_child_ends_at_once_while_the_parent_generates():
         time.sleep(0.02)
         start, child = time.monotonic(), os.fork()
         if child == 0:
-            raise SystemExit(3)
+            try:
+                llm.generate([1, 2])
+            except quire.QuireError as error:
+                raise SystemExit(3 if error.status == "ERR_FORKED" else 4)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
         assert time.monotonic() - start < 8
         thread.join()

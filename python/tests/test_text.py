@@ -36,6 +36,10 @@ class Letters:
     def decode(self, token_ids, skip_special_tokens=True):
         return "".join(map(chr, token_ids))
 
+    def apply_chat_template(self, messages, *, add_generation_prompt=True, mark=":", **variables):
+        text = "".join(f"{m['role'][0]}{mark}{m['content']};" for m in messages)
+        return text + "a" + mark if add_generation_prompt else text
+
     def stream(self, prompt_token_ids, *, stop=(), include_stop_str_in_output=False, skip_special_tokens=True,
                min_tokens=0):
         return LetterStream(stop, include_stop_str_in_output)
@@ -71,6 +75,16 @@ def test_text_goes_in_and_comes_out(llm):
 
 def test_what_a_stream_holds_back_comes_at_the_end(llm):
     assert llm.generate("abc", says("hello", stop="love"))[0].outputs[0].text == "hello"
+
+
+def test_conversations_go_through_the_template(llm):
+    hi, ho = [{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]
+    [result] = llm.chat(hi, says("hello"), add_generation_prompt=False, chat_template_kwargs={"mark": "="})
+    assert bytes(result.prompt_token_ids) == b"u=hi;" and result.outputs[0].text == "hello"
+    results = llm.chat([hi, ho], says("hello"))
+    assert [bytes(result.prompt_token_ids) for result in results] == [b"u:hi;a:", b"u:ho;a:"]
+    with quire.LLM("tiny", **SMALL) as without, pytest.raises(quire.QuireError, match="chat: the model has no tokenizer"):
+        without.chat(hi)
 
 
 def test_text_may_be_left_out(llm):
