@@ -46,6 +46,8 @@ class Output:
                 self.text += stream.push(token)
             if stream.stopped is not None:
                 self.has_ended, self.stop_reason = True, stream.stopped
+                if self.finish_reason in ("length", "cancelled"):  # of tokens behind it
+                    self.finish_reason = "stop"
                 del ids[self.pushed:]
                 if self.logprobs is not None:
                     del self.logprobs[self.pushed:]

@@ -102,6 +102,12 @@ def test_a_stop_string_ends_the_sequence(llm, include):
     assert is_free(llm)
 
 
+def test_a_stop_string_that_comes_with_the_end_is_why_it_ends(llm):
+    params = SamplingParams(max_tokens=7, stop=["STOP"], mask=Says("abcSTOP"))
+    [output] = llm.generate([1], params)[0].outputs
+    assert (output.text, output.finish_reason, output.stop_reason) == ("abc", "stop", "STOP")
+
+
 def test_a_stop_token_is_no_text(llm):
     output = llm.generate("abc", says("a;bc", stop_token_ids=[ord(";")]))[0].outputs[0]
     assert (output.text, output.stop_reason, output.finish_reason) == ("a", ord(";"), "stop")
