@@ -229,10 +229,20 @@ def test_structured_output(server):
               "additionalProperties": False}
     for body in ({"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}},
                  {"structured_outputs": {"json": schema, "disable_any_whitespace": True}}):
-        answer = json.loads(content(**body))
+        said = content(**body)
+        answer = json.loads(said)
+        assert "structured_outputs" not in body or not re.search(r"\s", said)
         assert set(answer) == {"a", "b"} and isinstance(answer["a"], bool) and answer["b"] in ("x", "y")
     [one, two] = server.complete(prompt=["a", "b"], guided_regex="x{4}", max_tokens=20)["choices"]
     assert one["text"] == two["text"] == "xxxx" and one["finish_reason"] == "stop"
+
+
+def test_salts_keep_caches_apart(server):
+    def cached(salt):
+        usage = server.complete(prompt=list(range(1, 200)), cache_salt=salt)["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+    long = "a salt that is longer than the engine's "
+    assert [cached(long + "1") > 0, cached(long + "1") > 0, cached(long + "2") > 0, cached("x") > 0] == [False, True, False, False]
 
 
 def test_metrics_count(server):

@@ -1,5 +1,6 @@
 """Bad input gets the right status and OpenAI's error JSON, and disturbs nobody."""
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -231,6 +232,11 @@ def test_a_client_that_never_reads_is_cut_off(server):
     connection.sendall(message(COMPLETIONS, {**LONG, "n": 8, "logprobs": 20, "stream": True}))
     server.wait_until(lambda: "took nothing for 1 s" in server.text(), 30)
     server.wait_until(lambda: server.metric("vllm:num_requests_running") <= 1)
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := connection.recv(1 << 16):
+            data = data[-100:] + more
+    assert b"[DONE]" not in data
     connection.close()
 
 

@@ -153,10 +153,18 @@ def test_gguf_sentencepiece_is_sentencepiece(tmp_path):
         "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.scores": [model.get_score(i) for i in order],
         "tokenizer.ggml.bos_token_id": model.bos_id(), "tokenizer.ggml.eos_token_id": model.eos_id()}))
-    for sample in ("The capital of France is Paris.", "naïve café", "日本語 🎉", "fox jumps"):
+    for sample in ("The capital of France is Paris.", "naïve café", "日本語 🎉", "ox umps over", "apitalof razyck wnfo quiParance"):
         ids = text.encode(sample)
         assert [words[i] for i in ids] == ["<s>", *model.encode(sample, out_type=str)], sample
         assert text.decode(ids) == sample
+
+
+def test_gguf_sentencepiece_merges_the_best_piece_first(tmp_path):
+    words = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "c", "ab", "bc"]
+    text = load_text(write_gguf(tmp_path / "m.gguf", {
+        "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": [2, 3, 3] + [1] * 6,
+        "tokenizer.ggml.scores": [0.0] * 3 + [-9.0] * 4 + [-2.0, -1.0], "tokenizer.ggml.bos_token_id": 1}))
+    assert [words[i] for i in text.encode("abc")] == ["<s>", "\u2581", "a", "bc"]
 
 
 @pytest.mark.parametrize("changes, named", [
