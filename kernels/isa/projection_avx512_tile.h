@@ -12,8 +12,8 @@
  * together, and rows 4 KB apart do not fight for the same lines of L1.
  *
  * Up to 6 rows are one tile of 64 columns. More rows are tiles of 6 to 12 rows and 32 columns, which leaves every
- * weight loaded once for 12 rows and 24 accumulators in registers. k goes in slices that L1 holds, and the last row
- * tile of each slice prefetches the next one: reading memory and multiplying then overlap. */
+ * weight loaded once for 12 rows and 24 accumulators in registers. k goes in slices that L1 holds, and the row tiles of
+ * each slice prefetch the next one in equal parts: reading memory and multiplying then overlap all the time. */
 
 #ifndef QR_PROJECTION_AVX512_TILE_H
 #define QR_PROJECTION_AVX512_TILE_H
@@ -37,7 +37,8 @@ typedef struct product_tile {
     size_t         out_stride;
     bool           first, last; /* slice of its chunk */
     bool           add;         /* to `out`: not the first chunk */
-    const char    *fetch;       /* prefetched, as many bytes as the tile reads; NULL: nothing */
+    const char    *fetch;       /* prefetched while computing, fetch_step bytes further at each step */
+    size_t         fetch_step;
 } product_tile;
 
 static inline void store_sums(float *out, __m512 sums, bool add)
@@ -51,7 +52,7 @@ static inline void store_sums(float *out, __m512 sums, bool add)
 #define T_JOIN(a, b) T_JOIN_(a, b)
 #define T_(name) T_JOIN(name, T_NAME)
 
-/* `rows` times 16 * `vectors` columns; of the lines of `fetch` every `sparse`th. */
+/* `rows` times 16 * `vectors` columns; of as many bytes of `fetch` as a step reads every `sparse`th line. */
 VF32_INLINE void T_(tile)(const product_tile *t, const int rows, const int vectors, const int sparse)
 {
     T_VECTOR    a[TALL_ROWS][4];
@@ -71,10 +72,9 @@ VF32_INLINE void T_(tile)(const product_tile *t, const int rows, const int vecto
             x += t->x_stride;
         }
         w += 4 * T_WEIGHT_BYTES;
-        if (fetch == NULL) continue;
         VF32_UNROLL for (int line = 0; line < vectors * T_WEIGHT_BYTES; line += 64 * sparse)
             _mm_prefetch(fetch + line, _MM_HINT_T1);
-        fetch += vectors * T_WEIGHT_BYTES;
+        fetch += t->fetch_step;
     }
     VF32_UNROLL for (int m = 0; m < rows; m++) VF32_UNROLL for (int j = 0; j < vectors; j++)
     {
@@ -98,16 +98,17 @@ static void T_(flat_tile)(const product_tile *t, uint32_t rows)
     }
 }
 
-static void T_(tall_tile)(const product_tile *t, uint32_t rows)
+/* `alone`: the only tile of its columns, which fetches two lines at each step; else one is enough. */
+static void T_(tall_tile)(const product_tile *t, uint32_t rows, bool alone)
 {
     switch (rows) {
-    case 6: T_(tile)(t, 6, 2, 1); break;
-    case 7: T_(tile)(t, 7, 2, 1); break;
-    case 8: T_(tile)(t, 8, 2, 1); break;
-    case 9: T_(tile)(t, 9, 2, 1); break;
-    case 10: T_(tile)(t, 10, 2, 1); break;
-    case 11: T_(tile)(t, 11, 2, 1); break;
-    default: T_(tile)(t, TALL_ROWS, 2, 1); break;
+    case 6: T_(tile)(t, 6, 2, 2); break;
+    case 7: alone ? T_(tile)(t, 7, 2, 1) : T_(tile)(t, 7, 2, 2); break;
+    case 8: alone ? T_(tile)(t, 8, 2, 1) : T_(tile)(t, 8, 2, 2); break;
+    case 9: alone ? T_(tile)(t, 9, 2, 1) : T_(tile)(t, 9, 2, 2); break;
+    case 10: alone ? T_(tile)(t, 10, 2, 1) : T_(tile)(t, 10, 2, 2); break;
+    case 11: alone ? T_(tile)(t, 11, 2, 1) : T_(tile)(t, 11, 2, 2); break;
+    default: alone ? T_(tile)(t, TALL_ROWS, 2, 1) : T_(tile)(t, TALL_ROWS, 2, 2); break;
     }
 }
 
@@ -124,8 +125,9 @@ static void T_(tall_slice)(const qr_product *p, const product_tile *slice)
             t.compensation += half * 32;
             t.spill += row * QR_GROUP_COLUMNS + half * 32;
             t.out += row * t.out_stride + half * 32;
-            t.fetch = i + 1 < tiles ? NULL : slice->fetch + half * t.steps * (2 * T_WEIGHT_BYTES);
-            T_(tall_tile)(&t, end - row);
+            t.fetch += (half * tiles + i) * (size_t)t.steps * (2 * T_WEIGHT_BYTES) / tiles;
+            t.fetch_step = (2 * T_WEIGHT_BYTES + tiles - 1) / tiles;
+            T_(tall_tile)(&t, end - row, tiles == 1);
         }
 }
 
@@ -145,10 +147,11 @@ static void T_(product)(const qr_product *p)
         const uint32_t chunk_end = qr_min_u32(k / chunk * chunk + chunk, p->k);
         end                      = qr_min_u32(k + SLICE_STEPS * T_STEP, chunk_end);
         t.steps                  = (end - k) / T_STEP;
-        t.fetch = t.w + (size_t)t.steps * (4 * T_WEIGHT_BYTES); /* after the last slice the next group */
-        t.first = k % chunk == 0;
-        t.last  = end == chunk_end;
-        t.add   = k >= chunk;
+        t.fetch      = t.w + (size_t)t.steps * (4 * T_WEIGHT_BYTES); /* after the last slice the next group */
+        t.first      = k % chunk == 0;
+        t.last       = end == chunk_end;
+        t.add        = k >= chunk;
+        t.fetch_step = 4 * T_WEIGHT_BYTES;
         if (p->rows <= FLAT_ROWS)
             T_(flat_tile)(&t, p->rows);
         else
