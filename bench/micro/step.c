@@ -38,14 +38,14 @@ typedef struct subject {
     uint32_t             dtype;   /* of weights, keys and values; QR_MICRO_INT4: the latter int8 */
     uint32_t             context; /* tokens that a row sees: itself included, or its encoder's */
     uint32_t             most_rows, own_blocks, cross_blocks, block_size;
-    uint32_t            *blocks;              /* [most_rows][own_blocks + cross_blocks] */
-    qr_sampler         **samplers;            /* [threads] */
-    int32_t             *tokens;              /* [max(most_rows, prompt)] */
-    float               *features;            /* of the encoder's input, zeros, where the model reads them */
-    uint32_t            *positions, *numbers; /* likewise; numbers: 0, 1, 2, ... */
-    quire_plan_sequence *sequences;           /* [most_rows] */
-    quire_plan_sample   *samples;             /* [most_rows] */
-    qr_multiplier        multiplier;
+    uint32_t            *blocks;                      /* [most_rows][own_blocks + cross_blocks] */
+    qr_sampler         **samplers;                    /* [threads] */
+    int32_t             *tokens;                      /* [max(most_rows, prompt)] */
+    float               *features;                    /* of the encoder's input, zeros, where the model reads them */
+    uint32_t            *positions, *numbers;         /* likewise; numbers: 0, 1, 2, ... */
+    quire_plan_sequence *sequences;                   /* [most_rows] */
+    quire_plan_sample   *samples;                     /* [most_rows] */
+    qr_multiplier        multiplier, wide_multiplier; /* wide: of what is multiplied in bf16 beside int8 weights */
 } subject;
 
 typedef struct step_variant {
@@ -60,8 +60,8 @@ typedef struct bench {
     qr_machine  *machine;
     subject      subjects[DTYPES];
     uint32_t     subject_count, variant_count;
-    qr_variant   variants[DTYPES * (QR_MICRO_LIST_MAX + 1)];
-    step_variant steps[DTYPES * (QR_MICRO_LIST_MAX + 1)];
+    qr_variant   variants[DTYPES * (QR_MICRO_LIST_MAX + 2)];
+    step_variant steps[DTYPES * (QR_MICRO_LIST_MAX + 2)];
 } bench;
 
 /* ---- one pass ---- */
@@ -276,7 +276,8 @@ static void destroy_subject(subject *s)
 /* ---- variants and report ---- */
 
 /* Bytes and operations come from a pass that does not count. */
-static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_variant *peak, quire_error *error)
+static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_variant *peak, const qr_variant *wide_peak,
+                             quire_error *error)
 {
     step_variant *step    = &b->steps[b->variant_count];
     qr_variant   *variant = &b->variants[b->variant_count++];
@@ -284,16 +285,27 @@ static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_varia
     decode(step);
     step->passes = 0;
     if (step->status != QUIRE_OK) return qr_fail(error, step->status, "a step of %u rows cannot be computed", rows);
-    *variant        = (qr_variant){.drive   = decode,
-                                   .context = step,
-                                   .bytes   = (double)(step->report.weight_bytes + step->report.kv_bytes),
-                                   .flops   = (double)step->report.flops,
-                                   .peak    = peak};
+    *variant        = (qr_variant){.drive      = decode,
+                                   .context    = step,
+                                   .bytes      = (double)(step->report.weight_bytes + step->report.kv_bytes),
+                                   .flops      = (double)step->report.flops,
+                                   .peak       = peak,
+                                   .wide_flops = (double)step->report.wide_flops,
+                                   .wide_peak  = wide_peak};
     variant->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_micro_dtype_name(s->dtype), "rows", (json_int_t)rows,
                                 "context", (json_int_t)s->context);
     snprintf(variant->name, sizeof variant->name, "%s, %u sequences, context %u", qr_micro_dtype_name(s->dtype), rows,
              s->context);
     return QUIRE_OK;
+}
+
+static const qr_variant *add_peak(bench *b, uint32_t dtype, qr_dtype multiplied, qr_multiplier *multiplier)
+{
+    char        name[64];
+    qr_variant *peak = &b->variants[b->variant_count++];
+    snprintf(name, sizeof name, "P %s, in registers", qr_micro_dtype_name(dtype));
+    qr_variant_multiply(peak, name, multiplier, b->machine, multiplied);
+    return peak;
 }
 
 static quire_status add_subject(bench *b, const qr_micro_options *options, const qr_micro_list *rows, uint32_t dtype,
@@ -308,11 +320,11 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
     if (s->block_size % 32 != 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "--block-size %u: not a multiple of 32", s->block_size);
     QR_TRY(create_subject(options, s, error));
-    char name[64];
-    snprintf(name, sizeof name, "P %s, in registers", qr_micro_dtype_name(dtype));
-    qr_variant *peak = &b->variants[b->variant_count++];
-    qr_variant_multiply(peak, name, &s->multiplier, b->machine, qr_multiplied_dtype(dtype));
-    for (uint32_t i = 0; i < rows->count; i++) QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, error));
+    const qr_dtype    multiplied = qr_multiplied_dtype(dtype);
+    const qr_variant *peak = add_peak(b, dtype, multiplied, &s->multiplier), *wide_peak = peak;
+    if (multiplied == QR_INT8) wide_peak = add_peak(b, QR_BF16, QR_BF16, &s->wide_multiplier);
+    for (uint32_t i = 0; i < rows->count; i++)
+        QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, wide_peak, error));
     return QUIRE_OK;
 }
 

@@ -238,26 +238,26 @@ static void summarize(qr_variant *variant, double read_bytes, const turn *turns,
     variant->read_gbs  = ratio > 0 ? variant->gbs / ratio : 0;
 }
 
-/* The two limits of one and the same round: R around the variant's turn, P of the multiplying variant's. */
-static double floor_fraction(const qr_variant *variant, double read_bytes, const turn *turns, const turn *peaks,
-                             const samples *s)
+static const turn *turns_of(const qr_variants *variants, const qr_variant *variant, const samples *s)
 {
-    uint32_t count = 0;
+    return s->turns + (size_t)(variant - variants->variant) * s->rounds;
+}
+
+/* The two limits of one and the same round: R around the variant's turn, P of the multiplying variants'. */
+static double floor_fraction(const qr_variants *variants, const qr_variant *variant, const samples *s)
+{
+    const turn  *turns = turns_of(variants, variant, s), *peaks = turns_of(variants, variant->peak, s);
+    const turn  *wide_peaks = variant->wide_flops > 0 ? turns_of(variants, variant->wide_peak, s) : NULL;
+    const double read_bytes = variants->read.bytes;
+    uint32_t     count      = 0;
     for (uint32_t i = 0; i < s->rounds; i++) {
         if (variant->turns < s->rounds && !agrees(&turns[i])) continue;
         const double reading     = variant->bytes * (turns[i].before + turns[i].after) / (2 * read_bytes);
-        const double multiplying = variant->flops * peaks[i].seconds / variant->peak->flops;
-        s->values[count++]       = (reading > multiplying ? reading : multiplying) / turns[i].seconds;
+        double       multiplying = (variant->flops - variant->wide_flops) * peaks[i].seconds / variant->peak->flops;
+        if (wide_peaks != NULL) multiplying += variant->wide_flops * wide_peaks[i].seconds / variant->wide_peak->flops;
+        s->values[count++] = (reading > multiplying ? reading : multiplying) / turns[i].seconds;
     }
     return qr_median(s->values, count);
-}
-
-static void summarize_floor(qr_variants *variants, qr_variant *variant, const samples *s)
-{
-    const turn *turns = s->turns + (size_t)(variant - variants->variant) * s->rounds;
-    if (variant->peak == NULL) return;
-    variant->floor_fraction = floor_fraction(variant, variants->read.bytes, turns,
-                                             s->turns + (size_t)(variant->peak - variants->variant) * s->rounds, s);
 }
 
 static void summarize_reading(qr_variants *variants, const samples *s)
@@ -296,7 +296,9 @@ quire_status qr_variants_run(qr_variants *variants, uint32_t rounds, quire_error
     for (uint32_t round = 0; round < WARM_ROUNDS + rounds; round++) run_round(variants, round, &s);
     for (uint32_t i = 0; i < variants->count; i++)
         summarize(&variants->variant[i], variants->read.bytes, s.turns + (size_t)i * rounds, &s);
-    for (uint32_t i = 0; i < variants->count; i++) summarize_floor(variants, &variants->variant[i], &s);
+    for (uint32_t i = 0; i < variants->count; i++)
+        if (variants->variant[i].peak != NULL)
+            variants->variant[i].floor_fraction = floor_fraction(variants, &variants->variant[i], &s);
     summarize_reading(variants, &s);
     free(s.turns), free(s.values);
     return QUIRE_OK;

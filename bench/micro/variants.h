@@ -43,7 +43,9 @@ typedef struct qr_variant {
     void  *context;
     double bytes, flops; /* of one pass of all threads */
     const struct qr_variant
-        *peak; /* a variant of the same run that only multiplies: P of floor_fraction; NULL: not wanted */
+          *peak;       /* a variant of the same run that only multiplies: P of floor_fraction; NULL: not wanted */
+    double wide_flops; /* of flops, in another type, whose P is that of `wide_peak` */
+    const struct qr_variant *wide_peak;
 
     double   seconds; /* median of a pass; set by qr_variants_run */
     double   gbs, gflops;
