@@ -31,6 +31,7 @@ static void layout(qr_cache *cache, const qr_cache_options *options, qr_arena *a
     qr_prefix_index_layout(&cache->prefix, options, arena);
     if (options->encoder_decoder) qr_cross_index_layout(&cache->cross, options, arena);
     if (options->local_window > 0) layout_local(cache, options, arena);
+    qr_journal_layout(&cache->journal, options, arena);
     cache->check_refs = QR_ARENA_TAKE(arena, uint32_t, options->num_blocks);
     cache->check_seen = QR_ARENA_TAKE(arena, uint32_t, options->num_blocks);
 }
@@ -99,6 +100,8 @@ quire_status qr_cache_create(const qr_cache_options *options, qr_cache *cache, q
     qr_prefix_index_init(&cache->prefix, options, &cache->pool);
     cache->pool.prefix = &cache->prefix;
     if (options->local_window > 0) init_local(cache, options);
+    qr_journal_init(&cache->journal, options);
+    cache->prefix.journal = &cache->journal;
     if (!options->encoder_decoder) return QUIRE_OK;
     qr_cross_index_init(&cache->cross, options, &cache->pool);
     cache->pool.cross = &cache->cross;

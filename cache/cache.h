@@ -3,6 +3,7 @@
 #define QR_CACHE_H
 
 #include "cache/cross_index.h"
+#include "cache/journal.h"
 #include "cache/prefix_index.h"
 
 typedef struct qr_cache_options {
@@ -15,10 +16,11 @@ typedef struct qr_cache_options {
     bool            enable_prefix_caching;
     bool            encoder_decoder; /* with a cross index */
     bool            list_freed;      /* pool.freed, for a host that overwrites what is not used any more */
+    bool            keep_journal;    /* for readers who want to know which blocks the prefix index has */
     uint32_t        local_window;    /* of layers whose blocks are apart, in tokens; 0: there are none */
     uint32_t        local_blocks;    /* at most num_blocks; split over the nodes by qr_block_pool_split() */
-    uint64_t        hash_seed;
-    uint32_t        hash_bits; /* 64; fewer only in tests */
+    uint64_t        hash_seed;       /* picks buckets, and makes the hashes that the journal tells */
+    uint32_t        hash_bits;       /* 64; fewer only in tests */
     quire_allocator allocator;
 } qr_cache_options;
 
@@ -27,6 +29,7 @@ typedef struct qr_cache {
     qr_block_pool   pool, local; /* local: nothing without local layers */
     qr_prefix_index prefix;
     qr_cross_index  cross;
+    qr_journal      journal;
     qr_arena        arena;
     uint32_t       *check_refs, *check_seen; /* [num_blocks] scratch of qr_cache_check */
 } qr_cache;
@@ -34,7 +37,8 @@ typedef struct qr_cache {
 /* ERR_INVALID names the option, ERR_NO_MEMORY the bytes. */
 quire_status qr_cache_create(const qr_cache_options *options, qr_cache *cache, quire_error *error);
 void         qr_cache_destroy(qr_cache *cache);
-/* What create would allocate, in bytes, for valid options: about 110 and 4 * block_size per block. */
+/* What create would allocate, in bytes, for valid options: about 110 and 4 * block_size per block, 24 more
+ * with a journal. */
 size_t qr_cache_bytes(const qr_cache_options *options);
 
 /* What the walker must know of a table to judge it. */

@@ -360,6 +360,39 @@ static const char *check_partners(const qr_block_pool *pool, const qr_block_pool
     return NULL;
 }
 
+/* ---- C17: the journal ---- */
+
+static const char *check_journal_list(const qr_cache *cache, const qr_list *list, qr_journal_place place)
+{
+    const qr_journal *journal = &cache->journal;
+    uint32_t          count   = 0;
+    for (uint32_t id = list->head; id != QR_BLOCK_NONE; id = journal->blocks[id].link.next, count++) {
+        QR_RULE(id < cache->pool.num_blocks && count < list->count, "C17: a list of the journal leads astray");
+        QR_RULE(journal->blocks[id].place == place, "C17: a list of the journal has a block of another place");
+    }
+    QR_RULE(count == list->count, "C17: a list of the journal is miscounted");
+    return NULL;
+}
+
+static const char *check_journal(const qr_cache *cache)
+{
+    const qr_journal *journal = &cache->journal;
+    uint32_t          placed  = 0;
+    QR_CHECK(check_journal_list(cache, &journal->open, QR_JOURNAL_OPEN));
+    QR_CHECK(check_journal_list(cache, &journal->told, QR_JOURNAL_TOLD));
+    for (uint32_t id = 0; id < cache->pool.num_blocks; id++) {
+        const qr_journal_block *block      = &journal->blocks[id];
+        const bool              is_indexed = cache->pool.blocks[id].index == QR_INDEX_PREFIX;
+        placed += block->place != QR_JOURNAL_NOWHERE;
+        QR_RULE((block->place != QR_JOURNAL_NOWHERE) == (is_indexed || block->told != 0),
+                "C17: the journal misses a block, or has one of which nothing is to be told");
+        QR_RULE(block->place != QR_JOURNAL_TOLD || (is_indexed && block->told == cache->pool.blocks[id].serial),
+                "C17: a block is not as it was told");
+    }
+    QR_RULE(placed == journal->open.count + journal->told.count, "C17: a block of the journal is in no list");
+    return NULL;
+}
+
 /* ---- all ---- */
 
 static const char *check_part(const part *p)
@@ -387,6 +420,7 @@ const char *qr_cache_check(const qr_cache *cache, const qr_cache_holders *holder
     const part first = {cache, &cache->pool, holders, holders->copies, holders->copy_count, false};
     const part local = {cache, &cache->local, holders, holders->local_copies, holders->local_copy_count, true};
     QR_CHECK(check_part(&first));
+    if (cache->journal.blocks != NULL) QR_CHECK(check_journal(cache));
     if (cache->pool.local == NULL) return NULL;
     QR_CHECK(check_part(&local));
     QR_CHECK(check_partners(&cache->pool, &cache->local, QR_INDEX_PREFIX));

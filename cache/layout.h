@@ -12,6 +12,8 @@ void qr_prefix_index_layout(qr_prefix_index *index, const qr_cache_options *opti
 void qr_prefix_index_init(qr_prefix_index *index, const qr_cache_options *options, qr_block_pool *pool);
 void qr_cross_index_layout(qr_cross_index *index, const qr_cache_options *options, qr_arena *arena);
 void qr_cross_index_init(qr_cross_index *index, const qr_cache_options *options, qr_block_pool *pool);
+void qr_journal_layout(qr_journal *journal, const qr_cache_options *options, qr_arena *arena);
+void qr_journal_init(qr_journal *journal, const qr_cache_options *options);
 
 /* For qr_cache_check: the block found for the key of an indexed block (of an entry's first block): itself. */
 uint32_t qr_prefix_index_find_self(const qr_prefix_index *index, uint32_t block);

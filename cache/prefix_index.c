@@ -69,6 +69,7 @@ static void insert(qr_prefix_index *index, uint32_t id, const key *k, uint32_t b
     if (k->root) memcpy(block->salt, k->salt, QR_SALT_BYTES);
     memcpy(tokens_of(index, id), k->tokens, index->pool->block_size * sizeof *k->tokens);
     index->entries++;
+    qr_journal_change(index->journal, id, true);
 }
 
 /* ---- partners ---- */
@@ -169,6 +170,7 @@ void qr_prefix_index_evict(qr_prefix_index *index, uint32_t id)
     qr_chain_remove(&index->buckets[block->bucket], QR_LINKS(index->pool->blocks, hash_link), id);
     index->entries--;
     qr_block_pool_unindex(index->pool, id);
+    qr_journal_change(index->journal, id, false);
 }
 
 uint32_t qr_prefix_index_find_self(const qr_prefix_index *index, uint32_t id)

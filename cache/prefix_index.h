@@ -4,9 +4,11 @@
 #define QR_PREFIX_INDEX_H
 
 #include "cache/block_table.h"
+#include "cache/journal.h"
 
 struct qr_prefix_index {
     qr_block_pool *pool;
+    qr_journal    *journal;
     uint32_t      *buckets; /* [bucket_mask + 1] first block or QR_BLOCK_NONE */
     uint32_t       bucket_mask;
     uint32_t       entries;

@@ -99,6 +99,36 @@ void quire_engine_flush_cache(quire_engine *engine)
     end_call(&state);
 }
 
+/* So many at a time, so that the driver, which plans with the same lock, does not wait for a copy of all. */
+enum { CACHE_EVENTS_PER_LOCK = 64 };
+
+size_t quire_engine_poll_cache_events(quire_engine *engine, quire_cache_event *events, int32_t *tokens, size_t capacity)
+{
+    if (is_forked(engine)) return 0;
+    const call state = begin_call();
+    size_t     count = 0, wanted, got;
+    do {
+        wanted = capacity - count < CACHE_EVENTS_PER_LOCK ? capacity - count : CACHE_EVENTS_PER_LOCK;
+        pthread_mutex_lock(&engine->scheduler_mutex);
+        got = qr_scheduler_read_cache_events(engine->planner.scheduler, events + count,
+                                             tokens + count * engine->options.block_size, (uint32_t)wanted);
+        pthread_mutex_unlock(&engine->scheduler_mutex);
+        count += got;
+    } while (got == wanted && count < capacity);
+    end_call(&state);
+    return count;
+}
+
+void quire_engine_restart_cache_events(quire_engine *engine)
+{
+    if (is_forked(engine)) return;
+    const call state = begin_call();
+    pthread_mutex_lock(&engine->scheduler_mutex);
+    qr_scheduler_restart_cache_events(engine->planner.scheduler);
+    pthread_mutex_unlock(&engine->scheduler_mutex);
+    end_call(&state);
+}
+
 /* ---- step, run, stop ---- */
 
 quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)

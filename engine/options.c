@@ -108,6 +108,7 @@ void qr_options_scheduler(const quire_engine_options *options, const qr_model_fa
     out->enable_cross_sharing   = options->enable_cross_sharing == QUIRE_TOGGLE_ON;
     out->extents                = options->extents == QUIRE_TOGGLE_ON;
     out->zero_on_free           = options->zero_on_free == QUIRE_TOGGLE_ON;
+    out->cache_events           = options->cache_events == QUIRE_TOGGLE_ON;
     out->hash_bits              = 64;
     out->encoder_decoder        = facts->encoder_decoder;
     out->vocab_size             = facts->vocab_size;

@@ -375,4 +375,16 @@ void quire_planner_stats(const quire_planner *planner, quire_stats *stats)
 
 const char *quire_planner_check(const quire_planner *planner) { return qr_scheduler_check(planner->scheduler); }
 
+size_t quire_planner_poll_cache_events(quire_planner *planner, quire_cache_event *events, int32_t *tokens,
+                                       size_t capacity)
+{
+    return qr_scheduler_read_cache_events(planner->scheduler, events, tokens,
+                                          capacity < UINT32_MAX ? (uint32_t)capacity : UINT32_MAX);
+}
+
+void quire_planner_restart_cache_events(quire_planner *planner)
+{
+    qr_scheduler_restart_cache_events(planner->scheduler);
+}
+
 void quire_planner_flush_cache(quire_planner *planner) { qr_scheduler_flush_cache(planner->scheduler); }

@@ -149,6 +149,7 @@ static quire_status create_parts(qr_scheduler *s, quire_error *error)
                                     .list_freed            = o->zero_on_free,
                                     .local_window          = o->local_window,
                                     .local_blocks          = o->num_local_blocks,
+                                    .keep_journal          = o->cache_events && o->enable_prefix_caching,
                                     .hash_seed             = o->hash_seed,
                                     .hash_bits             = o->hash_bits,
                                     .allocator             = o->allocator};
@@ -214,6 +215,13 @@ void qr_scheduler_freed_clear(qr_scheduler *s)
     qr_block_pool_freed_clear(&s->cache.pool);
     qr_block_pool_freed_clear(&s->cache.local);
 }
+
+uint32_t qr_scheduler_read_cache_events(qr_scheduler *s, quire_cache_event *events, int32_t *tokens, uint32_t capacity)
+{
+    return qr_journal_read(&s->cache.journal, &s->cache.pool, events, tokens, capacity);
+}
+
+void qr_scheduler_restart_cache_events(qr_scheduler *s) { qr_journal_restart(&s->cache.journal, &s->cache.pool); }
 
 void qr_scheduler_flush_cache(qr_scheduler *s) { qr_block_pool_flush(&s->cache.pool); }
 

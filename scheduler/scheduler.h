@@ -41,7 +41,8 @@ typedef struct qr_scheduler_options {
     uint32_t num_local_blocks; /* with local_window: qr_scheduler_local_blocks(), or more up to num_blocks */
     bool     enable_prefix_caching, enable_cross_sharing, extents;
     bool     zero_on_free; /* qr_scheduler_freed() tells what to overwrite */
-    uint64_t hash_seed;    /* of the prefix index: picks buckets only */
+    bool     cache_events; /* qr_scheduler_read_cache_events() tells what the prefix index has */
+    uint64_t hash_seed;    /* of the prefix index: picks buckets, and makes the hashes of cache events */
     uint32_t hash_bits;    /* 64; fewer only in tests */
     /* model */
     bool     encoder_decoder;
@@ -144,7 +145,10 @@ void qr_scheduler_stats(const qr_scheduler *scheduler, quire_stats *stats);
 /* What the limits of the queue count: sequences that wait or are paused, tokens of their prompts and encoder inputs. */
 void     qr_scheduler_queued(const qr_scheduler *scheduler, uint32_t *sequences_out, uint32_t *tokens_out);
 uint64_t qr_scheduler_decision_hash(const qr_scheduler *scheduler);
-bool     qr_scheduler_idle(const qr_scheduler *scheduler);  /* nothing live */
+bool     qr_scheduler_idle(const qr_scheduler *scheduler); /* nothing live */
+uint32_t qr_scheduler_read_cache_events(qr_scheduler *scheduler, quire_cache_event *events, int32_t *tokens,
+                                        uint32_t capacity); /* as qr_journal_read() */
+void     qr_scheduler_restart_cache_events(qr_scheduler *scheduler);
 void     qr_scheduler_flush_cache(qr_scheduler *scheduler); /* every CACHED block becomes FREE */
 
 /* zero_on_free: blocks, or local blocks, whose content nobody may see any more, since the last clear. To be overwritten

@@ -122,6 +122,21 @@ QUIRE_API quire_status quire_engine_explain(const quire_engine *engine, quire_re
  * does not hold, as a sentence; then please report. Debug builds do it in every step and abort. Thread: any. */
 QUIRE_API const char *quire_engine_check(const quire_engine *engine);
 
+/* Moves up to `capacity` changes of the prefix cache into `events`, oldest first, and the token ids of a STORED block i
+ * into tokens[i * block_size] (quire_stats has block_size): an array of [capacity][block_size]. Returns how many, 0
+ * without the option `cache_events`, without prefix caching, and in a forked child.
+ *
+ * Whoever applies the events in order to an empty set has, when it returns less than `capacity`, just the blocks that
+ * the prefix cache could find at that moment, used ones included. A block comes behind its parent if that is
+ * still there. None is ever lost: a late reader gets what changed since it came last, and not what came and went in
+ * between. Never waits for a forward pass. Thread: any, but one at a time. */
+QUIRE_API size_t quire_engine_poll_cache_events(quire_engine *engine, quire_cache_event *events, int32_t *tokens,
+                                                size_t capacity);
+
+/* The next poll begins anew: CLEARED, then all blocks. For a reader that joins late, or has lost events behind this
+ * interface. Takes time proportional to the blocks. Thread: any. */
+QUIRE_API void quire_engine_restart_cache_events(quire_engine *engine);
+
 /* Forgets every cached block that no request uses. Takes effect before the next step. Thread: any. */
 QUIRE_API void quire_engine_flush_cache(quire_engine *engine);
 

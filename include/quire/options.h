@@ -93,6 +93,7 @@ typedef struct quire_engine_options {
     /* not in a file */
     uint32_t        max_logits_in_flight; /* tokens whose raw logits wait for the reader; 0 = none may be asked for */
     uint32_t        stage_slices; /* stages of a step that each thread keeps, for quire_engine_stages(); 0 = none */
+    quire_toggle    cache_events; /* for quire_engine_poll_cache_events(); off by default */
     quire_mask_hook mask;         /* for requests with `masked` */
     quire_allocator allocator;
     quire_logger    logger;

@@ -166,8 +166,8 @@ QUIRE_API QUIRE_NODISCARD quire_status quire_kv_pool_plan(const quire_engine_opt
                                                           quire_error *error);
 
 /* `options`: those of an engine; [scheduler], num_kv_blocks, block_size, enable_prefix_caching, enable_cross_sharing,
- * extents, zero_on_free, the speculative ones, max_model_len and allocator count. Copies both. ERR_INVALID,
- * ERR_NO_MEMORY. */
+ * extents, zero_on_free, cache_events, the speculative ones, max_model_len and allocator count. Copies both.
+ * ERR_INVALID, ERR_NO_MEMORY. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_planner_create(const quire_engine_options *options,
                                                             const quire_planner_model  *model,
                                                             quire_planner **planner_out, quire_error *error);
@@ -221,6 +221,11 @@ QUIRE_API void quire_planner_stats(const quire_planner *planner, quire_stats *st
 
 /* As quire_engine_check(). */
 QUIRE_API const char *quire_planner_check(const quire_planner *planner);
+
+/* As those of an engine, at any time between two calls; the hashes are the same in each run. */
+QUIRE_API size_t quire_planner_poll_cache_events(quire_planner *planner, quire_cache_event *events, int32_t *tokens,
+                                                 size_t capacity);
+QUIRE_API void   quire_planner_restart_cache_events(quire_planner *planner);
 
 /* Forgets every cached block that no request uses. */
 QUIRE_API void quire_planner_flush_cache(quire_planner *planner);

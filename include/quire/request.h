@@ -160,6 +160,21 @@ typedef enum quire_finish {
     QUIRE_FINISH_TIMEOUT   = 5, /* queue_timeout_ns or timeout_ns; it ends with what it has */
 } quire_finish;
 
+typedef enum quire_cache_event_kind {
+    QUIRE_CACHE_STORED  = 1, /* a full block can be found by its content */
+    QUIRE_CACHE_REMOVED = 2, /* no longer */
+    QUIRE_CACHE_CLEARED = 3, /* forget all blocks: those that are there come anew */
+} quire_cache_event_kind;
+
+/* A change of what the prefix cache can find, for a router that sends requests where their prefix is. Frozen. */
+typedef struct quire_cache_event {
+    uint64_t block_hash;                /* STORED, REMOVED: names the block from the one to the other. Blocks of other
+                                         * content, tenant or salt never have it, nor those of another engine */
+    uint64_t               parent_hash; /* STORED: of the block before it in its sequence; 0: it is the first */
+    quire_cache_event_kind kind;
+    uint32_t               reserved[3];
+} quire_cache_event;
+
 enum { QUIRE_MAX_FINISHES = 16 }; /* room in arrays by quire_finish */
 
 /* What a request asked to see of a token's distribution. */

@@ -33,6 +33,7 @@ static int scene(void **state)
 {
     (void)state;
     qr_cache_options options = default_options(64, BS);
+    options.keep_journal     = true;
     create(&cache, &options);
     start(&d, 900, 10, 0);
     prefill(&cache, &d);
@@ -253,6 +254,23 @@ static void c15_runs_are_recounted(void **state)
     assert_violation("C15", cache.pool.run_blocks, 0);
 }
 
+static void c17_the_journal_has_what_is_to_be_told(void **state)
+{
+    (void)state;
+    quire_cache_event event;
+    int32_t           tokens[4];
+    qr_journal       *journal = &cache.journal;
+    assert_int_equal(qr_journal_read(journal, &cache.pool, &event, tokens, 1), 1);
+    const uint32_t told = journal->told.head, open = journal->open.head;
+    assert_violation("C17", journal->blocks[told].told, 1 + cache.pool.blocks[told].serial);
+    assert_violation("C17", journal->blocks[told].place, QR_JOURNAL_OPEN);
+    assert_violation("C17", journal->blocks[open].place, QR_JOURNAL_NOWHERE);
+    assert_violation("C17", journal->open.count, journal->open.count - 1);
+    assert_violation("C17", journal->open.head, journal->blocks[open].link.next);
+    assert_violation("C17", journal->told.head, QR_NONE);
+    assert_violation("C17", journal->blocks[a.table.blocks[8]].told, 1); /* not full */
+}
+
 #define SCENE(function) cmocka_unit_test_setup_teardown(function, scene, destroy)
 
 int main(void)
@@ -273,6 +291,7 @@ int main(void)
         SCENE(c13_nothing_live_means_nothing_used),
         SCENE(c14_tenants_add_up),
         SCENE(c15_runs_are_recounted),
+        SCENE(c17_the_journal_has_what_is_to_be_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

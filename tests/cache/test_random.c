@@ -3,6 +3,8 @@
  * show. Hits are compared with a naive search, the order of reuse with a naive pool. */
 #include "cache/fixture.h"
 
+#include "support/cache_mirror.h"
+
 enum { ACTORS = 12, ENCODER_MAX = 24, DECODER_MAX = 160, COPIES_MAX = ACTORS };
 
 typedef struct actor {
@@ -23,7 +25,8 @@ typedef struct world {
     uint32_t      copy_count[2];
 } world;
 
-static world w;
+static world        w;
+static cache_mirror mirror; /* of a reader of cache events, who comes now and then */
 
 static uint32_t draw(uint32_t limit) { return qr_random_below(w.seed, 1, w.draws++, limit); }
 static bool     chance(uint32_t percent) { return draw(100) < percent; }
@@ -88,6 +91,9 @@ static void verify(void)
     }
     const char *verdict = qr_cache_check(
         &w.cache, &(qr_cache_holders){holders, count, w.copies[0], w.copy_count[0], w.copies[1], w.copy_count[1]});
+    if (verdict == NULL && w.cache.journal.blocks != NULL && w.step % 5 == 0)
+        verdict = w.step % 3 == 0 ? cache_mirror_compare(&mirror, &w.cache)
+                                  : cache_mirror_read(&mirror, &w.cache, (uint32_t)(w.step % 9));
     if (verdict != NULL) fail_msg("step %lu: %s", w.step, verdict);
 }
 
@@ -290,6 +296,7 @@ static void operate(void)
 {
     actor *x = &w.actors[draw(ACTORS)], *y = &w.actors[draw(ACTORS)];
     w.step++;
+    if (w.step % 97 == 0) qr_journal_restart(&w.cache.journal, &w.cache.pool);
     if (chance(2)) w.cache.pool.fail_after = 1 + draw(3);
     if (chance(1) && draw(4) == 0) qr_block_pool_flush(&w.cache.pool);
     if (!x->live)
@@ -310,6 +317,7 @@ static void operate(void)
 static uint64_t play(const qr_cache_options *options, uint64_t seed, uint32_t steps)
 {
     create(&w.cache, options);
+    mirror = (cache_mirror){0};
     w.seed = seed, w.step = w.draws = w.decisions = 0, w.copy_count[0] = w.copy_count[1] = 0;
     w.encoder_decoder = options->encoder_decoder;
     for (uint32_t i = 0; i < ACTORS; i++) w.actors[i].live = false;
@@ -322,6 +330,8 @@ static uint64_t play(const qr_cache_options *options, uint64_t seed, uint32_t st
     verify();
     assert_int_equal(w.cache.pool.free, options->num_blocks);
     assert_int_equal(w.cache.local.free, options->local_blocks);
+    assert_null(cache_mirror_compare(&mirror, &w.cache));
+    assert_int_equal(mirror.count, 0);
     qr_cache_destroy(&w.cache);
     return w.decisions;
 }
@@ -336,6 +346,7 @@ static qr_cache_options random_options(uint64_t seed)
     options.extents               = chance(70);
     options.enable_prefix_caching = chance(80);
     options.encoder_decoder       = chance(40);
+    options.keep_journal          = seed % 3 != 0;
     options.hash_bits             = chance(50) ? 6 : 64;
     w.window                      = chance(25) ? 1 + draw(40) : 0;
     w.tenants                     = chance(50) ? 1 : 3;

@@ -87,12 +87,27 @@ static void check_counters(sim *s)
 }
 
 /* I23: no two cross tables hold the same published content in different blocks is C7's; the key is the tenant's. */
+/* A reader who comes now and then, takes a few events or all, and sometimes begins anew. It draws from nothing that
+ * others draw from, so that decisions are those without it. */
+static void check_cache_events(sim *s)
+{
+    qr_cache      *cache = &s->scheduler->cache;
+    const uint64_t roll  = qr_random_u64(s->run.seed, 79, s->step);
+    const char    *wrong = NULL;
+    if (s->mirror == NULL) return;
+    if (roll % 500 == 0) qr_journal_restart(&cache->journal, &cache->pool);
+    if (roll % 7 == 0) wrong = cache_mirror_read(s->mirror, cache, (uint32_t)(roll >> 32) % MIRROR_READ);
+    if (roll % 31 == 0 && wrong == NULL) wrong = cache_mirror_compare(s->mirror, cache);
+    if (wrong != NULL) sim_fail(s, SIM_ORACLE_STATE, "I24: cache events: %s", wrong);
+}
+
 void sim_check(sim *s)
 {
     const char *verdict = qr_scheduler_check(s->scheduler);
     if (verdict != NULL) sim_fail(s, SIM_ORACLE_STATE, "%s", verdict);
     check_tenants(s);
     check_counters(s);
+    check_cache_events(s);
     if (s->allocations != 0) sim_fail(s, SIM_ORACLE_STATE, "memory was allocated after creation");
 }
 

@@ -449,6 +449,7 @@ static void create(sim *s, heap *h)
     s->preemptions        = zeroed(records, sizeof *s->preemptions);
     s->senior_ran         = zeroed(records, sizeof *s->senior_ran);
     s->decoding           = zeroed(records, sizeof *s->decoding);
+    s->mirror             = o->cache_events ? zeroed(1, sizeof *s->mirror) : NULL;
     memset(s->apart, 0xff, sizeof s->apart);
     s->next_id = 1;
     s->now_ns  = 1000000;
@@ -463,6 +464,7 @@ static void destroy(sim *s)
     if (s->verdict.oracle != SIM_ORACLE_CRASH) qr_scheduler_destroy(s->scheduler);
     free(s->slots), free(s->dirty), free(s->results), free(s->candidates), free(s->candidate_logprobs);
     free(s->states), free(s->preemptions), free(s->senior_ran), free(s->decoding);
+    free(s->mirror);
 }
 
 static void play(sim *s, heap *h)

@@ -16,6 +16,7 @@
 
 #include "base/rng.h"
 #include "scheduler/state.h"
+#include "support/cache_mirror.h"
 
 enum {
 #ifdef SIM_SMALL /* scope.c copies the whole state at each node */
@@ -196,6 +197,7 @@ typedef struct sim {
     uint64_t      apart[2 * SIM_TENANTS][2 * SIM_TENANTS];
     uint64_t      events_hash, forced;
     uint64_t      allocations;
+    cache_mirror *mirror; /* of a reader of cache events; NULL: there is none */
     sim_coverage *coverage;
     sim_verdict   verdict;
     sigjmp_buf    escape;

@@ -64,6 +64,7 @@ static void draw_blocks(sim *s)
     o->hash_bits             = PICK(s, 6, 16, 64);
     if (s->run.hash_bits) o->hash_bits = s->run.hash_bits;
     o->hash_seed           = qr_random_u64(s->run.seed, 77, s->run.hash_salt);
+    o->cache_events        = qr_random_below(s->run.seed, 78, 0, 4) == 0; /* of a stream of its own */
     s->config.drafts_pause = chance(s, 50);
     o->zero_on_free        = chance(s, 30);
     o->preemption_mode     = chance(s, 25) ? QUIRE_PREEMPTION_RECOMPUTE : QUIRE_PREEMPTION_TAIL;

@@ -49,5 +49,8 @@ QUIRE_API int quire_engine_event_fd(const quire_engine *engine);
 QUIRE_API quire_status quire_engine_explain(const quire_engine *engine, quire_request_id id,
                                             quire_explanation *explanation_out);
 QUIRE_API const char *quire_engine_check(const quire_engine *engine);
+QUIRE_API size_t quire_engine_poll_cache_events(quire_engine *engine, quire_cache_event *events, int32_t *tokens,
+                                                size_t capacity);
+QUIRE_API void quire_engine_restart_cache_events(quire_engine *engine);
 QUIRE_API void quire_engine_flush_cache(quire_engine *engine);
 #endif

@@ -73,6 +73,7 @@ typedef struct quire_engine_options {
     quire_toggle  prefetch;
     uint32_t        max_logits_in_flight;
     uint32_t        stage_slices;
+    quire_toggle    cache_events;
     quire_mask_hook mask;
     quire_allocator allocator;
     quire_logger    logger;

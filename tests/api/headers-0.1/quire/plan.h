@@ -131,5 +131,8 @@ QUIRE_API quire_status quire_planner_explain(const quire_planner *planner, quire
                                              quire_explanation *explanation_out);
 QUIRE_API void quire_planner_stats(const quire_planner *planner, quire_stats *stats);
 QUIRE_API const char *quire_planner_check(const quire_planner *planner);
+QUIRE_API size_t quire_planner_poll_cache_events(quire_planner *planner, quire_cache_event *events, int32_t *tokens,
+                                                 size_t capacity);
+QUIRE_API void   quire_planner_restart_cache_events(quire_planner *planner);
 QUIRE_API void quire_planner_flush_cache(quire_planner *planner);
 #endif

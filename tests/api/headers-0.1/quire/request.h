@@ -109,6 +109,17 @@ typedef enum quire_finish {
     QUIRE_FINISH_ERROR     = 4,
     QUIRE_FINISH_TIMEOUT   = 5,
 } quire_finish;
+typedef enum quire_cache_event_kind {
+    QUIRE_CACHE_STORED  = 1,
+    QUIRE_CACHE_REMOVED = 2,
+    QUIRE_CACHE_CLEARED = 3,
+} quire_cache_event_kind;
+typedef struct quire_cache_event {
+    uint64_t block_hash;
+    uint64_t               parent_hash;
+    quire_cache_event_kind kind;
+    uint32_t               reserved[3];
+} quire_cache_event;
 enum { QUIRE_MAX_FINISHES = 16 };
 typedef struct quire_token_detail {
     size_t         size;
