@@ -13,7 +13,7 @@ import time
 
 import quire
 
-ROUNDS, PER_STREAM, PROMPT, TOKENS = 7, 8, 16, 64
+ROUNDS, PER_STREAM, PROMPT, TOKENS = 9, 8, 16, 64
 
 
 def requests(streams):
@@ -61,10 +61,10 @@ async def main():
             found["LLM"].append(by_llm(llm, streams))
         async with quire.AsyncEngine(model, **options) as engine:
             found["AsyncEngine"].append(await by_engine(engine, streams))
-    tool_rate = statistics.median(found["quire generate"])
     for name, rates in found.items():
-        median = statistics.median(rates)
-        print(f"{name:15} {median:10.0f} tokens/s  {median / tool_rate:5.2f}  ({min(rates):.0f} to {max(rates):.0f})")
+        ratios = sorted(rate / tool_rate for rate, tool_rate in zip(rates, found["quire generate"]))
+        print(f"{name:15} {statistics.median(rates):8.0f} tokens/s, {statistics.median(ratios):.2f} of the tool's "
+              f"in the same round ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 asyncio.run(main())

@@ -1,22 +1,13 @@
 """AsyncEngine: the same tokens as offline, ends of every kind, and nothing left behind."""
 import asyncio
 import gc
-import time
 from contextlib import aclosing
 
 import pytest
 
 import quire
-from conftest import SMALL, is_free
+from conftest import SMALL, Slow, is_free
 from quire import SamplingParams
-
-
-class Slow:
-    """A mask that only takes its time, so that a request is not over before the test comes to it."""
-
-    def fill(self, row, allowed):
-        time.sleep(0.002)
-
 
 LONG = SamplingParams(max_tokens=1000, ignore_eos=True, mask=Slow())
 
@@ -61,7 +52,8 @@ def test_streams_are_what_generate_gives(llm):
 
 def test_tokens_come_as_they_are_made():
     async def test(engine):
-        sequences, count = await collect(engine.generate([1, 2], SamplingParams(max_tokens=50, ignore_eos=True)))
+        params = SamplingParams(max_tokens=50, ignore_eos=True, mask=Slow())
+        sequences, count = await collect(engine.generate([1, 2], params))
         assert len(sequences[0][0]) == 50 and count > 10
     run(test)
 
@@ -70,7 +62,7 @@ def test_a_slow_reader_gets_several_at_once():
     async def test(engine):
         stream = engine.generate([1, 2], SamplingParams(max_tokens=60, ignore_eos=True))
         first = await anext(stream)
-        await asyncio.sleep(0.5)
+        await all_free(engine)
         second = await anext(stream)
         assert len(first.outputs[0].token_ids) + len(second.outputs[0].token_ids) == 60 and second.finished
         with pytest.raises(StopAsyncIteration):

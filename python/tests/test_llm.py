@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import quire
-from conftest import EXACT, MODELS, SMALL, is_free
+from conftest import EXACT, MODELS, SMALL, Slow, is_free
 from quire import SamplingParams
 
 PROMPT = {"prompt", "encoder_input", "encoder_features"}
@@ -161,7 +161,8 @@ def test_timeouts_end_with_what_there_is(llm):
 
 def test_a_request_waits_no_longer_than_it_says():
     with quire.LLM("tiny", max_num_seqs=1, max_num_partial_prefills=1, **SMALL) as llm:
-        results = llm.generate([[1], [2]], SamplingParams(max_tokens=1500, ignore_eos=True), queue_timeout=0.02)
+        params = SamplingParams(max_tokens=500, ignore_eos=True, mask=Slow())
+        results = llm.generate([[1], [2]], params, queue_timeout=0.5)
         assert [r.outputs[0].finish_reason for r in results] == ["length", "timeout"]
         assert results[1].outputs[0].token_ids == []
 
