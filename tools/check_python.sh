@@ -10,4 +10,4 @@ python3 -m venv "$venv"
 "$venv/bin/pip" install -q --disable-pip-version-check './python[test]' > build/python-install.log 2>&1 ||
     { cat build/python-install.log; exit 1; }
 "$venv/bin/mypy" --config-file python/pyproject.toml --cache-dir build/mypy python/quire
-QUIRE=$tool "$venv/bin/pytest" -q python/tests "$@"
+QUIRE=$tool "$venv/bin/pytest" -q -rs python/tests "$@"
