@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .request import (CompletionOutput, EngineClosed, Logprob, MaskRow, Prompt, PromptDict, QuireError, RequestOutput,
+from .request import (CacheEvent, CompletionOutput, EngineClosed, Logprob, MaskRow, Prompt, PromptDict, QuireError, RequestOutput,
                       SamplingParams, SequenceMetrics, TokenMask)
 
 if TYPE_CHECKING:
     from .async_engine import AsyncEngine
     from .llm import LLM
 
-__all__ = ["LLM", "AsyncEngine", "CompletionOutput", "EngineClosed", "Logprob", "MaskRow", "Prompt", "PromptDict",
+__all__ = ["LLM", "AsyncEngine", "CacheEvent", "CompletionOutput", "EngineClosed", "Logprob", "MaskRow", "Prompt", "PromptDict",
            "QuireError", "RequestOutput", "SamplingParams", "SequenceMetrics", "TokenMask", "build_info"]
 
 

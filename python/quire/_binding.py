@@ -15,6 +15,8 @@ def names_of(enum: str, prefix: str) -> dict[int, str]:
 
 STATUSES = names_of("quire_status", "QUIRE_")
 FINISHES = {value: name.lower() for value, name in names_of("quire_finish", "QUIRE_FINISH_").items()}
+CACHE_EVENTS: dict[int, Any] = {
+    value: name.lower() for value, name in names_of("quire_cache_event_kind", "QUIRE_CACHE_").items()}
 WAIT_REASONS = [ffi.string(lib.quire_wait_reason_name(i)).decode() for i in range(lib.QUIRE_WAIT_REASONS)]
 
 # Members of quire_request whose name in Python is another one.

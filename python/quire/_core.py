@@ -10,13 +10,13 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from ._binding import FINISHES, STATUSES, WAIT_REASONS, as_dict, attempt, invalid, text_of
+from ._binding import CACHE_EVENTS, FINISHES, STATUSES, WAIT_REASONS, as_dict, attempt, invalid, text_of
 from ._config import open_config
 from ._fill import Filler, prompt_parts, time_ns
 from ._model import ModelInfo, describe
 from ._output import Request
 from ._quire import ffi, lib
-from .request import EngineClosed, MaskRow, Prompt, QuireError, SamplingParams, Text
+from .request import CacheEvent, EngineClosed, MaskRow, Prompt, QuireError, SamplingParams, Text
 
 log = logging.getLogger("quire")
 
@@ -96,13 +96,16 @@ class Core:
 
     def __init__(self, model: str | os.PathLike[str] | None, config: str | os.PathLike[str] | None,
                  tokenizer: Text | None, skip_tokenizer_init: bool, seed: int, max_logits_in_flight: int,
-                 options: Mapping[str, Any], arguments: Mapping[str, Any]):
+                 cache_events: bool, options: Mapping[str, Any], arguments: Mapping[str, Any]):
         self.config = open_config(model, config, options, arguments)
         self._handles = _Handles(self.config)
         self._finalizer = weakref.finalize(self, self._handles.free)
         self._open_model()
-        self._open_engine(max_logits_in_flight)
+        self._open_engine(max_logits_in_flight, cache_events)
         stats = self._stats()
+        self._cache_events: Any = ffi.new("quire_cache_event[]", self.EVENTS) if cache_events else None
+        self._cache_tokens: Any = ffi.new("int32_t[]", self.EVENTS * stats.block_size) if cache_events else None
+        self._block_size = stats.block_size
         self.info = describe(self._handles.model, self._path(), stats)
         self.tokenizer, self._why_none = tokenizer, "skip_tokenizer_init"
         if tokenizer is None and not skip_tokenizer_init:
@@ -128,11 +131,12 @@ class Core:
         attempt(load, name, options, out)
         self._handles.model = out[0]
 
-    def _open_engine(self, max_logits_in_flight: int) -> None:
+    def _open_engine(self, max_logits_in_flight: int, cache_events: bool) -> None:
         options = ffi.new("quire_engine_options *", lib.quire_config_engine(self.config)[0])
         out = ffi.new("quire_engine **")
         _set_logger(options)
         options.max_logits_in_flight = max_logits_in_flight
+        options.cache_events = lib.QUIRE_TOGGLE_ON if cache_events else lib.QUIRE_TOGGLE_OFF
         _cores[id(self)] = self
         options.mask.context = ffi.cast("void *", id(self))
         options.mask.fill = lib.quire_python_mask
@@ -285,6 +289,27 @@ class Core:
         return {"reason": WAIT_REASONS[explanation.reason], "missing_blocks": explanation.missing_blocks,
                 "wait_ns": dict(zip(WAIT_REASONS, explanation.wait_ns))}
 
+    def cache_events(self) -> list[CacheEvent]:
+        if self._cache_events is None:
+            raise invalid("cache_events", "is off: give cache_events=True when the engine is made")
+        result: list[CacheEvent] = []
+        count = self.EVENTS
+        while count == self.EVENTS:
+            count = lib.quire_engine_poll_cache_events(self.engine, self._cache_events, self._cache_tokens, self.EVENTS)
+            result += map(self._cache_event, range(count))
+        return result
+
+    def _cache_event(self, i: int) -> CacheEvent:
+        event = self._cache_events[i]
+        kind = CACHE_EVENTS[event.kind]
+        if kind != "stored":
+            return CacheEvent(kind, event.block_hash)
+        return CacheEvent(kind, event.block_hash, event.parent_hash or None,
+                          ffi.unpack(self._cache_tokens + i * self._block_size, self._block_size))
+
+    def restart_cache_events(self) -> None:
+        lib.quire_engine_restart_cache_events(self.engine)
+
     def flush_cache(self) -> None:
         lib.quire_engine_flush_cache(self.engine)
 
@@ -309,6 +334,15 @@ class Owner:
     def check(self) -> str | None:
         """Recounts scheduler and cache: None, or the first rule that does not hold."""
         return self._core.check()
+
+    def cache_events(self) -> list[CacheEvent]:
+        """What changed in the prefix cache since the last call; needs the argument cache_events. Applied in order they
+        give what the cache can find. One call at a time; a late one misses nothing. docs/EMBEDDING.md has the rules."""
+        return self._core.cache_events()
+
+    def restart_cache_events(self) -> None:
+        """The next cache_events() begins anew: cleared, then all blocks."""
+        self._core.restart_cache_events()
 
     def flush_cache(self) -> None:
         """Forgets every cached block that no request uses."""

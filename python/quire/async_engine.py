@@ -78,9 +78,11 @@ class AsyncEngine(Owner):
 
     def __init__(self, model: str | os.PathLike[str] | None = None, *, config: str | os.PathLike[str] | None = None,
                  tokenizer: Text | None = None, skip_tokenizer_init: bool = False, seed: int | None = None,
-                 max_logits_in_flight: int = 0, options: Mapping[str, Any] | None = None, **keys: Any):
+                 max_logits_in_flight: int = 0, cache_events: bool = False, options: Mapping[str, Any] | None = None,
+                 **keys: Any):
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
-        self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, options or {}, keys)
+        self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, cache_events,
+                          options or {}, keys)
         self._consumer_timeout = lib.quire_config_integer(self._core.config, b"scheduler.consumer_timeout") / 1e9
         self._by_id: dict[str, Request] = {}
         self._loop: asyncio.AbstractEventLoop | None = None

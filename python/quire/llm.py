@@ -22,13 +22,16 @@ class LLM(Owner):
 
     `tokenizer`: instead of the model's. skip_tokenizer_init: token ids only. `seed`: of requests without one, which get
     seed + their number, from 1. max_logits_in_flight: tokens whose raw logits may wait, for SamplingParams.logits.
+    cache_events: cache_events() tells which blocks the prefix cache has.
 
     Raises QuireError. Log lines go to the logger "quire", whose level counts when this is called."""
 
     def __init__(self, model: str | os.PathLike[str] | None = None, *, config: str | os.PathLike[str] | None = None,
                  tokenizer: Text | None = None, skip_tokenizer_init: bool = False, seed: int = 0,
-                 max_logits_in_flight: int = 0, options: Mapping[str, Any] | None = None, **keys: Any):
-        self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, options or {}, keys)
+                 max_logits_in_flight: int = 0, cache_events: bool = False, options: Mapping[str, Any] | None = None,
+                 **keys: Any):
+        self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, cache_events,
+                          options or {}, keys)
 
     def generate(self, prompts: Prompt | Sequence[Prompt],
                  sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,

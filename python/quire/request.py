@@ -167,6 +167,16 @@ class RequestOutput:
     prompt_logprobs: list[dict[int, Logprob] | None] | None = None  # as far as known: in the first outputs of a stream
 
 
+@dataclass(slots=True, frozen=True)
+class CacheEvent:
+    """A change of what the prefix cache can find, for a router that sends requests where their prefix is."""
+
+    kind: Literal["stored", "removed", "cleared"]  # cleared: forget all, those that are there come anew
+    block_hash: int = 0  # 64 bits; stored, removed: names the block of this engine
+    parent_hash: int | None = None  # stored: of the block before it in its sequence; None: it is the first
+    token_ids: list[int] = field(default_factory=list)  # stored: block_size of them
+
+
 class TextStream(Protocol):
     """The tokens of one sequence become text, piece by piece, no character ever split."""
 

@@ -180,6 +180,40 @@ def test_who_shares_the_prefix_cache(llm):
     assert cached() == 0
 
 
+def test_cache_events_tell_which_prefixes_are_there():
+    def apply(events):
+        for event in events:
+            if event.kind == "stored":
+                known[event.block_hash] = (known[event.parent_hash] if event.parent_hash else []) + event.token_ids
+            elif event.kind == "removed":
+                del known[event.block_hash]
+            else:
+                known.clear()
+    known, prompt = {}, [i % 250 for i in range(100)]
+    with quire.LLM("tiny", cache_events=True, block_size=32, **SMALL) as llm:
+        llm.generate(prompt, SamplingParams(max_tokens=1))
+        apply(llm.cache_events())
+        assert sorted(known.values(), key=len) == [prompt[:32], prompt[:64], prompt[:96]]
+        assert llm.cache_events() == []
+        llm.restart_cache_events()
+        again = llm.cache_events()
+        assert [event.kind for event in again] == ["cleared"] + ["stored"] * 3
+        apply(again)
+        for i in range(60):
+            llm.generate([i, 7] * 50, SamplingParams(max_tokens=1))
+            apply(llm.cache_events())
+        assert llm.stats()["blocks_cached"] >= len(known) > 10 and prompt[:32] not in known.values()
+        llm.flush_cache()
+        llm.generate([1], SamplingParams(max_tokens=1))
+        apply(llm.cache_events())
+        assert known == {}
+
+
+def test_cache_events_must_be_asked_for(llm):
+    with pytest.raises(quire.QuireError, match="cache_events: is off"):
+        llm.cache_events()
+
+
 GENERATION = {"temperature": 0.7, "do_sample": True, "top_k": 20, "repetition_penalty": 1.2, "max_new_tokens": 17,
               "suppress_tokens": [1, 2, 3], "begin_suppress_tokens": [5]}
 
