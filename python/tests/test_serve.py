@@ -54,10 +54,11 @@ def test_models_and_health(server):
 
 def test_a_completion_is_what_the_engine_generates(server, llm):
     [expected] = llm.generate(PROMPT, quire.SamplingParams(max_tokens=8, temperature=0))
-    answer = server.complete(model="tiny", prompt=PROMPT, return_token_ids=True)
+    answer = server.complete(model="tiny", prompt=PROMPT, return_token_ids=True, request_id="seven")
     [choice] = answer["choices"]
     assert choice["token_ids"] == expected.outputs[0].token_ids and choice["text"] == expected.outputs[0].text
     assert choice["finish_reason"] == "length" and answer["object"] == "text_completion"
+    assert answer["id"] == "cmpl-seven"
     assert choice["prompt_token_ids"] == expected.prompt_token_ids
     count = len(expected.prompt_token_ids)
     assert answer["usage"] == {"prompt_tokens": count, "completion_tokens": 8, "total_tokens": count + 8,

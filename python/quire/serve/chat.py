@@ -132,7 +132,7 @@ class Answer:
         self._service, self._request, self._prompt, self._n = service, request, prompt, n
         self._usage = Usage([prompt])
         self._prompt_logprobs: list[dict[int, Logprob] | None] = []
-        self._id, self._created = new_id("chatcmpl"), int(time.time())
+        self._id, self._created = new_id("chatcmpl", request.request_id), int(time.time())
 
     def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created,

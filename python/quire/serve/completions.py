@@ -162,7 +162,7 @@ class Answer:
         self._usage = Usage([ids for ids, _ in prompts])
         self._choices = [Choice(service, request, i, prompts[i // n]) for i in range(len(prompts) * n)]
         self._prompt_logprobs: list[list[dict[int, Logprob] | None]] = [[] for _ in prompts]
-        self._head = {"id": new_id("cmpl"), "object": "text_completion", "created": int(time.time()),
+        self._head = {"id": new_id("cmpl", request.request_id), "object": "text_completion", "created": int(time.time()),
                       "model": request.model or service.names[0]}
 
     def _new(self, place: int, output: RequestOutput) -> list[dict[str, Any]]:

@@ -58,8 +58,8 @@ async def off_loop(size: int, function: Callable[..., Result], *arguments: Any) 
     return function(*arguments) if size <= SMALL_TEXT else await asyncio.to_thread(function, *arguments)
 
 
-def new_id(kind: str) -> str:
-    return f"{kind}-{uuid.uuid4().hex}"
+def new_id(kind: str, given: str | None) -> str:
+    return f"{kind}-{given or uuid.uuid4().hex}"
 
 
 def truncated(ids: list[int], limit: int | None) -> list[int]:
