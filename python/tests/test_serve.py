@@ -252,6 +252,9 @@ def test_metrics_count(server):
     before = [server.metric(name) for name in names]
     server.complete(prompt=[1, 2, 3], max_tokens=5)
     assert [server.metric(name) - old for name, old in zip(names, before)] == [5, 1, 1, 3]
+    count = server.metric("vllm:inter_token_latency_seconds_count")
+    server.complete(prompt=[1, 2, 3], max_tokens=1)
+    assert server.metric("vllm:inter_token_latency_seconds_count") == count  # a first token comes after none
 
 
 def test_the_openai_client(server):

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import ipaddress
 import logging
+import resource
 import socket
 import sys
 import time
@@ -21,6 +22,7 @@ from .tenants import KeyFileError, Tenants, read_keys
 
 log = logging.getLogger("quire.serve")
 LAST_BYTES_S, DAY_S = 5.0, 86400
+SPARE_FILES = 256  # beside connections
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -73,6 +75,7 @@ async def _serve(args: argparse.Namespace) -> None:
     tenants = read_keys(args.api_keys) if args.api_keys else Tenants()
     limits = HttpLimits(connections=args.max_connections, header_s=args.header_timeout, body_s=args.body_timeout,
                         stall_s=args.stall_timeout, body_bytes=args.max_body_bytes)
+    _allow_files(args.max_connections + SPARE_FILES)
     listener = _listener(args.host, args.port)
     text = load_text(args.tokenizer) if args.tokenizer else None
     engine = AsyncEngine(args.model, config=args.config, tokenizer=text, skip_tokenizer_init=args.skip_tokenizer_init,
@@ -106,6 +109,14 @@ async def _drain(engine: AsyncEngine, gate: Gate, timeout: float) -> None:
     deadline = time.monotonic() + LAST_BYTES_S
     while gate.active > 0 and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
+
+
+def _allow_files(count: int) -> None:
+    """As many open files, if the limits of the process let it."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = count if most == resource.RLIM_INFINITY else min(count, most)
+    if allowed != resource.RLIM_INFINITY and allowed < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, most))
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -73,17 +73,16 @@ async def tokenize(http: Request) -> Response:
     service.check_model(request.model)
     if (request.prompt is None) == (request.messages is None):
         raise bad("Either prompt or messages is required.", "prompt")
-    text, field = request.prompt, "prompt"
+    is_prompt, text = request.messages is None, request.prompt or ""
     if request.messages is not None:
         variables = {**(request.chat_template_kwargs or {}), **({"tools": request.tools} if request.tools else {})}
-        field, text = "messages", await conversation_text(service, request.messages, len(await http.body()), variables,
-                                                          request.add_generation_prompt is not False)
-    default = request.messages is None
-    tokens = await service.encode(text or "", field,
-                                  default if request.add_special_tokens is None else request.add_special_tokens)
+        text = await conversation_text(service, request.messages, len(await http.body()), variables,
+                                       request.add_generation_prompt is not False)
+    special = is_prompt if request.add_special_tokens is None else request.add_special_tokens
+    tokens = await service.encode(text, "prompt" if is_prompt else "messages", special, len(text))
     body = {"count": len(tokens), "max_model_len": service.info.max_model_len, "tokens": tokens}
     if request.return_token_strs:
-        body["token_strs"] = [service.need_text(field).token_text(token) for token in tokens]
+        body["token_strs"] = [service.need_text("prompt").token_text(token) for token in tokens]
     return Json(body)
 
 

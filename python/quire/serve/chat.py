@@ -23,7 +23,7 @@ async def chat_completions(http: Request) -> Any:
     text = await conversation_text(service, request.messages, len(await http.body()), _variables(request),
                                    request.add_generation_prompt is not False and not request.continue_final_message,
                                    bool(request.continue_final_message))
-    prompt = truncated(await service.encode(text, "messages", bool(request.add_special_tokens)),
+    prompt = truncated(await service.encode(text, "messages", bool(request.add_special_tokens), len(text)),
                        request.truncate_prompt_tokens)
     params = _params(service, request, len(prompt))
     run = await begin(service, [prompt], params, request, http.state.tenant)

@@ -50,14 +50,15 @@ async def _prompts(service: Service, request: CompletionRequest) -> list[Prompt]
         raise bad("prompt: expected a text, a list of token ids, or a list of those", "prompt")
     if len(prompt) > MAX_PROMPTS:
         raise bad(f"prompt: {len(prompt)} prompts, at most {MAX_PROMPTS} are allowed", "prompt")
-    return [await _prompt(service, request, each) for each in prompt]
+    size = sum(len(each) for each in prompt if isinstance(each, str))
+    return [await _prompt(service, request, each, size) for each in prompt]
 
 
-async def _prompt(service: Service, request: CompletionRequest, prompt: Any) -> Prompt:
-    is_text, limit = isinstance(prompt, str), request.truncate_prompt_tokens
-    ids = (await service.encode(prompt, "prompt", request.add_special_tokens is not False) if is_text
+async def _prompt(service: Service, request: CompletionRequest, prompt: Any, size: int) -> Prompt:
+    is_text = isinstance(prompt, str)
+    ids = (await service.encode(prompt, "prompt", request.add_special_tokens is not False, size) if is_text
            else convert(prompt, list[int], "prompt"))
-    kept = truncated(ids, limit)
+    kept = truncated(ids, request.truncate_prompt_tokens)
     if is_text and len(kept) == len(ids):
         return kept, prompt
     return kept, service.text.decode(kept, False) if request.echo and service.text else ""

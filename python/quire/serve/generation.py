@@ -45,10 +45,11 @@ class Service:
             raise bad(f"{field}: is text, and this model has no tokenizer: send token ids", field)
         return self.text
 
-    async def encode(self, text: str, field: str, add_special_tokens: bool = True) -> list[int]:
+    async def encode(self, text: str, field: str, add_special_tokens: bool, size: int) -> list[int]:
+        """`size`: characters of all texts of the request."""
         encode = self.need_text(field).encode
         try:
-            return await off_loop(len(text), encode, text, add_special_tokens)
+            return await off_loop(size, encode, text, add_special_tokens)
         except UnicodeEncodeError:
             raise bad(f"{field}: has half of a surrogate pair, which is no character", field) from None
 
@@ -90,7 +91,7 @@ class Run:
 
     async def _pump(self, place: int, stream: Stream) -> None:
         """While nobody takes what is there, the stream gathers what comes; its engine ends it if that lasts."""
-        last = time.monotonic()
+        last = None
         try:
             async for output in stream:
                 last = self._service.metrics.observe(output, last)

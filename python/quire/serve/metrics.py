@@ -80,15 +80,15 @@ class Metrics:
         self._refused = Counter("quire_http_errors", "Answers that are errors, by status.", ["status"],
                                 registry=self._registry)
 
-    def observe(self, output: RequestOutput, last: float) -> float:
-        """What came of a request, and when something came before. Returns when it came."""
+    def observe(self, output: RequestOutput, last: float | None) -> float | None:
+        """What came of a request, and when tokens came before, if any did. Returns when tokens came last."""
         now = time.monotonic()
         for each in output.outputs:
-            if each.token_ids and each.metrics is None:
+            if each.token_ids and last is not None:
                 self._itl.observe(now - last)
             if each.metrics is not None:
                 self._observe_end(each.metrics, REASONS[each.finish_reason or "error"])
-        return now
+        return now if any(each.token_ids for each in output.outputs) else last
 
     def _observe_end(self, metrics: SequenceMetrics, reason: str) -> None:
         self._success.labels(*self._labels, reason).inc()
