@@ -29,7 +29,7 @@ static const kernel kernels[] = {
     {"rowwise", qr_micro_rowwise, TEAM " k",
      "norms, conversions, argmax and sums of rows in cache, against a plain read there"},
     {"scheduler", qr_micro_scheduler, EVERY " steps", "plan, commit and submit with a model that takes no time"},
-    {"step", qr_micro_step, TEAM " dtype rows context block-size model group-size",
+    {"step", qr_micro_step, TEAM " dtype rows context block-size model layers group-size",
      "whole decode steps of a model, every sequence with its own keys and values"},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -82,6 +82,8 @@ static const struct flag {
     {"n", "N", "projection: output features (default 2816 for each thread)", 4, WHOLE, OF(columns), 1, 1u << 20},
     {"group-size", "N", "projection, step: as model.weight_group_size", 4, WHOLE, OF(group_size), 32, 128},
     {"model", "MODEL", "step: folder or preset, as bench takes it (default tinyllama-1.1b)", 4, TEXT, OF(model), 0, 0},
+    {"layers", "N", "step: of a preset that is too large, only so many (num_hidden_layers)", 4, WHOLE, OF(layers), 1,
+     1024},
     {"steps", "N", "scheduler: steps of each load (default 2000)", 5, WHOLE, OF(steps), 1, 1000000},
 };
 enum { FLAGS = sizeof flags / sizeof *flags, FIRST_FLAG = 0x3001 };

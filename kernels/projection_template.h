@@ -53,42 +53,80 @@ static inline vf32 activate(qr_activation activation, vf32 x)
     }
 }
 
-/* Element (row, column) and the lanes after it. */
-static inline vf32 epilogue_value(const qr_epilogue *e, uint32_t row, uint32_t column, uint32_t left)
+enum { GROUP_VECTORS = QR_GROUP_COLUMNS / VF32_LANES };
+
+/* `whole`: all columns of a group, so that no lane is masked. */
+VF32_INLINE vf32 load_part(const bool whole, const float *from, const uint32_t vector, uint32_t columns)
 {
-    const size_t at = (size_t)row * e->acc_stride + column;
-    vf32         x  = vf32_load_upto(e->acc + at, left);
-    if (e->row_scales)
-        x = vf32_mul(vf32_mul(x, vf32_load_upto(e->column_scales + column, left)), vf32_set(e->row_scales[row]));
-    if (e->bias) x = vf32_add(x, vf32_load_upto(e->bias + column, left));
-    x = activate(e->activation, x);
-    if (e->up) {
-        vf32 up = vf32_load_upto(e->up + at, left);
-        if (e->row_scales)
-            up = vf32_mul(vf32_mul(up, vf32_load_upto(e->up_scales + column, left)), vf32_set(e->row_scales[row]));
-        if (e->up_bias) up = vf32_add(up, vf32_load_upto(e->up_bias + column, left));
-        x = vf32_mul(x, factor_of_up(e->activation, up));
+    const uint32_t at = vector * VF32_LANES;
+    if (whole) return vf32_load(from + at);
+    return at < columns ? vf32_load_upto(from + at, columns - at) : vf32_zero();
+}
+
+#define QR_EACH_VECTOR(j) VF32_UNROLL for (uint32_t j = 0; j < GROUP_VECTORS; j++)
+
+/* x = x * column_scales * row_scale + bias, where there are such. */
+VF32_INLINE void scale_and_bias(const bool whole, const qr_epilogue *e, uint32_t row, const float *scales,
+                                const float *bias, vf32 x[GROUP_VECTORS])
+{
+    if (e->row_scales != NULL) QR_EACH_VECTOR(j)
+        {
+            x[j] = vf32_mul(vf32_mul(x[j], load_part(whole, scales, j, e->columns)), vf32_set(e->row_scales[row]));
+        }
+    if (bias != NULL) QR_EACH_VECTOR(j)
+        {
+            x[j] = vf32_add(x[j], load_part(whole, bias, j, e->columns));
+        }
+}
+
+VF32_INLINE void store_results(const bool whole, const qr_epilogue *e, uint32_t row, const vf32 x[GROUP_VECTORS])
+{
+    QR_EACH_VECTOR(j)
+    {
+        const uint32_t at = j * VF32_LANES, left = whole ? VF32_LANES : e->columns > at ? e->columns - at : 0;
+        const size_t   to  = (size_t)row * e->out_stride + at;
+        float         *out = (float *)e->out + to;
+        if (e->out_dtype == QR_BF16)
+            vf32_store_bf16_upto((qr_bf16 *)e->out + to, x[j], left);
+        else if (whole)
+            vf32_store(out, e->add ? vf32_add(vf32_load(out), x[j]) : x[j]);
+        else
+            vf32_store_upto(out, e->add ? vf32_add(vf32_load_upto(out, left), x[j]) : x[j], left);
     }
-    x = vf32_mul(x, vf32_set(e->multiply));
-    if (e->softcap == 0.0f) return x;
-    return vf32_mul(vf32_set(e->softcap), vf32_tanh(vf32_div(x, vf32_set(e->softcap))));
+}
+
+/* What a step needs of many rows is asked once for all vectors of a row. */
+VF32_INLINE void epilogue_row(const bool whole, const qr_epilogue *e, uint32_t row)
+{
+    const size_t at = (size_t)row * e->acc_stride;
+    vf32         x[GROUP_VECTORS];
+    QR_EACH_VECTOR(j) { x[j] = load_part(whole, e->acc + at, j, e->columns); }
+    scale_and_bias(whole, e, row, e->column_scales, e->bias, x);
+    if (e->activation != QR_ACTIVATION_NONE)
+        for (uint32_t j = 0; j < GROUP_VECTORS; j++) x[j] = activate(e->activation, x[j]);
+    if (e->up != NULL) {
+        vf32 up[GROUP_VECTORS];
+        QR_EACH_VECTOR(j) { up[j] = load_part(whole, e->up + at, j, e->columns); }
+        scale_and_bias(whole, e, row, e->up_scales, e->up_bias, up);
+        QR_EACH_VECTOR(j) { x[j] = vf32_mul(x[j], factor_of_up(e->activation, up[j])); }
+    }
+    QR_EACH_VECTOR(j) { x[j] = vf32_mul(x[j], vf32_set(e->multiply)); }
+    if (e->softcap != 0.0f)
+        for (uint32_t j = 0; j < GROUP_VECTORS; j++)
+            x[j] = vf32_mul(vf32_set(e->softcap), vf32_tanh(vf32_div(x[j], vf32_set(e->softcap))));
+    store_results(whole, e, row, x);
 }
 
 static void epilogue(const qr_epilogue *e)
 {
-    for (uint32_t row = 0; row < e->rows; row++)
-        for (uint32_t column = 0; column < e->columns; column += VF32_LANES) {
-            const uint32_t left = e->columns - column;
-            const size_t   at   = (size_t)row * e->out_stride + column;
-            const vf32     x    = epilogue_value(e, row, column, left);
-            if (e->out_dtype == QR_BF16)
-                vf32_store_bf16_upto((qr_bf16 *)e->out + at, x, left);
-            else if (e->add)
-                vf32_store_upto((float *)e->out + at, vf32_add(vf32_load_upto((float *)e->out + at, left), x), left);
-            else
-                vf32_store_upto((float *)e->out + at, x, left);
-        }
+    for (uint32_t row = 0; row < e->rows; row++) {
+        if (e->columns == QR_GROUP_COLUMNS)
+            epilogue_row(true, e, row);
+        else
+            epilogue_row(false, e, row);
+    }
 }
+#undef QR_EACH_VECTOR
 
 static const struct qr_projection_kernels projection_kernels = {
     .name     = QR_OWN_NAME,

@@ -40,7 +40,8 @@ typedef struct qr_micro_options {
     /* projection, step */
     uint32_t group_size; /* of int4: inputs that share a scale */
     /* step */
-    const char *model; /* folder or preset */
+    const char *model;  /* folder or preset */
+    uint32_t    layers; /* of a preset, num_hidden_layers; 0: its own */
     /* scheduler */
     uint32_t steps; /* of each load */
 } qr_micro_options;

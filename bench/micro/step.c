@@ -200,8 +200,10 @@ static quire_status open_model(const qr_micro_options *options, subject *s, quir
     const char              *name           = options->model ? options->model : "tinyllama-1.1b";
     quire_model_options      model          = {
                       .size = sizeof model, .weight_dtype = dtypes[s->dtype], .weight_group_size = options->group_size};
-    struct stat entry;
+    const quire_shape_override layers = {"num_hidden_layers", options->layers};
+    struct stat                entry;
     if (stat(name, &entry) == 0) return quire_model_load(name, &model, &s->model, error);
+    if (options->layers > 0) model.shape = &layers, model.shape_count = 1;
     return quire_model_synthetic(name, &model, &s->model, error);
 }
 

@@ -135,6 +135,10 @@ class Json(unittest.TestCase):
         self.assertEqual(grown[3], 3 * grown[2])
         self.assertLess(grown[2], grown[0])
 
+    def test_step_takes_fewer_layers_of_a_preset(self):
+        one, two = (first_step("--model", "tiny", "--rows", "2", "--context", "32", "--layers", n)["bytes"] for n in "12")
+        self.assertGreater(two, one)
+
     def test_step_of_an_encoder_decoder_model_reads_its_encoders_keys(self):
         few, many = (first_step("--model", "t5-small", "--rows", "2", "--context", str(c)) for c in (32, 64))
         self.assertEqual(many["bytes"] - few["bytes"], 2 * 32 * 2 * 8 * 64 * 2 * 6)  # sequences, tokens, K and V, ...
