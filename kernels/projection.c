@@ -147,8 +147,8 @@ static void divide_columns(qr_projection *p, uint32_t thread_count)
     const uint64_t groups = qr_ceil_div_u32(p->shape.columns, QR_GROUP_COLUMNS);
     for (uint32_t t = 0; t < thread_count; t++) {
         const uint32_t first = (uint32_t)(groups * t / thread_count), end = (uint32_t)(groups * (t + 1) / thread_count);
-        p->shards[t].first_group = first;
-        p->shards[t].group_count = end - first;
+        p->shards[(t + p->shape.turn) % thread_count] =
+            (qr_projection_share){.first_group = first, .group_count = end - first};
     }
 }
 

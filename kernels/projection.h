@@ -67,6 +67,7 @@ typedef struct qr_projection_shape {
     qr_activation activation;
     qr_dtype      dtype;   /* of weights and of x */
     bool          gathers; /* x may have an index */
+    uint32_t      turn;    /* the thread with the first columns, modulo the team: many small matrices use all threads */
     qr_code_format
                 codes; /* int8 only: the weights are in scale groups, and x has a scale per QR_CODES_BLOCK elements */
     const char *name;  /* for messages; borrowed for the projection's life */

@@ -217,7 +217,8 @@ static qr_projection_shape feed_in_shape(const qr_declaration *d, const char *la
                                  .codes      = d->codes,
                                  .gated      = a->gated,
                                  .activation = a->activation,
-                                 .gathers    = a->experts > 0};
+                                 .gathers    = a->experts > 0,
+                                 .turn       = d->expert};
 }
 
 void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,

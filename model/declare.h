@@ -87,6 +87,7 @@ typedef struct qr_declaration {
     char      prefix[64];
     qr_layer  spare; /* stands in for every layer where there is no memory */
     qr_expert spare_expert;
+    uint32_t  expert; /* whose matrices come next */
 } qr_declaration;
 
 /* Runs the family's declare function, from its first tensor on. */

@@ -32,6 +32,7 @@ void qr_declare_router(qr_declaration *d, qr_layer *layer, const char *name, boo
 
 qr_expert *qr_declare_expert(qr_declaration *d, qr_layer *layer, uint32_t expert)
 {
+    d->expert = expert;
     return layer->experts != NULL ? &layer->experts[expert] : &d->spare_expert;
 }
 

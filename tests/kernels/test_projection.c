@@ -639,6 +639,25 @@ static void shards_cover_every_column_once(void **state)
         }
 }
 
+static void small_matrices_take_turns_among_the_threads(void **state)
+{
+    (void)state;
+    for (uint32_t turn = 0; turn < 5; turn++) {
+        const qr_projection_shape shape = {.k = 96, .columns = 70, .turn = turn};
+        subject                  *s     = subject_create(tables[0], 3, shape, (variant){0}), *first;
+        first = subject_create(tables[0], 3, (qr_projection_shape){.k = 96, .columns = 70}, (variant){0});
+        qr_projection_out out = {.to = rows_create(QR_F32, 70, 4)}, same = {.to = rows_create(QR_F32, 70, 4)};
+        for (uint32_t t = 0; t < 3; t++)
+            assert_int_equal(qr_projection_shard_bytes(s->projection, (t + turn) % 3),
+                             qr_projection_shard_bytes(first->projection, t));
+        run(s, &s->x, 4, &out);
+        run(first, &first->x, 4, &same);
+        assert_memory_equal(out.to.data, same.to.data, 4 * out.to.stride * sizeof(float));
+        rows_destroy(&out.to), rows_destroy(&same.to);
+        subject_destroy(s), subject_destroy(first);
+    }
+}
+
 static quire_status read_fails(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
     (void)first, (void)count, (void)out;
@@ -907,6 +926,7 @@ int main(void)
         cmocka_unit_test(a_nan_reaches_the_outputs_of_its_row_and_no_other),
         cmocka_unit_test(the_bits_of_a_row_depend_on_neither_batch_nor_threads),
         cmocka_unit_test(shards_cover_every_column_once),
+        cmocka_unit_test(small_matrices_take_turns_among_the_threads),
         cmocka_unit_test(quantising_loses_no_more_than_the_plain_recipe),
         cmocka_unit_test(a_group_of_zeros_stays_zero),
         cmocka_unit_test(float_weights_are_quantised_when_packed),
