@@ -14,6 +14,13 @@ done
 cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH="$prefix" > build/examples.log
 cmake --build build/examples
 build/example-decode tiny
+if pkg-config --exists libmicrohttpd; then
+    make -s -C examples/http_server OUTPUT="$PWD/build/example-serve" CFLAGS="-O2 -Wall -Wextra -Werror"
+    [ "$(wc -l < examples/http_server/serve.c)" -lt 200 ] || { echo "examples/http_server/serve.c: 200 lines or more"; exit 1; }
+    tests/install/http_server_test.py build/example-serve
+else
+    echo "examples/http_server is not built: libmicrohttpd-dev is missing"
+fi
 build/example-toy_model 32 > build/toy_model.log || { cat build/toy_model.log; exit 1; }
 libdir=$(pkg-config --variable=libdir quire)
 archive=$(pkg-config --static --libs quire | sed 's/-lquire/-l:libquire.a/') # -lquire would be the shared one
