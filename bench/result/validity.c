@@ -111,7 +111,7 @@ static const char *why_none_was_verified(const qr_result *result)
 static const char *why_requests_failed(const qr_result *result)
 {
     const qr_http_problem *worst = NULL;
-    for (uint32_t i = 0; i < result->answers.problem_count; i++)
+    for (uint32_t i = 0; i < result->answers.problem_count && i < QR_HTTP_PROBLEMS - 1; i++) /* the last: all others */
         if (worst == NULL || result->answers.problems[i].count > worst->count) worst = &result->answers.problems[i];
     return worst != NULL ? worst->what : "see status in .requests.jsonl";
 }

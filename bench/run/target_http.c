@@ -477,16 +477,15 @@ static void describe(const qr_http_server *server, const quire_config *config, u
     if (asked_length > 0 && (facts->max_model_len == 0 || asked_length < facts->max_model_len))
         facts->max_model_len = asked_length;
     facts->vocab_size = asked_vocab > 0 ? asked_vocab : vocab_size > 0 ? vocab_size : server->vocab_size;
-    if (facts->vocab_size == 0) facts->vocab_size = QR_HTTP_DEFAULT_VOCABULARY;
 }
 
 /* ---- the first requests ---- */
 
-static quire_status try_form(http_target *t, quire_error *error)
+static quire_status try_form(http_target *t, int32_t last_id, quire_error *error)
 {
-    static const int32_t ids[]   = {1, 2, 3, 4};
-    const quire_request  request = {
-         .size = sizeof request, .prompt = ids, .prompt_count = 4, .max_tokens = 2, .ignore_eos = true};
+    const int32_t       ids[]   = {1, 2, 3, last_id};
+    const quire_request request = {
+        .size = sizeof request, .prompt = ids, .prompt_count = 4, .max_tokens = 2, .ignore_eos = true};
     quire_request_id id;
     quire_event      event = {0};
     t->last_status         = 0;
@@ -502,6 +501,22 @@ static quire_status try_form(http_target *t, quire_error *error)
                    t->last_problem);
 }
 
+static bool is_refused(const http_target *t) { return t->last_status == 400 || t->last_status == 422; }
+
+/* Where nobody says how many tokens there are: a number that most vocabularies exceed, or the part of it that the
+ * server takes. */
+static quire_status find_vocabulary(http_target *t, quire_error *error)
+{
+    uint32_t    *size   = &t->facts.vocab_size;
+    quire_status status = QUIRE_OK;
+    if (*size > 0) return QUIRE_OK;
+    for (*size = QR_HTTP_DEFAULT_VOCABULARY; *size > QR_HTTP_LEAST_VOCABULARY && t->form.takes_ids; *size /= 2) {
+        status = try_form(t, (int32_t)*size - 1, error);
+        if (!is_refused(t)) return status;
+    }
+    return QUIRE_OK;
+}
+
 /* From the most that is hoped for to what every server takes. 400 and 422: not in this form. Ids of the tokens are not
  * asked for where the usage of each chunk counts them, since the first chunk then repeats those of the prompt. */
 static quire_status probe(http_target *t, quire_error *error)
@@ -512,9 +527,10 @@ static quire_status probe(http_target *t, quire_error *error)
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         t->form.takes_ids        = forms[i][0];
         t->form.takes_extensions = forms[i][1];
-        status                   = try_form(t, error);
-        if (t->last_status != 400 && t->last_status != 422) break;
+        status                   = try_form(t, 4, error);
+        if (!is_refused(t)) break;
     }
+    if (status == QUIRE_OK) status = find_vocabulary(t, error);
     t->is_probing             = false;
     t->form.wants_ids         = !t->has_chunk_usage;
     t->facts.takes_ids        = t->form.takes_ids;
@@ -532,6 +548,7 @@ quire_status qr_target_http_look(const quire_config *config, qr_http_facts *fact
     const quire_status status = qr_http_server_init(&server, config, error);
     *facts_out                = (qr_http_facts){0};
     describe(&server, config, 0, facts_out);
+    if (facts_out->vocab_size == 0) facts_out->vocab_size = QR_HTTP_DEFAULT_VOCABULARY;
     qr_http_server_deinit(&server);
     return status;
 }

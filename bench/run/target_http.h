@@ -8,7 +8,7 @@
 
 #include "quire/config.h"
 
-enum { QR_HTTP_PROBLEMS = 8, QR_HTTP_DEFAULT_VOCABULARY = 8000 };
+enum { QR_HTTP_PROBLEMS = 8, QR_HTTP_DEFAULT_VOCABULARY = 8192, QR_HTTP_LEAST_VOCABULARY = 16 };
 enum { QR_HTTP_UNKNOWN_LENGTH = 1 << 20 }; /* max_model_len of a server that does not say it */
 
 typedef struct qr_http_facts { /* of the server; the same in all runs */
@@ -37,8 +37,8 @@ typedef struct qr_http_counts {
 bool qr_target_is_http(const quire_config *config);
 
 /* Connects, and finds out by requests of two tokens what the server takes. `vocab_size`: of a model that is known here,
- * 0: as the server says, or QR_HTTP_DEFAULT_VOCABULARY; run.target_vocab_size overrules both. `logger` is told of each
- * problem once. Errors as of http_server.h. */
+ * 0: as the server says, else what it takes of QR_HTTP_DEFAULT_VOCABULARY; run.target_vocab_size overrules both.
+ * `logger` is told of each problem once. Errors as of http_server.h. */
 quire_status qr_target_http_create(const quire_config *config, uint32_t vocab_size, const quire_logger *logger,
                                    qr_target *target_out, quire_error *error);
 

@@ -162,6 +162,19 @@ class Runs(Base):
             error = self.refused(server.url, "--model", "d", status=2)
             self.assertIn(f'{server.url}/models: no model "d"; it has: a/b, c', error)
 
+    def test_the_ids_that_an_unknown_vocabulary_takes(self):
+        for vocabulary, found in ((None, 8192), (1100, 1024), (20, 16)):
+            with self.subTest(vocabulary), Server(vocabulary=vocabulary) as server:
+                result, _ = self.bench(server.url)
+                self.assertEqual((result["target"]["vocab_size"], result["target"]["prompts"]), (found, "token_ids"))
+                self.assertEqual((result["runs"][0]["requests"]["completed"], result["target"]["problems"]), (24, []))
+
+    def test_the_most_frequent_error_is_the_hint(self):
+        with Server(fault=lambda number, body: f"400 {number}" if number % 2 else None) as server:
+            result, _ = self.bench(server.url)
+        self.assertEqual(result["target"]["problems"][-1], {"what": "others", "count": 5})
+        self.assertIn("this prompt is too long", self.check(result, "failures")["hint"])
+
     def test_a_model_known_here_gives_the_prompts_of_its_own_runs(self):
         with Server() as server:
             result, _ = self.bench(server.url, "--model", "mock", "--set", "model.preset=tiny")

@@ -13,12 +13,12 @@ class Server:
     """with Server(option=...) as server: server.url; server.bodies are the requests so far, those of the probe too.
 
     models: what it lists. key: the one it takes. text_only, openai_only: refuses token ids, vLLM's members. per_chunk: tokens
-    in a chunk. usage, ids: tells them. cached: prompt tokens it says were cached. gap, ttft: seconds. stop_after: ends each
+    in a chunk. usage, ids: tells them. cached: prompt tokens it says were cached. gap, ttft: seconds. vocabulary: refuses ids from this on. stop_after: ends each
     answer early. models_page: the reply of /v1/models in place of a list. fault: a function of the number of the request
     (0, 1, ... without the probe's) and its body that names what goes wrong with it, or None."""
 
     def __init__(self, models=("mock",), key=None, text_only=False, openai_only=False, per_chunk=1, usage=True, ids=True,
-                 continuous=True, cached=None, gap=0.002, ttft=0.004, stop_after=None, models_page=None, fault=None, entry=None):
+                 continuous=True, cached=None, gap=0.002, ttft=0.004, stop_after=None, models_page=None, fault=None, entry=None, vocabulary=None):
         vars(self).update(locals())
         self.bodies, self.connections, self.closed, self.lock = [], set(), 0, threading.Lock()
         self.count = self.running = self.most = 0
@@ -79,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self.is_allowed():
             return
-        is_probe = body["prompt"] == [1, 2, 3, 4] or body["prompt"].count(" ") == 3 and body["max_tokens"] == 2
+        is_probe = body["max_tokens"] == 2 and (body["prompt"][:3] == [1, 2, 3] or body["prompt"].count(" ") == 3)
         with mock.lock:
             mock.bodies.append(body)
             number = mock.count
@@ -103,10 +103,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(400, "prompt: a string is expected")
         if mock.openai_only and (set(body) - OPENAI or "continuous_usage_stats" in body["stream_options"]):
             return self.refuse(400, f"Unrecognized request argument: {min(set(body) - OPENAI, default='')}")
+        if ids and mock.vocabulary and max(body["prompt"]) >= mock.vocabulary:
+            return self.refuse(400, f"an id is not below {mock.vocabulary}")
         if fault == "429":
             return self.refuse(429, "too many requests")
-        if fault == "400":
-            return self.refuse(400, "this prompt is too long")
+        if fault and fault.startswith("400"):
+            return self.refuse(400, "this prompt is too long" + fault[3:])
         if fault == "500":
             return self.reply(500, "Internal Server Error", "text/plain")
         if fault == "json":
