@@ -1,7 +1,9 @@
 """The server over HTTP: what OpenAI's interface and vLLM's fields give."""
+import asyncio
 import json
 import math
 import re
+import socket
 
 import pytest
 
@@ -292,3 +294,21 @@ def test_an_encoder_decoder_model(tmp_path):
         assert refused.status_code == 400 and refused.json()["error"]["param"] == "echo"
     finally:
         server.close()
+
+
+def test_small_pieces_are_sent_at_once():
+    """With Nagle's algorithm the first token waits until the client acknowledges the headers: 40 ms."""
+    from quire.serve.__main__ import _listener
+
+    async def accept():
+        accepted = asyncio.get_running_loop().create_future()
+        listener = _listener("127.0.0.1", 0)
+        server = await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listener)
+        _, client = await asyncio.open_connection(*listener.getsockname())
+        writer = await accepted
+        delays = not writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for end in (client, writer, server):
+            end.close()
+        return delays
+
+    assert not asyncio.run(accept())

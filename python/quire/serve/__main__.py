@@ -122,8 +122,8 @@ def _allow_files(count: int) -> None:
 def _listener(host: str, port: int) -> socket.socket:
     """Bound, so that an address that cannot be had is known before a model is loaded; nobody can connect yet."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)  # asyncio sends small pieces at once where it knows that it is TCP
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         return listener
