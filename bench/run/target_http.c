@@ -201,14 +201,14 @@ static void conclude(slot *s, CURLcode code)
     curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &http);
     curl_easy_getinfo(s->easy, CURLINFO_NUM_CONNECTS, &connections);
     s->target->counts.connections += (uint64_t)connections;
+    const bool has_come = code == CURLE_OK || s->answer.is_done, streams = is_stream(s->easy);
+    if (s->error.status == QUIRE_OK && has_come && streams) (void)qr_answer_end(&s->answer, &s->error);
     if (s->error.status != QUIRE_OK)
         fail(s, QUIRE_FINISH_ERROR, s->error.status, s->error.message);
-    else if (code != CURLE_OK && !s->answer.is_done)
+    else if (!has_come)
         fail_by_connection(s, code);
-    else if (!is_stream(s->easy))
+    else if (!streams)
         fail_by_status(s, http);
-    else if (qr_answer_end(&s->answer, &s->error) != QUIRE_OK)
-        fail(s, QUIRE_FINISH_ERROR, s->error.status, s->error.message);
     else
         succeed(s);
 }
