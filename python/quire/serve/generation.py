@@ -77,6 +77,7 @@ class Run:
     def __init__(self, service: Service):
         self._service = service
         self._outputs: asyncio.Queue[tuple[int, RequestOutput] | Exception] = asyncio.Queue(1)
+        self._streams: list[Stream] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def submit(self, prompt_ids: list[int], params: SamplingParams, request: Common, tenant: str) -> None:
@@ -87,7 +88,8 @@ class Run:
             digest = hashlib.blake2b(request.cache_salt.encode("utf-8", "surrogatepass"), digest_size=12).digest()
             prompt["cache_salt"] = base64.b64encode(digest).decode()
         stream = self._service.engine.generate(prompt, params, priority=request.priority or 0, tenant=tenant)
-        self._tasks.append(asyncio.ensure_future(self._pump(len(self._tasks), stream)))
+        self._tasks.append(asyncio.ensure_future(self._pump(len(self._streams), stream)))
+        self._streams.append(stream)
 
     async def _pump(self, place: int, stream: Stream) -> None:
         """While nobody takes what is there, the stream gathers what comes; its engine ends it if that lasts."""
@@ -98,8 +100,6 @@ class Run:
                 await self._outputs.put((place, output))
         except Exception as error:
             await self._outputs.put(error)
-        finally:
-            await stream.aclose()
 
     async def outputs(self) -> AsyncIterator[tuple[int, RequestOutput]]:
         """(place of the prompt, what is new of it)"""
@@ -112,8 +112,9 @@ class Run:
             yield item
 
     async def close(self) -> None:
-        for task in self._tasks:
+        for task, stream in zip(self._tasks, self._streams):
             task.cancel()
+            await stream.aclose()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Run:
