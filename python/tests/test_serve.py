@@ -240,6 +240,26 @@ def test_structured_output(server):
     assert one["text"] == two["text"] == "xxxx" and one["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("regex", ["(ab|cd|x)*y{30}", "(ab){18}cx{9}", "[abcd ]{40}"])
+def test_structured_output_with_drafts(llm, text, regex):
+    """Guesses that the grammar does not have are rejected, and the answer is the same as without guesses."""
+    pytest.importorskip("llguidance")
+    from quire.serve.protocol import CompletionRequest
+    from quire.serve.structured import Grammars
+
+    def answer(engine):
+        grammar = asyncio.run(Grammars(text, engine.model_info).grammar(CompletionRequest(prompt="", guided_regex=regex)))
+        params = quire.SamplingParams(max_tokens=60, temperature=0, mask=grammar.mask())
+        [output] = engine.generate("ab ab cd ab ab ab cdcd abab xx ababab", params)[0].outputs
+        assert output.error is None and re.fullmatch(regex, output.text) or output.finish_reason == "length"
+        return output
+    with quire.LLM("tiny", tokenizer=text, options={**KEYS, "scheduler.num_speculative_tokens": 4,
+                                                    "scheduler.speculative_adaptive": False}) as drafting:
+        guessed = answer(drafting)
+    assert guessed.token_ids == answer(llm).token_ids
+    assert guessed.metrics.drafts > guessed.metrics.drafts_accepted > 0
+
+
 def test_salts_keep_caches_apart(server):
     def cached(salt):
         usage = server.complete(prompt=list(range(1, 200)), cache_salt=salt)["usage"]

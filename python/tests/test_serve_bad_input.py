@@ -157,6 +157,29 @@ def test_a_body_that_is_too_large(server):
     check_error(answer, 413)
 
 
+def test_after_a_refused_body_the_connection_goes_on(server):
+    with server.connect() as connection:
+        connection.sendall(head(COMPLETIONS, 2_000_001) + b"x")
+        assert read_answer(connection)[0] == 413
+        connection.sendall(b"x" * 2_000_000)
+        for pause in (0.3, 2.5):
+            time.sleep(pause)
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert read_answer(connection) == (200, {"status": "ok"})
+
+
+def test_a_refused_body_that_does_not_end_is_cut_off(server):
+    with server.connect() as connection:
+        connection.sendall(head(COMPLETIONS, 2_000_001) + b"x")
+        assert read_answer(connection)[0] == 413
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < started + 10:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() < started + 5
+
+
 @pytest.mark.parametrize("data", [b"GET /health HTTP/1.1\r\nX: " + b"x" * 1_000_000, head(COMPLETIONS, 0, X="x" * 100_000)])
 def test_a_head_that_is_too_large(server, data):
     """Endless, or whole in one piece."""

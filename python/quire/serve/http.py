@@ -73,7 +73,11 @@ class Protocol(H11Protocol):
         """An answer before the end of the request's body: the rest is read and dropped, for a while."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-            self._end_in(LINGER_S)
+            self.loop.call_later(LINGER_S, self._end_body, self.cycle)
+
+    def _end_body(self, cycle: Any) -> None:
+        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls within the handler of h11's error."""
@@ -98,10 +102,7 @@ class Protocol(H11Protocol):
             self.transport.write_eof()
         except (h11.LocalProtocolError, OSError, NotImplementedError):  # in the middle of another answer, or TLS
             self.transport.close()
-        self._end_in(LINGER_S)
-
-    def _end_in(self, seconds: float) -> None:
-        self.loop.call_later(seconds, self.transport.abort)
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     # ---- clients that do not read ----
 

@@ -33,6 +33,8 @@ class Grammars:
             raise bad(f"{wishes[0][0]} and {wishes[1][0]} exclude each other", wishes[1][0])
         if self._text is None:
             raise bad(f"{wishes[0][0]}: needs a tokenizer, and this model has none", wishes[0][0])
+        if not self._info.eos_token_ids:
+            raise bad(f"{wishes[0][0]}: needs an end-of-sequence token, and this model has none", wishes[0][0])
         if request.use_beam_search:
             raise bad("use_beam_search: excludes structured output", "use_beam_search")
         return await asyncio.to_thread(self._make, self._text, wishes[0])
@@ -91,7 +93,8 @@ class Mask:
         follower = self._sequences.get(row.sequence)
         if follower is None:
             follower = self._sequences[row.sequence] = _Follower(self._fresh.deep_copy())
-        follower.follow(row.tokens[row.prompt_count:], row.drafts)
+        if not follower.follow(row.tokens[row.prompt_count:], row.drafts):
+            return  # behind a draft that this step rejects
         bits = memoryview(follower.matcher.compute_bitmask()).cast("I")
         if follower.matcher.is_error():
             raise RuntimeError(follower.matcher.get_error())
@@ -106,18 +109,20 @@ class _Follower:
         self._taken: list[int] = []
         self._certain = 0
 
-    def follow(self, tokens: memoryview, drafts: int) -> None:
+    def follow(self, tokens: memoryview, drafts: int) -> bool:
+        """Whether the grammar has these tokens. The last `drafts` may be none of it; that the others are is sure."""
         same = self._certain
         while same < min(len(self._taken), len(tokens)) and self._taken[same] == tokens[same]:
             same += 1
         if same < len(self._taken):
             self.matcher.rollback(len(self._taken) - same)
             del self._taken[same:]
-        for token in tokens[same:]:
-            if not self.matcher.consume_token(token):
-                raise RuntimeError(self.matcher.get_error() or f"token {token} is not in the grammar")
-            self._taken.append(token)
+        new = list(tokens[same:])
+        self._taken += new[:self.matcher.try_consume_tokens(new)]
         self._certain = len(tokens) - drafts
+        if len(self._taken) < self._certain:
+            raise RuntimeError(self.matcher.get_error() or f"token {tokens[len(self._taken)]} is not in the grammar")
+        return len(self._taken) == len(tokens)
 
 
 def _wishes(request: Common) -> list[Wish]:
