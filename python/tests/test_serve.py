@@ -84,6 +84,13 @@ def test_several_sequences_and_seeds(server):
     assert first != texts(seed=8) and texts() != texts()
 
 
+def test_beam_search(server, llm):
+    params = quire.SamplingParams(n=3, beam_width=3, temperature=0, max_tokens=6, length_penalty=0.5)
+    expected = [output.text for output in llm.generate(PROMPT, params)[0].outputs]
+    choices = server.complete(prompt=PROMPT, n=3, use_beam_search=True, max_tokens=6, length_penalty=0.5)["choices"]
+    assert [choice["text"] for choice in choices] == expected and len(set(expected)) == 3
+
+
 def test_the_temperature_is_1_unless_said(server):
     body = {"prompt": PROMPT, "max_tokens": 16, "seed": 3}
     texts = [server.post("/v1/completions", {**body, **more}).json()["choices"][0]["text"]

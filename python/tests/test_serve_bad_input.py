@@ -93,6 +93,7 @@ def test_bodies_that_are_no_request(server, body, words):
     ({"logprobs": 1000}, "logprobs"), ({"logprobs": -1}, "logprobs"), ({"seed": 2 ** 70}, "seed"), ({"seed": "a"}, "seed"),
     ({"best_of": 5}, "best_of"), ({"suffix": "x"}, "suffix"), ({"priority": 10 ** 6}, "priority"),
     ({"min_tokens": 9, "max_tokens": 3}, "min_tokens"), ({"stream_options": {"x": 1}}, "x"), ({"surprise": 1}, "surprise"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"), ({"guided_regex": "("}, "guided_regex"),
     ({"guided_json": "{"}, "guided_json"), ({"guided_choice": []}, "guided_choice"),
     ({"guided_json": {"type": "strange"}}, "guided_json"),

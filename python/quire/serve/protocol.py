@@ -166,6 +166,8 @@ def _field_error(message: str, field: str | None = None) -> ApiError:
 
 def sampling_params(request: Common, generation: dict[str, Any], **more: Any) -> SamplingParams:
     """The engine's parameters. Where neither request nor model says a temperature it is OpenAI's, 1."""
+    if request.stream_options is not None and not request.stream:
+        raise bad("stream_options: only with stream = true", "stream_options")
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     if len(stop) > MAX_STOP_STRINGS:
         raise bad(f"stop: {len(stop)} strings, at most {MAX_STOP_STRINGS} are allowed", "stop")
@@ -185,7 +187,7 @@ def sampling_params(request: Common, generation: dict[str, Any], **more: Any) ->
             raise bad(f"seed: {request.seed} is not an integer of 64 bits", "seed")
         params.seed = request.seed & (1 << 64) - 1
     if request.use_beam_search:
-        params.beam_width, params.n = max(params.n, 1), params.n
+        params.beam_width = params.n
         params.length_penalty = 1.0 if request.length_penalty is None else request.length_penalty
         if request.temperature:
             raise bad("use_beam_search: excludes sampling, so temperature must be 0", "use_beam_search")
