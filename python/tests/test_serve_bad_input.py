@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -324,6 +325,12 @@ def test_key_files_that_are_wrong(tmp_path, content, words):
                                               (["tiny", "--tokenizer", "/nowhere"], "/nowhere"), ([], "model")])
 def test_command_lines_that_are_wrong(arguments, words):
     assert words in refusal(*arguments)
+
+
+def test_packages_that_are_missing_are_named():
+    program = "import sys; sys.modules['starlette'] = None; from quire.serve.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.returncode == 1 and "starlette" in done.stderr and "[serve]" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_sigterm_lets_requests_end(tmp_path):
