@@ -1,5 +1,7 @@
 """A `quire generate` that stays: requests go in and their answers come out."""
 import json
+import os
+import pathlib
 import subprocess
 import threading
 
@@ -23,6 +25,11 @@ class Quire:
         for request in requests:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
+
+    def cpu_seconds(self):
+        """What the process has taken of all CPUs."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self):
         return self

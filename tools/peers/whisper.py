@@ -38,13 +38,16 @@ class FasterWhisper:
         self.pipeline = faster_whisper.BatchedInferencePipeline(self.model)
         self.beam_width = beam_width
 
+    def cpu_seconds(self):
+        return 0  # this process
+
     def run(self, files, batch_size):
         """Tokens and text of each file."""
         sound = numpy.concatenate([numpy.pad(samples, (0, WINDOW - len(samples))) for samples in files])
         clips = [{"start": i * WINDOW_SECONDS, "end": (i + 1) * WINDOW_SECONDS} for i in range(len(files))]
         segments, _ = self.pipeline.transcribe(sound, language="en", beam_size=self.beam_width, vad_filter=False,
                                                clip_timestamps=clips, batch_size=batch_size, max_new_tokens=MOST_TOKENS)
-        results = [([], "")] * len(files)
+        results = [([], "")] * len(files)  # the pipeline works as they are asked for
         for segment in segments:
             results[segment.seek // (100 * WINDOW_SECONDS)] = (segment.tokens, segment.text.strip())
         return results
@@ -68,14 +71,22 @@ class QuireWhisper:
         tokens = [[token for token in answer["tokens"] if token != self.end] for answer in self.quire.run(len(files), requests)]
         return [(ids, self.tokenizer.decode(ids).strip()) for ids in tokens]
 
+    def cpu_seconds(self):
+        return self.quire.cpu_seconds()
+
     def close(self):
         self.quire.__exit__()
 
 
-def timed(function, *arguments):
-    start = time.monotonic()
-    result = function(*arguments)
-    return time.monotonic() - start, result
+def timed(engine, *arguments):
+    """Seconds, those of CPUs, results."""
+    def cpu_seconds():
+        own = os.times()
+        return own.user + own.system + engine.cpu_seconds()
+
+    start, cpu = time.monotonic(), cpu_seconds()
+    results = engine.run(*arguments)
+    return time.monotonic() - start, cpu_seconds() - cpu, results
 
 
 def words_that_differ(one, other):
@@ -88,6 +99,15 @@ def compare(ours, theirs):
     tokens = sum(a[0] == b[0] for a, b in zip(ours, theirs))
     counts = [words_that_differ(a[1], b[1]) for a, b in zip(ours, theirs)]
     return tokens, sum(a[1] == b[1] for a, b in zip(ours, theirs)), sum(c[0] for c in counts), sum(c[1] for c in counts)
+
+
+def print_times(runs):
+    for i, kind in enumerate(("seconds", "CPU seconds")):
+        for name, times in runs.items():
+            values = [run[i] for run in times]
+            print(f"{kind:12} {name:15} {statistics.median(values):7.2f}  ({min(values):.2f} .. {max(values):.2f})")
+        ratios = [theirs[i] / ours[i] for ours, theirs in zip(runs["quire"], runs["faster-whisper"])]
+        print(f"{kind:12} {'ratio':15} {statistics.median(ratios):7.2f}  ({min(ratios):.2f} .. {max(ratios):.2f})")
 
 
 def main():
@@ -106,26 +126,22 @@ def main():
     theirs = FasterWhisper(given.models / "whisper-base-ct2", given.type, given.beam_width)
     noise = numpy.random.default_rng(1).normal(0, 0.01, RATE).astype(numpy.float32)
     theirs.run([noise], 1)
-    batch_size = min(given.batch, key=lambda size: timed(theirs.run, files, size)[0]) if len(given.batch) > 1 else given.batch[0]
-    seconds = {"quire": [], "faster-whisper": []}
+    batch_size = min(given.batch, key=lambda size: timed(theirs, files, size)[0]) if len(given.batch) > 1 else given.batch[0]
+    runs = {"faster-whisper": [], "quire": []}
     for _ in range(given.rounds):
-        took, their_results = timed(theirs.run, files, batch_size)
-        seconds["faster-whisper"].append(took)
+        runs["faster-whisper"].append(timed(theirs, files, batch_size))
         ours = QuireWhisper(given.quire, given.models / "whisper-base", given.type, given.beam_width, given.files, *options)
         ours.run([noise])  # a process of its own each time, so that no file's encoder run is remembered
-        took, our_results = timed(ours.run, files)
-        seconds["quire"].append(took)
+        runs["quire"].append(timed(ours, files))
         ours.close()
-    ratios = [b / a for a, b in zip(seconds["quire"], seconds["faster-whisper"])]
+    our_results, their_results = runs["quire"][-1][2], runs["faster-whisper"][-1][2]
     same_tokens, same_texts, differ, words = compare(our_results, their_results)
     if given.show:
         for ours, theirs in zip(our_results, their_results):
             print(f"quire           {ours[1]}\nfaster-whisper  {theirs[1]}\n")
     print(f"{given.files} files of {sum(map(len, files)) / RATE:.0f} s together, {given.type}, beam width {given.beam_width}, "
           f"faster-whisper's batch {batch_size}, {sum(len(r[0]) for r in our_results)} tokens")
-    for name, values in seconds.items():
-        print(f"{name:15} {statistics.median(values):7.2f} s  ({', '.join(f'{value:.2f}' for value in values)})")
-    print(f"times as fast   {statistics.median(ratios):7.2f}    ({min(ratios):.2f} .. {max(ratios):.2f})")
+    print_times(runs)
     print(f"same tokens in {same_tokens} files, same text in {same_texts}; {differ} of {words} words differ")
 
 
