@@ -325,7 +325,7 @@ def test_an_encoder_decoder_model(tmp_path):
 
 def test_small_pieces_are_sent_at_once():
     """With Nagle's algorithm the first token waits until the client acknowledges the headers: 40 ms."""
-    from quire.serve.__main__ import _listener
+    from quire.serve.command import _listener
 
     async def accept():
         accepted = asyncio.get_running_loop().create_future()
