@@ -66,6 +66,7 @@ typedef struct qr_panel_format {
     void (*arrange)(const qr_arrange *arrange);
     uint32_t x_bytes;
     bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
+    bool     outruns;       /* that matmul, at any number of rows; else up to 64 */
 } qr_panel_format;
 
 /* out = cap((activation(acc * scales + bias) * (up * scales + up_bias)) * multiply), added to or written over `out`. */

@@ -12,6 +12,8 @@
 
 enum {
     QR_SMALL_M        = QR_PRODUCT_ROWS, /* the own kernel is chosen up to here where oneDNN could run */
+    QR_OWN_BLOCKS     = 4,               /* of QR_PRODUCT_ROWS rows that share each reading of the weights at most */
+    QR_ARRANGED_BYTES = 1 << 20,         /* and of their rows: a part of L2 is left for the weights */
     QR_ONEDNN_ROWS    = 128,             /* most rows of one oneDNN call; speed no longer grows there */
     QR_BUCKETS_MAX    = 48,
     QR_PACK_ALIGNMENT = 64,
@@ -81,6 +83,20 @@ static inline uint32_t qr_packed_columns(const qr_projection *p, const qr_projec
 }
 
 static inline bool qr_has_scale_groups(const qr_projection_shape *shape) { return shape->codes.bits != 0; }
+
+/* What QR_PRODUCT_ROWS rows take in the own kernel's form. */
+static inline size_t qr_arranged_bytes(const qr_projection *p)
+{
+    return (size_t)QR_PRODUCT_ROWS * p->k * p->format->x_bytes + QR_ARRANGE_SLACK;
+}
+
+/* Most rows that the own kernel takes through a thread's columns together. Codes in scale groups are too few bytes for
+ * that to gain anything. */
+static inline uint32_t qr_own_rows(const qr_projection *p)
+{
+    const uint64_t blocks = qr_has_scale_groups(&p->shape) ? 1 : QR_ARRANGED_BYTES / qr_arranged_bytes(p);
+    return (uint32_t)(blocks < 1 ? 1 : qr_min_u64(blocks, QR_OWN_BLOCKS)) * QR_PRODUCT_ROWS;
+}
 
 /* Of one column's codes and scales of the first `k` inputs. */
 static inline size_t qr_code_bytes(const qr_code_format *codes, uint32_t k)

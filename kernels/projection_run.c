@@ -121,6 +121,7 @@ void qr_projection_own_sums(const qr_projection *p, uint32_t thread, const qr_ro
     }
 }
 
+/* Up to qr_own_rows() rows: they take turns at each group of columns, which is then in L2 for all but the first. */
 static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block *block, const qr_projection_out *out)
 {
     const qr_projection_share *s       = &p->shards[thread];
@@ -128,15 +129,24 @@ static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block 
     const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
     float *const               sums    = (float *)(void *)(scratch + at.own_sums);
     const size_t               stride  = (size_t)QR_GROUP_COLUMNS * p->halves;
-    qr_product product = {.rows = block->count, .k = p->k, .codes = p->shape.codes, .out_stride = stride};
-    product.x          = own_rows(p, block, scratch + at.own_x, &product.x_stride);
-    for (uint32_t group = 0; group < s->group_count; group++) {
-        for (uint32_t half = 0; half < p->halves; half++) {
-            product.out = sums + half * QR_GROUP_COLUMNS;
-            own_group(p, s, group * p->halves + half, &product);
-        }
-        finish_group(p, s, group, block, sums, stride, out);
+    const uint32_t             parts   = qr_ceil_div_u32(block->count, QR_PRODUCT_ROWS);
+    qr_row_block               part[QR_OWN_BLOCKS];
+    qr_product                 product[QR_OWN_BLOCKS];
+    qr_assert(parts <= QR_OWN_BLOCKS);
+    for (uint32_t i = 0; i < parts; i++) {
+        const uint32_t first = block->count * i / parts, end = block->count * (i + 1) / parts;
+        part[i]      = (qr_row_block){block->x, block->row + first, end - first, block->out_row + first};
+        product[i]   = (qr_product){.rows = end - first, .k = p->k, .codes = p->shape.codes, .out_stride = stride};
+        product[i].x = own_rows(p, &part[i], scratch + at.own_x + i * qr_arranged_bytes(p), &product[i].x_stride);
     }
+    for (uint32_t group = 0; group < s->group_count; group++)
+        for (uint32_t i = 0; i < parts; i++) {
+            for (uint32_t half = 0; half < p->halves; half++) {
+                product[i].out = sums + half * QR_GROUP_COLUMNS;
+                own_group(p, s, group * p->halves + half, &product[i]);
+            }
+            finish_group(p, s, group, &part[i], sums, stride, out);
+        }
 }
 
 /* The shard's bare product by oneDNN; rows are copied where they must be padded. NULL: it found no memory. */
@@ -217,8 +227,8 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
     if (p->shards[thread].group_count == 0) return;
     for (uint32_t row = 0; row < row_count;) {
         const uint32_t rest  = row_count - row;
-        const bool     own   = !p->onednn || (p->small_own && rest <= QR_SMALL_M);
-        const uint32_t limit = own ? (uint32_t)QR_PRODUCT_ROWS : qr_projection_block_rows(p);
+        const bool     own   = !p->onednn || (p->small_own && (p->format->outruns || rest <= QR_SMALL_M));
+        const uint32_t limit = own ? qr_own_rows(p) : qr_projection_block_rows(p);
         const uint32_t count = qr_ceil_div_u32(rest, qr_ceil_div_u32(rest, limit)); /* blocks of about equal height */
         const qr_rows  gathered  = x->index != NULL ? gather(p, thread, x, row, count) : *x;
         const qr_row_block block = {&gathered, x->index != NULL ? 0 : row, count, row};

@@ -192,7 +192,9 @@ static void report(qr_projection *p)
     memcpy(c->logged, c->implementation, sizeof c->logged);
     if (strncmp(name, "brg", 3) == 0)
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s%s", name,
-                     p->small_own ? ", quire's own kernel up to 64 rows" : "");
+                     !p->small_own        ? ""
+                     : p->format->outruns ? ", quire's own kernel in its place"
+                                          : ", quire's own kernel up to 64 rows");
     else if (qr_has_scale_groups(&p->shape)) /* oneDNN has no such product */
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s", name);
     else if (p->format->onednn_layout)

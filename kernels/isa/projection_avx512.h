@@ -211,6 +211,7 @@ static const qr_panel_format panel_formats[] = {
                  .product       = product_int8,
                  .arrange       = arrange_int8,
                  .x_bytes       = QR_NATIVE_INT8 ? 1 : 2,
-                 .onednn_layout = QR_NATIVE_INT8},
+                 .onednn_layout = QR_NATIVE_INT8,
+                 .outruns       = QR_NATIVE_INT8 && !QR_NATIVE_BF16},
 };
 #include "kernels/projection_template.h"
