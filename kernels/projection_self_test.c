@@ -183,18 +183,19 @@ static void settle_path(qr_projection *p, const qr_projection_verdict *own, cons
 
 static void report(qr_projection *p)
 {
-    qr_projection_context *c    = p->context;
-    const char            *name = c->kernels->projection->name;
-    for (uint32_t t = 0; t < c->options.thread_count && p->onednn; t++)
+    qr_projection_context *c     = p->context;
+    const char            *name  = c->kernels->projection->name;
+    const bool             ahead = p->small_own && p->format->outruns; /* of oneDNN, for every number of rows */
+    for (uint32_t t = 0; t < c->options.thread_count && p->onednn && !ahead; t++)
         if (p->shards[t].plan) name = qr_onednn_weights_implementation(p->shards[t].plan->weights);
     strncpy(c->implementation, name, sizeof c->implementation - 1);
     if (strcmp(c->implementation, c->logged) == 0) return;
     memcpy(c->logged, c->implementation, sizeof c->logged);
     if (strncmp(name, "brg", 3) == 0)
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s%s", name,
-                     !p->small_own        ? ""
-                     : p->format->outruns ? ", quire's own kernel in its place"
-                                          : ", quire's own kernel up to 64 rows");
+                     p->small_own ? ", quire's own kernel up to 64 rows" : "");
+    else if (ahead)
+        qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s, which is faster here than oneDNN's", name);
     else if (qr_has_scale_groups(&p->shape)) /* oneDNN has no such product */
         qr_log_write(c->options.log, QUIRE_LOG_INFO, "projections: %s", name);
     else if (p->format->onednn_layout)
