@@ -178,8 +178,8 @@ def measure(name, given, options):
     for _ in range(given.rounds):
         theirs.append(translator.run(requests, *best))
         ours.append(run_quire(name, given, requests, options))
-    print(f"{name}, {given.type}, {given.threads} threads: {len(requests)} sequences, {sum(len(s) for s, _ in requests)} source and "
-          f"{sum(t for _, t in requests)} target tokens")
+    print(f"{name}, {given.type}, threads {given.threads}: {len(requests)} sequences, "
+          f"{sum(len(s) for s, _ in requests)} source and {sum(t for _, t in requests)} target tokens")
     for (batch, workers), took in tried.items():
         print(f"  CTranslate2 once, batch {batch} x workers {workers}: {len(requests) / took:.2f} sequences/second")
     for i, kind in enumerate(("second", "CPU second")):
