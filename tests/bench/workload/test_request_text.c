@@ -72,6 +72,7 @@ static void base64_is_taken_out_to_where_it_ends(void **state)
         {"{\"encoder_features\": \"AACAPwAAIEAAAEBAAACAwA==\", \"n\": 2}", "{\"encoder_features\": \"\", \"n\": 2}", 16,
          0, 1},
         {"{\"encoder_features\": \"\\/\\/\\/\\/Pw==\"}", "{\"encoder_features\": \"\"}", 4, 0, 0x1.fffffep0f},
+        {"{\"encoder_features\": \"++fDPw==\"}", "{\"encoder_features\": \"\"}", 4, 0, 0x1.87cff6p+0f},
         {"{\"encoder_features\": \"AACAPw===\"}", "{\"encoder_features\": \"=\"}", 4, 1, 1},
         {"{\"encoder_features\": \"AACAPw=\\\"=\"}", "{\"encoder_features\": \"\\\"=\"}", 4, 3, 1},
         {"{\"encoder_features\": \"AACAPw", "{\"encoder_features\": \"", 4, 0, 1},
