@@ -14,12 +14,18 @@ class Quire:
         """`count` answers in the order of their ids, from 0 on. The first requests run while the last are made."""
         sender = threading.Thread(target=self.send, args=[requests])
         sender.start()
-        answers = [json.loads(self.process.stdout.readline()) for _ in range(count)]
+        answers = [json.loads(self.line()) for _ in range(count)]
         sender.join()
         for answer in answers:
             if answer["finish_reason"] == "error":
                 raise SystemExit(f"quire: {answer}")
         return sorted(answers, key=lambda answer: answer["id"])
+
+    def line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"quire ended with status {self.process.wait()}")
+        return line
 
     def send(self, requests):
         for request in requests:
