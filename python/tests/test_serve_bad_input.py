@@ -216,6 +216,12 @@ def test_a_slow_head_and_a_slow_body(server):
             assert status == 408 and word in body["error"]["message"] and 0.8 < time.monotonic() - started < 5
 
 
+def test_a_connection_without_a_request_is_closed_without_an_answer(server):
+    with server.connect() as connection:
+        started = time.monotonic()
+        assert connection.recv(100) == b"" and 0.8 < time.monotonic() - started < 5
+
+
 def test_a_head_that_comes_byte_by_byte_has_no_more_time(server):
     with server.connect() as connection:
         started = time.monotonic()

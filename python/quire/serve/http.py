@@ -66,8 +66,14 @@ class Protocol(H11Protocol):
                 self._head.cancel()
                 self._head = None
         elif self._head is None:
-            self._head = self.loop.call_later(self.limits.header_s, lambda: self._refuse(
-                ApiError(408, f"The head of the request was not complete after {self.limits.header_s:g} s.")))
+            self._head = self.loop.call_later(self.limits.header_s, self._end_head)
+
+    def _end_head(self) -> None:
+        """No request, no answer: a client that opens connections beforehand would take it for that of its next one."""
+        if self.conn.trailing_data[0]:
+            self._refuse(ApiError(408, f"The head of the request was not complete after {self.limits.header_s:g} s."))
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """An answer before the end of the request's body: the rest is read and dropped, for a while."""
