@@ -68,6 +68,7 @@ class _Handles:
         self.config, self.model, self.engine = config, ffi.NULL, ffi.NULL
         self.driver: threading.Thread | None = None
         self.in_use = threading.Lock()  # by a thread that waits for events
+        self.in_poll = threading.Lock()  # by a thread that asks for the prefix cache's
         self.is_closing = False
         self.process = os.getpid()
 
@@ -80,12 +81,13 @@ class _Handles:
             lib.quire_engine_stop(self.engine)
             if self.driver is not None:
                 self.driver.join()
-        if not self.in_use.acquire(timeout=10):
+        if not (self.in_use.acquire(timeout=10) and self.in_poll.acquire(timeout=10)):
             return  # at exit, while another thread is in the middle of it: the process takes it along
         lib.quire_engine_destroy(self.engine)
         lib.quire_model_destroy(self.model)
         self.engine = self.model = ffi.NULL
         self.in_use.release()
+        self.in_poll.release()
 
 
 class Core:
@@ -136,6 +138,8 @@ class Core:
         out = ffi.new("quire_engine **")
         _set_logger(options)
         options.max_logits_in_flight = max_logits_in_flight
+        if cache_events and options.enable_prefix_caching == lib.QUIRE_TOGGLE_OFF:
+            raise invalid("cache_events", "there are none: kv_cache.enable_prefix_caching is false")
         options.cache_events = lib.QUIRE_TOGGLE_ON if cache_events else lib.QUIRE_TOGGLE_OFF
         _cores[id(self)] = self
         options.mask.context = ffi.cast("void *", id(self))
@@ -289,15 +293,17 @@ class Core:
         return {"reason": WAIT_REASONS[explanation.reason], "missing_blocks": explanation.missing_blocks,
                 "wait_ns": dict(zip(WAIT_REASONS, explanation.wait_ns))}
 
-    def cache_events(self) -> list[CacheEvent]:
+    def cache_events(self, limit: int | None) -> list[CacheEvent]:
         if self._cache_events is None:
             raise invalid("cache_events", "is off: give cache_events=True when the engine is made")
         result: list[CacheEvent] = []
-        count = self.EVENTS
-        while count == self.EVENTS:
-            count = lib.quire_engine_poll_cache_events(self.engine, self._cache_events, self._cache_tokens, self.EVENTS)
-            result += map(self._cache_event, range(count))
-        return result
+        with self._handles.in_poll:
+            while True:
+                most = self.EVENTS if limit is None else min(limit - len(result), self.EVENTS)
+                count = lib.quire_engine_poll_cache_events(self.engine, self._cache_events, self._cache_tokens, most)
+                result += map(self._cache_event, range(count))
+                if count < most or len(result) == limit:
+                    return result
 
     def _cache_event(self, i: int) -> CacheEvent:
         event = self._cache_events[i]
@@ -308,7 +314,8 @@ class Core:
                           ffi.unpack(self._cache_tokens + i * self._block_size, self._block_size))
 
     def restart_cache_events(self) -> None:
-        lib.quire_engine_restart_cache_events(self.engine)
+        with self._handles.in_poll:
+            lib.quire_engine_restart_cache_events(self.engine)
 
     def flush_cache(self) -> None:
         lib.quire_engine_flush_cache(self.engine)
@@ -335,13 +342,14 @@ class Owner:
         """Recounts scheduler and cache: None, or the first rule that does not hold."""
         return self._core.check()
 
-    def cache_events(self) -> list[CacheEvent]:
-        """What changed in the prefix cache since the last call; needs the argument cache_events. Applied in order they
-        give what the cache can find. One call at a time; a late one misses nothing. docs/EMBEDDING.md has the rules."""
-        return self._core.cache_events()
+    def cache_events(self, limit: int | None = None) -> list[CacheEvent]:
+        """What changed in the prefix cache since the last call, at most `limit`; needs the argument cache_events. Applied
+        in order they give what the cache can find. Any thread; a late call misses nothing. docs/EMBEDDING.md has the
+        rules."""
+        return self._core.cache_events(limit)
 
     def restart_cache_events(self) -> None:
-        """The next cache_events() begins anew: cleared, then all blocks."""
+        """The next cache_events() begins anew: cleared, then all blocks. Any thread."""
         self._core.restart_cache_events()
 
     def flush_cache(self) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 
 from ..async_engine import AsyncEngine
+from ..kv_events import KvEventPublisher, read_config
 from ..request import QuireError
 from ..text import Text, load_text
 from .app import make_app
@@ -38,6 +39,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", help="quire.toml")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a key of the configuration")
     add("--api-keys", metavar="FILE", help="TOML with a table [tenants]: names and keys; default: everybody is let in")
+    add("--kv-events-config", metavar="JSON", help="publish what the prefix cache has, for routers: vLLM's fields, "
+        """'{"enable_kv_cache_events": true, "endpoint": "tcp://127.0.0.1:5557"}'""")
     add("--ssl-certfile", metavar="FILE")
     add("--ssl-keyfile", metavar="FILE")
     add("--log-level", choices=["debug", "info", "warning", "error"], default="info")
@@ -80,9 +83,12 @@ async def _serve(args: argparse.Namespace) -> None:
     _allow_files(args.max_connections + SPARE_FILES)
     listener = _listener(args.host, args.port)
     text = load_text(args.tokenizer) if args.tokenizer else None
+    kv_events = read_config(args.kv_events_config)
     engine = AsyncEngine(args.model, config=args.config, tokenizer=text, skip_tokenizer_init=args.skip_tokenizer_init,
-                         options=_options(args.set))
+                         cache_events=kv_events is not None, options=_options(args.set))
+    publisher = None
     try:
+        publisher = KvEventPublisher(engine, kv_events) if kv_events is not None else None
         names = args.served_model_name or [engine.model_info.name]
         text = engine.tokenizer if isinstance(engine.tokenizer, Text) else None
         service = Service(engine, text, names, Metrics(names[0], engine.stats))
@@ -99,6 +105,8 @@ async def _serve(args: argparse.Namespace) -> None:
         if (broken := engine.check()) is not None:
             raise QuireError("ERR_INTERNAL", f"the engine's check at the end: {broken}")
     finally:
+        if publisher is not None:
+            publisher.close()
         await engine.aclose()
 
 
