@@ -55,6 +55,17 @@ def _argument_names(keys: list[str]) -> dict[str, str]:
     return names | {key.replace(".", "_"): key for key in plain} | {"dtype": "model.weight_dtype"}
 
 
+def read_assignments(assignments: list[str]) -> dict[str, str]:
+    """`options` from the values of the flag --set."""
+    options = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise invalid("options", f"--set {assignment}: expected SECTION.KEY=VALUE")
+        options[key.strip()] = value.strip()
+    return options
+
+
 def open_config(model: str | os.PathLike[str] | None, path: str | os.PathLike[str] | None,
                 options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
     """Defaults, file, environment, arguments: later wins. `options` have full keys. Checked."""

@@ -338,6 +338,11 @@ class Owner:
         """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
         return self._core.stats()
 
+    def setting(self, key: str) -> int:
+        """An option by its full name that is an integer, a switch (0, 1), or a time in nanoseconds: 0 if it is neither given
+        nor has a default."""
+        return int(lib.quire_config_integer(self._core.config, key.encode()))
+
     def check(self) -> str | None:
         """Recounts scheduler and cache: None, or the first rule that does not hold."""
         return self._core.check()

@@ -11,7 +11,6 @@ from typing import Any
 from ._binding import invalid
 from ._core import Core, Owner
 from ._output import Request
-from ._quire import lib
 from .request import EngineClosed, Prompt, QuireError, RequestOutput, SamplingParams, Text
 
 
@@ -83,7 +82,7 @@ class AsyncEngine(Owner):
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
         self._core = Core(model, config, tokenizer, skip_tokenizer_init, seed, max_logits_in_flight, cache_events,
                           options or {}, keys)
-        self._consumer_timeout = lib.quire_config_integer(self._core.config, b"scheduler.consumer_timeout") / 1e9
+        self._consumer_timeout = self.setting("scheduler.consumer_timeout") / 1e9
         self._by_id: dict[str, Request] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()  # no request is in the engine

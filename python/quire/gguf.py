@@ -1,6 +1,7 @@
 """What a GGUF file says besides its tensors: its metadata, and the tokenizer in it as one of the package tokenizers."""
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Callable
@@ -62,6 +63,31 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         if magic != b"GGUF":
             raise ValueError(f"{path}: not a GGUF file")
         return {value(STRING): value(take("I")[0]) for _ in range(count)}
+
+
+def save_folder(path: str | Path, folder: str | Path) -> None:
+    """The tokenizer of a file, its chat template and what its model is, as the files of a Hugging Face folder, without
+    weights: for programs that read no GGUF. ValueError as of read_metadata() and tokenizer_of()."""
+    metadata, to = read_metadata(path), Path(folder)
+    tokenizer_of(metadata).save(str(to / "tokenizer.json"))
+    words, family = metadata["tokenizer.ggml.tokens"], str(metadata.get("general.architecture"))
+    ids = {name: i for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
+           if (i := metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None and i < len(words)}
+    special = {f"{name}_token_id": i for name, i in ids.items() if name != "unk"}
+    sizes = {"max_position_embeddings": "context_length", "hidden_size": "embedding_length",
+             "num_hidden_layers": "block_count", "num_attention_heads": "attention.head_count",
+             "num_key_value_heads": "attention.head_count_kv", "intermediate_size": "feed_forward_length"}
+    files: dict[str, dict[str, Any]] = {
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast",
+                                  "chat_template": metadata.get("tokenizer.chat_template"),
+                                  "model_max_length": metadata.get(f"{family}.context_length"),
+                                  **{f"{name}_token": words[i] for name, i in ids.items()}},
+        "config.json": {"model_type": family, "architectures": [family], "vocab_size": len(words),
+                        **{name: metadata.get(f"{family}.{key}") for name, key in sizes.items()}, **special},
+        "generation_config.json": special}
+    for name, content in files.items():
+        known = {key: value for key, value in content.items() if value is not None}
+        (to / name).write_text(json.dumps(known, indent=1), encoding="utf-8")
 
 
 def tokenizer_of(metadata: dict[str, Any]) -> Tokenizer:

@@ -45,6 +45,21 @@ def byte_level_gguf(path, **changes):
                              "tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": TEMPLATE, **changes})
 
 
+def test_a_folder_made_of_a_gguf_file(tmp_path):
+    from quire.gguf import save_folder
+    file, folder = byte_level_gguf(tmp_path / "m.gguf", **{"general.architecture": "llama", "llama.context_length": 77}), tmp_path / "f"
+    folder.mkdir()
+    save_folder(file, folder)
+    of_file, of_folder = load_text(file), load_text(folder)
+    for text in TEXTS:
+        assert of_folder.encode(text) == of_file.encode(text)
+    messages = [{"role": "user", "content": "Hi"}]
+    assert of_folder.apply_chat_template(messages) == of_file.apply_chat_template(messages)
+    assert of_folder.special_tokens == of_file.special_tokens
+    config = json.loads((folder / "config.json").read_text())
+    assert config["max_position_embeddings"] == 77 and config["eos_token_id"] == 2
+
+
 def train_sentencepiece(folder, name, **arguments):
     sentencepiece = pytest.importorskip("sentencepiece")
     folder.mkdir(parents=True, exist_ok=True)

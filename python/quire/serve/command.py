@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 
+from .._config import read_assignments
 from ..async_engine import AsyncEngine
 from ..kv_events import KvEventPublisher, read_config
 from ..request import QuireError
@@ -85,7 +86,7 @@ async def _serve(args: argparse.Namespace) -> None:
     text = load_text(args.tokenizer) if args.tokenizer else None
     kv_events = read_config(args.kv_events_config)
     engine = AsyncEngine(args.model, config=args.config, tokenizer=text, skip_tokenizer_init=args.skip_tokenizer_init,
-                         cache_events=kv_events is not None, options=_options(args.set))
+                         cache_events=kv_events is not None, options=read_assignments(args.set))
     publisher = None
     try:
         publisher = KvEventPublisher(engine, kv_events) if kv_events is not None else None
@@ -139,13 +140,3 @@ def _listener(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         raise OSError(f"{host}:{port}: {error.strerror or error}") from None
-
-
-def _options(assignments: list[str]) -> dict[str, str]:
-    options = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise QuireError("ERR_INVALID", f"--set {assignment}: expected SECTION.KEY=VALUE")
-        options[key.strip()] = value.strip()
-    return options

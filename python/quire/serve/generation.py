@@ -63,6 +63,12 @@ def new_id(kind: str, given: str | None) -> str:
     return f"{kind}-{given or uuid.uuid4().hex}"
 
 
+def short_salt(salt: str) -> str:
+    """A cache salt of any length, as short as the engine wants them."""
+    digest = hashlib.blake2b(salt.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+    return base64.b64encode(digest).decode()
+
+
 def truncated(ids: list[int], limit: int | None) -> list[int]:
     if limit is None:
         return ids
@@ -84,9 +90,8 @@ class Run:
         """Raises what the engine has against the request."""
         is_encoder = self._service.info.encoder_layers > 0
         prompt: Any = {"encoder_input" if is_encoder else "prompt_token_ids": prompt_ids}
-        if request.cache_salt:  # the engine's salts are short
-            digest = hashlib.blake2b(request.cache_salt.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            prompt["cache_salt"] = base64.b64encode(digest).decode()
+        if request.cache_salt:
+            prompt["cache_salt"] = short_salt(request.cache_salt)
         stream = self._service.engine.generate(prompt, params, priority=request.priority or 0, tenant=tenant)
         self._tasks.append(asyncio.ensure_future(self._pump(len(self._streams), stream)))
         self._streams.append(stream)

@@ -104,6 +104,10 @@ class Metrics:
             if metrics.output_tokens > 1:
                 self._tpot.observe((metrics.finish_ns - metrics.first_token_ns) / 1e9 / (metrics.output_tokens - 1))
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        return self._registry
+
     def count_error(self, status: int) -> None:
         self._refused.labels(str(status)).inc()
 
