@@ -2,6 +2,7 @@
 tools/serving/dynamo_replicas.py has frontend, router and several workers."""
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -12,6 +13,19 @@ from quire.dynamo import QuireEngine  # noqa: E402
 from tokenizer_files import TEMPLATE, byte_level, save  # noqa: E402
 
 PROMPT = list(range(3, 45))
+
+
+class Slow:
+    """A grammar that allows everything and takes its time, so that a request is not over before the test comes to it."""
+
+    async def grammar(self, wishes):
+        return self
+
+    def mask(self):
+        return self
+
+    def fill(self, row, allowed):
+        time.sleep(0.002)
 
 
 class Context:
@@ -99,6 +113,8 @@ def test_refusals(folder):
 
 def test_an_aborted_request_ends(folder):
     async def test(engine, config, started):
+        engine._grammars = Slow()
+
         async def long(name):
             return await collect(engine, name, **stops(max_tokens=400, ignore_eos=True))
         tasks = [asyncio.ensure_future(long(name)) for name in "abab"]
@@ -121,6 +137,7 @@ def test_a_full_queue_and_the_end(folder):
         full = [r for r in results if isinstance(r, WorkerUnavailable)]
         assert full and all("max_num_queued_reqs" in str(error) for error in full)
         assert all(r[-1]["finish_reason"] == "length" for r in results if not isinstance(r, Exception))
+        engine._grammars = Slow()
         running = asyncio.ensure_future(ask(0))
         await asyncio.sleep(0)
         await engine.cleanup()

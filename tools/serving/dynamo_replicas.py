@@ -16,7 +16,7 @@ import time
 import httpx
 from load import PREFIXES, cached, ends, free_port, kill, loaded, stream, table, until
 
-TOKENS, STREAMS = 120, 8
+TOKENS, STREAMS = 200, 8
 
 
 class Cluster:
@@ -104,14 +104,14 @@ async def kills(model, folder):
         async with Cluster(model, f"{folder}/kill-{limit}", "--router-mode", "round-robin", "--migration-limit",
                            str(limit)) as cluster:
             if expected is None:
-                expected = [a.text for a in (await loaded(cluster.client, "m", STREAMS, TOKENS, None))[0]]
+                expected = [a.text for a in (await loaded(cluster.client, "m", STREAMS, TOKENS))[0]]
 
             async def then():
                 kill(cluster.workers[0].pid)
                 begin = time.monotonic()
                 late = [await cluster.ask(f"{PREFIXES[i % 5]} Late {i}:", max_tokens=4) for i in range(10)]
                 return late, time.monotonic() - begin
-            answers, (late, _) = await loaded(cluster.client, "m", STREAMS, TOKENS, then, after=2.5)
+            answers, (late, _) = await loaded(cluster.client, "m", STREAMS, TOKENS, then)
             same = sum(a.text == text for a, text in zip(answers, expected) if a.end == "complete")
             rows.append([limit, ends(answers), same, ends(late)])
             holds &= ends(answers) == f"{STREAMS} complete" and same == STREAMS if limit else \
@@ -159,7 +159,7 @@ async def drains(model, folder):
             late = [await cluster.ask(f"{PREFIXES[i % 5]} Late {i}:", max_tokens=4) for i in range(10)]
             await asyncio.to_thread(worker.wait, 120)
             return late, time.monotonic() - begin
-        answers, (late, took) = await loaded(cluster.client, "m", STREAMS, 5 * TOKENS, then, after=2.5)
+        answers, (late, took) = await loaded(cluster.client, "m", STREAMS, 3 * TOKENS, then)
         table([f"{STREAMS} streams, SIGTERM to one of two workers", "10 requests after it", "worker's exit status", "after"],
               [[ends(answers), ends(late), worker.returncode, f"{took:.1f} s"]])
         return ends(answers) == f"{STREAMS} complete" and ends(late) == "10 complete" and worker.returncode == 0

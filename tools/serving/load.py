@@ -32,14 +32,20 @@ class Answer:
         return "complete" if self.is_done and self.finish else "broken off without a word"
 
 
-async def stream(client, model, prompt, **body):
-    answer, body = Answer(), {"model": model, "prompt": prompt, "stream": True, "temperature": 0,
-                              "stream_options": {"include_usage": True}, **body}
+async def stream(client, model, prompt, answer=None, **body):
+    answer, body = answer or Answer(), {"model": model, "prompt": prompt, "stream": True, "temperature": 0, **body}
+    if body["stream"]:
+        body["stream_options"] = {"include_usage": True}
     try:
         async with client.stream("POST", "/v1/completions", json=body) as response:
             answer.status = response.status_code
             if response.status_code != 200:
                 answer.error = (await response.aread()).decode("utf-8", "replace")
+                return answer
+            if not body["stream"]:
+                whole = json.loads(await response.aread())
+                answer.text, answer.finish = whole["choices"][0]["text"], whole["choices"][0]["finish_reason"]
+                answer.usage, answer.is_done = whole["usage"], True
                 return answer
             async for line in response.aiter_lines():
                 _take(answer, line)
@@ -72,15 +78,23 @@ def cached(answer):
     return ((answer.usage or {}).get("prompt_tokens_details") or {}).get("cached_tokens") or 0
 
 
-async def loaded(client, model, count, max_tokens, then, after=8):
-    """`count` streams at once; `then()` is called when all have had `after` events, and its result comes too."""
-    prompts = [f"{PREFIXES[i % len(PREFIXES)]} Part {i}:" for i in range(count)]
-    answers = [asyncio.ensure_future(stream(client, model, prompt, max_tokens=max_tokens, ignore_eos=True))
-               for prompt in prompts]
+async def loaded(client, model, count, max_tokens, then=None, **body):
+    """`count` requests at once. In the middle, when each stream has had 8 events, or of whole answers after 1 s, `then()` is
+    called, and its result comes too."""
+    answers = [Answer() for _ in range(count)]
+    tasks = [asyncio.ensure_future(stream(client, model, f"{PREFIXES[i % len(PREFIXES)]} Part {i}:", answer, ignore_eos=True,
+                                          max_tokens=max_tokens, **body)) for i, answer in enumerate(answers)]
+    result = None
     if then is not None:
-        await asyncio.sleep(after)
-    result = await then() if then is not None else None
-    return await asyncio.gather(*answers), result
+        while body.get("stream", True) and any(answer.events < 8 for answer in answers):
+            if any(answer.is_done or answer.error for answer in answers):
+                raise SystemExit(f"the load is over too early: {ends(answers)}")
+            await asyncio.sleep(0.01)
+        if not body.get("stream", True):
+            await asyncio.sleep(1)
+        result = await then()
+    await asyncio.gather(*tasks)
+    return answers, result
 
 
 def ends(answers):
