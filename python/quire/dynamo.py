@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -164,7 +163,7 @@ class QuireEngine(LLMEngine):  # type: ignore[misc,unused-ignore]
     async def _chunks(self, stream: Stream, prompt_tokens: int) -> AsyncGenerator[dict[str, Any], None]:
         usage = _Usage(prompt_tokens)
         prompt_logprobs: list[Any] = []
-        last = time.monotonic()
+        last = None
         async for output in stream:
             last = self._metrics.observe(output, last)
             prompt_logprobs += output.prompt_logprobs or []
