@@ -64,7 +64,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--request-plane", default=os.environ.get("DYN_REQUEST_PLANE", "tcp"), help="default %(default)s")
     add("--event-plane", default=os.environ.get("DYN_EVENT_PLANE"))
     add("--disable-kv-routing", action="store_true", help="tell the router neither of cached prompts nor of load")
-    add("--drain-timeout", type=float, default=60.0, metavar="S", help="at the end, how long running requests may take; default %(default)g")
+    add("--drain-timeout", type=float, default=60.0, metavar="S",
+        help="at the end, how long running requests may take; default %(default)g")
     return parser
 
 

@@ -74,7 +74,8 @@ def test_chunks_are_what_the_engine_generates(folder):
         chunks = await collect(engine, sampling_options={"temperature": 0}, output_options={"logprobs": 2, "prompt_logprobs": 1},
                                **stops(max_tokens=9, ignore_eos=True))
         assert sum((chunk["token_ids"] for chunk in chunks), []) == expected.token_ids
-        assert sum((chunk["log_probs"] for chunk in chunks), []) == [e[t].logprob for e, t in zip(expected.logprobs, expected.token_ids)]
+        assert sum((chunk["log_probs"] for chunk in chunks), []) == [
+            entry[token].logprob for entry, token in zip(expected.logprobs, expected.token_ids)]
         last = chunks[-1]
         assert last["finish_reason"] == "length" and all("finish_reason" not in chunk for chunk in chunks[:-1])
         assert last["completion_usage"]["total_tokens"] == len(PROMPT) + 9
@@ -85,7 +86,8 @@ def test_chunks_are_what_the_engine_generates(folder):
         assert salted[-1]["completion_usage"]["prompt_tokens_details"]["cached_tokens"] == 0
         # A worker that died: another goes on with what the client has already.
         token_ids = PROMPT + expected.token_ids[:4]
-        rest = await collect(engine, token_ids=token_ids, sampling_options={"temperature": 0}, **stops(max_tokens=5, ignore_eos=True))
+        rest = await collect(engine, token_ids=token_ids, sampling_options={"temperature": 0},
+                             **stops(max_tokens=5, ignore_eos=True))
         assert sum((chunk["token_ids"] for chunk in rest), []) == expected.token_ids[4:]
     with quire.LLM("tiny", options={"kv_cache.num_kv_blocks": 64, "topology.threads": 1, "model.shape.vocab_size": 512}) as llm:
         [result] = llm.generate([PROMPT], quire.SamplingParams(max_tokens=9, temperature=0, logprobs=2, ignore_eos=True))
