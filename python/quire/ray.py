@@ -3,8 +3,7 @@
 
 Clients talk to a door, which forwards to replicas and knows what was sent already: of a replica that dies, requests
 that have no byte of their answer go to another, and streams end with an error event."""
-from __future__ import annotations
-
+# Annotations are evaluated here: Ray looks at that of app() to know what to make of its arguments.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
@@ -53,7 +52,8 @@ def app(args: Args) -> serve.Application:
     if "autoscaling_config" in of_replicas:
         del of_replicas["num_replicas"]
     replicas = serve.deployment(Replica).options(**of_replicas).bind(args)
-    of_door = {**options, "name": "Door", "max_ongoing_requests": DOOR_REQUESTS, **args.door}
+    of_door = {**options, "name": "Door", "max_ongoing_requests": DOOR_REQUESTS, "ray_actor_options": {"num_cpus": 0},
+               **args.door}
     return serve.deployment(serve.ingress()(Door)).options(**of_door).bind(args, replicas)
 
 

@@ -42,7 +42,7 @@ class Cluster:
     def deploy(self, **more):
         serve.run(app(Args(model=self.model, served_model_name="m", num_replicas=2, cpus=["0", str(1 % os.cpu_count())],
                            options={"kv_cache.num_kv_blocks": 512}, replica={"ray_actor_options": {"num_cpus": 0.5}},
-                           door={"ray_actor_options": {"num_cpus": 0.1}}, **more)), name=NAME, route_prefix="/")
+                           **more)), name=NAME, route_prefix="/")
 
     async def __aenter__(self):
         ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100 << 20, _node_ip_address="127.0.0.1",
