@@ -47,7 +47,11 @@ class Cluster:
                                    DYN_SYSTEM_PORT=str(port), DYN_SYSTEM_HOST="127.0.0.1")
                         for i, port in enumerate(self.ports)]
         self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=300)
-        await until(self._is_up, 120, f"{self.folder}: the workers are not served")
+        try:
+            await until(self._is_up, 120, f"{self.folder}: the workers are not served")
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def _is_up(self):
