@@ -59,6 +59,7 @@ def quire_python_mask(context: Any, row: Any, allowed: Any) -> None:
 # ---- the engine ----
 
 _TOKEN, _FINISHED = lib.QUIRE_EVENT_TOKEN, lib.QUIRE_EVENT_FINISHED
+WAIT_NS = 50_000_000  # Python looks for signals after that
 
 
 class _Handles:
@@ -228,14 +229,27 @@ class Core:
                     raise
                 to.max_tokens = 0
                 attempt(lib.quire_engine_submit, self.engine, to, handle)
+            request.begin(handle[0])
         except BaseException:
             del self.requests[request.key]
+            if handle[0] != 0:  # accepted, when a signal came
+                lib.quire_engine_cancel(self._handles.engine, handle[0])
+                self._number = request.key
             raise
-        request.begin(handle[0])
         self._number = request.key
 
-    def cancel(self, request: Request) -> None:
-        lib.quire_engine_cancel(self.engine, request.handle)
+    def cancel(self, request: Request) -> bool:
+        """Whether its end is still to come."""
+        return bool(lib.quire_engine_cancel(self.engine, request.handle) == lib.QUIRE_OK)
+
+    def cancel_all(self) -> None:
+        """Waits for their ends. Of one that the engine has ended the last event may be lost: a signal handler raised
+        between the library and take_events."""
+        while self.requests:
+            ended = [key for key, request in self.requests.items() if not self.cancel(request)]
+            if not self.take_events(WAIT_NS):
+                for key in ended:
+                    self.requests.pop(key, None)
 
     # ---- events out ----
 
@@ -246,7 +260,9 @@ class Core:
         requests = self.requests
         for _, key, _, detail, kind, index, token, _, logprob, finish, status, last in self.EVENT.iter_unpack(
                 self._bytes[:count * self.EVENT.size]):
-            request = requests[key]
+            request = requests.get(key)
+            if request is None:  # given up when a signal came
+                continue
             if not request.is_touched:
                 request.is_touched = True
                 touched.append(request)

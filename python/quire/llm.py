@@ -5,11 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._core import Core, Owner
+from ._core import WAIT_NS, Core, Owner
 from ._output import Request
 from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
-
-WAIT_NS = 50_000_000  # Python looks for signals after that
 
 
 class LLM(Owner):
@@ -48,13 +46,14 @@ class LLM(Owner):
         _ = self._core.engine  # closed, or a forked child, whose copy of the lock may stay locked
         with self._core.in_use:
             requests: list[Request] = []
+            self._core.cancel_all()  # of a call whose own was interrupted
             try:
                 for i, (prompt, params) in enumerate(zip(prompts, sampling_params)):
                     requests.append(self._submit(i, prompt, params, request_options))
                 while self._core.requests:
                     self._core.take_events(WAIT_NS)
             except BaseException:
-                self._cancel_all()
+                self._core.cancel_all()
                 raise
         for request in requests:
             if request.failure is not None:
@@ -86,12 +85,6 @@ class LLM(Owner):
                     error.args = (error.message,)
                     raise
                 self._core.take_events(WAIT_NS)
-
-    def _cancel_all(self) -> None:
-        for request in list(self._core.requests.values()):
-            self._core.cancel(request)
-        while self._core.requests:
-            self._core.take_events(WAIT_NS)
 
     def close(self) -> None:
         """Frees everything; also `with`. What is left open is freed when it is collected, or at exit."""

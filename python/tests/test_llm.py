@@ -12,6 +12,8 @@ import pytest
 import quire
 from conftest import EXACT, MODELS, SMALL, Slow, is_free
 from quire import SamplingParams
+from quire._core import _FINISHED as FINISHED
+from quire._output import Request
 
 PROMPT = {"prompt", "encoder_input", "encoder_features"}
 REQUEST = {"priority", "tenant"}
@@ -407,3 +409,39 @@ def test_errors_can_be_pickled():
 def test_max_tokens_of_minus_1_is_what_fits(llm):
     [result] = llm.generate([1] * (llm.model_info.max_model_len - 30), SamplingParams(max_tokens=-1, ignore_eos=True))
     assert len(result.outputs[0].token_ids) == 30 and result.outputs[0].finish_reason == "length"
+
+
+# ---- signals whose handler raises, as Ctrl-C's does ----
+
+class Interrupted:
+    """Stands for Core.EVENT: events were taken from the engine, and a signal came before they were looked at."""
+
+    def __init__(self, event):
+        self.event, self.size, self.is_due = event, event.size, True
+
+    def iter_unpack(self, data):
+        events = list(self.event.iter_unpack(data))
+        if self.is_due and any(event[4] == FINISHED for event in events):
+            self.is_due = False
+            raise KeyboardInterrupt
+        return iter(events)
+
+
+def test_interrupt_with_a_last_event_in_hand(llm, monkeypatch):
+    monkeypatch.setattr(llm._core, "EVENT", Interrupted(llm._core.EVENT))
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate([[1, 2]] * 8, SamplingParams(max_tokens=3, ignore_eos=True))
+    assert not llm._core.requests and is_free(llm)
+    assert len(llm.generate([1, 2], SamplingParams(max_tokens=3, ignore_eos=True))[0].outputs[0].token_ids) == 3
+
+
+def test_interrupt_behind_a_submission(llm, monkeypatch):
+    def interrupt(request, handle):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Request, "begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            llm.generate([1, 2], SamplingParams(max_tokens=200, ignore_eos=True))
+    assert is_free(llm)
+    assert len(llm.generate([1, 2], SamplingParams(max_tokens=3, ignore_eos=True))[0].outputs[0].token_ids) == 3
