@@ -94,21 +94,28 @@ async def _serve(args: argparse.Namespace) -> None:
         text = engine.tokenizer if isinstance(engine.tokenizer, Text) else None
         service = Service(engine, text, names, Metrics(names[0], engine.stats))
         gate = make_app(service, tenants, limits)
-        server = make_server(gate, lambda: _drain(engine, gate, args.drain_timeout), limits, log_level=args.log_level,
+        server = make_server(gate, lambda: _drain(engine, gate, args.drain_timeout),
+                             lambda: _announce(args, names[0], listener, bool(text)), limits, log_level=args.log_level,
                              ssl_certfile=args.ssl_certfile, ssl_keyfile=args.ssl_keyfile)
-        host, port = listener.getsockname()[:2]
+        host = listener.getsockname()[0]
         if not tenants.has_keys and not ipaddress.ip_address(host).is_loopback:
             log.warning("%s can be reached by others, and without --api-keys everybody is let in", host)
-        url = f"http{'s' if args.ssl_certfile else ''}://{f'[{host}]' if ':' in host else host}:{port}"
-        about = "" if text else ", token ids only"
-        print(f"quire-serve: {names[0]} is served at {url}{about}", file=sys.stderr, flush=True)
-        await server.serve([listener])
+        try:
+            await server.serve([listener])
+        except OSError as error:  # another server was faster to listen there
+            raise OSError(f"{args.host}:{args.port}: {error.strerror or error}") from None
         if (broken := engine.check()) is not None:
             raise QuireError("ERR_INTERNAL", f"the engine's check at the end: {broken}")
     finally:
         if publisher is not None:
             publisher.close()
         await engine.aclose()
+
+
+def _announce(args: argparse.Namespace, name: str, listener: socket.socket, has_text: bool) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http{'s' if args.ssl_certfile else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"quire-serve: {name} is served at {url}{'' if has_text else ', token ids only'}", file=sys.stderr, flush=True)
 
 
 async def _drain(engine: AsyncEngine, gate: Gate, timeout: float) -> None:

@@ -144,17 +144,19 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """The first SIGTERM or SIGINT calls `drain`, and the server goes on until it returns; the second ends it at once."""
+    """The first SIGTERM or SIGINT calls `drain`, and the server goes on until it returns; the second ends it at once.
+    `announce` is called when clients can connect."""
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]):
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], announce: Callable[[], None]):
         super().__init__(config)
-        self._drain = drain
+        self._drain, self._announce = drain, announce
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._announce()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if self._draining is None and self._loop is not None:
@@ -172,8 +174,9 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
 
-def make_server(app: Any, drain: Callable[[], Awaitable[None]], limits: HttpLimits, **config: Any) -> Server:
+def make_server(app: Any, drain: Callable[[], Awaitable[None]], announce: Callable[[], None], limits: HttpLimits,
+                **config: Any) -> Server:
     protocol = type("LimitedProtocol", (Protocol,), {"limits": limits})
     return Server(uvicorn.Config(app, http=protocol, ws="none", lifespan="off", h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                                  proxy_headers=False, server_header=False, timeout_graceful_shutdown=5,
-                                 log_config=None, backlog=1024, **config), drain)
+                                 log_config=None, backlog=1024, **config), drain, announce)
