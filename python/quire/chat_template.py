@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +45,6 @@ def _compiled(source: str) -> jinja2.Template:
     return environment.from_string(source)
 
 
-def render(source: str, **variables: Any) -> str:
+def render(source: str, variables: Mapping[str, Any]) -> str:
     """The template's text. Raises what the template raises (jinja2.TemplateError and others)."""
-    return _compiled(source).render(**variables)
+    return _compiled(source).render(variables)

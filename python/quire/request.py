@@ -205,6 +205,6 @@ class Text(Protocol):
         """`prompt_token_ids`: what stands before, for tokenizers whose text depends on it. Stop strings do not count in
         the text of the first `min_tokens`."""
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True,
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True,
                             **variables: Any) -> str:
         """The text of a conversation; encode it with add_special_tokens=False."""

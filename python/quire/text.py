@@ -89,7 +89,7 @@ class Text:
     def is_special(self, token_id: int) -> bool:
         return token_id in self.tokenizer.special
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True,
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True,
                             **variables: Any) -> str:
         """The text of a conversation. `variables` are the template's: tools, documents, enable_thinking, ..."""
         if not self._templates:
@@ -101,8 +101,8 @@ class Text:
         variables.setdefault("documents", None)
         from .chat_template import render  # Jinja2 takes a while to import
         try:
-            return render(self._templates[name], **{**self.special_tokens, **variables}, messages=messages,
-                          add_generation_prompt=add_generation_prompt)
+            return render(self._templates[name], {**self.special_tokens, **variables, "messages": messages,
+                                                  "add_generation_prompt": add_generation_prompt})
         except Exception as error:  # a template is a program: whatever it does to these messages is its answer
             raise TextError(f"the chat template refuses the conversation: {error or type(error).__name__}") from error
 

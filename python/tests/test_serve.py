@@ -54,6 +54,17 @@ def test_models_and_health(server):
     assert server.client.get("/health").status_code == 200
 
 
+def test_a_port_that_another_took_since_is_not_announced():
+    from quire.serve.command import _listener
+    from quire.serve.http import HttpLimits, make_server
+    first, announced = _listener("127.0.0.1", 0), []
+    late = _listener("127.0.0.1", first.getsockname()[1])  # Linux lets two have it until one listens
+    first.listen()
+    with first, late, pytest.raises(OSError):
+        asyncio.run(make_server(None, None, lambda: announced.append(1), HttpLimits()).serve([late]))
+    assert not announced
+
+
 def test_a_completion_is_what_the_engine_generates(server, llm):
     [expected] = llm.generate(PROMPT, quire.SamplingParams(max_tokens=8, temperature=0))
     answer = server.complete(model="tiny", prompt=PROMPT, return_token_ids=True, request_id="seven")
@@ -234,6 +245,7 @@ def test_structured_output(server):
         return server.chat(max_tokens=150, temperature=1, seed=5, **body)["choices"][0]["message"]["content"]
     assert content(structured_outputs={"choice": ["yes", "no, never"]}) in ("yes", "no, never")
     assert content(guided_choice=["one"]) == "one"
+    assert content(guided_choice=[f"choice {i}" for i in range(3000)]).startswith("choice ")
     assert re.fullmatch("[ab]{3,5}-[0-9]+", content(guided_regex="[ab]{3,5}-[0-9]{1,4}"))
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}, "required": ["a", "b"],
               "additionalProperties": False}

@@ -124,6 +124,23 @@ def test_chats_that_are_wrong(server, fields, param):
     assert answer.json()["error"]["param"].split("[")[0] == param
 
 
+def test_prompts_longer_than_the_model(server):
+    for path, body in ((COMPLETIONS, {"prompt": [1] * 5000}),
+                       ("/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 5000}]})):
+        error = check_error(server.post(path, {**body, "max_tokens": 1}), 400, "prompt", ["tokens"])
+        assert error["code"] == "context_length_exceeded"
+    assert check_error(server.post(COMPLETIONS, {"prompt": [10 ** 6]}), 400, "prompt")["code"] is None
+
+
+def test_template_variables_may_have_any_name(server):
+    server.chat(chat_template_kwargs={"self": 1, "source": 2, "variables": 3, "name": 4})
+
+
+def test_a_grammar_that_grows_too_large(server):
+    body = {"prompt": [1], "max_tokens": 4, "guided_grammar": "start: " + " | ".join(f'"choice {i}"' for i in range(3000))}
+    check_error(server.post(COMPLETIONS, body), 400, words=["grammar"])
+
+
 def test_duplicate_stops_and_numbers_as_they_come_are_fine(server):
     server.complete(prompt=[1], stop=["x", "x"], temperature=1, top_k=-1, seed=-5, logprobs=None, n=None)
 

@@ -9,6 +9,7 @@ import msgspec
 from ..request import EngineClosed, QuireError
 
 RETRY_AFTER_S = "1"
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 
 
 class ApiError(Exception):
@@ -45,10 +46,12 @@ def api_error(error: BaseException) -> ApiError:
     if isinstance(error, EngineClosed):
         return draining()
     if isinstance(error, QuireError):
+        if isinstance(error.__cause__, ApiError):  # of a mask
+            return error.__cause__
         if error.status in ("ERR_INVALID", "ERR_UNSUPPORTED"):
             return bad(error.message, error.field)
         if error.status == "ERR_TOO_LONG":
-            return bad(error.message, error.field or "prompt", "context_length_exceeded")
+            return bad(error.message, error.field or "prompt", CONTEXT_LENGTH_EXCEEDED)
         if error.status == "ERR_FULL":
             return ApiError(429, error.message, code="queue_full", headers={"retry-after": RETRY_AFTER_S})
         if error.status == "ERR_EXECUTION":

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..request import MaskRow
 from ..text import Text
-from .errors import bad
+from .errors import ApiError, bad
 from .protocol import Common
 
 SOME_SPACE = r"[ \n\r\t]{0,16}"  # between the parts of JSON: enough to indent, no end to an answer
@@ -97,7 +97,7 @@ class Mask:
             return  # behind a draft that this step rejects
         bits = memoryview(follower.matcher.compute_bitmask()).cast("I")
         if follower.matcher.is_error():
-            raise RuntimeError(follower.matcher.get_error())
+            raise _refusal(follower.matcher)
         allowed[:] = bits[:len(allowed)]
 
 
@@ -121,8 +121,15 @@ class _Follower:
         self._taken += new[:self.matcher.try_consume_tokens(new)]
         self._certain = len(tokens) - drafts
         if len(self._taken) < self._certain:
-            raise RuntimeError(self.matcher.get_error() or f"token {tokens[len(self._taken)]} is not in the grammar")
+            if self.matcher.is_error():
+                raise _refusal(self.matcher)
+            raise RuntimeError(f"token {tokens[len(self._taken)]} is not in the grammar")
         return len(self._taken) == len(tokens)
+
+
+def _refusal(matcher: Any) -> ApiError:
+    """Of a grammar that turns out to be too large while an answer follows it."""
+    return bad(f"structured output: the grammar cannot be followed: {matcher.get_error()}")
 
 
 def _wishes(request: Common) -> list[Wish]:
@@ -165,5 +172,6 @@ def _source(matcher: Any, field: str, kind: str, value: Any) -> Any:
     if kind == "choice":
         if not value or not all(value):
             raise ValueError("expected a list of texts that are not empty")
-        return matcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, value)))
+        choices = " | ".join(map(json.dumps, value))  # of a terminal: a rule may have 2000 alternatives
+        return matcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {choices}")
     return matcher.grammar_from_lark(value)
