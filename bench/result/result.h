@@ -22,7 +22,7 @@ typedef struct qr_check {
 typedef struct qr_result {
     const quire_config *config;
     quire_model_info    model; /* its strings are the two below */
-    char                model_name[128], architecture[32];
+    char                model_name[512], architecture[32];
     quire_stats         engine;
     const char         *profile, *source; /* load.profile, "preset" or "folder" */
     int                 argc;

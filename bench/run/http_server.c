@@ -92,6 +92,13 @@ quire_status qr_http_refuse(const char *url, long status, const char *told, quir
                        "%s: 404%s%.60s; run.target must be the address of an OpenAI-compatible "
                        "server, http://HOST:PORT/v1 as a rule",
                        url, colon, told);
+    case 301:
+    case 302:
+    case 303:
+    case 307:
+    case 308:
+        return qr_fail(error, QUIRE_ERR_IO, "%s: %ld: run.target must be the address that this one redirects to", url,
+                       status);
     default:
         return qr_fail(error, status == 400 || status == 422 ? QUIRE_ERR_INVALID : QUIRE_ERR_IO, "%s: %ld%s%.100s", url,
                        status, colon, told);
@@ -103,13 +110,15 @@ typedef struct reply {
     size_t length, capacity;
     char  *software; /* [software_size] */
     size_t software_size;
+    bool   is_too_long;
 } reply;
 
 static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
 {
     reply       *r      = context;
     const size_t length = size * count, needed = r->length + length;
-    if (needed > MOST_BODY) return 0;
+    r->is_too_long = needed > MOST_BODY;
+    if (r->is_too_long) return 0;
     if (needed > r->capacity) {
         char *const grown = realloc(r->bytes, 2 * needed);
         if (grown == NULL) return 0;
@@ -172,7 +181,10 @@ static quire_status get(const qr_http_server *server, const char *url, reply *to
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(server->timeout_ns / 1000000));
     const CURLcode code = curl_easy_perform(easy);
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, status_out);
-    if (code != CURLE_OK) status = qr_fail(error, QUIRE_ERR_IO, "%s: %s", url, qr_http_connection_error(easy, code));
+    if (to->is_too_long)
+        status = qr_fail(error, QUIRE_ERR_FORMAT, "%s: the reply is longer than %d MiB", url, MOST_BODY >> 20);
+    else if (code != CURLE_OK)
+        status = qr_fail(error, QUIRE_ERR_IO, "%s: %s", url, qr_http_connection_error(easy, code));
     curl_easy_cleanup(easy);
     return status;
 }
@@ -185,11 +197,17 @@ static uint32_t number_of(const json_t *from, const char *name)
     return value > 0 && value < INT32_MAX ? (uint32_t)value : 0;
 }
 
-/* vLLM says max_model_len, llama-server has n_vocab and n_ctx_train in meta. */
-static void take_model(qr_http_server *server, const json_t *entry)
+static quire_status take_name(qr_http_server *server, const char *url, const char *name, quire_error *error)
 {
-    const json_t *meta = json_object_get(entry, "meta");
-    snprintf(server->model, sizeof server->model, "%s", json_string_value(json_object_get(entry, "id")));
+    if ((size_t)snprintf(server->model, sizeof server->model, "%s", name) < sizeof server->model) return QUIRE_OK;
+    return qr_fail(error, QUIRE_ERR_FORMAT, "%s: the name of its model is longer than %zu bytes", url,
+                   sizeof server->model - 1);
+}
+
+/* vLLM says max_model_len, llama-server has n_vocab and n_ctx_train in meta. */
+static void take_limits(qr_http_server *server, const json_t *entry)
+{
+    const json_t *meta    = json_object_get(entry, "meta");
     server->max_model_len = number_of(entry, "max_model_len");
     server->vocab_size    = number_of(entry, "vocab_size");
     if (server->max_model_len == 0) server->max_model_len = number_of(meta, "n_ctx_train");
@@ -207,6 +225,7 @@ static quire_status refuse_model(const char *url, const char *wanted, const json
         if (id != NULL && used < sizeof names)
             used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "", id);
     }
+    if (wanted == NULL && used == 0) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: it lists no model", url);
     if (wanted == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: it has several models, --model chooses: %s", url, names);
     return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: no model \"%.40s\"; it has: %s", url, wanted,
@@ -224,8 +243,8 @@ static quire_status choose_model(qr_http_server *server, const char *url, const 
         if (id != NULL && (wanted == NULL || strcmp(id, wanted) == 0)) chosen = entry;
     }
     if (chosen == NULL || (wanted == NULL && json_array_size(list) > 1)) return refuse_model(url, wanted, list, error);
-    take_model(server, chosen);
-    return QUIRE_OK;
+    take_limits(server, chosen);
+    return take_name(server, url, json_string_value(json_object_get(chosen, "id")), error);
 }
 
 static quire_status read_models(qr_http_server *server, const char *url, const char *wanted, const reply *from,
@@ -251,7 +270,7 @@ static quire_status ask_models(qr_http_server *server, const char *wanted, quire
     if (status == QUIRE_OK && http == 200) {
         status = read_models(server, url, wanted, &r, error);
     } else if (status == QUIRE_OK && (http == 404 || http == 405) && wanted != NULL) { /* it does not list them */
-        snprintf(server->model, sizeof server->model, "%s", wanted);
+        status = take_name(server, url, wanted, error);
     } else if (status == QUIRE_OK) {
         qr_http_told(r.bytes ? r.bytes : "", r.length, told, sizeof told);
         status = qr_http_refuse(url, http, told, error);

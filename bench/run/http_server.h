@@ -7,8 +7,8 @@
 #include "quire/config.h"
 
 typedef struct qr_http_server {
-    char               url[200]; /* "http://host:port/v1" */
-    char               model[128];
+    char               url[200];                  /* "http://host:port/v1" */
+    char               model[512];                /* vLLM's name of a folder is its path */
     char               software[64];              /* its header Server; "": it sends none */
     uint32_t           max_model_len, vocab_size; /* 0: it does not say */
     int64_t            timeout_ns;                /* without a byte from it */

@@ -201,7 +201,8 @@ static void conclude(slot *s, CURLcode code)
     curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &http);
     curl_easy_getinfo(s->easy, CURLINFO_NUM_CONNECTS, &connections);
     s->target->counts.connections += (uint64_t)connections;
-    const bool has_come = code == CURLE_OK || s->answer.is_done, streams = is_stream(s->easy);
+    const bool is_told  = s->told_length == sizeof s->told; /* more was not taken */
+    const bool has_come = code == CURLE_OK || s->answer.is_done || is_told, streams = is_stream(s->easy);
     if (s->error.status == QUIRE_OK && has_come && streams) (void)qr_answer_end(&s->answer, &s->error);
     if (s->error.status != QUIRE_OK)
         fail(s, QUIRE_FINISH_ERROR, s->error.status, s->error.message);
@@ -224,7 +225,7 @@ static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
     if (is_stream(s->easy)) return qr_answer_take(&s->answer, bytes, length, &s->error) == QUIRE_OK ? length : 0;
     memcpy(s->told + s->told_length, bytes, length < room ? length : room);
     s->told_length += length < room ? length : room;
-    return length;
+    return length < room ? length : 0; /* it may have no end */
 }
 
 static void take_ends(http_target *t)
@@ -489,7 +490,8 @@ static quire_status try_form(http_target *t, int32_t last_id, quire_error *error
     quire_request_id id;
     quire_event      event = {0};
     t->last_status         = 0;
-    QR_TRY(submit(t, &request, &id));
+    if (submit(t, &request, &id) != QUIRE_OK)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%.110s: out of memory", t->url);
     while (!event.last) {
         QR_TRY(wait_until(t, UINT64_MAX, error));
         while (!event.last && poll_events(t, &event, 1) > 0) {

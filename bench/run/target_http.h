@@ -12,7 +12,7 @@ enum { QR_HTTP_PROBLEMS = 8, QR_HTTP_DEFAULT_VOCABULARY = 8192, QR_HTTP_LEAST_VO
 enum { QR_HTTP_UNKNOWN_LENGTH = 1 << 20 }; /* max_model_len of a server that does not say it */
 
 typedef struct qr_http_facts { /* of the server; the same in all runs */
-    char     url[200], model[128], software[64];
+    char     url[200], model[512], software[64];
     bool     takes_ids, takes_extensions; /* prompts as token ids; vLLM's members of a request */
     uint32_t max_model_len;               /* 0: it does not say */
     uint32_t vocab_size;                  /* prompts have ids below it */

@@ -356,6 +356,33 @@ class Refusals(Base):
             self.assertIn("/other/models: 404", error)
             self.assertIn("run.target must be the address", error)
 
+    def test_a_list_without_a_model(self):
+        for models in ([], [{"object": "model"}], [{"id": 5}]):
+            with Server(models_page=(200, {"data": models})) as server:
+                self.assertIn("/models: it lists no model", self.refused(server.url, status=1))
+
+    def test_a_name_longer_than_any(self):
+        for name in ("m" * 600, "\u00e4" * 300):
+            with Server(models=(name,)) as server:
+                self.assertIn("/models: the name of its model is longer than 511 bytes", self.refused(server.url, status=1))
+        with Server(models_page=(404, "{}")) as server:
+            self.assertIn("longer than 511 bytes", self.refused(server.url, "--model", "m" * 600, status=1))
+        with Server(models=("/models/" + "m" * 500,)) as server:  # vLLM's name of a folder is its path
+            result, _ = self.bench(server.url)
+        self.assertEqual(result["model"]["name"], server.models[0])
+
+    def test_a_reply_without_end(self):
+        with Server(models_page=(200, "x" * (5 << 20))) as server:
+            self.assertIn("/models: the reply is longer than 4 MiB", self.refused(server.url, status=1))
+        with Server(endless=500) as server:
+            self.assertIn("/completions: 500: xxx", self.refused(server.url, status=1))
+        with Server(endless=200) as server:
+            self.assertIn("/completions: the answer is no stream of events: xxx", self.refused(server.url, status=1))
+
+    def test_a_redirect(self):
+        with Server(models_page=(302, "")) as server:
+            self.assertIn("/models: 302: run.target must be the address that this one redirects to", self.refused(server.url, status=1))
+
     def test_a_server_that_lists_no_models(self):
         with Server(models_page=(404, "{}")) as server:
             result, _ = self.bench(server.url, "--model", "mock")

@@ -14,11 +14,12 @@ class Server:
 
     models: what it lists. key: the one it takes. text_only, openai_only: refuses token ids, vLLM's members. per_chunk: tokens
     in a chunk. usage, ids: tells them. cached: prompt tokens it says were cached. gap, ttft: seconds. vocabulary: refuses ids from this on. stop_after: ends each
-    answer early. models_page: the reply of /v1/models in place of a list. fault: a function of the number of the request
+    answer early. models_page: the reply of /v1/models in place of a list. endless: answers have
+    this status, and go on until the client leaves. fault: a function of the number of the request
     (0, 1, ... without the probe's) and its body that names what goes wrong with it, or None."""
 
     def __init__(self, models=("mock",), key=None, text_only=False, openai_only=False, per_chunk=1, usage=True, ids=True,
-                 continuous=True, cached=None, gap=0.002, ttft=0.004, stop_after=None, models_page=None, fault=None, entry=None, vocabulary=None):
+                 continuous=True, cached=None, gap=0.002, ttft=0.004, stop_after=None, models_page=None, fault=None, entry=None, vocabulary=None, endless=None):
         vars(self).update(locals())
         self.bodies, self.connections, self.closed, self.lock = [], set(), 0, threading.Lock()
         self.count = self.running = self.most = 0
@@ -105,6 +106,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(400, f"Unrecognized request argument: {min(set(body) - OPENAI, default='')}")
         if ids and mock.vocabulary and max(body["prompt"]) >= mock.vocabulary:
             return self.refuse(400, f"an id is not below {mock.vocabulary}")
+        if mock.endless:
+            self.send_response(mock.endless)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"x" * 1024)
+                time.sleep(0.01)
         if fault == "429":
             return self.refuse(429, "too many requests")
         if fault and fault.startswith("400"):
