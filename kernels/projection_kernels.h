@@ -4,7 +4,7 @@
  * [k / step][panel_columns][step]: what one thread reads is one sequential stream. k is padded with zeros to 64.
  *
  * Order of summation, the same in every kernel and for every number of rows, so that a row's bits depend on nothing
- * else: k in chunks of 1024 if k >= 2048, else of 512; each chunk is one chain from zero in ascending k; the chunks are
+ * else: k in chunks of 1024 if k > 1024, else of 512; each chunk is one chain from zero in ascending k; the chunks are
  * added in order. It is what oneDNN 2.6's packed matmul does, whose bits the AVX-512 kernels give. int8 sums are exact.
  *
  * Codes in scale groups (qr_code_format): a group of 64 columns is a run of blocks of QR_CODES_BLOCK k, a block a run
@@ -26,6 +26,9 @@ enum {
     QR_PRODUCT_ROWS  = 64, /* most rows of one product call */
     QR_ARRANGE_SLACK = 64, /* bytes that a kernel may write behind the arranged rows */
 };
+
+/* k of a chunk. */
+static inline uint32_t qr_sum_chunk(uint32_t k) { return k > 1024 ? 1024 : 512; }
 
 /* Of one column and scale group. */
 static inline size_t qr_group_scale_bytes(const qr_code_format *codes)

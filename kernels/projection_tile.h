@@ -161,7 +161,7 @@ static void T_(product)(const qr_product *p)
     static _Alignas(64) const int32_t zeros[QR_GROUP_COLUMNS];
     _Alignas(64) float                spills[QR_PRODUCT_ROWS * QR_GROUP_COLUMNS];
     const int32_t                    *compensation = p->compensation ? p->compensation : zeros;
-    const uint32_t                    chunk        = T_EXACT ? p->k : p->k >= 2048 ? 1024 : 512;
+    const uint32_t                    chunk        = T_EXACT ? p->k : qr_sum_chunk(p->k);
     const uint32_t                    slice        = p->rows <= 3 ? chunk : T_SLICE;
     const uint32_t                    panels       = p->rows <= 3 ? wide[p->rows] : 1;
     const size_t                      panel_stride = (size_t)(p->k / T_STEP) * T_(step_bytes);

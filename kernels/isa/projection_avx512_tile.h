@@ -135,7 +135,7 @@ static void T_(product)(const qr_product *p)
 {
     static _Alignas(64) const int32_t zeros[QR_GROUP_COLUMNS];
     _Alignas(64) float                spills[QR_PRODUCT_ROWS * QR_GROUP_COLUMNS];
-    const uint32_t                    chunk = T_EXACT ? p->k : p->k >= 2048 ? 1024 : 512;
+    const uint32_t                    chunk = T_EXACT ? p->k : qr_sum_chunk(p->k);
     product_tile                      t     = {.w            = p->group,
                                                .x            = p->x,
                                                .x_stride     = p->rows * sizeof(int32_t),

@@ -2,8 +2,6 @@
 #include "base/bits.h"
 #include "kernels/projection_kernels.h"
 
-static inline uint32_t sum_chunk(uint32_t k) { return k >= 2048 ? 1024 : 512; }
-
 static void finish_chunk(const qr_product *p, uint32_t row, bool first, const float *sums)
 {
     float *out = p->out + row * p->out_stride;
@@ -12,7 +10,7 @@ static void finish_chunk(const qr_product *p, uint32_t row, bool first, const fl
 
 static void product_f32(const qr_product *p)
 {
-    const uint32_t chunk = sum_chunk(p->k);
+    const uint32_t chunk = qr_sum_chunk(p->k);
     for (uint32_t row = 0; row < p->rows; row++) {
         const float *x = (const float *)((const char *)p->x + row * p->x_stride), *w = p->group;
         for (uint32_t from = 0; from < p->k; from += chunk) {
@@ -26,7 +24,7 @@ static void product_f32(const qr_product *p)
 
 static void product_bf16(const qr_product *p)
 {
-    const uint32_t chunk = sum_chunk(p->k);
+    const uint32_t chunk = qr_sum_chunk(p->k);
     for (uint32_t row = 0; row < p->rows; row++) {
         const float   *x = (const float *)((const char *)p->x + row * p->x_stride);
         const qr_bf16 *w = p->group;

@@ -604,6 +604,28 @@ static void the_bits_of_a_row_depend_on_neither_batch_nor_threads(void **state)
             }
 }
 
+/* Of quire's kernel and of oneDNN, which sum in chunks whose length depends on k. */
+static void few_rows_have_the_bits_of_onednn(void **state)
+{
+    (void)state;
+    static const uint32_t ks[] = {64, 512, 576, 1024, 1088, 1536, 1984, 2048, 3072};
+    for (uint32_t t = 0; t < table_count; t++)
+        for (uint32_t i = 0; i < sizeof ks / sizeof *ks; i++) {
+            if (strncmp(tables[t]->isa, "avx", 3) != 0) continue; /* plain C, and what is emulated in it, round twice */
+            qr_projection_out out[2];
+            for (int m = 0; m < 2; m++) {
+                const variant o = {.small_m = m == 0 ? QUIRE_SMALL_M_OWN : QUIRE_SMALL_M_ONEDNN};
+                subject      *s = subject_create(tables[t], 1, shape_of(QR_F32, ks[i], 128), o);
+                out[m]          = (qr_projection_out){.to = rows_create(QR_F32, 128, 5)};
+                run(s, &s->x, 5, &out[m]);
+                subject_destroy(s);
+            }
+            if (memcmp(out[0].to.data, out[1].to.data, 5 * out[0].to.stride * sizeof(float)) != 0)
+                fail_msg("%s, k %u: quire's kernel and oneDNN differ in bits", tables[t]->isa, ks[i]);
+            rows_destroy(&out[0].to), rows_destroy(&out[1].to);
+        }
+}
+
 /* Counts what is asked of it, in order: a column that is skipped or read again shows. */
 static quire_status read_in_order(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
 {
@@ -925,6 +947,7 @@ int main(void)
         cmocka_unit_test(columns_beyond_the_last_are_not_written),
         cmocka_unit_test(a_nan_reaches_the_outputs_of_its_row_and_no_other),
         cmocka_unit_test(the_bits_of_a_row_depend_on_neither_batch_nor_threads),
+        cmocka_unit_test(few_rows_have_the_bits_of_onednn),
         cmocka_unit_test(shards_cover_every_column_once),
         cmocka_unit_test(small_matrices_take_turns_among_the_threads),
         cmocka_unit_test(quantising_loses_no_more_than_the_plain_recipe),
