@@ -99,8 +99,9 @@ static uint64_t kv_bytes(const qr_forecast *p)
 static void print_local(const qr_forecast *p, FILE *to)
 {
     char note[160];
-    snprintf(note, sizeof note, "%llu blocks of %u layers, which see %u tokens",
-             (unsigned long long)p->pool.num_local_blocks, p->facts.local_layers, p->facts.local_window);
+    snprintf(note, sizeof note, "%llu blocks of %u layer%s, seen through a window of %u tokens",
+             (unsigned long long)p->pool.num_local_blocks, p->facts.local_layers, qr_plural(p->facts.local_layers),
+             p->facts.local_window);
     print_row(to, "  of local layers", qr_pool_bytes(&p->pool, 0, p->pool.num_local_blocks), note);
 }
 

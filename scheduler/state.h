@@ -372,9 +372,10 @@ void qr_beam_deliver(qr_scheduler *s); /* as many events of finished searches as
 /* The i-th, which may be of a caller of another version. */
 quire_tenant_options qr_tenant_options_at(const qr_scheduler_options *options, uint32_t i);
 
-/* The most blocks one sequence ever holds (F_max). `positions` = prompt + max_tokens - 1. */
 /* Blocks that admission leaves free. */
 uint32_t qr_watermark_blocks(const qr_scheduler_options *options);
+
+/* The most blocks one sequence ever holds (F_max). `positions` = prompt + max_tokens - 1. */
 uint32_t qr_blocks_most(const qr_scheduler_options *options, uint32_t positions, uint32_t width, uint32_t encoder);
 
 void qr_stats_hash_plan(qr_scheduler *s);

@@ -91,7 +91,10 @@ static quire_status check_feasible(const qr_scheduler_options *o, quire_request 
     if (fits > 0) snprintf(hint, sizeof hint, "max_tokens <= %u would fit", fits);
     char encoder[48] = "", beams[32] = "";
     if (r->encoder_count > 0) snprintf(encoder, sizeof encoder, " + encoder input %u", r->encoder_count);
-    if (r->beam_width > 1) snprintf(beams, sizeof beams, ", beam_width %u", r->beam_width);
+    if (r->beam_width > 1)
+        snprintf(beams, sizeof beams, ", beam_width %u", r->beam_width);
+    else if (r->n > 1 && o->capacity_policy == QUIRE_CAPACITY_GUARANTEED_NO_EVICT) /* all n at once */
+        snprintf(beams, sizeof beams, ", n %u", r->n);
     return qr_fail(error, QUIRE_ERR_TOO_LONG,
                    "needs %u blocks (prompt %u + max_tokens %u%s%s, block_size %u), the pool has %u: %u missing; %s",
                    needed, r->prompt_count, r->max_tokens, encoder, beams, o->block_size, o->num_blocks,

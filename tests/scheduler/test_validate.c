@@ -409,6 +409,7 @@ static void windows_and_promises_change_what_is_needed(void **state)
     assert_accepted(&r);
     options.num_blocks = 21;
     assert_int_equal(check(&r, &error), QUIRE_ERR_TOO_LONG);
+    assert_non_null(strstr(error.message, "needs 22 blocks (prompt 100 + max_tokens 20, n 2, block_size 4)"));
     assert_int_equal(qr_scheduler_blocks_needed(&options, 100, 20, 9), 4 + 3);
 }
 
