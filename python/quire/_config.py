@@ -79,7 +79,10 @@ def open_config(model: str | os.PathLike[str] | None, path: str | os.PathLike[st
     def assign(origin: str, key: str, value: Any) -> None:
         if value is None:
             return
-        text = value if isinstance(value, (str, bytes, os.PathLike)) else _toml(value)
+        try:
+            text = value if isinstance(value, (str, bytes, os.PathLike)) else _toml(value)
+        except TypeError:
+            raise invalid(origin, f"{value!r} is no value of the configuration") from None
         attempt(lib.quire_config_set_value, config, _bytes(key, "options"), _bytes(text, key), origin.encode())
 
     if model is not None:

@@ -194,6 +194,8 @@ class Core:
                tenant: str = "", timeout: float | None = None, queue_timeout: float | None = None,
                skip_reading_prefix_cache: bool = False, skip_writing_prefix_cache: bool = False) -> Request:
         params = SamplingParams() if params is None else params
+        if not isinstance(params, SamplingParams):
+            raise invalid("sampling_params", f"expected SamplingParams, found {type(params).__name__}")
         parts = prompt_parts(prompt, self.info, self._encode)
         number = self._number + 1
         filler = Filler(self.info)

@@ -39,7 +39,7 @@ class LLM(Owner):
         skip_writing_prefix_cache. A prompt that is refused raises QuireError, which names its place, and nothing runs on;
         a sequence that fails has finish_reason "error". One call at a time; others wait."""
         prompts = _prompt_list(prompts)
-        if sampling_params is None or isinstance(sampling_params, SamplingParams):
+        if not isinstance(sampling_params, (list, tuple)):
             sampling_params = [sampling_params] * len(prompts)  # type: ignore[list-item]
         if len(sampling_params) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts, but {len(sampling_params)} sampling_params")

@@ -305,10 +305,17 @@ def test_bad_request_options_are_named(llm, options, message):
         llm.generate([1, 2], SamplingParams(max_tokens=2), **options)
 
 
+def test_parameters_of_another_type_are_named(llm):
+    for params in ({"max_tokens": 1}, [{"max_tokens": 1}]):
+        with pytest.raises(quire.QuireError, match="sampling_params: expected SamplingParams, found dict"):
+            llm.generate([1, 2], params)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"max_num_seqs": 0}, r"max_num_seqs: \[scheduler\] max_num_seqs: 0 is below the minimum 1"),
     ({"scheduler_max_num_seqs": 5000}, r"\[scheduler\] max_num_seqs: 5000 is above the maximum 4096"),
     ({"max_num_seqs": "many"}, r"\[scheduler\] max_num_seqs: expected an integer"),
+    ({"max_num_seqs": object()}, "max_num_seqs: <object object.* is no value"),
     ({"max_num_seq": 4}, "max_num_seq: unknown option, did you mean max_num_seqs?"),
     ({"options": {"scheduler.max_num_seq": 4}}, "max_num_seq: unknown key, did you mean max_num_seqs?"),
     ({"options": {"kv_cache.block_size": 48}}, r"options: \[kv_cache\] block_size: 48 is not one of 32"),
