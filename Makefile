@@ -22,6 +22,7 @@ bench: build
 	@echo "What the words mean: docs/BENCHMARKING.md. A page with pictures: build/release/quire bench -o bench.html"
 
 serve: setup
+	@echo "building the Python package into build/venv: minutes, the first time"
 	@python3 -m venv build/venv
 	@build/venv/bin/pip install --quiet --disable-pip-version-check './python[serve]'
 	@model="$(MODEL)"; [ -n "$$model" ] || model=$$(tools/fetch_smollm2.sh build/models build/venv/bin/python); \
