@@ -50,6 +50,7 @@ PROMPT = "The capital of France is"
 def test_models_and_health(server):
     [model] = server.client.get("/v1/models").json()["data"]
     assert model["id"] == "tiny" and model["batch_invariant"] is True and model["max_model_len"] > 0
+    assert model["vocab_size"] == 512
     assert server.client.get("/v1/models/tiny").json() == model
     assert server.client.get("/health").status_code == 200
 

@@ -64,7 +64,8 @@ async def model(http: Request) -> Response:
 def _model_body(service: Service, name: str) -> dict[str, Any]:
     info = service.info
     return {"id": name, "object": "model", "created": service.created, "owned_by": "quire", "root": service.names[0],
-            "parent": None, "max_model_len": info.max_model_len, "batch_invariant": info.batch_invariant}
+            "parent": None, "max_model_len": info.max_model_len, "vocab_size": info.vocab_size,
+            "batch_invariant": info.batch_invariant}
 
 
 async def tokenize(http: Request) -> Response:
