@@ -454,6 +454,8 @@ class Process(unittest.TestCase):
             done = subprocess.run(["bash", "-c", command], input=b"", capture_output=True, timeout=60)
             if b"Sanitizer" in done.stderr:
                 self.skipTest("a sanitizer needs terabytes")
+            if b"error while loading shared libraries" in done.stderr and kib < 150000:
+                continue  # less than the libraries of an instrumented build take
             self.assertIn(done.returncode, (0, 1), done.stderr)
 
     def test_an_interrupt_while_loading_ends_at_once(self):
