@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
 done
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 1
 flags="-std=gnu17 -O1 -w -D_GNU_SOURCE"
-sources=$(cd "$root" && ls cache/*.c scheduler/*.c tests/sim/*.c base/*.c |
+sources=$(cd "$root" && ls cache/*.c scheduler/*.c tests/sim/*.c tests/support/cache_mirror.c base/*.c |
     grep -v -e kv_memory -e sim/scope -e sim/decisions)
 
 # compile TREE OUT FILE...: objects of the files, headers from the tree first
@@ -28,7 +28,7 @@ compile() {
     for file; do
         local from=$tree
         [ -f "$tree/$file" ] || from=$root
-        $cc $flags -I"$tree" -I"$root" -I"$root/include" -c "$from/$file" -o "$out/$(echo "${file%.c}" | tr / _).o" || return 1
+        $cc $flags -I"$tree" -I"$root" -I"$root/include" -I"$root/tests" -c "$from/$file" -o "$out/$(echo "${file%.c}" | tr / _).o" || return 1
     done
 }
 link() { $cc "$1"/*.o -lm -o "$2"; }
