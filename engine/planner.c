@@ -43,12 +43,14 @@ void qr_planner_deinit(quire_planner *planner)
 /* A copy: what is freed from now on, for instance again at this plan's commit, is for the next call. */
 qr_freed qr_planner_take_freed(quire_planner *planner)
 {
-    qr_freed freed = {0};
+    qr_freed  freed = {0};
+    uint32_t *to    = planner->freed;
     for (int local = 0; local < 2; local++) {
-        uint32_t       *to   = local ? planner->freed + freed.count[0] : planner->freed;
         const uint32_t *from = qr_scheduler_freed(planner->scheduler, local, &freed.count[local]);
-        if (freed.count[local] > 0) memcpy(to, from, freed.count[local] * sizeof *from);
-        freed.blocks[local] = to;
+        freed.blocks[local]  = to;
+        if (freed.count[local] == 0) continue; /* without zero_on_free there is no list */
+        memcpy(to, from, freed.count[local] * sizeof *from);
+        to += freed.count[local];
     }
     qr_scheduler_freed_clear(planner->scheduler);
     return freed;
