@@ -14,7 +14,7 @@ import tempfile
 import time
 
 import httpx
-from load import PREFIXES, cached, ends, free_port, kill, loaded, stream, table, until
+from load import PREFIXES, cached, ends, free_port, kill, loaded, run_script, stream, table, until, verdict
 
 TOKENS, STREAMS = 200, 8
 
@@ -176,11 +176,8 @@ async def main(model):
         finally:
             if "KEEP" in os.environ:  # the logs
                 shutil.copytree(folder, os.environ["KEEP"])
-    print("\n".join(f"{name}: {'held' if value else 'did NOT hold'}" for name, value in held.items()))
-    return 0 if all(held.values()) else 1
+    return verdict(held)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    run_script(main, __doc__)

@@ -1,4 +1,4 @@
-"""Streams of OpenAI completions, how they ended, and tables of that."""
+"""Streams of OpenAI completions, how they ended, tables of that, and what scripts that test with them share."""
 import asyncio
 import collections
 import contextlib
@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import time
 
 import httpx
@@ -128,3 +129,18 @@ async def until(condition, seconds, what):
 
 def kill(pid):
     os.kill(pid, signal.SIGKILL)
+
+
+# ---- a script of tests ----
+
+def verdict(held):
+    """Prints which tests held, by their names; the script's exit status."""
+    print("\n".join(f"{name}: {'held' if value else 'did NOT hold'}" for name, value in held.items()))
+    return 0 if all(held.values()) else 1
+
+
+def run_script(main, usage):
+    """Ends with main(MODEL), the script's only argument."""
+    if len(sys.argv) != 2:
+        sys.exit(usage)
+    sys.exit(asyncio.run(main(sys.argv[1])))

@@ -7,12 +7,11 @@ usage: ray_replicas.py MODEL    (in an environment with quire[serve], ray[serve]
 Ray listens on all addresses; `unshare -n sh -c 'ip link set lo up; exec python ray_replicas.py MODEL'` keeps it in."""
 import asyncio
 import os
-import sys
 import time
 
 import httpx
 import ray
-from load import PREFIXES, ends, free_port, kill, loaded, stream, table, until
+from load import PREFIXES, ends, free_port, kill, loaded, run_script, stream, table, until, verdict
 from ray import serve
 
 from quire.ray import Args, app
@@ -143,11 +142,8 @@ async def updates(cluster):
 async def main(model):
     async with Cluster(os.path.abspath(model)) as cluster:
         held = {test.__name__: await test(cluster) for test in (kills, clients, updates)}
-    print("\n".join(f"{name}: {'held' if value else 'did NOT hold'}" for name, value in held.items()))
-    return 0 if all(held.values()) else 1
+    return verdict(held)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    run_script(main, __doc__)
