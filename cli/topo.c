@@ -5,6 +5,7 @@
 
 #include "base/printable.h"
 #include "cli/command.h"
+#include "kernels/cpu.h"
 #include "kernels/kernels.h"
 #include "topology/placement.h"
 
@@ -73,6 +74,7 @@ static void print_kernels(const quire_engine_options *options)
     fprintf(qr_stdout, "kernels    %s; this CPU runs", chosen->isa);
     for (uint32_t i = 0; i < count && i < 16; i++) fprintf(qr_stdout, " %s", tables[i]->isa);
     fprintf(qr_stdout, "\n");
+    if (qr_cpu_refusal() != NULL) fprintf(qr_stdout, "           %s\n", qr_cpu_refusal());
 }
 
 static void print_placement(const qr_topology *t, const qr_placement *p, const char *warning)

@@ -11,6 +11,7 @@
 #include "cache/block_pool.h"
 #include "engine/engine.h"
 #include "engine/pool_size.h"
+#include "kernels/cpu.h"
 #include "kernels/kernels.h"
 #include "topology/affinity.h"
 
@@ -196,6 +197,7 @@ static quire_status create_samplers(quire_engine *engine, quire_error *error)
 {
     QR_TRY(qr_kernels_check_cap(engine->options.isa, error));
     engine->kernels = qr_kernels_select(engine->options.isa);
+    if (qr_cpu_refusal() != NULL) qr_log_write(&engine->log, QUIRE_LOG_WARN, "kernels: %s", qr_cpu_refusal());
     for (uint32_t i = 0; i < engine->thread_count; i++)
         QR_TRY(qr_sampler_create(engine->kernels, engine->facts.vocab_size, engine->sampling.top,
                                  &engine->options.allocator, &engine->samplers[i], error));

@@ -13,8 +13,12 @@ enum {
     QR_CPU_AVX512VL    = 1 << 5,
     QR_CPU_AVX512_VNNI = 1 << 6,
     QR_CPU_AVX512_BF16 = 1 << 7,
+    QR_CPU_AMX         = 1 << 8, /* tiles, their bf16 and int8 products, and the kernel's leave to use them */
 };
 
 uint32_t qr_cpu_features(void);
+
+/* What the processor has and this process may not use, as a sentence; NULL: nothing. */
+const char *qr_cpu_refusal(void);
 
 #endif

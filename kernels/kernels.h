@@ -14,7 +14,7 @@
 #include "quire/status.h"
 
 /* Activations as a projection reads them. Row r starts at data + r * stride * element size; elements [dim, stride) are
- * zero; data is 64-byte aligned and stride a multiple of 64. */
+ * zero; data and rows are 64-byte aligned, see qr_row_stride() in projection.h. */
 typedef struct qr_rows {
     void    *data;
     qr_dtype dtype;

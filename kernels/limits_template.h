@@ -42,6 +42,43 @@ static float peak_f32(uint32_t steps)
     return vf32_first(sum[0]);
 }
 
+#ifdef QR_SIMD_HAS_TILES
+/* Four chains of tile products cover their latency of 52 cycles; each takes 16. */
+enum { TILE_CHAINS = 4 };
+
+VF32_INLINE float peak_tiles(uint32_t steps, const bool int8)
+{
+    static const uint8_t nothing[TILE_BYTES];
+    float                sums[TILE_BYTES / sizeof(float)];
+    tile_configure_rows(0, TILE_ROWS);
+    tile_zero(0);
+    tile_zero(1);
+    tile_zero(2);
+    tile_zero(3);
+    tile_load(6, nothing, TILE_ROW_BYTES);
+    tile_load(7, nothing, TILE_ROW_BYTES);
+    for (uint32_t i = 0; i < steps; i++) {
+        if (int8) {
+            tile_dot_int8(0, 6, 7);
+            tile_dot_int8(1, 6, 7);
+            tile_dot_int8(2, 6, 7);
+            tile_dot_int8(3, 6, 7);
+        } else {
+            tile_dot_bf16(0, 6, 7);
+            tile_dot_bf16(1, 6, 7);
+            tile_dot_bf16(2, 6, 7);
+            tile_dot_bf16(3, 6, 7);
+        }
+    }
+    tile_store(0, sums, TILE_ROW_BYTES);
+    tile_release();
+    return sums[0];
+}
+
+enum { BF16_STEP = TILE_CHAINS * TILE_ROWS * TILE_ROWS * 32 * 2, INT8_STEP = 2 * BF16_STEP };
+static float peak_bf16(uint32_t steps) { return peak_tiles(steps, false); }
+static float peak_int8(uint32_t steps) { return peak_tiles(steps, true); }
+#else
 #if QR_SIMD_HAS_BF16_DOT
 enum { BF16_OPERATIONS = 4 * VF32_LANES };
 static float peak_bf16(uint32_t steps)
@@ -85,9 +122,12 @@ static float peak_int8(uint32_t steps)
     return vf32_first(total);
 }
 
+enum { BF16_STEP = BF16_OPERATIONS * MULTIPLY_CHAINS, INT8_STEP = 8 * VF32_LANES * MULTIPLY_CHAINS };
+#endif
+
 static const qr_limit_loops limit_loops = {
     .read     = read_memory,
     .by_dtype = {[QR_F32]  = {.multiply = peak_f32, .operations = 2 * VF32_LANES * MULTIPLY_CHAINS},
-                 [QR_BF16] = {.multiply = peak_bf16, .operations = BF16_OPERATIONS * MULTIPLY_CHAINS},
-                 [QR_INT8] = {.multiply = peak_int8, .operations = 8 * VF32_LANES * MULTIPLY_CHAINS}},
+                 [QR_BF16] = {.multiply = peak_bf16, .operations = BF16_STEP},
+                 [QR_INT8] = {.multiply = peak_int8, .operations = INT8_STEP}},
 };

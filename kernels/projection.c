@@ -90,14 +90,15 @@ qr_scratch_layout qr_projection_layout_scratch(const qr_projection *p, const qr_
                        : 0;
     const size_t pack = (size_t)QR_GROUP_COLUMNS * p->shape.k * sizeof(float) + /* qr_projection_pack reads there */
                         (qr_has_scale_groups(&p->shape) ? qr_projection_codes_scratch(&p->shape) : 0);
-    const size_t rows_own = qr_own_rows(p) / QR_PRODUCT_ROWS * qr_arranged_bytes(p);
+    const size_t rows_own = p->format->arrange ? qr_own_rows(p) / QR_PRODUCT_ROWS * qr_arranged_bytes(p) : 0;
     at.own_x              = take(&at.bytes, pack > rows_own ? pack : rows_own);
-    at.own_sums           = take(&at.bytes, sizeof(float) * QR_PRODUCT_ROWS * QR_GROUP_COLUMNS * p->halves);
+    at.own_sums           = take(&at.bytes, sizeof(float) * qr_product_rows(p) * QR_GROUP_COLUMNS * p->halves);
     at.onednn_x           = take(&at.bytes, rows * p->k * qr_dtype_bytes(p->shape.dtype));
     at.onednn_sums        = take(&at.bytes, rows * qr_packed_columns(p, s) * sizeof(float));
     at.onednn_scratch     = take(&at.bytes, s->plan ? s->plan->scratch_bytes : 0);
     const size_t gathered = p->shape.gathers ? qr_max_u64(rows, qr_own_rows(p)) : 0;
-    at.gathered           = take(&at.bytes, gathered * p->k * qr_dtype_bytes(p->shape.dtype));
+    at.gathered           = take(&at.bytes, gathered * qr_row_stride(p->context->kernels, p->shape.dtype, p->k) *
+                                                qr_dtype_bytes(p->shape.dtype));
     at.gathered_scales    = take(&at.bytes, gathered * qr_ceil_div_u32(p->shape.k, QR_CODES_BLOCK) * sizeof(float));
     return at;
 }
@@ -117,6 +118,12 @@ static quire_status reserve_scratch(qr_projection *p, uint32_t thread, quire_err
 }
 
 /* ---- create ---- */
+
+uint32_t qr_row_stride(const qr_kernels *kernels, qr_dtype dtype, uint32_t dim)
+{
+    const uint32_t rounded = qr_round_up_u32(dim, QR_K_MULTIPLE), line = 64 / (uint32_t)qr_dtype_bytes(dtype);
+    return kernels->projection->formats[dtype].tiled && rounded / line % 2 == 0 ? rounded + line : rounded;
+}
 
 static quire_status check_codes(const qr_projection_shape *s, quire_error *error)
 {

@@ -91,6 +91,10 @@ typedef struct qr_weight_source {
 
 typedef struct qr_projection qr_projection;
 
+/* The stride, in elements, of rows that projections read, at least `dim` rounded up to 64: an odd number of cache lines
+ * where a kernel reads 16 rows at once, which would otherwise share sets of a cache. */
+uint32_t qr_row_stride(const qr_kernels *kernels, qr_dtype dtype, uint32_t dim);
+
 /* ERR_INVALID: a shape that no kernel can multiply, a format of codes that is none. */
 quire_status qr_projection_check(const qr_projection_shape *shape, quire_error *error);
 

@@ -23,8 +23,9 @@
 enum {
     QR_GROUP_COLUMNS = 64, /* the unit of sharding */
     QR_K_MULTIPLE    = 64,
-    QR_PRODUCT_ROWS  = 64, /* most rows of one product call */
-    QR_ARRANGE_SLACK = 64, /* bytes that a kernel may write behind the arranged rows */
+    QR_PRODUCT_ROWS  = 64,  /* most rows of one product call */
+    QR_TILED_ROWS    = 256, /* of a tiled format; fewer where k is large, see qr_product_rows() */
+    QR_ARRANGE_SLACK = 64,  /* bytes that a kernel may write behind the arranged rows */
 };
 
 /* k of a chunk. */
@@ -41,7 +42,7 @@ typedef struct qr_product {
     const void    *group;        /* 64-byte aligned */
     const void    *x;            /* rows in the format's own form, see qr_panel_format.arrange */
     size_t         x_stride;     /* bytes, where that form keeps rows apart */
-    uint32_t       rows, k;      /* rows 1..QR_PRODUCT_ROWS; k padded */
+    uint32_t       rows, k;      /* rows 1..QR_PRODUCT_ROWS, or QR_TILED_ROWS; k padded */
     const int32_t *compensation; /* [64] int8 only: -128 * sum of the column's codes */
     qr_code_format codes;        /* with scale groups only */
     float         *out;
@@ -69,13 +70,17 @@ typedef struct qr_panel_format {
     void (*arrange)(const qr_arrange *arrange);
     uint32_t x_bytes;
     bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
-    bool     outruns;       /* that matmul, at any number of rows; else up to 64 */
+    bool     outruns;       /* oneDNN's packed matmul, at any number of rows; else up to 64 */
+    bool     tiled;         /* `product` takes up to QR_TILED_ROWS rows, which stay in L2 from group to group */
+    bool     int32_sums;    /* what `product` writes is int32_t */
 } qr_panel_format;
 
-/* out = cap((activation(acc * scales + bias) * (up * scales + up_bias)) * multiply), added to or written over `out`. */
+/* acc: f32, or int32_t where int32_sums.
+ * out = cap((activation(acc * scales + bias) * (up * scales + up_bias)) * multiply), added to or written over `out`. */
 typedef struct qr_epilogue {
     const float  *acc, *up; /* [rows][acc_stride]; up NULL unless gated */
     size_t        acc_stride;
+    bool          int32_sums;
     uint32_t      rows, columns;
     const float  *row_scales;    /* [rows], with column_scales and, when gated, up_scales [columns]; NULL unless int8 */
     const float  *column_scales; /* [columns] */

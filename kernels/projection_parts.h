@@ -14,7 +14,8 @@ enum {
     QR_SMALL_M        = QR_PRODUCT_ROWS, /* the own kernel is chosen up to here where oneDNN could run */
     QR_OWN_BLOCKS     = 4,               /* of QR_PRODUCT_ROWS rows that share each reading of the weights at most */
     QR_ARRANGED_BYTES = 1 << 20,         /* and of their rows: a part of L2 is left for the weights */
-    QR_ONEDNN_ROWS    = 128,             /* most rows of one oneDNN call; speed no longer grows there */
+    QR_TILED_BYTES    = 9 << 17, /* of the rows of one tiled product: with two panels of 64 KB, half of L2 and a bit */
+    QR_ONEDNN_ROWS    = 128,     /* most rows of one oneDNN call; speed no longer grows there */
     QR_BUCKETS_MAX    = 48,
     QR_PACK_ALIGNMENT = 64,
 };
@@ -84,6 +85,14 @@ static inline uint32_t qr_packed_columns(const qr_projection *p, const qr_projec
 
 static inline bool qr_has_scale_groups(const qr_projection_shape *shape) { return shape->codes.bits != 0; }
 
+/* Most rows of one product call: those of a tiled format, a multiple of 32 but for a large k, stay in L2. */
+static inline uint32_t qr_product_rows(const qr_projection *p)
+{
+    if (!p->format->tiled) return QR_PRODUCT_ROWS;
+    const uint32_t fit = (uint32_t)(QR_TILED_BYTES / ((size_t)p->k * p->format->x_bytes)) / 32 * 32;
+    return qr_max_u32(QR_PRODUCT_ROWS, qr_min_u32(fit, QR_TILED_ROWS));
+}
+
 /* What QR_PRODUCT_ROWS rows take in the own kernel's form. */
 static inline size_t qr_arranged_bytes(const qr_projection *p)
 {
@@ -94,6 +103,7 @@ static inline size_t qr_arranged_bytes(const qr_projection *p)
  * that to gain anything. */
 static inline uint32_t qr_own_rows(const qr_projection *p)
 {
+    if (p->format->tiled) return qr_product_rows(p);
     const uint64_t blocks = qr_has_scale_groups(&p->shape) ? 1 : QR_ARRANGED_BYTES / qr_arranged_bytes(p);
     return (uint32_t)(blocks < 1 ? 1 : qr_min_u64(blocks, QR_OWN_BLOCKS)) * QR_PRODUCT_ROWS;
 }

@@ -51,6 +51,7 @@ static void finish_group(const qr_projection *p, const qr_projection_share *s, u
     qr_epilogue    epilogue = {.acc        = sums,
                                .up         = p->shape.gated ? sums + QR_GROUP_COLUMNS : NULL,
                                .acc_stride = sums_stride,
+                               .int32_sums = p->format->int32_sums,
                                .rows       = block->count,
                                .columns    = qr_min_u32(QR_GROUP_COLUMNS, p->shape.columns - column),
                                .bias       = out->bias ? out->bias + column : NULL,
@@ -96,7 +97,7 @@ static const void *own_rows(const qr_projection *p, const qr_row_block *block, c
     return scratch;
 }
 
-/* One packed group times at most QR_PRODUCT_ROWS rows. */
+/* One packed group times at most qr_product_rows() rows. */
 static void own_group(const qr_projection *p, const qr_projection_share *s, uint32_t packed_group, qr_product *product)
 {
     product->group = s->memory + packed_group * qr_group_bytes(p);
@@ -129,7 +130,7 @@ static void run_own(const qr_projection *p, uint32_t thread, const qr_row_block 
     const qr_scratch_layout    at      = qr_projection_layout_scratch(p, s);
     float *const               sums    = (float *)(void *)(scratch + at.own_sums);
     const size_t               stride  = (size_t)QR_GROUP_COLUMNS * p->halves;
-    const uint32_t             parts   = qr_ceil_div_u32(block->count, QR_PRODUCT_ROWS);
+    const uint32_t             parts   = qr_ceil_div_u32(block->count, qr_product_rows(p));
     qr_row_block               part[QR_OWN_BLOCKS];
     qr_product                 product[QR_OWN_BLOCKS];
     qr_assert(parts <= QR_OWN_BLOCKS);
@@ -200,19 +201,27 @@ static qr_rows gather(const qr_projection *p, uint32_t thread, const qr_rows *x,
 {
     char                   *scratch = p->context->scratch[thread].memory;
     const qr_scratch_layout at      = qr_projection_layout_scratch(p, &p->shards[thread]);
-    const size_t            bytes = (size_t)p->k * qr_dtype_bytes(x->dtype), scales = qr_row_scales(x);
+    const uint32_t          stride  = qr_row_stride(p->context->kernels, x->dtype, p->k);
+    const size_t            bytes = (size_t)stride * qr_dtype_bytes(x->dtype), scales = qr_row_scales(x);
     qr_rows                 rows = {.data        = scratch + at.gathered,
                                     .dtype       = x->dtype,
                                     .dim         = x->dim,
-                                    .stride      = p->k,
+                                    .stride      = stride,
                                     .scale_block = x->scale_block,
                                     .scales      = x->scales ? (float *)(void *)(scratch + at.gathered_scales) : NULL};
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t row = x->index[first + i];
-        memcpy((char *)rows.data + i * bytes, qr_row_of(x, row), bytes);
+        memcpy((char *)rows.data + i * bytes, qr_row_of(x, row), (size_t)p->k * qr_dtype_bytes(x->dtype));
         if (x->scales != NULL) memcpy(rows.scales + i * scales, x->scales + row * scales, scales * sizeof(float));
     }
     return rows;
+}
+
+/* Blocks of about equal height; of tiles, pairs of which are full. */
+static uint32_t block_rows(const qr_projection *p, uint32_t rest, uint32_t limit)
+{
+    const uint32_t equal = qr_ceil_div_u32(rest, qr_ceil_div_u32(rest, limit));
+    return p->format->tiled && rest > limit ? qr_min_u32(qr_round_up_u32(equal, 32), limit) : equal;
 }
 
 void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x, uint32_t row_count,
@@ -226,12 +235,12 @@ void qr_projection_run(const qr_projection *p, uint32_t thread, const qr_rows *x
     qr_assert(x->index == NULL || p->shape.gathers);
     if (p->shards[thread].group_count == 0) return;
     for (uint32_t row = 0; row < row_count;) {
-        const uint32_t rest  = row_count - row;
-        const bool     own   = !p->onednn || (p->small_own && (p->format->outruns || rest <= QR_SMALL_M));
-        const uint32_t limit = own ? qr_own_rows(p) : qr_projection_block_rows(p);
-        const uint32_t count = qr_ceil_div_u32(rest, qr_ceil_div_u32(rest, limit)); /* blocks of about equal height */
-        const qr_rows  gathered  = x->index != NULL ? gather(p, thread, x, row, count) : *x;
-        const qr_row_block block = {&gathered, x->index != NULL ? 0 : row, count, row};
+        const uint32_t     rest     = row_count - row;
+        const bool         own      = !p->onednn || (p->small_own && (p->format->outruns || rest <= QR_SMALL_M));
+        const uint32_t     limit    = own ? qr_own_rows(p) : qr_projection_block_rows(p);
+        const uint32_t     count    = block_rows(p, rest, limit);
+        const qr_rows      gathered = x->index != NULL ? gather(p, thread, x, row, count) : *x;
+        const qr_row_block block    = {&gathered, x->index != NULL ? 0 : row, count, row};
         if (own)
             run_own(p, thread, &block, out);
         else if (!run_onednn(p, thread, &block, out))

@@ -8,7 +8,8 @@
 #include "base/rng.h"
 #include "kernels/projection_parts.h"
 
-enum { SELF_TEST_GROUPS = 1 };
+enum { SELF_TEST_GROUPS = 1, TEST_ROWS = QR_TILED_ROWS };
+_Static_assert((int)TEST_ROWS >= (int)QR_ONEDNN_ROWS, "rows for either kernel");
 
 static void fill_row(const qr_rows *x, uint32_t row, uint64_t stream)
 {
@@ -44,8 +45,8 @@ static bool row_is_equal(const float *sums, size_t stride, uint32_t count, const
 typedef struct self_test {
     const qr_projection *projection;
     uint32_t             thread, groups; /* groups of the own kernel's variant */
-    qr_rows              x;              /* [QR_ONEDNN_ROWS] */
-    float               *own;            /* [QR_PRODUCT_ROWS][groups * 64] */
+    qr_rows              x;              /* [TEST_ROWS] */
+    float               *own;            /* [qr_product_rows()][groups * 64] */
     float               *alone;          /* [packed columns] */
     bool                 starved;        /* oneDNN found no memory */
 } self_test;
@@ -54,7 +55,8 @@ static bool own_rows_agree(const self_test *t)
 {
     const uint32_t columns = t->groups * QR_GROUP_COLUMNS;
     qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){.x = &t->x, .count = 1}, t->groups, t->alone);
-    for (uint32_t count = 2; count <= QR_PRODUCT_ROWS; count += count < 25 ? 1 : 13) { /* all tile heights and some */
+    for (uint32_t count = 2; count <= qr_product_rows(t->projection);
+         count += count < 25 ? 1 : 13) { /* all tile heights and some */
         repeat_first_row(&t->x, count - 1);
         qr_projection_own_sums(t->projection, t->thread, &(qr_row_block){.x = &t->x, .count = count}, t->groups,
                                t->own);
@@ -104,7 +106,7 @@ static bool own_agrees_with_onednn(self_test *t)
 
 static void self_test_run(self_test *t, qr_projection_verdict *v)
 {
-    for (uint32_t row = 0; row < QR_ONEDNN_ROWS; row++) fill_row(&t->x, row, row);
+    for (uint32_t row = 0; row < TEST_ROWS; row++) fill_row(&t->x, row, row);
     if (v->columns == 0) {
         v->rows_agree = v->own_agrees = own_rows_agree(t);
     } else {
@@ -120,13 +122,14 @@ static quire_status self_test_thread(const qr_projection *p, uint32_t thread, qr
     const uint32_t         packed    = p->shards[thread].group_count * p->halves;
     self_test              t     = {.projection = p, .thread = thread, .groups = qr_min_u32(packed, SELF_TEST_GROUPS)};
     qr_arena               arena = {0};
-    t.x                          = (qr_rows){.dtype = p->shape.dtype, .dim = p->shape.k, .stride = p->k};
-    t.x.scale_block              = qr_has_scale_groups(&p->shape) ? QR_CODES_BLOCK : 0;
+    t.x                          = (qr_rows){
+                                 .dtype = p->shape.dtype, .dim = p->shape.k, .stride = qr_row_stride(p->context->kernels, p->shape.dtype, p->k)};
+    t.x.scale_block = qr_has_scale_groups(&p->shape) ? QR_CODES_BLOCK : 0;
     for (int pass = 0; pass < 2; pass++) {
         if (pass == 1) QR_TRY(qr_arena_create(&arena, allocator, "the self-test of projections", error));
-        t.x.data   = qr_arena_take(&arena, (size_t)QR_ONEDNN_ROWS * p->k, qr_dtype_bytes(p->shape.dtype));
-        t.x.scales = QR_ARENA_TAKE(&arena, float, (size_t)QR_ONEDNN_ROWS *qr_row_scales(&t.x));
-        t.own      = QR_ARENA_TAKE(&arena, float, (size_t)QR_PRODUCT_ROWS *t.groups *QR_GROUP_COLUMNS);
+        t.x.data   = qr_arena_take(&arena, (size_t)TEST_ROWS * t.x.stride, qr_dtype_bytes(p->shape.dtype));
+        t.x.scales = QR_ARENA_TAKE(&arena, float, (size_t)TEST_ROWS *qr_row_scales(&t.x));
+        t.own      = QR_ARENA_TAKE(&arena, float, (size_t)qr_product_rows(p) * t.groups * QR_GROUP_COLUMNS);
         t.alone    = QR_ARENA_TAKE(&arena, float, (size_t)packed *QR_GROUP_COLUMNS);
     }
     self_test_run(&t, v);
@@ -185,7 +188,8 @@ static void report(qr_projection *p)
 {
     qr_projection_context *c     = p->context;
     const char            *name  = c->kernels->projection->name;
-    const bool             ahead = p->small_own && p->format->outruns; /* of oneDNN, for every number of rows */
+    const bool             ahead = /* of oneDNN, for every number of rows */
+        p->format->outruns && (p->small_own || !p->format->onednn_layout);
     for (uint32_t t = 0; t < c->options.thread_count && p->onednn && !ahead; t++)
         if (p->shards[t].plan) name = qr_onednn_weights_implementation(p->shards[t].plan->weights);
     strncpy(c->implementation, name, sizeof c->implementation - 1);

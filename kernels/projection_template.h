@@ -63,6 +63,16 @@ VF32_INLINE vf32 load_part(const bool whole, const float *from, const uint32_t v
     return at < columns ? vf32_load_upto(from + at, columns - at) : vf32_zero();
 }
 
+/* Sums of the products as floats. */
+VF32_INLINE vf32 load_sums(const bool whole, const qr_epilogue *e, const float *from, const uint32_t vector)
+{
+    const vf32 bits = load_part(whole, from, vector, e->columns);
+#ifdef QR_SIMD_HAS_TILES
+    if (e->int32_sums) return vf32_of_i32(vi32_of_bits(bits));
+#endif
+    return bits;
+}
+
 #define QR_EACH_VECTOR(j) VF32_UNROLL for (uint32_t j = 0; j < GROUP_VECTORS; j++)
 
 /* x = x * column_scales * row_scale + bias, where there are such. */
@@ -100,13 +110,13 @@ VF32_INLINE void epilogue_row(const bool whole, const qr_epilogue *e, uint32_t r
 {
     const size_t at = (size_t)row * e->acc_stride;
     vf32         x[GROUP_VECTORS];
-    QR_EACH_VECTOR(j) { x[j] = load_part(whole, e->acc + at, j, e->columns); }
+    QR_EACH_VECTOR(j) { x[j] = load_sums(whole, e, e->acc + at, j); }
     scale_and_bias(whole, e, row, e->column_scales, e->bias, x);
     if (e->activation != QR_ACTIVATION_NONE)
         for (uint32_t j = 0; j < GROUP_VECTORS; j++) x[j] = activate(e->activation, x[j]);
     if (e->up != NULL) {
         vf32 up[GROUP_VECTORS];
-        QR_EACH_VECTOR(j) { up[j] = load_part(whole, e->up + at, j, e->columns); }
+        QR_EACH_VECTOR(j) { up[j] = load_sums(whole, e, e->up + at, j); }
         scale_and_bias(whole, e, row, e->up_scales, e->up_bias, up);
         QR_EACH_VECTOR(j) { x[j] = vf32_mul(x[j], factor_of_up(e->activation, up[j])); }
     }

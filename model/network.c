@@ -9,7 +9,7 @@
 
 static qr_rows take_rows(const qr_network *network, qr_arena *arena, qr_dtype dtype, uint32_t rows, uint32_t dim)
 {
-    const uint32_t stride = qr_round_up_u32(dim, 64);
+    const uint32_t stride = qr_row_stride(network->kernels, dtype, dim);
     qr_rows        taken  = {.dtype = dtype, .dim = dim, .stride = stride};
     taken.data            = qr_arena_take(arena, (size_t)rows * stride, qr_dtype_bytes(dtype));
     if (dtype != QR_INT8) return taken;

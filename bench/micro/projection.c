@@ -159,7 +159,9 @@ static bool is_onednn(const matrix_set *set)
 
 static quire_status create_rows(const bench *b, uint32_t dtype, uint32_t dim, qr_rows *rows, quire_error *error)
 {
-    *rows = (qr_rows){.dtype = qr_multiplied_dtype(dtype), .dim = dim, .stride = qr_round_up_u32(dim, 64)};
+    const qr_dtype multiplied = qr_multiplied_dtype(dtype);
+    *rows                     = (qr_rows){
+                            .dtype = multiplied, .dim = dim, .stride = qr_row_stride(b->common.machine->kernels, multiplied, dim)};
     if (dtype == QR_MICRO_INT4) rows->scale_block = QR_CODES_BLOCK;
     rows->data   = qr_allocate(NULL, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype), 64);
     rows->scales = qr_allocate(NULL, (size_t)b->most_rows * qr_row_scales(rows) * sizeof(float), 64);

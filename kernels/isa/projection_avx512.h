@@ -29,6 +29,10 @@ static inline __m512 broadcast_f32(const void *p) { return _mm512_castsi512_ps(b
 #define T_EXACT 0
 #include "kernels/isa/projection_avx512_tile.h"
 
+#ifdef QR_SIMD_HAS_TILES
+#include "kernels/isa/projection_amx.h"
+#else
+
 #define T_NAME bf16
 #define T_VECTOR __m512
 #define T_STEP 2
@@ -89,6 +93,7 @@ static inline __m512 widen_pair(int phase, const void *p)
 #define T_STORE(p, v) _mm512_store_si512(p, v)
 #define T_EXACT 1
 #include "kernels/isa/projection_avx512_tile.h"
+#endif
 
 /* ---- rows as the products read them ---- */
 
@@ -146,6 +151,7 @@ static inline __m256i load_as_is(const char *row, uint32_t dword)
 
 static void arrange_f32(const qr_arrange *a) { arrange_rows(a, a->k, load_as_is); }
 
+#ifndef QR_SIMD_HAS_TILES
 #ifdef QR_SIMD_HAS_BF16_DOT
 static void arrange_bf16(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_as_is); }
 #else
@@ -173,12 +179,15 @@ static inline __m256i load_widened_int8(const char *row, uint32_t dword)
 
 static void arrange_int8(const qr_arrange *a) { arrange_rows(a, a->k / 2, load_widened_int8); }
 #endif
+#endif
 
 static void arrange_quads(const qr_arrange *a) { arrange_rows(a, a->k / 4, load_as_is); }
 
 /* ---- the formats ---- */
 
-#ifdef QR_SIMD_HAS_BF16_DOT
+#if defined(QR_SIMD_HAS_TILES)
+#define QR_OWN_NAME "own:amx"
+#elif defined(QR_SIMD_HAS_BF16_DOT)
 #define QR_OWN_NAME "own:avx512_bf16"
 #define QR_NATIVE_BF16 true
 #elif defined(QR_SIMD_HAS_INT8_DOT)
@@ -194,12 +203,22 @@ static void arrange_quads(const qr_arrange *a) { arrange_rows(a, a->k / 4, load_
 #define QR_NATIVE_INT8 false
 #endif
 static const qr_panel_format panel_formats[] = {
-    [QR_F32]  = {.panel_columns = 64,
-                 .step          = 1,
-                 .product       = product_f32,
-                 .arrange       = arrange_f32,
-                 .x_bytes       = 4,
-                 .onednn_layout = true},
+    [QR_F32] = {.panel_columns = 64,
+                .step          = 1,
+                .product       = product_f32,
+                .arrange       = arrange_f32,
+                .x_bytes       = 4,
+                .onednn_layout = true},
+#ifdef QR_SIMD_HAS_TILES
+    [QR_BF16] = {.panel_columns = 16, .step = 2, .product = product_bf16, .x_bytes = 2, .tiled = true, .outruns = true},
+    [QR_INT8] = {.panel_columns = 16,
+                 .step          = 4,
+                 .product       = product_int8,
+                 .x_bytes       = 1,
+                 .tiled         = true,
+                 .int32_sums    = true,
+                 .outruns       = true},
+#else
     [QR_BF16] = {.panel_columns = 64,
                  .step          = 2,
                  .product       = product_bf16,
@@ -213,5 +232,6 @@ static const qr_panel_format panel_formats[] = {
                  .x_bytes       = QR_NATIVE_INT8 ? 1 : 2,
                  .onednn_layout = QR_NATIVE_INT8,
                  .outruns       = QR_NATIVE_INT8 && !QR_NATIVE_BF16},
+#endif
 };
 #include "kernels/projection_template.h"

@@ -135,6 +135,7 @@ VF32_INLINE vi32 vi32_in_register(vi32 x)
     return x;
 }
 VF32_INLINE vf32 vf32_of_i32(vi32 x) { return _mm512_cvtepi32_ps(x); }
+VF32_INLINE vi32 vi32_of_bits(vf32 x) { return _mm512_castps_si512(x); }
 VF32_INLINE vi32 vi32_set(int32_t x) { return _mm512_set1_epi32(x); }
 VF32_INLINE vi32 vi32_sub(vi32 a, vi32 b) { return _mm512_sub_epi32(a, b); }
 VF32_INLINE void vi32_store_upto(int32_t *p, vi32 x, uint32_t count)

@@ -64,7 +64,7 @@ def decode(folder, isa, dtype, settings):
 
 def instruction_sets():
     folder = MODELS / "llama-linear"
-    return [isa for isa in ("scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+    return [isa for isa in ("scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
             if f"; {isa}," in decode(folder, isa, "f32", ALONE)[1]]
 
 

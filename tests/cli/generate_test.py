@@ -575,7 +575,7 @@ class Usage(unittest.TestCase):
             done = subprocess.run([QUIRE, command, *arguments], input=b"", capture_output=True, timeout=60,
                                   env={**os.environ, "QUIRE_ISA": "nonsense"})
             self.assertEqual(done.returncode, 2, command)
-            self.assertIn(b'QUIRE_ISA: "nonsense" is not one of auto | avx512_bf16 | avx512_vnni | avx512 | avx2 | scalar', done.stderr)
+            self.assertIn(b'QUIRE_ISA: "nonsense" is not one of auto | amx | avx512_bf16 | avx512_vnni | avx512 | avx2 | scalar', done.stderr)
 
     def test_check_and_generate_agree_on_the_dtype_of_the_cache(self):
         for dtype in ("f32", "bf16", "int8"):

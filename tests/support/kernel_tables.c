@@ -4,6 +4,7 @@
 
 extern const qr_kernels qr_kernels_emulated_avx512;
 extern const qr_kernels qr_kernels_emulated_avx512_bf16;
+extern const qr_kernels qr_kernels_emulated_amx;
 
 static void add_unless_native(const qr_kernels **tables, uint32_t *count, const qr_kernels *emulated)
 {
@@ -14,8 +15,9 @@ static void add_unless_native(const qr_kernels **tables, uint32_t *count, const 
 
 uint32_t kernel_tables(const qr_kernels *tables[KERNEL_TABLES_MAX])
 {
-    uint32_t count = qr_kernels_available(tables, KERNEL_TABLES_MAX - 2);
+    uint32_t count = qr_kernels_available(tables, KERNEL_TABLES_MAX - 3);
     add_unless_native(tables, &count, &qr_kernels_emulated_avx512);
     add_unless_native(tables, &count, &qr_kernels_emulated_avx512_bf16);
+    add_unless_native(tables, &count, &qr_kernels_emulated_amx);
     return count;
 }

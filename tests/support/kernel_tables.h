@@ -4,7 +4,7 @@
 
 #include "kernels/kernels.h"
 
-enum { KERNEL_TABLES_MAX = 8 };
+enum { KERNEL_TABLES_MAX = 9 };
 
 /* Returns the count. The last of the machine's own tables is scalar; the emulated ones follow it. */
 uint32_t kernel_tables(const qr_kernels *tables[KERNEL_TABLES_MAX]);

@@ -1,0 +1,169 @@
+/* The tile vocabulary: what the chip computes, and the twin that stands in for it (tests/support/emulated_amx.h), which
+ * are compared where there is a chip. The chip's side is in tests/support/native_amx.c, compiled for it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <math.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/rng.h"
+#include "kernels/cpu.h"
+#include "kernels/kernels.h"
+#include "support/tile_products.h"
+
+enum { ROUNDS = 400, KINDS = 4 };
+
+static bool has_amx(void) { return (qr_cpu_features() & QR_CPU_AMX) != 0; }
+
+/* ordinary | tiny, with subnormal inputs and products | large, some of which overflow | any bits */
+static qr_bf16 bf16_of_kind(int kind, uint64_t r)
+{
+    const uint64_t sign = r & 0x8000, fraction = r >> 24 & 127;
+    switch (kind) {
+    case 0: return (qr_bf16)(sign | (118 + r % 16) << 7 | fraction);
+    case 1: return (qr_bf16)(sign | (r >> 16) % 80 << 7 | fraction);
+    case 2: return (qr_bf16)(sign | (170 + r % 24) << 7 | fraction);
+    default: return (qr_bf16)(r >> 8);
+    }
+}
+
+static void fill(tile_operands *o, int kind, uint64_t round)
+{
+    uint64_t stream = (uint64_t)kind << 40 | round << 16;
+    for (int i = 0; i < TILE_OPERAND_BYTES / 2; i++) {
+        const qr_bf16 a = bf16_of_kind(kind, qr_mix64(stream++));
+        const qr_bf16 b = bf16_of_kind(kind == 1 && round % 2 ? 0 : kind, qr_mix64(stream++));
+        memcpy(o->a + 2 * i, &a, 2);
+        memcpy(o->b + 2 * i, &b, 2);
+    }
+    for (int i = 0; i < TILE_SUMS; i++) {
+        const uint64_t r    = qr_mix64(stream++);
+        const uint32_t bits = (uint32_t)bf16_of_kind(kind, r) << 16 | (uint32_t)(r >> 48);
+        memcpy(&o->sums[i], &bits, 4);
+    }
+}
+
+static void compare(const tile_operands *o, uint32_t rows, tile_product *native, tile_product *emulated, bool floats)
+{
+    tile_operands got = *o, want = *o;
+    native(&got, rows);
+    emulated(&want, rows);
+    for (int i = 0; i < TILE_SUMS; i++) {
+        float a, b;
+        memcpy(&a, &got.sums[i], 4);
+        memcpy(&b, &want.sums[i], 4);
+        if (floats && isnan(a) && isnan(b)) continue;
+        assert_memory_equal(&got.sums[i], &want.sums[i], 4);
+    }
+}
+
+static void the_twin_computes_what_the_chip_does(void **state)
+{
+    (void)state;
+    if (!has_amx()) skip();
+    for (int kind = 0; kind < KINDS; kind++)
+        for (uint64_t round = 0; round < ROUNDS; round++) {
+            tile_operands  o;
+            const uint32_t rows = 1 + (uint32_t)(round % 16);
+            fill(&o, kind, round);
+            compare(&o, rows, native_dot_bf16, emulated_dot_bf16, true);
+            compare(&o, rows, native_dot_int8, emulated_dot_int8, false);
+            compare(&o, rows, native_dot_uint8, emulated_dot_uint8, false);
+        }
+}
+
+/* By hand: the even chain and the odd one, then their sum to what was there. */
+static void products_are_pairs_of_bf16_and_fours_of_codes(void **state)
+{
+    (void)state;
+    static tile_operands o;
+    const qr_bf16        two = qr_bf16_of_f32(2.0f), three = qr_bf16_of_f32(3.0f);
+    memset(&o, 0, sizeof o);
+    memcpy(o.a + 64 + 2 * 5, &two, 2);                       /* a[1][5] */
+    memcpy(o.b + 2 * ((5 / 2 * 16 + 7) * 2 + 1), &three, 2); /* b[2][7][1] */
+    const float ten = 10.0f;
+    memcpy(&o.sums[16 + 7], &ten, 4);
+    emulated_dot_bf16(&o, 16);
+    float sum;
+    memcpy(&sum, &o.sums[16 + 7], 4);
+    assert_true(sum == 16.0f);
+
+    memset(&o, 0, sizeof o);
+    o.a[64 + 9]                   = (char)-3; /* a[1][9], 253 without a sign */
+    o.b[(9 / 4 * 16 + 7) * 4 + 1] = (char)-5; /* b[2][7][1] */
+    tile_operands unsigned_too    = o;
+    emulated_dot_int8(&o, 16);
+    emulated_dot_uint8(&unsigned_too, 16);
+    assert_int_equal(o.sums[16 + 7], 15);
+    assert_int_equal(unsigned_too.sums[16 + 7], 253 * -5);
+}
+
+/* gcc 12 drops or moves what LDTILECFG reads unless it is told. */
+static void a_configuration_is_written_before_it_is_read(void **state)
+{
+    (void)state;
+    if (!has_amx()) skip();
+    for (uint32_t rows = 1; rows <= 16; rows++) assert_int_equal(native_configured_rows(rows), rows);
+}
+
+/* ---- leave ---- */
+
+/* Makes arch_prctl fail, as sandboxes do. */
+static int forbid_tiles(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_arch_prctl, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 1 /* EPERM */),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* 0: as it should be. */
+static int without_leave(bool had)
+{
+    if (!forbid_tiles()) return 77;
+    if ((qr_cpu_features() & QR_CPU_AMX) != 0) return 1;
+    if ((qr_cpu_refusal() != NULL) != had) return 2;
+    const qr_kernels *kernels = qr_kernels_select(NULL);
+    return kernels != NULL && strcmp(kernels->isa, "amx") != 0 ? 0 : 3;
+}
+
+static void without_the_kernels_leave_the_next_set_runs(void **state)
+{
+    (void)state;
+    const bool  had   = has_amx();
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) _exit(without_leave(had));
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) skip(); /* no seccomp here */
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_null(qr_cpu_refusal());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_twin_computes_what_the_chip_does),
+        cmocka_unit_test(products_are_pairs_of_bf16_and_fours_of_codes),
+        cmocka_unit_test(a_configuration_is_written_before_it_is_read),
+        cmocka_unit_test(without_the_kernels_leave_the_next_set_runs),
+    };
+    return cmocka_run_group_tests_name("kernels/amx", tests, NULL, NULL);
+}
