@@ -1,7 +1,8 @@
 /* The instruction-set part of projections: products of packed weights and the pass that follows them.
  *
  * A shard is a run of groups of 64 columns. A group is 64 / panel_columns panels, a panel is
- * [k / step][panel_columns][step]: what one thread reads is one sequential stream. k is padded with zeros to 64.
+ * [k / step][panel_columns][step]: what one thread reads is one sequential stream. k is padded with zeros to 64. In a
+ * tiled format it is a run of tiles, [k / (16 step)][panel_columns / 16] of them, each [16][16 columns][step].
  *
  * Order of summation, the same in every kernel and for every number of rows, so that a row's bits depend on nothing
  * else: k in chunks of 1024 if k > 1024, else of 512; each chunk is one chain from zero in ascending k; the chunks are
@@ -25,7 +26,9 @@ enum {
     QR_K_MULTIPLE    = 64,
     QR_PRODUCT_ROWS  = 64,  /* most rows of one product call */
     QR_TILED_ROWS    = 256, /* of a tiled format; fewer where k is large, see qr_product_rows() */
-    QR_ARRANGE_SLACK = 64,  /* bytes that a kernel may write behind the arranged rows */
+    QR_TILE_STEPS    = 16,  /* and columns of a tile of weights */
+    QR_TILE_COLUMNS  = 16,
+    QR_ARRANGE_SLACK = 64, /* bytes that a kernel may write behind the arranged rows */
 };
 
 /* k of a chunk. */
@@ -71,8 +74,9 @@ typedef struct qr_panel_format {
     uint32_t x_bytes;
     bool     onednn_layout; /* the panels are those of oneDNN's packed matmul, which may then run instead */
     bool     outruns;       /* oneDNN's packed matmul, at any number of rows; else up to 64 */
-    bool     tiled;         /* `product` takes up to QR_TILED_ROWS rows, which stay in L2 from group to group */
-    bool     int32_sums;    /* what `product` writes is int32_t */
+    bool tiled; /* panels are runs of tiles; `product` takes up to QR_TILED_ROWS rows, which stay in L2 from group to
+                   group */
+    bool int32_sums; /* what `product` writes is int32_t */
 } qr_panel_format;
 
 /* acc: f32, or int32_t where int32_sums.

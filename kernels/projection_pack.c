@@ -19,12 +19,26 @@ static quire_status read_columns(const qr_projection *p, const qr_weight_source 
     return QUIRE_OK;
 }
 
-/* Element (column, k) of a group is at panel + (k / step) * panel_columns * step + k % step. */
+/* Element (column, 0) of a group. */
 static size_t panel_offset(const qr_projection *p, uint32_t column)
 {
     const qr_panel_format *f = p->format;
     if (p->plain) return (size_t)column * p->k;
-    return (size_t)(column / f->panel_columns) * f->panel_columns * p->k + column % f->panel_columns * f->step;
+    const uint32_t in_panel = column % f->panel_columns;
+    const size_t   panel    = (size_t)(column / f->panel_columns) * f->panel_columns * p->k;
+    if (!f->tiled) return panel + in_panel * f->step;
+    return panel +
+           (in_panel / QR_TILE_COLUMNS * QR_TILE_STEPS * QR_TILE_COLUMNS + in_panel % QR_TILE_COLUMNS) * f->step;
+}
+
+/* From there to that column's element at the first k of step number `step`. */
+static size_t step_offset(const qr_projection *p, uint32_t step)
+{
+    const qr_panel_format *f = p->format;
+    if (p->plain) return step;
+    if (!f->tiled) return (size_t)step * f->panel_columns * f->step;
+    const uint32_t tile = step / QR_TILE_STEPS, in_tile = step % QR_TILE_STEPS;
+    return ((size_t)tile * QR_TILE_STEPS * f->panel_columns + in_tile * QR_TILE_COLUMNS) * f->step;
 }
 
 /* x to nearest even for |x| below 2^22, without the call that lrintf is on the baseline instruction set: the sum with
@@ -43,15 +57,16 @@ enum { PACK_RUN = 64 }; /* k at a time, so that the lines of a panel are written
 static void pack_run(const qr_projection *p, void *group, uint32_t column, const float *w, uint32_t from, uint32_t to,
                      float to_code)
 {
-    const uint32_t step   = p->plain ? 1 : p->format->step;
-    const size_t   stride = p->plain ? 1 : (size_t)p->format->panel_columns * step;
-    size_t         at     = panel_offset(p, column) + from / step * stride;
-    for (uint32_t k = from; k < to; k += step, at += stride)
+    const uint32_t step  = p->plain ? 1 : p->format->step;
+    const size_t   first = panel_offset(p, column);
+    for (uint32_t k = from; k < to; k += step) {
+        const size_t at = first + step_offset(p, k / step);
         for (uint32_t i = 0; i < step && k + i < to; i++) switch (p->shape.dtype) {
             case QR_F32: ((float *)group)[at + i] = w[k + i]; break;
             case QR_BF16: ((qr_bf16 *)group)[at + i] = qr_bf16_of_f32(w[k + i]); break;
             default: ((int8_t *)group)[at + i] = (int8_t)nearest(w[k + i] * to_code); break;
             }
+    }
 }
 
 enum { PAIR_BYTES = 2 * sizeof(qr_bf16) };
@@ -60,9 +75,8 @@ enum { PAIR_BYTES = 2 * sizeof(qr_bf16) };
  * place in its panel. */
 static void pack_pairs(const qr_projection *p, char *to, const char *column, uint32_t from, uint32_t end)
 {
-    const size_t stride = (size_t)p->format->panel_columns * PAIR_BYTES;
     for (uint32_t pair = from / 2; pair < end / 2; pair++)
-        memcpy(to + pair * stride, column + (size_t)pair * PAIR_BYTES, PAIR_BYTES);
+        memcpy(to + step_offset(p, pair) * sizeof(qr_bf16), column + (size_t)pair * PAIR_BYTES, PAIR_BYTES);
 }
 
 static bool packs_pairs(const qr_projection *p)

@@ -127,9 +127,20 @@ VF32_INLINE void epilogue_row(const bool whole, const qr_epilogue *e, uint32_t r
     store_results(whole, e, row, x);
 }
 
+enum { ROWS_AHEAD = 8 };
+
+/* Results go to rows far apart, whose lines have to come from memory before they can be written. */
+static inline void ask_for_results(const qr_epilogue *e, uint32_t row)
+{
+    const size_t bytes = qr_dtype_bytes(e->out_dtype);
+    const char  *to    = (const char *)e->out + row * e->out_stride * bytes;
+    for (uint32_t at = 0; at < e->columns * bytes; at += 64) __builtin_prefetch(to + at, 1, 3);
+}
+
 static void epilogue(const qr_epilogue *e)
 {
     for (uint32_t row = 0; row < e->rows; row++) {
+        if (row + ROWS_AHEAD < e->rows) ask_for_results(e, row + ROWS_AHEAD);
         if (e->columns == QR_GROUP_COLUMNS)
             epilogue_row(true, e, row);
         else

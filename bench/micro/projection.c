@@ -12,11 +12,12 @@
 #include "kernels/projection.h"
 
 enum {
-    COPIES_MAX = 64,
-    PATHS      = 2,
-    DTYPES     = QR_MICRO_INT4 + 1,
-    FEW_ROWS   = 16, /* up to here a pass goes through all copies, beyond through proportionally fewer */
-    TABLE      = 1 << 20,
+    COPIES_MAX     = 64,
+    PATHS          = 2,
+    DTYPES         = QR_MICRO_INT4 + 1,
+    LEAST_PRODUCTS = 8,  /* of a pass: the rows are then where a step finds them, in cache but for the first */
+    FEW_ROWS       = 16, /* up to here a pass goes through all copies, beyond through proportionally fewer */
+    TABLE          = 1 << 20,
 };
 
 typedef struct bench bench;
@@ -218,7 +219,8 @@ static void create_variant(bench *b, matrix_set *set, uint32_t rows)
     projection_variant *variant = &b->projection[b->common.variant_count];
     qr_variant         *turn    = &b->common.variants[b->common.variant_count++];
     *variant                    = (projection_variant){.set = set, .rows = rows};
-    variant->products           = qr_max_u32(1, rows <= FEW_ROWS ? set->copies : set->copies * FEW_ROWS / rows);
+    variant->products           = qr_max_u32(qr_min_u32(LEAST_PRODUCTS, set->copies),
+                                   rows <= FEW_ROWS ? set->copies : set->copies * FEW_ROWS / rows);
     const double columns = b->common.options.columns, k = b->common.options.k;
     *turn            = (qr_variant){.prepare = move_on,
                                     .run     = run_pass,

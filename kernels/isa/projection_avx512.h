@@ -210,8 +210,8 @@ static const qr_panel_format panel_formats[] = {
                 .x_bytes       = 4,
                 .onednn_layout = true},
 #ifdef QR_SIMD_HAS_TILES
-    [QR_BF16] = {.panel_columns = 16, .step = 2, .product = product_bf16, .x_bytes = 2, .tiled = true, .outruns = true},
-    [QR_INT8] = {.panel_columns = 16,
+    [QR_BF16] = {.panel_columns = 32, .step = 2, .product = product_bf16, .x_bytes = 2, .tiled = true, .outruns = true},
+    [QR_INT8] = {.panel_columns = 32,
                  .step          = 4,
                  .product       = product_int8,
                  .x_bytes       = 1,
