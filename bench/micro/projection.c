@@ -46,6 +46,7 @@ struct bench {
     uint32_t           most_rows;
     float             *weights; /* [TABLE + k] random numbers */
     qr_rows            x[DTYPES], y;
+    qr_mapping         x_memory[DTYPES], y_memory;  /* in huge pages, as an engine's rows are */
     matrix_set         sets[DTYPES * PATHS];        /* [DTYPES][PATHS] */
     projection_variant projection[QR_VARIANTS_MAX]; /* what common.variants of the same number are of */
 };
@@ -158,20 +159,23 @@ static bool is_onednn(const matrix_set *set)
 
 /* ---- rows ---- */
 
-static quire_status create_rows(const bench *b, uint32_t dtype, uint32_t dim, qr_rows *rows, quire_error *error)
+static quire_status create_rows(const bench *b, uint32_t dtype, uint32_t dim, qr_rows *rows, qr_mapping *memory,
+                                quire_error *error)
 {
     const qr_dtype multiplied = qr_multiplied_dtype(dtype);
     *rows                     = (qr_rows){
                             .dtype = multiplied, .dim = dim, .stride = qr_row_stride(b->common.machine->kernels, multiplied, dim)};
     if (dtype == QR_MICRO_INT4) rows->scale_block = QR_CODES_BLOCK;
-    rows->data   = qr_allocate(NULL, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype), 64);
+    const size_t bytes = (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype);
+    QR_TRY(qr_mapping_create(bytes, &b->common.machine->bind, "rows", memory, error));
+    rows->data   = memory->base;
     rows->scales = qr_allocate(NULL, (size_t)b->most_rows * qr_row_scales(rows) * sizeof(float), 64);
-    return rows->data && rows->scales ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rows", b->most_rows);
+    return rows->scales ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "%u rows", b->most_rows);
 }
 
-static void destroy_rows(const bench *b, qr_rows *rows)
+static void destroy_rows(const bench *b, qr_rows *rows, qr_mapping *memory)
 {
-    qr_deallocate(NULL, rows->data, (size_t)b->most_rows * rows->stride * qr_dtype_bytes(rows->dtype));
+    if (memory->base != NULL) qr_mapping_destroy(memory);
     qr_deallocate(NULL, rows->scales, (size_t)b->most_rows * qr_row_scales(rows) * sizeof(float));
 }
 
@@ -182,13 +186,14 @@ static quire_status create_inputs(bench *b, quire_error *error)
     for (size_t i = 0; i < TABLE + (size_t)b->common.options.k; i++)
         b->weights[i] = (float)(qr_random_uniform(1, 0, i) - 0.5);
     for (uint32_t i = 0; i < b->common.options.dtypes.count; i++) {
-        qr_rows *x = &b->x[b->common.options.dtypes.values[i]];
+        const uint32_t dtype = (uint32_t)b->common.options.dtypes.values[i];
+        qr_rows       *x     = &b->x[dtype];
         if (x->data != NULL) continue;
-        QR_TRY(create_rows(b, (uint32_t)b->common.options.dtypes.values[i], b->common.options.k, x, error));
+        QR_TRY(create_rows(b, dtype, b->common.options.k, x, &b->x_memory[dtype], error));
         for (uint32_t r = 0; r < b->most_rows; r++)
             b->common.machine->kernels->convert(x, r, b->weights + qr_mix64(r + 77) % TABLE);
     }
-    return create_rows(b, QR_F32, b->common.options.columns, &b->y, error);
+    return create_rows(b, QR_F32, b->common.options.columns, &b->y, &b->y_memory, error);
 }
 
 /* ---- variants ---- */
@@ -306,8 +311,8 @@ static void destroy(void *state)
 {
     bench *b = state;
     for (int i = 0; i < DTYPES * PATHS; i++) destroy_set(&b->sets[i]);
-    for (int d = 0; d < DTYPES; d++) destroy_rows(b, &b->x[d]);
-    destroy_rows(b, &b->y);
+    for (int d = 0; d < DTYPES; d++) destroy_rows(b, &b->x[d], &b->x_memory[d]);
+    destroy_rows(b, &b->y, &b->y_memory);
     qr_deallocate(NULL, b->weights, (TABLE + (size_t)b->common.options.k) * sizeof *b->weights);
 }
 
