@@ -4,8 +4,6 @@
 #include "base/clock.h"
 #include "kernels/attention_parts.h"
 
-enum { SPLIT_TILES = QR_SPLIT_TOKENS / QR_TILE_TOKENS };
-
 /* ---- a thread's share ---- */
 
 /* Items [from, to) of planned sequence k that belong to the thread; false when it has none of k. */
@@ -314,23 +312,16 @@ static void meet_common(const qr_attention_plan *plan, const qr_attention_args *
     }
 }
 
-/* Tile `tile` for the portion's kv heads; rows that do not see it are left out. */
-static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *args,
-                        const qr_attention_scratch *scratch, const portion *p, uint32_t tile, const char *next,
-                        float *states)
+/* The portion's rows from `first` on, and its kv heads, as kernels want them. */
+static qr_attention_tile tile_of(const qr_attention_plan *plan, const qr_attention_args *args,
+                                 const qr_attention_scratch *scratch, const portion *p, uint32_t first, uint32_t last,
+                                 float *states)
 {
-    const uint32_t key = tile * QR_TILE_TOKENS, group = plan->group;
-    uint32_t       first = p->row, last = p->row + p->rows;
-    while (first < last && qr_visible_end(plan, p->sequence, first) <= key) first++;
-    while (first < last && qr_visible_begin(plan, p->sequence, last - 1) >= key + QR_TILE_TOKENS) last--;
-    if (first == last) return;
+    const uint32_t           group  = plan->group;
     const size_t             offset = (size_t)(first - p->row) * group;
     const qr_attention_bias *bias   = args->bias;
-    qr_attention_tile        t      = {.tile         = tile_at(plan, args, p->sequence, tile, p->head),
-                                       .tile_bytes   = qr_kv_tile_bytes(&plan->shape.kv),
-                                       .next         = next,
+    qr_attention_tile        t      = {.tile_bytes   = qr_kv_tile_bytes(&plan->shape.kv),
                                        .prefetch     = plan->limits.tuning.prefetch == QR_PREFETCH_ALL,
-                                       .first_key    = key,
                                        .padded_dim   = plan->padded_dim,
                                        .heads        = p->heads,
                                        .rows         = last - first,
@@ -349,7 +340,25 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
         t.bias_zero   = bias->zero;
         t.bias_reach  = bias->reach;
     }
-    if (common_of(plan, args) != NULL) meet_common(plan, args, scratch, p, &t, offset);
+    return t;
+}
+
+/* Tile `tile` for the portion's kv heads; rows that do not see it are left out. */
+static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *args,
+                        const qr_attention_scratch *scratch, const portion *p, uint32_t tile, const char *next,
+                        float *states)
+{
+    const uint32_t key = tile * QR_TILE_TOKENS;
+    uint32_t       first = p->row, last = p->row + p->rows;
+    while (first < last && qr_visible_end(plan, p->sequence, first) <= key) first++;
+    while (first < last && qr_visible_begin(plan, p->sequence, last - 1) >= key + QR_TILE_TOKENS) last--;
+    if (first == last) return;
+    qr_attention_tile t = tile_of(plan, args, scratch, p, first, last, states);
+    t.tile              = tile_at(plan, args, p->sequence, tile, p->head);
+    t.next              = next;
+    t.first_key         = key;
+    if (common_of(plan, args) != NULL)
+        meet_common(plan, args, scratch, p, &t, (size_t)(first - p->row) * plan->group);
     plan->kernels->by_dtype[plan->shape.kv.dtype].attend(&t);
 }
 
@@ -378,15 +387,38 @@ static const char *tile_ahead(const qr_attention_plan *plan, const qr_attention_
 }
 
 /* Takes the keys of one split into `states`, heads inside tiles: that is their order in memory. */
+static void attend_by_tile(const qr_attention_plan *plan, const qr_attention_args *args,
+                           const qr_attention_scratch *scratch, const portion *p, uint32_t first, uint32_t end,
+                           uint32_t last_tile, float *states)
+{
+    clear_states(plan, states, query_rows_of(plan, p));
+    for (uint32_t tile = first; tile < end; tile++) {
+        const char *next = tile_ahead(plan, args, p, tile, last_tile);
+        attend_tile(plan, args, scratch, p, tile, next, states);
+    }
+}
+
+/* The same at once. */
+static void attend_whole(const qr_attention_plan *plan, const qr_attention_args *args,
+                         const qr_attention_scratch *scratch, const portion *p, uint32_t first, uint32_t end,
+                         uint32_t last_tile, float *states)
+{
+    qr_attention_split s = {.rest       = tile_of(plan, args, scratch, p, p->row, p->row + p->rows, states),
+                            .tile_count = end > first ? end - first : 0};
+    s.rest.first_key     = first * QR_TILE_TOKENS;
+    for (uint32_t i = 0; i < s.tile_count; i++) s.tiles[i] = tile_at(plan, args, p->sequence, first + i, p->head);
+    if (s.tile_count > 0) s.rest.next = tile_ahead(plan, args, p, end - 1, last_tile);
+    plan->kernels->by_dtype[plan->shape.kv.dtype].attend_split(&s);
+}
+
 static void attend_split(const qr_attention_plan *plan, const qr_attention_args *args,
                          const qr_attention_scratch *scratch, const portion *p, uint32_t split, uint32_t last_tile,
                          float *states)
 {
-    const uint32_t end = qr_min_u32(end_tile(plan, p), (split + 1) * SPLIT_TILES);
-    for (uint32_t tile = qr_max_u32(first_tile(plan, p), split * SPLIT_TILES); tile < end; tile++) {
-        const char *next = tile_ahead(plan, args, p, tile, last_tile);
-        attend_tile(plan, args, scratch, p, tile, next, states);
-    }
+    const uint32_t first = qr_max_u32(first_tile(plan, p), split * QR_SPLIT_TILES);
+    const uint32_t end   = qr_min_u32(end_tile(plan, p), (split + 1) * QR_SPLIT_TILES);
+    const bool     whole = plan->kernels->by_dtype[plan->shape.kv.dtype].attend_split != NULL;
+    (whole ? attend_whole : attend_by_tile)(plan, args, scratch, p, first, end, last_tile, states);
 }
 
 /* Walks the portion's splits in ascending order. `slots` NULL: merges as it goes and finishes the rows; else leaves
@@ -395,14 +427,13 @@ static void run_portion(const qr_attention_plan *plan, const qr_attention_args *
                         const qr_attention_scratch *scratch, const portion *p, float *slots, size_t slot_stride)
 {
     const uint32_t count     = query_rows_of(plan, p);
-    const uint32_t last_tile = qr_min_u32(end_tile(plan, p), p->split_end * SPLIT_TILES);
+    const uint32_t last_tile = qr_min_u32(end_tile(plan, p), p->split_end * QR_SPLIT_TILES);
     pack_queries(plan, args, scratch, p);
     for (uint32_t split = p->split; split < p->split_end; split++) {
         const bool first  = split == p->split;
         float     *states = slots != NULL ? slots + (split - p->split) * slot_stride
                             : first       ? scratch->running
                                           : scratch->split;
-        clear_states(plan, states, count);
         attend_split(plan, args, scratch, p, split, last_tile, states);
         if (slots == NULL && !first)
             for (size_t row = 0; row < count; row++)

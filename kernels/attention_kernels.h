@@ -12,6 +12,7 @@
 #include "kernels/attention.h"
 
 enum {
+    QR_SPLIT_TILES          = QR_SPLIT_TOKENS / QR_TILE_TOKENS,
     QR_ATTENTION_STATE_TAIL = 32, /* floats after o */
     QR_ATTENTION_LANES      = 16, /* of l, the last of them */
     QR_HEAD_DIM_MAX         = 256,
@@ -55,14 +56,24 @@ typedef struct qr_attention_tile {
     uint32_t position; /* of row 0 */
 } qr_attention_tile;
 
+/* The tiles of a split, or those that some row sees: adjacent keys. A row that sees none of them gets an empty state. */
+typedef struct qr_attention_split {
+    qr_attention_tile rest; /* what is the same for all tiles; `tile` is unused, `next` and `first_key` are of the split */
+    const char       *tiles[QR_SPLIT_TILES]; /* [tile_count] of the first kv head */
+    uint32_t          tile_count;
+    size_t            common_stride; /* floats of `common` from tile to tile */
+} qr_attention_split;
+
 typedef struct qr_attention_kernels {
     /* out[padded_dim] = the head's row, padding zero. */
     void (*prepare)(const qr_attention_head *head, const float *in, float *out);
 
+    /* One of the two attends; neither: this dtype is not supported. */
     struct {
-        uint32_t gflops; /* rough, of one thread; NULL functions: this dtype is not supported */
+        uint32_t gflops; /* rough, of one thread */
         void (*pack_q)(const float *in, uint32_t padded_dim, void *out); /* what attend reads, padded_dim * 4 bytes */
         void (*attend)(const qr_attention_tile *tile);                   /* takes the tile into the rows' states */
+        void (*attend_split)(const qr_attention_split *split);           /* or: sets the rows' states to the split's */
     } by_dtype[3];                                                       /* qr_dtype of the cache */
 
     /* codes[padded_dim] = in / scale, to nearest even; returns scale = max |in| / 127, NaN if anything was not finite.

@@ -28,7 +28,8 @@ quire_status qr_attention_check(const qr_kernels *kernels, const qr_attention_sh
         return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "attention: block_size %u is not a multiple of %d", kv->block_size,
                        QR_TILE_TOKENS);
     if (kernels->attention == NULL || (unsigned)kv->dtype > QR_INT8 ||
-        kernels->attention->by_dtype[kv->dtype].attend == NULL)
+        (kernels->attention->by_dtype[kv->dtype].attend == NULL &&
+         kernels->attention->by_dtype[kv->dtype].attend_split == NULL))
         return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "attention: %s has no kernel for this KV dtype", kernels->isa);
     return QUIRE_OK;
 }

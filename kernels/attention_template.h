@@ -249,8 +249,8 @@ static __attribute__((noinline)) void raise_maximum(float *state, uint32_t padde
     for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) vf32_store(state + d, vf32_mul(vf32_load(state + d), factor));
 }
 
-/* x weights times v_scale become codes, the greatest 255, and their scale behind them. */
-VF32_INLINE void store_codes(float *s, const vf32 x[TILE_VECTORS], const float *v_scale)
+/* x weights times v_scale become codes, the greatest 255, and their scale. */
+VF32_INLINE void store_codes(uint8_t *codes, float *scale, const vf32 x[TILE_VECTORS], const float *v_scale)
 {
     vf32 y[TILE_VECTORS], greatest = vf32_zero();
     VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
@@ -262,9 +262,9 @@ VF32_INLINE void store_codes(float *s, const vf32 x[TILE_VECTORS], const float *
     const vf32  code = vf32_set(255.0f / top);
     VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
     {
-        vf32_store_u8((uint8_t *)s + j * VF32_LANES, vf32_min(vf32_mul(y[j], code), vf32_set(255.0f)));
+        vf32_store_u8(codes + j * VF32_LANES, vf32_min(vf32_mul(y[j], code), vf32_set(255.0f)));
     }
-    s[CODE_SCALE] = top * (1.0f / 255.0f);
+    *scale = top * (1.0f / 255.0f);
 }
 
 /* s becomes 2^(s - m) as the values want it, exact zeros where the row does not see the key; m, l and o move on. Masked
@@ -305,7 +305,7 @@ VF32_INLINE void softmax_row(const qr_dtype dtype, const bool plain, const qr_at
     VF32_UNROLL for (uint32_t j = 1; j < TILE_VECTORS; j++) { sum = vf32_add(sum, x[j]); }
     vf32_store(l, vf32_add(vf32_load(l), sum));
     if (dtype == QR_INT8) {
-        store_codes(s, x, scales_of(tile, t->padded_dim).v_scale);
+        store_codes((uint8_t *)s, &s[CODE_SCALE], x, scales_of(tile, t->padded_dim).v_scale);
 #if QR_SIMD_HAS_BF16_DOT
     } else if (dtype == QR_BF16) { /* 32 numbers become 16 pairs */
         _mm512_storeu_si512(s, vpairs_of_f32(x[0], x[1]));
@@ -465,7 +465,9 @@ typedef struct attention_blocks {
 #endif
 
 QR_BLOCKS(f32, QR_F32)
+#ifndef QR_SIMD_HAS_TILES
 QR_BLOCKS(bf16, QR_BF16)
+#endif
 QR_BLOCKS(int8, QR_INT8)
 
 /* ---- a tile ---- */
@@ -573,7 +575,9 @@ VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, co
 }
 
 static void attend_f32(const qr_attention_tile *t) { attend(QR_F32, &blocks_f32, t); }
+#ifndef QR_SIMD_HAS_TILES
 static void attend_bf16(const qr_attention_tile *t) { attend(QR_BF16, &blocks_bf16, t); }
+#endif
 static void attend_int8(const qr_attention_tile *t) { attend(QR_INT8, &blocks_int8, t); }
 
 /* ---- rows on their way in and out ---- */
@@ -624,7 +628,9 @@ static void dot(const float *q, const float *x, uint32_t padded_dim, uint32_t ro
 
 static void pack_q_f32(const float *in, uint32_t padded_dim, void *out) { memcpy(out, in, padded_dim * sizeof *in); }
 
-#if QR_SIMD_HAS_BF16_DOT
+#if defined(QR_SIMD_HAS_TILES)
+#include "kernels/isa/attention_amx.h"
+#elif QR_SIMD_HAS_BF16_DOT
 static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
 {
     for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
@@ -696,9 +702,13 @@ enum { INT8_GFLOPS = 4 * VF32_LANES };
 static const qr_attention_kernels attention_kernels = {
     .prepare  = prepare,
     .by_dtype = {[QR_F32]  = {.gflops = 4 * VF32_LANES, .pack_q = pack_q_f32, .attend = attend_f32},
+#ifdef QR_SIMD_HAS_TILES
+                 [QR_BF16] = {.gflops = 700, .pack_q = pack_q_bf16, .attend_split = attend_split_bf16},
+#else
                  [QR_BF16] = {.gflops = QR_SIMD_HAS_BF16_DOT ? 170 : 4 * VF32_LANES,
                               .pack_q = pack_q_bf16,
                               .attend = attend_bf16},
+#endif
                  [QR_INT8] = {.gflops = INT8_GFLOPS, .pack_q = pack_q_int8, .attend = attend_int8}},
     .quantize = quantize,
     .dot      = dot,

@@ -16,6 +16,11 @@
 #include <stddef.h>
 #include <string.h>
 
+/* A product's a has 4 bytes in a row for each row of b. */
+typedef struct tile_shape {
+    uint8_t rows, row_bytes; /* up to 16, up to 64 */
+} tile_shape;
+
 enum { TILE_ROWS = 16, TILE_ROW_BYTES = 64, TILE_BYTES = TILE_ROWS * TILE_ROW_BYTES, TILE_COUNT = 8 };
 
 #ifdef QR_EMULATE_AMX
@@ -25,7 +30,7 @@ enum { TILE_ROWS = 16, TILE_ROW_BYTES = 64, TILE_BYTES = TILE_ROWS * TILE_ROW_BY
 #define QR_TILE_FENCE() __asm__ volatile("" ::: "memory")
 
 #define tile_zero(tile) _tile_zero(tile)
-/* Rows `stride` bytes apart, 64 bytes each, as many as the tile is configured for. */
+/* Rows `stride` bytes apart, as many and as long as the tile is configured for. */
 #define tile_load(tile, from, stride)                                                                                  \
     do {                                                                                                               \
         QR_TILE_FENCE();                                                                                               \
@@ -52,12 +57,12 @@ typedef struct tile_configuration {
     uint8_t  rows[16];
 } tile_configuration;
 
-static inline void tile_configure(const uint8_t rows[TILE_COUNT])
+static inline void tile_configure(const tile_shape shapes[TILE_COUNT])
 {
     _Alignas(64) tile_configuration c;
     memset(&c, 0, sizeof c);
     c.palette = 1;
-    for (int i = 0; i < TILE_COUNT; i++) c.row_bytes[i] = TILE_ROW_BYTES, c.rows[i] = rows[i];
+    for (int i = 0; i < TILE_COUNT; i++) c.row_bytes[i] = shapes[i].row_bytes, c.rows[i] = shapes[i].rows;
     QR_TILE_FENCE();
     _tile_loadconfig(&c);
     QR_TILE_FENCE();
@@ -70,9 +75,10 @@ static inline void tile_release(void) { _tile_release(); }
 /* Tiles [0, few) of `rows` rows, 1 to 16, the others of 16. */
 static inline void tile_configure_rows(uint32_t few, uint32_t rows)
 {
-    uint8_t counts[TILE_COUNT];
-    for (uint32_t i = 0; i < TILE_COUNT; i++) counts[i] = (uint8_t)(i < few ? rows : TILE_ROWS);
-    tile_configure(counts);
+    tile_shape shapes[TILE_COUNT];
+    for (uint32_t i = 0; i < TILE_COUNT; i++)
+        shapes[i] = (tile_shape){(uint8_t)(i < few ? rows : TILE_ROWS), TILE_ROW_BYTES};
+    tile_configure(shapes);
 }
 
 #endif
