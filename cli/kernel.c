@@ -29,8 +29,8 @@ static const kernel kernels[] = {
     {"rowwise", qr_micro_rowwise, TEAM " k",
      "norms, conversions, argmax and sums of rows in cache, against a plain read there"},
     {"scheduler", qr_micro_scheduler, EVERY " steps", "plan, commit and submit with a model that takes no time"},
-    {"step", qr_micro_step, TEAM " dtype rows context block-size model layers group-size",
-     "whole decode steps of a model, every sequence with its own keys and values"},
+    {"step", qr_micro_step, TEAM " dtype rows context prompt block-size model layers group-size",
+     "whole decode steps of a model, every sequence with its own keys and values; a whole prompt"},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
 
@@ -84,6 +84,7 @@ static const struct flag {
     {"model", "MODEL", "step: folder or preset, as bench takes it (default tinyllama-1.1b)", 4, TEXT, OF(model), 0, 0},
     {"layers", "N", "step: of a preset that is too large, only so many (num_hidden_layers)", 4, WHOLE, OF(layers), 1,
      1024},
+    {"prompt", "N", "step: a prefill of N tokens in one step as well", 4, WHOLE, OF(prompt), 1, 1u << 24},
     {"steps", "N", "scheduler: steps of each load (default 2000)", 5, WHOLE, OF(steps), 1, 1000000},
 };
 enum { FLAGS = sizeof flags / sizeof *flags, FIRST_FLAG = 0x3001 };

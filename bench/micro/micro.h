@@ -42,6 +42,7 @@ typedef struct qr_micro_options {
     /* step */
     const char *model;  /* folder or preset */
     uint32_t    layers; /* of a preset, num_hidden_layers; 0: its own */
+    uint32_t    prompt; /* tokens of a prefill; 0: none */
     /* scheduler */
     uint32_t steps; /* of each load */
 } qr_micro_options;

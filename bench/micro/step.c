@@ -1,7 +1,8 @@
 /* Whole decode steps of a model at a given context, without computing every sequence's prompt first: one sequence is
  * computed, and its keys and values are copied for the others. Every sequence then has blocks of its own, whose bytes
  * move as those of any other would; nothing is shared. A pass is the forward pass of one row per sequence and its
- * greedy choice; the row takes the same position in every pass. Planning and commit are `quire kernel scheduler`'s. */
+ * greedy choice; the row takes the same position in every pass. Or a pass is a whole prompt, with the choice of its
+ * first token. Planning and commit are `quire kernel scheduler`'s. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -38,9 +39,11 @@ typedef struct subject {
     uint32_t             dtype;   /* of weights, keys and values; QR_MICRO_INT4: the latter int8 */
     uint32_t             context; /* tokens that a row sees: itself included, or its encoder's */
     uint32_t             most_rows, own_blocks, cross_blocks, block_size;
-    uint32_t            *blocks;                      /* [most_rows][own_blocks + cross_blocks] */
+    uint32_t             prompt;                      /* tokens of one that is computed whole; 0: none */
+    uint32_t             prompt_blocks;               /* behind those of all sequences */
+    uint32_t            *blocks;                      /* [most_rows][own_blocks + cross_blocks], [prompt_blocks] */
     qr_sampler         **samplers;                    /* [threads] */
-    int32_t             *tokens;                      /* [max(most_rows, prompt)] */
+    int32_t             *tokens;                      /* [max(most_rows, tokens of a prompt)] */
     float               *features;                    /* of the encoder's input, zeros, where the model reads them */
     uint32_t            *positions, *numbers;         /* likewise; numbers: 0, 1, 2, ... */
     quire_plan_sequence *sequences;                   /* [most_rows] */
@@ -50,7 +53,7 @@ typedef struct subject {
 
 typedef struct step_variant {
     subject     *s;
-    uint32_t     rows, passes;
+    uint32_t     rows, passes;     /* rows whose next token is chosen */
     uint64_t     stage_ns[STAGES]; /* of the passes that count */
     quire_step   report;           /* of the last pass */
     quire_status status;
@@ -60,8 +63,8 @@ typedef struct bench {
     qr_machine  *machine;
     subject      subjects[DTYPES];
     uint32_t     subject_count, variant_count;
-    qr_variant   variants[DTYPES * (QR_MICRO_LIST_MAX + 2)];
-    step_variant steps[DTYPES * (QR_MICRO_LIST_MAX + 2)];
+    qr_variant   variants[DTYPES * (QR_MICRO_LIST_MAX + 3)];
+    step_variant steps[DTYPES * (QR_MICRO_LIST_MAX + 3)];
 } bench;
 
 /* ---- one pass ---- */
@@ -110,6 +113,14 @@ static void count_stages(step_variant *variant, uint64_t all_ns)
     variant->stage_ns[STAGES - 1] += rest;
 }
 
+static void compute(step_variant *variant, const quire_plan *plan, uint64_t start_ns)
+{
+    variant->report           = (quire_step){0};
+    const quire_status status = qr_network_forward(variant->s->network, plan, choose, variant, &variant->report);
+    if (status != QUIRE_OK) variant->status = status;
+    if (++variant->passes > WARM_PASSES) count_stages(variant, qr_now_ns() - start_ns);
+}
+
 static void decode(void *context)
 {
     step_variant  *variant = context;
@@ -120,19 +131,38 @@ static void decode(void *context)
         s->sequences[i] = sequence(s, i, own_tokens(s) - 1, 1);
         s->samples[i]   = (quire_plan_sample){.row = i, .logits_row = i, .entry = i};
     }
-    const quire_plan plan     = {.rows           = variant->rows,
-                                 .sequence_count = variant->rows,
-                                 .sample_count   = variant->rows,
-                                 .rows_logits    = variant->rows,
-                                 .tokens         = s->tokens,
-                                 .positions      = s->positions,
-                                 .sequences      = s->sequences,
-                                 .samples        = s->samples,
-                                 .logits_rows    = s->numbers};
-    variant->report           = (quire_step){0};
-    const quire_status status = qr_network_forward(s->network, &plan, choose, variant, &variant->report);
-    if (status != QUIRE_OK) variant->status = status;
-    if (++variant->passes > WARM_PASSES) count_stages(variant, qr_now_ns() - start);
+    const quire_plan plan = {.rows           = variant->rows,
+                             .sequence_count = variant->rows,
+                             .sample_count   = variant->rows,
+                             .rows_logits    = variant->rows,
+                             .tokens         = s->tokens,
+                             .positions      = s->positions,
+                             .sequences      = s->sequences,
+                             .samples        = s->samples,
+                             .logits_rows    = s->numbers};
+    compute(variant, &plan, start);
+}
+
+static void prefill(void *context)
+{
+    step_variant             *variant = context;
+    subject                  *s       = variant->s;
+    const uint64_t            start   = qr_now_ns();
+    const uint32_t            last    = s->prompt - 1;
+    const quire_plan_sequence prompt  = {.request   = &greedy,
+                                         .row_count = s->prompt,
+                                         .blocks = s->blocks + (size_t)s->most_rows * (s->own_blocks + s->cross_blocks)};
+    const quire_plan_sample   sample  = {.row = last};
+    const quire_plan          plan    = {.rows           = s->prompt,
+                                         .sequence_count = 1,
+                                         .sample_count   = 1,
+                                         .rows_logits    = 1,
+                                         .tokens         = s->tokens,
+                                         .positions      = s->numbers,
+                                         .sequences      = &prompt,
+                                         .samples        = &sample,
+                                         .logits_rows    = &last};
+    compute(variant, &plan, start);
 }
 
 /* ---- keys and values ---- */
@@ -180,9 +210,11 @@ static quire_status create_cache(subject *s, quire_error *error)
     for (uint32_t n = 0; n <= nodes; n++) first_block[n] = n * of_node;
     for (uint32_t i = 0; i < s->most_rows * each; i++)
         s->blocks[i] = first_block[i / each % nodes] + i / each / nodes * each + i % each;
-    const qr_kv_shape          shape   = qr_network_kv_shape(s->network);
+    const qr_kv_shape shape = qr_network_kv_shape(s->network);
+    for (uint32_t i = 0; i < s->prompt_blocks; i++) s->blocks[s->most_rows * each + i] = nodes * of_node + i;
+    first_block[nodes] += s->prompt_blocks;
     const qr_kv_memory_options options = {.layers      = s->facts.decoder_layers,
-                                          .num_blocks  = nodes * of_node,
+                                          .num_blocks  = first_block[nodes],
                                           .block_bytes = qr_kv_block_bytes(&shape),
                                           .first_block = first_block,
                                           .node_os     = placement->node_os,
@@ -207,18 +239,23 @@ static quire_status open_model(const qr_micro_options *options, subject *s, quir
     return quire_model_synthetic(name, &model, &s->model, error);
 }
 
-static quire_status check_context(const subject *s, quire_error *error)
+static quire_status check_lengths(const subject *s, quire_error *error)
 {
     const qr_model_facts *facts = &s->facts;
     const uint32_t        most = facts->encoder_decoder ? facts->max_encoder_positions : facts->max_position_embeddings;
-    if (most == 0 || s->context <= most) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID, "--context %u: the model has at most %u positions", s->context, most);
+    if (s->prompt > 0 && facts->encoder_decoder)
+        return qr_fail(error, QUIRE_ERR_INVALID, "--prompt %u: the model has an encoder", s->prompt);
+    if (most == 0 || qr_max_u32(s->context, s->prompt) <= most) return QUIRE_OK;
+    const bool context = s->context > most;
+    return qr_fail(error, QUIRE_ERR_INVALID, "--%s %u: the model has at most %u positions",
+                   context ? "context" : "prompt", context ? s->context : s->prompt, most);
 }
 
 static quire_status create_arrays(subject *s, quire_error *error)
 {
-    const uint32_t rows = s->most_rows, tokens = qr_max_u32(rows, s->context + OWN_TOKENS);
-    s->blocks    = calloc((size_t)rows * (s->own_blocks + s->cross_blocks), sizeof *s->blocks);
+    const uint32_t rows = s->most_rows, most = qr_max_u32(s->context, s->prompt);
+    const uint32_t tokens = qr_max_u32(rows, most + OWN_TOKENS);
+    s->blocks    = calloc((size_t)rows * (s->own_blocks + s->cross_blocks) + s->prompt_blocks, sizeof *s->blocks);
     s->tokens    = calloc(tokens, sizeof *s->tokens);
     s->positions = calloc(tokens, sizeof *s->positions);
     s->numbers   = calloc(tokens, sizeof *s->numbers);
@@ -243,19 +280,21 @@ static quire_status create_subject(const qr_micro_options *options, subject *s, 
 {
     QR_TRY(open_model(options, s, error));
     qr_model_facts_of(s->model, &s->facts);
-    QR_TRY(check_context(s, error));
-    s->own_blocks   = qr_ceil_div_u32(own_tokens(s), s->block_size);
-    s->cross_blocks = s->facts.encoder_decoder ? qr_ceil_div_u32(s->context, s->block_size) : 0;
+    QR_TRY(check_lengths(s, error));
+    s->own_blocks         = qr_ceil_div_u32(own_tokens(s), s->block_size);
+    s->cross_blocks       = s->facts.encoder_decoder ? qr_ceil_div_u32(s->context, s->block_size) : 0;
+    s->prompt_blocks      = qr_ceil_div_u32(s->prompt, s->block_size);
+    const uint32_t tokens = qr_max_u32(own_tokens(s), s->prompt); /* of a sequence */
     QR_TRY(create_arrays(s, error));
     const qr_network_options network = {.team               = s->machine->team,
                                         .isa                = options->isa,
                                         .kv_dtype           = qr_multiplied_dtype(s->dtype),
                                         .block_size         = s->block_size,
-                                        .max_rows           = qr_max_u32(s->most_rows, own_tokens(s)),
+                                        .max_rows           = qr_max_u32(s->most_rows, tokens),
                                         .max_sequences      = s->most_rows,
                                         .max_logits_rows    = s->most_rows,
                                         .max_encoder_tokens = s->facts.encoder_decoder ? s->context : 0,
-                                        .max_model_len      = own_tokens(s),
+                                        .max_model_len      = tokens,
                                         .batch_invariant    = true,
                                         .bind               = s->machine->bind};
     QR_TRY(qr_network_create(s->model, &network, &s->network, error));
@@ -278,27 +317,39 @@ static void destroy_subject(subject *s)
 /* ---- variants and report ---- */
 
 /* Bytes and operations come from a pass that does not count. */
-static quire_status add_step(bench *b, subject *s, uint32_t rows, const qr_variant *peak, const qr_variant *wide_peak,
-                             quire_error *error)
+static qr_variant *add_step(bench *b, const step_variant *what, void (*pass)(void *), const qr_variant *peak,
+                            const qr_variant *wide_peak)
 {
     step_variant *step    = &b->steps[b->variant_count];
     qr_variant   *variant = &b->variants[b->variant_count++];
-    *step                 = (step_variant){.s = s, .rows = rows};
-    decode(step);
+    *step                 = *what;
+    pass(step);
     step->passes = 0;
-    if (step->status != QUIRE_OK) return qr_fail(error, step->status, "a step of %u rows cannot be computed", rows);
-    *variant        = (qr_variant){.drive      = decode,
-                                   .context    = step,
-                                   .bytes      = (double)(step->report.weight_bytes + step->report.kv_bytes),
-                                   .flops      = (double)step->report.flops,
-                                   .peak       = peak,
-                                   .wide_flops = (double)step->report.wide_flops,
-                                   .wide_peak  = wide_peak};
-    variant->params = json_pack("{s:s, s:I, s:I}", "dtype", qr_micro_dtype_name(s->dtype), "rows", (json_int_t)rows,
-                                "context", (json_int_t)s->context);
-    snprintf(variant->name, sizeof variant->name, "%s, %u sequences, context %u", qr_micro_dtype_name(s->dtype), rows,
-             s->context);
-    return QUIRE_OK;
+    *variant     = (qr_variant){.drive      = pass,
+                                .context    = step,
+                                .bytes      = (double)(step->report.weight_bytes + step->report.kv_bytes),
+                                .flops      = (double)step->report.flops,
+                                .peak       = peak,
+                                .wide_flops = (double)step->report.wide_flops,
+                                .wide_peak  = wide_peak};
+    return variant;
+}
+
+static void add_decode(bench *b, subject *s, uint32_t rows, const qr_variant *peak, const qr_variant *wide_peak)
+{
+    const char *dtype   = qr_micro_dtype_name(s->dtype);
+    qr_variant *variant = add_step(b, &(step_variant){.s = s, .rows = rows}, decode, peak, wide_peak);
+    variant->params =
+        json_pack("{s:s, s:I, s:I}", "dtype", dtype, "rows", (json_int_t)rows, "context", (json_int_t)s->context);
+    snprintf(variant->name, sizeof variant->name, "%s, %u sequences, context %u", dtype, rows, s->context);
+}
+
+static void add_prefill(bench *b, subject *s, const qr_variant *peak, const qr_variant *wide_peak)
+{
+    const char *dtype   = qr_micro_dtype_name(s->dtype);
+    qr_variant *variant = add_step(b, &(step_variant){.s = s, .rows = 1}, prefill, peak, wide_peak);
+    variant->params     = json_pack("{s:s, s:I}", "dtype", dtype, "prompt", (json_int_t)s->prompt);
+    snprintf(variant->name, sizeof variant->name, "%s, a prompt of %u", dtype, s->prompt);
 }
 
 static const qr_variant *add_peak(bench *b, uint32_t dtype, qr_dtype multiplied, qr_multiplier *multiplier)
@@ -317,6 +368,7 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
     *s         = (subject){.machine    = b->machine,
                            .dtype      = dtype,
                            .context    = options->context ? options->context : 512,
+                           .prompt     = options->prompt,
                            .block_size = options->block_size ? options->block_size : 32};
     for (uint32_t i = 0; i < rows->count; i++) s->most_rows = qr_max_u32(s->most_rows, (uint32_t)rows->values[i]);
     if (s->block_size % 32 != 0)
@@ -325,8 +377,8 @@ static quire_status add_subject(bench *b, const qr_micro_options *options, const
     const qr_dtype    multiplied = qr_multiplied_dtype(dtype);
     const qr_variant *peak = add_peak(b, dtype, multiplied, &s->multiplier), *wide_peak = peak;
     if (multiplied == QR_INT8) wide_peak = add_peak(b, QR_BF16, QR_BF16, &s->wide_multiplier);
-    for (uint32_t i = 0; i < rows->count; i++)
-        QR_TRY(add_step(b, s, (uint32_t)rows->values[i], peak, wide_peak, error));
+    for (uint32_t i = 0; i < rows->count; i++) add_decode(b, s, (uint32_t)rows->values[i], peak, wide_peak);
+    if (s->prompt > 0) add_prefill(b, s, peak, wide_peak);
     return QUIRE_OK;
 }
 

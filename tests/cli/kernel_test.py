@@ -139,6 +139,15 @@ class Json(unittest.TestCase):
         one, two = (first_step("--model", "tiny", "--rows", "2", "--context", "32", "--layers", n)["bytes"] for n in "12")
         self.assertGreater(two, one)
 
+    def test_step_computes_a_whole_prompt_beside_the_decode_steps(self):
+        found = variants("step", "--model", "tiny", "--rows", "2", "--context", "32", "--prompt", "100")
+        prompt, = (a for a in found if "prompt" in a["params"])
+        self.check(prompt)
+        decode = next(a for a in found if "rows" in a["params"])
+        self.assertEqual(prompt["params"]["prompt"], 100)
+        self.assertAlmostEqual(sum(value for key, value in prompt.items() if key.endswith("_share")), 1, places=9)
+        self.assertGreater(prompt["flops"], 40 * decode["flops"])  # 100 rows, of 2; the logits of one
+
     def test_step_of_an_encoder_decoder_model_reads_its_encoders_keys(self):
         few, many = (first_step("--model", "t5-small", "--rows", "2", "--context", str(c)) for c in (32, 64))
         self.assertEqual(many["bytes"] - few["bytes"], 2 * 32 * 2 * 8 * 64 * 2 * 6)  # sequences, tokens, K and V, ...
@@ -168,6 +177,8 @@ class Refusals(unittest.TestCase):
         self.refused("is not one of", "limits", "--isa", "neon")
         self.refused("gpt-5", "step", "--model", "gpt-5")
         self.refused("--context 3000", "step", "--context", "3000")
+        self.refused("--prompt 3000", "step", "--prompt", "3000")
+        self.refused("--prompt 10", "step", "--model", "t5-small", "--prompt", "10")
         self.refused("--block-size 48", "step", "--model", "tiny", "--block-size", "48")
         self.refused("--context and --lengths", "attention", "--context", "64", "--lengths", "32:64")
 
