@@ -43,3 +43,14 @@ void qr_printable_copy(char *out, size_t capacity, const char *text)
     }
     *out = '\0';
 }
+
+int qr_whole_length(const char *text, int most)
+{
+    const int length = (int)strnlen(text, (size_t)most);
+    int       first  = length; /* behind the last byte that begins a character */
+    while (first > 0 && length - first < 3 && ((unsigned char)text[first - 1] & 0xc0) == 0x80) first--;
+    if (first == 0) return length;
+    const unsigned char begin = (unsigned char)text[first - 1];
+    const int           bytes = begin >= 0xf0 ? 4 : begin >= 0xe0 ? 3 : begin >= 0xc0 ? 2 : 1;
+    return bytes > length - first + 1 ? first - 1 : length;
+}

@@ -17,6 +17,9 @@ size_t qr_printable_length(const char *at);
  * escapes fit into `capacity` >= 1 with the final NUL. */
 void qr_printable_copy(char *out, size_t capacity, const char *text);
 
+/* Bytes of `text`, at most `most`, without a character of UTF-8 that is cut in its middle: for "%.*s". */
+int qr_whole_length(const char *text, int most);
+
 /* What a noun behind `count` has at its end: "1 step", "2 steps". */
 static inline const char *qr_plural(uint64_t count) { return count == 1 ? "" : "s"; }
 

@@ -142,7 +142,8 @@ static quire_status refuse_encoder_length(const qr_scheduler_options *o, const q
     const uint32_t found    = frames ? r->encoder_frames : r->encoder_count;
     char           text[32] = "missing";
     if (found > 0) snprintf(text, sizeof text, "%u %s", found, unit);
-    return qr_fail(error, QUIRE_ERR_INVALID, "%s: %s; this model needs 1 to %u %s (%s)", name, text,
+    return qr_fail(error, r->encoder_count > most ? QUIRE_ERR_TOO_LONG : QUIRE_ERR_INVALID,
+                   "%s: %s; this model needs 1 to %u %s (%s)", name, text,
                    frames ? most * QR_FRAMES_PER_POSITION : most, unit, limit);
 }
 
@@ -150,8 +151,9 @@ static quire_status refuse_encoder_length(const qr_scheduler_options *o, const q
 static quire_status check_lengths(const qr_scheduler_options *o, const quire_request *r, quire_error *error)
 {
     if (r->prompt_count < 1 || r->prompt_count >= o->max_model_len)
-        return qr_fail(error, QUIRE_ERR_INVALID, "prompt: %u tokens; this model needs 1 to %u (max_model_len %u - 1)",
-                       r->prompt_count, o->max_model_len - 1, o->max_model_len);
+        return qr_fail(error, r->prompt_count < 1 ? QUIRE_ERR_INVALID : QUIRE_ERR_TOO_LONG,
+                       "prompt: %u tokens; this model needs 1 to %u (max_model_len %u - 1)", r->prompt_count,
+                       o->max_model_len - 1, o->max_model_len);
     if (!o->encoder_decoder && r->encoder_count > 0)
         return qr_fail(error, QUIRE_ERR_INVALID, "encoder_input: given, but this model has no encoder");
     const bool     own  = o->max_encoder_positions > 0 && o->max_encoder_positions < o->max_num_encoder_input_tokens;

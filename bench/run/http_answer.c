@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 
 const char *qr_counted_by_name(qr_counted_by how)
 {
@@ -120,7 +121,8 @@ static quire_status take_choice(qr_answer *a, const json_t *from, bool has_usage
     qr_answer_choice *choice = &a->choices[sequence];
     if (reason != NULL) choice->finish = finish_of(reason);
     if (choice->finish == QUIRE_FINISH_ERROR)
-        return qr_fail(error, QUIRE_ERR_EXECUTION, "the server ended a request with \"%.40s\"", reason);
+        return qr_fail(error, QUIRE_ERR_EXECUTION, "the server ended a request with \"%.*s\"",
+                       qr_whole_length(reason, 40), reason);
     const uint32_t count = tokens_of(a, choice, from, has_usage);
     a->chunks += count > 0;
     return add_tokens(a, (uint32_t)sequence, count, error);
@@ -130,8 +132,8 @@ static quire_status take_choice(qr_answer *a, const json_t *from, bool has_usage
 static quire_status fail_as_told(const json_t *told, quire_error *error)
 {
     const json_t *message = json_is_object(told) ? json_object_get(told, "message") : told;
-    return qr_fail(error, QUIRE_ERR_EXECUTION, "the server stops the stream: %.120s",
-                   json_is_string(message) ? json_string_value(message) : "it does not say why");
+    const char   *why     = json_is_string(message) ? json_string_value(message) : "it does not say why";
+    return qr_fail(error, QUIRE_ERR_EXECUTION, "the server stops the stream: %.*s", qr_whole_length(why, 120), why);
 }
 
 static quire_status take_chunk(qr_answer *a, const json_t *chunk, quire_error *error)
@@ -162,8 +164,8 @@ static quire_status take_event(qr_answer *a, quire_error *error)
     }
     json_t *chunk = json_loadb(event->bytes, length, 0, &at);
     if (chunk == NULL)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "an event is not JSON: %.*s: %s", length < 40 ? (int)length : 40,
-                       event->bytes, at.text);
+        return qr_fail(error, QUIRE_ERR_FORMAT, "an event is not JSON: %.*s: %s",
+                       qr_whole_length(event->bytes, length < 40 ? (int)length : 40), event->bytes, at.text);
     const quire_status status = take_chunk(a, chunk, error);
     json_decref(chunk);
     return status;
@@ -178,6 +180,7 @@ static quire_status take_line(qr_answer *a, quire_error *error)
     if (length > 0 && line[length - 1] == '\r') length--;
     if (length == 0) return take_event(a, error);
     if (length < skip || memcmp(line, field, skip) != 0) return QUIRE_OK; /* a comment, or another field */
+    a->lines++;
     if (length > skip && line[skip] == ' ') skip++;
     if (a->event.length > 0) QR_TRY(append(&a->event, "\n", 1, error));
     return append(&a->event, line + skip, length - skip, error);

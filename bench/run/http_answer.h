@@ -41,6 +41,7 @@ typedef struct qr_answer {
     uint32_t          n, choice_capacity, max_tokens;
     qr_answer_text    line, event;
     qr_counted_by     counted_by;      /* of the chunks so far */
+    uint64_t          lines;           /* of data: comments are no sign of life */
     uint32_t          chunks;          /* with tokens */
     uint32_t          tokens;          /* of all choices */
     uint32_t          missing, excess; /* at the end: tokens that no chunk showed; that the usage does not have */

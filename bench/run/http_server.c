@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 
 enum { MOST_BODY = 4 << 20, CONNECT_MS = 10000, MOST_NAMES = 120 };
 
@@ -75,23 +76,24 @@ void qr_http_told(const char *body, size_t length, char *out, size_t size)
         snprintf(out, size, "%s", json_string_value(message));
     else
         snprintf(out, size, "%.*s", (int)(length < size ? length : size), body);
-    out[strcspn(out, "\r\n")] = '\0';
+    out[qr_whole_length(out, (int)strcspn(out, "\r\n"))] = '\0';
     json_decref(root);
 }
 
 quire_status qr_http_refuse(const char *url, long status, const char *told, quire_error *error)
 {
     const char *colon = told[0] != '\0' ? ": " : "";
+    const int   some  = qr_whole_length(told, 60);
     switch (status) {
     case 401:
     case 403:
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %ld%s%.60s; the variable OPENAI_API_KEY %s", url, status, colon,
-                       told, getenv("OPENAI_API_KEY") != NULL ? "holds no key that it takes" : "is not set");
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %ld%s%.*s; the variable OPENAI_API_KEY %s", url, status, colon,
+                       some, told, getenv("OPENAI_API_KEY") != NULL ? "holds no key that it takes" : "is not set");
     case 404:
         return qr_fail(error, QUIRE_ERR_FORMAT,
-                       "%s: 404%s%.60s; run.target must be the address of an OpenAI-compatible "
+                       "%s: 404%s%.*s; run.target must be the address of an OpenAI-compatible "
                        "server, http://HOST:PORT/v1 as a rule",
-                       url, colon, told);
+                       url, colon, some, told);
     case 301:
     case 302:
     case 303:
@@ -100,8 +102,8 @@ quire_status qr_http_refuse(const char *url, long status, const char *told, quir
         return qr_fail(error, QUIRE_ERR_IO, "%s: %ld: run.target must be the address that this one redirects to", url,
                        status);
     default:
-        return qr_fail(error, status == 400 || status == 422 ? QUIRE_ERR_INVALID : QUIRE_ERR_IO, "%s: %ld%s%.100s", url,
-                       status, colon, told);
+        return qr_fail(error, status == 400 || status == 422 ? QUIRE_ERR_INVALID : QUIRE_ERR_IO, "%s: %ld%s%.*s", url,
+                       status, colon, qr_whole_length(told, 100), told);
     }
 }
 
@@ -228,8 +230,8 @@ static quire_status refuse_model(const char *url, const char *wanted, const json
     if (wanted == NULL && used == 0) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: it lists no model", url);
     if (wanted == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: it has several models, --model chooses: %s", url, names);
-    return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: no model \"%.40s\"; it has: %s", url, wanted,
-                   used > 0 ? names : "none");
+    return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: no model \"%.*s\"; it has: %s", url,
+                   qr_whole_length(wanted, 40), wanted, used > 0 ? names : "none");
 }
 
 static quire_status choose_model(qr_http_server *server, const char *url, const char *wanted, const json_t *list,
@@ -243,6 +245,7 @@ static quire_status choose_model(qr_http_server *server, const char *url, const 
         if (id != NULL && (wanted == NULL || strcmp(id, wanted) == 0)) chosen = entry;
     }
     if (chosen == NULL || (wanted == NULL && json_array_size(list) > 1)) return refuse_model(url, wanted, list, error);
+    server->lists_models = true;
     take_limits(server, chosen);
     return take_name(server, url, json_string_value(json_object_get(chosen, "id")), error);
 }

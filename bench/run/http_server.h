@@ -11,6 +11,7 @@ typedef struct qr_http_server {
     char               model[512];                /* vLLM's name of a folder is its path */
     char               software[64];              /* its header Server; "": it sends none */
     uint32_t           max_model_len, vocab_size; /* 0: it does not say */
+    bool               lists_models;              /* so its address is right */
     int64_t            timeout_ns;                /* without a byte from it */
     struct curl_slist *headers;                   /* of every request; owned */
 } qr_http_server;

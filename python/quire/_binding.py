@@ -35,7 +35,7 @@ def error_of(status: int, error: Any) -> QuireError:
     """"member: sentence" of a request is told with the member's name in Python."""
     name, message = STATUSES.get(status, str(status)), text_of(error.message) or text_of(lib.quire_status_text(status))
     message = message.removeprefix("request: ")
-    member = re.match(r"([a-z_]+)(?=: |\[| is NULL)", message) if name == "ERR_INVALID" else None
+    member = re.match(r"([a-z_]+)(?=: |\[| is NULL)", message) if name in ("ERR_INVALID", "ERR_TOO_LONG") else None
     if member is None:
         return QuireError(name, message)
     field = PYTHON_NAMES.get(member[1], member[1])

@@ -60,6 +60,13 @@ def quire_python_mask(context: Any, row: Any, allowed: Any) -> None:
 
 _TOKEN, _FINISHED = lib.QUIRE_EVENT_TOKEN, lib.QUIRE_EVENT_FINISHED
 WAIT_NS = 50_000_000  # Python looks for signals after that
+MANY, GATHER_S = 8, 0.002
+
+
+def pause_after(touched: list[Request]) -> float:
+    """Seconds until the events behind these are to be taken. Of many requests they are gathered: steps of a small model
+    that each wake Python cost more than the model."""
+    return GATHER_S if len(touched) >= MANY else 0.0
 
 
 class _Handles:
@@ -163,10 +170,16 @@ class Core:
             self._why_none = str(error)
             log.info("no tokenizer: %s", error)
 
-    def _encode(self, text: str, field: str) -> list[int]:
+    def no_tokenizer(self, field: str) -> QuireError:
+        return invalid(field, f"is text, and there is no tokenizer ({self._why_none}): give token ids")
+
+    def need_tokenizer(self, field: str) -> Text:
         if self.tokenizer is None:
-            raise invalid(field, f"is text, and there is no tokenizer ({self._why_none}): give token ids")
-        return self.tokenizer.encode(text)
+            raise self.no_tokenizer(field)
+        return self.tokenizer
+
+    def _encode(self, text: str, field: str) -> list[int]:
+        return self.need_tokenizer(field).encode(text)
 
     @property
     def engine(self) -> Any:
@@ -355,6 +368,10 @@ class Owner:
     def stats(self) -> dict[str, Any]:
         """Every counter of quire_stats (include/quire/stats.h) by its name; wait_ns and finished_by by their names."""
         return self._core.stats()
+
+    def need_tokenizer(self, field: str) -> Text:
+        """The tokenizer; without one the QuireError that says so of `field`."""
+        return self._core.need_tokenizer(field)
 
     def setting(self, key: str) -> int:
         """An option by its full name that is an integer, a switch (0, 1), or a time in nanoseconds: 0 if it is neither given

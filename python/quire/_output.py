@@ -162,11 +162,12 @@ class Request:
 
     def take(self, all_of_it: bool) -> RequestOutput | None:
         """What is new, or all if nothing was taken before. None: there is nothing."""
+        outputs = []
         for output in self.outputs:
-            output.push_text(self)
-        outputs = [output.take(self) for output in self.outputs
-                   if all_of_it or output.token_ids or output.text
-                   or (output.finish_reason is not None and not output.is_told)]
+            if output.stream is not None:
+                output.push_text(self)
+            if output.token_ids or output.text or all_of_it or (output.finish_reason is not None and not output.is_told):
+                outputs.append(output.take(self))
         prompt_logprobs = self.prompt_logprobs
         if not outputs and prompt_logprobs in (None, [], [None]):
             return None

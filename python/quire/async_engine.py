@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from ._binding import invalid
-from ._core import Core, Owner
+from ._core import Core, Owner, pause_after
 from ._output import Request
 from .request import EngineClosed, Prompt, QuireError, RequestOutput, SamplingParams, Text
 
@@ -42,13 +42,14 @@ class Stream(AsyncIterator[RequestOutput]):
         raise StopAsyncIteration
 
     def _take(self, request: Request) -> RequestOutput | None:
-        output = None
-        try:
-            if request.failure is None:
+        output, failure = None, request.failure
+        if failure is None:
+            try:
                 output = request.take(False)
-        except Exception as error:  # of the tokenizer
-            request.failure = error
-        failure = request.failure or next((part.error for part in (output.outputs if output else ()) if part.error), None)
+            except Exception as error:  # of the tokenizer
+                request.failure = failure = error
+        for part in output.outputs if output is not None else ():
+            failure = failure or part.error
         if failure is not None:
             self._end()
             raise failure
@@ -135,17 +136,24 @@ class AsyncEngine(Owner):
         self._idle = asyncio.Event()
         if not self._core.requests:
             self._idle.set()
-        loop.add_reader(self._core.event_fd, self._read)
         self._loop = loop
+        self._listen(loop)
 
-    def _read(self) -> None:
-        assert self._loop is not None
-        for request in self._core.take_events(0):
-            self._tell(request, self._loop.time())
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_closed:
+            loop.add_reader(self._core.event_fd, self._read, loop)
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        touched, now = self._core.take_events(0), loop.time()
+        for request in touched:
+            self._tell(request, now)
             if request.is_finished:
                 self._by_id.pop(request.request_id, None)
         if not self._core.requests:
             self._idle.set()
+        if pause := pause_after(touched):
+            loop.remove_reader(self._core.event_fd)
+            loop.call_later(pause, self._listen, loop)
 
     def _tell(self, request: Request, now: float) -> None:
         """Wakes its reader, or watches one that does not come."""

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._core import WAIT_NS, Core, Owner
+from ._core import WAIT_NS, Core, Owner, pause_after
 from ._output import Request
 from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
 
@@ -51,7 +52,7 @@ class LLM(Owner):
                 for i, (prompt, params) in enumerate(zip(prompts, sampling_params)):
                     requests.append(self._submit(i, prompt, params, request_options))
                 while self._core.requests:
-                    self._core.take_events(WAIT_NS)
+                    time.sleep(pause_after(self._core.take_events(WAIT_NS)))
             except BaseException:
                 self._core.cancel_all()
                 raise
@@ -65,9 +66,7 @@ class LLM(Owner):
              **request_options: Any) -> list[RequestOutput]:
         """Answers one conversation, [{"role": "user", "content": "..."}, ...], or a list of them, by the model's chat
         template. Otherwise as generate()."""
-        text = self.tokenizer
-        if text is None:
-            raise QuireError("ERR_INVALID", "chat: the model has no tokenizer, or skip_tokenizer_init is set")
+        text = self.need_tokenizer("messages")
         conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
         prompts = [text.encode(text.apply_chat_template(
             conversation, add_generation_prompt=add_generation_prompt, **chat_template_kwargs or {}),

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypedDict, Union
 
 class QuireError(Exception):
     """A call that failed. `status` is the library's name of the reason: "ERR_INVALID" (a value out of its range),
-    "ERR_FULL" (a limit of the queue, retry later), "ERR_TOO_LONG" (never fits in the cache), "ERR_EXECUTION",
-    "ERR_UNSUPPORTED", "ERR_IO", "ERR_FORMAT", "ERR_NO_MEMORY", "ERR_THREADS", "ERR_FORKED", "ERR_NOT_FOUND",
-    "ERR_INTERNAL". `field` is the member of the request or SamplingParams that is at fault, if one is."""
+    "ERR_FULL" (a limit of the queue, retry later), "ERR_TOO_LONG" (a prompt that the model or the cache cannot take),
+    "ERR_EXECUTION", "ERR_UNSUPPORTED", "ERR_IO", "ERR_FORMAT", "ERR_NO_MEMORY", "ERR_THREADS", "ERR_FORKED",
+    "ERR_NOT_FOUND", "ERR_INTERNAL". `field` is the member of the request or SamplingParams that is at fault, if one is."""
 
     def __init__(self, status: str, message: str, field: str | None = None):
         super().__init__(message)

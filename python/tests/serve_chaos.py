@@ -168,13 +168,13 @@ async def _habits(client, until, counts, wrong):
 
 
 async def run(server, duration, connections, seed, report=lambda line: None):
-    """What was done and how it ended, what was wrong, and memory in MiB after a tenth of the time and at the end."""
+    """What was done and how it ended, what was wrong, and memory in MiB before it, and after each tenth of the time."""
     expected = [server.complete(prompt=prompt, max_tokens=32, return_token_ids=True)["choices"][0]["token_ids"]
                 for prompt in PROMPTS]
     counts, wrong, begin = Counter(), [], time.monotonic()
     tasks = [asyncio.ensure_future(_habits(Client(server, random.Random(f"{seed} {i}"), expected), begin + duration, counts, wrong))
              for i in range(connections)]
-    memory = []
+    memory = [server.resident_mib()]
     while pending := [task for task in tasks if not task.done()]:
         await asyncio.wait(pending, timeout=max(0.1, duration / 10))
         memory.append(server.resident_mib())
@@ -219,7 +219,8 @@ def main():
         server.close()
     for (habit, end), count in sorted(counts.items()):
         print(f"{habit:14} {end:40} {count:9d}")
-    print(f"memory {memory[0]:.1f} MiB after a tenth of the time, {memory[-1]:.1f} MiB at the end; log {log}")
+    print(f"{counts.total()} requests; memory {memory[0]:.1f} MiB before them, {memory[1]:.1f} MiB after a tenth of the time, "
+          f"{memory[-1]:.1f} MiB at the end; log {log}")
     for line in (wrong[:20] + left) or ["nothing was wrong; the engine's check passed"]:
         print(line)
     return 1 if wrong or left else 0

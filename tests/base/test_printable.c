@@ -65,6 +65,20 @@ static void what_does_not_fit_is_left_out_whole(void **state)
     assert_string_equal(out, "");
 }
 
+static void text_is_cut_behind_a_whole_character(void **state)
+{
+    (void)state;
+    assert_int_equal(qr_whole_length("ab", 5), 2);
+    assert_int_equal(qr_whole_length("abc", 2), 2);
+    assert_int_equal(qr_whole_length("", 5), 0);
+    for (int most = 0; most < 3; most++) assert_int_equal(qr_whole_length("\u20ac", most), 0);
+    assert_int_equal(qr_whole_length("\u20ac\u20ac", 3), 3);
+    assert_int_equal(qr_whole_length("\u20ac\u20ac", 5), 3);
+    assert_int_equal(qr_whole_length("\u20ac\xe2\x82", 9), 3); /* cut by someone else */
+    assert_int_equal(qr_whole_length("a\U0001f600", 4), 1);
+    assert_int_equal(qr_whole_length("\x82\x82\x82\x82\x82", 9), 5); /* no UTF-8 */
+}
+
 static void a_logged_line_is_printable(void **state)
 {
     (void)state;
@@ -80,7 +94,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readable_text_stays_as_it_is), cmocka_unit_test(control_characters_are_escaped),
         cmocka_unit_test(what_is_not_utf8_is_escaped),  cmocka_unit_test(what_does_not_fit_is_left_out_whole),
-        cmocka_unit_test(a_logged_line_is_printable),
+        cmocka_unit_test(text_is_cut_behind_a_whole_character), cmocka_unit_test(a_logged_line_is_printable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -331,6 +331,13 @@ class Faults(Base):
         self.assertEqual((failed, refused, what), (6, 0, "nothing came for 0.4 s (run.target_timeout)"))
         self.assertLess(time.monotonic() - began, 20)
 
+    def test_comments_in_a_stream_are_no_answer(self):
+        failed, refused, what = self.run_with("comments", "--set", "run.target_timeout=400ms", "--streams", "24")
+        self.assertEqual((failed, refused, what), (6, 0, "nothing came for 0.4 s (run.target_timeout)"))
+
+    def test_a_long_message_is_cut_behind_a_character(self):
+        self.assertEqual(self.run_with("told long"), (6, 0, "the server stops the stream: x" + "\u20ac" * 39))
+
     def test_a_server_that_goes_away_ends_the_run(self):
         with Server(fault=lambda number, body: "500" if number >= 8 else None) as server:
             code, text, errors = self.tool("bench", "--target", server.url, "--num-prompts", "0", "--duration", "1h", "--output-tokens", "4",
@@ -389,6 +396,12 @@ class Refusals(Base):
             self.assertEqual(result["runs"][0]["requests"]["completed"], 24)
             error = self.refused(server.url, "--model", "other", status=1)
             self.assertIn("/completions: 404: The model other does not exist", error)
+
+    def test_a_server_without_completions(self):
+        """Its address is right: it lists its models there."""
+        with Server(completions_page=(404, {"detail": "\u20ac" * 50})) as server:
+            error = self.refused(server.url, status=1)
+        self.assertIn("/completions: 404: " + "\u20ac" * 20 + "; the server lists its models, but has no completions here", error)
 
     def test_addresses(self):
         for url, why in (("localhost:1", "expected http://HOST:PORT/v1"), ("ftp://h/v1", "neither http nor https"),

@@ -28,11 +28,16 @@ static quire_status check(const quire_request *request, quire_error *error)
     return qr_request_resolve(&options, request, &(quire_request){0}, error);
 }
 
-static void assert_refused(const quire_request *request, const char *field)
+static void assert_refused_as(quire_status status, const quire_request *request, const char *field)
 {
     quire_error error;
-    assert_int_equal(check(request, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(check(request, &error), status);
     if (strncmp(error.message, field, strlen(field)) != 0) fail_msg("\"%s\" does not name %s", error.message, field);
+}
+
+static void assert_refused(const quire_request *request, const char *field)
+{
+    assert_refused_as(QUIRE_ERR_INVALID, request, field);
 }
 
 static void assert_accepted(const quire_request *request)
@@ -137,7 +142,7 @@ static void lengths_depend_on_each_other(void **state)
     r.prompt_count = 127, r.max_tokens = 1;
     assert_accepted(&r);
     r.prompt_count = 128;
-    assert_refused(&r, "prompt: 128 tokens; this model needs 1 to 127");
+    assert_refused_as(QUIRE_ERR_TOO_LONG, &r, "prompt: 128 tokens; this model needs 1 to 127");
     r            = valid();
     r.max_tokens = 118;
     assert_accepted(&r);
@@ -297,13 +302,13 @@ static void encoder_input_belongs_to_encoder_decoder_models(void **state)
     r.encoder_count = 32;
     assert_accepted(&r);
     r.encoder_count = 33;
-    assert_refused(&r, "encoder_input: 33 tokens; this model needs 1 to 32 tokens");
+    assert_refused_as(QUIRE_ERR_TOO_LONG, &r, "encoder_input: 33 tokens; this model needs 1 to 32 tokens");
     r.encoder_count = 0;
     assert_refused(&r, "encoder_input: missing; this model needs 1 to 32 tokens "
                        "(scheduler.max_num_encoder_input_tokens)");
     options.max_encoder_positions = 16;
     r.encoder_count               = 17;
-    assert_refused(&r, "encoder_input: 17 tokens; this model needs 1 to 16 tokens (the model's own limit)");
+    assert_refused_as(QUIRE_ERR_TOO_LONG, &r, "encoder_input: 17 tokens; this model needs 1 to 16 tokens (the model's own limit)");
     options.max_encoder_positions = 0;
     const int32_t bad             = 1000;
     r.encoder_count = 1, r.encoder_input = &bad;
@@ -328,7 +333,7 @@ static void features_belong_to_models_that_read_them(void **state)
     r.encoder_frames = 64;
     assert_accepted(&r);
     r.encoder_frames = 65;
-    assert_refused(&r, "encoder_features: 65 frames; this model needs 1 to 64 frames");
+    assert_refused_as(QUIRE_ERR_TOO_LONG, &r, "encoder_features: 65 frames; this model needs 1 to 64 frames");
     r.encoder_frames = 0;
     assert_refused(&r, "encoder_features: missing");
     r.encoder_frames = 3, features[6] = NAN;

@@ -184,8 +184,8 @@ static void send_bad_request(sim *s)
     quire_error  error = {0};
     if (r == NULL) return;
     sim_draw_request(s, r);
-    sim_spoil_request(s, &r->request);
-    if (submit(s, r, &error) != QUIRE_ERR_INVALID || error.message[0] == 0)
+    const quire_status expected = sim_spoil_request(s, &r->request);
+    if (submit(s, r, &error) != expected || error.message[0] == 0)
         sim_fail(s, SIM_ORACLE_STATE, "an invalid request is not refused as such");
     r->used = false;
 }

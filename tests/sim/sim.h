@@ -217,7 +217,8 @@ uint32_t sim_roll(const sim *s, uint32_t stream, uint32_t limit); /* this step's
 /* swarm.c */
 void sim_draw_config(sim *s);
 void sim_draw_request(sim *s, sim_request *r);
-void sim_spoil_request(sim *s, quire_request *request); /* makes a field invalid */
+/* Makes a field invalid; with which status submit has to refuse it. */
+quire_status sim_spoil_request(sim *s, quire_request *request);
 
 /* reference.c */
 uint64_t sim_extend(uint64_t hash, int32_t token);

@@ -261,16 +261,24 @@ void sim_draw_request(sim *s, sim_request *r)
     q->prompt_logprobs  = q->prompt_count <= most && chance(s, c->told_percent);
 }
 
-void sim_spoil_request(sim *s, quire_request *q)
+quire_status sim_spoil_request(sim *s, quire_request *q)
 {
+    quire_status refused_as = QUIRE_ERR_INVALID;
     switch (sim_draw(s, 8)) {
-    case 0: q->prompt_count = s->config.options.max_model_len; break;
+    case 0:
+        q->prompt_count = s->config.options.max_model_len;
+        refused_as      = QUIRE_ERR_TOO_LONG;
+        break;
     case 1: q->max_tokens = s->config.options.max_model_len; break;
     case 2: q->n = s->config.options.max_num_seqs + 1; break;
     case 3: q->priority = 1001; break;
     case 4: q->sampling.temperature = -1; break;
     case 5: q->min_tokens = s->config.options.max_model_len; break;
-    case 6: q->encoder_count = s->config.options.max_num_encoder_input_tokens + 1; break;
+    case 6:
+        q->encoder_count = s->config.options.max_num_encoder_input_tokens + 1;
+        if (s->config.options.encoder_decoder) refused_as = QUIRE_ERR_TOO_LONG;
+        break;
     default: q->size = 0; break;
     }
+    return refused_as;
 }

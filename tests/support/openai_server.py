@@ -14,12 +14,12 @@ class Server:
 
     models: what it lists. key: the one it takes. text_only, openai_only: refuses token ids, vLLM's members. per_chunk: tokens
     in a chunk. usage, ids: tells them. cached: prompt tokens it says were cached. gap, ttft: seconds. vocabulary: refuses ids from this on. stop_after: ends each
-    answer early. models_page: the reply of /v1/models in place of a list. endless: answers have
+    answer early. models_page: the reply of /v1/models in place of a list; completions_page: that of /v1/completions. endless: answers have
     this status, and go on until the client leaves. fault: a function of the number of the request
     (0, 1, ... without the probe's) and its body that names what goes wrong with it, or None."""
 
     def __init__(self, models=("mock",), key=None, text_only=False, openai_only=False, per_chunk=1, usage=True, ids=True,
-                 continuous=True, cached=None, gap=0.002, ttft=0.004, stop_after=None, models_page=None, fault=None, entry=None, vocabulary=None, endless=None):
+                 continuous=True, cached=None, gap=0.002, ttft=0.004, stop_after=None, models_page=None, completions_page=None, fault=None, entry=None, vocabulary=None, endless=None):
         vars(self).update(locals())
         self.bodies, self.connections, self.closed, self.lock = [], set(), 0, threading.Lock()
         self.count = self.running = self.most = 0
@@ -98,6 +98,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def complete(self, body, fault):
         mock, ids = self.mock, not isinstance(body["prompt"], str)
+        if mock.completions_page is not None:
+            return self.reply(*mock.completions_page)
         if body["model"] not in mock.models:
             return self.refuse(404, f"The model {body['model']} does not exist")
         if ids and mock.text_only:
@@ -165,8 +167,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.event("{half of a")
                 if fault == "told":
                     self.event({"error": {"message": "the engine died"}})
+                if fault == "told long":
+                    self.event({"error": {"message": "x" + "\u20ac" * 100}})
                 if fault == "hang":
                     time.sleep(3)
+                if fault == "comments":  # as some servers keep a connection open
+                    for _ in range(60):
+                        self.write(": ping\n\n")
+                        time.sleep(0.05)
             time.sleep(mock.gap)
         if mock.usage and body["stream_options"].get("include_usage"):
             self.event({"object": "text_completion", "choices": [], "usage": usage})

@@ -51,7 +51,7 @@ def api_error(error: BaseException) -> ApiError:
         if error.status in ("ERR_INVALID", "ERR_UNSUPPORTED"):
             return bad(error.message, error.field)
         if error.status == "ERR_TOO_LONG":
-            return bad(error.message, error.field or "prompt", CONTEXT_LENGTH_EXCEEDED)
+            return bad(error.message, "prompt", CONTEXT_LENGTH_EXCEEDED)
         if error.status == "ERR_FULL":
             return ApiError(429, error.message, code="queue_full", headers={"retry-after": RETRY_AFTER_S})
         if error.status == "ERR_EXECUTION":

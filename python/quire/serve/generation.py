@@ -14,9 +14,9 @@ import msgspec
 from starlette.responses import Response
 
 from ..async_engine import AsyncEngine, Stream
-from ..request import CompletionOutput, Logprob, QuireError, RequestOutput, SamplingParams
+from ..request import CompletionOutput, Logprob, RequestOutput, SamplingParams
 from ..text import Text
-from .errors import CONTEXT_LENGTH_EXCEEDED, ApiError, api_error, bad
+from .errors import ApiError, api_error, bad
 from .metrics import Metrics
 from .protocol import Common
 from .structured import Grammars
@@ -92,13 +92,7 @@ class Run:
         prompt: Any = {"encoder_input" if is_encoder else "prompt_token_ids": prompt_ids}
         if request.cache_salt:
             prompt["cache_salt"] = short_salt(request.cache_salt)
-        try:
-            stream = self._service.engine.generate(prompt, params, priority=request.priority or 0, tenant=tenant)
-        except QuireError as error:
-            about_length = error.status == "ERR_INVALID" and error.message.startswith(("prompt: ", "encoder_input: "))
-            if about_length and prompt_ids:  # not about an id, "prompt[3]: "
-                raise bad(error.message, "prompt", CONTEXT_LENGTH_EXCEEDED) from None
-            raise
+        stream = self._service.engine.generate(prompt, params, priority=request.priority or 0, tenant=tenant)
         self._tasks.append(asyncio.ensure_future(self._pump(len(self._streams), stream)))
         self._streams.append(stream)
 
