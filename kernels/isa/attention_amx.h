@@ -16,8 +16,13 @@ enum {
     SCALES_AT    = QR_SPLIT_TOKENS,      /* int8: where in a row of weights the scales of its codes are, one per tile */
     SCORE_BYTES  = SCORE_FLOATS * sizeof(float),
     KEYS_BYTES   = QR_TILE_TOKENS * 4,           /* 4 bytes of each key of a tile */
-    PART_LINES   = TILE_ROWS * KEYS_BYTES / 64,  /* of K that one step reads */
+    STEP_LINES   = TILE_ROWS * KEYS_BYTES / 64,  /* of K that one step reads */
+    LEAD_LINES      = 128,
+    MOST_LEAD_LINES = 512,
+    ROW_LINES       = 8,                         /* to ask for during the softmax of a row */
 };
+
+typedef struct key_stream key_stream;
 
 /* A block at work. The tiles of keys that some of its rows see are [first, end) of the split. */
 typedef struct tile_block {
@@ -26,8 +31,7 @@ typedef struct tile_block {
     uint32_t                  first, end;
     const char               *q;
     float                    *states, *scores; /* scores: then weights */
-    const char               *next;            /* what is read after the block's values, or NULL */
-    bool                      fetches;
+    key_stream               *stream;          /* NULL: the keys and values have been read before */
 } tile_block;
 
 /* ---- shapes ---- */
@@ -73,11 +77,71 @@ static void configure_block(uint32_t rows, uint32_t deep)
             tile_dot_bf16(sum, a, b);                                                                                  \
     } while (0)
 
+/* ---- what is read next ---- */
+
+/* Asks for keys and values in the order in which they will be read: of a head all keys, then all values, then the next
+ * head's, at last the first keys behind the split. How far it is ahead grows while nothing is read. */
+struct key_stream {
+    const qr_attention_split *split;
+    size_t                    values; /* bytes from a tile's keys to its values */
+    uint32_t                  head, part, part_lines;
+    const char               *from; /* NULL: nothing is left */
+    uint32_t                  left; /* lines of the part */
+    int32_t                   lead; /* lines that are asked for and not read yet */
+};
+
+static void begin_part(key_stream *f)
+{
+    const qr_attention_split *split = f->split;
+    if (f->part == 2 * split->tile_count) f->part = 0, f->head++;
+    f->left = f->part_lines;
+    if (f->head < split->rest.heads) {
+        const uint32_t tile = f->part % split->tile_count;
+        f->from = split->tiles[tile] + f->head * split->rest.tile_bytes + (f->part == tile ? 0 : f->values);
+    } else {
+        f->from = f->part == 0 ? split->rest.next : NULL;
+    }
+}
+
+static key_stream stream_of(const qr_attention_split *split, size_t values)
+{
+    key_stream f = {.split = split, .values = values, .part_lines = (uint32_t)(values / 64), .part = 1};
+    if (!split->rest.prefetch || split->tile_count == 0) return f;
+    f.lead = (int32_t)f.part_lines;
+    begin_part(&f);
+    return f;
+}
+
+VF32_INLINE void fetch(key_stream *f, uint32_t lines)
+{
+    while (lines > 0 && f->from != NULL) {
+        const uint32_t now = qr_min_u32(lines, f->left);
+        for (uint32_t i = 0; i < now; i++) _mm_prefetch(f->from + 64 * i, _MM_HINT_T1);
+        f->from += 64 * now;
+        f->lead += (int32_t)now;
+        f->left -= now;
+        lines -= now;
+        if (f->left == 0) f->part++, begin_part(f);
+    }
+}
+
+/* While `lines` are read for the first time. */
+VF32_INLINE void fetch_reading(key_stream *f, uint32_t lines)
+{
+    fetch(f, f->lead > LEAD_LINES ? lines - lines / 4 : lines);
+    f->lead -= (int32_t)lines;
+}
+
+/* While nothing is. */
+VF32_INLINE void fetch_meanwhile(key_stream *f, uint32_t lines)
+{
+    if (f->lead < MOST_LEAD_LINES) fetch(f, lines);
+}
+
 /* ---- scores ---- */
 
-/* Scores of one tile of keys, at `out` of the block's first row; `ahead`: what to fetch meanwhile, as much as is read. */
-VF32_INLINE void score_tile(const tile_block *t, const char *k, const char *ahead, float *out, const bool int8,
-                            const bool pair)
+/* Scores of one tile of keys, at `out` of the block's first row. */
+VF32_INLINE void score_tile(const tile_block *t, const char *k, float *out, const bool int8, const bool pair)
 {
     const bool     values = false;
     const uint32_t dim = t->split->rest.padded_dim, steps = step_count(dim, int8);
@@ -91,7 +155,7 @@ VF32_INLINE void score_tile(const tile_block *t, const char *k, const char *ahea
     }
     for (uint32_t s = 0; s < steps; s++) {
         const char *keys = k + (s + 1 < steps ? s * TILE_ROWS : last) * KEYS_BYTES;
-        if (ahead != NULL) prefetch_lines(ahead + s * TILE_ROWS * KEYS_BYTES, PART_LINES);
+        if (t->stream != NULL) fetch_reading(t->stream, qr_min_u32(STEP_LINES, t->stream->part_lines));
         tile_load(4, q + s * TILE_ROW_BYTES, q_bytes);
         tile_load(6, keys, KEYS_BYTES);
         QR_BLOCK_DOT(0, 4, 6);
@@ -123,24 +187,20 @@ static inline const char *keys_of(const tile_block *t, uint32_t tile)
 
 VF32_INLINE void score_block_tiles(const tile_block *t, const bool int8, const bool pair)
 {
-    const size_t values = part_bytes(t->split->rest.padded_dim, int8);
-    for (uint32_t j = t->first; j < t->end; j++) {
-        const char *ahead = !t->fetches ? NULL : j + 1 < t->end ? keys_of(t, j + 1) : keys_of(t, t->first) + values;
-        score_tile(t, keys_of(t, j), ahead, t->scores + j * QR_TILE_TOKENS, int8, pair);
-    }
+    for (uint32_t j = t->first; j < t->end; j++)
+        score_tile(t, keys_of(t, j), t->scores + j * QR_TILE_TOKENS, int8, pair);
 }
 
 /* ---- softmax ---- */
 
-/* 2^x for x <= 0: a minimax polynomial of degree 4, relative error 4e-6. Below -150 exactly zero. */
+/* 2^x for x <= 0, exactly zero for -inf: a minimax polynomial of degree 3 on [0, 1), relative error 7.5e-5, as weights
+ * are rounded to 8 bits. */
 VF32_INLINE vf32 weight_of(vf32 x)
 {
-    x            = vf32_max(vf32_set(-200.0f), x);
-    const vf32 n = vf32_nearest(x), f = vf32_sub(x, n);
-    vf32       p = vf32_fma(vf32_set(9.5700902e-3f), f, vf32_set(5.5861950e-2f));
-    p            = vf32_fma(p, f, vf32_set(2.4026015e-1f));
-    p            = vf32_fma(p, f, vf32_set(6.9313669e-1f));
-    return vf32_scale2(vf32_fma(p, f, vf32_set(1.0f)), n);
+    const vf32 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); /* x - floor(x), 0 of -inf */
+    vf32       p = vf32_fma(vf32_set(7.802452266e-2f), f, vf32_set(2.260671554e-1f));
+    p            = vf32_fma(p, f, vf32_set(6.958335405e-1f));
+    return vf32_scale2(vf32_fma(p, f, vf32_set(9.999252186e-1f)), x); /* 2^floor(x) */
 }
 
 /* A query row: head and row of the batch as the masks and the bias want them. */
@@ -175,28 +235,38 @@ VF32_INLINE void finish_scores(const tile_block *t, const softmax_row_of *r, uin
     }
 }
 
-/* A row's scores become weights: bf16 in pairs; or unsigned codes, and their scale for each tile of keys. Both lie from
- * the row's beginning on, where the scores were read before. */
-VF32_INLINE void softmax_split_row(const tile_block *t, const softmax_row_of *r, float *scores, float *state,
-                                   const bool int8, const bool plain)
+/* The row's greatest score becomes m; scores that had to be finished are written back. */
+VF32_INLINE void find_greatest(const tile_block *t, const softmax_row_of *r, float *scores, float *state,
+                               const bool int8, const bool plain)
 {
-    const uint32_t dim = t->split->rest.padded_dim;
-    vf32           x[TILE_VECTORS], top[TILE_VECTORS], sum[TILE_VECTORS];
-    for (uint32_t v = 0; v < TILE_VECTORS; v++) top[v] = vf32_set(QR_ATTENTION_EMPTY), sum[v] = vf32_zero();
+    vf32 x[TILE_VECTORS], top[TILE_VECTORS];
+    VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) top[v] = vf32_set(QR_ATTENTION_EMPTY);
     for (uint32_t j = t->first; j < t->end; j++) {
         float *s = scores + j * QR_TILE_TOKENS;
-        for (uint32_t v = 0; v < TILE_VECTORS; v++) x[v] = vf32_load(s + v * VF32_LANES);
+        VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) x[v] = vf32_load(s + v * VF32_LANES);
         finish_scores(t, r, j, x, int8, plain);
-        for (uint32_t v = 0; v < TILE_VECTORS; v++) {
+        VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
+        {
             if (int8 || !plain) vf32_store(s + v * VF32_LANES, x[v]);
             top[v] = vf32_max(top[v], x[v]);
         }
     }
-    const float m = vf32_top(vf32_max(top[0], top[1]));
+    *m_of(state, t->split->rest.padded_dim) = vf32_top(vf32_max(top[0], top[1]));
+}
+
+/* A row's scores become weights: bf16 in pairs; or unsigned codes, and their scale for each tile of keys. Both lie from
+ * the row's beginning on, where the scores have been read. */
+VF32_INLINE void weigh_row(const tile_block *t, float *scores, float *state, const bool int8)
+{
+    const uint32_t dim = t->split->rest.padded_dim;
+    const vf32     m   = vf32_set(*m_of(state, dim));
+    vf32           x[TILE_VECTORS], sum[TILE_VECTORS];
+    VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) sum[v] = vf32_zero();
     for (uint32_t j = t->first; j < t->end; j++) {
         const float *s = scores + j * QR_TILE_TOKENS;
-        for (uint32_t v = 0; v < TILE_VECTORS; v++) {
-            x[v]   = weight_of(vf32_sub(vf32_load(s + v * VF32_LANES), vf32_set(m)));
+        VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
+        {
+            x[v]   = weight_of(vf32_sub(vf32_load(s + v * VF32_LANES), m));
             sum[v] = vf32_add(sum[v], x[v]);
         }
         if (int8)
@@ -205,7 +275,6 @@ VF32_INLINE void softmax_split_row(const tile_block *t, const softmax_row_of *r,
         else
             _mm512_storeu_si512((char *)scores + (size_t)j * TILE_ROW_BYTES, vpairs_of_f32(x[0], x[1]));
     }
-    *m_of(state, dim) = m;
     vf32_store(l_of(state, dim), vf32_add(sum[0], sum[1]));
 }
 
@@ -221,34 +290,42 @@ static bool is_plain(const tile_block *t)
     return begin && visible_keys(&tile, t->row / tile.group).to == QR_TILE_TOKENS;
 }
 
+static softmax_row_of row_of(const tile_block *t, uint32_t i, const bool int8)
+{
+    const qr_attention_tile *rest = &t->split->rest;
+    const uint32_t           row  = t->row + i;
+    softmax_row_of           r    = {.head = t->head * rest->group + row % rest->group, .row = row / rest->group};
+    if (!int8) return r;
+    memcpy(&r.q_scale, t->q + i * rest->padded_dim * sizeof(float) + packed_codes(rest->padded_dim), sizeof r.q_scale);
+    if (rest->common != NULL) r.common = rest->common + (size_t)t->head * rest->head_rows + row;
+    return r;
+}
+
+VF32_INLINE void find_all(const tile_block *t, const bool int8, const bool plain)
+{
+    const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
+    for (uint32_t i = 0; i < t->rows; i++) {
+        softmax_row_of r = {0};
+        if (int8 || !plain) r = row_of(t, i, int8);
+        find_greatest(t, &r, t->scores + (size_t)i * SCORE_FLOATS, t->states + i * state, int8, plain);
+    }
+}
+
+/* All rows' maxima before any exponential: nothing waits for the end of a reduction over lanes. */
 VF32_INLINE void softmax_block(const tile_block *t, const bool int8)
 {
-    const qr_attention_tile *rest  = &t->split->rest;
-    const size_t             state = rest->padded_dim + QR_ATTENTION_STATE_TAIL, q_bytes = rest->padded_dim * sizeof(float);
-    const bool               plain = is_plain(t);
+    const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
+    if (is_plain(t))
+        find_all(t, int8, true);
+    else
+        find_all(t, int8, false);
     for (uint32_t i = 0; i < t->rows; i++) {
-        const uint32_t row = t->row + i;
-        softmax_row_of r   = {.head = t->head * rest->group + row % rest->group, .row = row / rest->group};
-        if (int8) {
-            memcpy(&r.q_scale, t->q + i * q_bytes + packed_codes(rest->padded_dim), sizeof r.q_scale);
-            if (rest->common != NULL) r.common = rest->common + (size_t)t->head * rest->head_rows + row;
-        }
-        float *scores = t->scores + (size_t)i * SCORE_FLOATS, *to = t->states + i * state;
-        if (plain)
-            softmax_split_row(t, &r, scores, to, int8, true);
-        else
-            softmax_split_row(t, &r, scores, to, int8, false);
+        if (t->stream != NULL) fetch_meanwhile(t->stream, ROW_LINES);
+        weigh_row(t, t->scores + (size_t)i * SCORE_FLOATS, t->states + i * state, int8);
     }
 }
 
 /* ---- values ---- */
-
-/* What is fetched while values of tile `j` are read: those of the next tile, behind the last what comes after them. */
-static inline const char *values_ahead(const tile_block *t, uint32_t j, size_t values)
-{
-    if (!t->fetches) return NULL;
-    return j + 1 < t->end ? keys_of(t, j + 1) + values : t->next;
-}
 
 /* bf16: o of one tile of rows and `strips` strips of 16 columns, or of two and up to two strips. */
 VF32_INLINE void value_strips(const tile_block *t, uint32_t column, const uint32_t strips, const bool pair)
@@ -262,9 +339,9 @@ VF32_INLINE void value_strips(const tile_block *t, uint32_t column, const uint32
     if (pair || strips > 2) tile_zero(2);
     if (strips > 3 || (pair && strips > 1)) tile_zero(3);
     for (uint32_t j = t->first; j < t->end; j++) {
-        const char *v = keys_of(t, j) + part + column * 4, *ahead = values_ahead(t, j, part);
-        if (ahead != NULL) VF32_UNROLL for (uint32_t line = 0; line < TILE_ROWS; line++)
-                prefetch_lines(ahead + line * row + column * 4, strips);
+        const char *v = keys_of(t, j) + part + column * 4;
+        if (t->stream != NULL && column == 0) fetch_reading(t->stream, t->stream->part_lines);
+        if (t->stream != NULL && column != 0) fetch_meanwhile(t->stream, t->stream->part_lines / 4);
         tile_load(4, (const char *)t->scores + (size_t)j * TILE_ROW_BYTES, SCORE_BYTES);
         if (pair) tile_load(5, second + (size_t)j * TILE_ROW_BYTES, SCORE_BYTES);
         tile_load(6, v, row);
@@ -335,28 +412,21 @@ VF32_INLINE void attend_tile_block(tile_block *t, const bool int8)
     value_block_bf16(t);
 }
 
-/* What is read after the block's values: the next kv head's keys, or the next split's. */
-static const char *after_block(const qr_attention_split *split, uint32_t head)
-{
-    return head + 1 == split->rest.heads ? split->rest.next
-                                         : split->tiles[0] + (size_t)(head + 1) * split->rest.tile_bytes;
-}
-
 VF32_INLINE void attend_split(const qr_attention_split *split, const bool int8)
 {
     const qr_attention_tile *rest  = &split->rest;
     const uint32_t           count = rest->rows * rest->group;
     const size_t             state = rest->padded_dim + QR_ATTENTION_STATE_TAIL;
     _Alignas(64) float       scores[BLOCK_ROWS * SCORE_FLOATS];
-    tile_block               t = {.split = split, .scores = scores};
+    key_stream               stream = stream_of(split, part_bytes(rest->padded_dim, int8));
+    tile_block               t      = {.split = split, .scores = scores};
     for (t.head = 0; t.head < rest->heads; t.head++)
         for (t.row = 0; t.row < count; t.row += t.rows) {
             const size_t at = (size_t)t.head * rest->head_rows + t.row;
             t.rows          = qr_min_u32(count - t.row, BLOCK_ROWS);
             t.q             = rest->q + at * rest->padded_dim * sizeof(float);
             t.states        = rest->state + at * state;
-            t.fetches       = rest->prefetch && t.row == 0;
-            t.next          = after_block(split, t.head);
+            t.stream        = rest->prefetch && t.row == 0 ? &stream : NULL;
             attend_tile_block(&t, int8);
         }
     tile_release();
