@@ -299,16 +299,17 @@ static void finish_portion(const qr_attention_plan *plan, const qr_attention_arg
                 finish_state(plan, args, p->sequence->row_start + r, h * plan->group + g, states, scratch->split);
 }
 
-/* Of the tile's query rows with what its keys have in common. */
+/* Products of the tile's query rows, which are those from `offset` on, with what the keys from `key` on have in
+ * common. */
 static void meet_common(const qr_attention_plan *plan, const qr_attention_args *args,
-                        const qr_attention_scratch *scratch, const portion *p, qr_attention_tile *t, size_t offset)
+                        const qr_attention_scratch *scratch, const portion *p, const qr_attention_tile *t, size_t offset,
+                        uint32_t key, float *products)
 {
-    t->common = scratch->common + offset;
     for (uint32_t h = 0; h < t->heads; h++) {
         const size_t at = offset + (size_t)h * t->head_rows;
-        turn_common(plan, args, scratch, p->sequence, t->first_key, p->head + h);
+        turn_common(plan, args, scratch, p->sequence, key, p->head + h);
         plan->kernels->dot(scratch->wide + at * plan->padded_dim, scratch->turned, plan->padded_dim, t->rows * t->group,
-                           scratch->common + at);
+                           products + at);
     }
 }
 
@@ -357,8 +358,11 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
     t.tile              = tile_at(plan, args, p->sequence, tile, p->head);
     t.next              = next;
     t.first_key         = key;
-    if (common_of(plan, args) != NULL)
-        meet_common(plan, args, scratch, p, &t, (size_t)(first - p->row) * plan->group);
+    if (common_of(plan, args) != NULL) {
+        const size_t offset = (size_t)(first - p->row) * plan->group;
+        t.common            = scratch->common + offset;
+        meet_common(plan, args, scratch, p, &t, offset, key, scratch->common);
+    }
     plan->kernels->by_dtype[plan->shape.kv.dtype].attend(&t);
 }
 
@@ -408,6 +412,13 @@ static void attend_whole(const qr_attention_plan *plan, const qr_attention_args 
     s.rest.first_key     = first * QR_TILE_TOKENS;
     for (uint32_t i = 0; i < s.tile_count; i++) s.tiles[i] = tile_at(plan, args, p->sequence, first + i, p->head);
     if (s.tile_count > 0) s.rest.next = tile_ahead(plan, args, p, end - 1, last_tile);
+    if (common_of(plan, args) != NULL) {
+        s.rest.common   = scratch->common;
+        s.common_stride = plan->query_row_capacity;
+        for (uint32_t i = 0; i < s.tile_count; i++)
+            meet_common(plan, args, scratch, p, &s.rest, 0, (first + i) * QR_TILE_TOKENS,
+                        scratch->common + i * s.common_stride);
+    }
     plan->kernels->by_dtype[plan->shape.kv.dtype].attend_split(&s);
 }
 

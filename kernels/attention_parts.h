@@ -41,7 +41,7 @@ typedef struct qr_attention_scratch {
 
     /* int8 keys only */
     float   *wide;   /* [query_row_capacity][padded dim] query rows in f32 */
-    float   *common; /* [query_row_capacity] their products with what a tile's keys have in common */
+    float   *common; /* [tiles at once][query_row_capacity] their products with what a tile's keys have in common */
     float   *turned; /* [padded dim] that, of a kv head */
     uint64_t busy_ns;
     uint32_t runs; /* since build */

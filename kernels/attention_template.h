@@ -467,8 +467,8 @@ typedef struct attention_blocks {
 QR_BLOCKS(f32, QR_F32)
 #ifndef QR_SIMD_HAS_TILES
 QR_BLOCKS(bf16, QR_BF16)
-#endif
 QR_BLOCKS(int8, QR_INT8)
+#endif
 
 /* ---- a tile ---- */
 
@@ -577,8 +577,8 @@ VF32_INLINE void attend(const qr_dtype dtype, const attention_blocks *blocks, co
 static void attend_f32(const qr_attention_tile *t) { attend(QR_F32, &blocks_f32, t); }
 #ifndef QR_SIMD_HAS_TILES
 static void attend_bf16(const qr_attention_tile *t) { attend(QR_BF16, &blocks_bf16, t); }
-#endif
 static void attend_int8(const qr_attention_tile *t) { attend(QR_INT8, &blocks_int8, t); }
+#endif
 
 /* ---- rows on their way in and out ---- */
 
@@ -628,18 +628,6 @@ static void dot(const float *q, const float *x, uint32_t padded_dim, uint32_t ro
 
 static void pack_q_f32(const float *in, uint32_t padded_dim, void *out) { memcpy(out, in, padded_dim * sizeof *in); }
 
-#if defined(QR_SIMD_HAS_TILES)
-#include "kernels/isa/attention_amx.h"
-#elif QR_SIMD_HAS_BF16_DOT
-static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
-{
-    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
-        vf32_store_bf16_upto((qr_bf16 *)out + d, vf32_load(in + d), VF32_LANES);
-}
-#else
-#define pack_q_bf16 pack_q_f32 /* bf16 keys are widened and meet q in f32 */
-#endif
-
 /* codes[i] = in[i] / scale to nearest even, scale = max |in| / 127 is returned. Infinity or NaN anywhere make it NaN.
  */
 static float quantize(const float *in, uint32_t padded_dim, int8_t *codes)
@@ -656,6 +644,19 @@ static float quantize(const float *in, uint32_t padded_dim, int8_t *codes)
     return greatest / 127.0f + vf32_sum(zero);
 }
 
+#ifdef QR_SIMD_HAS_TILES
+#include "kernels/isa/attention_amx.h"
+#else
+#if QR_SIMD_HAS_BF16_DOT
+static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
+{
+    for (uint32_t d = 0; d < padded_dim; d += VF32_LANES)
+        vf32_store_bf16_upto((qr_bf16 *)out + d, vf32_load(in + d), VF32_LANES);
+}
+#else
+#define pack_q_bf16 pack_q_f32 /* bf16 keys are widened and meet q in f32 */
+#endif
+
 /* Unsigned codes, 128 higher, and the scale behind them. */
 static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
 {
@@ -664,6 +665,7 @@ static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
     for (uint32_t d = 0; d < padded_dim; d++) codes[d] ^= 0x80;
     memcpy(codes + padded_dim, &scale, sizeof scale);
 }
+#endif
 
 /* Rabe & Staats, arXiv:2112.05682, section 3. */
 static void merge(float *into, const float *from, uint32_t padded_dim)
@@ -693,7 +695,7 @@ static void finish(const float *state, uint32_t dim, uint32_t padded_dim, qr_dty
     }
 }
 
-#ifdef QR_SIMD_HAS_INT8_DOT
+#if defined(QR_SIMD_HAS_INT8_DOT)
 enum { INT8_GFLOPS = 200 };
 #else
 enum { INT8_GFLOPS = 4 * VF32_LANES };
@@ -704,12 +706,13 @@ static const qr_attention_kernels attention_kernels = {
     .by_dtype = {[QR_F32]  = {.gflops = 4 * VF32_LANES, .pack_q = pack_q_f32, .attend = attend_f32},
 #ifdef QR_SIMD_HAS_TILES
                  [QR_BF16] = {.gflops = 700, .pack_q = pack_q_bf16, .attend_split = attend_split_bf16},
+                 [QR_INT8] = {.gflops = 500, .pack_q = pack_q_int8, .attend_split = attend_split_int8}},
 #else
                  [QR_BF16] = {.gflops = QR_SIMD_HAS_BF16_DOT ? 170 : 4 * VF32_LANES,
                               .pack_q = pack_q_bf16,
                               .attend = attend_bf16},
-#endif
                  [QR_INT8] = {.gflops = INT8_GFLOPS, .pack_q = pack_q_int8, .attend = attend_int8}},
+#endif
     .quantize = quantize,
     .dot      = dot,
     .merge    = merge,

@@ -197,7 +197,7 @@ VF32_INLINE void score_block_tiles(const tile_block *t, const bool int8, const b
  * are rounded to 8 bits. */
 VF32_INLINE vf32 weight_of(vf32 x)
 {
-    const vf32 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); /* x - floor(x), 0 of -inf */
+    const vf32 f = _mm512_reduce_ps(x, 9); /* x - floor(x), 0 of -inf */
     vf32       p = vf32_fma(vf32_set(7.802452266e-2f), f, vf32_set(2.260671554e-1f));
     p            = vf32_fma(p, f, vf32_set(6.958335405e-1f));
     return vf32_scale2(vf32_fma(p, f, vf32_set(9.999252186e-1f)), x); /* 2^floor(x) */
@@ -383,6 +383,63 @@ static void value_block_bf16(const tile_block *t)
     if (d < dim) value_strips(t, d, 1, false);
 }
 
+/* int8: exact products of the codes with one tile of values and 16 columns, [row][16]. */
+typedef int32_t code_sums[BLOCK_ROWS][16];
+
+/* The compiler would keep nothing of two tiles' products in flight with one set of names. */
+#define QR_CODE_PRODUCT(sum, other, a, other_a, b)                                                                     \
+    do {                                                                                                               \
+        tile_zero(sum);                                                                                                \
+        tile_load(a, weights, SCORE_BYTES);                                                                            \
+        tile_load(b, v, row);                                                                                          \
+        tile_dot_uint8(sum, a, b);                                                                                     \
+        tile_store(sum, to, TILE_ROW_BYTES);                                                                           \
+        if (pair) {                                                                                                    \
+            tile_zero(other);                                                                                          \
+            tile_load(other_a, weights + TILE_ROWS * SCORE_BYTES, SCORE_BYTES);                                        \
+            tile_dot_uint8(other, other_a, b);                                                                         \
+            tile_store(other, to + TILE_ROWS, TILE_ROW_BYTES);                                                         \
+        }                                                                                                              \
+    } while (0)
+
+VF32_INLINE void code_products(const tile_block *t, uint32_t column, code_sums *sums, const bool pair)
+{
+    const size_t row = (size_t)t->split->rest.padded_dim * 4, part = part_bytes(t->split->rest.padded_dim, true);
+    for (uint32_t j = t->first; j < t->end; j++) {
+        const char *weights = (const char *)t->scores + j * QR_TILE_TOKENS, *v = keys_of(t, j) + part + column * 4;
+        int32_t(*to)[16]    = sums[j];
+        if (t->stream != NULL && column == 0) fetch_reading(t->stream, t->stream->part_lines);
+        if (t->stream != NULL && column != 0) fetch_meanwhile(t->stream, t->stream->part_lines / 16);
+        if (j % 2 == 0)
+            QR_CODE_PRODUCT(0, 2, 4, 5, 6);
+        else
+            QR_CODE_PRODUCT(1, 3, 4, 5, 7);
+    }
+}
+
+/* o of 16 columns: for each tile of keys its exact sum times the scale of the row's codes. */
+static void value_codes(const tile_block *t, uint32_t column)
+{
+    const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
+    _Alignas(64) code_sums sums[QR_SPLIT_TILES];
+    if (t->rows > TILE_ROWS)
+        code_products(t, column, sums, true);
+    else
+        code_products(t, column, sums, false);
+    for (uint32_t i = 0; i < t->rows; i++) {
+        const float *scales = t->scores + (size_t)i * SCORE_FLOATS + SCALES_AT;
+        vf32         o      = vf32_zero();
+        for (uint32_t j = t->first; j < t->end; j++)
+            o = vf32_fma(vf32_of_i32(_mm512_load_si512(sums[j][i])), vf32_set(scales[j]), o);
+        vf32_store(t->states + i * state + column, o);
+    }
+}
+
+static void value_block_int8(const tile_block *t)
+{
+    for (uint32_t d = 0; d < t->split->rest.padded_dim; d += 16) value_codes(t, d);
+}
+
 /* ---- a split ---- */
 
 /* The tiles of keys that rows of the block see. */
@@ -408,8 +465,11 @@ VF32_INLINE void attend_tile_block(tile_block *t, const bool int8)
     else
         score_block_tiles(t, int8, false);
     softmax_block(t, int8);
-    configure_block(t->rows, TILE_ROWS);
-    value_block_bf16(t);
+    configure_block(t->rows, int8 ? QR_TILE_TOKENS / 4 : TILE_ROWS);
+    if (int8)
+        value_block_int8(t);
+    else
+        value_block_bf16(t);
 }
 
 VF32_INLINE void attend_split(const qr_attention_split *split, const bool int8)
@@ -433,6 +493,7 @@ VF32_INLINE void attend_split(const qr_attention_split *split, const bool int8)
 }
 
 static void attend_split_bf16(const qr_attention_split *split) { attend_split(split, false); }
+static void attend_split_int8(const qr_attention_split *split) { attend_split(split, true); }
 
 /* ---- queries ---- */
 
@@ -451,6 +512,15 @@ static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
     qr_bf16 x[QR_HEAD_DIM_MAX];
     for (uint32_t d = 0; d < padded_dim; d += VF32_LANES) vf32_store_bf16_upto(x + d, vf32_load(in + d), VF32_LANES);
     pack_steps((const char *)x, padded_dim * sizeof *x, out);
+}
+
+/* Codes with a sign, and their scale behind them. */
+static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
+{
+    int8_t      codes[QR_HEAD_DIM_MAX];
+    const float scale = quantize(in, padded_dim, codes);
+    pack_steps((const char *)codes, padded_dim, out);
+    memcpy((char *)out + packed_codes(padded_dim), &scale, sizeof scale);
 }
 
 #endif

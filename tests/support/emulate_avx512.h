@@ -268,4 +268,13 @@ EMULATED __m256 emulated_extractf32x8_ps(__m512 x, int half)
 #undef _mm512_extractf32x8_ps
 #define _mm512_extractf32x8_ps(x, half) emulated_extractf32x8_ps(x, half)
 
+/* Of the ways to round only the one that is used: 9, towards minus infinity. */
+EMULATED __m512 emulated_reduce_ps(__m512 x)
+{
+    lanes512 r = lanes_of(&x);
+    for (int i = 0; i < 16; i++) r.f32[i] = isinf(r.f32[i]) ? 0.0f : r.f32[i] - floorf(r.f32[i]);
+    EMULATED_RESULT(__m512, r);
+}
+#define _mm512_reduce_ps(x, how) ((void)sizeof(char[(how) == 9 ? 1 : -1]), emulated_reduce_ps(x))
+
 #endif
