@@ -19,6 +19,7 @@ enum {
     STEP_LINES   = TILE_ROWS * KEYS_BYTES / 64,  /* of K that one step reads */
     LEAD_LINES      = 128,
     MOST_LEAD_LINES = 512,
+    FEW_CODE_ROWS = 4, /* int8: up to so many rows, values are multiplied in vectors */
     ROW_LINES       = 8,                         /* to ask for during the softmax of a row */
 };
 
@@ -383,61 +384,115 @@ static void value_block_bf16(const tile_block *t)
     if (d < dim) value_strips(t, d, 1, false);
 }
 
-/* int8: exact products of the codes with one tile of values and 16 columns, [row][16]. */
-typedef int32_t code_sums[BLOCK_ROWS][16];
+/* int8: exact products of the codes with two strips of each tile of values, [strip][row][16]. */
+typedef int32_t code_sums[2][BLOCK_ROWS][16];
 
-/* The compiler would keep nothing of two tiles' products in flight with one set of names. */
-#define QR_CODE_PRODUCT(sum, other, a, other_a, b)                                                                     \
-    do {                                                                                                               \
-        tile_zero(sum);                                                                                                \
-        tile_load(a, weights, SCORE_BYTES);                                                                            \
-        tile_load(b, v, row);                                                                                          \
-        tile_dot_uint8(sum, a, b);                                                                                     \
-        tile_store(sum, to, TILE_ROW_BYTES);                                                                           \
-        if (pair) {                                                                                                    \
-            tile_zero(other);                                                                                          \
-            tile_load(other_a, weights + TILE_ROWS * SCORE_BYTES, SCORE_BYTES);                                        \
-            tile_dot_uint8(other, other_a, b);                                                                         \
-            tile_store(other, to + TILE_ROWS, TILE_ROW_BYTES);                                                         \
-        }                                                                                                              \
-    } while (0)
-
-VF32_INLINE void code_products(const tile_block *t, uint32_t column, code_sums *sums, const bool pair)
+/* As many as two or four tiles of sums at once, of one or two strips. */
+VF32_INLINE void code_products(const tile_block *t, uint32_t column, const uint32_t strips, code_sums *sums,
+                               const bool pair)
 {
     const size_t row = (size_t)t->split->rest.padded_dim * 4, part = part_bytes(t->split->rest.padded_dim, true);
     for (uint32_t j = t->first; j < t->end; j++) {
         const char *weights = (const char *)t->scores + j * QR_TILE_TOKENS, *v = keys_of(t, j) + part + column * 4;
-        int32_t(*to)[16]    = sums[j];
         if (t->stream != NULL && column == 0) fetch_reading(t->stream, t->stream->part_lines);
-        if (t->stream != NULL && column != 0) fetch_meanwhile(t->stream, t->stream->part_lines / 16);
-        if (j % 2 == 0)
-            QR_CODE_PRODUCT(0, 2, 4, 5, 6);
-        else
-            QR_CODE_PRODUCT(1, 3, 4, 5, 7);
+        if (t->stream != NULL && column != 0) fetch_meanwhile(t->stream, t->stream->part_lines / 8);
+        tile_zero(0);
+        tile_load(4, weights, SCORE_BYTES);
+        tile_load(6, v, row);
+        tile_dot_uint8(0, 4, 6);
+        if (strips > 1) {
+            tile_zero(1);
+            tile_load(7, v + 64, row);
+            tile_dot_uint8(1, 4, 7);
+        }
+        if (pair) {
+            tile_zero(2);
+            tile_load(5, weights + TILE_ROWS * SCORE_BYTES, SCORE_BYTES);
+            tile_dot_uint8(2, 5, 6);
+            if (strips > 1) {
+                tile_zero(3);
+                tile_dot_uint8(3, 5, 7);
+            }
+        }
+        tile_store(0, sums[j][0], TILE_ROW_BYTES);
+        if (strips > 1) tile_store(1, sums[j][1], TILE_ROW_BYTES);
+        if (pair) tile_store(2, sums[j][0] + TILE_ROWS, TILE_ROW_BYTES);
+        if (pair && strips > 1) tile_store(3, sums[j][1] + TILE_ROWS, TILE_ROW_BYTES);
     }
 }
 
-/* o of 16 columns: for each tile of keys its exact sum times the scale of the row's codes. */
-static void value_codes(const tile_block *t, uint32_t column)
+/* o of one or two strips: for each tile of keys its exact sum times the scale of the row's codes. */
+VF32_INLINE void value_codes(const tile_block *t, uint32_t column, const uint32_t strips)
 {
     const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
     _Alignas(64) code_sums sums[QR_SPLIT_TILES];
     if (t->rows > TILE_ROWS)
-        code_products(t, column, sums, true);
+        code_products(t, column, strips, sums, true);
     else
-        code_products(t, column, sums, false);
+        code_products(t, column, strips, sums, false);
     for (uint32_t i = 0; i < t->rows; i++) {
         const float *scales = t->scores + (size_t)i * SCORE_FLOATS + SCALES_AT;
-        vf32         o      = vf32_zero();
+        vf32         o[2]   = {vf32_zero(), vf32_zero()};
         for (uint32_t j = t->first; j < t->end; j++)
-            o = vf32_fma(vf32_of_i32(_mm512_load_si512(sums[j][i])), vf32_set(scales[j]), o);
-        vf32_store(t->states + i * state + column, o);
+            VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
+                o[s] = vf32_fma(vf32_of_i32(_mm512_loadu_si512(sums[j][s][i])), vf32_set(scales[j]), o[s]);
+        VF32_UNROLL for (uint32_t s = 0; s < strips; s++) vf32_store(t->states + i * state + column + 16 * s, o[s]);
     }
+}
+
+/* The same bits for few rows, whose sums need not go through memory. */
+VF32_INLINE void value_codes_of_few(const tile_block *t, uint32_t first, const uint32_t rows, uint32_t column,
+                                    const uint32_t strips)
+{
+    const uint32_t dim  = t->split->rest.padded_dim;
+    const size_t   part = part_bytes(dim, true), state = dim + QR_ATTENTION_STATE_TAIL;
+    const float   *weights = t->scores + (size_t)first * SCORE_FLOATS;
+    vf32           o[2][4];
+    VF32_UNROLL for (uint32_t i = 0; i < rows * strips; i++) o[i / strips][i % strips] = vf32_zero();
+    for (uint32_t j = t->first; j < t->end; j++) {
+        const char *v = keys_of(t, j) + part + column * 4, *codes = (const char *)weights + j * QR_TILE_TOKENS;
+        vi32        sum[2][4];
+        if (t->stream != NULL && first == 0 && column == 0) fetch_reading(t->stream, t->stream->part_lines);
+        if (t->stream != NULL && first == 0 && column != 0) fetch_meanwhile(t->stream, t->stream->part_lines / 4);
+        VF32_UNROLL for (uint32_t i = 0; i < rows * strips; i++) sum[i / strips][i % strips] = vi32_zero();
+        VF32_ROLLED for (uint32_t step = 0; step < QR_TILE_TOKENS / 4; step++, v += (size_t)dim * 4, codes += 4)
+        {
+            VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
+                sum[r][s] = multiply_int8(sum[r][s], codes + r * SCORE_BYTES, v + 64 * s);
+        }
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
+            o[r][s] = vf32_fma(vf32_of_i32(sum[r][s]), vf32_set(weights[r * SCORE_FLOATS + SCALES_AT + j]), o[r][s]);
+    }
+    VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
+        vf32_store(t->states + (first + r) * state + column + 16 * s, o[r][s]);
+}
+
+static void value_few_rows(const tile_block *t, uint32_t first, bool two)
+{
+    const uint32_t dim = t->split->rest.padded_dim;
+    uint32_t       d   = 0;
+    for (; d + 64 <= dim; d += 64)
+        if (two)
+            value_codes_of_few(t, first, 2, d, 4);
+        else
+            value_codes_of_few(t, first, 1, d, 4);
+    for (; d < dim; d += 16)
+        if (two)
+            value_codes_of_few(t, first, 2, d, 1);
+        else
+            value_codes_of_few(t, first, 1, d, 1);
 }
 
 static void value_block_int8(const tile_block *t)
 {
-    for (uint32_t d = 0; d < t->split->rest.padded_dim; d += 16) value_codes(t, d);
+    const uint32_t dim = t->split->rest.padded_dim;
+    uint32_t       d   = 0;
+    if (t->rows <= FEW_CODE_ROWS) {
+        for (uint32_t i = 0; i < t->rows; i += 2) value_few_rows(t, i, i + 2 <= t->rows);
+        return;
+    }
+    for (; d + 32 <= dim; d += 32) value_codes(t, d, 2);
+    if (d < dim) value_codes(t, d, 1);
 }
 
 /* ---- a split ---- */
