@@ -46,6 +46,10 @@ def invalid(field: str, sentence: str) -> QuireError:
     return QuireError("ERR_INVALID", f"{field}: {sentence}", field)
 
 
+def no_tokenizer(field: str, why: str = "") -> QuireError:
+    return invalid(field, f"is text, and there is no tokenizer{why}: give token ids")
+
+
 def attempt(function: Callable[..., int], *arguments: Any) -> None:
     """Calls a function whose last parameter is a quire_error."""
     error = ffi.new("quire_error *")

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from ._binding import CACHE_EVENTS, FINISHES, STATUSES, WAIT_REASONS, as_dict, attempt, invalid, text_of
+from ._binding import CACHE_EVENTS, FINISHES, STATUSES, WAIT_REASONS, as_dict, attempt, invalid, no_tokenizer, text_of
 from ._config import open_config
 from ._fill import Filler, prompt_parts, time_ns
 from ._model import ModelInfo, describe
@@ -170,12 +170,9 @@ class Core:
             self._why_none = str(error)
             log.info("no tokenizer: %s", error)
 
-    def no_tokenizer(self, field: str) -> QuireError:
-        return invalid(field, f"is text, and there is no tokenizer ({self._why_none}): give token ids")
-
     def need_tokenizer(self, field: str) -> Text:
         if self.tokenizer is None:
-            raise self.no_tokenizer(field)
+            raise no_tokenizer(field, f" ({self._why_none})")
         return self.tokenizer
 
     def _encode(self, text: str, field: str) -> list[int]:

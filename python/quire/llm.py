@@ -10,6 +10,8 @@ from ._core import WAIT_NS, Core, Owner, pause_after
 from ._output import Request
 from .request import Prompt, QuireError, RequestOutput, SamplingParams, Text
 
+REQUEST_OPTIONS = ("priority", "tenant", "timeout", "queue_timeout", "skip_reading_prefix_cache", "skip_writing_prefix_cache")
+
 
 class LLM(Owner):
     """A model and an engine that decodes lists of prompts.
@@ -40,6 +42,9 @@ class LLM(Owner):
         skip_writing_prefix_cache. A prompt that is refused raises QuireError, which names its place, and nothing runs on;
         a sequence that fails has finish_reason "error". One call at a time; others wait."""
         prompts = _prompt_list(prompts)
+        for name in request_options:
+            if name not in REQUEST_OPTIONS:
+                raise TypeError(f"{name}: no such request option; there are {', '.join(REQUEST_OPTIONS)}")
         if not isinstance(sampling_params, (list, tuple)):
             sampling_params = [sampling_params] * len(prompts)  # type: ignore[list-item]
         if len(sampling_params) != len(prompts):

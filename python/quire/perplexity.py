@@ -54,9 +54,7 @@ def perplexity(llm: LLM, text: str | Sequence[int], ctx_size: int | None = None,
 def _ids_of(llm: LLM, text: str | Sequence[int]) -> list[int]:
     if not isinstance(text, str):
         return list(text)
-    if llm.tokenizer is None:
-        raise QuireError("ERR_INVALID", "perplexity: the model has no tokenizer; give token ids")
-    return llm.tokenizer.encode(text)
+    return llm.need_tokenizer("text").encode(text)
 
 
 def _losses(llm: LLM, chunks: list[list[int]]) -> list[list[float]]:

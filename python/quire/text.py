@@ -89,19 +89,23 @@ class Text:
     def is_special(self, token_id: int) -> bool:
         return token_id in self.tokenizer.special
 
+    def chat_template(self, with_tools: bool) -> str | None:
+        """The one of conversations with tools, or without."""
+        name = "tool_use" if with_tools and "tool_use" in self._templates else "default"
+        return self._templates.get(name)
+
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True,
                             **variables: Any) -> str:
         """The text of a conversation. `variables` are the template's: tools, documents, enable_thinking, ..."""
         if not self._templates:
             raise TextError("the model has no chat template")
-        tools = variables.setdefault("tools", None)
-        name = "tool_use" if tools and "tool_use" in self._templates else "default"
-        if name not in self._templates:
+        template = self.chat_template(bool(variables.setdefault("tools", None)))
+        if template is None:
             raise TextError(f"the model has no default chat template, only {', '.join(self._templates)}")
         variables.setdefault("documents", None)
         from .chat_template import render  # Jinja2 takes a while to import
         try:
-            return render(self._templates[name], {**self.special_tokens, **variables, "messages": messages,
+            return render(template, {**self.special_tokens, **variables, "messages": messages,
                                                   "add_generation_prompt": add_generation_prompt})
         except Exception as error:  # a template is a program: whatever it does to these messages is its answer
             raise TextError(f"the chat template refuses the conversation: {error or type(error).__name__}") from error

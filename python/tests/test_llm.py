@@ -140,6 +140,13 @@ def test_one_prompt_or_many(llm):
         llm.generate([[1], [2]], [params])
 
 
+def test_a_request_option_that_there_is_not_is_named(llm):
+    with pytest.raises(TypeError, match="tenants: no such request option; there are priority, tenant, timeout"):
+        llm.generate([[1]], tenants="a")
+    with pytest.raises(TypeError, match="top: .*argument 'top'|unexpected keyword argument 'top'"):
+        SamplingParams(top=1)
+
+
 def test_more_prompts_than_the_queue_holds():
     with quire.LLM("tiny", max_num_queued_reqs=2, max_num_seqs=1, max_num_partial_prefills=1, **SMALL) as llm:
         results = llm.generate([[i + 1, 2] for i in range(9)], SamplingParams(max_tokens=100, ignore_eos=True))

@@ -55,5 +55,5 @@ def test_what_cannot_be_scored_is_named(llm, text, size, message):
 
 
 def test_a_model_without_tokenizer_takes_token_ids():
-    with quire.LLM("tiny", **SMALL) as llm, pytest.raises(quire.QuireError, match="no tokenizer; give token ids"):
+    with quire.LLM("tiny", **SMALL) as llm, pytest.raises(quire.QuireError, match="text: is text, and there is no tokenizer .*: give token ids"):
         perplexity(llm, "a text")

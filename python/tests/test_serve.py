@@ -189,6 +189,10 @@ def test_stop_ids_bias_and_lists(server):
     assert server.complete(**body, allowed_token_ids=[77])["choices"][0]["token_ids"] == [77] * 8
     assert server.complete(**body, logit_bias={"78": 100})["choices"][0]["token_ids"] == [78] * 8
     assert server.complete(**body, truncate_prompt_tokens=3)["usage"]["prompt_tokens"] == 3
+    assert server.complete(**body, truncate_prompt_tokens=-1)["usage"] == server.complete(**body)["usage"]
+    longest = server.client.get("/v1/models").json()["data"][0]["max_model_len"]
+    long = {"prompt": [1 + i % 500 for i in range(3 * longest)], "truncate_prompt_tokens": -1}
+    assert server.complete(**long, max_tokens=9)["usage"]["prompt_tokens"] == longest - 9
 
 
 def test_chat(server, text):

@@ -95,7 +95,7 @@ def test_bodies_that_are_no_request(server, body, words):
     ({"best_of": 5}, "best_of"), ({"suffix": "x"}, "suffix"), ({"priority": 10 ** 6}, "priority"),
     ({"min_tokens": 9, "max_tokens": 3}, "min_tokens"), ({"stream_options": {"x": 1}}, "x"), ({"surprise": 1}, "surprise"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"), ({"guided_regex": "("}, "guided_regex"),
+    ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"), ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"), ({"guided_regex": "("}, "guided_regex"),
     ({"guided_json": "{"}, "guided_json"), ({"guided_choice": []}, "guided_choice"),
     ({"guided_json": {"type": "strange"}}, "guided_json"),
     ({"guided_grammar": "start: start"}, "guided_grammar"), ({"guided_json": {"$ref": "#"}}, "guided_json"), ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
@@ -114,7 +114,7 @@ def test_fields_that_are_wrong(server, fields, param):
     ({"messages": []}, "messages"), ({"messages": [{}]}, "messages"), ({"messages": ["x"]}, "messages"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages"), ({"chat_template": "x"}, "chat_template"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
-    ({"top_logprobs": 2}, "top_logprobs"), ({"tool_choice": "required"}, "tool_choice"), ({"modalities": ["audio"]}, "modalities"),
+    ({"top_logprobs": 2}, "top_logprobs"), ({"modalities": ["audio"]}, "modalities"),
     ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
 ])
 def test_chats_that_are_wrong(server, fields, param):

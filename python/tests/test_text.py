@@ -83,7 +83,7 @@ def test_conversations_go_through_the_template(llm):
     assert bytes(result.prompt_token_ids) == b"u=hi;" and result.outputs[0].text == "hello"
     results = llm.chat([hi, ho], says("hello"))
     assert [bytes(result.prompt_token_ids) for result in results] == [b"u:hi;a:", b"u:ho;a:"]
-    with quire.LLM("tiny", **SMALL) as without, pytest.raises(quire.QuireError, match="chat: the model has no tokenizer"):
+    with quire.LLM("tiny", **SMALL) as without, pytest.raises(quire.QuireError, match="messages: is text, and there is no tokenizer"):
         without.chat(hi)
 
 

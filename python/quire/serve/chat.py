@@ -8,11 +8,13 @@ from typing import Any
 
 from starlette.requests import Request
 
+from .._quire import lib
 from ..request import CompletionOutput, Logprob, SamplingParams
 from .errors import bad
 from .generation import (EventStream, Json, Run, Service, Usage, begin, best, finish_reason, finite, new_id,
                          off_loop, prompt_logprobs_body, token_name, truncated)
 from .protocol import ChatRequest, limit_answer, parse, sampling_params
+from .tools import Reader, Tools
 
 
 async def chat_completions(http: Request) -> Any:
@@ -20,14 +22,15 @@ async def chat_completions(http: Request) -> Any:
     request = parse(await http.body(), ChatRequest)
     service.check_model(request.model)
     _refuse(request)
+    tools = Tools(request, service.tool_format)
     text = await conversation_text(service, request.messages, len(await http.body()), _variables(request),
                                    request.add_generation_prompt is not False and not request.continue_final_message,
                                    bool(request.continue_final_message))
     prompt = truncated(await service.encode(text, "messages", bool(request.add_special_tokens), len(text)),
-                       request.truncate_prompt_tokens)
+                       request.truncate_prompt_tokens, service.room(_max_tokens(request)))
     params = _params(service, request, len(prompt))
-    run = await begin(service, [prompt], params, request, http.state.tenant)
-    answer = Answer(service, request, prompt, params.n)
+    run = await begin(service, [prompt], params, request, http.state.tenant, tools.schema())
+    answer = Answer(service, request, prompt, params.n, tools)
     return EventStream(run, answer.stream(run)) if request.stream else Json(await answer.whole(run))
 
 
@@ -36,9 +39,8 @@ def _refuse(request: ChatRequest) -> None:
         raise bad("chat_template: only the model's own is used", "chat_template")
     if request.top_logprobs and not request.logprobs:
         raise bad("top_logprobs: needs logprobs = true", "top_logprobs")
-    if request.tool_choice not in (None, "none", "auto"):
-        raise bad('tool_choice: only "none" and "auto": the model is told of the tools, and its answer is given as it '
-                  "wrote it", "tool_choice")
+    if not 0 <= (request.top_logprobs or 0) <= lib.QUIRE_MAX_LOGPROBS:
+        raise bad(f"top_logprobs: {request.top_logprobs} is not in 0..{lib.QUIRE_MAX_LOGPROBS}", "top_logprobs")
     if request.modalities not in (None, ["text"]):
         raise bad("modalities: only text", "modalities")
 
@@ -116,9 +118,13 @@ def _tool_call(where: str, call: Any) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
+def _max_tokens(request: ChatRequest) -> int | None:
+    return request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+
+
 def _params(service: Service, request: ChatRequest, prompt_tokens: int) -> SamplingParams:
     params = sampling_params(request, service.info.generation)
-    params.max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    params.max_tokens = _max_tokens(request)
     params.logprobs = (request.top_logprobs or 0) if request.logprobs else None
     params.prompt_logprobs = request.prompt_logprobs
     limit_answer(params, 1, prompt_tokens, max(1, service.info.max_model_len - prompt_tokens))
@@ -128,8 +134,9 @@ def _params(service: Service, request: ChatRequest, prompt_tokens: int) -> Sampl
 class Answer:
     """The answer to one HTTP request, whole or as a stream."""
 
-    def __init__(self, service: Service, request: ChatRequest, prompt: list[int], n: int):
+    def __init__(self, service: Service, request: ChatRequest, prompt: list[int], n: int, tools: Tools):
         self._service, self._request, self._prompt, self._n = service, request, prompt, n
+        self._readers = [tools.reader() for _ in range(n)]
         self._usage = Usage([prompt])
         self._prompt_logprobs: list[dict[int, Logprob] | None] = []
         self._id, self._created = new_id("chatcmpl", request.request_id), int(time.time())
@@ -148,15 +155,15 @@ class Answer:
         return part
 
     async def whole(self, run: Run) -> dict[str, Any]:
-        sequences = [Sequence(self._service, self._request) for _ in range(self._n)]
+        sequences = [Sequence(self._service, self._request, reader) for reader in self._readers]
         async with run:
             async for _, output in run.outputs():
                 self._prompt_logprobs += output.prompt_logprobs or []
                 for each in output.outputs:
                     self._usage.add(each)
                     sequences[each.index].add(each)
-        choices = [{"index": i, "message": {"role": "assistant", "content": "".join(sequence.text)},
-                    **sequence.rest()} for i, sequence in enumerate(sequences)]
+        choices = [{"index": i, "message": {"role": "assistant", **sequence.message()}, **sequence.rest()}
+                   for i, sequence in enumerate(sequences)]
         return {**self._body("chat.completion", choices), "usage": self._usage.body(), **self._prompt_part()}
 
     async def stream(self, run: Run) -> AsyncIterator[dict[str, Any]]:
@@ -173,10 +180,10 @@ class Answer:
                 bodies = [{**self._body("chat.completion.chunk", roles), **self._prompt_part()}]
             for each in output.outputs:
                 self._usage.add(each)
-                sequence = Sequence(self._service, self._request)
+                sequence = Sequence(self._service, self._request, self._readers[each.index])
                 sequence.add(each)
                 bodies.append(self._body("chat.completion.chunk", [
-                    {"index": each.index, "delta": {"content": each.text or ""}, **sequence.rest()}]))
+                    {"index": each.index, "delta": sequence.delta(), **sequence.rest()}]))
             for body in bodies:
                 yield {**body, "usage": self._usage.body() if always else None} if usage else body
         if usage:
@@ -186,19 +193,41 @@ class Answer:
 class Sequence:
     """What came of one sequence: all, or what is new."""
 
-    def __init__(self, service: Service, request: ChatRequest):
-        self._service, self._request = service, request
-        self.text: list[str] = []
+    def __init__(self, service: Service, request: ChatRequest, reader: Reader | None):
+        self._service, self._request, self._reader = service, request, reader
+        self._told = 0 if reader is None else len(reader.calls)  # calls before what is new
+        self._text: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[dict[str, Any]] = []
         self._finish_reason: str | None = None
         self._stop_reason: int | str | None = None
 
     def add(self, output: CompletionOutput) -> None:
-        self.text.append(output.text or "")
+        self._text.append(self._without_calls(output))
         self._token_ids += output.token_ids
         self._logprobs += [self._entry(token, entry) for token, entry in zip(output.token_ids, output.logprobs or [])]
         self._finish_reason, self._stop_reason = finish_reason(output), output.stop_reason
+        if self._finish_reason == "stop" and self._reader is not None and self._reader.calls:
+            self._finish_reason = "tool_calls"
+
+    def _without_calls(self, output: CompletionOutput) -> str:
+        text = output.text or ""
+        if self._reader is None:
+            return text
+        return self._reader.push(text) + (self._reader.finish() if output.finish_reason is not None else "")
+
+    def message(self) -> dict[str, Any]:
+        """Text, and calls."""
+        text, calls = "".join(self._text), self._calls()
+        return {"content": text or None, "tool_calls": calls} if calls else {"content": text}
+
+    def delta(self) -> dict[str, Any]:
+        """As message(), of a stream."""
+        calls = [{"index": self._told + i, **call} for i, call in enumerate(self._calls())]
+        return {"content": "".join(self._text), **({"tool_calls": calls} if calls else {})}
+
+    def _calls(self) -> list[dict[str, Any]]:
+        return [] if self._reader is None else self._reader.calls[self._told:]
 
     def _entry(self, token: int, entry: dict[int, Logprob]) -> dict[str, Any]:
         tops = [self._one(*pair) for pair in best(entry, self._request.top_logprobs or 0)]

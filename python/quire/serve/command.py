@@ -21,6 +21,7 @@ from .generation import Service
 from .http import HttpLimits, make_server
 from .metrics import Metrics
 from .tenants import KeyFileError, Tenants, read_keys
+from .tools import FORMATS
 
 log = logging.getLogger("quire.serve")
 LAST_BYTES_S, DAY_S = 5.0, 86400
@@ -37,6 +38,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--served-model-name", nargs="+", metavar="NAME", help="names that requests may use; default: the model's")
     add("--tokenizer", metavar="PATH", help="a folder or GGUF file with the tokenizer and chat template; default: the model's")
     add("--skip-tokenizer-init", action="store_true", help="token ids only")
+    add("--tool-call-parser", choices=FORMATS, help="how the model writes calls of tools; default: as its chat template says")
     add("--config", metavar="FILE", help="quire.toml")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a key of the configuration")
     add("--api-keys", metavar="FILE", help="TOML with a table [tenants]: names and keys; default: everybody is let in")
@@ -92,7 +94,7 @@ async def _serve(args: argparse.Namespace) -> None:
         publisher = KvEventPublisher(engine, kv_events) if kv_events is not None else None
         names = args.served_model_name or [engine.model_info.name]
         text = engine.tokenizer if isinstance(engine.tokenizer, Text) else None
-        service = Service(engine, text, names, Metrics(names[0], engine.stats))
+        service = Service(engine, text, names, Metrics(names[0], engine.stats), args.tool_call_parser)
         gate = make_app(service, tenants, limits)
         server = make_server(gate, lambda: _drain(engine, gate, args.drain_timeout),
                              lambda: _announce(args, names[0], listener, bool(text)), limits, log_level=args.log_level,

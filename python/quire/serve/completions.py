@@ -58,15 +58,19 @@ async def _prompt(service: Service, request: CompletionRequest, prompt: Any, siz
     is_text = isinstance(prompt, str)
     ids = (await service.encode(prompt, "prompt", request.add_special_tokens is not False, size) if is_text
            else convert(prompt, list[int], "prompt"))
-    kept = truncated(ids, request.truncate_prompt_tokens)
+    kept = truncated(ids, request.truncate_prompt_tokens, service.room(_max_tokens(request)))
     if is_text and len(kept) == len(ids):
         return kept, prompt
     return kept, service.text.decode(kept, False) if request.echo and service.text else ""
 
 
+def _max_tokens(request: CompletionRequest) -> int:
+    return DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens or 1
+
+
 def _params(service: Service, request: CompletionRequest) -> SamplingParams:
     params = sampling_params(request, service.info.generation)
-    params.max_tokens = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens or 1
+    params.max_tokens = _max_tokens(request)
     params.logprobs = request.logprobs
     params.prompt_logprobs = request.prompt_logprobs
     if request.echo and request.logprobs is not None:

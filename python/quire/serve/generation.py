@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.responses import Response
 
+from .._binding import no_tokenizer
 from ..async_engine import AsyncEngine, Stream
 from ..request import CompletionOutput, Logprob, RequestOutput, SamplingParams
 from ..text import Text
@@ -20,6 +21,7 @@ from .errors import ApiError, api_error, bad
 from .metrics import Metrics
 from .protocol import Common
 from .structured import Grammars
+from .tools import format_of
 
 SMALL_TEXT = 1 << 14  # characters that are tokenized at once, on the loop's own thread
 
@@ -29,11 +31,14 @@ Result = TypeVar("Result")
 class Service:
     """What the endpoints work with."""
 
-    def __init__(self, engine: AsyncEngine, text: Text | None, names: list[str], metrics: Metrics):
+    def __init__(self, engine: AsyncEngine, text: Text | None, names: list[str], metrics: Metrics,
+                 tool_format: str | None = None):
+        """tool_format: one of tools.FORMATS; None: that of the chat template."""
         self.engine, self.text, self.names, self.metrics = engine, text, names, metrics
         self.info = engine.model_info
         self.created = int(time.time())
         self.grammars = Grammars(text, self.info)
+        self.tool_format = tool_format or format_of(text.chat_template(True) if text is not None else None)
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name not in self.names:
@@ -42,8 +47,15 @@ class Service:
 
     def need_text(self, field: str) -> Text:
         if self.text is None:
-            raise bad(f"{field}: is text, and this model has no tokenizer: send token ids", field)
+            raise no_tokenizer(field)
         return self.text
+
+    def room(self, max_tokens: int | None) -> int:
+        """Tokens that a prompt may have."""
+        if self.info.encoder_layers == 0:
+            return self.info.max_model_len - max(1, max_tokens or 1)
+        limits = self.info.max_encoder_positions, self.engine.setting("scheduler.max_num_encoder_input_tokens")
+        return min((limit for limit in limits if limit > 0), default=self.info.max_model_len)
 
     async def encode(self, text: str, field: str, add_special_tokens: bool, size: int) -> list[int]:
         """`size`: characters of all texts of the request."""
@@ -69,12 +81,13 @@ def short_salt(salt: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def truncated(ids: list[int], limit: int | None) -> list[int]:
+def truncated(ids: list[int], limit: int | None, room: int) -> list[int]:
+    """The last `limit` tokens; -1: as many as fit before the answer, in `room`."""
     if limit is None:
         return ids
-    if limit < 1:
-        raise bad(f"truncate_prompt_tokens: {limit} is below the minimum 1", "truncate_prompt_tokens")
-    return ids[-limit:]
+    if limit < 1 and limit != -1:
+        raise bad(f"truncate_prompt_tokens: {limit} is neither -1 nor at least 1", "truncate_prompt_tokens")
+    return ids[-(max(1, room) if limit == -1 else limit):]
 
 
 class Run:
@@ -130,9 +143,9 @@ class Run:
 
 
 async def begin(service: Service, prompts: list[list[int]], params: SamplingParams, request: Common,
-                tenant: str) -> Run:
-    """All prompts are in the engine, or none."""
-    grammar = await service.grammars.grammar(request)
+                tenant: str, call_schema: dict[str, Any] | None = None) -> Run:
+    """All prompts are in the engine, or none. call_schema: of a tool call that the answer has to be."""
+    grammar = await service.grammars.grammar(request, call_schema)
     run = Run(service)
     try:
         for ids in prompts:

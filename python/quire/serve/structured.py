@@ -24,9 +24,11 @@ class Grammars:
         self._tokenizer: Any = None
         self._lock = threading.Lock()
 
-    async def grammar(self, request: Common) -> Grammar | None:
+    async def grammar(self, request: Common, call_schema: dict[str, Any] | None = None) -> Grammar | None:
         """What the request asks its answer to follow, if anything. A large schema takes a while, on another thread."""
         wishes = _wishes(request)
+        if call_schema is not None:
+            wishes.append(("tool_choice", "json", call_schema))
         if not wishes:
             return None
         if len(wishes) > 1:
