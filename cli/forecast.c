@@ -99,9 +99,9 @@ static uint64_t kv_bytes(const qr_forecast *p)
 static void print_local(const qr_forecast *p, FILE *to)
 {
     char note[160];
-    snprintf(note, sizeof note, "%llu blocks of %u layer%s, seen through a window of %u tokens",
+    snprintf(note, sizeof note, "%llu blocks of %u layer%s, %llu bytes a token, seen through a window of %u tokens",
              (unsigned long long)p->pool.num_local_blocks, p->facts.local_layers, qr_plural(p->facts.local_layers),
-             p->facts.local_window);
+             (unsigned long long)qr_pool_bytes(&p->pool, 0, 1) / p->scheduler.block_size, p->facts.local_window);
     print_row(to, "  of local layers", qr_pool_bytes(&p->pool, 0, p->pool.num_local_blocks), note);
 }
 
@@ -117,9 +117,10 @@ static void print_memory(const qr_forecast *p, FILE *to)
         print_row(to, "encoder buffers", p->memory.encoder_scratch_bytes, note);
     }
     if (p->pool_error.status == QUIRE_OK) {
-        snprintf(note, sizeof note, "%u blocks of %u tokens = %llu tokens, %llu bytes each", p->scheduler.num_blocks,
+        snprintf(note, sizeof note, "%u blocks of %u tokens = %llu tokens, %llu bytes each%s", p->scheduler.num_blocks,
                  p->scheduler.block_size, (unsigned long long)p->scheduler.num_blocks * p->scheduler.block_size,
-                 (unsigned long long)p->pool.block_bytes / p->scheduler.block_size);
+                 (unsigned long long)p->pool.block_bytes / p->scheduler.block_size,
+                 p->facts.local_layers > 0 ? " in the layers without a window" : "");
         print_row(to, "KV cache", kv, note);
         if (p->facts.local_layers > 0) print_local(p, to);
         print_row(to, "together", p->fixed_bytes + kv, "");

@@ -139,6 +139,10 @@ def test_template_variables_may_have_any_name(server):
 def test_a_grammar_that_grows_too_large(server):
     body = {"prompt": [1], "max_tokens": 4, "guided_grammar": "start: " + " | ".join(f'"choice {i}"' for i in range(3000))}
     check_error(server.post(COMPLETIONS, body), 400, words=["grammar"])
+    for large in ({"guided_regex": "a" * 300_000}, {"guided_choice": ["a" * 100] * 5000},
+                  {"guided_json": {"enum": [f"value {i}" for i in range(20_000)]}}):
+        [field] = large
+        check_error(server.post(COMPLETIONS, {"prompt": [1], **large}), 400, field, [field, "characters, at most 262144"])
 
 
 def test_duplicate_stops_and_numbers_as_they_come_are_fine(server):

@@ -623,6 +623,8 @@ class Usage(unittest.TestCase):
         self.check(["--model", "tiny", "--threads", "1", *SMALL], 0, ", 1 thread on 1 node\n", command="check")
         self.check(["--synthetic", "nonsense"], 2, "nonsense", command="topo")
         self.check(["--model", "tiny", *SMALL], 0, "weights", "KV cache", "ok", command="check")
+        self.check(["--model", "gemma-3-1b", *SMALL], 0, ", 4096 bytes each in the layers without a window",
+                   " blocks of 22 layers, 22528 bytes a token, seen through a window of 512 tokens", command="check")
         self.check(["--model", "tiny", "--set", "kv_cache.size=900TiB"], 2, command="check")
 
 

@@ -13,6 +13,7 @@ from .errors import ApiError, bad
 from .protocol import Common
 
 SOME_SPACE = r"[ \n\r\t]{0,16}"  # between the parts of JSON: enough to indent, no end to an answer
+MAX_GRAMMAR = 1 << 18  # characters: some seconds of work
 Wish = tuple[str, str, Any]  # field of the request, kind, value
 
 
@@ -42,6 +43,9 @@ class Grammars:
         return await asyncio.to_thread(self._make, self._text, wishes[0])
 
     def _make(self, text: Text, wish: Wish) -> Grammar:
+        size = len(wish[2] if isinstance(wish[2], str) else json.dumps(wish[2]))
+        if size > MAX_GRAMMAR:
+            raise bad(f"{wish[0]}: has {size} characters, at most {MAX_GRAMMAR} are allowed", wish[0])
         try:
             import llguidance
         except ImportError:
