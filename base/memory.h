@@ -13,6 +13,7 @@
 
 #include "quire/hooks.h"
 #include "quire/status.h"
+#include "quire/types.h"
 
 /* Zeroed; alignment a power of two. NULL when memory is short. A NULL allocator, or one without functions, is the
  * system's. `size` must be given back to qr_deallocate. */
@@ -33,5 +34,9 @@ void *qr_arena_take(qr_arena *arena, size_t count, size_t size);
 /* Ends counting: allocates what was counted. ERR_NO_MEMORY names `what` and the bytes. */
 quire_status qr_arena_create(qr_arena *arena, const quire_allocator *allocator, const char *what, quire_error *error);
 void         qr_arena_destroy(qr_arena *arena);
+
+/* Who is told of an object's memory, part by part: what it is, and the placement's node that it should be on. */
+enum { QR_ANY_NODE = UINT32_MAX }; /* one of the team's nodes, whichever */
+typedef void qr_memory_visitor(void *context, quire_memory memory, void *base, size_t bytes, uint32_t node);
 
 #endif

@@ -1,6 +1,8 @@
 /* One mapping for all planes; each layer's blocks of a node are bound to it. */
 #include "cache/kv_memory.h"
 
+#include <string.h>
+
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -20,7 +22,9 @@ static quire_status size_planes(const qr_kv_memory_options *options, qr_kv_memor
         .num_blocks  = options->num_blocks,
         .block_bytes = options->block_bytes,
         .plane_bytes = aligned / plane_alignment * plane_alignment,
+        .node_count  = options->node_count,
     };
+    memcpy(memory->first_block, options->first_block, (options->node_count + 1) * sizeof *memory->first_block);
     return QUIRE_OK;
 }
 
@@ -32,7 +36,7 @@ static quire_status bind_layer(const qr_kv_memory_options *options, const qr_kv_
         const size_t first = options->first_block[node], end = options->first_block[node + 1];
         /* the first layer speaks for all: a machine refuses every plane alike */
         QR_TRY(qr_mapping_bind(&memory->mapping, layer * memory->plane_bytes + first * options->block_bytes,
-                               (end - first) * options->block_bytes, options->node_os[node], options->node_count,
+                               (end - first) * options->block_bytes, options->node_os[node], options->machine_nodes,
                                layer == 0 ? &options->bind : &report, error));
     }
     return QUIRE_OK;
@@ -48,6 +52,16 @@ quire_status qr_kv_memory_create(const qr_kv_memory_options *options, qr_kv_memo
         status = bind_layer(options, memory_out, layer, error);
     if (status != QUIRE_OK) qr_kv_memory_destroy(memory_out);
     return status;
+}
+
+void qr_kv_memory_visit(const qr_kv_memory *memory, qr_memory_visitor *visit, void *context)
+{
+    for (uint32_t layer = 0; layer < memory->layers; layer++)
+        for (uint32_t node = 0; node < memory->node_count; node++) {
+            const size_t first = memory->first_block[node], end = memory->first_block[node + 1];
+            visit(context, QUIRE_MEMORY_KV, qr_kv_memory_plane(memory, layer) + first * memory->block_bytes,
+                  (end - first) * memory->block_bytes, node);
+        }
 }
 
 void qr_kv_memory_destroy(qr_kv_memory *memory)

@@ -7,6 +7,7 @@
 #ifndef QR_KV_MEMORY_H
 #define QR_KV_MEMORY_H
 
+#include "base/memory.h"
 #include "topology/bind.h"
 
 typedef struct qr_kv_memory {
@@ -14,6 +15,8 @@ typedef struct qr_kv_memory {
     uint32_t   layers, num_blocks;
     size_t     block_bytes; /* of one block in one layer */
     size_t     plane_bytes; /* a multiple of 2 MiB */
+    uint32_t   node_count;
+    uint32_t   first_block[QR_MAX_NODES + 1]; /* [node_count + 1] */
 } qr_kv_memory;
 
 typedef struct qr_kv_memory_options {
@@ -22,11 +25,15 @@ typedef struct qr_kv_memory_options {
     const uint32_t *first_block; /* [node_count + 1] */
     const uint32_t *node_os;     /* [node_count] */
     uint32_t        node_count;
+    uint32_t        machine_nodes; /* more than 1: blocks are bound */
     qr_bind_options bind;
 } qr_kv_memory_options;
 
 quire_status qr_kv_memory_create(const qr_kv_memory_options *options, qr_kv_memory *memory_out, quire_error *error);
 void         qr_kv_memory_destroy(qr_kv_memory *memory);
+
+/* Shows each node's blocks, plane by plane. */
+void qr_kv_memory_visit(const qr_kv_memory *memory, qr_memory_visitor *visit, void *context);
 
 static inline char *qr_kv_memory_plane(const qr_kv_memory *memory, uint32_t layer)
 {

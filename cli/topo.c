@@ -5,6 +5,8 @@
 
 #include "base/printable.h"
 #include "cli/command.h"
+#include "cli/topo_verify.h"
+#include "engine/node_bandwidth.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 #include "topology/placement.h"
@@ -12,6 +14,8 @@
 typedef struct settings {
     qr_arguments common;
     const char  *synthetic;
+    bool         bandwidth, verify;
+    uint32_t     steps; /* of --verify */
 } settings;
 
 static void print_bytes(const char *before, uint64_t bytes)
@@ -98,9 +102,43 @@ static void print_placement(const qr_topology *t, const qr_placement *p, const c
     if (warning[0] != '\0') fprintf(qr_stdout, "warning    %s\n", warning);
 }
 
+static void print_bandwidth(const qr_placement *p, const qr_node_bandwidth *b)
+{
+    fprintf(qr_stdout, "bandwidth  GB/s, threads of a node (down) reading the memory of a node (across)\n%12s", "");
+    for (uint32_t m = 0; m < b->node_count; m++) fprintf(qr_stdout, "  node %-4u", b->node_os[m]);
+    fprintf(qr_stdout, "\n");
+    for (uint32_t n = 0; n < p->node_count; n++) {
+        fprintf(qr_stdout, "  node %-4u ", p->node_os[n]);
+        for (uint32_t m = 0; m < b->node_count; m++)
+            if (b->gbs[n][m] > 0)
+                fprintf(qr_stdout, " %9.2f ", b->gbs[n][m]);
+            else
+                fprintf(qr_stdout, " %9s ", "-");
+        fprintf(qr_stdout, "\n");
+    }
+}
+
+static quire_status measure_bandwidth(const qr_topology *topology, const qr_placement *placement,
+                                      const quire_engine_options *options, quire_error *error)
+{
+    const qr_team_options team_options = {0};
+    qr_team              *team         = NULL;
+    qr_node_bandwidth    *bandwidth    = malloc(sizeof *bandwidth);
+    if (bandwidth == NULL) return QUIRE_ERR_NO_MEMORY;
+    const quire_status status = qr_team_create(placement, &team_options, &team, error);
+    if (status == QUIRE_OK) {
+        qr_node_bandwidth_measure(team, qr_kernels_select(options->isa), topology, bandwidth);
+        print_bandwidth(placement, bandwidth);
+    }
+    qr_team_destroy(team);
+    free(bandwidth);
+    return status;
+}
+
 static int show(void *context, const quire_config *config)
 {
-    const char                 *synthetic = ((const settings *)context)->synthetic;
+    const settings             *s         = context;
+    const char                 *synthetic = s->synthetic;
     const quire_engine_options *options   = quire_config_engine(config);
     const qr_topology_source    source    = {.synthetic = synthetic};
     qr_topology                 topology;
@@ -115,27 +153,56 @@ static int show(void *context, const quire_config *config)
         print_kernels(options);
         status = qr_placement_plan(&topology, options, placement, warning, &error);
         if (status == QUIRE_OK) print_placement(&topology, placement, warning);
+        if (status == QUIRE_OK && s->bandwidth) status = measure_bandwidth(&topology, placement, options, &error);
         qr_topology_destroy(&topology);
     }
     free(placement);
     if (status != QUIRE_OK) return qr_report_error(&error);
-    return QR_EXIT_OK;
+    return s->verify ? qr_topo_verify(config, s->steps) : QR_EXIT_OK;
 }
 
 /* ---- options ---- */
+
+enum { OPTION_VERIFY = 0x1000, OPTION_STEPS, OPTION_BANDWIDTH, MOST_STEPS = 1000000 };
 
 static const struct argp_option options[] = {
     {"threads", 'j', "N", 0, "compute threads; 0 = one per physical core [topology.threads]", 0},
     {"cpus", 'C', "LIST", 0, "e.g. 0-15,32-47 or node:0 [topology.cpus]", 0},
     {"synthetic", 'S', "MACHINE", 0, "plan for another machine, in hwloc's words: \"pack:2 node:1 core:8 pu:2\"", 0},
+    {"bandwidth", OPTION_BANDWIDTH, NULL, 0, "measure how fast each node's threads read each node's memory", 0},
+    {"verify", OPTION_VERIFY, NULL, 0,
+     "load the model, run some steps of random requests, and count the pages that are on the nodes planned for them",
+     0},
+    {"steps", OPTION_STEPS, "N", 0, "of --verify (default 200)", 0},
     {0},
 };
+
+static uint32_t number_of_steps(struct argp_state *state, const char *value)
+{
+    char      *end;
+    const long steps = strtol(value, &end, 10);
+    if (*value == '\0' || *end != '\0' || steps < 0 || steps > MOST_STEPS)
+        argp_error(state, "--steps: %s is not in 0..%d", value, MOST_STEPS);
+    return (uint32_t)steps;
+}
+
+static void check_flags(const settings *s, struct argp_state *state)
+{
+    if (s->synthetic != NULL && (s->verify || s->bandwidth))
+        argp_error(state, "--synthetic and --%s are mutually exclusive: nothing of another machine can be measured",
+                   s->verify ? "verify" : "bandwidth");
+}
+
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
     switch (option) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &s->common; return 0;
+    case ARGP_KEY_END: check_flags(s, state); return 0;
     case 'S': s->synthetic = value; return 0;
+    case OPTION_BANDWIDTH: s->bandwidth = true; return 0;
+    case OPTION_VERIFY: s->verify = true; return 0;
+    case OPTION_STEPS: s->steps = number_of_steps(state, value); return 0;
     default: return qr_parse_alias(options, option, value, &s->common);
     }
 }
@@ -148,9 +215,15 @@ int qr_command_topo(int argc, char **argv)
         .args_doc = "[CONFIG]",
         .doc      = "Show the machine, the CPUs this process may use, and the placement of the engine's threads."
                     "\vAllowed are the CPUs in the affinity mask that the process was started with and the cgroup's "
-                    "cpuset; the CPU quota bounds how many threads are started.",
+                    "cpuset; the CPU quota bounds how many threads are started. --verify asks the kernel where every page "
+                    "of the engine's memory is, after loading and after the steps; exit status 1 if one is on another "
+                    "node than planned.",
     };
-    settings s = {0};
+    static const qr_default without_a_model[] = {{"model.preset", "tiny", "model.preset"}};
+
+    settings s             = {.steps = QR_VERIFY_STEPS};
+    s.common.defaults      = without_a_model;
+    s.common.default_count = 1;
     qr_parse(&argp, argc, argv, &s);
     return qr_arguments_run(&s.common, show, &s);
 }

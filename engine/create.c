@@ -14,6 +14,7 @@
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 #include "topology/affinity.h"
+#include "topology/node_memory.h"
 
 enum {
     MAX_BEAM_WIDTH = 64, /* as the scheduler accepts */
@@ -73,6 +74,8 @@ static quire_status find_machine(quire_engine *engine, quire_error *error)
     warn_if_bound(engine, &topology);
     const quire_status status = create_team(engine, &topology, error);
     engine->cache_bytes       = topology.l3_bytes;
+    if (status == QUIRE_OK)
+        engine->shared = qr_node_allocator(qr_team_placement(engine->team), &engine->options.allocator);
     qr_topology_destroy(&topology);
     return status;
 }
@@ -81,8 +84,9 @@ static quire_status create_network(quire_engine *engine, const quire_model *mode
 {
     qr_network_options options;
     qr_options_network(&engine->options, &engine->facts, &options);
-    options.team = engine->team;
-    options.bind = qr_engine_bind_options(engine);
+    options.team   = engine->team;
+    options.bind   = qr_engine_bind_options(engine);
+    options.shared = engine->shared;
     return qr_network_create(model, &options, &engine->network, error);
 }
 
@@ -113,13 +117,14 @@ static quire_status create_memory(quire_engine *engine, uint32_t layers, uint32_
     const qr_kv_shape   shape     = qr_network_kv_shape(engine->network);
     uint32_t            first_block[QR_MAX_NODES + 1];
     qr_block_pool_split(num_blocks, placement->node_count, first_block);
-    const qr_kv_memory_options options = {.layers      = layers,
-                                          .num_blocks  = num_blocks,
-                                          .block_bytes = qr_kv_block_bytes(&shape),
-                                          .first_block = first_block,
-                                          .node_os     = placement->node_os,
-                                          .node_count  = placement->node_count,
-                                          .bind        = qr_engine_bind_options(engine)};
+    const qr_kv_memory_options options = {.layers        = layers,
+                                          .num_blocks    = num_blocks,
+                                          .block_bytes   = qr_kv_block_bytes(&shape),
+                                          .first_block   = first_block,
+                                          .node_os       = placement->node_os,
+                                          .node_count    = placement->node_count,
+                                          .machine_nodes = placement->machine_nodes,
+                                          .bind          = qr_engine_bind_options(engine)};
     return qr_kv_memory_create(&options, memory_out, error);
 }
 
@@ -147,6 +152,7 @@ static quire_status create_scheduler(quire_engine *engine, quire_error *error)
 {
     qr_scheduler_options options = engine->planner.options;
     options.hash_seed            = random_seed(); /* picks buckets only: no decision depends on it */
+    options.allocator            = engine->shared;
     return qr_planner_init(&engine->planner, &options, error);
 }
 
@@ -183,7 +189,7 @@ static void layout(quire_engine *engine, qr_arena *arena)
 static quire_status create_buffers(quire_engine *engine, quire_error *error)
 {
     layout(engine, &engine->arena);
-    QR_TRY(qr_arena_create(&engine->arena, &engine->options.allocator, "engine queues", error));
+    QR_TRY(qr_arena_create(&engine->arena, &engine->shared, "engine queues", error));
     layout(engine, &engine->arena);
     QR_TRY(qr_ledger_init(&engine->ledger, error));
     engine->inbox = (qr_inbox){.ledger       = &engine->ledger,
@@ -199,8 +205,8 @@ static quire_status create_samplers(quire_engine *engine, quire_error *error)
     engine->kernels = qr_kernels_select(engine->options.isa);
     if (qr_cpu_refusal() != NULL) qr_log_write(&engine->log, QUIRE_LOG_WARN, "kernels: %s", qr_cpu_refusal());
     for (uint32_t i = 0; i < engine->thread_count; i++)
-        QR_TRY(qr_sampler_create(engine->kernels, engine->facts.vocab_size, engine->sampling.top,
-                                 &engine->options.allocator, &engine->samplers[i], error));
+        QR_TRY(qr_sampler_create(engine->kernels, engine->facts.vocab_size, engine->sampling.top, &engine->shared,
+                                 &engine->samplers[i], error));
     return QUIRE_OK;
 }
 
@@ -241,6 +247,7 @@ static quire_status build(quire_engine *engine, const quire_model *model, quire_
     QR_TRY(create_scheduler(engine, error));
     QR_TRY(create_buffers(engine, error));
     QR_TRY(create_samplers(engine, error));
+    qr_engine_settle_memory(engine);
     state_facts(engine);
     engine->idle = true;
     /* The caller's arrays and strings need not outlive this call. */

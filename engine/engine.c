@@ -257,6 +257,20 @@ const char *quire_engine_check(const quire_engine *engine)
     return violation;
 }
 
+quire_status quire_engine_check_memory(quire_engine *engine, uint32_t node, quire_memory_check *check_out,
+                                       quire_error *error)
+{
+    if (is_forked(engine)) return forked(error);
+    const call         state = begin_call();
+    quire_memory_check check;
+    pthread_mutex_lock(&engine->scheduler_mutex);
+    const quire_status status = qr_engine_check_memory(engine, node, &check, error);
+    pthread_mutex_unlock(&engine->scheduler_mutex);
+    if (status == QUIRE_OK) qr_options_give(&check, sizeof check, check_out);
+    end_call(&state);
+    return status;
+}
+
 /* What the scheduler has not seen yet is added from the inbox. */
 static void add_inbox(quire_engine *engine, quire_stats *stats)
 {
@@ -294,6 +308,15 @@ size_t quire_engine_stages(const quire_engine *engine, uint32_t thread, quire_st
     if (count > 0) memcpy(stages, kept, count * sizeof *stages);
     if (dropped_out != NULL) *dropped_out = dropped;
     return count;
+}
+
+const char *quire_memory_name(quire_memory memory)
+{
+    static const char *const names[QUIRE_MEMORIES] = {
+        [QUIRE_MEMORY_WEIGHTS] = "weights", [QUIRE_MEMORY_EMBEDDING] = "embedding", [QUIRE_MEMORY_KV] = "kv",
+        [QUIRE_MEMORY_SCRATCH] = "scratch", [QUIRE_MEMORY_BUFFERS] = "buffers",     [QUIRE_MEMORY_QUEUES] = "queues",
+    };
+    return (unsigned)memory < QUIRE_MEMORIES ? names[memory] : "unknown";
 }
 
 const char *quire_wait_reason_name(quire_wait_reason reason)

@@ -32,6 +32,7 @@ struct quire_engine {
 
     const qr_kernels *kernels;
     qr_team          *team;
+    quire_allocator   shared;      /* of what threads of several nodes work in; the options' where there is one node */
     uint64_t          cache_bytes; /* last-level caches of its cores together */
     qr_network       *network;
     quire_kv_pool     pool;
@@ -69,5 +70,13 @@ void qr_engine_step(quire_engine *engine, quire_step *step_out);
 
 /* Refreshes engine->stats and what the inbox knows of the scheduler's queue. Holds scheduler_mutex. */
 void qr_engine_take_stats(quire_engine *engine);
+
+/* memory_check.c: gives each thread's scratch to its node. */
+void qr_engine_settle_memory(quire_engine *engine);
+
+/* memory_check.c: counts pages by where they are; for all nodes the statistics get the result. Holds scheduler_mutex.
+ */
+quire_status qr_engine_check_memory(quire_engine *engine, uint32_t node, quire_memory_check *check_out,
+                                    quire_error *error);
 
 #endif

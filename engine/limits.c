@@ -204,7 +204,7 @@ static quire_status create_memory(measurement *m, const qr_bind_options *bind, q
                              &m->memory, error));
     for (uint32_t t = 0; t < placement->thread_count; t++)
         QR_TRY(qr_mapping_bind(&m->memory, t * m->thread_bytes, m->thread_bytes, placement->node_os[placement->node[t]],
-                               placement->node_count, bind, error));
+                               placement->machine_nodes, bind, error));
     return QUIRE_OK;
 }
 

@@ -7,6 +7,7 @@
 #ifndef QR_ATTENTION_H
 #define QR_ATTENTION_H
 
+#include "base/memory.h"
 #include "kernels/kernels.h"
 #include "kernels/kv_tile.h"
 
@@ -71,6 +72,8 @@ quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attent
                                       qr_attention_plan **plan_out, quire_error *error);
 void         qr_attention_plan_destroy(qr_attention_plan *plan);
 size_t       qr_attention_plan_bytes(const qr_attention_plan *plan); /* memory it holds */
+/* Shows what the plan holds: each thread's scratch, and what all share. */
+void qr_attention_plan_visit_memory(const qr_attention_plan *plan, qr_memory_visitor *visit, void *context);
 
 /* Plans a step. `sequences` is borrowed until the next build. Serial, O(rows + splits). */
 void qr_attention_plan_build(qr_attention_plan *plan, const qr_attention_sequence *sequences, uint32_t count);

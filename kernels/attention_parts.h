@@ -66,7 +66,7 @@ struct qr_attention_plan {
     const qr_attention_sequence *sequences;
     qr_planned_sequence         *planned; /* [max_sequences] in node order */
     qr_line_position            *begin;   /* [thread_count + 1] first item of each thread */
-    qr_attention_scratch        *scratch; /* [thread_count] */
+    qr_attention_scratch        *scratch; /* [thread_count], each behind the one before, at the end of the arena */
     qr_attention_claims         *claims;  /* [thread_count] */
     uint32_t                    *thread_node;
     float                       *slots; /* [slot_capacity][heads] states */

@@ -74,6 +74,22 @@ static void lay_out(qr_attention_plan *plan, qr_arena *arena)
     plan->scratch = scratch;
 }
 
+/* From the first float of a thread's scratch to the next thread's, or to the end. */
+static char *scratch_begin(const qr_attention_plan *plan, uint32_t thread)
+{
+    return thread < plan->limits.thread_count ? (char *)plan->scratch[thread].q
+                                              : plan->arena.base + plan->arena.capacity;
+}
+
+void qr_attention_plan_visit_memory(const qr_attention_plan *plan, qr_memory_visitor *visit, void *context)
+{
+    visit(context, QUIRE_MEMORY_BUFFERS, plan->arena.base, (size_t)(scratch_begin(plan, 0) - plan->arena.base),
+          QR_ANY_NODE);
+    for (uint32_t t = 0; t < plan->limits.thread_count; t++)
+        visit(context, QUIRE_MEMORY_SCRATCH, scratch_begin(plan, t),
+              (size_t)(scratch_begin(plan, t + 1) - scratch_begin(plan, t)), plan->thread_node[t]);
+}
+
 quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attention_shape *shape,
                                       const qr_attention_limits *limits, const quire_allocator *allocator,
                                       qr_attention_plan **plan_out, quire_error *error)

@@ -34,7 +34,8 @@ quire_status qr_projection_context_create(const qr_projection_context_options *o
     const size_t           size = sizeof(qr_projection_context) + options->thread_count * sizeof(qr_projection_scratch);
     qr_projection_context *c    = qr_allocate(&options->allocator, size, QR_PACK_ALIGNMENT);
     if (c == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "projections: %zu bytes of memory are missing", size);
-    c->options         = *options;
+    c->options = *options;
+    if (c->options.shared.allocate == NULL) c->options.shared = options->allocator;
     c->kernels         = options->kernels;
     c->batch_invariant = true;
     if (wants_onednn(c)) {
@@ -63,8 +64,17 @@ void qr_projection_context_destroy(qr_projection_context *c)
     qr_onednn_destroy(c->onednn);
     const quire_allocator allocator = c->options.allocator;
     for (uint32_t i = 0; i < c->options.thread_count; i++)
-        qr_deallocate(&allocator, c->scratch[i].memory, c->scratch[i].bytes);
+        qr_deallocate(&c->options.shared, c->scratch[i].memory, c->scratch[i].bytes);
     qr_deallocate(&allocator, c, sizeof *c + c->options.thread_count * sizeof(qr_projection_scratch));
+}
+
+void qr_projection_visit_memory(const qr_projection_context *context, const uint32_t *thread_node,
+                                qr_memory_visitor *visit, void *context_of_visit)
+{
+    for (uint32_t t = 0; t < context->options.thread_count; t++)
+        if (context->scratch[t].memory != NULL)
+            visit(context_of_visit, QUIRE_MEMORY_SCRATCH, context->scratch[t].memory, context->scratch[t].bytes,
+                  thread_node[t]);
 }
 
 const char *qr_projection_implementation(const qr_projection_context *context) { return context->implementation; }
@@ -105,7 +115,7 @@ qr_scratch_layout qr_projection_layout_scratch(const qr_projection *p, const qr_
 
 static quire_status reserve_scratch(qr_projection *p, uint32_t thread, quire_error *error)
 {
-    const quire_allocator *allocator = &p->context->options.allocator;
+    const quire_allocator *allocator = &p->context->options.shared;
     qr_projection_scratch *scratch   = &p->context->scratch[thread];
     const size_t           bytes     = qr_projection_layout_scratch(p, &p->shards[thread]).bytes;
     if (bytes <= scratch->bytes) return QUIRE_OK;

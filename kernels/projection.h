@@ -8,6 +8,7 @@
 #define QR_PROJECTION_H
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "kernels/kernels.h"
 
 #include "quire/hooks.h"
@@ -26,6 +27,7 @@ typedef struct qr_projection_context_options {
     bool              batch_invariant;
     qr_log           *log; /* gets one line naming the implementation, a warning where it is not brgemm */
     quire_allocator   allocator;
+    quire_allocator   shared; /* of the threads' scratch; without functions: allocator */
 } qr_projection_context_options;
 
 quire_status qr_projection_context_create(const qr_projection_context_options *options,
@@ -132,6 +134,10 @@ typedef struct qr_projection_out {
  * (onednn.h); where it cannot, quire's kernel takes its place if both give the same bits, else results are lost. */
 void qr_projection_run(const qr_projection *projection, uint32_t thread, const qr_rows *x, uint32_t row_count,
                        const qr_projection_out *out);
+
+/* Shows each thread's scratch; `thread_node`: [threads]. */
+void qr_projection_visit_memory(const qr_projection_context *context, const uint32_t *thread_node,
+                                qr_memory_visitor *visit, void *context_of_visit);
 
 /* Whether results were lost since this was last asked. Thread: any, between steps. */
 bool qr_projection_take_lost(qr_projection_context *context);

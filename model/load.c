@@ -109,10 +109,35 @@ static quire_status create_projections(qr_network *network, quire_error *error)
         .batch_invariant = network->options.batch_invariant,
         .log             = network->options.bind.log,
         .allocator       = network->options.allocator,
+        .shared          = network->options.shared,
     };
     QR_TRY(qr_projection_context_create(&options, &network->context, error));
     for (qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
         QR_TRY(qr_projection_create(network->context, &l->shape, &l->projection, error));
+    return QUIRE_OK;
+}
+
+size_t qr_network_region_bytes(const qr_network *network, uint32_t thread)
+{
+    size_t bytes = 0;
+    for (const qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
+        bytes += qr_projection_shard_bytes(l->projection, thread);
+    return bytes;
+}
+
+/* The rows in equal parts, each on the node of the thread that reads it in; any thread may want any row. */
+static quire_status create_embedding(qr_network *network, qr_mapping *table, uint64_t rows, quire_error *error)
+{
+    const qr_placement *placement = qr_team_placement(network->options.team);
+    const uint32_t      threads   = network->thread_count;
+    const size_t        row_bytes = qr_network_embedding_bytes(network) / network->architecture->vocab_size;
+    QR_TRY(qr_mapping_create(qr_network_embedding_bytes(network), &network->options.bind, "embedding", table, error));
+    for (uint32_t t = 0; t < threads; t++) {
+        const uint64_t first = rows * t / threads, end = rows * (t + 1) / threads;
+        QR_TRY(qr_mapping_bind(table, first * row_bytes, (end - first) * row_bytes,
+                               placement->node_os[placement->node[t]], placement->machine_nodes, &network->options.bind,
+                               error));
+    }
     return QUIRE_OK;
 }
 
@@ -122,19 +147,17 @@ static quire_status create_regions(qr_network *network, quire_error *error)
     const qr_placement    *placement = qr_team_placement(network->options.team);
     const qr_bind_options *bind      = &network->options.bind;
     for (uint32_t thread = 0; thread < network->thread_count; thread++) {
-        size_t bytes = 0;
-        for (const qr_linear *l = network->parameters.first_linear; l != NULL; l = l->next)
-            bytes += qr_projection_shard_bytes(l->projection, thread);
+        const size_t bytes = qr_network_region_bytes(network, thread);
         if (bytes == 0) continue;
         qr_mapping *region = &network->regions[thread];
         QR_TRY(qr_mapping_create(bytes, bind, "weights", region, error));
-        QR_TRY(qr_mapping_bind(region, 0, bytes, placement->node_os[placement->node[thread]], placement->node_count,
+        QR_TRY(qr_mapping_bind(region, 0, bytes, placement->node_os[placement->node[thread]], placement->machine_nodes,
                                bind, error));
     }
-    const uint64_t bytes = qr_network_embedding_bytes(network);
-    QR_TRY(qr_mapping_create(bytes, bind, "embedding", &network->embedding_rows, error));
+    QR_TRY(create_embedding(network, &network->embedding_rows, network->parameters.embedding.rows, error));
     if (network->architecture->encoder_embedding_name == NULL) return QUIRE_OK;
-    return qr_mapping_create(bytes, bind, "embedding", &network->encoder_embedding_rows, error);
+    return create_embedding(network, &network->encoder_embedding_rows, network->parameters.encoder_embedding.rows,
+                            error);
 }
 
 static quire_status pack(qr_network *network, quire_error *error)
@@ -257,7 +280,7 @@ quire_status qr_network_load(qr_network *network, quire_error *error)
     const uint64_t start_ns = qr_now_ns();
     QR_TRY(qr_network_declare(network, error));
     QR_TRY(qr_weights_check_fit(qr_network_weight_bytes(network), qr_memory_limit(NULL), error));
-    QR_TRY(qr_arena_create(&network->parameter_memory, &network->options.allocator, "model parameters", error));
+    QR_TRY(qr_arena_create(&network->parameter_memory, &network->options.shared, "model parameters", error));
     QR_TRY(qr_network_declare(network, error));
     QR_TRY(create_projections(network, error));
     QR_TRY(create_regions(network, error));

@@ -4,6 +4,7 @@
 #define QR_MODEL_H
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "cache/kv_memory.h"
 #include "kernels/kernels.h"
 #include "kernels/kv_tile.h"
@@ -50,6 +51,7 @@ typedef struct qr_network_options {
     quire_toggle    prefetch; /* of keys; auto: measured at create */
     qr_bind_options bind;     /* of weights and buffers; bind.log is used for all messages */
     quire_allocator allocator;
+    quire_allocator shared; /* of what threads of several nodes work in; without functions: allocator */
 } qr_network_options;
 
 /* Bytes that create would take: packed weights, step buffers. For `quire check`; needs no team. Refuses the models and
@@ -94,6 +96,9 @@ const qr_partial_lse *qr_network_partial_lse(const qr_network *network);
  * next forward. Thread: the driver. */
 uint32_t qr_network_stages(const qr_network *network, uint32_t thread, const quire_stage **stages_out,
                            uint64_t *dropped_out);
+
+/* Shows all memory of the network but its blocks. */
+void qr_network_visit_memory(const qr_network *network, qr_memory_visitor *visit, void *context);
 
 const char *qr_network_implementation(const qr_network *network); /* as qr_projection_implementation */
 const char *qr_network_isa(const qr_network *network);

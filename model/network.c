@@ -108,6 +108,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     const qr_architecture *a = qr_model_architecture(model);
     *network                 = (qr_network){.model = model, .architecture = a, .options = *options};
     network->thread_count    = thread_count;
+    if (options->shared.allocate == NULL) network->options.shared = options->allocator;
     network->dtype           = qr_model_weight_dtype(model);
     network->codes           = qr_model_weight_codes(model);
     network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
@@ -165,7 +166,7 @@ static quire_status create_plan(qr_network *network, qr_attention_kind kind, con
         .thread_node   = network->options.team ? qr_team_placement(network->options.team)->node : NULL,
         .tuning        = network->tuning,
     };
-    return qr_attention_plan_create(network->kernels, &shape, &limits, &network->options.allocator, plan_out, error);
+    return qr_attention_plan_create(network->kernels, &shape, &limits, &network->options.shared, plan_out, error);
 }
 
 static quire_status create_plans(qr_network *network, quire_error *error)
@@ -241,17 +242,27 @@ quire_status qr_network_plan_memory(const quire_model *model, const qr_network_o
 
 /* ---- life ---- */
 
+/* All threads write a part of each row and read the whole, so that no node is better than another. */
+static quire_status create_shared(qr_network *network, size_t bytes, const char *what, qr_mapping *mapping_out,
+                                  quire_error *error)
+{
+    const qr_placement    *placement = qr_team_placement(network->options.team);
+    const qr_bind_options *bind      = &network->options.bind;
+    QR_TRY(qr_mapping_create(bytes, bind, what, mapping_out, error));
+    return qr_mapping_spread(mapping_out, placement->node_os, placement->node_count, placement->machine_nodes, bind,
+                             error);
+}
+
 static quire_status create_step_memory(qr_network *network, quire_error *error)
 {
     qr_arena arena = {0};
     lay_out_buffers(network, &arena);
-    QR_TRY(qr_mapping_create(arena.used, &network->options.bind, "step buffers", &network->step_memory, error));
+    QR_TRY(create_shared(network, arena.used, "step buffers", &network->step_memory, error));
     arena = (qr_arena){.base = network->step_memory.base, .capacity = arena.used};
     lay_out_buffers(network, &arena);
     if (!qr_network_has_encoder(network)) return QUIRE_OK;
     for (uint32_t i = 0; i < network->encoder_block_count; i++) network->encoder_blocks[i] = i;
-    return qr_mapping_create(encoder_kv_bytes(network), &network->options.bind, "encoder keys and values",
-                             &network->encoder_kv, error);
+    return create_shared(network, encoder_kv_bytes(network), "encoder keys and values", &network->encoder_kv, error);
 }
 
 static quire_status create(qr_network *network, quire_error *error)
@@ -295,6 +306,51 @@ void qr_network_destroy(qr_network *network)
     const quire_allocator allocator = network->options.allocator;
     qr_deallocate(&allocator, network->counted, network->counted_bytes);
     qr_deallocate(&allocator, network, sizeof *network);
+}
+
+/* ---- where its memory is ---- */
+
+static uint64_t embedding_bytes_before(const qr_network *network, uint64_t rows, uint32_t thread)
+{
+    return rows * thread / network->thread_count *
+           (qr_network_embedding_bytes(network) / network->architecture->vocab_size);
+}
+
+/* The rows as load.c deals them. */
+static void visit_embedding(const qr_network *network, const qr_mapping *table, uint64_t rows,
+                            const uint32_t *thread_node, qr_memory_visitor *visit, void *context)
+{
+    for (uint32_t t = 0; t < network->thread_count && table->base != NULL; t++) {
+        const uint64_t begin = embedding_bytes_before(network, rows, t);
+        visit(context, QUIRE_MEMORY_EMBEDDING, table->base + begin,
+              embedding_bytes_before(network, rows, t + 1) - begin, thread_node[t]);
+    }
+}
+
+static void visit_plans(const qr_network *network, qr_memory_visitor *visit, void *context)
+{
+    const qr_attention_plan *plans[] = {network->self_plan, network->window_plan, network->cross_plan,
+                                        network->encoder_plan, network->cross_append_plan};
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++)
+        if (plans[i] != NULL) qr_attention_plan_visit_memory(plans[i], visit, context);
+}
+
+void qr_network_visit_memory(const qr_network *network, qr_memory_visitor *visit, void *context)
+{
+    const uint32_t      *node = qr_team_placement(network->options.team)->node;
+    const qr_parameters *p    = &network->parameters;
+    for (uint32_t t = 0; t < network->thread_count; t++)
+        if (network->regions[t].base != NULL)
+            visit(context, QUIRE_MEMORY_WEIGHTS, network->regions[t].base, qr_network_region_bytes(network, t),
+                  node[t]);
+    visit(context, QUIRE_MEMORY_BUFFERS, network->parameter_memory.base, network->parameter_memory.capacity,
+          QR_ANY_NODE);
+    visit_embedding(network, &network->embedding_rows, p->embedding.rows, node, visit, context);
+    visit_embedding(network, &network->encoder_embedding_rows, p->encoder_embedding.rows, node, visit, context);
+    visit(context, QUIRE_MEMORY_BUFFERS, network->step_memory.base, network->step_memory.bytes, QR_ANY_NODE);
+    visit(context, QUIRE_MEMORY_BUFFERS, network->encoder_kv.base, network->encoder_kv.bytes, QR_ANY_NODE);
+    visit_plans(network, visit, context);
+    qr_projection_visit_memory(network->context, node, visit, context);
 }
 
 /* ---- facts ---- */

@@ -132,6 +132,9 @@ static inline uint64_t qr_network_embedding_bytes(const qr_network *network)
 /* load.c: the run of the family's description that counts, or once there is memory the one that loads. */
 quire_status qr_network_declare(qr_network *network, quire_error *error);
 
+/* load.c: of the thread's shards together, once there are projections. */
+size_t qr_network_region_bytes(const qr_network *network, uint32_t thread);
+
 /* load.c: parameters, projections, regions, embedding; everything is destroyed with the network. */
 quire_status qr_network_load(qr_network *network, quire_error *error);
 

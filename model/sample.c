@@ -93,6 +93,11 @@ quire_status qr_sampler_create(const qr_kernels *kernels, uint32_t vocab, uint32
     return QUIRE_OK;
 }
 
+void qr_sampler_visit_memory(const qr_sampler *sampler, uint32_t node, qr_memory_visitor *visit, void *context)
+{
+    visit(context, QUIRE_MEMORY_SCRATCH, sampler->arena.base, sampler->arena.capacity, node);
+}
+
 void qr_sampler_destroy(qr_sampler *sampler)
 {
     if (sampler == NULL) return;

@@ -3,6 +3,7 @@
 #ifndef QR_SAMPLE_H
 #define QR_SAMPLE_H
 
+#include "base/memory.h"
 #include "kernels/kernels.h"
 
 #include "quire/hooks.h"
@@ -39,6 +40,7 @@ typedef struct qr_sampler qr_sampler;
 quire_status              qr_sampler_create(const qr_kernels *kernels, uint32_t vocab, uint32_t top,
                                             const quire_allocator *allocator, qr_sampler **sampler_out, quire_error *error);
 void                      qr_sampler_destroy(qr_sampler *sampler);
+void qr_sampler_visit_memory(const qr_sampler *sampler, uint32_t node, qr_memory_visitor *visit, void *context);
 
 /* Whether the row itself is needed, by sampling or by who asked for it: what is greedy with nothing to mask and no list
  * follows from the partial log-sum-exp alone. */

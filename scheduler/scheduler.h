@@ -67,8 +67,12 @@ static inline uint32_t qr_max_given_rows(const qr_scheduler_options *options)
 quire_status qr_scheduler_options_check(const qr_scheduler_options *options, quire_error *error);
 quire_status qr_scheduler_create(const qr_scheduler_options *options, qr_scheduler **scheduler_out, quire_error *error);
 void         qr_scheduler_destroy(qr_scheduler *scheduler);
-size_t       qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* memory for each request it can hold */
-size_t       qr_scheduler_reserved_bytes(const qr_scheduler *scheduler); /* address space, in use as far as touched */
+/* Shows its tables and the cache's; not what it has reserved and touches when it is used. */
+void qr_scheduler_visit_memory(const qr_scheduler *scheduler, qr_memory_visitor *visit, void *context);
+/* Blocks of running sequences, those of local layers too, on their home node and elsewhere. */
+void   qr_scheduler_count_homes(const qr_scheduler *scheduler, uint64_t *home_out, uint64_t *away_out);
+size_t qr_scheduler_record_bytes(const qr_scheduler *scheduler);   /* memory for each request it can hold */
+size_t qr_scheduler_reserved_bytes(const qr_scheduler *scheduler); /* address space, in use as far as touched */
 
 /* ---- a request's way in ---- */
 

@@ -49,7 +49,10 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->threads = previous.threads, stats->nodes = previous.nodes;
     stats->weight_bytes = previous.weight_bytes, stats->kv_cache_bytes = previous.kv_cache_bytes;
     stats->scratch_bytes = previous.scratch_bytes, stats->kv_bytes_per_token = previous.kv_bytes_per_token;
-    stats->batch_invariant = previous.batch_invariant;
+    stats->batch_invariant      = previous.batch_invariant;
+    stats->numa_pages_checked   = previous.numa_pages_checked,
+    stats->numa_pages_misplaced = previous.numa_pages_misplaced;
+    stats->kv_remote_bytes = previous.kv_remote_bytes, stats->attention_helped = previous.attention_helped;
     memcpy(stats->isa, previous.isa, sizeof stats->isa);
     memcpy(stats->implementation, previous.implementation, sizeof stats->implementation);
     stats->block_size             = s->options.block_size;
@@ -67,6 +70,7 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->extents_taken          = pool->extents_taken;
     stats->extents_evicted        = pool->extents_evicted;
     stats->reservation_thefts     = pool->reservation_thefts;
+    stats->blocks_spilled         = pool->spilled + s->cache.local.spilled;
     stats->running                = s->slots[QR_SEQUENCE_RUNNING];
     stats->waiting                = s->slots[QR_SEQUENCE_QUEUED] + s->slots[QR_SEQUENCE_PREEMPTED];
     stats->paused                 = s->slots[QR_SEQUENCE_PAUSED];
@@ -74,6 +78,30 @@ void qr_scheduler_stats(const qr_scheduler *s, quire_stats *stats)
     stats->decision_hash          = s->hash;
     /* the engine knows the bytes of a block */
     stats->contiguous_run_blocks = pool->runs ? (double)pool->run_blocks / (double)pool->runs : 0;
+}
+
+void qr_scheduler_visit_memory(const qr_scheduler *s, qr_memory_visitor *visit, void *context)
+{
+    visit(context, QUIRE_MEMORY_QUEUES, s->arena.base, s->arena.capacity, QR_ANY_NODE);
+    visit(context, QUIRE_MEMORY_QUEUES, s->cache.arena.base, s->cache.arena.capacity, QR_ANY_NODE);
+}
+
+static void count_homes(const qr_block_pool *pool, const qr_block_table *table, uint64_t *home, uint64_t *away)
+{
+    for (uint32_t i = table->first; i < table->count; i++)
+        ++*(pool->blocks[table->blocks[i]].node == table->home ? home : away);
+}
+
+void qr_scheduler_count_homes(const qr_scheduler *s, uint64_t *home_out, uint64_t *away_out)
+{
+    *home_out = *away_out = 0;
+    for (uint32_t g = s->running.head; g != QR_NONE; g = s->sequences[g].link.next)
+        QR_FOR_EACH_MEMBER(s, m, g) {
+            const qr_sequence *q = &s->sequences[m];
+            count_homes(&s->cache.pool, &q->self, home_out, away_out);
+            count_homes(&s->cache.pool, &q->cross, home_out, away_out);
+            if (s->cache.local.num_blocks > 0) count_homes(&s->cache.local, &q->local, home_out, away_out);
+        }
 }
 
 void qr_scheduler_queued(const qr_scheduler *s, uint32_t *sequences_out, uint32_t *tokens_out)

@@ -88,35 +88,61 @@ void qr_mapping_destroy(qr_mapping *mapping)
 
 /* ---- binding ---- */
 
-/* A preference unless strict: a node that runs full then lends from its neighbour instead of killing the process. */
-static int bind_pages(char *begin, size_t bytes, uint32_t node_os, bool strict)
+enum { MASK_BITS = 1024, WORD_BITS = 8 * sizeof(unsigned long) };
+
+typedef struct node_mask {
+    unsigned long word[MASK_BITS / WORD_BITS];
+} node_mask;
+
+static bool add_node(node_mask *mask, uint32_t node_os)
 {
-    enum { MASK_BITS = 1024, WORD_BITS = 8 * sizeof(unsigned long) };
-    unsigned long mask[MASK_BITS / WORD_BITS] = {0};
-    if (node_os >= MASK_BITS) {
-        errno = EINVAL;
-        return -1;
-    }
-    mask[node_os / WORD_BITS] = 1ul << (node_os % WORD_BITS);
-    return (int)syscall(SYS_mbind, begin, bytes, strict ? MPOL_BIND : MPOL_PREFERRED, mask, (unsigned long)MASK_BITS,
-                        0u);
+    if (node_os >= MASK_BITS) return false;
+    mask->word[node_os / WORD_BITS] |= 1ul << (node_os % WORD_BITS);
+    return true;
 }
 
-quire_status qr_mapping_bind(const qr_mapping *mapping, size_t offset, size_t bytes, uint32_t node_os,
-                             uint32_t node_count, const qr_bind_options *options, quire_error *error)
+static quire_status bind_pages(char *begin, size_t bytes, int policy, const node_mask *mask, uint32_t first_node,
+                               const qr_bind_options *options, quire_error *error)
 {
-    if (node_count <= 1 || bytes == 0) return QUIRE_OK;
+    if (syscall(SYS_mbind, begin, bytes, policy, mask->word, (unsigned long)MASK_BITS, 0u) == 0) return QUIRE_OK;
+    const int reason = errno;
+    if (options->strict)
+        return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "%zu bytes of memory cannot be bound to NUMA node %u: %s", bytes,
+                       first_node, strerror(reason));
+    qr_log_write(options->log, QUIRE_LOG_WARN, "%zu bytes of memory cannot be bound to NUMA node %u: %s", bytes,
+                 first_node, strerror(reason));
+    return QUIRE_OK;
+}
+
+/* A preference unless strict: a node that runs full then lends from its neighbour instead of killing the process. */
+quire_status qr_mapping_bind(const qr_mapping *mapping, size_t offset, size_t bytes, uint32_t node_os,
+                             uint32_t machine_nodes, const qr_bind_options *options, quire_error *error)
+{
+    if (machine_nodes <= 1 || bytes == 0) return QUIRE_OK;
     const size_t page  = (size_t)sysconf(_SC_PAGESIZE);
     const size_t begin = offset / page * page;
     const size_t end   = qr_round_up(offset + bytes, page);
-    if (bind_pages(mapping->base + begin, end - begin, node_os, options->strict) == 0) return QUIRE_OK;
-    const int reason = errno;
-    if (options->strict)
-        return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "%zu bytes of memory cannot be bound to NUMA node %u: %s",
-                       end - begin, node_os, strerror(reason));
-    qr_log_write(options->log, QUIRE_LOG_WARN, "%zu bytes of memory cannot be bound to NUMA node %u: %s", end - begin,
-                 node_os, strerror(reason));
-    return QUIRE_OK;
+    node_mask    mask  = {0};
+    (void)add_node(&mask, node_os); /* one beyond the mask: the kernel refuses an empty one */
+    return bind_pages(mapping->base + begin, end - begin, options->strict ? MPOL_BIND : MPOL_PREFERRED, &mask, node_os,
+                      options, error);
+}
+
+quire_status qr_mapping_spread(const qr_mapping *mapping, const uint32_t *node_os, uint32_t count,
+                               uint32_t machine_nodes, const qr_bind_options *options, quire_error *error)
+{
+    if (count == 1) return qr_mapping_bind(mapping, 0, mapping->bytes, node_os[0], machine_nodes, options, error);
+    if (machine_nodes <= 1 || mapping->bytes == 0) return QUIRE_OK;
+    node_mask mask = {0};
+    for (uint32_t n = 0; n < count; n++) (void)add_node(&mask, node_os[n]);
+    return bind_pages(mapping->base, mapping->bytes, MPOL_INTERLEAVE, &mask, node_os[0], options, error);
+}
+
+void qr_bind_and_move(void *begin, size_t bytes, uint32_t node_os)
+{
+    node_mask mask = {0};
+    if (!add_node(&mask, node_os)) return;
+    (void)syscall(SYS_mbind, begin, bytes, MPOL_PREFERRED, mask.word, (unsigned long)MASK_BITS, MPOL_MF_MOVE);
 }
 
 /* The hardware threads of a core; the CPU alone where the kernel does not say. */

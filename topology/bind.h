@@ -22,9 +22,17 @@ quire_status qr_mapping_create(size_t bytes, const qr_bind_options *options, con
                                quire_error *error);
 void         qr_mapping_destroy(qr_mapping *mapping);
 
-/* Binds [offset, offset + bytes), widened to whole pages, to a node by its os_index. No-op on one node. */
+/* Binds [offset, offset + bytes), widened to whole pages, to a node by its os_index. No-op on a machine with one. */
 quire_status qr_mapping_bind(const qr_mapping *mapping, size_t offset, size_t bytes, uint32_t node_os,
-                             uint32_t node_count, const qr_bind_options *options, quire_error *error);
+                             uint32_t machine_nodes, const qr_bind_options *options, quire_error *error);
+
+/* Deals the mapping's pages to the nodes in turn, for memory that threads of all of them share; to one node, binds it.
+ */
+quire_status qr_mapping_spread(const qr_mapping *mapping, const uint32_t *node_os, uint32_t count,
+                               uint32_t machine_nodes, const qr_bind_options *options, quire_error *error);
+
+/* Binds whole pages and moves those that are elsewhere. A refusal changes nothing. */
+void qr_bind_and_move(void *begin, size_t bytes, uint32_t node_os);
 
 /* Pins the calling thread: to the CPU, or with QUIRE_BIND_CORE to those hardware threads of its core that the calling
  * thread may use already, so that it can leave one that an interrupt or a neighbour keeps busy. */

@@ -281,7 +281,7 @@ quire_status qr_placement_plan(const qr_topology *topology, const quire_engine_o
 {
     selection s = {.topology = topology};
     uint16_t  list[QR_MAX_CPUS];
-    *placement_out = (qr_placement){.bind = choose_bind(topology, options)};
+    *placement_out = (qr_placement){.bind = choose_bind(topology, options), .machine_nodes = topology->node_count};
     warning_out[0] = '\0';
     QR_TRY(select_cpus(options->cpus, &s, error));
     const uint32_t candidates = list_candidates(&s, options->smt == QUIRE_TOGGLE_ON, list);

@@ -14,6 +14,7 @@ typedef struct qr_placement {
     uint32_t   cpu[QR_MAX_THREADS];   /* os_index of each thread's CPU */
     uint32_t   node[QR_MAX_THREADS];  /* index into the placement's nodes, 0..node_count-1; never decreases */
     uint32_t   node_count;            /* nodes that have at least one thread */
+    uint32_t   machine_nodes;         /* nodes with memory, whoever uses it; with one of them nothing needs binding */
     uint32_t   node_os[QR_MAX_NODES]; /* their os_index */
     uint32_t   node_distance[QR_MAX_NODES][QR_MAX_NODES];
     uint32_t   node_threads[QR_MAX_NODES]; /* threads on each */

@@ -122,6 +122,26 @@ QUIRE_API quire_status quire_engine_explain(const quire_engine *engine, quire_re
  * does not hold, as a sentence; then please report. Debug builds do it in every step and abort. Thread: any. */
 QUIRE_API const char *quire_engine_check(const quire_engine *engine);
 
+/* Where an engine's memory is. */
+typedef struct quire_memory_check {
+    size_t      size; /* sizeof(quire_memory_check), set by the caller */
+    uint64_t    page_bytes;
+    quire_pages pages[QUIRE_MAX_MEMORIES]; /* by quire_memory */
+    /* Blocks of running sequences: on their sequence's home node, and elsewhere (taken there because home had none, or
+     * shared with a sequence at home there). */
+    uint64_t blocks_home, blocks_away;
+} quire_memory_check;
+
+#define QUIRE_ALL_NODES UINT32_MAX
+
+/* Asks the kernel where each page is that is planned for `node` (as the operating system counts; QUIRE_ALL_NODES: and
+ * those that any of the threads' nodes may hold). A page that holds parts of two plans does not count. Takes about a
+ * second for every 16 GiB; for QUIRE_ALL_NODES stats.numa_pages_checked and _misplaced say the same afterwards.
+ * ERR_NOT_FOUND: no thread of the engine is on such a node. ERR_UNSUPPORTED: the kernel does not say, or a sandbox
+ * forbids to ask. ERR_FORKED. Thread: driver. */
+QUIRE_API QUIRE_NODISCARD quire_status quire_engine_check_memory(quire_engine *engine, uint32_t node,
+                                                                 quire_memory_check *check_out, quire_error *error);
+
 /* Moves up to `capacity` changes of the prefix cache into `events`, oldest first, and the token ids of a STORED block i
  * into tokens[i * block_size] (quire_stats has block_size): an array of [capacity][block_size]. Returns how many, 0
  * without the option `cache_events`, without prefix caching, and in a forked child.

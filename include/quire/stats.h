@@ -57,6 +57,14 @@ typedef struct quire_stats {
     /* ---- now ---- */
     uint64_t local_blocks, local_blocks_used, local_blocks_cached; /* of local layers, where their blocks are others */
     uint64_t kv_used_bytes;                                        /* of kv_cache_bytes, in blocks that are used */
+
+    /* ---- NUMA ---- */
+    /* By the last quire_engine_check_memory() of all nodes; 0 before it. */
+    uint64_t numa_pages_checked, numa_pages_misplaced;
+    uint64_t kv_remote_bytes;    /* keys and values that a thread read from another node's memory */
+    uint64_t blocks_spilled;     /* taken on another node than the sequence's home, which had none left */
+    uint64_t prefix_hits_remote; /* of prefix_hits, tokens on another node than the sequence's home */
+    uint64_t attention_helped;   /* shares of attention that a thread of another node took over */
 } quire_stats;
 
 /* Fills *stats up to stats->size bytes. Thread: any. */

@@ -72,6 +72,29 @@ typedef struct quire_stage {
     uint8_t          reserved[3];
 } quire_stage;
 
+/* What an engine keeps in memory. */
+typedef enum quire_memory {
+    QUIRE_MEMORY_WEIGHTS   = 0, /* on the NUMA node of the thread that multiplies with them */
+    QUIRE_MEMORY_EMBEDDING = 1, /* rows in equal parts, on the threads' nodes in turn */
+    QUIRE_MEMORY_KV        = 2, /* keys and values, on the node of their block */
+    QUIRE_MEMORY_SCRATCH   = 3, /* what one thread works in, on its node */
+    QUIRE_MEMORY_BUFFERS   = 4, /* what all threads read and write: on any node that has one of them */
+    QUIRE_MEMORY_QUEUES    = 5, /* tables and queues of requests: likewise */
+    QUIRE_MEMORIES         = 6, /* how many */
+} quire_memory;
+
+enum { QUIRE_MAX_MEMORIES = 16 }; /* room in arrays by memory; what no memory of this release has is 0 */
+
+/* Its name, e.g. "weights"; "unknown" for what is none. Thread: any. */
+QUIRE_API const char *quire_memory_name(quire_memory memory);
+
+/* Pages of memory, counted by where they are. 32 bytes, frozen. */
+typedef struct quire_pages {
+    uint64_t right, wrong; /* on the NUMA node that they are planned for, on another */
+    uint64_t absent;       /* never touched, so nowhere yet */
+    uint64_t reserved;
+} quire_pages;
+
 /* Why a sequence is not in the last plan; docs/SCHEDULER.md has the table. */
 typedef enum quire_wait_reason {
     QUIRE_WAIT_NONE           = 0,

@@ -80,7 +80,7 @@ static void the_blocks_of_each_node_are_bound_in_every_layer(void **state)
     quire_error           error;
     qr_log_init(&log, &(quire_logger){.write = count_warning});
     qr_kv_memory_options options = one_node(5, 4096);
-    options.first_block = first, options.node_os = absent, options.node_count = 3;
+    options.first_block = first, options.node_os = absent, options.node_count = options.machine_nodes = 3;
     options.bind = (qr_bind_options){.log = &log};
     warnings     = 0;
     assert_int_equal(qr_kv_memory_create(&options, &memory, &error), QUIRE_OK);
@@ -106,7 +106,7 @@ static void every_block_of_every_layer_has_a_policy_and_the_rest_none(void **sta
     static const uint32_t first[] = {0, 40, 100}, here[] = {0, 0};
     qr_kv_memory          memory;
     qr_kv_memory_options  options = one_node(3, 4096);
-    options.first_block = first, options.node_os = here, options.node_count = 2;
+    options.first_block = first, options.node_os = here, options.node_count = options.machine_nodes = 2;
     options.bind.strict = true;
     if (qr_kv_memory_create(&options, &memory, NULL) != QUIRE_OK) skip(); /* a sandbox without mbind */
     if (policy_at(qr_kv_memory_plane(&memory, 0)) < 0) skip();

@@ -49,6 +49,15 @@ QUIRE_API int quire_engine_event_fd(const quire_engine *engine);
 QUIRE_API quire_status quire_engine_explain(const quire_engine *engine, quire_request_id id,
                                             quire_explanation *explanation_out);
 QUIRE_API const char *quire_engine_check(const quire_engine *engine);
+typedef struct quire_memory_check {
+    size_t      size;
+    uint64_t    page_bytes;
+    quire_pages pages[QUIRE_MAX_MEMORIES];
+    uint64_t blocks_home, blocks_away;
+} quire_memory_check;
+#define QUIRE_ALL_NODES UINT32_MAX
+QUIRE_API QUIRE_NODISCARD quire_status quire_engine_check_memory(quire_engine *engine, uint32_t node,
+                                                                 quire_memory_check *check_out, quire_error *error);
 QUIRE_API size_t quire_engine_poll_cache_events(quire_engine *engine, quire_cache_event *events, int32_t *tokens,
                                                 size_t capacity);
 QUIRE_API void quire_engine_restart_cache_events(quire_engine *engine);

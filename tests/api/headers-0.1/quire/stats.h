@@ -36,6 +36,11 @@ typedef struct quire_stats {
     char     implementation[32];
     uint64_t local_blocks, local_blocks_used, local_blocks_cached;
     uint64_t kv_used_bytes;
+    uint64_t numa_pages_checked, numa_pages_misplaced;
+    uint64_t kv_remote_bytes;
+    uint64_t blocks_spilled;
+    uint64_t prefix_hits_remote;
+    uint64_t attention_helped;
 } quire_stats;
 QUIRE_API void quire_engine_stats(const quire_engine *engine, quire_stats *stats);
 #endif

@@ -40,6 +40,22 @@ typedef struct quire_stage {
     bool             encoder;
     uint8_t          reserved[3];
 } quire_stage;
+typedef enum quire_memory {
+    QUIRE_MEMORY_WEIGHTS   = 0,
+    QUIRE_MEMORY_EMBEDDING = 1,
+    QUIRE_MEMORY_KV        = 2,
+    QUIRE_MEMORY_SCRATCH   = 3,
+    QUIRE_MEMORY_BUFFERS   = 4,
+    QUIRE_MEMORY_QUEUES    = 5,
+    QUIRE_MEMORIES         = 6,
+} quire_memory;
+enum { QUIRE_MAX_MEMORIES = 16 };
+QUIRE_API const char *quire_memory_name(quire_memory memory);
+typedef struct quire_pages {
+    uint64_t right, wrong;
+    uint64_t absent;
+    uint64_t reserved;
+} quire_pages;
 typedef enum quire_wait_reason {
     QUIRE_WAIT_NONE           = 0,
     QUIRE_WAIT_ORDER          = 1,
