@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/agree.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -98,15 +99,17 @@ static quire_status open_server(qr_session *session, const quire_config *config,
     return qr_target_http_create(config, info.vocab_size, &session->logger, &session->target, error);
 }
 
-static quire_status open_engine(qr_session *session, const quire_config *config, quire_error *error)
+static quire_status open_engine(qr_session *session, const quire_config *config, const quire_comm *comm,
+                                quire_error *error)
 {
     quire_engine_options options = *quire_config_engine(config);
     options.logger               = session->logger;
+    options.comm                 = comm;
     if (wants_stages(config)) options.stage_slices = QR_STAGES_PER_STEP;
     session->asked = engine_part(config);
     if (session->asked == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     if (qr_target_is_http(config)) return open_server(session, config, error);
-    QR_TRY(qr_session_open_model(config, &session->logger, &session->model, error));
+    QR_TRY(qr_agree(comm, qr_session_open_model(config, &session->logger, &session->model, error), NULL, error));
     if (qr_session_is_virtual(config)) {
         quire_model_info info = {.size = sizeof info};
         quire_model_describe(session->model, &info);
@@ -116,14 +119,14 @@ static quire_status open_engine(qr_session *session, const quire_config *config,
     return qr_target_engine_create(session->engine, &session->target, error);
 }
 
-quire_status qr_session_open(const quire_config *config, const quire_logger *logger, qr_session **session_out,
-                             quire_error *error)
+quire_status qr_session_open(const quire_config *config, const quire_logger *logger, const quire_comm *comm,
+                             qr_session **session_out, quire_error *error)
 {
     qr_session *session = calloc(1, sizeof *session);
     *session_out        = NULL;
     if (session == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "bench: out of memory");
     session->logger           = *logger;
-    const quire_status status = open_engine(session, config, error);
+    const quire_status status = open_engine(session, config, comm, error);
     if (status == QUIRE_OK)
         *session_out = session;
     else
@@ -322,13 +325,15 @@ static quire_status repeat_all(qr_session *session, volatile int *interrupt, qr_
     return QUIRE_OK;
 }
 
-quire_status qr_session_run(const quire_config *config, const quire_logger *logger, volatile int *interrupt,
-                            qr_result *result_out, quire_error *error)
+quire_status qr_session_run(const quire_config *config, const quire_logger *logger, const quire_comm *comm,
+                            volatile int *interrupt, qr_result *result_out, quire_error *error)
 {
     qr_session *session;
     qr_session_begin(config, result_out);
-    quire_status status = qr_session_open(config, logger, &session, error);
-    if (status == QUIRE_OK) status = repeat_all(session, interrupt, result_out, error);
+    const bool   follows = comm != NULL && comm->rank > 0;
+    quire_status status  = qr_session_open(config, logger, comm, &session, error);
+    if (status == QUIRE_OK)
+        status = follows ? quire_engine_run(session->engine) : repeat_all(session, interrupt, result_out, error);
     result_out->partial |= status != QUIRE_OK;
     qr_session_close(session);
     qr_session_end(result_out);

@@ -20,18 +20,19 @@ bool qr_session_is_virtual(const quire_config *config);
 
 /* Runs what the (checked) configuration asks for and fills *result_out, which borrows `config`; deinit it in any case.
  * `interrupt` ASKED ends early with a partial result; ENDS becomes NONE once the engine is created. Errors are those of
- * model, engine and workload; a run that failed half-way leaves the repetitions before it. Thread: owner of the
+ * model, engine and workload; a run that failed half-way leaves the repetitions before it. `comm`: the engine is one
+ * rank of several, or NULL; a rank but 0 does as rank 0 asks until that is done, and has no run. Thread: owner of the
  * configuration. */
-quire_status qr_session_run(const quire_config *config, const quire_logger *logger, volatile int *interrupt,
-                            qr_result *result_out, quire_error *error);
+quire_status qr_session_run(const quire_config *config, const quire_logger *logger, const quire_comm *comm,
+                            volatile int *interrupt, qr_result *result_out, quire_error *error);
 
 /* ---- several configurations in turn ---- */
 
 typedef struct qr_session qr_session;
 
 /* Model and engine of `config`, which is borrowed. *session_out is NULL on failure. */
-quire_status qr_session_open(const quire_config *config, const quire_logger *logger, qr_session **session_out,
-                             quire_error *error);
+quire_status qr_session_open(const quire_config *config, const quire_logger *logger, const quire_comm *comm,
+                             qr_session **session_out, quire_error *error);
 /* True when `config` asks for the engine that this session has: [model] to [kernels] are equal. */
 bool qr_session_serves(const qr_session *session, const quire_config *config);
 void qr_session_close(qr_session *session); /* NULL is allowed */

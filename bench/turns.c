@@ -25,7 +25,7 @@ static quire_status provide_session(player *p, const quire_config *config, quire
         return QUIRE_OK;
     }
     qr_session_close(p->session);
-    return qr_session_open(config, p->turns->logger, &p->session, error);
+    return qr_session_open(config, p->turns->logger, NULL, &p->session, error);
 }
 
 static void end(player *p, size_t index, quire_status status, const quire_error *error)

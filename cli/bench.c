@@ -12,6 +12,7 @@
 #include "cli/ignored.h"
 #include "cli/inputs.h"
 #include "cli/interrupt.h"
+#include "cli/mpirun.h"
 #include "cli/output.h"
 #include "cli/write.h"
 
@@ -168,14 +169,17 @@ static void warn_of_ignored(const quire_config *config)
                     capacity[i]);
 }
 
-static int run(const settings *s, const quire_config *config, qr_result *result)
+static int run(const settings *s, const quire_config *config, const quire_comm *comm, qr_result *result)
 {
-    const quire_logger logger    = qr_logger_of(config);
+    const quire_logger plain     = qr_logger_of(config);
+    const quire_logger logger    = qr_mpirun_logger(comm, &plain);
     volatile int      *interrupt = qr_interrupt_install();
     quire_error        error     = {0};
     int                status    = QR_EXIT_OK;
-    if (!qr_session_is_virtual(config) && !qr_target_is_http(config)) qr_warn_of_machine(config);
-    if (qr_session_run(config, &logger, interrupt, result, &error) != QUIRE_OK) status = qr_report_error(&error);
+    if (!qr_session_is_virtual(config) && !qr_target_is_http(config) && !qr_mpirun_follows(comm))
+        qr_warn_of_machine(config);
+    if (qr_session_run(config, &logger, comm, interrupt, result, &error) != QUIRE_OK)
+        status = qr_mpirun_follows(comm) ? QR_EXIT_FAILED : qr_report_error(&error);
     if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;
     note_logs(s, config, result);
     const int published = publish(s, config, result);
@@ -191,10 +195,17 @@ static int bench(void *context, const quire_config *config)
     if (s->common.dry_run) return qr_dry_run(&config, 1, true);
     qr_result *result = qr_arguments_result(&s->common, config);
     if (result == NULL) return QR_EXIT_FAILED;
-    const char    *path    = prometheus_path(s, config);
+    const quire_comm *comm   = NULL;
+    const bool        engine = !qr_session_is_virtual(config) && !qr_target_is_http(config);
+    if (engine ? !qr_mpirun_join(&comm) : !qr_mpirun_is_alone("bench of a server or on the virtual clock")) {
+        qr_result_destroy(result);
+        return QR_EXIT_FAILED;
+    }
+    const char    *path    = qr_mpirun_follows(comm) ? NULL : prometheus_path(s, config);
     qr_prometheus *metrics = path ? qr_prometheus_create(path) : NULL;
     result->prometheus     = metrics;
-    const int status       = run(s, config, result);
+    const int status       = run(s, config, comm, result);
+    qr_mpirun_leave(comm);
     qr_result_destroy(result);
     qr_prometheus_destroy(metrics);
     return status;

@@ -103,7 +103,7 @@ static quire_status play(search *s, const quire_config *config, const qr_run_sto
     if (s->session != NULL)
         qr_session_cool(s->session, config, s->sweep->interrupt);
     else
-        QR_TRY(qr_session_open(config, &s->logger, &s->session, error));
+        QR_TRY(qr_session_open(config, &s->logger, NULL, &s->session, error));
     const quire_status status = qr_session_repeat(s->session, s->sweep->interrupt, stop, result, error);
     qr_session_end(result);
     return status;

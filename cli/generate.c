@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/agree.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/printable.h"
@@ -21,6 +22,7 @@
 #include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/job_reader.h"
+#include "cli/mpirun.h"
 #include "cli/output.h"
 #include "cli/write.h"
 
@@ -28,6 +30,7 @@ enum { EVENTS_AT_ONCE = 256, IDLE_US = 200, IDLE_MS = 200, LOGITS_BUDGET = 64 <<
 
 typedef struct generator {
     const quire_config *config;
+    const quire_comm   *comm; /* of several ranks; NULL: alone */
     quire_model        *model;
     quire_engine       *engine;
     quire_model_info    info;
@@ -326,19 +329,22 @@ static void close_files(generator *g)
 static quire_status open_engine(generator *g, quire_error *error)
 {
     quire_engine_options options = *quire_config_engine(g->config);
-    options.logger               = qr_logger_of(g->config);
+    const quire_logger   logger  = qr_logger_of(g->config);
+    options.logger               = qr_mpirun_logger(g->comm, &logger);
+    options.comm                 = g->comm;
     g->info.size                 = sizeof g->info;
     quire_status status          = qr_session_open_model(g->config, &options.logger, &g->model, error);
+    status                       = qr_agree(g->comm, status, NULL, error);
     if (status != QUIRE_OK) return status;
     quire_model_describe(g->model, &g->info);
-    status = qr_request_defaults_of(g->config, &g->info, &g->defaults, error);
+    status = qr_agree(g->comm, qr_request_defaults_of(g->config, &g->info, &g->defaults, error), NULL, error);
     if (status != QUIRE_OK) return status;
     /* Every token of a step may carry logits; with fewer slots the engine makes requests wait for the next poll. */
     const uint32_t running = options.max_num_seqs ? options.max_num_seqs : 64;
     const uint32_t fit     = (uint32_t)(LOGITS_BUDGET / (4 * (uint64_t)g->info.vocab_size)) + 4;
     if (options.max_logits_in_flight == 0) options.max_logits_in_flight = running < fit ? running : fit;
     status = quire_engine_create(&options, g->model, &g->engine, error);
-    if (status != QUIRE_OK) return status;
+    if (status != QUIRE_OK || qr_mpirun_follows(g->comm)) return status;
     quire_stats stats = {.size = sizeof stats};
     quire_engine_stats(g->engine, &stats);
     g->max_model_len = stats.max_model_len;
@@ -358,6 +364,14 @@ static void summarise_answers(const generator *g)
             (double)g->output_tokens / (seconds > 0 ? seconds : 1));
 }
 
+static void summarise_ranks(const quire_stats *stats)
+{
+    const double steps = stats->steps > 0 ? (double)stats->steps : 1;
+    fprintf(stderr, " on each of %u ranks; %.1f messages and %.0f bytes a step, %.3f ms waiting for the network",
+            stats->ranks, (double)stats->network_messages / steps, (double)stats->network_bytes / steps,
+            (double)stats->network_wait_ns / steps / 1e6);
+}
+
 static void summarise(const generator *g)
 {
     quire_stats stats = {.size = sizeof stats};
@@ -365,10 +379,12 @@ static void summarise(const generator *g)
     summarise_answers(g);
     fprintf(stderr,
             "quire: %" PRIu64 " step%s, %" PRIu64 " prompt token%s computed, %" PRIu64 " cached, %" PRIu64
-            " preemption%s; %s, %s, %u thread%s\n",
+            " preemption%s; %s, %s, %u thread%s",
             stats.steps, qr_plural(stats.steps), stats.tokens_prompt, qr_plural(stats.tokens_prompt),
             stats.tokens_cached, stats.preemptions, qr_plural(stats.preemptions), stats.isa, stats.implementation,
             stats.threads, qr_plural(stats.threads));
+    if (stats.ranks > 1) summarise_ranks(&stats);
+    fputs("\n", stderr);
     if (quire_config_integer(g->config, "scheduler.num_speculative_tokens") > 0)
         fprintf(stderr, "quire: %" PRIu64 " of %" PRIu64 " drafts accepted, paused in %" PRIu64 " step%s\n",
                 stats.drafts_accepted, stats.drafts, stats.steps_drafts_paused, qr_plural(stats.steps_drafts_paused));
@@ -390,16 +406,36 @@ static void drop_jobs(generator *g)
     }
 }
 
+static void close_engine(generator *g)
+{
+    quire_engine_destroy(g->engine);
+    quire_model_destroy(g->model);
+    qr_mpirun_leave(g->comm);
+}
+
+/* A rank but 0: reads no request and writes no answer. What fails on all is said by rank 0. */
+static int follow(generator *g)
+{
+    quire_error  error  = {0};
+    quire_status status = open_engine(g, &error);
+    if (status == QUIRE_OK) status = quire_engine_run(g->engine);
+    close_engine(g);
+    return status == QUIRE_OK ? QR_EXIT_OK : QR_EXIT_FAILED;
+}
+
 static int generate(void *context, const quire_config *config)
 {
     const char *output = quire_config_string(config, "generate.output");
     if (!qr_inputs_are_kept("generate.output", output ? output : "-", qr_arguments_config_path(context), config))
         return QR_EXIT_USAGE;
-    generator   g      = {.config = config, .input = STDIN_FILENO, .output = -1};
+    generator g = {.config = config, .input = STDIN_FILENO, .output = -1};
+    if (!qr_mpirun_join(&g.comm)) return QR_EXIT_FAILED;
+    if (qr_mpirun_follows(g.comm)) return follow(&g);
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;
     g.interrupt        = qr_interrupt_install();
     if (!open_files(&g)) {
+        (void)qr_agree(g.comm, QUIRE_ERR_IO, NULL, NULL); /* the others are waiting */
         close_files(&g);
     } else if (open_engine(&g, &error) != QUIRE_OK) {
         status = qr_report_error(&error);
@@ -415,8 +451,7 @@ static int generate(void *context, const quire_config *config)
                  : g.failed || g.errors > 0 || g.bad > 0 ? QR_EXIT_FAILED
                                                          : QR_EXIT_OK;
     }
-    quire_engine_destroy(g.engine);
-    quire_model_destroy(g.model);
+    close_engine(&g);
     drop_jobs(&g);
     return status;
 }

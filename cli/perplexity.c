@@ -16,6 +16,7 @@
 #include "bench/common/input_file.h"
 #include "bench/session.h"
 #include "cli/command.h"
+#include "cli/mpirun.h"
 
 enum { CTX_SIZE = 512, LEAST_CTX_SIZE = 4, MOST_CTX_SIZE = 1 << 20, EVENTS_AT_ONCE = 256 };
 
@@ -268,6 +269,7 @@ static bool open_all(scorer *s, const quire_config *config)
 
 static int perplexity(void *context, const quire_config *config)
 {
+    if (!qr_mpirun_is_alone("perplexity")) return QR_EXIT_USAGE;
     scorer     s    = {.settings = context};
     sums       all  = {0};
     const bool done = open_all(&s, config) && score(&s) && add_up(&s, &all) && print_result(&s, &all);

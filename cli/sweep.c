@@ -1,5 +1,6 @@
 /* quire sweep: every combination of [sweep], repetitions interleaved, each result on a line of NAME.jsonl. */
 #include "cli/sweep.h"
+#include "cli/mpirun.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -475,6 +476,7 @@ static int plan_all(const qr_sweep *s, bool capacity)
 
 static int sweep(void *context, const quire_config *config)
 {
+    if (!qr_mpirun_is_alone("sweep")) return QR_EXIT_USAGE;
     settings *s        = context;
     char     *path     = default_path(s->common.config_path);
     s->sweep.arguments = &s->common;

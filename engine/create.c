@@ -4,10 +4,12 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/agree.h"
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/printable.h"
+#include "base/request.h"
 #include "cache/block_pool.h"
 #include "engine/engine.h"
 #include "engine/pool_size.h"
@@ -66,8 +68,9 @@ static void warn_if_bound(quire_engine *engine, const qr_topology *topology)
                      shared, allowed, allowed);
 }
 
-static quire_status find_machine(quire_engine *engine, quire_error *error)
+static quire_status find_machine(quire_engine *engine, quire_model *model, quire_error *error)
 {
+    (void)model;
     const qr_topology_source source = {0};
     qr_topology              topology;
     QR_TRY(qr_topology_create(&source, &topology, error));
@@ -80,13 +83,14 @@ static quire_status find_machine(quire_engine *engine, quire_error *error)
     return status;
 }
 
-static quire_status create_network(quire_engine *engine, const quire_model *model, quire_error *error)
+static quire_status create_network(quire_engine *engine, quire_model *model, quire_error *error)
 {
     qr_network_options options;
     qr_options_network(&engine->options, &engine->facts, &options);
     options.team   = engine->team;
     options.bind   = qr_engine_bind_options(engine);
     options.shared = engine->shared;
+    options.comm   = qr_ranks_several(&engine->ranks) ? &engine->ranks.comm : NULL;
     return qr_network_create(model, &options, &engine->network, error);
 }
 
@@ -99,11 +103,37 @@ static void warn_if_short(quire_engine *engine)
         qr_log_write(&engine->log, QUIRE_LOG_WARN, "%s", warning);
 }
 
-static quire_status size_pool(quire_engine *engine, quire_error *error)
+static quire_status ask_pool_size(quire_engine *engine, const quire_engine_options *options, quire_error *error)
 {
+    return qr_pool_size(options, &engine->facts, qr_memory_limit(NULL), engine->planner.options.node_count,
+                        &engine->pool, error);
+}
+
+static quire_status ask_blocks(quire_engine *engine, quire_model *model, quire_error *error)
+{
+    (void)model;
+    engine->planner.options.node_count = qr_team_placement(engine->team)->node_count;
+    return ask_pool_size(engine, &engine->options, error);
+}
+
+/* All ranks number their blocks alike, so the one with the fewest decides. */
+static quire_status agree_on_blocks(quire_engine *engine, quire_error *error)
+{
+    quire_engine_options fewest = engine->options;
+    uint64_t             blocks = engine->pool.num_blocks;
+    if (!qr_ranks_several(&engine->ranks)) return QUIRE_OK;
+    QR_TRY(qr_agree(&engine->ranks.comm, QUIRE_OK, &blocks, error));
+    fewest.kv_cache_bytes  = 0;
+    fewest.memory_fraction = 0;
+    fewest.num_kv_blocks   = (uint32_t)blocks;
+    return ask_pool_size(engine, &fewest, error);
+}
+
+static quire_status size_pool(quire_engine *engine, quire_model *model, quire_error *error)
+{
+    (void)model;
     qr_scheduler_options *options = &engine->planner.options;
-    QR_TRY(qr_pool_size(&engine->options, &engine->facts, qr_memory_limit(NULL), options->node_count, &engine->pool,
-                        error));
+    QR_TRY(agree_on_blocks(engine, error));
     options->num_blocks       = engine->pool.num_blocks;
     options->num_local_blocks = (uint32_t)engine->pool.num_local_blocks;
     warn_if_short(engine);
@@ -132,8 +162,6 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
 {
     const uint32_t        local   = engine->facts.local_layers;
     qr_scheduler_options *options = &engine->planner.options;
-    options->node_count           = qr_team_placement(engine->team)->node_count;
-    QR_TRY(size_pool(engine, error));
     QR_TRY(create_memory(engine, engine->facts.decoder_layers - local, options->num_blocks, &engine->kv, error));
     if (local > 0) QR_TRY(create_memory(engine, local, options->num_local_blocks, &engine->local_kv, error));
     return qr_network_attach_kv(engine->network, &engine->kv, local > 0 ? &engine->local_kv : NULL, error);
@@ -158,12 +186,26 @@ static quire_status create_scheduler(quire_engine *engine, quire_error *error)
 
 static void layout_sampling(qr_sampling *sampling, qr_arena *arena, uint32_t samples, uint32_t top)
 {
-    sampling->samples      = samples;
-    sampling->top          = top;
-    sampling->results      = QR_ARENA_TAKE(arena, quire_sampled, samples);
-    sampling->top_counts   = QR_ARENA_TAKE(arena, uint32_t, samples);
-    sampling->top_tokens   = QR_ARENA_TAKE(arena, int32_t, (size_t)samples * top);
-    sampling->top_logprobs = QR_ARENA_TAKE(arena, float, (size_t)samples *top);
+    sampling->samples          = samples;
+    sampling->top              = top;
+    sampling->results          = QR_ARENA_TAKE(arena, quire_sampled, samples);
+    sampling->top_counts       = QR_ARENA_TAKE(arena, uint32_t, samples);
+    sampling->candidate_counts = QR_ARENA_TAKE(arena, uint32_t, samples);
+    sampling->top_tokens       = QR_ARENA_TAKE(arena, int32_t, (size_t)samples * top);
+    sampling->top_logprobs     = QR_ARENA_TAKE(arena, float, (size_t)samples *top);
+}
+
+static void layout_ranks(quire_engine *engine, qr_arena *arena, uint32_t top)
+{
+    const quire_engine_options *options = &engine->options;
+    const uint32_t              encoder = engine->facts.encoder_decoder ? options->max_num_encoder_input_tokens : 0;
+    const qr_ranks_limits       limits  = {.records = 2 * (options->max_num_queued_reqs + options->max_num_seqs),
+                                           .prompt  = options->max_model_len,
+                                           .encoder = encoder,
+                                           .features = QR_FRAMES_PER_POSITION * encoder * engine->facts.encoder_feature_size,
+                                           .samples = qr_options_logits_rows(options),
+                                           .top     = top};
+    if (qr_ranks_several(&engine->ranks)) qr_ranks_layout(&engine->ranks, arena, &limits);
 }
 
 static void layout(quire_engine *engine, qr_arena *arena)
@@ -179,6 +221,7 @@ static void layout(quire_engine *engine, qr_arena *arena)
     /* twice what the scheduler can hold: as many may have ended without being read yet */
     qr_ledger_layout(&engine->ledger, arena, 2 * (options->max_num_queued_reqs + options->max_num_seqs));
     qr_outbox_layout(&engine->outbox, arena, &outbox, &engine->ledger);
+    layout_ranks(engine, arena, qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
     layout_sampling(&engine->sampling, arena, qr_options_logits_rows(options),
                     qr_max_u32(QUIRE_MAX_LOGPROBS, 2 * beams));
     engine->samplers   = QR_ARENA_TAKE(arena, qr_sampler *, engine->thread_count);
@@ -228,6 +271,10 @@ static void state_facts(quire_engine *engine)
     strncpy(stats->isa, qr_network_isa(engine->network), sizeof stats->isa - 1);
     strncpy(stats->implementation, qr_network_implementation(engine->network), sizeof stats->implementation - 1);
     qr_engine_take_stats(engine);
+    if (qr_ranks_several(&engine->ranks))
+        qr_log_write(&engine->log, QUIRE_LOG_INFO, "engine: %u ranks, this is rank %u on %s, with %u of %u key heads%s",
+                     stats->ranks, stats->rank, engine->ranks.comm.host, engine->facts.kv_heads, engine->model_kv_heads,
+                     stats->ranks > engine->model_kv_heads ? ", which some ranks hold twice" : "");
     qr_log_write(
         &engine->log, QUIRE_LOG_INFO,
         "engine: %u thread%s on %u node%s, %s, %s, weights %llu MiB, KV cache %u blocks of %u tokens, %llu MiB",
@@ -238,16 +285,47 @@ static void state_facts(quire_engine *engine)
 
 /* ---- create, destroy ---- */
 
-static quire_status build(quire_engine *engine, const quire_model *model, quire_error *error)
+/* Of several ranks' keys. */
+static quire_status take_share(quire_engine *engine, quire_model *model, quire_error *error)
 {
+    const quire_comm *comm = &engine->ranks.comm;
     qr_options_scheduler(&engine->options, &engine->facts, &engine->planner.options);
-    QR_TRY(find_machine(engine, error));
-    QR_TRY(create_network(engine, model, error));
+    engine->model_kv_heads = engine->facts.kv_heads;
+    if (!qr_ranks_several(&engine->ranks)) return QUIRE_OK;
+    return qr_model_kv_heads_of_rank(model, comm->rank, comm->ranks, &engine->facts.kv_heads, error);
+}
+
+static quire_status compare_ranks(quire_engine *engine, quire_model *model, quire_error *error)
+{
+    char facts[QR_RANK_FACTS] = "";
+    if (!qr_ranks_several(&engine->ranks)) return QUIRE_OK;
+    const qr_placement *placement = qr_team_placement(engine->team);
+    const quire_status  status    = qr_rank_facts(engine, model, facts, error);
+    QR_TRY(qr_agree(&engine->ranks.comm, status, NULL, error));
+    return qr_ranks_compare(&engine->ranks, facts, placement, error);
+}
+
+static quire_status create_rest(quire_engine *engine, quire_model *model, quire_error *error)
+{
+    (void)model;
     QR_TRY(create_cache(engine, error));
     QR_TRY(create_scheduler(engine, error));
     QR_TRY(create_buffers(engine, error));
     QR_TRY(create_samplers(engine, error));
     qr_engine_settle_memory(engine);
+    return QUIRE_OK;
+}
+
+/* Ranks compare how they fared after each of these, so that none waits for one that has failed. */
+static quire_status build(quire_engine *engine, quire_model *model, quire_error *error)
+{
+    static quire_status (*const phases[])(quire_engine *, quire_model *, quire_error *) = {
+        take_share, find_machine, compare_ranks, create_network, ask_blocks, size_pool, create_rest};
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+        const quire_status status = phases[i](engine, model, error);
+        QR_TRY(qr_agree(&engine->ranks.comm, status, NULL, error));
+    }
+    engine->ranks.joined = qr_ranks_several(&engine->ranks);
     state_facts(engine);
     engine->idle = true;
     /* The caller's arrays and strings need not outlive this call. */
@@ -272,14 +350,17 @@ quire_status quire_engine_create(const quire_engine_options *options, quire_mode
         return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_create: %s is NULL", options ? "model" : "options");
     quire_engine_options resolved;
     qr_model_facts       facts;
+    qr_ranks             ranks = {0};
     QR_TRY(qr_options_copy("quire_engine_options", options, sizeof options->size, &resolved, sizeof resolved, error));
+    QR_TRY(qr_ranks_take(&ranks, resolved.comm, error));
     qr_model_facts_of(model, &facts);
-    QR_TRY(qr_options_resolve(&resolved, &facts, error));
+    QR_TRY(qr_agree(&ranks.comm, qr_options_resolve(&resolved, &facts, error), NULL, error));
 
     quire_engine *engine = qr_allocate(&resolved.allocator, sizeof *engine, _Alignof(quire_engine));
     if (engine == NULL) return qr_fail(error, QUIRE_ERR_NO_MEMORY, "engine: %zu bytes", sizeof *engine);
     engine->options = resolved;
     engine->facts   = facts;
+    engine->ranks   = ranks;
     start_life(engine);
     const quire_status status = build(engine, model, error);
     if (status == QUIRE_OK)
@@ -293,6 +374,8 @@ void quire_engine_destroy(quire_engine *engine)
 {
     if (engine == NULL || (engine->team != NULL && qr_team_is_forked(engine->team))) return;
     const quire_allocator allocator = engine->options.allocator;
+    if (engine->ranks.joined && !engine->ranks.lost && !qr_ranks_follows(&engine->ranks))
+        (void)qr_ranks_send_order(&engine->ranks, &(qr_order){.end = true});
     for (uint32_t i = 0; engine->samplers != NULL && i < engine->thread_count; i++)
         qr_sampler_destroy(engine->samplers[i]);
     qr_outbox_deinit(&engine->outbox);

@@ -64,11 +64,21 @@ static quire_status resolve(const quire_engine *engine, const quire_request *req
     return check_logits(engine, resolved, error);
 }
 
+static quire_status check_rank(const quire_engine *engine, quire_error *error)
+{
+    const qr_ranks *ranks = &engine->ranks;
+    if (qr_ranks_follows(ranks))
+        return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_submit: this is rank %u of %u; rank 0 takes requests",
+                       ranks->comm.rank, ranks->comm.ranks);
+    return ranks->lost ? qr_fail(error, QUIRE_ERR_IO, "the other ranks are lost") : QUIRE_OK;
+}
+
 quire_status quire_engine_submit(quire_engine *engine, const quire_request *request, quire_request_id *id_out,
                                  quire_error *error)
 {
     if (is_forked(engine)) return forked(error);
     if (request == NULL) return qr_fail(error, QUIRE_ERR_INVALID, "quire_engine_submit: request is NULL");
+    QR_TRY(check_rank(engine, error));
     const call       state = begin_call();
     quire_request    resolved;
     quire_request_id id     = 0;
@@ -139,16 +149,16 @@ quire_status quire_engine_step(quire_engine *engine, quire_step *step_out)
     qr_engine_step(engine, &step);
     if (step_out != NULL) qr_options_give(&step, sizeof step, step_out);
     end_call(&state);
-    return QUIRE_OK;
+    return engine->ranks.lost ? QUIRE_ERR_IO : QUIRE_OK;
 }
 
 quire_status quire_engine_run(quire_engine *engine)
 {
     if (is_forked(engine)) return QUIRE_ERR_FORKED;
-    while (!atomic_exchange(&engine->stop_run, false)) {
+    while (!engine->ranks.ended && !atomic_exchange(&engine->stop_run, false)) {
         quire_step step = {.size = sizeof step};
         QR_TRY(quire_engine_step(engine, &step));
-        if (step.rows > 0 || step.rows_encoder > 0) continue;
+        if (step.rows > 0 || step.rows_encoder > 0 || qr_ranks_follows(&engine->ranks)) continue;
         const call state = begin_call();
         qr_ledger_sleep(&engine->ledger, engine->activity_seen, engine->idle && !engine->backlog ? -1 : HELD_SLEEP_MS);
         end_call(&state);

@@ -13,21 +13,24 @@
 #include "engine/options.h"
 #include "engine/outbox.h"
 #include "engine/planner.h"
+#include "engine/ranks.h"
 #include "model/model.h"
 #include "model/sample.h"
 
 /* What sampling a row gives, per sample of a plan. */
 typedef struct qr_sampling {
-    quire_sampled *results;      /* [samples] */
-    uint32_t      *top_counts;   /* [samples] */
-    int32_t       *top_tokens;   /* [samples][top] */
-    float         *top_logprobs; /* [samples][top] */
+    quire_sampled *results;          /* [samples] */
+    uint32_t      *top_counts;       /* [samples] */
+    uint32_t      *candidate_counts; /* [samples] of beam searches */
+    int32_t       *top_tokens;       /* [samples][top] */
+    float         *top_logprobs;     /* [samples][top] */
     uint32_t       samples, top;
 } qr_sampling;
 
 struct quire_engine {
-    quire_engine_options options; /* resolved; its strings and tenants are not kept */
-    qr_model_facts       facts;
+    quire_engine_options options;        /* resolved; its strings and tenants are not kept */
+    qr_model_facts       facts;          /* kv_heads: of this rank */
+    uint32_t             model_kv_heads; /* of all ranks */
     qr_log               log;
 
     const qr_kernels *kernels;
@@ -38,6 +41,7 @@ struct quire_engine {
     quire_kv_pool     pool;
     qr_kv_memory      kv, local_kv; /* local_kv: none without local layers */
     quire_planner     planner;
+    qr_ranks          ranks;
     qr_arena          arena; /* everything below */
     qr_ledger         ledger;
     qr_inbox          inbox;
@@ -64,6 +68,10 @@ struct quire_engine {
 
 /* How the engine's memory is placed. */
 qr_bind_options qr_engine_bind_options(quire_engine *engine);
+
+/* What all ranks must have alike, for qr_ranks_compare(). ERR_IO: the model's files cannot be read. */
+quire_status qr_rank_facts(const quire_engine *engine, const quire_model *model, char text[QR_RANK_FACTS],
+                           quire_error *error);
 
 /* One step, all stages. */
 void qr_engine_step(quire_engine *engine, quire_step *step_out);

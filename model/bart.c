@@ -119,10 +119,11 @@ static void declare_attention(qr_declaration *d, qr_layer *layer, const char *st
     qr_declare_prefix(d, "model.%s.layers.%u.", stack, i);
     layer->attention_norm = qr_declare_layer_norm(d, hidden, "self_attn_layer_norm");
     qr_declare_prefix(d, "model.%s.layers.%u.self_attn.", stack, i);
-    qr_declare_linear(d, &layer->qkv, "qkv", hidden,
+    qr_declare_linear(d, &layer->qkv, "qkv", hidden, QR_CUT_QUERIES_KEYS_VALUES,
                       QR_PARTS(QR_PART(hidden, "q_proj", .bias = true), QR_PART(hidden, "k_proj", .bias = key_bias),
                                QR_PART(hidden, "v_proj", .bias = true)));
-    qr_declare_linear(d, &layer->output, "o", hidden, QR_PARTS(QR_PART(hidden, "out_proj", .bias = true)));
+    qr_declare_linear(d, &layer->output, "o", hidden, QR_CUT_HIDDEN,
+                      QR_PARTS(QR_PART(hidden, "out_proj", .bias = true)));
 }
 
 static void declare_cross_attention(qr_declaration *d, qr_layer *layer, const char *stack, uint32_t i, bool key_bias)
@@ -131,10 +132,12 @@ static void declare_cross_attention(qr_declaration *d, qr_layer *layer, const ch
     qr_declare_prefix(d, "model.%s.layers.%u.", stack, i);
     layer->cross_norm = qr_declare_layer_norm(d, hidden, "encoder_attn_layer_norm");
     qr_declare_prefix(d, "model.%s.layers.%u.encoder_attn.", stack, i);
-    qr_declare_linear(d, &layer->cross_q, "q", hidden, QR_PARTS(QR_PART(hidden, "q_proj", .bias = true)));
-    qr_declare_linear(d, &layer->cross_kv, "kv", hidden,
+    qr_declare_linear(d, &layer->cross_q, "q", hidden, QR_CUT_QUERIES,
+                      QR_PARTS(QR_PART(hidden, "q_proj", .bias = true)));
+    qr_declare_linear(d, &layer->cross_kv, "kv", hidden, QR_CUT_KEYS_VALUES,
                       QR_PARTS(QR_PART(hidden, "k_proj", .bias = key_bias), QR_PART(hidden, "v_proj", .bias = true)));
-    qr_declare_linear(d, &layer->cross_output, "o", hidden, QR_PARTS(QR_PART(hidden, "out_proj", .bias = true)));
+    qr_declare_linear(d, &layer->cross_output, "o", hidden, QR_CUT_HIDDEN,
+                      QR_PARTS(QR_PART(hidden, "out_proj", .bias = true)));
 }
 
 static void declare_feed_forward(qr_declaration *d, qr_layer *layer, const char *stack, uint32_t i)

@@ -98,9 +98,19 @@ void qr_declare_stack(qr_declaration *d, qr_matrix *stack_out, uint32_t count, u
 
 float qr_random_scale(uint32_t inputs) { return (float)(1 / sqrt((double)inputs)); }
 
-static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection_shape *shape)
+/* Leaves the share's columns of the shape. */
+static void cut_columns(const qr_declaration *d, qr_linear *linear, qr_cut cut)
+{
+    if (d->share == NULL || d->share->ranks == 1) return;
+    linear->span_count = qr_share_spans(d->architecture, d->share, cut, linear->spans);
+    if (linear->span_count > 0) linear->shape.columns = 0;
+    for (uint32_t i = 0; i < linear->span_count; i++) linear->shape.columns += linear->spans[i].count;
+}
+
+static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection_shape *shape, qr_cut cut)
 {
     *linear = (qr_linear){.shape = *shape};
+    cut_columns(d, linear, cut);
     if (d->status == QUIRE_OK) d->status = qr_projection_check(&linear->shape, d->error);
     d->packed_bytes += qr_projection_packed_bytes(&linear->shape);
     if (d->arena->base == NULL) return;
@@ -140,16 +150,28 @@ static qr_code_format codes_of_experts(const qr_declaration *d)
     return kept ? (qr_code_format){.bits = 8, .group = 32} : d->codes;
 }
 
+/* Those of the share's columns, side by side. */
+static const float *cut_bias(qr_declaration *d, const qr_linear *linear, const float *whole)
+{
+    float *bias = qr_declare_floats(d, linear->shape.columns);
+    float *to   = bias;
+    for (uint32_t i = 0; bias != NULL && i < linear->span_count; to += linear->spans[i++].count)
+        memcpy(to, whole + linear->spans[i].first, linear->spans[i].count * sizeof *to);
+    return bias;
+}
+
 static void declare_biases(qr_declaration *d, qr_linear *linear, const qr_linear_part *parts)
 {
-    float   *bias = qr_declare_floats(d, linear->shape.columns);
-    uint32_t at   = 0;
+    uint32_t columns = 0, at = 0;
+    for (uint32_t i = 0; i < linear->matrix_count; i++) columns += parts[i].columns;
+    float *bias = qr_declare_floats(d, columns);
     for (uint32_t i = 0; i < linear->matrix_count; at += parts[i++].columns) {
         const qr_tensor_spec one = {
             .rank = 1, .rows = 1, .columns = parts[i].columns, .scale = QR_RANDOM_BIAS, .dtype = QR_F32};
         if (parts[i].bias) read_table(d, bias ? bias + at : NULL, &one, parts[i].name, ".bias");
     }
-    linear->bias = bias;
+    linear->whole_bias = bias;
+    linear->bias       = linear->span_count > 0 ? cut_bias(d, linear, bias) : bias;
 }
 
 /* One tensor becomes two matrices: gate and up. */
@@ -161,7 +183,8 @@ static void halve_matrix(qr_linear *linear)
     linear->matrix_count      = 2;
 }
 
-static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_shape *shape, const qr_linear_part *parts)
+static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_shape *shape, qr_cut cut,
+                          const qr_linear_part *parts)
 {
     uint32_t count = 0;
     bool     bias  = false;
@@ -173,7 +196,7 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
     qr_assert(!shape->gated || (count <= 2 && !bias));
     if (fused) shape->columns /= 2;
     shape->codes = codes_of(d, shape, parts, count);
-    add_linear(d, linear, shape);
+    add_linear(d, linear, shape, cut);
     for (uint32_t i = 0; i < count; i++) {
         const float          scale = parts[i].scale > 0 ? parts[i].scale : qr_random_scale(shape->k);
         const qr_tensor_spec one   = {.rank    = parts[i].convolves ? 3 : 2,
@@ -188,9 +211,10 @@ static void declare_parts(qr_declaration *d, qr_linear *linear, qr_projection_sh
     if (bias) declare_biases(d, linear, parts);
 }
 
-void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k, const qr_linear_part *parts)
+void qr_declare_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k, qr_cut cut,
+                       const qr_linear_part *parts)
 {
-    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype, .codes = d->codes},
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = d->dtype, .codes = d->codes}, cut,
                   parts);
 }
 
@@ -199,13 +223,13 @@ void qr_declare_convolution(qr_declaration *d, qr_linear *linear, const char *la
 {
     qr_projection_shape shape = {
         .k = QR_TAPS * inputs, .name = label, .dtype = qr_wide_dtype(d->dtype), .activation = QR_ACTIVATION_GELU};
-    declare_parts(d, linear, &shape, parts);
+    declare_parts(d, linear, &shape, QR_CUT_NONE, parts);
 }
 
 void qr_declare_wide_linear(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
                             const qr_linear_part *parts)
 {
-    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = QR_F32}, parts);
+    declare_parts(d, linear, &(qr_projection_shape){.k = k, .name = label, .dtype = QR_F32}, QR_CUT_NONE, parts);
 }
 
 static qr_projection_shape feed_in_shape(const qr_declaration *d, const char *label, uint32_t k)
@@ -225,7 +249,7 @@ void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label,
                         const qr_linear_part *parts)
 {
     qr_projection_shape shape = feed_in_shape(d, label, k);
-    declare_parts(d, linear, &shape, parts);
+    declare_parts(d, linear, &shape, QR_CUT_INNER, parts);
 }
 
 qr_dtype qr_feed_out_dtype(const qr_architecture *architecture, qr_dtype dtype)
@@ -244,7 +268,7 @@ void qr_declare_feed_out(qr_declaration *d, qr_linear *linear, const char *label
                          const qr_linear_part *parts)
 {
     qr_projection_shape shape = feed_out_shape(d, label, k);
-    declare_parts(d, linear, &shape, parts);
+    declare_parts(d, linear, &shape, QR_CUT_HIDDEN, parts);
 }
 
 void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *label, qr_matrix gate, qr_matrix up)
@@ -252,7 +276,7 @@ void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *lab
     qr_projection_shape shape = feed_in_shape(d, label, gate.columns);
     shape.columns             = gate.rows;
     shape.codes               = codes_of_experts(d);
-    add_linear(d, linear, &shape);
+    add_linear(d, linear, &shape, QR_CUT_NONE);
     linear->matrices[0]  = gate;
     linear->matrices[1]  = up;
     linear->matrix_count = 2;
@@ -263,7 +287,7 @@ void qr_declare_feed_out_of(qr_declaration *d, qr_linear *linear, const char *la
     qr_projection_shape shape = feed_out_shape(d, label, matrix.columns);
     shape.columns             = matrix.rows;
     if (shape.codes.bits > 0) shape.codes = codes_of_experts(d);
-    add_linear(d, linear, &shape);
+    add_linear(d, linear, &shape, QR_CUT_NONE);
     linear->matrices[0]  = matrix;
     linear->matrix_count = 1;
 }
@@ -275,7 +299,8 @@ static void declare_embedding(qr_declaration *d, float scale, const char *name, 
     const qr_architecture *a    = d->architecture;
     const qr_tensor_spec   spec = {
           .rank = 2, .rows = a->vocab_size, .columns = a->hidden_size, .scale = scale, .dtype = qr_wide_dtype(d->dtype)};
-    d->packed_bytes += (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(qr_wide_dtype(d->dtype));
+    const uint32_t width = d->share != NULL ? d->share->hidden.count : a->hidden_size;
+    d->packed_bytes += (uint64_t)a->vocab_size * width * qr_dtype_bytes(qr_wide_dtype(d->dtype));
     tensor(d, spec, name, "", embedding);
 }
 
@@ -309,7 +334,8 @@ void qr_declare_head(qr_declaration *d)
                                       .columns = a->vocab_size,
                                       .name    = "lm_head",
                                       .dtype   = d->dtype,
-                                      .codes   = head_codes(d)});
+                                      .codes   = head_codes(d)},
+               QR_CUT_VOCABULARY);
     head->matrix_count        = 1;
     const qr_tensor_spec spec = {.rank    = 2,
                                  .rows    = a->vocab_size,

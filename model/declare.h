@@ -12,16 +12,21 @@
 
 #include "base/memory.h"
 #include "kernels/attention.h"
+#include "model/share.h"
 #include "model/weights.h"
 
 enum { QR_LINEAR_MATRICES = 3 };
 
-/* A projection and the tensors it is packed from, side by side (q, k, v) or as the two halves (gate, up). */
+/* A projection and the tensors it is packed from, side by side (q, k, v) or as the two halves (gate, up). Of several
+ * ranks each has its share of the columns, and of what the tensors hold only those. */
 typedef struct qr_linear {
     struct qr_linear   *next; /* in the order of declaration; loaded models only */
     qr_projection      *projection;
-    qr_projection_shape shape; /* columns 0: the layer has none */
-    const float        *bias;  /* [columns] or NULL */
+    qr_projection_shape shape;               /* columns: of the share; 0: the layer has none */
+    const float        *bias;                /* [columns] or NULL */
+    const float        *whole_bias;          /* the same of all ranks' columns */
+    qr_span             spans[QR_CUT_SPANS]; /* the share's columns; gated: of each half */
+    uint32_t            span_count;          /* 0: all of them */
     qr_matrix           matrices[QR_LINEAR_MATRICES];
     uint32_t            matrix_count;
 } qr_linear;
@@ -73,6 +78,7 @@ typedef struct qr_declaration {
     qr_dtype               dtype;         /* of the packed weights, but for those that stay wide */
     qr_code_format         codes;         /* of those in scale groups, where the files have no others */
     const qr_weights      *weights;       /* whose codes may be kept; NULL: none */
+    const qr_share        *share;         /* NULL: everything, as for one rank */
     uint32_t               max_model_len; /* positions that tables are made for */
     qr_parameters         *parameters;
     qr_arena              *arena; /* without memory: counting and checking */
@@ -160,8 +166,8 @@ typedef struct qr_linear_part {
         .columns = (count), .name = __VA_ARGS__                                                                        \
     }
 
-/* `label`: for messages. */
-void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
+/* `label`: for messages. `cut`: what its columns are. */
+void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k, qr_cut cut,
                        const qr_linear_part *parts);
 /* Likewise in f32 whatever the dtype of the others. */
 void qr_declare_wide_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,

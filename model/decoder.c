@@ -63,9 +63,10 @@ void qr_decoder_declare_attention(qr_declaration *d, qr_layer *layer, bool fused
     const uint32_t         hidden = a->hidden_size, q = qr_q_columns(a), kv = qr_kv_columns(a);
     const bool             row = a->qk_norm == QR_QK_NORM_ROW;
     if (fused)
-        qr_declare_linear(d, &layer->qkv, "qkv", hidden, QR_PARTS(QR_PART(q + 2 * kv, "self_attn.qkv_proj")));
+        qr_declare_linear(d, &layer->qkv, "qkv", hidden, QR_CUT_QUERIES_KEYS_VALUES,
+                          QR_PARTS(QR_PART(q + 2 * kv, "self_attn.qkv_proj")));
     else
-        qr_declare_linear(d, &layer->qkv, "qkv", hidden,
+        qr_declare_linear(d, &layer->qkv, "qkv", hidden, QR_CUT_QUERIES_KEYS_VALUES,
                           QR_PARTS(QR_PART(q, "self_attn.q_proj", .bias = a->qkv_bias),
                                    QR_PART(kv, "self_attn.k_proj", .bias = a->qkv_bias),
                                    QR_PART(kv, "self_attn.v_proj", .bias = a->qkv_bias)));
@@ -73,7 +74,8 @@ void qr_decoder_declare_attention(qr_declaration *d, qr_layer *layer, bool fused
         layer->q_norm = qr_declare_norm(d, row ? q : a->head_dim, "self_attn.q_norm.weight");
         layer->k_norm = qr_declare_norm(d, row ? kv : a->head_dim, "self_attn.k_norm.weight");
     }
-    qr_declare_linear(d, &layer->output, "o", q, QR_PARTS(QR_PART(hidden, "self_attn.o_proj", .bias = a->output_bias)));
+    qr_declare_linear(d, &layer->output, "o", q, QR_CUT_HIDDEN,
+                      QR_PARTS(QR_PART(hidden, "self_attn.o_proj", .bias = a->output_bias)));
 }
 
 void qr_decoder_declare_feed_forward(qr_declaration *d, qr_layer *layer, bool fused)
@@ -107,7 +109,7 @@ static void declare_common_key(qr_declaration *d, qr_layer *layer)
     for (uint32_t c = 0; c < columns; c++) {
         const bool slow =
             d->max_model_len > 1 && frequency_of(d->parameters, half, c % half) * (QR_TILE_TOKENS - 1) < 1;
-        common[c] = slow ? layer->qkv.bias[qr_q_columns(a) + c] : 0;
+        common[c] = slow ? layer->qkv.whole_bias[qr_q_columns(a) + c] : 0;
         largest   = fmaxf(largest, fabsf(common[c]));
     }
     if (largest > LARGE_BIAS) layer->k_common = common;

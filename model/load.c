@@ -21,8 +21,61 @@ typedef struct packing {
 /* Columns are dealt in equal parts, so that the thread's are about these. */
 static void expect_linear(const qr_network *network, const qr_linear *linear, uint32_t thread)
 {
+    const bool     cut  = linear != NULL && linear->span_count > 0;
+    const uint32_t rank = cut ? network->share.rank : 0, ranks = cut ? network->share.ranks : 1;
     for (uint32_t m = 0; linear != NULL && m < linear->matrix_count; m++)
-        qr_matrix_expect(&linear->matrices[m], thread, network->thread_count);
+        qr_matrix_expect(&linear->matrices[m], rank * network->thread_count + thread, ranks * network->thread_count);
+}
+
+/* Some rows of a matrix, as a source. */
+typedef struct piece {
+    qr_weight_source whole;
+    uint32_t         first;
+} piece;
+
+static quire_status read_piece(void *context, uint32_t first, uint32_t count, float *out, quire_error *error)
+{
+    const piece *p = context;
+    return p->whole.read(p->whole.context, p->first + first, count, out, error);
+}
+
+static quire_status read_piece_codes(void *context, uint32_t first, uint32_t count, uint8_t *codes, float *scales,
+                                     float *minima, quire_error *error)
+{
+    const piece *p = context;
+    return p->whole.read_codes(p->whole.context, p->first + first, count, codes, scales, minima, error);
+}
+
+static qr_weight_source source_of_piece(piece *p, uint32_t columns)
+{
+    return (qr_weight_source){.read       = read_piece,
+                              .read_codes = p->whole.read_codes != NULL ? read_piece_codes : NULL,
+                              .context    = p,
+                              .columns    = columns};
+}
+
+/* The matrix that has the column, when all stand side by side; *before: columns of those before it. */
+static const qr_matrix *matrix_at(const qr_linear *linear, uint32_t column, uint32_t *before)
+{
+    const qr_matrix *matrix = linear->matrices;
+    for (*before = 0; column - *before >= matrix->rows; matrix++) *before += matrix->rows;
+    return matrix;
+}
+
+/* What the rank's share of a projection is packed from; returns how many. */
+static uint32_t share_sources(const qr_linear *linear, piece *pieces, qr_weight_source *sources)
+{
+    uint32_t count = linear->shape.gated ? linear->matrix_count : linear->span_count;
+    if (linear->span_count == 0) count = linear->matrix_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t         before = 0;
+        const bool       whole = linear->span_count == 0, gated = linear->shape.gated;
+        const qr_span    span   = whole ? (qr_span){0, linear->matrices[i].rows} : linear->spans[gated ? 0 : i];
+        const qr_matrix *matrix = whole || gated ? &linear->matrices[i] : matrix_at(linear, span.first, &before);
+        pieces[i]               = (piece){qr_matrix_source(matrix, &linear->shape.codes), span.first - before};
+        sources[i]              = source_of_piece(&pieces[i], span.count);
+    }
+    return count;
 }
 
 static quire_status pack_linears(qr_network *network, uint32_t thread, quire_error *error)
@@ -33,10 +86,10 @@ static quire_status pack_linears(qr_network *network, uint32_t thread, quire_err
         const size_t bytes = qr_projection_shard_bytes(linear->projection, thread);
         expect_linear(network, linear->next, thread);
         if (bytes == 0) continue;
+        piece            pieces[QR_LINEAR_MATRICES];
         qr_weight_source sources[QR_LINEAR_MATRICES];
-        for (uint32_t m = 0; m < linear->matrix_count; m++)
-            sources[m] = qr_matrix_source(&linear->matrices[m], &linear->shape.codes);
-        QR_TRY(qr_projection_pack(linear->projection, thread, memory, sources, linear->matrix_count, error));
+        const uint32_t   count = share_sources(linear, pieces, sources);
+        QR_TRY(qr_projection_pack(linear->projection, thread, memory, sources, count, error));
         memory += bytes;
     }
     return QUIRE_OK;
@@ -45,10 +98,12 @@ static quire_status pack_linears(qr_network *network, uint32_t thread, quire_err
 static quire_status read_embedding_chunk(const qr_network *network, const qr_matrix *matrix, const qr_mapping *table,
                                          uint32_t first, uint32_t count, float *chunk, quire_error *error)
 {
-    const uint32_t width = matrix->columns;
-    const qr_rows  rows  = {.data = table->base, .dtype = network->embedding_dtype, .dim = width, .stride = width};
+    const qr_span own  = network->share.hidden;
+    const qr_rows rows = {
+        .data = table->base, .dtype = network->embedding_dtype, .dim = own.count, .stride = own.count};
     QR_TRY(qr_matrix_read(matrix, first, count, chunk, error));
-    for (uint32_t i = 0; i < count; i++) network->kernels->convert(&rows, first + i, chunk + (size_t)i * width);
+    for (uint32_t i = 0; i < count; i++)
+        network->kernels->convert(&rows, first + i, chunk + (size_t)i * matrix->columns + own.first);
     return QUIRE_OK;
 }
 
@@ -238,6 +293,7 @@ quire_status qr_network_declare(qr_network *network, quire_error *error)
                             .dtype         = network->dtype,
                             .codes         = network->codes,
                             .weights       = qr_model_weights(network->model),
+                            .share         = &network->share,
                             .max_model_len = network->options.max_model_len,
                             .parameters    = &network->parameters,
                             .arena         = arena,

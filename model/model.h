@@ -10,6 +10,7 @@
 #include "kernels/kv_tile.h"
 #include "topology/team.h"
 
+#include "quire/comm.h"
 #include "quire/plan.h"
 
 enum { QR_MAX_FEATURES = 4096 };
@@ -36,22 +37,23 @@ void           qr_model_facts_of(const quire_model *model, qr_model_facts *facts
 typedef struct qr_network qr_network;
 
 typedef struct qr_network_options {
-    qr_team        *team;
-    const char     *isa; /* cap, NULL = none */
-    qr_dtype        kv_dtype;
-    uint32_t        block_size;
-    uint32_t        max_rows;      /* of one step */
-    uint32_t        max_sequences; /* entries of one step */
-    uint32_t        max_logits_rows;
-    uint32_t        max_encoder_tokens; /* of one step */
-    uint32_t        max_model_len;
-    quire_small_m   small_m;
-    uint32_t        stage_slices; /* kept of each thread and step; 0 = none */
-    bool            batch_invariant;
-    quire_toggle    prefetch; /* of keys; auto: measured at create */
-    qr_bind_options bind;     /* of weights and buffers; bind.log is used for all messages */
-    quire_allocator allocator;
-    quire_allocator shared; /* of what threads of several nodes work in; without functions: allocator */
+    qr_team          *team;
+    const char       *isa; /* cap, NULL = none */
+    qr_dtype          kv_dtype;
+    uint32_t          block_size;
+    uint32_t          max_rows;      /* of one step */
+    uint32_t          max_sequences; /* entries of one step */
+    uint32_t          max_logits_rows;
+    uint32_t          max_encoder_tokens; /* of one step */
+    uint32_t          max_model_len;
+    quire_small_m     small_m;
+    uint32_t          stage_slices; /* kept of each thread and step; 0 = none */
+    bool              batch_invariant;
+    quire_toggle      prefetch; /* of keys; auto: measured at create */
+    const quire_comm *comm;     /* the other ranks; borrowed. NULL: there are none */
+    qr_bind_options   bind;     /* of weights and buffers; bind.log is used for all messages */
+    quire_allocator   allocator;
+    quire_allocator   shared; /* of what threads of several nodes work in; without functions: allocator */
 } qr_network_options;
 
 /* Bytes that create would take: packed weights, step buffers. For `quire check`; needs no team. Refuses the models and
@@ -69,6 +71,17 @@ quire_status qr_weights_check_fit(uint64_t weight_bytes, uint64_t available_byte
 quire_status qr_network_create(const quire_model *model, const qr_network_options *options, qr_network **network_out,
                                quire_error *error);
 void         qr_network_destroy(qr_network *network);
+
+/* Whether other ranks could not be reached in the last forward, so that its results are none. Thread: the driver. */
+bool qr_network_lost_ranks(const qr_network *network);
+
+/* Numbers that are the same for the same model: of its shape and settings, and of its tensors, of each of which 16
+ * pieces of 256 bytes are read. ERR_IO. */
+quire_status qr_model_digest(const quire_model *model, uint64_t *shape_out, uint64_t *contents_out, quire_error *error);
+
+/* Key heads of the model that this rank holds. ERR_INVALID, ERR_UNSUPPORTED: so many ranks cannot run it. */
+quire_status qr_model_kv_heads_of_rank(const quire_model *model, uint32_t rank, uint32_t ranks, uint32_t *kv_heads_out,
+                                       quire_error *error);
 
 /* Shape of the KV blocks this network reads and writes. */
 qr_kv_shape qr_network_kv_shape(const qr_network *network);

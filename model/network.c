@@ -63,17 +63,32 @@ static void lay_out_windows(qr_network *network, qr_arena *arena)
         take_rows(network, arena, QR_F32, network->thread_count, QR_TAPS * qr_max_u32(a->feature_size, a->hidden_size));
 }
 
+enum { EXCHANGE_BYTES = 4 << 20 }; /* more rows go in several messages */
+
+/* Room for at least one row of the widest kind. */
+static void lay_out_exchange(qr_network *network, qr_arena *arena)
+{
+    const qr_architecture *a     = network->architecture;
+    const uint32_t         inner = qr_max_u32(a->intermediate_size, qr_q_columns(a));
+    const size_t           row   = sizeof(float) * (size_t)qr_max_u32(a->vocab_size, qr_max_u32(a->hidden_size, inner));
+    const size_t           all   = row * qr_network_most_rows(network);
+    qr_buffers            *b     = &network->buffers;
+    b->exchange_bytes            = qr_max_u64(row, qr_min_u64(all, EXCHANGE_BYTES));
+    b->exchanged                 = QR_ARENA_TAKE(arena, char, b->exchange_bytes);
+    b->exchange_offsets          = QR_ARENA_TAKE(arena, size_t, network->share.ranks + 1);
+}
+
 static void lay_out_buffers(qr_network *network, qr_arena *arena)
 {
     const qr_architecture *a    = network->architecture;
     qr_buffers            *b    = &network->buffers;
     const uint32_t         rows = qr_network_most_rows(network), logits = network->options.max_logits_rows;
-    const uint32_t         q = qr_q_columns(a), kv = qr_kv_columns(a);
+    const uint32_t         q = qr_q_columns(a), kv = qr_network_kv_columns(network);
     const qr_dtype         read = network->dtype, fed = qr_feed_out_dtype(a, read);
 
     b->hidden        = take_rows(network, arena, QR_F32, rows, a->hidden_size);
     b->normed        = take_rows(network, arena, read, rows, a->hidden_size);
-    b->qkv           = take_rows(network, arena, QR_F32, rows, q + 2 * kv);
+    b->qkv           = take_rows(network, arena, QR_F32, rows, qr_network_q_columns(network) + 2 * kv);
     b->attended      = take_rows(network, arena, written_dtype(read), rows, q);
     b->attended_read = read == QR_INT8 ? take_rows(network, arena, read, rows, q) : b->attended;
     b->branch        = take_rows(network, arena, QR_F32, a->branch_norms ? rows : 0, a->hidden_size);
@@ -93,6 +108,8 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
                                              .best     = QR_ARENA_TAKE(arena, uint32_t, all),
                                              .groups   = groups};
     network->logits_kept  = QR_ARENA_TAKE(arena, bool, logits);
+    network->kept_rows    = QR_ARENA_TAKE(arena, uint32_t, logits);
+    if (network->share.ranks > 1) lay_out_exchange(network, arena);
     lay_out_stage_logs(network, arena);
 }
 
@@ -107,13 +124,16 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
 {
     const qr_architecture *a = qr_model_architecture(model);
     *network                 = (qr_network){.model = model, .architecture = a, .options = *options};
+    network->share =
+        options->comm != NULL ? qr_share_of(a, options->comm->rank, options->comm->ranks) : qr_share_of(a, 0, 1);
     network->thread_count    = thread_count;
     if (options->shared.allocate == NULL) network->options.shared = options->allocator;
     network->dtype           = qr_model_weight_dtype(model);
     network->codes           = qr_model_weight_codes(model);
     network->tuning          = (qr_attention_tuning){.prefetch = QR_PREFETCH_ALL};
     network->embedding_dtype = qr_wide_dtype(network->dtype);
-    network->kv_shape        = (qr_kv_shape){options->kv_dtype, a->kv_heads, a->head_dim, options->block_size};
+    network->kv_shape =
+        (qr_kv_shape){options->kv_dtype, network->share.kv_heads.count, a->head_dim, options->block_size};
     if (a->encoder_layers == 0) return;
     network->encoder_kv_shape = network->kv_shape;
     if (options->kv_dtype == QR_INT8) network->encoder_kv_shape.dtype = QR_BF16; /* read once per layer: no gain */
@@ -130,7 +150,7 @@ static qr_attention_shape attention_shape(const qr_network *network, qr_attentio
     return (qr_attention_shape){
         .kind    = kind,
         .kv      = *kv,
-        .heads   = a->heads,
+        .heads   = network->share.heads.count,
         .window  = window,
         .scale   = a->attention_scale,
         .softcap = a->attention_cap,
@@ -213,6 +233,7 @@ static uint64_t plan_bytes(const qr_network *network)
 static quire_status find_kernels(qr_network *network, quire_error *error)
 {
     const qr_attention_shape shape = attention_shape(network, QR_ATTENTION_CAUSAL, &network->kv_shape, 0);
+    QR_TRY(qr_share_check(network->architecture, network->share.ranks, error));
     QR_TRY(qr_kernels_check_cap(network->options.isa, error));
     network->kernels = qr_kernels_select(network->options.isa);
     return qr_attention_check(network->kernels, &shape, error);
@@ -369,6 +390,17 @@ const float *qr_network_logits(const qr_network *network, uint32_t row)
 {
     const float *logits = network->buffers.logits.data;
     return network->logits_kept[row] ? logits + (size_t)row * network->architecture->vocab_size : NULL;
+}
+
+bool qr_network_lost_ranks(const qr_network *network) { return network->lost_ranks; }
+
+quire_status qr_model_kv_heads_of_rank(const quire_model *model, uint32_t rank, uint32_t ranks, uint32_t *kv_heads_out,
+                                       quire_error *error)
+{
+    const qr_architecture *a = qr_model_architecture(model);
+    QR_TRY(qr_share_check(a, ranks, error));
+    *kv_heads_out = qr_share_of(a, rank, ranks).kv_heads.count;
+    return QUIRE_OK;
 }
 
 const qr_partial_lse *qr_network_partial_lse(const qr_network *network) { return &network->buffers.partial_lse; }

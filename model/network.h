@@ -22,7 +22,7 @@ typedef struct qr_routing {
 typedef struct qr_buffers {
     qr_rows    hidden;                  /* [rows][hidden_size] f32, the residual stream */
     qr_rows    normed;                  /* [rows][hidden_size] as read */
-    qr_rows    qkv;                     /* [rows][q | k | v] f32; also cross q, and cross k | v */
+    qr_rows    qkv;                     /* [rows][q | k | v] f32, the share's; also cross q, and cross k | v */
     qr_rows    attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
     qr_rows    branch;                  /* [rows][hidden_size] f32, what branch norms read; else without memory */
     qr_rows    fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */
@@ -37,6 +37,9 @@ typedef struct qr_buffers {
     qr_rows        selected;    /* [rows_logits][hidden_size] as read: final norm of the rows that want logits */
     qr_rows        logits;      /* [rows_logits][vocab_size] f32, not padded; of the rows that are kept */
     qr_partial_lse partial_lse; /* [rows_logits] of all of them */
+    char          *exchanged;   /* [exchange_bytes] what ranks send and receive at once; NULL: there is one */
+    size_t         exchange_bytes;
+    size_t        *exchange_offsets; /* [ranks + 1] */
 } qr_buffers;
 
 /* What one thread did in the last step. A cache line of its own: the thread writes it while the others write theirs. */
@@ -55,6 +58,7 @@ typedef struct qr_work {
 struct qr_network {
     const quire_model     *model;
     const qr_architecture *architecture;
+    qr_share               share; /* of this rank */
     qr_network_options     options;
     const qr_kernels      *kernels;
     qr_projection_context *context;
@@ -66,7 +70,7 @@ struct qr_network {
     qr_parameters parameters;
     qr_arena      parameter_memory;       /* of layers, norms, biases, tables; and what lives as long */
     qr_mapping   *regions;                /* [thread_count] each thread's shards, on its node */
-    qr_mapping    embedding_rows;         /* [vocab_size][hidden_size], f32 or bf16 */
+    qr_mapping    embedding_rows;         /* [vocab_size][share.hidden.count], f32 or bf16 */
     qr_mapping    encoder_embedding_rows; /* likewise, where the encoder's are others */
     qr_dtype      embedding_dtype;
     uint64_t      packed_bytes; /* of all regions, and embedding_rows */
@@ -94,7 +98,9 @@ struct qr_network {
     uint32_t               encoder_block_count;
     uint32_t              *encoder_row_items;     /* [max_encoder_tokens] of the plan */
     uint32_t              *encoder_row_positions; /* [max_encoder_tokens] in its input */
-    uint32_t               encoder_rows;
+    uint32_t              *kept_rows;             /* [max_logits_rows] those of logits that are kept */
+    uint32_t               encoder_rows, kept_count;
+    bool                   lost_ranks;                   /* in this step */
     uint64_t               experts_touched, expert_rows; /* of all layers: experts that were read, rows they had */
     const quire_plan      *plan;
     bool            *logits_kept; /* [max_logits_rows] of plan->logits_rows; false: its partial log-sum-exp is enough */
@@ -126,7 +132,18 @@ static inline bool qr_network_is_local(const qr_network *network, uint32_t layer
 static inline uint64_t qr_network_embedding_bytes(const qr_network *network)
 {
     const qr_architecture *a = network->architecture;
-    return (uint64_t)a->vocab_size * a->hidden_size * qr_dtype_bytes(network->embedding_dtype);
+    return (uint64_t)a->vocab_size * network->share.hidden.count * qr_dtype_bytes(network->embedding_dtype);
+}
+
+/* Columns of the share's queries, and of its keys. */
+static inline uint32_t qr_network_q_columns(const qr_network *network)
+{
+    return network->share.heads.count * network->architecture->head_dim;
+}
+
+static inline uint32_t qr_network_kv_columns(const qr_network *network)
+{
+    return network->share.kv_heads.count * network->architecture->head_dim;
 }
 
 /* load.c: the run of the family's description that counts, or once there is memory the one that loads. */
@@ -156,7 +173,12 @@ void qr_stage_end(qr_pass *pass, uint64_t *bucket);
 /* Each stage is called by every thread; it ends with the barrier, so that the next one may read what it wrote. */
 void qr_stage_copy_blocks(qr_pass *pass);
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder); /* no barrier: the norm reads the same rows */
-void qr_stage_convolve(qr_pass *pass, uint32_t rows); /* instead of the encoder's embed where it reads features */
+/* exchange.c: of several ranks each has written its columns of the first `count` rows, which are cut so; then all have
+ * all, or with `to_first` rank 0 has. rows->index: of these rows. */
+void qr_stage_exchange(qr_pass *pass, const qr_rows *rows, uint32_t count, qr_cut cut, bool to_first);
+/* The columns that this rank writes: a view of whole rows. */
+qr_rows qr_share_view(const qr_rows *rows, qr_span span);
+void    qr_stage_convolve(qr_pass *pass, uint32_t rows); /* instead of the encoder's embed where it reads features */
 /* normed = norm(hidden) */
 void qr_stage_norm(qr_pass *pass, uint32_t rows, const qr_norm *norm);
 void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const qr_norm *norm, const qr_rows *to); /* no barrier */

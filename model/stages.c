@@ -82,16 +82,18 @@ void qr_stage_copy_blocks(qr_pass *pass)
 
 static float *f32_row(const qr_rows *rows, uint32_t row) { return (float *)rows->data + (size_t)row * rows->stride; }
 
+/* The share's columns. */
 static void widen_embedding(const qr_network *network, const qr_mapping *rows, uint32_t token, float *out)
 {
-    const uint32_t hidden = network->architecture->hidden_size;
-    const size_t   offset = (size_t)token * hidden;
+    const uint32_t columns = network->share.hidden.count;
+    const size_t   offset  = (size_t)token * columns;
+    out += network->share.hidden.first;
     if (network->embedding_dtype == QR_F32) {
-        memcpy(out, (const float *)(const void *)rows->base + offset, hidden * sizeof *out);
+        memcpy(out, (const float *)(const void *)rows->base + offset, columns * sizeof *out);
         return;
     }
     const qr_bf16 *row = (const qr_bf16 *)(const void *)rows->base + offset;
-    for (uint32_t i = 0; i < hidden; i++) out[i] = qr_f32_of_bf16(row[i]);
+    for (uint32_t i = 0; i < columns; i++) out[i] = qr_f32_of_bf16(row[i]);
 }
 
 static void norm_row(const qr_network *network, const qr_rows *out, uint32_t row, const float *in, const qr_norm *norm)
@@ -105,20 +107,23 @@ static void norm_row(const qr_network *network, const qr_rows *out, uint32_t row
         network->kernels->layer_norm(out, row, in, norm->weight, norm->bias, epsilon);
 }
 
-/* row = row * scale + positions[position] */
-static void add_position(const qr_network *network, float *row, const float *positions, uint32_t position)
+/* row = row * scale + positions[position], in some columns */
+static void add_position(const qr_network *network, float *row, qr_span columns, const float *positions,
+                         uint32_t position)
 {
-    const uint32_t hidden = network->architecture->hidden_size;
-    const float    scale  = network->architecture->embedding_scale;
-    for (uint32_t i = 0; i < hidden; i++) row[i] *= scale;
-    if (positions != NULL) network->kernels->axpy(row, positions + (size_t)position * hidden, 1, hidden);
+    const size_t at    = (size_t)position * network->architecture->hidden_size + columns.first;
+    const float  scale = network->architecture->embedding_scale;
+    row += columns.first;
+    for (uint32_t i = 0; i < columns.count; i++) row[i] *= scale;
+    if (positions != NULL) network->kernels->axpy(row, positions + at, 1, columns.count);
 }
 
 static void embed_decoder_row(const qr_pass *pass, uint32_t row, float *out)
 {
     const qr_network *network = pass->network;
     widen_embedding(network, &network->embedding_rows, (uint32_t)pass->plan->tokens[row], out);
-    add_position(network, out, network->parameters.decoder_positions, pass->plan->positions[row]);
+    add_position(network, out, network->share.hidden, network->parameters.decoder_positions,
+                 pass->plan->positions[row]);
 }
 
 static const quire_plan_encoder *encoder_item(const qr_pass *pass, uint32_t row)
@@ -132,7 +137,8 @@ static void embed_encoder_row(const qr_pass *pass, uint32_t row, float *out)
     const bool        other   = network->architecture->encoder_embedding_name != NULL;
     widen_embedding(network, other ? &network->encoder_embedding_rows : &network->embedding_rows,
                     (uint32_t)encoder_item(pass, row)->tokens[network->encoder_row_positions[row]], out);
-    add_position(network, out, network->parameters.encoder_positions, network->encoder_row_positions[row]);
+    add_position(network, out, network->share.hidden, network->parameters.encoder_positions,
+                 network->encoder_row_positions[row]);
 }
 
 void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
@@ -142,10 +148,12 @@ void qr_stage_embed(qr_pass *pass, uint32_t rows, bool encoder)
     const qr_rows       *hidden  = &network->buffers.hidden;
     const qr_norm       *norm    = encoder ? &p->encoder_embedding_norm : &p->decoder_embedding_norm;
     const row_range      mine    = dealt(pass, rows);
-    for (uint32_t row = mine.first; row < mine.end; row++) {
+    for (uint32_t row = mine.first; row < mine.end; row++)
         (encoder ? embed_encoder_row : embed_decoder_row)(pass, row, f32_row(hidden, row));
-        if (norm->weight != NULL) norm_row(network, hidden, row, f32_row(hidden, row), norm);
-    }
+    if (network->share.ranks > 1) qr_stage_end(pass, &network->report->rowwise_ns);
+    qr_stage_exchange(pass, hidden, rows, QR_CUT_HIDDEN, false);
+    for (uint32_t row = mine.first; norm->weight != NULL && row < mine.end; row++)
+        norm_row(network, hidden, row, f32_row(hidden, row), norm);
 }
 
 void qr_stage_norm_into(qr_pass *pass, uint32_t rows, const qr_norm *norm, const qr_rows *to)
@@ -257,8 +265,8 @@ void qr_stage_convolve(qr_pass *pass, uint32_t rows)
     write_windows(pass, rows);
     qr_stage_project(pass, &p->convolutions[1], &buffers->windows, rows, &(qr_projection_out){.to = buffers->hidden});
     for (uint32_t row = mine.first; row < mine.end; row++)
-        add_position(network, f32_row(&buffers->hidden, row), p->encoder_positions,
-                     network->encoder_row_positions[row]);
+        add_position(network, f32_row(&buffers->hidden, row), (qr_span){0, network->architecture->hidden_size},
+                     p->encoder_positions, network->encoder_row_positions[row]);
 }
 
 void qr_stage_quantise(qr_pass *pass, const qr_rows *from, const qr_rows *to, uint32_t rows)
@@ -311,16 +319,19 @@ static void add_to_hidden(qr_pass *pass, const qr_linear *linear, const qr_rows 
                           uint32_t rows)
 {
     const qr_network       *network = pass->network;
-    const qr_projection_out sum     = {
-            .to = network->buffers.hidden, .add = true, .multiply = network->architecture->residual_scale};
-    const qr_projection_out branch = {.to = network->buffers.branch};
+    const qr_rows          *to      = branch_norm != NULL ? &network->buffers.branch : &network->buffers.hidden;
+    const qr_rows           own     = qr_share_view(to, network->share.hidden);
+    const qr_projection_out sum     = {.to = own, .add = true, .multiply = network->architecture->residual_scale};
+    const qr_projection_out branch  = {.to = own};
     qr_stage_project(pass, linear, x, rows, branch_norm != NULL ? &branch : &sum);
+    qr_stage_exchange(pass, to, rows, QR_CUT_HIDDEN, false);
     if (branch_norm != NULL) add_normalised_branch(pass, branch_norm, rows);
 }
 
 static void add_attended(qr_pass *pass, const qr_linear *linear, const float *branch_norm, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
+    qr_stage_exchange(pass, &buffers->attended, rows, QR_CUT_QUERIES, false);
     qr_stage_quantise(pass, &buffers->attended, &buffers->attended_read, rows);
     add_to_hidden(pass, linear, &buffers->attended_read, branch_norm, rows);
 }
@@ -343,11 +354,13 @@ static void normalise_queries_and_keys(qr_pass *pass, const qr_layer *layer, uin
 static qr_attention_args attention_args(const qr_network *network, char *plane)
 {
     const qr_rows *rows = &network->buffers.qkv;
+    const uint32_t dim  = network->architecture->head_dim;
+    const qr_span  own  = {network->share.heads.first * dim, network->share.heads.count * dim};
     return (qr_attention_args){.plane     = plane,
                                .q         = rows->data,
                                .q_stride  = rows->stride,
                                .kv_stride = rows->stride,
-                               .out       = network->buffers.attended};
+                               .out       = qr_share_view(&network->buffers.attended, own)};
 }
 
 void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self_attention *how, uint32_t rows)
@@ -355,11 +368,15 @@ void qr_stage_self_attention(qr_pass *pass, const qr_layer *layer, const qr_self
     const qr_buffers      *buffers = &pass->network->buffers;
     const qr_architecture *a       = pass->network->architecture;
     qr_attention_args      args    = attention_args(pass->network, how->plane);
-    args.k                         = args.q + qr_q_columns(a);
-    args.v                         = args.k + qr_kv_columns(a);
+    qr_attention_bias      bias    = how->bias != NULL ? *how->bias : (qr_attention_bias){0};
+    const qr_share        *share   = &pass->network->share;
+    args.k                         = args.q + qr_network_q_columns(pass->network);
+    args.v                         = args.k + qr_network_kv_columns(pass->network);
     args.prologue                  = how->prologue;
-    args.bias                      = how->bias;
-    args.sinks                     = how->sinks;
+    if (args.prologue.k_common != NULL) args.prologue.k_common += share->kv_heads.first * a->head_dim;
+    if (how->bias != NULL) bias.by_distance += (size_t)share->heads.first * bias.stride;
+    args.bias  = how->bias != NULL ? &bias : NULL;
+    args.sinks = how->sinks != NULL ? how->sinks + share->heads.first : NULL;
     norm_before(pass, rows, &layer->attention_norm);
     qr_stage_project(pass, &layer->qkv, &buffers->normed, rows, &(qr_projection_out){.to = buffers->qkv});
     if (a->qk_norm == QR_QK_NORM_ROW) normalise_queries_and_keys(pass, layer, rows);
@@ -373,7 +390,7 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
     const qr_network       *network = pass->network;
     const qr_attention_args args    = attention_args(network, qr_kv_memory_plane(network->kv, i));
     qr_projection_out       out     = {.to = network->buffers.qkv};
-    out.to.dim                      = qr_q_columns(network->architecture);
+    out.to.dim                      = qr_network_q_columns(network);
     norm_before(pass, rows, &layer->cross_norm);
     qr_stage_project(pass, &layer->cross_q, &network->buffers.normed, rows, &out);
     attend(pass, network->cross_plan, &args, false);
@@ -384,7 +401,7 @@ void qr_stage_cross_attention(qr_pass *pass, const qr_layer *layer, uint32_t i, 
 void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
 {
     qr_network       *network = pass->network;
-    const uint32_t    columns = qr_kv_columns(network->architecture);
+    const uint32_t    columns = qr_network_kv_columns(network);
     qr_projection_out out     = {.to = network->buffers.qkv};
     out.to.dim                = 2 * columns;
     for (uint32_t i = 0; i < network->architecture->layers; i++) {
@@ -400,11 +417,44 @@ void qr_stage_write_cross_blocks(qr_pass *pass, uint32_t rows)
 void qr_stage_feed_forward(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
+    const qr_rows     own     = qr_share_view(&buffers->fed, pass->network->share.inner);
     norm_before(pass, rows, &layer->feed_norm);
-    qr_stage_project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = buffers->fed});
+    qr_stage_project(pass, &layer->feed_in, &buffers->normed, rows, &(qr_projection_out){.to = own});
+    qr_stage_exchange(pass, &buffers->fed, rows, QR_CUT_INNER, false);
     qr_stage_quantise(pass, &buffers->fed, &buffers->fed_read, rows);
     add_to_hidden(pass, &layer->feed_out, &buffers->fed_read, layer->feed_branch_norm, rows);
     norm_after(pass, rows, &layer->feed_norm);
+}
+
+/* A group's best column was counted from its rank's first one. */
+static void number_columns(const qr_pass *pass)
+{
+    const qr_partial_lse *lse  = &pass->network->buffers.partial_lse;
+    const row_range       mine = dealt(pass, pass->plan->rows_logits);
+    for (uint32_t row = mine.first; row < mine.end; row++)
+        for (uint32_t i = 0; i < lse->groups; i++) {
+            uint32_t *best = &lse->best[(size_t)row * lse->groups + i];
+            *best          = i * QR_LSE_COLUMNS + *best % QR_LSE_COLUMNS;
+        }
+}
+
+/* Rank 0 chooses the tokens: it gets what it needs of the others' columns. */
+static void collect_logits(qr_pass *pass)
+{
+    const qr_network *network = pass->network;
+    const qr_buffers *b       = &network->buffers;
+    const uint32_t    groups  = b->partial_lse.groups;
+    void *const       parts[] = {b->partial_lse.greatest, b->partial_lse.sum_exp, b->partial_lse.best};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const qr_rows part = {.data = parts[i], .dtype = QR_F32, .dim = groups, .stride = groups};
+        qr_stage_exchange(pass, &part, pass->plan->rows_logits, QR_CUT_GROUPS, true);
+    }
+    qr_rows logits = b->logits;
+    logits.index   = network->kept_rows;
+    qr_stage_exchange(pass, &logits, network->kept_count, QR_CUT_VOCABULARY, true);
+    if (network->share.rank > 0) return;
+    number_columns(pass);
+    qr_stage_end(pass, &network->report->logits_ns);
 }
 
 /* Final norm of the rows that want logits, gathered, then the projection to the vocabulary. */
@@ -419,13 +469,17 @@ void qr_stage_logits(qr_pass *pass)
                  &network->parameters.decoder_norm);
     qr_stage_end(pass, &network->report->rowwise_ns);
     const float             scale = network->architecture->logits_scale;
-    const qr_projection_out out   = {.to          = network->buffers.logits,
-                                     .bias        = network->parameters.head.bias,
+    const qr_span           own   = network->share.vocabulary;
+    const float            *bias  = network->parameters.head.bias;
+    const qr_partial_lse    lse   = qr_partial_lse_at(&network->buffers.partial_lse, 0, own.first / QR_LSE_COLUMNS);
+    const qr_projection_out out   = {.to          = qr_share_view(&network->buffers.logits, own),
+                                     .bias        = bias != NULL ? bias + own.first : NULL,
                                      .multiply    = scale == 1 ? 0 : scale,
                                      .softcap     = network->architecture->logits_cap,
-                                     .partial_lse = &network->buffers.partial_lse,
+                                     .partial_lse = &lse,
                                      .kept        = network->logits_kept};
     qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected, plan->rows_logits,
                       &out);
     qr_stage_end(pass, &network->report->logits_ns);
+    if (network->share.ranks > 1) collect_logits(pass);
 }

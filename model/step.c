@@ -142,7 +142,7 @@ static void run_thread(void *context, uint32_t thread, uint32_t thread_count)
     qr_stage_copy_blocks(&pass);
     network->architecture->family->forward(&pass);
     qr_stage_logits(&pass);
-    if (network->after_logits == NULL || pass.plan->rows_logits == 0) return;
+    if (network->after_logits == NULL || pass.plan->rows_logits == 0 || network->lost_ranks) return;
     network->after_logits(network->after_context, thread, thread_count);
     qr_stage_end(&pass, &network->report->sample_ns);
 }
@@ -315,6 +315,9 @@ static void keep_logits(qr_network *network, const quire_plan *plan)
             sample->given ||
             qr_sample_reads_logits(plan->sequences[sample->entry].request, sample->index, sample->mask_stops);
     }
+    network->kept_count = 0;
+    for (uint32_t row = 0; row < plan->rows_logits; row++)
+        if (network->logits_kept[row]) network->kept_rows[network->kept_count++] = row;
 }
 
 quire_status qr_network_forward(qr_network *network, const quire_plan *plan, qr_after_logits *after, void *context,
@@ -327,6 +330,7 @@ quire_status qr_network_forward(qr_network *network, const quire_plan *plan, qr_
     network->after_context   = context;
     network->report          = step;
     network->experts_touched = network->expert_rows = 0;
+    network->lost_ranks                             = false;
     plan_rows(network, plan);
     plan_encoder(network, plan);
     keep_logits(network, plan);

@@ -89,10 +89,10 @@ static void declare_self_attention(qr_declaration *d, qr_layer *layer)
     const qr_architecture *a      = d->architecture;
     const uint32_t         hidden = a->hidden_size, inner = qr_q_columns(a);
     layer->attention_norm.weight = qr_declare_norm(d, hidden, "layer_norm.weight");
-    qr_declare_linear(d, &layer->qkv, "qkv", hidden,
+    qr_declare_linear(d, &layer->qkv, "qkv", hidden, QR_CUT_QUERIES_KEYS_VALUES,
                       QR_PARTS(QR_PART(inner, "SelfAttention.q", .scale = q_scale(a)),
                                QR_PART(inner, "SelfAttention.k"), QR_PART(inner, "SelfAttention.v")));
-    qr_declare_linear(d, &layer->output, "o", inner, QR_PARTS(QR_PART(hidden, "SelfAttention.o")));
+    qr_declare_linear(d, &layer->output, "o", inner, QR_CUT_HIDDEN, QR_PARTS(QR_PART(hidden, "SelfAttention.o")));
 }
 
 static void declare_cross_attention(qr_declaration *d, qr_layer *layer)
@@ -100,11 +100,12 @@ static void declare_cross_attention(qr_declaration *d, qr_layer *layer)
     const qr_architecture *a      = d->architecture;
     const uint32_t         hidden = a->hidden_size, inner = qr_q_columns(a);
     layer->cross_norm.weight = qr_declare_norm(d, hidden, "layer_norm.weight");
-    qr_declare_linear(d, &layer->cross_q, "q", hidden,
+    qr_declare_linear(d, &layer->cross_q, "q", hidden, QR_CUT_QUERIES,
                       QR_PARTS(QR_PART(inner, "EncDecAttention.q", .scale = q_scale(a))));
-    qr_declare_linear(d, &layer->cross_kv, "kv", hidden,
+    qr_declare_linear(d, &layer->cross_kv, "kv", hidden, QR_CUT_KEYS_VALUES,
                       QR_PARTS(QR_PART(inner, "EncDecAttention.k"), QR_PART(inner, "EncDecAttention.v")));
-    qr_declare_linear(d, &layer->cross_output, "o", inner, QR_PARTS(QR_PART(hidden, "EncDecAttention.o")));
+    qr_declare_linear(d, &layer->cross_output, "o", inner, QR_CUT_HIDDEN,
+                      QR_PARTS(QR_PART(hidden, "EncDecAttention.o")));
 }
 
 static void declare_feed_forward(qr_declaration *d, qr_layer *layer)

@@ -51,6 +51,9 @@ typedef struct quire_step {
     /* of projection_flops and encoder_projection_flops, those in bf16 though the weights are int8 */
     uint64_t wide_flops, encoder_wide_flops;
     uint64_t kv_used_bytes; /* after the step, as in quire_stats */
+    /* Several ranks: what this one received of the others within forward_ns, in how many messages; and how long they
+     * took, of which thread 0 waited in the network for network_wait_ns. */
+    uint64_t network_bytes, network_messages, network_ns, network_wait_ns;
 } quire_step;
 
 typedef struct quire_explanation {

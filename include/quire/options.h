@@ -6,6 +6,7 @@
 #ifndef QUIRE_OPTIONS_H
 #define QUIRE_OPTIONS_H
 
+#include "quire/comm.h"
 #include "quire/hooks.h"
 #include "quire/request.h"
 #include "quire/types.h"
@@ -91,12 +92,13 @@ typedef struct quire_engine_options {
     quire_toggle  batch_invariant;
     quire_toggle  prefetch; /* auto = probe */
     /* not in a file */
-    uint32_t        max_logits_in_flight; /* tokens whose raw logits wait for the reader; 0 = none may be asked for */
-    uint32_t        stage_slices; /* stages of a step that each thread keeps, for quire_engine_stages(); 0 = none */
-    quire_toggle    cache_events; /* for quire_engine_poll_cache_events(); off by default */
-    quire_mask_hook mask;         /* for requests with `masked` */
-    quire_allocator allocator;
-    quire_logger    logger;
+    uint32_t          max_logits_in_flight; /* tokens whose raw logits wait for the reader; 0 = none may be asked for */
+    uint32_t          stage_slices; /* stages of a step that each thread keeps, for quire_engine_stages(); 0 = none */
+    quire_toggle      cache_events; /* for quire_engine_poll_cache_events(); off by default */
+    quire_mask_hook   mask;         /* for requests with `masked` */
+    const quire_comm *comm;         /* this engine is one rank of several; borrowed for its life. NULL: it is alone */
+    quire_allocator   allocator;
+    quire_logger      logger;
 } quire_engine_options;
 
 /* Changes one number of a preset's shape; `name` as in config.json, e.g. {"num_hidden_layers", 4}. Frozen. */

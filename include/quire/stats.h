@@ -65,6 +65,12 @@ typedef struct quire_stats {
     uint64_t blocks_spilled;     /* taken on another node than the sequence's home, which had none left */
     uint64_t prefix_hits_remote; /* of prefix_hits, tokens on another node than the sequence's home */
     uint64_t attention_helped;   /* shares of attention that a thread of another node took over */
+
+    /* ---- several ranks ---- */
+    uint32_t ranks, rank; /* weights, keys and scratch above are this rank's; 1 and 0 where it is alone */
+    /* Since create: what this rank received of the others, in how many messages, and how long it waited in the network
+     * for them, for the others to be ready included. */
+    uint64_t network_bytes, network_messages, network_wait_ns;
 } quire_stats;
 
 /* Fills *stats up to stats->size bytes. Thread: any. */

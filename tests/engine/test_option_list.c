@@ -28,7 +28,8 @@ typedef struct extent {
 static const extent engine_exceptions[] = {
     FIELD(quire_engine_options, size),         FIELD(quire_engine_options, tenants),
     FIELD(quire_engine_options, tenant_count), FIELD(quire_engine_options, mask),
-    FIELD(quire_engine_options, allocator),    FIELD(quire_engine_options, logger),
+    FIELD(quire_engine_options, comm),         FIELD(quire_engine_options, allocator),
+    FIELD(quire_engine_options, logger),
 };
 static const extent model_exceptions[] = {
     FIELD(quire_model_options, size),      FIELD(quire_model_options, shape),  FIELD(quire_model_options, shape_count),

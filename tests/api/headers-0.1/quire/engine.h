@@ -25,6 +25,7 @@ typedef struct quire_step {
     uint64_t kv_tokens, kv_pairs, cross_tokens, cross_pairs, encoder_pairs;
     uint64_t wide_flops, encoder_wide_flops;
     uint64_t kv_used_bytes;
+    uint64_t network_bytes, network_messages, network_ns, network_wait_ns;
 } quire_step;
 typedef struct quire_explanation {
     size_t            size;

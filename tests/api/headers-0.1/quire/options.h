@@ -1,5 +1,6 @@
 #ifndef QUIRE_OPTIONS_H
 #define QUIRE_OPTIONS_H
+#include "quire/comm.h"
 #include "quire/hooks.h"
 #include "quire/request.h"
 #include "quire/types.h"
@@ -71,12 +72,13 @@ typedef struct quire_engine_options {
     quire_small_m small_m;
     quire_toggle  batch_invariant;
     quire_toggle  prefetch;
-    uint32_t        max_logits_in_flight;
-    uint32_t        stage_slices;
-    quire_toggle    cache_events;
-    quire_mask_hook mask;
-    quire_allocator allocator;
-    quire_logger    logger;
+    uint32_t          max_logits_in_flight;
+    uint32_t          stage_slices;
+    quire_toggle      cache_events;
+    quire_mask_hook   mask;
+    const quire_comm *comm;
+    quire_allocator   allocator;
+    quire_logger      logger;
 } quire_engine_options;
 typedef struct quire_shape_override {
     const char *name;

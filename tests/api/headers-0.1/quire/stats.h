@@ -41,6 +41,8 @@ typedef struct quire_stats {
     uint64_t blocks_spilled;
     uint64_t prefix_hits_remote;
     uint64_t attention_helped;
+    uint32_t ranks, rank;
+    uint64_t network_bytes, network_messages, network_wait_ns;
 } quire_stats;
 QUIRE_API void quire_engine_stats(const quire_engine *engine, quire_stats *stats);
 #endif

@@ -1,0 +1,205 @@
+/* A quire_comm of an MPI communicator. Within a step ranks wait actively, by MPI's own collectives; for the message
+ * that begins a step, which may be long in coming, they sleep in between. */
+#include "quire/mpi.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SPINS = 2000, MOST_SLEEP_NS = 500000 };
+
+typedef struct mpi_comm {
+    quire_comm comm;
+    MPI_Comm   mpi;
+    int       *counts, *displacements; /* [ranks] */
+
+} mpi_comm;
+
+__attribute__((format(printf, 3, 4))) static quire_status fail(quire_error *error, quire_status status,
+                                                               const char *format, ...)
+{
+    va_list arguments;
+    if (error == NULL) return status;
+    error->status = status;
+    va_start(arguments, format);
+    (void)vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+/* ---- collectives ---- */
+
+/* First by looking again and again, then by sleeping for longer and longer. */
+static int wait_for(MPI_Request *request)
+{
+    int  done  = 0;
+    long sleep = 1000;
+    for (int i = 0;; i++) {
+        const int failed = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+        if (failed != MPI_SUCCESS || done) return failed;
+        if (i < SPINS) {
+            sched_yield();
+            continue;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = sleep}, NULL);
+        sleep = sleep < MOST_SLEEP_NS ? sleep + sleep / 8 : MOST_SLEEP_NS;
+    }
+}
+
+static int broadcast(void *context, void *data, size_t bytes)
+{
+    const mpi_comm *own = context;
+    for (size_t done = 0, now; done < bytes; done += now) {
+        MPI_Request request;
+        now              = bytes - done < INT_MAX / 2 ? bytes - done : INT_MAX / 2;
+        const int failed = MPI_Ibcast((char *)data + done, (int)now, MPI_BYTE, 0, own->mpi, &request);
+        if (failed != MPI_SUCCESS || wait_for(&request) != MPI_SUCCESS) return 1;
+    }
+    return 0;
+}
+
+/* False: more than MPI's numbers hold. */
+static bool take_offsets(mpi_comm *own, const size_t *offsets)
+{
+    const uint32_t ranks = own->comm.ranks;
+    if (offsets[ranks] > INT_MAX) return false;
+    for (uint32_t r = 0; r < ranks; r++) {
+        own->displacements[r] = (int)offsets[r];
+        own->counts[r]        = (int)(offsets[r + 1] - offsets[r]);
+    }
+    return true;
+}
+
+static int gather(void *context, void *data, const size_t *offsets)
+{
+    mpi_comm *own = context;
+    if (!take_offsets(own, offsets)) return 1;
+    const uint32_t rank = own->comm.rank;
+    if (rank == 0)
+        return MPI_Gatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, own->counts, own->displacements, MPI_BYTE, 0, own->mpi);
+    return MPI_Gatherv((char *)data + offsets[rank], own->counts[rank], MPI_BYTE, NULL, NULL, NULL, MPI_BYTE, 0,
+                       own->mpi);
+}
+
+static int all_gather(void *context, void *data, const size_t *offsets)
+{
+    mpi_comm *own = context;
+    if (!take_offsets(own, offsets)) return 1;
+    return MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, own->counts, own->displacements, MPI_BYTE, own->mpi);
+}
+
+static void abort_all(void *context, const char *why)
+{
+    const mpi_comm *own = context;
+    fprintf(stderr, "quire: rank %u of %u on %s: %s\n", own->comm.rank, own->comm.ranks, own->comm.host, why);
+    fflush(stderr);
+    (void)MPI_Abort(own->mpi, 1);
+}
+
+/* ---- life ---- */
+
+static const char *name_of_level(int level)
+{
+    return level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED";
+}
+
+static quire_status check_mpi(MPI_Comm parent, quire_error *error)
+{
+    int initialized = 0, finalized = 0, level = MPI_THREAD_SINGLE;
+    (void)MPI_Initialized(&initialized);
+    (void)MPI_Finalized(&finalized);
+    if (!initialized || finalized)
+        return fail(error, QUIRE_ERR_INVALID, "quire_mpi_comm_create: %s",
+                    finalized ? "MPI_Finalize() was called" : "MPI_Init_thread() was not called yet");
+    (void)MPI_Query_thread(&level);
+    if (level < MPI_THREAD_SERIALIZED)
+        return fail(error, QUIRE_ERR_INVALID,
+                    "quire_mpi_comm_create: MPI was initialised for %s; ask MPI_Init_thread() for at least "
+                    "MPI_THREAD_SERIALIZED",
+                    name_of_level(level));
+    if (parent == MPI_COMM_NULL)
+        return fail(error, QUIRE_ERR_INVALID, "quire_mpi_comm_create: the communicator is MPI_COMM_NULL");
+    return QUIRE_OK;
+}
+
+static quire_status join(mpi_comm *own, MPI_Comm parent, quire_error *error)
+{
+    int rank, ranks;
+    if (MPI_Comm_dup(parent, &own->mpi) != MPI_SUCCESS || MPI_Comm_rank(own->mpi, &rank) != MPI_SUCCESS ||
+        MPI_Comm_size(own->mpi, &ranks) != MPI_SUCCESS)
+        return fail(error, QUIRE_ERR_IO, "quire_mpi_comm_create: the communicator cannot be duplicated");
+    (void)MPI_Comm_set_errhandler(own->mpi, MPI_ERRORS_RETURN);
+    own->comm = (quire_comm){.size       = sizeof own->comm,
+                             .context    = own,
+                             .rank       = (uint32_t)rank,
+                             .ranks      = (uint32_t)ranks,
+                             .broadcast  = broadcast,
+                             .gather     = gather,
+                             .all_gather = all_gather,
+                             .abort      = abort_all};
+    if (gethostname(own->comm.host, sizeof own->comm.host - 1) != 0) strcpy(own->comm.host, "unknown");
+    own->counts        = calloc((size_t)ranks, sizeof *own->counts);
+    own->displacements = calloc((size_t)ranks, sizeof *own->displacements);
+    if (own->counts != NULL && own->displacements != NULL) return QUIRE_OK;
+    return fail(error, QUIRE_ERR_NO_MEMORY, "quire_mpi_comm_create: no memory for %d ranks", ranks);
+}
+
+quire_status quire_mpi_comm_create(MPI_Comm parent, quire_comm **comm_out, quire_error *error)
+{
+    *comm_out           = NULL;
+    quire_status status = check_mpi(parent, error);
+    if (status != QUIRE_OK) return status;
+    mpi_comm *own = calloc(1, sizeof *own);
+    if (own == NULL) return fail(error, QUIRE_ERR_NO_MEMORY, "quire_mpi_comm_create: no memory");
+    own->mpi = MPI_COMM_NULL;
+    status   = join(own, parent, error);
+    if (status == QUIRE_OK)
+        *comm_out = &own->comm;
+    else
+        quire_mpi_comm_destroy(&own->comm);
+    return status;
+}
+
+void quire_mpi_comm_destroy(quire_comm *comm)
+{
+    mpi_comm *own = (mpi_comm *)comm; /* its first member */
+    if (own == NULL) return;
+    if (own->mpi != MPI_COMM_NULL) (void)MPI_Comm_free(&own->mpi);
+    free(own->counts);
+    free(own->displacements);
+    free(own);
+}
+
+/* Without one of these MPI would start this process as the only one of a world of its own. */
+static bool was_launched(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_FD", "MPI_LOCALNRANKS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]) != NULL) return true;
+    return false;
+}
+
+quire_status quire_mpi_begin(quire_comm **comm_out, quire_error *error)
+{
+    int level;
+    *comm_out = NULL;
+    if (!was_launched())
+        return fail(error, QUIRE_ERR_INVALID,
+                    "quire_mpi_begin: this process was not started by mpirun, so there are no other ranks");
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
+        return fail(error, QUIRE_ERR_IO, "quire_mpi_begin: MPI_Init_thread() failed");
+    const quire_status status = quire_mpi_comm_create(MPI_COMM_WORLD, comm_out, error);
+    if (status != QUIRE_OK) (void)MPI_Finalize();
+    return status;
+}
+
+void quire_mpi_end(quire_comm *comm)
+{
+    quire_mpi_comm_destroy(comm);
+    if (comm != NULL) (void)MPI_Finalize();
+}

@@ -1,0 +1,478 @@
+/* Engines that are ranks of one model, as threads of this process: the same answers as of one rank, to the last bit,
+ * whatever is asked; and what may not differ between them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "support/sanitized.h"
+#include "support/small_engine.h"
+#include "support/thread_ranks.h"
+
+enum { REQUESTS = 24, SEQUENCES = 4, PROMPT_MAX = 70, OUTPUT_MAX = 20, VOCAB_MAX = 512, TOP = 4 };
+
+typedef struct answer {
+    int32_t      tokens[OUTPUT_MAX];
+    float        logprobs[OUTPUT_MAX], score;
+    int32_t      top_tokens[OUTPUT_MAX][TOP];
+    float        top_logprobs[OUTPUT_MAX][TOP];
+    float        logits[VOCAB_MAX]; /* of the last token */
+    uint32_t     count;
+    quire_finish finish;
+    quire_status status;
+} answer;
+
+typedef struct answers {
+    answer of[REQUESTS][SEQUENCES];
+} answers;
+
+/* What all ranks share. */
+typedef struct job {
+    const char          *path, *preset; /* of the model */
+    quire_model_options  model_options;
+    quire_engine_options options;
+    thread_ranks        *ranks; /* NULL: one rank */
+    answers             *answers;
+    quire_stats          stats; /* of rank 0 */
+    quire_status         status[16];
+    quire_error          errors[16];
+    uint64_t             weight_bytes[16], kv_bytes[16];
+    void (*differ)(struct job *job, uint32_t rank, quire_engine_options *options, quire_model_options *model_options);
+    uint32_t preempted;
+} job;
+
+/* ---- requests of every kind ---- */
+
+static uint32_t draw(uint64_t stream, uint64_t i, uint32_t from, uint32_t to)
+{
+    return from + qr_random_below(stream, i, 0, to - from + 1);
+}
+
+static void submit(quire_engine *engine, const quire_model_info *info, uint32_t number, answers *to)
+{
+    static const int32_t          banned[] = {3, 5, 7}, stop[] = {11};
+    static const quire_logit_bias bias[] = {{4, 1.5f}, {9, -2.0f}};
+    int32_t                       prompt[PROMPT_MAX], encoder[PROMPT_MAX];
+    float                         features[2 * 20 * 32];
+    const bool                    encodes = info->encoder_layers > 0;
+    quire_request                 r       = {.size       = sizeof r,
+                                             .prompt     = prompt,
+                                             .max_tokens = draw(3, number, 1, OUTPUT_MAX),
+                                             .ignore_eos = true,
+                                             .logits     = number % 3 == 0 ? QUIRE_LOGITS_LAST : QUIRE_LOGITS_NONE,
+                                             .user_data  = to->of[number]};
+    r.prompt_count                        = encodes ? 0 : draw(1, number, 1, PROMPT_MAX);
+    if (encodes) r.prompt = NULL;
+    for (uint32_t i = 0; i < r.prompt_count; i++) /* some begin alike */
+        prompt[i] = (int32_t)qr_random_below(2, i < 40 ? number % 3 : number, i, info->vocab_size);
+    if (encodes && info->encoder_feature_size == 0) {
+        r.encoder_input = encoder;
+        r.encoder_count = draw(4, number % 5, 1, PROMPT_MAX / 2);
+        for (uint32_t i = 0; i < r.encoder_count; i++)
+            encoder[i] = (int32_t)qr_random_below(5, number % 5, i, info->vocab_size);
+    } else if (encodes) {
+        r.encoder_features = features;
+        r.encoder_frames   = draw(4, number % 5, 2, 20);
+        for (uint32_t i = 0; i < r.encoder_frames * info->encoder_feature_size; i++)
+            features[i] = (float)qr_random_below(5, number % 5, i, 100) / 50 - 1;
+    }
+    switch (number % 8) {
+    case 1:
+        r.sampling = (quire_sampling){.seed = number, .temperature = 0.9f, .top_k = 20, .top_p = 0.9f};
+        r.n        = 2;
+        break;
+    case 2: r.beam_width = 3, r.n = 2, r.length_penalty = 1, r.logits = QUIRE_LOGITS_NONE; break;
+    case 3: r.banned = banned, r.banned_count = 3, r.logprobs = TOP; break;
+    case 4: r.logit_bias = bias, r.logit_bias_count = 2, r.sampling.repetition_penalty = 1.2f; break;
+    case 5: r.tenant = "some tenant", r.cache_salt = "salt", r.stop = stop, r.stop_count = 1; break;
+    case 6: r.first_allowed = banned, r.first_allowed_count = 3, r.sampling.temperature = 1.3f; break;
+    case 7: r.allowed = banned, r.allowed_count = 3; break;
+    default: break;
+    }
+    quire_request_id id;
+    quire_error      error = {0};
+    if (quire_engine_submit(engine, &r, &id, &error) != QUIRE_OK) {
+        fprintf(stderr, "request %u: %s\n", number, error.message);
+        abort();
+    }
+    if (number == REQUESTS - 1) (void)quire_engine_cancel(engine, id);
+}
+
+static uint32_t take_events(quire_engine *engine, uint32_t vocab)
+{
+    quire_event  events[32];
+    const size_t count = quire_engine_poll(engine, events, 32);
+    uint32_t     ended = 0;
+    for (size_t i = 0; i < count; i++) {
+        answer *to = (answer *)events[i].user_data + events[i].sequence;
+        if (events[i].kind == QUIRE_EVENT_FINISHED) {
+            to->finish = events[i].finish;
+            to->status = events[i].status;
+            to->score  = ((const quire_finish_detail *)events[i].detail)->score;
+            ended += events[i].last;
+            continue;
+        }
+        const quire_token_detail *detail = events[i].detail;
+        if (detail != NULL && detail->logits != NULL) memcpy(to->logits, detail->logits, vocab * sizeof *to->logits);
+        for (uint32_t k = 0; detail != NULL && k < detail->top_count && k < TOP; k++) {
+            to->top_tokens[to->count][k]   = detail->top_tokens[k];
+            to->top_logprobs[to->count][k] = detail->top_logprobs[k];
+        }
+        to->tokens[to->count]     = events[i].token;
+        to->logprobs[to->count++] = events[i].logprob;
+    }
+    return ended;
+}
+
+/* ---- a rank ---- */
+
+static quire_model *open_model(const job *j, const quire_model_options *options)
+{
+    quire_model *model = NULL;
+    quire_error  error = {0};
+    if ((j->path != NULL ? quire_model_load(j->path, options, &model, &error)
+                         : quire_model_synthetic(j->preset, options, &model, &error)) != QUIRE_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        abort();
+    }
+    return model;
+}
+
+static void lead(job *j, quire_engine *engine, const quire_model_info *info)
+{
+    uint32_t ended = 0, submitted = 0;
+    while (ended < REQUESTS) {
+        for (int i = 0; i < 5 && submitted < REQUESTS; i++) submit(engine, info, submitted++, j->answers);
+        quire_step step = {.size = sizeof step};
+        if (quire_engine_step(engine, &step) != QUIRE_OK) return;
+        j->preempted += step.preempted;
+        ended += take_events(engine, info->vocab_size);
+    }
+    j->stats.size = sizeof j->stats;
+    quire_engine_stats(engine, &j->stats);
+}
+
+static void run_rank(void *context, uint32_t rank)
+{
+    job                 *j             = context;
+    quire_engine_options options       = j->options;
+    quire_model_options  model_options = j->model_options;
+    quire_engine        *engine        = NULL;
+    quire_comm           comm;
+    if (j->differ != NULL) j->differ(j, rank, &options, &model_options);
+    if (j->ranks != NULL) {
+        comm         = thread_ranks_comm(j->ranks, rank);
+        options.comm = &comm;
+    }
+    quire_model     *model = open_model(j, &model_options);
+    quire_model_info info  = {.size = sizeof info};
+    quire_model_describe(model, &info);
+    j->status[rank] = quire_engine_create(&options, model, &engine, &j->errors[rank]);
+    if (j->status[rank] == QUIRE_OK) {
+        quire_stats stats = {.size = sizeof stats};
+        quire_engine_stats(engine, &stats);
+        j->weight_bytes[rank] = stats.weight_bytes;
+        j->kv_bytes[rank]     = stats.kv_bytes_per_token;
+        if (rank == 0)
+            lead(j, engine, &info);
+        else
+            j->status[rank] = quire_engine_run(engine);
+    }
+    quire_engine_destroy(engine);
+    quire_model_destroy(model);
+}
+
+static void run_job(job *j, uint32_t ranks)
+{
+    memset(j->answers, 0, sizeof *j->answers);
+    j->ranks = ranks > 0 ? thread_ranks_create(ranks) : NULL;
+    if (ranks > 0)
+        thread_ranks_run(j->ranks, run_rank, j);
+    else
+        run_rank(j, 0);
+}
+
+static void close_job(job *j)
+{
+    thread_ranks_destroy(j->ranks);
+    j->ranks = NULL;
+}
+
+static job new_job(quire_dtype weights)
+{
+    job j                            = {.model_options = {.size = sizeof(quire_model_options), .weight_dtype = weights},
+                                        .options       = small_engine_options(),
+                                        .answers       = calloc(1, sizeof(answers))};
+    j.options.threads                = 1;
+    j.options.max_num_seqs           = 6;
+    j.options.max_logits_in_flight   = 64;
+    j.options.max_model_len          = 90;
+    j.options.num_kv_blocks          = 12;
+    j.options.max_num_batched_tokens = 48;
+    return j;
+}
+
+static void assert_ran(const job *j, uint32_t ranks)
+{
+    for (uint32_t r = 0; r < ranks; r++)
+        if (j->status[r] != QUIRE_OK) fail_msg("rank %u of %u: %s", r, ranks, j->errors[r].message);
+    if (thread_ranks_aborted(j->ranks) != NULL) fail_msg("%u ranks: %s", ranks, thread_ranks_aborted(j->ranks));
+}
+
+static void assert_same(const answers *one, const answers *several, const char *what, uint32_t ranks)
+{
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        for (uint32_t s = 0; s < SEQUENCES; s++)
+            if (i < REQUESTS - 1 && memcmp(&one->of[i][s], &several->of[i][s], sizeof(answer)) != 0)
+                fail_msg("%s on %u ranks: sequence %u of request %u differs from that of one rank", what, ranks, s, i);
+}
+
+/* ---- the same bits ---- */
+
+static void check_model(const char *path, const char *preset, quire_dtype weights, const uint32_t *ranks)
+{
+    char folder[512];
+    job  j = new_job(weights);
+    snprintf(folder, sizeof folder, QUIRE_SOURCE_DIR "/tests/models/%s", path ? path : "");
+    j.path = path ? folder : NULL;
+    if (path && strcmp(path, "whisper") == 0) j.options.max_model_len = 60;
+    j.preset = preset;
+    run_job(&j, 0);
+    answers *one = j.answers;
+    if (j.status[0] != QUIRE_OK) fail_msg("%s: %s", path ? path : preset, j.errors[0].message);
+    const uint64_t hash = j.stats.decision_hash;
+    j.answers           = calloc(1, sizeof *j.answers);
+    for (; *ranks > 0; ranks++) {
+        run_job(&j, *ranks);
+        assert_ran(&j, *ranks);
+        assert_same(one, j.answers, path ? path : preset, *ranks);
+        if (j.stats.ranks != *ranks || (j.stats.network_messages > 0) != (*ranks > 1))
+            fail_msg("%u ranks: the statistics say %u, %llu messages", *ranks, j.stats.ranks,
+                     (unsigned long long)j.stats.network_messages);
+        close_job(&j);
+    }
+    (void)hash;
+    free(j.answers);
+    free(one);
+}
+
+static const uint32_t to_four[] = {2, 3, 4, 0}, two[] = {2, 0};
+
+static void llama_gives_the_same_bits_on_1_to_5_ranks(void **state)
+{
+    (void)state;
+    check_model("llama3-gqa", NULL, QUIRE_DTYPE_F32, QR_SANITIZED ? two : (const uint32_t[]){1, 2, 3, 4, 5, 0});
+    check_model("llama3-gqa", NULL, QUIRE_DTYPE_BF16, to_four);
+    check_model("llama3-gqa", NULL, QUIRE_DTYPE_INT8, to_four);
+    check_model("qwen2-bias", NULL, QUIRE_DTYPE_BF16, to_four);
+    check_model("qwen3-qknorm", NULL, QUIRE_DTYPE_BF16, to_four);
+    check_model("mistral-swa", NULL, QUIRE_DTYPE_INT8, two);
+}
+
+static void t5_gives_the_same_bits_on_1_to_4_ranks(void **state)
+{
+    (void)state;
+    check_model("t5-gated", NULL, QUIRE_DTYPE_F32, to_four);
+    check_model("t5-relu", NULL, QUIRE_DTYPE_BF16, to_four);
+    check_model("t5-gated", NULL, QUIRE_DTYPE_INT8, to_four);
+}
+
+static void other_families_give_the_same_bits_on_2_ranks(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gemma2", "gemma3", "phi3",  "smollm3", "granite", "bart",
+                                        "m2m100", "marian", "mbart", "umt5",    "whisper"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_model(names[i], NULL, QUIRE_DTYPE_BF16, two);
+}
+
+/* ---- what else must not matter ---- */
+
+static const quire_shape_override eight_heads[] = {{"hidden_size", 512},
+                                                   {"intermediate_size", 576},
+                                                   {"num_attention_heads", 8},
+                                                   {"num_key_value_heads", 4},
+                                                   {"vocab_size", 512}};
+
+static job eight_headed(quire_dtype weights)
+{
+    job j                       = new_job(weights);
+    j.preset                    = "tiny";
+    j.model_options.shape       = eight_heads;
+    j.model_options.shape_count = sizeof eight_heads / sizeof *eight_heads;
+    return j;
+}
+
+static void check_job(job *j, const char *what, uint32_t ranks)
+{
+    run_job(j, 0);
+    if (j->status[0] != QUIRE_OK) fail_msg("%s", j->errors[0].message);
+    answers *one = j->answers;
+    j->answers   = calloc(1, sizeof *j->answers);
+    run_job(j, ranks);
+    assert_ran(j, ranks);
+    assert_same(one, j->answers, what, ranks);
+    close_job(j);
+    free(one);
+}
+
+static void eight_ranks_give_the_same_bits_and_hold_an_eighth_of_the_weights(void **state)
+{
+    (void)state;
+    job j = eight_headed(QUIRE_DTYPE_BF16);
+    run_job(&j, 1);
+    const uint64_t weights = j.weight_bytes[0], keys = j.kv_bytes[0];
+    close_job(&j);
+    check_job(&j, "8 heads", 8);
+    for (int r = 0; r < 8; r++) {
+        assert_in_range(j.weight_bytes[r], weights / 8, weights * 3 / 16); /* norms and rope are every rank's */
+        assert_int_equal(j.kv_bytes[r], keys / 4);                         /* a key head is on two of them */
+    }
+    free(j.answers);
+}
+
+static void preemption_and_drafts_give_the_same_bits(void **state)
+{
+    (void)state;
+    job j                            = eight_headed(QUIRE_DTYPE_F32);
+    j.options.num_kv_blocks          = 10;
+    j.options.watermark              = QUIRE_NO_WATERMARK;
+    j.options.max_num_seqs           = 12;
+    j.options.num_speculative_tokens = 3;
+    j.options.speculative_adaptive   = QUIRE_TOGGLE_OFF;
+    check_job(&j, "drafts", 3);
+    if (j.preempted == 0 || j.stats.drafts == 0 || j.stats.tokens_cached == 0)
+        fail_msg("%u preempted, %llu drafts, %llu tokens cached", j.preempted, (unsigned long long)j.stats.drafts,
+                 (unsigned long long)j.stats.tokens_cached);
+    j.options.speculative_adaptive = QUIRE_TOGGLE_ON;
+    check_job(&j, "adaptive drafts", 2);
+    free(j.answers);
+}
+
+static void several_threads_of_a_rank_give_the_same_bits(void **state)
+{
+    (void)state;
+    job j             = eight_headed(QUIRE_DTYPE_BF16);
+    j.options.threads = 2;
+    check_job(&j, "2 threads each", 2);
+    free(j.answers);
+}
+
+/* Prompts of more bytes than a message has at once come over several steps. */
+static void rows_beyond_the_buffer_go_in_several_messages(void **state)
+{
+    (void)state;
+    static const quire_shape_override wide[] = {{"intermediate_size", 40000}, {"num_hidden_layers", 1}};
+    job                               j      = new_job(QUIRE_DTYPE_F32);
+    j.preset                                 = "tiny";
+    j.model_options.shape                    = wide;
+    j.model_options.shape_count              = 2;
+    check_job(&j, "wide", 2);
+    free(j.answers);
+}
+
+/* ---- what may not be ---- */
+
+static void refuse(job *j, uint32_t ranks, const char *message)
+{
+    run_job(j, ranks);
+    for (uint32_t r = 0; r < ranks; r++) {
+        assert_int_not_equal(j->status[r], QUIRE_OK);
+        if (strstr(j->errors[r].message, message) == NULL)
+            fail_msg("rank %u says \"%s\", not \"%s\"", r, j->errors[r].message, message);
+    }
+    close_job(j);
+    free(j->answers);
+}
+
+static void more_ranks_than_heads_are_refused(void **state)
+{
+    (void)state;
+    job j = eight_headed(QUIRE_DTYPE_F32);
+    refuse(&j, 9, "9 ranks, but this model has 8 attention heads");
+}
+
+static void families_of_one_rank_are_refused(void **state)
+{
+    (void)state;
+    job j  = new_job(QUIRE_DTYPE_F32);
+    j.path = QUIRE_SOURCE_DIR "/tests/models/mixtral";
+    refuse(&j, 2, "2 ranks: a mixture of experts (mixtral) runs on one rank only");
+    j      = new_job(QUIRE_DTYPE_F32);
+    j.path = QUIRE_SOURCE_DIR "/tests/models/olmo2";
+    refuse(&j, 2, "olmo2, which normalises the queries of all heads together, runs on one rank only");
+}
+
+static void other_option(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
+{
+    (void)j, (void)model_options;
+    if (rank == 2) options->max_num_seqs = 5;
+}
+
+static void other_isa(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
+{
+    (void)j, (void)model_options;
+    if (rank == 1) options->isa = "scalar";
+}
+
+static void other_weights(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
+{
+    (void)j, (void)options;
+    if (rank == 1) model_options->weight_seed = 77;
+}
+
+static void bad_option(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
+{
+    (void)j, (void)model_options;
+    if (rank == 1) options->block_size = 33;
+}
+
+static void no_threads(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
+{
+    (void)j, (void)model_options;
+    if (rank == 1) options->cpus = "4000";
+}
+
+static void differences_are_named(void **state)
+{
+    static const struct {
+        void (*differ)(job *, uint32_t, quire_engine_options *, quire_model_options *);
+        const char *message;
+    } cases[] = {
+        {other_option,
+         "rank 2 on host2: scheduler.max_num_seqs is 5, but of rank 0 on host0: scheduler.max_num_seqs is 6"},
+        {other_isa, "rank 1 on host1: the instruction set is scalar, but of rank 0 on host0: the instruction set is"},
+        {other_weights, "rank 1 on host1: the model's contents are"},
+        {bad_option, "rank 1 on host1: [kv_cache] block_size: 33"},
+        {no_threads, "rank 1 on host1: "},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        job j    = eight_headed(QUIRE_DTYPE_F32);
+        j.differ = cases[i].differ;
+        refuse(&j, 3, cases[i].message);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_gives_the_same_bits_on_1_to_5_ranks),
+        cmocka_unit_test(t5_gives_the_same_bits_on_1_to_4_ranks),
+        cmocka_unit_test(other_families_give_the_same_bits_on_2_ranks),
+        cmocka_unit_test(eight_ranks_give_the_same_bits_and_hold_an_eighth_of_the_weights),
+        cmocka_unit_test(preemption_and_drafts_give_the_same_bits),
+        cmocka_unit_test(several_threads_of_a_rank_give_the_same_bits),
+        cmocka_unit_test(rows_beyond_the_buffer_go_in_several_messages),
+        cmocka_unit_test(more_ranks_than_heads_are_refused),
+        cmocka_unit_test(families_of_one_rank_are_refused),
+        cmocka_unit_test(differences_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
