@@ -1,6 +1,5 @@
 /* quire sweep: every combination of [sweep], repetitions interleaved, each result on a line of NAME.jsonl. */
 #include "cli/sweep.h"
-#include "cli/mpirun.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +18,7 @@
 #include "cli/ignored.h"
 #include "cli/inputs.h"
 #include "cli/interrupt.h"
+#include "cli/mpirun.h"
 #include "cli/write.h"
 
 /* Of the table at the end: means over the repetitions. */

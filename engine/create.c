@@ -316,15 +316,23 @@ static quire_status create_rest(quire_engine *engine, quire_model *model, quire_
     return QUIRE_OK;
 }
 
-/* Ranks compare how they fared after each of these, so that none waits for one that has failed. */
+typedef quire_status phase(quire_engine *engine, quire_model *model, quire_error *error);
+
+/* Each is followed by a comparison of how the ranks fared, so that none waits for one that has failed. */
+static quire_status run_phases(quire_engine *engine, quire_model *model, phase *const *phases, quire_error *error)
+{
+    for (; *phases != NULL; phases++)
+        QR_TRY(qr_agree(&engine->ranks.comm, (*phases)(engine, model, error), NULL, error));
+    return QUIRE_OK;
+}
+
 static quire_status build(quire_engine *engine, quire_model *model, quire_error *error)
 {
-    static quire_status (*const phases[])(quire_engine *, quire_model *, quire_error *) = {
-        take_share, find_machine, compare_ranks, create_network, ask_blocks, size_pool, create_rest};
-    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
-        const quire_status status = phases[i](engine, model, error);
-        QR_TRY(qr_agree(&engine->ranks.comm, status, NULL, error));
-    }
+    static phase *const before[] = {take_share, find_machine, NULL};
+    static phase *const behind[] = {create_network, ask_blocks, size_pool, create_rest, NULL};
+    QR_TRY(run_phases(engine, model, before, error));
+    QR_TRY(compare_ranks(engine, model, error));
+    QR_TRY(run_phases(engine, model, behind, error));
     engine->ranks.joined = qr_ranks_several(&engine->ranks);
     state_facts(engine);
     engine->idle = true;

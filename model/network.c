@@ -63,6 +63,22 @@ static void lay_out_windows(qr_network *network, qr_arena *arena)
         take_rows(network, arena, QR_F32, network->thread_count, QR_TAPS * qr_max_u32(a->feature_size, a->hidden_size));
 }
 
+/* Side by side, so that ranks exchange them as rows of one array. */
+static void lay_out_partial_lse(qr_network *network, qr_arena *arena)
+{
+    const uint32_t groups = qr_ceil_div_u32(network->architecture->vocab_size, QR_LSE_COLUMNS);
+    const size_t   all    = (size_t)network->options.max_logits_rows * groups;
+    float *const   first  = QR_ARENA_TAKE(arena, float, QR_LSE_PARTS *all);
+    qr_partial_lse lse    = {.groups = groups};
+    if (first != NULL) {
+        lse.greatest = first;
+        lse.sum_exp  = first + all;
+        lse.best     = (uint32_t *)(void *)(first + 2 * all);
+    }
+    network->buffers.partial_lse = lse;
+    network->lse_rows = QR_ARENA_TAKE(arena, uint32_t, (size_t)QR_LSE_PARTS * network->options.max_logits_rows);
+}
+
 enum { EXCHANGE_BYTES = 4 << 20 }; /* more rows go in several messages */
 
 /* Room for at least one row of the widest kind. */
@@ -101,14 +117,9 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     b->logits      = (qr_rows){.dtype = QR_F32, .dim = a->vocab_size, .stride = a->vocab_size};
     b->logits.data = QR_ARENA_TAKE(arena, float, (size_t)logits * a->vocab_size);
 
-    const uint32_t groups = qr_ceil_div_u32(a->vocab_size, QR_LSE_COLUMNS);
-    const size_t   all    = (size_t)logits * groups;
-    b->partial_lse        = (qr_partial_lse){.greatest = QR_ARENA_TAKE(arena, float, all),
-                                             .sum_exp  = QR_ARENA_TAKE(arena, float, all),
-                                             .best     = QR_ARENA_TAKE(arena, uint32_t, all),
-                                             .groups   = groups};
-    network->logits_kept  = QR_ARENA_TAKE(arena, bool, logits);
-    network->kept_rows    = QR_ARENA_TAKE(arena, uint32_t, logits);
+    lay_out_partial_lse(network, arena);
+    network->logits_kept = QR_ARENA_TAKE(arena, bool, logits);
+    network->kept_rows   = QR_ARENA_TAKE(arena, uint32_t, logits);
     if (network->share.ranks > 1) lay_out_exchange(network, arena);
     lay_out_stage_logs(network, arena);
 }

@@ -42,6 +42,8 @@ typedef struct qr_buffers {
     size_t        *exchange_offsets; /* [ranks + 1] */
 } qr_buffers;
 
+enum { QR_LSE_PARTS = 3 }; /* arrays of a qr_partial_lse */
+
 /* What one thread did in the last step. A cache line of its own: the thread writes it while the others write theirs. */
 typedef struct qr_stage_log {
     _Alignas(64) quire_stage *items; /* [count], room for options.stage_slices */
@@ -98,6 +100,7 @@ struct qr_network {
     uint32_t               encoder_block_count;
     uint32_t              *encoder_row_items;     /* [max_encoder_tokens] of the plan */
     uint32_t              *encoder_row_positions; /* [max_encoder_tokens] in its input */
+    uint32_t              *lse_rows;              /* [3 * rows_logits] those of the parts of partial_lse */
     uint32_t              *kept_rows;             /* [max_logits_rows] those of logits that are kept */
     uint32_t               encoder_rows, kept_count;
     bool                   lost_ranks;                   /* in this step */

@@ -444,13 +444,11 @@ static void collect_logits(qr_pass *pass)
     const qr_network *network = pass->network;
     const qr_buffers *b       = &network->buffers;
     const uint32_t    groups  = b->partial_lse.groups;
-    void *const       parts[] = {b->partial_lse.greatest, b->partial_lse.sum_exp, b->partial_lse.best};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        const qr_rows part = {.data = parts[i], .dtype = QR_F32, .dim = groups, .stride = groups};
-        qr_stage_exchange(pass, &part, pass->plan->rows_logits, QR_CUT_GROUPS, true);
-    }
+    const qr_rows     lse     = {
+                .data = b->partial_lse.greatest, .dtype = QR_F32, .dim = groups, .stride = groups, .index = network->lse_rows};
     qr_rows logits = b->logits;
     logits.index   = network->kept_rows;
+    qr_stage_exchange(pass, &lse, QR_LSE_PARTS * pass->plan->rows_logits, QR_CUT_GROUPS, true);
     qr_stage_exchange(pass, &logits, network->kept_count, QR_CUT_VOCABULARY, true);
     if (network->share.rank > 0) return;
     number_columns(pass);

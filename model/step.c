@@ -316,6 +316,8 @@ static void keep_logits(qr_network *network, const quire_plan *plan)
             qr_sample_reads_logits(plan->sequences[sample->entry].request, sample->index, sample->mask_stops);
     }
     network->kept_count = 0;
+    for (uint32_t i = 0; i < QR_LSE_PARTS * plan->rows_logits; i++)
+        network->lse_rows[i] = i / plan->rows_logits * network->options.max_logits_rows + i % plan->rows_logits;
     for (uint32_t row = 0; row < plan->rows_logits; row++)
         if (network->logits_kept[row]) network->kept_rows[network->kept_count++] = row;
 }

@@ -11,12 +11,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPINS = 2000, MOST_SLEEP_NS = 500000 };
+enum {
+    TESTS          = 16,      /* between two looks at the clock */
+    PATIENCE_NS    = 1000000, /* of waiting awake */
+    LEAST_SLEEP_NS = 10000,
+    MOST_SLEEP_NS  = 500000,
+};
 
 typedef struct mpi_comm {
     quire_comm comm;
     MPI_Comm   mpi;
     int       *counts, *displacements; /* [ranks] */
+    uint64_t   patience_ns;            /* 0 where ranks share CPUs: who waits is in the way */
 
 } mpi_comm;
 
@@ -34,20 +40,31 @@ __attribute__((format(printf, 3, 4))) static quire_status fail(quire_error *erro
 
 /* ---- collectives ---- */
 
-/* First by looking again and again, then by sleeping for longer and longer. */
-static int wait_for(MPI_Request *request)
+static uint64_t now_ns(void)
 {
-    int  done  = 0;
-    long sleep = 1000;
-    for (int i = 0;; i++) {
-        const int failed = MPI_Test(request, &done, MPI_STATUS_IGNORE);
-        if (failed != MPI_SUCCESS || done) return failed;
-        if (i < SPINS) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* First by looking again and again, as a message within a step comes soon; then by sleeping for longer and longer. */
+static int wait_for(const mpi_comm *own, MPI_Request *request)
+{
+    int            done  = 0;
+    long           sleep = LEAST_SLEEP_NS;
+    const uint64_t until = now_ns() + own->patience_ns;
+    for (;;) {
+        for (int i = 0; i < TESTS && !done; i++) {
+            const int failed = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+            if (failed != MPI_SUCCESS) return failed;
+        }
+        if (done) return MPI_SUCCESS;
+        if (now_ns() < until) {
             sched_yield();
             continue;
         }
         nanosleep(&(struct timespec){.tv_nsec = sleep}, NULL);
-        sleep = sleep < MOST_SLEEP_NS ? sleep + sleep / 8 : MOST_SLEEP_NS;
+        sleep = sleep < MOST_SLEEP_NS ? sleep + sleep / 4 : MOST_SLEEP_NS;
     }
 }
 
@@ -58,7 +75,7 @@ static int broadcast(void *context, void *data, size_t bytes)
         MPI_Request request;
         now              = bytes - done < INT_MAX / 2 ? bytes - done : INT_MAX / 2;
         const int failed = MPI_Ibcast((char *)data + done, (int)now, MPI_BYTE, 0, own->mpi, &request);
-        if (failed != MPI_SUCCESS || wait_for(&request) != MPI_SUCCESS) return 1;
+        if (failed != MPI_SUCCESS || wait_for(own, &request) != MPI_SUCCESS) return 1;
     }
     return 0;
 }
@@ -77,20 +94,25 @@ static bool take_offsets(mpi_comm *own, const size_t *offsets)
 
 static int gather(void *context, void *data, const size_t *offsets)
 {
-    mpi_comm *own = context;
-    if (!take_offsets(own, offsets)) return 1;
+    mpi_comm      *own  = context;
     const uint32_t rank = own->comm.rank;
-    if (rank == 0)
-        return MPI_Gatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, own->counts, own->displacements, MPI_BYTE, 0, own->mpi);
-    return MPI_Gatherv((char *)data + offsets[rank], own->counts[rank], MPI_BYTE, NULL, NULL, NULL, MPI_BYTE, 0,
-                       own->mpi);
+    MPI_Request    request;
+    if (!take_offsets(own, offsets)) return 1;
+    const int failed = rank == 0 ? MPI_Igatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, own->counts, own->displacements,
+                                                MPI_BYTE, 0, own->mpi, &request)
+                                 : MPI_Igatherv((char *)data + offsets[rank], own->counts[rank], MPI_BYTE, NULL, NULL,
+                                                NULL, MPI_BYTE, 0, own->mpi, &request);
+    return failed != MPI_SUCCESS || wait_for(own, &request) != MPI_SUCCESS;
 }
 
 static int all_gather(void *context, void *data, const size_t *offsets)
 {
-    mpi_comm *own = context;
+    mpi_comm   *own = context;
+    MPI_Request request;
     if (!take_offsets(own, offsets)) return 1;
-    return MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, own->counts, own->displacements, MPI_BYTE, own->mpi);
+    const int failed =
+        MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, own->counts, own->displacements, MPI_BYTE, own->mpi, &request);
+    return failed != MPI_SUCCESS || wait_for(own, &request) != MPI_SUCCESS;
 }
 
 static void abort_all(void *context, const char *why)
@@ -127,6 +149,19 @@ static quire_status check_mpi(MPI_Comm parent, quire_error *error)
     return QUIRE_OK;
 }
 
+/* More ranks than CPUs on this host. */
+static bool shares_cpus(const mpi_comm *own)
+{
+    MPI_Comm host;
+    int      ranks = 1;
+    if (MPI_Comm_split_type(own->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
+        (void)MPI_Comm_size(host, &ranks);
+        (void)MPI_Comm_free(&host);
+    }
+    const long all = sysconf(_SC_NPROCESSORS_ONLN);
+    return ranks > all;
+}
+
 static quire_status join(mpi_comm *own, MPI_Comm parent, quire_error *error)
 {
     int rank, ranks;
@@ -145,6 +180,7 @@ static quire_status join(mpi_comm *own, MPI_Comm parent, quire_error *error)
     if (gethostname(own->comm.host, sizeof own->comm.host - 1) != 0) strcpy(own->comm.host, "unknown");
     own->counts        = calloc((size_t)ranks, sizeof *own->counts);
     own->displacements = calloc((size_t)ranks, sizeof *own->displacements);
+    own->patience_ns   = shares_cpus(own) ? 0 : PATIENCE_NS;
     if (own->counts != NULL && own->displacements != NULL) return QUIRE_OK;
     return fail(error, QUIRE_ERR_NO_MEMORY, "quire_mpi_comm_create: no memory for %d ranks", ranks);
 }
