@@ -12,6 +12,7 @@ static quire_stage_kind kind_of(const quire_step *report, const uint64_t *bucket
     if (bucket == &report->attention_ns) return QUIRE_STAGE_ATTENTION;
     if (bucket == &report->logits_ns) return QUIRE_STAGE_LOGITS;
     if (bucket == &report->sample_ns) return QUIRE_STAGE_SAMPLING;
+    if (bucket == &report->network_ns) return QUIRE_STAGE_NETWORK;
     return bucket == &report->rowwise_ns ? QUIRE_STAGE_ROWWISE : QUIRE_STAGE_PROJECTION;
 }
 

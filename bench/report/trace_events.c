@@ -94,7 +94,7 @@ static void step_events(writer *w, const quire_step *s)
 
 static void stages(writer *w)
 {
-    static const char *const names[] = {"projection", "attention", "logits", "row-wise", "sampling"};
+    static const char *const names[] = {"projection", "attention", "logits", "row-wise", "sampling", "network"};
     for (size_t i = 0; i < w->run->stage_count; i++) {
         const qr_run_stage *s      = &w->run->stages[i];
         const int           thread = FIRST_THREAD + (int)s->thread;

@@ -99,6 +99,12 @@ json_t *qr_step_json(const quire_step *s, uint32_t run_index)
         json_object_set_new(to, counts[i].name, qr_json_whole(counts[i].value));
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         json_object_set_new(to, times[i].name, json_real((double)times[i].ns * 1e-3));
+    if (s->network_messages > 0) {
+        json_object_set_new(to, "network_messages", qr_json_whole(s->network_messages));
+        json_object_set_new(to, "network_bytes", qr_json_whole(s->network_bytes));
+        json_object_set_new(to, "network_us", json_real((double)s->network_ns * 1e-3));
+        json_object_set_new(to, "network_wait_us", json_real((double)s->network_wait_ns * 1e-3));
+    }
     json_object_set_new(to, "imbalance", json_real((double)s->imbalance));
     return to;
 }

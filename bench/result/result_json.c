@@ -108,6 +108,15 @@ static json_t *placement(const qr_thread_placement *p)
                      "migrations", (json_int_t)p->migrations);
 }
 
+/* What rank 0 had to do with the others, of each step since the engine was created. */
+static json_t *ranks(const quire_stats *e)
+{
+    const double steps = e->steps > 0 ? (double)e->steps : 1;
+    return json_pack("{s:I, s:f, s:f, s:f}", "count", (json_int_t)e->ranks, "messages",
+                     (double)e->network_messages / steps, "bytes", (double)e->network_bytes / steps, "wait_ms",
+                     (double)e->network_wait_ns / steps * 1e-6);
+}
+
 static json_t *engine(const qr_result *r)
 {
     const quire_stats *e = &r->engine;
@@ -117,6 +126,7 @@ static json_t *engine(const qr_result *r)
                   (json_int_t)e->nodes, "block_size", (json_int_t)e->block_size, "num_blocks", (json_int_t)e->blocks,
                   "batch_invariant", e->batch_invariant, "implementation", e->implementation, "kv_cache_bytes",
                   (json_int_t)e->kv_cache_bytes, "scratch_bytes", (json_int_t)e->scratch_bytes);
+    if (e->ranks > 1) json_object_set_new(to, "ranks", ranks(e));
     if (r->run_count == 0 || r->is_virtual) return to;
     const qr_thread_placement *p    = &r->records[r->run_count - 1].placement;
     json_t                    *cpus = json_array();

@@ -256,7 +256,8 @@ static json_t *series(const qr_run *run)
 /* What each thread did within the steps of the window; null unless its stages were kept, for a trace, all of them. */
 static json_t *threads(const qr_run *run)
 {
-    static const char *const names[] = {"projections_s", "attention_s", "logits_s", "rowwise_s", "sampling_s"};
+    static const char *const names[] = {"projections_s", "attention_s", "logits_s",
+                                        "rowwise_s",     "sampling_s",  "network_s"};
     enum { KINDS = sizeof names / sizeof *names, MOST = sizeof run->placement.cpus / sizeof *run->placement.cpus };
     double work[MOST][KINDS] = {{0}}, busy[MOST] = {0}, barrier[MOST] = {0};
     if (run->stage_count == 0 || run->stages_dropped > 0 || run->placement.threads > MOST) return json_null();

@@ -60,6 +60,7 @@ typedef enum quire_stage_kind {
     QUIRE_STAGE_LOGITS     = 2,
     QUIRE_STAGE_ROWWISE    = 3,
     QUIRE_STAGE_SAMPLING   = 4,
+    QUIRE_STAGE_NETWORK    = 5, /* with other ranks */
 } quire_stage_kind;
 
 /* What one thread did in one stage of a step: its work, then waiting for the others at the barrier. 24 bytes, frozen.

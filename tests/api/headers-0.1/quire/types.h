@@ -32,6 +32,7 @@ typedef enum quire_stage_kind {
     QUIRE_STAGE_LOGITS     = 2,
     QUIRE_STAGE_ROWWISE    = 3,
     QUIRE_STAGE_SAMPLING   = 4,
+    QUIRE_STAGE_NETWORK    = 5,
 } quire_stage_kind;
 typedef struct quire_stage {
     uint64_t         start_ns;
