@@ -163,7 +163,33 @@ def check_refusals(folder):
     bound = {**PLAIN, "topology.bind": "core", "topology.cpus": min(os.sched_getaffinity(0))}
     refuse("the same CPU", [(2, ["--bind-to", "none", *generate(model, bound)])], r"ranks 0 and 1 on \S+ both bind a thread to CPU")
     refuse("a command of one rank", [(2, [QUIRE, "perplexity", "--model", model, __file__])], r"perplexity runs on one rank only")
+    refuse("a full disk", [(2, generate(model, PLAIN, "-o", "/dev/full"))], r"/dev/full: writing: No space left on device")
     refuse("an input that is not there", [(2, generate(model, PLAIN, "-i", folder / "none.jsonl"))], r"none.jsonl")
+
+
+# ---- each its share ----
+
+WIDE = {**PLAIN, **{f"model.shape.{key}": value for key, value in
+                    {"hidden_size": 1024, "intermediate_size": 4096, "vocab_size": 8192, "num_hidden_layers": 4,
+                     "num_attention_heads": 8}.items()}}
+WIDE_MB = 2 * (4 * 3 * 4096 * 1024 + 2 * 8192 * 1024) / 1e6  # of weights, nearly
+
+
+def check_shares():
+    """What a rank holds in memory shrinks by the weights that the others have."""
+    resident = {}
+    for ranks in (1, 2, 4):
+        job = start(ranks, ENDLESS, WIDE)
+        pids = [process_of(job, rank) for rank in range(ranks)]
+        if not any(re.search("engine: .* weights", line) for line in job.stderr):
+            fail(f"{ranks} ranks do not start")
+        resident[ranks] = max(int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1e3
+                              for pid in pids)
+        job.terminate()
+        job.communicate(timeout=TIMEOUT)
+        print(f"  {ranks} rank{'s' * (ranks > 1)}: {resident[ranks]:.0f} MB in memory, the most of a rank")
+        if resident[1] - resident[ranks] < 0.8 * WIDE_MB * (1 - 1 / ranks):
+            fail(f"{ranks} ranks hold too much of {WIDE_MB:.0f} MB of weights")
 
 
 # ---- ranks that die or stop ----
@@ -251,6 +277,8 @@ def main():
         print(f"{preempted} preemptions")
         print("refused:")
         check_refusals(folder)
+    print("shares:")
+    check_shares()
     print("faults:")
     for rank in (0, 2) if LONG else (1,):
         check_killed(rank)
