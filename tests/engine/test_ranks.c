@@ -16,7 +16,7 @@
 #include "support/small_engine.h"
 #include "support/thread_ranks.h"
 
-enum { REQUESTS = 24, SEQUENCES = 4, PROMPT_MAX = 70, OUTPUT_MAX = 20, VOCAB_MAX = 512, TOP = 4 };
+enum { REQUESTS = 16, SEQUENCES = 4, PROMPT_MAX = 70, OUTPUT_MAX = 20, VOCAB_MAX = 512, TOP = 4 };
 
 typedef struct answer {
     int32_t      tokens[OUTPUT_MAX];
@@ -45,7 +45,8 @@ typedef struct job {
     quire_error          errors[16];
     uint64_t             weight_bytes[16], kv_bytes[16];
     void (*differ)(struct job *job, uint32_t rank, quire_engine_options *options, quire_model_options *model_options);
-    uint32_t preempted;
+    uint32_t   preempted;
+    quire_step steps[4];
 } job;
 
 /* ---- requests of every kind ---- */
@@ -460,6 +461,182 @@ static void differences_are_named(void **state)
     }
 }
 
+/* ---- what they tell one another ---- */
+
+/* One greedy sequence on two ranks: of every step the bytes that rank 0 received are those that the shapes say. */
+static void step_as_rank(void *context, uint32_t rank)
+{
+    job                 *j       = context;
+    quire_engine_options options = j->options;
+    quire_comm           comm    = thread_ranks_comm(j->ranks, rank);
+    quire_model         *model   = open_model(j, &j->model_options);
+    quire_engine        *engine  = NULL;
+    options.comm                 = &comm;
+    if (quire_engine_create(&options, model, &engine, &j->errors[rank]) != QUIRE_OK) abort();
+    if (rank == 0) {
+        const int32_t       prompt[] = {1, 2, 3, 4, 5};
+        const quire_request request  = {
+             .size = sizeof request, .prompt = prompt, .prompt_count = 5, .max_tokens = 4, .ignore_eos = true};
+        quire_request_id id;
+        if (quire_engine_submit(engine, &request, &id, NULL) != QUIRE_OK) abort();
+        for (int i = 0; i < 4; i++) {
+            j->steps[i].size = sizeof j->steps[i];
+            if (quire_engine_step(engine, &j->steps[i]) != QUIRE_OK) abort();
+        }
+    } else {
+        j->status[1] = quire_engine_run(engine);
+    }
+    quire_engine_destroy(engine);
+    quire_model_destroy(model);
+}
+
+static void bytes_and_messages_of_a_step_are_as_the_shapes_say(void **state)
+{
+    enum { LAYERS = 2, QUERIES = 8 * 16, HIDDEN = 512, INNER = 576, GROUPS = 512 / 64 };
+    (void)state;
+    job j   = eight_headed(QUIRE_DTYPE_BF16);
+    j.ranks = thread_ranks_create(2);
+    thread_ranks_run(j.ranks, step_as_rank, &j);
+    for (int i = 0; i < 4; i++) {
+        const uint64_t rows = i == 0 ? 5 : 1, inner = INNER - INNER / 64 / 2 * 64; /* rank 0 has 4 of 9 units */
+        const uint64_t layer  = 2 * QUERIES / 2 + 4 * HIDDEN / 2 + 2 * inner + 4 * HIDDEN / 2;
+        const uint64_t logits = 3 * 4 * GROUPS / 2; /* of the partial log-sum-exp; of one row, the rest is not needed */
+        assert_int_equal(j.steps[i].rows, rows);
+        assert_int_equal(j.steps[i].network_messages, 4 * LAYERS + 1 + 1);
+        assert_int_equal(j.steps[i].network_bytes, rows * (LAYERS * layer + 4 * HIDDEN / 2) + logits);
+    }
+    close_job(&j);
+    free(j.answers);
+}
+
+/* ---- ranks that are lost ---- */
+
+static void ignore_line(void *context, quire_log_level level, const char *line)
+{
+    (void)context, (void)level, (void)line;
+}
+
+/* As if the rank had decided otherwise: its part of the reports of a step is another. */
+static int gather_another_hash(void *context, void *data, const size_t *offsets)
+{
+    quire_comm *plain = context;
+    if (offsets[1] == 16) ((char *)data + offsets[plain->rank])[0] ^= 1;
+    return plain->gather(plain->context, data, offsets);
+}
+
+static int broadcast_through(void *context, void *data, size_t bytes)
+{
+    quire_comm *plain = context;
+    return plain->broadcast(plain->context, data, bytes);
+}
+
+static int all_gather_through(void *context, void *data, const size_t *offsets)
+{
+    quire_comm *plain = context;
+    return plain->all_gather(plain->context, data, offsets);
+}
+
+static void abort_through(void *context, const char *why)
+{
+    quire_comm *plain = context;
+    plain->abort(plain->context, why);
+}
+
+typedef struct loss {
+    thread_ranks *ranks;
+    quire_model  *model;
+    bool          disagree; /* else the collectives fail */
+    quire_status  status[2];
+} loss;
+
+static void lose(void *context, uint32_t rank)
+{
+    loss                *l     = context;
+    quire_comm           plain = thread_ranks_comm(l->ranks, rank), comm = plain;
+    quire_engine_options options = small_engine_options();
+    quire_engine        *engine  = NULL;
+    if (l->disagree && rank == 1)
+        comm = (quire_comm){.size       = sizeof comm,
+                            .context    = &plain,
+                            .rank       = 1,
+                            .ranks      = 2,
+                            .broadcast  = broadcast_through,
+                            .gather     = gather_another_hash,
+                            .all_gather = all_gather_through,
+                            .abort      = abort_through};
+    options.comm         = &comm;
+    options.threads      = 1;
+    options.logger.level = QUIRE_LOG_ERROR;
+    options.logger.write = ignore_line;
+    if ((l->status[rank] = quire_engine_create(&options, l->model, &engine, NULL)) != QUIRE_OK) return;
+    if (rank == 0) {
+        const int32_t       prompt[] = {1, 2, 3};
+        const quire_request request  = {
+             .size = sizeof request, .prompt = prompt, .prompt_count = 3, .max_tokens = 50, .ignore_eos = true};
+        quire_request_id id;
+        l->status[0] = quire_engine_submit(engine, &request, &id, NULL);
+        for (int i = 0; i < 10 && l->status[0] == QUIRE_OK; i++) {
+            if (i == 5 && !l->disagree) thread_ranks_break(l->ranks);
+            l->status[0] = quire_engine_step(engine, NULL);
+        }
+        if (quire_engine_submit(engine, &request, &id, NULL) != QUIRE_ERR_IO) l->status[0] = QUIRE_ERR_INTERNAL;
+    } else {
+        l->status[1] = quire_engine_run(engine);
+    }
+    quire_engine_destroy(engine);
+}
+
+static void run_lossy(loss *l)
+{
+    l->ranks = thread_ranks_create(2);
+    l->model = small_engine_model("tiny", NULL);
+    thread_ranks_run(l->ranks, lose, l);
+    assert_int_equal(l->status[0], QUIRE_ERR_IO);
+    assert_int_equal(l->status[1], QUIRE_ERR_IO);
+    quire_model_destroy(l->model);
+}
+
+static void ranks_that_decide_otherwise_end_with_both_hashes(void **state)
+{
+    (void)state;
+    loss l = {.disagree = true};
+    run_lossy(&l);
+    const char *why = thread_ranks_aborted(l.ranks);
+    assert_non_null(why);
+    unsigned long long step, ours, theirs;
+    assert_int_equal(sscanf(why, "step %llu: ranks 0 and 1 have decided differently: decision hashes %llx and %llx",
+                            &step, &ours, &theirs),
+                     3);
+    assert_true(ours == (theirs ^ 1));
+    thread_ranks_destroy(l.ranks);
+}
+
+static void a_rank_that_cannot_be_reached_ends_the_others(void **state)
+{
+    (void)state;
+    loss l = {0};
+    run_lossy(&l);
+    assert_non_null(strstr(thread_ranks_aborted(l.ranks), "cannot be reached"));
+    thread_ranks_destroy(l.ranks);
+}
+
+static void a_comm_that_makes_no_sense_is_refused(void **state)
+{
+    (void)state;
+    quire_comm           comm    = {.size = sizeof comm, .rank = 1, .ranks = 1};
+    quire_engine_options options = small_engine_options();
+    quire_model         *model   = small_engine_model("tiny", NULL);
+    quire_engine        *engine  = NULL;
+    quire_error          error   = {0};
+    options.comm                 = &comm;
+    assert_int_equal(quire_engine_create(&options, model, &engine, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "comm: rank 1 of 1; there may be 1 to 1024 ranks");
+    comm.rank = 0;
+    assert_int_equal(quire_engine_create(&options, model, &engine, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, "comm: one of its functions is NULL");
+    quire_model_destroy(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -473,6 +650,10 @@ int main(void)
         cmocka_unit_test(more_ranks_than_heads_are_refused),
         cmocka_unit_test(families_of_one_rank_are_refused),
         cmocka_unit_test(differences_are_named),
+        cmocka_unit_test(bytes_and_messages_of_a_step_are_as_the_shapes_say),
+        cmocka_unit_test(ranks_that_decide_otherwise_end_with_both_hashes),
+        cmocka_unit_test(a_rank_that_cannot_be_reached_ends_the_others),
+        cmocka_unit_test(a_comm_that_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
