@@ -49,10 +49,10 @@ void qr_job_error_of(const quire_error *error, qr_line_error *error_out)
 {
     const char  *message = error->message[0] != '\0' ? error->message : quire_status_text(error->status);
     char         member[sizeof error_out->field];
-    const size_t name = strspn(message, "abcdefghijklmnopqrstuvwxyz_");
-    *error_out        = (qr_line_error){.status = error->status};
-    const char *rest  = message + name;
-    const bool   of_field = error->status == QUIRE_ERR_INVALID || error->status == QUIRE_ERR_TOO_LONG;
+    const size_t name    = strspn(message, "abcdefghijklmnopqrstuvwxyz_");
+    *error_out           = (qr_line_error){.status = error->status};
+    const char *rest     = message + name;
+    const bool  of_field = error->status == QUIRE_ERR_INVALID || error->status == QUIRE_ERR_TOO_LONG;
     if (of_field && name > 0 && name < sizeof member && (*rest == ':' || *rest == '[')) {
         snprintf(member, sizeof member, "%.*s", (int)name, message);
         snprintf(error_out->field, sizeof error_out->field, "%s", line_name(member));

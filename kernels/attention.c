@@ -302,8 +302,8 @@ static void finish_portion(const qr_attention_plan *plan, const qr_attention_arg
 /* Products of the tile's query rows, which are those from `offset` on, with what the keys from `key` on have in
  * common. */
 static void meet_common(const qr_attention_plan *plan, const qr_attention_args *args,
-                        const qr_attention_scratch *scratch, const portion *p, const qr_attention_tile *t, size_t offset,
-                        uint32_t key, float *products)
+                        const qr_attention_scratch *scratch, const portion *p, const qr_attention_tile *t,
+                        size_t offset, uint32_t key, float *products)
 {
     for (uint32_t h = 0; h < t->heads; h++) {
         const size_t at = offset + (size_t)h * t->head_rows;
@@ -349,7 +349,7 @@ static void attend_tile(const qr_attention_plan *plan, const qr_attention_args *
                         const qr_attention_scratch *scratch, const portion *p, uint32_t tile, const char *next,
                         float *states)
 {
-    const uint32_t key = tile * QR_TILE_TOKENS;
+    const uint32_t key   = tile * QR_TILE_TOKENS;
     uint32_t       first = p->row, last = p->row + p->rows;
     while (first < last && qr_visible_end(plan, p->sequence, first) <= key) first++;
     while (first < last && qr_visible_begin(plan, p->sequence, last - 1) >= key + QR_TILE_TOKENS) last--;

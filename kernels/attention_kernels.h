@@ -56,12 +56,14 @@ typedef struct qr_attention_tile {
     uint32_t position; /* of row 0 */
 } qr_attention_tile;
 
-/* The tiles of a split, or those that some row sees: adjacent keys. A row that sees none of them gets an empty state. */
+/* The tiles of a split, or those that some row sees: adjacent keys. A row that sees none of them gets an empty state.
+ */
 typedef struct qr_attention_split {
-    qr_attention_tile rest; /* what is the same for all tiles; `tile` is unused, `next` and `first_key` are of the split */
-    const char       *tiles[QR_SPLIT_TILES]; /* [tile_count] of the first kv head */
-    uint32_t          tile_count;
-    size_t            common_stride; /* floats of `common` from tile to tile */
+    qr_attention_tile
+                rest; /* what is the same for all tiles; `tile` is unused, `next` and `first_key` are of the split */
+    const char *tiles[QR_SPLIT_TILES]; /* [tile_count] of the first kv head */
+    uint32_t    tile_count;
+    size_t      common_stride; /* floats of `common` from tile to tile */
 } qr_attention_split;
 
 typedef struct qr_attention_kernels {
@@ -70,7 +72,7 @@ typedef struct qr_attention_kernels {
 
     /* One of the two attends; neither: this dtype is not supported. */
     struct {
-        uint32_t gflops; /* rough, of one thread */
+        uint32_t gflops;                                                 /* rough, of one thread */
         void (*pack_q)(const float *in, uint32_t padded_dim, void *out); /* what attend reads, padded_dim * 4 bytes */
         void (*attend)(const qr_attention_tile *tile);                   /* takes the tile into the rows' states */
         void (*attend_split)(const qr_attention_split *split);           /* or: sets the rows' states to the split's */

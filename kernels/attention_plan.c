@@ -66,7 +66,7 @@ static void lay_out(qr_attention_plan *plan, qr_arena *arena)
         mine.v                    = QR_ARENA_TAKE(arena, float, plan->padded_dim);
         if (plan->shape.kv.dtype == QR_INT8) {
             mine.wide   = QR_ARENA_TAKE(arena, float, (size_t)rows * plan->padded_dim);
-            mine.common = QR_ARENA_TAKE(arena, float, (size_t)rows * QR_SPLIT_TILES);
+            mine.common = QR_ARENA_TAKE(arena, float, (size_t)rows *QR_SPLIT_TILES);
             mine.turned = QR_ARENA_TAKE(arena, float, plan->padded_dim);
         }
         if (scratch != NULL) scratch[t] = mine;

@@ -660,7 +660,7 @@ static void pack_q_bf16(const float *in, uint32_t padded_dim, void *out)
 /* Unsigned codes, 128 higher, and the scale behind them. */
 static void pack_q_int8(const float *in, uint32_t padded_dim, void *out)
 {
-    uint8_t    *codes = out;
+    uint8_t *codes = out;
     const float scale = quantize(in, padded_dim, out);
     for (uint32_t d = 0; d < padded_dim; d++) codes[d] ^= 0x80;
     memcpy(codes + padded_dim, &scale, sizeof scale);
@@ -703,7 +703,7 @@ enum { INT8_GFLOPS = 4 * VF32_LANES };
 
 static const qr_attention_kernels attention_kernels = {
     .prepare  = prepare,
-    .by_dtype = {[QR_F32]  = {.gflops = 4 * VF32_LANES, .pack_q = pack_q_f32, .attend = attend_f32},
+    .by_dtype = {[QR_F32] = {.gflops = 4 * VF32_LANES, .pack_q = pack_q_f32, .attend = attend_f32},
 #ifdef QR_SIMD_HAS_TILES
                  [QR_BF16] = {.gflops = 700, .pack_q = pack_q_bf16, .attend_split = attend_split_bf16},
                  [QR_INT8] = {.gflops = 500, .pack_q = pack_q_int8, .attend_split = attend_split_int8}},

@@ -137,7 +137,7 @@ static void set_up(qr_network *network, const quire_model *model, const qr_netwo
     *network                 = (qr_network){.model = model, .architecture = a, .options = *options};
     network->share =
         options->comm != NULL ? qr_share_of(a, options->comm->rank, options->comm->ranks) : qr_share_of(a, 0, 1);
-    network->thread_count    = thread_count;
+    network->thread_count = thread_count;
     if (options->shared.allocate == NULL) network->options.shared = options->allocator;
     network->dtype           = qr_model_weight_dtype(model);
     network->codes           = qr_model_weight_codes(model);

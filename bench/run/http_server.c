@@ -230,8 +230,8 @@ static quire_status refuse_model(const char *url, const char *wanted, const json
     if (wanted == NULL && used == 0) return qr_fail(error, QUIRE_ERR_FORMAT, "%s: it lists no model", url);
     if (wanted == NULL)
         return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: it has several models, --model chooses: %s", url, names);
-    return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: no model \"%.*s\"; it has: %s", url,
-                   qr_whole_length(wanted, 40), wanted, used > 0 ? names : "none");
+    return qr_fail(error, QUIRE_ERR_INVALID, "%.80s: no model \"%.*s\"; it has: %s", url, qr_whole_length(wanted, 40),
+                   wanted, used > 0 ? names : "none");
 }
 
 static quire_status choose_model(qr_http_server *server, const char *url, const char *wanted, const json_t *list,

@@ -223,7 +223,7 @@ static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
     const size_t length = size * count, room = sizeof s->told - s->told_length;
     if (s->answer.is_done) return length;
     const uint64_t before_ns = s->last_ns, lines = s->answer.lines;
-    s->last_ns               = qr_now_ns();
+    s->last_ns = qr_now_ns();
     if (is_stream(s->easy)) {
         const quire_status status = qr_answer_take(&s->answer, bytes, length, &s->error);
         if (s->answer.lines == lines) s->last_ns = before_ns;
@@ -505,8 +505,9 @@ static quire_status try_form(http_target *t, int32_t last_id, quire_error *error
     }
     if (event.finish == QUIRE_FINISH_STOP || event.finish == QUIRE_FINISH_LENGTH) return QUIRE_OK;
     if (t->last_status == 404 && t->server.lists_models)
-        return qr_fail(error, QUIRE_ERR_FORMAT, "%.110s: 404: %.*s; the server lists its models, but has no completions here",
-                       t->url, qr_whole_length(t->last_told, 60), t->last_told);
+        return qr_fail(error, QUIRE_ERR_FORMAT,
+                       "%.110s: 404: %.*s; the server lists its models, but has no completions here", t->url,
+                       qr_whole_length(t->last_told, 60), t->last_told);
     if (t->last_status > 0 && t->last_status != 200) return qr_http_refuse(t->url, t->last_status, t->last_told, error);
     return qr_fail(error, event.status != QUIRE_OK ? event.status : QUIRE_ERR_IO, "%.110s: %s", t->url,
                    t->last_problem);

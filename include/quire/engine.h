@@ -76,8 +76,9 @@ QUIRE_API void quire_engine_destroy(quire_engine *engine);
 
 /* Queues a request; before the first step it waits there. ERR_FULL: a limit of the queue, which the message names, is
  * reached; retry when the reader has had a FINISHED event, of which there are none before a step. ERR_TOO_LONG: could
- * never run: the prompt or the encoder's input is longer than the model takes, or the cache is too small and the message
- * says how many blocks are missing. ERR_INVALID: a value out of its range. ERR_FORKED. Returns without waiting. Thread: any. */
+ * never run: the prompt or the encoder's input is longer than the model takes, or the cache is too small and the
+ * message says how many blocks are missing. ERR_INVALID: a value out of its range. ERR_FORKED. Returns without waiting.
+ * Thread: any. */
 QUIRE_API QUIRE_NODISCARD quire_status quire_engine_submit(quire_engine *engine, const quire_request *request,
                                                            quire_request_id *id_out, quire_error *error);
 

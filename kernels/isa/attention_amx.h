@@ -11,16 +11,16 @@
 #define QR_ATTENTION_AMX_H
 
 enum {
-    BLOCK_ROWS   = 2 * TILE_ROWS,
-    SCORE_FLOATS = QR_SPLIT_TOKENS + 16, /* from row to row, so that rows do not share sets of L1 */
-    SCALES_AT    = QR_SPLIT_TOKENS,      /* int8: where in a row of weights the scales of its codes are, one per tile */
-    SCORE_BYTES  = SCORE_FLOATS * sizeof(float),
-    KEYS_BYTES   = QR_TILE_TOKENS * 4,           /* 4 bytes of each key of a tile */
-    STEP_LINES   = TILE_ROWS * KEYS_BYTES / 64,  /* of K that one step reads */
+    BLOCK_ROWS      = 2 * TILE_ROWS,
+    SCORE_FLOATS    = QR_SPLIT_TOKENS + 16, /* from row to row, so that rows do not share sets of L1 */
+    SCALES_AT       = QR_SPLIT_TOKENS, /* int8: where in a row of weights the scales of its codes are, one per tile */
+    SCORE_BYTES     = SCORE_FLOATS * sizeof(float),
+    KEYS_BYTES      = QR_TILE_TOKENS * 4,          /* 4 bytes of each key of a tile */
+    STEP_LINES      = TILE_ROWS * KEYS_BYTES / 64, /* of K that one step reads */
     LEAD_LINES      = 128,
     MOST_LEAD_LINES = 512,
-    FEW_CODE_ROWS = 4, /* int8: up to so many rows, values are multiplied in vectors */
-    ROW_LINES       = 8,                         /* to ask for during the softmax of a row */
+    FEW_CODE_ROWS   = 4, /* int8: up to so many rows, values are multiplied in vectors */
+    ROW_LINES       = 8, /* to ask for during the softmax of a row */
 };
 
 typedef struct key_stream key_stream;
@@ -59,11 +59,11 @@ static inline uint32_t packed_codes(uint32_t padded_dim)
  * than 16 rows, 2 and 3 are sums of the second tile of rows. */
 static void configure_block(uint32_t rows, uint32_t deep)
 {
-    const bool    pair   = rows > TILE_ROWS;
-    const uint8_t first  = (uint8_t)(pair ? TILE_ROWS : rows), second = (uint8_t)(pair ? rows - TILE_ROWS : rows);
+    const bool       pair  = rows > TILE_ROWS;
+    const uint8_t    first = (uint8_t)(pair ? TILE_ROWS : rows), second = (uint8_t)(pair ? rows - TILE_ROWS : rows);
     const tile_shape sum = {first, TILE_ROW_BYTES}, other = {second, TILE_ROW_BYTES};
     const tile_shape a = {first, (uint8_t)(4 * deep)}, other_a = {second, (uint8_t)(4 * deep)};
-    const tile_shape b                   = {(uint8_t)deep, TILE_ROW_BYTES};
+    const tile_shape b                  = {(uint8_t)deep, TILE_ROW_BYTES};
     const tile_shape shapes[TILE_COUNT] = {sum, sum, other, other, a, other_a, b, b};
     tile_configure(shapes);
 }
@@ -98,7 +98,7 @@ static void begin_part(key_stream *f)
     f->left = f->part_lines;
     if (f->head < split->rest.heads) {
         const uint32_t tile = f->part % split->tile_count;
-        f->from = split->tiles[tile] + f->head * split->rest.tile_bytes + (f->part == tile ? 0 : f->values);
+        f->from             = split->tiles[tile] + f->head * split->rest.tile_bytes + (f->part == tile ? 0 : f->values);
     } else {
         f->from = f->part == 0 ? split->rest.next : NULL;
     }
@@ -243,7 +243,7 @@ VF32_INLINE void find_greatest(const tile_block *t, const softmax_row_of *r, flo
     vf32 x[TILE_VECTORS], top[TILE_VECTORS];
     VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) top[v] = vf32_set(QR_ATTENTION_EMPTY);
     for (uint32_t j = t->first; j < t->end; j++) {
-        float *s = scores + j * QR_TILE_TOKENS;
+        float *s                                                     = scores + j * QR_TILE_TOKENS;
         VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) x[v] = vf32_load(s + v * VF32_LANES);
         finish_scores(t, r, j, x, int8, plain);
         VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
@@ -332,9 +332,9 @@ VF32_INLINE void softmax_block(const tile_block *t, const bool int8)
 VF32_INLINE void value_strips(const tile_block *t, uint32_t column, const uint32_t strips, const bool pair)
 {
     const bool     int8 = false, values = true;
-    const uint32_t dim    = t->split->rest.padded_dim;
-    const size_t   row    = dim * 4, part = part_bytes(dim, false), state = (dim + QR_ATTENTION_STATE_TAIL) * sizeof(float);
-    const char    *second = (const char *)(t->scores + TILE_ROWS * SCORE_FLOATS);
+    const uint32_t dim = t->split->rest.padded_dim;
+    const size_t row = dim * 4, part = part_bytes(dim, false), state = (dim + QR_ATTENTION_STATE_TAIL) * sizeof(float);
+    const char  *second = (const char *)(t->scores + TILE_ROWS * SCORE_FLOATS);
     tile_zero(0);
     if (strips > 1) tile_zero(1);
     if (pair || strips > 2) tile_zero(2);
@@ -424,7 +424,7 @@ VF32_INLINE void code_products(const tile_block *t, uint32_t column, const uint3
 /* o of one or two strips: for each tile of keys its exact sum times the scale of the row's codes. */
 VF32_INLINE void value_codes(const tile_block *t, uint32_t column, const uint32_t strips)
 {
-    const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
+    const size_t           state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
     _Alignas(64) code_sums sums[QR_SPLIT_TILES];
     if (t->rows > TILE_ROWS)
         code_products(t, column, strips, sums, true);
@@ -434,8 +434,8 @@ VF32_INLINE void value_codes(const tile_block *t, uint32_t column, const uint32_
         const float *scales = t->scores + (size_t)i * SCORE_FLOATS + SCALES_AT;
         vf32         o[2]   = {vf32_zero(), vf32_zero()};
         for (uint32_t j = t->first; j < t->end; j++)
-            VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
-                o[s] = vf32_fma(vf32_of_i32(_mm512_loadu_si512(sums[j][s][i])), vf32_set(scales[j]), o[s]);
+            VF32_UNROLL for (uint32_t s = 0; s < strips; s++) o[s] =
+                vf32_fma(vf32_of_i32(_mm512_loadu_si512(sums[j][s][i])), vf32_set(scales[j]), o[s]);
         VF32_UNROLL for (uint32_t s = 0; s < strips; s++) vf32_store(t->states + i * state + column + 16 * s, o[s]);
     }
 }
@@ -460,8 +460,8 @@ VF32_INLINE void value_codes_of_few(const tile_block *t, uint32_t first, const u
             VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
                 sum[r][s] = multiply_int8(sum[r][s], codes + r * SCORE_BYTES, v + 64 * s);
         }
-        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
-            o[r][s] = vf32_fma(vf32_of_i32(sum[r][s]), vf32_set(weights[r * SCORE_FLOATS + SCALES_AT + j]), o[r][s]);
+        VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++) o[r][s] =
+            vf32_fma(vf32_of_i32(sum[r][s]), vf32_set(weights[r * SCORE_FLOATS + SCALES_AT + j]), o[r][s]);
     }
     VF32_UNROLL for (uint32_t r = 0; r < rows; r++) VF32_UNROLL for (uint32_t s = 0; s < strips; s++)
         vf32_store(t->states + (first + r) * state + column + 16 * s, o[r][s]);
@@ -555,7 +555,8 @@ static void attend_split_int8(const qr_attention_split *split) { attend_split(sp
 /* The head's bytes as score_tile() steps over them: a last step of less than 64 bytes begins with zeros. */
 static void pack_steps(const char *from, uint32_t bytes, char *to)
 {
-    const uint32_t whole = bytes <= TILE_ROW_BYTES ? bytes : bytes / TILE_ROW_BYTES * TILE_ROW_BYTES, left = bytes - whole;
+    const uint32_t whole = bytes <= TILE_ROW_BYTES ? bytes : bytes / TILE_ROW_BYTES * TILE_ROW_BYTES,
+                   left  = bytes - whole;
     memcpy(to, from, whole);
     if (left == 0) return;
     memset(to + whole, 0, TILE_ROW_BYTES - left);

@@ -92,8 +92,8 @@ static void a_logged_line_is_printable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(readable_text_stays_as_it_is), cmocka_unit_test(control_characters_are_escaped),
-        cmocka_unit_test(what_is_not_utf8_is_escaped),  cmocka_unit_test(what_does_not_fit_is_left_out_whole),
+        cmocka_unit_test(readable_text_stays_as_it_is),         cmocka_unit_test(control_characters_are_escaped),
+        cmocka_unit_test(what_is_not_utf8_is_escaped),          cmocka_unit_test(what_does_not_fit_is_left_out_whole),
         cmocka_unit_test(text_is_cut_behind_a_whole_character), cmocka_unit_test(a_logged_line_is_printable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

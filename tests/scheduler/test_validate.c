@@ -308,7 +308,8 @@ static void encoder_input_belongs_to_encoder_decoder_models(void **state)
                        "(scheduler.max_num_encoder_input_tokens)");
     options.max_encoder_positions = 16;
     r.encoder_count               = 17;
-    assert_refused_as(QUIRE_ERR_TOO_LONG, &r, "encoder_input: 17 tokens; this model needs 1 to 16 tokens (the model's own limit)");
+    assert_refused_as(QUIRE_ERR_TOO_LONG, &r,
+                      "encoder_input: 17 tokens; this model needs 1 to 16 tokens (the model's own limit)");
     options.max_encoder_positions = 0;
     const int32_t bad             = 1000;
     r.encoder_count = 1, r.encoder_input = &bad;
