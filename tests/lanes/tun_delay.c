@@ -2,7 +2,6 @@
  * after a fixed time. For kernels without netem. Ends when it is killed; prints "up" when the devices are.
  *
  * usage: tun_delay NAMESPACE_A ADDRESS_A NAMESPACE_B ADDRESS_B MICROSECONDS */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
