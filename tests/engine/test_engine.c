@@ -571,7 +571,7 @@ static void bad_requests_are_refused_and_harm_nobody(void **state)
     quire_request_id id;
     quire_error      error;
     quire_request    request = request_of(1, 600, 1, prompt);
-    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_TOO_LONG);
     request        = request_of(1, 1, 1, prompt);
     request.prompt = &outside;
     assert_int_equal(quire_engine_submit(shared.engine, &request, &id, &error), QUIRE_ERR_INVALID);
