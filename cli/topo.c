@@ -79,6 +79,7 @@ static void print_kernels(const quire_engine_options *options)
     for (uint32_t i = 0; i < count && i < 16; i++) fprintf(qr_stdout, " %s", tables[i]->isa);
     fprintf(qr_stdout, "\n");
     if (qr_cpu_refusal() != NULL) fprintf(qr_stdout, "           %s\n", qr_cpu_refusal());
+    if (qr_kernels_remark(chosen) != NULL) fprintf(qr_stdout, "           %s\n", qr_kernels_remark(chosen));
 }
 
 static void print_placement(const qr_topology *t, const qr_placement *p, const char *warning)

@@ -245,8 +245,10 @@ static quire_status create_buffers(quire_engine *engine, quire_error *error)
 static quire_status create_samplers(quire_engine *engine, quire_error *error)
 {
     QR_TRY(qr_kernels_check_cap(engine->options.isa, error));
-    engine->kernels = qr_kernels_select(engine->options.isa);
+    engine->kernels    = qr_kernels_select(engine->options.isa);
+    const char *remark = qr_kernels_remark(engine->kernels);
     if (qr_cpu_refusal() != NULL) qr_log_write(&engine->log, QUIRE_LOG_WARN, "kernels: %s", qr_cpu_refusal());
+    if (remark != NULL) qr_log_write(&engine->log, QUIRE_LOG_INFO, "kernels: %s", remark);
     for (uint32_t i = 0; i < engine->thread_count; i++)
         QR_TRY(qr_sampler_create(engine->kernels, engine->facts.vocab_size, engine->sampling.top, &engine->shared,
                                  &engine->samplers[i], error));

@@ -98,8 +98,15 @@ typedef struct qr_kernels {
 } qr_kernels;
 
 /* Best table this machine can run, at most `cap` ("avx2"; NULL = no cap; the environment's QUIRE_ISA caps as well).
- * NULL if a cap is unknown. */
+ * NULL if a cap is unknown. Where that is avx512_bf16 and no cap names it, a probe of 1 ms, once per process, takes
+ * avx512_vnni instead if this CPU multiplies bf16 faster when it is widened to f32. */
 const qr_kernels *qr_kernels_select(const char *cap);
+/* The same of a machine that has no more than these QR_CPU_ features. */
+const qr_kernels *qr_kernels_select_with(uint32_t features, const char *cap);
+/* What the user should know of the choice, as a sentence; NULL: nothing. */
+const char *qr_kernels_remark(const qr_kernels *chosen);
+/* Whether the loop of f32 multiplies clearly faster than that of bf16. Takes 1 ms. */
+bool qr_bf16_is_faster_widened(const struct qr_limit_loops *loops);
 
 /* Refuses a cap that qr_kernels_select() would not know, ERR_INVALID with the name of key or variable. */
 quire_status qr_kernels_check_cap(const char *cap, quire_error *error);

@@ -10,7 +10,10 @@
 #include <stdlib.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/rng.h"
+#include "kernels/cpu.h"
+#include "kernels/limits.h"
 #include "tests/support/kernel_tables.h"
 
 enum { DIM_MAX = 130, GUARD = 64, STRIDE = 192, LONG = 4096 };
@@ -381,12 +384,59 @@ static void axpy_adds_the_scaled_row_and_touches_nothing_else(void **state)
         }
 }
 
+static uint32_t f32_ns, bf16_ns; /* of a thousand steps */
+
+static void spin_ns(uint64_t ns)
+{
+    for (const uint64_t start = qr_now_ns(); qr_now_ns() - start < ns;) {
+    }
+}
+
+static float spin_f32(uint32_t steps) { return spin_ns((uint64_t)steps * f32_ns / 1000), 0; }
+static float spin_bf16(uint32_t steps) { return spin_ns((uint64_t)steps * bf16_ns / 1000), 0; }
+
+static void bf16_is_widened_where_that_is_clearly_faster(void **state)
+{
+    (void)state;
+    const qr_limit_loops loops = {.by_dtype = {[QR_F32]  = {.multiply = spin_f32, .operations = 100},
+                                               [QR_BF16] = {.multiply = spin_bf16, .operations = 200}}};
+    static const struct {
+        uint32_t f32_ns, bf16_ns; /* bf16 has twice the operations */
+        bool     widened;
+    } cases[] = {{500, 500, false}, {500, 1000, false}, {500, 1200, false}, {500, 2000, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        f32_ns  = 2 * cases[i].f32_ns;
+        bf16_ns = 2 * cases[i].bf16_ns;
+        assert_int_equal(qr_bf16_is_faster_widened(&loops), cases[i].widened);
+    }
+}
+
+/* On a machine that has bf16 products, and no tiles or no leave to use them. */
+static void a_set_that_is_named_is_taken_as_it_is(void **state)
+{
+    (void)state;
+    const uint32_t features = qr_cpu_features() & ~(uint32_t)QR_CPU_AMX;
+    if ((features & QR_CPU_AVX512_BF16) == 0) skip();
+    unsetenv("QUIRE_ISA");
+    const qr_kernels *named = qr_kernels_select_with(features, "avx512_bf16");
+    assert_string_equal(named->isa, "avx512_bf16");
+    assert_null(qr_kernels_remark(named));
+    const bool        widened = qr_bf16_is_faster_widened(named->limits);
+    const qr_kernels *chosen  = qr_kernels_select_with(features, NULL);
+    assert_string_equal(chosen->isa, widened ? "avx512_vnni" : "avx512_bf16");
+    assert_int_equal(qr_kernels_remark(chosen) != NULL, widened);
+    assert_ptr_equal(qr_kernels_select_with(features, "amx"), chosen);
+    setenv("QUIRE_ISA", "avx512_bf16", 1);
+    assert_ptr_equal(qr_kernels_select_with(features, "amx"), named);
+    unsetenv("QUIRE_ISA");
+}
+
 static void selection_obeys_both_caps(void **state)
 {
     (void)state;
     unsetenv("QUIRE_ISA");
     const qr_kernels *best = qr_kernels_select(NULL);
-    assert_ptr_equal(best, tables[0]);
+    if (qr_kernels_remark(best) == NULL) assert_ptr_equal(best, tables[0]);
     assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
     assert_null(qr_kernels_select("sse9"));
     setenv("QUIRE_ISA", "scalar", 1);
@@ -395,7 +445,7 @@ static void selection_obeys_both_caps(void **state)
     setenv("QUIRE_ISA", "avx512_bf16", 1);
     assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
     setenv("QUIRE_ISA", "auto", 1);
-    assert_ptr_equal(qr_kernels_select("auto"), tables[0]);
+    assert_ptr_equal(qr_kernels_select("auto"), best);
     assert_string_equal(qr_kernels_select("scalar")->isa, "scalar");
     setenv("QUIRE_ISA", "avx3", 1);
     assert_null(qr_kernels_select(NULL));
@@ -421,6 +471,8 @@ int main(void)
         cmocka_unit_test(sum_from_adds_the_weights_of_values_that_reach_the_floor),
         cmocka_unit_test(axpy_adds_the_scaled_row_and_touches_nothing_else),
         cmocka_unit_test(selection_obeys_both_caps),
+        cmocka_unit_test(bf16_is_widened_where_that_is_clearly_faster),
+        cmocka_unit_test(a_set_that_is_named_is_taken_as_it_is),
     };
     return cmocka_run_group_tests(tests, find_tables, NULL);
 }
