@@ -197,10 +197,11 @@ VF32_INLINE void score_rows_int8(const uint32_t rows, const char *k, size_t apar
 /* ---- softmax ---- */
 
 /* Bias of a head for the row's distance to the tile: a vector per 16 or 8 keys, one number beyond the table's reach. */
-VF32_INLINE void add_bias(const qr_attention_tile *t, uint32_t head, uint32_t row, vf32 x[TILE_VECTORS])
+VF32_INLINE void add_bias(const qr_attention_tile *t, uint32_t first_key, uint32_t head, uint32_t row,
+                          vf32 x[TILE_VECTORS])
 {
     const float  *table    = t->bias + (size_t)head * t->bias_stride + t->bias_zero;
-    const int64_t distance = (int64_t)t->first_key - (t->position + row), reach = t->bias_reach;
+    const int64_t distance = (int64_t)first_key - (t->position + row), reach = t->bias_reach;
     const bool    before = distance + QR_TILE_TOKENS - 1 <= -reach, after = distance >= reach;
     VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
     {
@@ -285,7 +286,7 @@ VF32_INLINE void softmax_row(const qr_dtype dtype, const bool plain, const qr_at
             x[j] = vf32_add(x[j], vf32_set(*common));
         }
     if (!plain && t->softcap != 0.0f) cap_scores(t->softcap, x);
-    if (!plain && t->bias != NULL) add_bias(t, head, row, x);
+    if (!plain && t->bias != NULL) add_bias(t, t->first_key, head, row, x);
     if (!whole) VF32_UNROLL for (uint32_t j = 0; j < TILE_VECTORS; j++)
         {
             const int32_t lane = (int32_t)(j * VF32_LANES);

@@ -204,55 +204,74 @@ VF32_INLINE vf32 weight_of(vf32 x)
     return vf32_scale2(vf32_fma(p, f, vf32_set(9.999252186e-1f)), x); /* 2^floor(x) */
 }
 
-/* A query row: head and row of the batch as the masks and the bias want them. */
+/* What softmax has to know of a query row. */
 typedef struct softmax_row_of {
-    uint32_t     head, row;
-    const float *common; /* of the first tile of the split, or NULL */
+    uint32_t     head, row;  /* of the bias; of the batch */
+    int64_t      from, to;   /* keys that it sees, counted from the split's first one */
+    const float *common;     /* with the split's first tile, or NULL */
     float        q_scale;
 } softmax_row_of;
 
-/* Scores of tile `j` in units of log2(e), -inf where the row does not see the key. */
-VF32_INLINE void finish_scores(const tile_block *t, const softmax_row_of *r, uint32_t j, vf32 x[TILE_VECTORS],
-                               const bool int8, const bool plain)
+static softmax_row_of row_of(const tile_block *t, uint32_t i, const bool int8)
 {
-    const qr_attention_split *split = t->split;
-    if (int8) {
-        const tile_scales scales = scales_of(keys_of(t, j), split->rest.padded_dim);
-        for (uint32_t v = 0; v < TILE_VECTORS; v++) {
-            const vf32 scale = vf32_mul(vf32_set(r->q_scale), vf32_load(scales.k_scale + v * VF32_LANES));
-            x[v]             = vf32_mul(vf32_of_i32(vi32_of_bits(x[v])), scale);
-            if (r->common != NULL) x[v] = vf32_add(x[v], vf32_set(r->common[j * split->common_stride]));
-        }
-    }
-    if (plain) return;
-    qr_attention_tile tile = split->rest;
-    tile.first_key += j * QR_TILE_TOKENS;
-    if (tile.softcap != 0.0f) cap_scores(tile.softcap, x);
-    if (tile.bias != NULL) add_bias(&tile, r->head, r->row, x);
-    const key_range keys = visible_keys(&tile, r->row);
-    for (uint32_t v = 0; v < TILE_VECTORS; v++) {
-        const int32_t lane = (int32_t)(v * VF32_LANES);
-        x[v]               = vf32_select(vmask_range(keys.from - lane, keys.to - lane), x[v], vf32_set(-INFINITY));
+    const qr_attention_tile *rest = &t->split->rest;
+    const uint32_t           row  = t->row + i;
+    softmax_row_of           r    = {.head = t->head * rest->group + row % rest->group, .row = row / rest->group};
+    r.to   = (int64_t)rest->visible_end + (int64_t)r.row * rest->visible_step - rest->first_key;
+    r.from = rest->window != 0 ? r.to - rest->window : 0;
+    if (!int8) return r;
+    memcpy(&r.q_scale, t->q + i * rest->padded_dim * sizeof(float) + packed_codes(rest->padded_dim), sizeof r.q_scale);
+    if (rest->common != NULL) r.common = rest->common + (size_t)t->head * rest->head_rows + row;
+    return r;
+}
+
+/* int8: sums of products of codes in tile `j` become scores. */
+VF32_INLINE void scale_scores(const tile_block *t, const softmax_row_of *r, uint32_t j, vf32 x[TILE_VECTORS])
+{
+    const tile_scales scales = scales_of(keys_of(t, j), t->split->rest.padded_dim);
+    VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
+    {
+        const vf32 scale = vf32_mul(vf32_set(r->q_scale), vf32_load(scales.k_scale + v * VF32_LANES));
+        x[v]             = vf32_mul(vf32_of_i32(vi32_of_bits(x[v])), scale);
+        if (r->common != NULL) x[v] = vf32_add(x[v], vf32_set(r->common[j * t->split->common_stride]));
     }
 }
 
-/* The row's greatest score becomes m; scores that had to be finished are written back. */
+/* -inf where the row does not see the key. */
+VF32_INLINE void mask_scores(const softmax_row_of *r, uint32_t j, vf32 x[TILE_VECTORS])
+{
+    const int64_t from = r->from - j * QR_TILE_TOKENS, to = r->to - j * QR_TILE_TOKENS;
+    const int32_t first = from < 0 ? 0 : from < QR_TILE_TOKENS ? (int32_t)from : QR_TILE_TOKENS;
+    const int32_t end   = to < 0 ? 0 : to < QR_TILE_TOKENS ? (int32_t)to : QR_TILE_TOKENS;
+    VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
+    {
+        const int32_t lane = (int32_t)(v * VF32_LANES);
+        x[v]               = vf32_select(vmask_range(first - lane, end - lane), x[v], vf32_set(-INFINITY));
+    }
+}
+
+/* The row's greatest score becomes m; scores that change on the way are written back. `plain`: no cap, no bias, and the
+ * row sees all these keys. */
 VF32_INLINE void find_greatest(const tile_block *t, const softmax_row_of *r, float *scores, float *state,
                                const bool int8, const bool plain)
 {
-    vf32 x[TILE_VECTORS], top[TILE_VECTORS];
+    const qr_attention_tile *rest = &t->split->rest;
+    vf32                     x[TILE_VECTORS], top[TILE_VECTORS];
     VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) top[v] = vf32_set(QR_ATTENTION_EMPTY);
     for (uint32_t j = t->first; j < t->end; j++) {
         float *s                                                     = scores + j * QR_TILE_TOKENS;
         VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++) x[v] = vf32_load(s + v * VF32_LANES);
-        finish_scores(t, r, j, x, int8, plain);
+        if (int8) scale_scores(t, r, j, x);
+        if (!plain && rest->softcap != 0.0f) cap_scores(rest->softcap, x);
+        if (!plain && rest->bias != NULL) add_bias(rest, rest->first_key + j * QR_TILE_TOKENS, r->head, r->row, x);
+        if (!plain) mask_scores(r, j, x);
         VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
         {
             if (int8 || !plain) vf32_store(s + v * VF32_LANES, x[v]);
             top[v] = vf32_max(top[v], x[v]);
         }
     }
-    *m_of(state, t->split->rest.padded_dim) = vf32_top(vf32_max(top[0], top[1]));
+    *m_of(state, rest->padded_dim) = vf32_top(vf32_max(top[0], top[1]));
 }
 
 /* A row's scores become weights: bf16 in pairs; or unsigned codes, and their scale for each tile of keys. Both lie from
@@ -279,36 +298,19 @@ VF32_INLINE void weigh_row(const tile_block *t, float *scores, float *state, con
     vf32_store(l_of(state, dim), vf32_add(sum[0], sum[1]));
 }
 
-static bool is_plain(const tile_block *t)
+VF32_INLINE void find_all(const tile_block *t, const bool int8)
 {
-    qr_attention_tile tile = t->split->rest;
-    const uint32_t    last = (t->row + t->rows - 1) / tile.group;
-    if (tile.softcap != 0.0f || tile.bias != NULL) return false;
-    if (t->first == t->end) return true;
-    tile.first_key += t->first * QR_TILE_TOKENS;
-    const bool begin = visible_keys(&tile, last).from <= 0;
-    tile.first_key += (t->end - 1 - t->first) * QR_TILE_TOKENS;
-    return begin && visible_keys(&tile, t->row / tile.group).to == QR_TILE_TOKENS;
-}
-
-static softmax_row_of row_of(const tile_block *t, uint32_t i, const bool int8)
-{
-    const qr_attention_tile *rest = &t->split->rest;
-    const uint32_t           row  = t->row + i;
-    softmax_row_of           r    = {.head = t->head * rest->group + row % rest->group, .row = row / rest->group};
-    if (!int8) return r;
-    memcpy(&r.q_scale, t->q + i * rest->padded_dim * sizeof(float) + packed_codes(rest->padded_dim), sizeof r.q_scale);
-    if (rest->common != NULL) r.common = rest->common + (size_t)t->head * rest->head_rows + row;
-    return r;
-}
-
-VF32_INLINE void find_all(const tile_block *t, const bool int8, const bool plain)
-{
-    const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
+    const qr_attention_tile *rest   = &t->split->rest;
+    const size_t             state  = rest->padded_dim + QR_ATTENTION_STATE_TAIL;
+    const bool               shaped = rest->softcap != 0.0f || rest->bias != NULL;
+    const int64_t            first = (int64_t)t->first * QR_TILE_TOKENS, end = (int64_t)t->end * QR_TILE_TOKENS;
     for (uint32_t i = 0; i < t->rows; i++) {
-        softmax_row_of r = {0};
-        if (int8 || !plain) r = row_of(t, i, int8);
-        find_greatest(t, &r, t->scores + (size_t)i * SCORE_FLOATS, t->states + i * state, int8, plain);
+        const softmax_row_of r      = row_of(t, i, int8);
+        float               *scores = t->scores + (size_t)i * SCORE_FLOATS, *to = t->states + i * state;
+        if (!shaped && r.from <= first && r.to >= end)
+            find_greatest(t, &r, scores, to, int8, true);
+        else
+            find_greatest(t, &r, scores, to, int8, false);
     }
 }
 
@@ -316,10 +318,7 @@ VF32_INLINE void find_all(const tile_block *t, const bool int8, const bool plain
 VF32_INLINE void softmax_block(const tile_block *t, const bool int8)
 {
     const size_t state = t->split->rest.padded_dim + QR_ATTENTION_STATE_TAIL;
-    if (is_plain(t))
-        find_all(t, int8, true);
-    else
-        find_all(t, int8, false);
+    find_all(t, int8);
     for (uint32_t i = 0; i < t->rows; i++) {
         if (t->stream != NULL) fetch_meanwhile(t->stream, ROW_LINES);
         weigh_row(t, t->scores + (size_t)i * SCORE_FLOATS, t->states + i * state, int8);
