@@ -53,6 +53,7 @@ typedef struct qr_attention_tuning {
     qr_attention_prefetch prefetch;
     uint32_t              byte_fs; /* to read a byte of keys and values */
     uint32_t              pair_fs; /* for a query head to meet a key */
+    uint32_t block_fs; /* to take a key of a kv head once for a block of query heads; 0: kernels without blocks */
 } qr_attention_tuning;
 
 typedef struct qr_attention_limits {
@@ -136,8 +137,13 @@ void qr_attention_merge(qr_attention_plan *plan, const qr_attention_args *args, 
 /* Nanoseconds the thread spent in the last step's runs, for the imbalance statistic. */
 uint64_t qr_attention_busy_ns(const qr_attention_plan *plan, uint32_t thread);
 
+/* Query heads that meet a key of their kv head together, at a cost that hardly depends on how many they are; 0: each
+ * costs the same. */
+uint32_t qr_attention_block_heads(const qr_kernels *kernels, const qr_kv_shape *shape);
+
 /* Reads [memory, memory + bytes) as one sequence's keys, at least a tile of each kv head, with one query row of every
- * head; returns the tokens. For measuring. `scratch`: qr_attention_walk_floats() floats, 64-byte aligned. */
+ * head; returns the tokens, of whole splits where kernels take those. For measuring. `scratch`:
+ * qr_attention_walk_floats() floats, 64-byte aligned. */
 size_t   qr_attention_walk_floats(const qr_attention_shape *shape);
 uint64_t qr_attention_walk(const qr_kernels *kernels, const qr_attention_shape *shape, const char *memory, size_t bytes,
                            bool prefetch, float *scratch);

@@ -14,6 +14,7 @@
 enum {
     QR_SPLIT_TILES          = QR_SPLIT_TOKENS / QR_TILE_TOKENS,
     QR_ATTENTION_STATE_TAIL = 32, /* floats after o */
+    QR_ATTENTION_BLOCK      = 32, /* query rows that attend_split takes together */
     QR_ATTENTION_LANES      = 16, /* of l, the last of them */
     QR_HEAD_DIM_MAX         = 256,
 };

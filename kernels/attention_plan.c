@@ -176,8 +176,11 @@ static uint64_t cost_of(const qr_attention_plan *plan, uint32_t rows, uint32_t f
     const uint64_t     tokens      = to > from ? to - from : 0;
     const uint64_t     token_bytes = qr_kv_tile_bytes(kv) / QR_TILE_TOKENS;
     const uint64_t     pairs       = (uint64_t)rows * plan->group;
+    const uint64_t     blocks      = qr_ceil_div_u32(rows * plan->group, QR_ATTENTION_BLOCK);
+
+    const qr_attention_tuning *tuning = &plan->limits.tuning;
     return COST_ITEM +
-           tokens * kv_heads * (plan->limits.tuning.byte_fs * token_bytes + plan->limits.tuning.pair_fs * pairs);
+           tokens * kv_heads * (tuning->byte_fs * token_bytes + tuning->block_fs * blocks + tuning->pair_fs * pairs);
 }
 
 static uint64_t item_cost(const qr_attention_plan *plan, const qr_planned_sequence *planned, uint32_t item)

@@ -8,19 +8,25 @@ size_t qr_attention_walk_floats(const qr_attention_shape *shape)
     return qr_round_up(shape->heads * (dim + dim + QR_ATTENTION_STATE_TAIL), 16);
 }
 
-/* Tiles `stride` bytes apart, in splits; the last may have fewer. */
+uint32_t qr_attention_block_heads(const qr_kernels *kernels, const qr_kv_shape *shape)
+{
+    return kernels->attention->by_dtype[shape->dtype].attend_split != NULL ? QR_ATTENTION_BLOCK : 0;
+}
+
+/* Tiles `stride` bytes apart, in whole splits; the last one takes the first tiles again. */
 static uint64_t walk_splits(const qr_attention_kernels *kernels, qr_dtype dtype, const qr_attention_tile *first,
                             const char *memory, size_t stride, uint64_t count)
 {
     qr_attention_split s = {.rest = *first};
     s.rest.visible_end   = QR_SPLIT_TOKENS;
-    for (uint64_t i = 0; i < count; i += s.tile_count) {
-        s.tile_count = (uint32_t)qr_min_u64(count - i, QR_SPLIT_TILES);
-        for (uint32_t j = 0; j < s.tile_count; j++) s.tiles[j] = memory + (i + j) * stride;
-        s.rest.next = first->prefetch && i + s.tile_count < count ? memory + (i + s.tile_count) * stride : NULL;
+    s.tile_count         = QR_SPLIT_TILES;
+    uint64_t i           = 0;
+    for (; i < count; i += QR_SPLIT_TILES) {
+        for (uint32_t j = 0; j < QR_SPLIT_TILES; j++) s.tiles[j] = memory + (i + j) % count * stride;
+        s.rest.next = first->prefetch && i + QR_SPLIT_TILES < count ? memory + (i + QR_SPLIT_TILES) * stride : NULL;
         kernels->by_dtype[dtype].attend_split(&s);
     }
-    return count * QR_TILE_TOKENS;
+    return i * QR_TILE_TOKENS;
 }
 
 uint64_t qr_attention_walk(const qr_kernels *kernels, const qr_attention_shape *shape, const char *memory, size_t bytes,

@@ -17,27 +17,31 @@ enum {
     ROUNDS     = 3,
 };
 
-typedef enum probe_variant { FAR_PLAIN, FAR_PREFETCH, NEAR, VARIANTS } probe_variant;
+/* NEAR_BLOCK: with a block of query heads for each kv head, where kernels have blocks. */
+typedef enum probe_variant { FAR_PLAIN, FAR_PREFETCH, NEAR, NEAR_BLOCK, VARIANTS } probe_variant;
 
 typedef struct probe {
     const qr_attention_probe_options *options;
+    uint32_t                          block_heads;
+    qr_attention_shape                block;     /* the shape with so many query heads for each kv head */
     size_t                            far_bytes; /* of a thread */
     float                            *scratch;   /* [thread_count][floats]: queries, states */
     size_t                            floats;
     uint64_t                          best_ns[VARIANTS], tokens[VARIANTS]; /* tokens of one thread */
 } probe;
 
-static uint64_t walk(const probe *p, uint32_t thread, size_t bytes, bool prefetch)
+static uint64_t walk(const probe *p, const qr_attention_shape *shape, uint32_t thread, size_t bytes, bool prefetch)
 {
-    return qr_attention_walk(p->options->kernels, p->options->shape, p->options->memory[thread].base, bytes, prefetch,
+    return qr_attention_walk(p->options->kernels, shape, p->options->memory[thread].base, bytes, prefetch,
                              p->scratch + thread * p->floats);
 }
 
 static uint64_t walk_variant(const probe *p, uint32_t thread, probe_variant variant)
 {
-    if (variant != NEAR) return walk(p, thread, p->far_bytes, variant == FAR_PREFETCH);
+    const qr_attention_shape *shape = variant == NEAR_BLOCK ? &p->block : p->options->shape;
+    if (variant < NEAR) return walk(p, shape, thread, p->far_bytes, variant == FAR_PREFETCH);
     uint64_t tokens = 0;
-    for (uint32_t i = 0; i < NEAR_TIMES; i++) tokens += walk(p, thread, NEAR_BYTES, false);
+    for (uint32_t i = 0; i < NEAR_TIMES; i++) tokens += walk(p, shape, thread, NEAR_BYTES, false);
     return tokens;
 }
 
@@ -48,6 +52,7 @@ static void probe_thread(void *context, uint32_t thread, uint32_t thread_count)
     qr_team *team = p->options->team;
     for (uint32_t i = 0; i < ROUNDS * VARIANTS; i++) {
         const probe_variant variant = (probe_variant)(i % VARIANTS);
+        if (variant == NEAR_BLOCK && p->block_heads == 0) continue;
         qr_team_barrier(team);
         const uint64_t start = qr_now_ns(), tokens = walk_variant(p, thread, variant);
         qr_team_barrier(team);
@@ -62,6 +67,17 @@ static double token_ns(const probe *p, probe_variant variant)
     return (double)p->best_ns[variant] / (double)p->tokens[variant];
 }
 
+/* What a key costs with the shape's query heads and with a whole block of them tells a block's share from a head's. */
+static void conclude_blocks(const probe *p, qr_attention_tuning *tuning)
+{
+    const double heads = p->options->shape->heads, more = p->block.heads;
+    const double near = token_ns(p, NEAR), block = token_ns(p, NEAR_BLOCK), kv_heads = p->block.kv.kv_heads;
+    if (more <= heads || block <= near) return;
+    const double pair = (block - near) / (more - heads);
+    tuning->pair_fs   = (uint32_t)fmax(1, 1e6 * pair);
+    tuning->block_fs  = (uint32_t)fmax(1, 1e6 * (near - pair * heads) / kv_heads);
+}
+
 /* Memory and arithmetic add up; what prefetching hides of the arithmetic counts as cheaper memory. */
 static void conclude(const probe *p, qr_attention_tuning *tuning)
 {
@@ -71,6 +87,8 @@ static void conclude(const probe *p, qr_attention_tuning *tuning)
     tuning->prefetch   = plain < ahead ? QR_PREFETCH_JUMPS : QR_PREFETCH_ALL;
     tuning->byte_fs    = (uint32_t)fmax(1, 1e6 * (fmin(plain, ahead) - near) / bytes);
     tuning->pair_fs    = (uint32_t)fmax(1, 1e6 * near / shape->heads);
+    tuning->block_fs   = 0;
+    if (p->block_heads > 0) conclude_blocks(p, tuning);
     qr_log_write(
         p->options->log, QUIRE_LOG_INFO,
         "attention: prefetch %s within runs; a thread reads keys at %.1f GB/s without, %.1f with it, %.1f from L2",
@@ -83,8 +101,11 @@ void qr_attention_probe(const qr_attention_probe_options *options, qr_attention_
     const size_t   tiles   = qr_kv_tile_bytes(&options->shape->kv) * options->shape->kv.kv_heads;
     probe          p       = {.options   = options,
                               .far_bytes = FAR_BYTES / threads,
-                              .floats    = qr_attention_walk_floats(options->shape),
-                              .best_ns   = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+                              .block     = *options->shape,
+                              .best_ns   = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    p.block_heads          = qr_attention_block_heads(options->kernels, &options->shape->kv);
+    p.block.heads          = qr_max_u32(options->shape->heads, p.block_heads * options->shape->kv.kv_heads);
+    p.floats               = qr_attention_walk_floats(&p.block);
     if (p.far_bytes < qr_max_u64(2 * NEAR_BYTES, tiles)) return;
     for (uint32_t thread = 0; thread < threads; thread++)
         if (options->memory[thread].bytes < p.far_bytes) return;

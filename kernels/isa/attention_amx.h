@@ -11,7 +11,7 @@
 #define QR_ATTENTION_AMX_H
 
 enum {
-    BLOCK_ROWS      = 2 * TILE_ROWS,
+    BLOCK_ROWS      = QR_ATTENTION_BLOCK,
     SCORE_FLOATS    = QR_SPLIT_TOKENS + 16, /* from row to row, so that rows do not share sets of L1 */
     SCALES_AT       = QR_SPLIT_TOKENS, /* int8: where in a row of weights the scales of its codes are, one per tile */
     SCORE_BYTES     = SCORE_FLOATS * sizeof(float),
@@ -24,6 +24,8 @@ enum {
 };
 
 typedef struct key_stream key_stream;
+
+_Static_assert(BLOCK_ROWS == 2 * TILE_ROWS, "two tiles of rows");
 
 /* A block at work. The tiles of keys that some of its rows see are [first, end) of the split. */
 typedef struct tile_block {
@@ -206,9 +208,9 @@ VF32_INLINE vf32 weight_of(vf32 x)
 
 /* What softmax has to know of a query row. */
 typedef struct softmax_row_of {
-    uint32_t     head, row;  /* of the bias; of the batch */
-    int64_t      from, to;   /* keys that it sees, counted from the split's first one */
-    const float *common;     /* with the split's first tile, or NULL */
+    uint32_t     head, row; /* of the bias; of the batch */
+    int64_t      from, to;  /* keys that it sees, counted from the split's first one */
+    const float *common;    /* with the split's first tile, or NULL */
     float        q_scale;
 } softmax_row_of;
 
@@ -217,8 +219,8 @@ static softmax_row_of row_of(const tile_block *t, uint32_t i, const bool int8)
     const qr_attention_tile *rest = &t->split->rest;
     const uint32_t           row  = t->row + i;
     softmax_row_of           r    = {.head = t->head * rest->group + row % rest->group, .row = row / rest->group};
-    r.to   = (int64_t)rest->visible_end + (int64_t)r.row * rest->visible_step - rest->first_key;
-    r.from = rest->window != 0 ? r.to - rest->window : 0;
+    r.to                          = (int64_t)rest->visible_end + (int64_t)r.row * rest->visible_step - rest->first_key;
+    r.from                        = rest->window != 0 ? r.to - rest->window : 0;
     if (!int8) return r;
     memcpy(&r.q_scale, t->q + i * rest->padded_dim * sizeof(float) + packed_codes(rest->padded_dim), sizeof r.q_scale);
     if (rest->common != NULL) r.common = rest->common + (size_t)t->head * rest->head_rows + row;

@@ -80,6 +80,7 @@ static void the_twin_computes_what_the_chip_does(void **state)
             compare(&o, rows, native_dot_bf16, emulated_dot_bf16, true);
             compare(&o, rows, native_dot_int8, emulated_dot_int8, false);
             compare(&o, rows, native_dot_uint8, emulated_dot_uint8, false);
+            compare(&o, rows, native_dot_half, emulated_dot_half, false);
         }
 }
 
@@ -102,7 +103,10 @@ static void products_are_pairs_of_bf16_and_fours_of_codes(void **state)
     memset(&o, 0, sizeof o);
     o.a[64 + 9]                   = (char)-3; /* a[1][9], 253 without a sign */
     o.b[(9 / 4 * 16 + 7) * 4 + 1] = (char)-5; /* b[2][7][1] */
-    tile_operands unsigned_too    = o;
+    tile_operands unsigned_too = o, half = o;
+    half.a[64 + 40] = half.b[(40 / 4 * 16 + 7) * 4] = 1; /* beyond its 32 bytes and 8 rows */
+    emulated_dot_half(&half, 16);
+    assert_int_equal(half.sums[16 + 7], 253 * -5);
     emulated_dot_int8(&o, 16);
     emulated_dot_uint8(&unsigned_too, 16);
     assert_int_equal(o.sums[16 + 7], 15);

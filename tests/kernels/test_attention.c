@@ -754,6 +754,31 @@ static void work_is_cut_where_it_pays(void **state)
     qr_attention_plan_destroy(plan);
 }
 
+/* Two sequences of one length, of 1 and of 8 rows: with two threads each gets one where a block of 32 query heads costs
+ * what a few of them do, and the second is cut where every head costs. */
+static bool cuts_a_sequence(qr_attention_tuning tuning)
+{
+    const qr_attention_shape shape = {
+        .kv = {.dtype = QR_BF16, .kv_heads = 2, .head_dim = 64, .block_size = 32}, .heads = 8, .scale = 1};
+    const qr_attention_limits limits = {
+        .max_rows = 9, .max_sequences = 2, .max_kv_length = 4096, .thread_count = 2, .tuning = tuning};
+    const qr_attention_sequence s[2] = {{.row_count = 1, .position = 4095, .kv_length = 4096},
+                                        {.row_start = 1, .row_count = 8, .position = 4088, .kv_length = 4096}};
+    qr_attention_plan          *plan;
+    assert_int_equal(qr_attention_plan_create(tables[0], &shape, &limits, NULL, &plan, NULL), QUIRE_OK);
+    qr_attention_plan_build(plan, s, 2);
+    const bool cut = qr_attention_needs_merge(plan);
+    qr_attention_plan_destroy(plan);
+    return cut;
+}
+
+static void rows_that_share_a_block_cost_once(void **state)
+{
+    (void)state;
+    assert_true(cuts_a_sequence((qr_attention_tuning){.byte_fs = 1, .pair_fs = 1000000}));
+    assert_false(cuts_a_sequence((qr_attention_tuning){.byte_fs = 1, .pair_fs = 1, .block_fs = 1000000}));
+}
+
 static void assert_unsupported(qr_attention_shape shape, const char *message)
 {
     const qr_attention_limits limits = {.max_rows = 1, .max_sequences = 1, .max_kv_length = 32, .thread_count = 1};
@@ -793,6 +818,7 @@ int main(void)
         cmocka_unit_test(shared_and_copied_blocks_serve_every_reader),
         cmocka_unit_test(the_plan_counts_bytes_and_flops),
         cmocka_unit_test(work_is_cut_where_it_pays),
+        cmocka_unit_test(rows_that_share_a_block_cost_once),
         cmocka_unit_test(shapes_without_a_kernel_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, find_tables, NULL);

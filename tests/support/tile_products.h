@@ -14,8 +14,8 @@ typedef struct tile_operands {
 /* sums += a * b in the first `rows` rows. */
 typedef void tile_product(tile_operands *o, uint32_t rows);
 
-tile_product native_dot_bf16, native_dot_int8, native_dot_uint8;
-tile_product emulated_dot_bf16, emulated_dot_int8, emulated_dot_uint8;
+tile_product native_dot_bf16, native_dot_int8, native_dot_uint8, native_dot_half;
+tile_product emulated_dot_bf16, emulated_dot_int8, emulated_dot_uint8, emulated_dot_half;
 
 /* Rows of tile 0, as the chip has them after a configuration of so many. */
 uint32_t native_configured_rows(uint32_t rows);
