@@ -10,6 +10,7 @@
 #include "cache/layout.h"
 
 enum { WORD_BITS = 64, WHOLE = 0xff, EXTENT_CANDIDATES = 8 };
+enum { REMOTE_PERCENT = 200, MOST_REMOTE_PERCENT = 400, LOAD_SCALE = 256 };
 
 /* ---- lists ---- */
 
@@ -479,28 +480,51 @@ void qr_block_pool_forget_tenant(qr_block_pool *pool, uint32_t tenant)
     if (pool->local != NULL) qr_block_pool_forget_tenant(pool->local, tenant);
 }
 
-uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count)
+static uint32_t available_on(const qr_pool_node *node) { return node->free + node->cached + node->reserved; }
+
+/* What node n would have to read with the sequence on it, in hundredths of a block of its own. */
+static uint64_t load_with(const qr_block_pool *pool, uint32_t n, const uint32_t *hits_on, uint32_t fresh)
+{
+    const qr_pool_node *node   = &pool->nodes[n];
+    const uint32_t      here   = qr_min_u32(fresh, available_on(node));
+    const uint32_t      nearby = node->order[1];
+    uint64_t load = node->load * 100 + (uint64_t)here * 100 + (uint64_t)(fresh - here) * node->percent[nearby];
+    for (uint32_t m = 0; m < pool->node_count; m++) load += (uint64_t)hits_on[m] * node->percent[m];
+    return load;
+}
+
+uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count, uint32_t fresh)
 {
     if (pool->node_count == 1) return 0;
-    uint32_t votes[QR_MAX_NODES] = {0}, home = 0;
+    uint32_t hits_on[QR_MAX_NODES] = {0}, home = 0;
+    uint64_t least = UINT64_MAX;
     for (uint32_t i = 0; i < count; i++)
-        if (hits[i] != QR_BLOCK_NONE) votes[pool->blocks[hits[i]].node]++;
-    for (uint32_t n = 1; n < pool->node_count; n++) {
-        const qr_pool_node *a = &pool->nodes[n], *b = &pool->nodes[home];
-        const uint32_t      available_a = a->free + a->cached + a->reserved;
-        const uint32_t      available_b = b->free + b->cached + b->reserved;
-        if (votes[n] > votes[home] || (votes[n] == votes[home] && available_a > available_b)) home = n;
+        if (hits[i] != QR_BLOCK_NONE) hits_on[pool->blocks[hits[i]].node]++;
+    for (uint32_t n = 0; n < pool->node_count; n++) {
+        const uint64_t load = load_with(pool, n, hits_on, fresh) * LOAD_SCALE / pool->nodes[n].threads;
+        if (load > least || (load == least && available_on(&pool->nodes[n]) <= available_on(&pool->nodes[home])))
+            continue;
+        least = load;
+        home  = n;
     }
     return home;
 }
 
 /* ---- creation ---- */
 
-void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, uint32_t *first_block)
+static uint64_t sum_of_shares(const uint32_t *share, uint32_t count)
 {
-    const bool whole = num_blocks / node_count >= QR_EXTENT_BLOCKS;
+    uint64_t sum = 0;
+    for (uint32_t n = 0; n < count; n++) sum += share ? share[n] : 1;
+    return sum;
+}
+
+void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, const uint32_t *share, uint32_t *first_block)
+{
+    const bool     whole = num_blocks / node_count >= QR_EXTENT_BLOCKS;
+    const uint64_t all   = sum_of_shares(share, node_count);
     for (uint32_t n = 0; n < node_count; n++) {
-        const uint32_t first = (uint32_t)((uint64_t)num_blocks * n / node_count);
+        const uint32_t first = (uint32_t)((uint64_t)num_blocks * sum_of_shares(share, n) / all);
         first_block[n]       = whole ? first / QR_EXTENT_BLOCKS * QR_EXTENT_BLOCKS : first;
     }
     first_block[node_count] = num_blocks;
@@ -521,6 +545,7 @@ static void layout_node(const qr_cache_options *options, qr_pool_node *node, qr_
     node->active       = QR_ARENA_TAKE(arena, uint32_t, options->max_tenants);
     node->active_place = QR_ARENA_TAKE(arena, uint32_t, options->max_tenants);
     node->order        = QR_ARENA_TAKE(arena, uint8_t, options->node_count);
+    node->percent      = QR_ARENA_TAKE(arena, uint16_t, options->node_count);
 }
 
 static void split_blocks(const qr_cache_options *options, uint32_t *first_block)
@@ -528,7 +553,7 @@ static void split_blocks(const qr_cache_options *options, uint32_t *first_block)
     if (options->first_block != NULL)
         memcpy(first_block, options->first_block, (options->node_count + 1) * sizeof *first_block);
     else
-        qr_block_pool_split(options->num_blocks, options->node_count, first_block);
+        qr_block_pool_split(options->num_blocks, options->node_count, options->node_share, first_block);
 }
 
 void qr_block_pool_layout(qr_block_pool *pool, const qr_cache_options *options, qr_arena *arena)
@@ -554,6 +579,16 @@ static uint32_t distance(const qr_cache_options *options, uint32_t a, uint32_t b
     return a > b ? a - b : b - a;
 }
 
+/* ACPI's distances are times, 10 for local memory; whatever a machine claims, remote memory is neither faster nor so
+ * slow that nothing would ever be read from it. */
+static uint16_t percent_between(const qr_cache_options *options, uint32_t a, uint32_t b)
+{
+    if (a == b) return 100;
+    if (options->distance == NULL) return REMOTE_PERCENT;
+    const uint32_t tenths = options->distance[a * options->node_count + b];
+    return (uint16_t)qr_max_u32(100, qr_min_u32(tenths, MOST_REMOTE_PERCENT / 10) * 10);
+}
+
 /* By distance, equal ones by number: insertion sort of at most QR_MAX_NODES. */
 static void order_nodes(const qr_cache_options *options, uint32_t home, uint8_t *order)
 {
@@ -569,6 +604,8 @@ static void init_node(qr_block_pool *pool, const qr_cache_options *options, uint
 {
     qr_pool_node *node = &pool->nodes[n];
     order_nodes(options, n, node->order);
+    node->threads = options->node_threads ? options->node_threads[n] : 1;
+    for (uint32_t m = 0; m < options->node_count; m++) node->percent[m] = percent_between(options, n, m);
     node->free_list = node->reserved_list = QR_LIST_EMPTY;
     for (uint32_t t = 0; t < pool->max_tenants; t++) node->cached_lists[t] = QR_LIST_EMPTY;
     for (uint32_t e = 0; e < node->extent_count; e++) set_insert(&node->by_free[0], e);

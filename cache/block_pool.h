@@ -70,7 +70,10 @@ typedef struct qr_pool_node {
     qr_list      *cached_lists;          /* [max_tenants] */
     uint32_t     *active, *active_place; /* tenants with CACHED blocks here, [active_count]; [max_tenants] */
     uint32_t      active_count;
-    uint8_t      *order; /* [node_count] this node first, then by distance */
+    uint8_t      *order;   /* [node_count] this node first, then by distance */
+    uint16_t     *percent; /* [node_count] what its threads pay to read another node's memory; 100: their own's price */
+    uint32_t      threads;
+    uint64_t      load; /* blocks in tables of RUNNING sequences that are at home here */
 } qr_pool_node;
 
 typedef struct qr_block_pool qr_block_pool;
@@ -100,9 +103,9 @@ struct qr_block_pool {
     uint32_t      *partner; /* [num_blocks] of an indexed block, in the other pool; or QR_BLOCK_NONE */
 };
 
-/* Splits num_blocks over the nodes: first_block[node_count + 1]. Evenly; at whole extents where a node has 8 or more.
- */
-void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, uint32_t *first_block);
+/* Splits num_blocks over the nodes: first_block[node_count + 1]. By their shares (NULL: evenly), at whole extents where
+ * there are 8 blocks for each node. */
+void qr_block_pool_split(uint32_t num_blocks, uint32_t node_count, const uint32_t *share, uint32_t *first_block);
 
 /* What a table can still get: with local blocks, of each kind. */
 static inline uint32_t qr_block_pool_available(const qr_block_pool *pool)
@@ -117,9 +120,11 @@ static inline uint32_t qr_first_visible_block(uint32_t computed, uint32_t window
     return window > 0 && computed + 1 > window ? (computed + 1 - window) / block_size : 0;
 }
 
-/* Where a sequence should live: the node of most of `hits`, else the one with most blocks available, else the lowest.
- */
-uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count);
+/* Where a sequence that finds `hits` and takes `fresh` blocks should live: where its node's threads, each with its part
+ * of the node's load, are done first. Blocks of other nodes cost what the distance says: hits there, and fresh ones
+ * beyond what the node has available. So it goes to the node that holds its prefix, unless that has so much more to
+ * read that all of the prefix is read faster from afar. Equal ones: most blocks available, then the lowest. */
+uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count, uint32_t fresh);
 
 /* One block for entry `entry` of the table, of `wanted` that are wanted now in its group of 8 (section 3 of the page);
  * USED, refs = 1, new serial. The caller made sure that one is available. */

@@ -18,19 +18,27 @@ static void count_runs(qr_block_pool *pool, qr_block_table *table, uint32_t more
     if (table->running) pool->runs = pool->runs + more_runs - fewer_runs;
 }
 
+/* Live entries of a running table: what its home's threads read in each step. */
+static void count_load(qr_block_pool *pool, const qr_block_table *table, uint32_t more, uint32_t fewer)
+{
+    if (!table->running) return;
+    pool->run_blocks              = pool->run_blocks + more - fewer;
+    pool->nodes[table->home].load = pool->nodes[table->home].load + more - fewer;
+}
+
 static void push(qr_block_pool *pool, qr_block_table *table, uint32_t id)
 {
     qr_assert(table->count < table->capacity);
     table->blocks[table->count++] = id;
     count_runs(pool, table, !joins(table, table->count - 1), 0);
-    pool->run_blocks += table->running;
+    count_load(pool, table, 1, 0);
 }
 
 static void pop(qr_block_pool *pool, qr_block_table *table)
 {
     const uint32_t last = table->count - 1, id = table->blocks[last];
     count_runs(pool, table, 0, !joins(table, last));
-    pool->run_blocks -= table->running;
+    count_load(pool, table, 0, 1);
     table->count = last;
     qr_block_pool_release(pool, id);
 }
@@ -41,7 +49,7 @@ static void drop_first(qr_block_pool *pool, qr_block_table *table)
     const uint32_t first = table->first, id = table->blocks[first];
     const bool     run_goes_on = first + 1 < table->count && joins(table, first + 1);
     count_runs(pool, table, 0, !run_goes_on);
-    pool->run_blocks -= table->running;
+    count_load(pool, table, 0, 1);
     table->blocks[first] = QR_BLOCK_NONE;
     table->first         = first + 1;
     qr_block_pool_release(pool, id);
@@ -79,12 +87,15 @@ void qr_block_table_init(qr_block_table *table, uint32_t *storage, uint32_t capa
 static void set_running(qr_block_pool *pool, qr_block_table *table, bool running)
 {
     if (table->running == running) return;
-    table->running      = running;
     const uint32_t live = table->count - table->first;
     if (running) {
-        pool->run_blocks += live, pool->runs += table->runs;
+        table->running = true;
+        count_load(pool, table, live, 0);
+        pool->runs += table->runs;
     } else {
-        pool->run_blocks -= live, pool->runs -= table->runs;
+        count_load(pool, table, 0, live);
+        table->running = false;
+        pool->runs -= table->runs;
         qr_block_pool_unreserve(pool, table);
     }
 }

@@ -10,8 +10,11 @@ typedef struct qr_cache_options {
     uint32_t        num_blocks, block_size; /* any power of two */
     uint32_t        node_count;             /* 1..QR_MAX_NODES */
     const uint32_t *first_block;            /* [node_count + 1]; NULL: qr_block_pool_split() */
-    const uint32_t *distance;               /* [node_count][node_count]; NULL: |i - j| */
-    uint32_t        max_tenants;            /* numbers in [0, max_tenants) */
+    const uint32_t *node_share;             /* [node_count] of the blocks, for that; NULL: even */
+    const uint32_t *node_threads;           /* [node_count] that read them; NULL: as many on each */
+    const uint32_t *distance; /* [node_count][node_count] as ACPI's, 10 = local; NULL: |i - j|, all others twice as far
+                               */
+    uint32_t        max_tenants; /* numbers in [0, max_tenants) */
     bool            extents;
     bool            enable_prefix_caching;
     bool            encoder_decoder; /* with a cross index */

@@ -155,7 +155,7 @@ static const char *check_references(const part *p)
 
 static const char *check_tables(const part *p)
 {
-    uint64_t blocks = 0, runs = 0;
+    uint64_t blocks = 0, runs = 0, load[QR_MAX_NODES] = {0};
     for (uint32_t t = 0; t < p->holders->table_count; t++) {
         const qr_cache_holder *holder = &p->holders->tables[t];
         const qr_block_table  *table  = table_in(p, holder);
@@ -166,8 +166,11 @@ static const char *check_tables(const part *p)
         QR_CHECK(check_runs(table));
         if (!table->running) continue;
         blocks += table->count - table->first;
+        load[table->home] += table->count - table->first;
         runs += table->runs;
     }
+    for (uint32_t n = 0; n < p->pool->node_count; n++)
+        QR_RULE(load[n] == p->pool->nodes[n].load, "C17: a node's load differs from the tables that are at home there");
     QR_RULE(blocks == p->pool->run_blocks && runs == p->pool->runs, "C15: the pool's runs are miscounted");
     return NULL;
 }

@@ -140,13 +140,36 @@ static quire_status size_pool(quire_engine *engine, quire_model *model, quire_er
     return QUIRE_OK;
 }
 
+static void copy_distances(quire_engine *engine, const qr_placement *placement)
+{
+    const uint32_t count = placement->node_count;
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(engine->node_distance + i * count, placement->node_distance[i], count * sizeof *engine->node_distance);
+}
+
+/* Blocks follow the threads that read them, as far as the nodes' memory goes. */
+static void share_blocks(quire_engine *engine)
+{
+    const qr_placement   *placement = qr_team_placement(engine->team);
+    qr_scheduler_options *options   = &engine->planner.options;
+    uint64_t              free_bytes[QR_MAX_NODES];
+    for (uint32_t n = 0; n < placement->node_count; n++)
+        free_bytes[n] = qr_node_free_memory(NULL, placement->node_os[n]);
+    qr_pool_share(qr_pool_bytes(&engine->pool, options->num_blocks, options->num_local_blocks), placement->node_count,
+                  placement->node_threads, free_bytes, engine->node_share);
+    copy_distances(engine, placement);
+    options->node_share    = engine->node_share;
+    options->node_threads  = placement->node_threads;
+    options->node_distance = engine->node_distance;
+}
+
 static quire_status create_memory(quire_engine *engine, uint32_t layers, uint32_t num_blocks, qr_kv_memory *memory_out,
                                   quire_error *error)
 {
     const qr_placement *placement = qr_team_placement(engine->team);
     const qr_kv_shape   shape     = qr_network_kv_shape(engine->network);
     uint32_t            first_block[QR_MAX_NODES + 1];
-    qr_block_pool_split(num_blocks, placement->node_count, first_block);
+    qr_block_pool_split(num_blocks, placement->node_count, engine->node_share, first_block);
     const qr_kv_memory_options options = {.layers        = layers,
                                           .num_blocks    = num_blocks,
                                           .block_bytes   = qr_kv_block_bytes(&shape),
@@ -162,6 +185,7 @@ static quire_status create_cache(quire_engine *engine, quire_error *error)
 {
     const uint32_t        local   = engine->facts.local_layers;
     qr_scheduler_options *options = &engine->planner.options;
+    share_blocks(engine);
     QR_TRY(create_memory(engine, engine->facts.decoder_layers - local, options->num_blocks, &engine->kv, error));
     if (local > 0) QR_TRY(create_memory(engine, local, options->num_local_blocks, &engine->local_kv, error));
     return qr_network_attach_kv(engine->network, &engine->kv, local > 0 ? &engine->local_kv : NULL, error);

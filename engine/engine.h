@@ -39,7 +39,9 @@ struct quire_engine {
     uint64_t          cache_bytes; /* last-level caches of its cores together */
     qr_network       *network;
     quire_kv_pool     pool;
-    qr_kv_memory      kv, local_kv; /* local_kv: none without local layers */
+    uint32_t          node_share[QR_MAX_NODES];                   /* of the blocks */
+    uint32_t          node_distance[QR_MAX_NODES * QR_MAX_NODES]; /* [nodes][nodes] */
+    qr_kv_memory      kv, local_kv;                               /* local_kv: none without local layers */
     quire_planner     planner;
     qr_ranks          ranks;
     qr_arena          arena; /* everything below */

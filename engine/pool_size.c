@@ -203,3 +203,39 @@ quire_status quire_kv_pool_plan(const quire_engine_options *options, const quire
     qr_options_give(&pool, sizeof pool, pool_out);
     return QUIRE_OK;
 }
+
+/* ---- shares of the nodes ---- */
+
+/* Deals `bytes` to the nodes that are not full, by their threads; those that it is too much for become full. */
+static bool deal(uint64_t bytes, uint32_t node_count, const uint32_t *threads, const uint64_t *room, bool *full,
+                 uint64_t *held)
+{
+    uint64_t all = 0, left = bytes;
+    bool     filled = false;
+    for (uint32_t n = 0; n < node_count; n++) all += full[n] ? 0 : threads[n], left -= full[n] ? held[n] : 0;
+    for (uint32_t n = 0; n < node_count; n++) {
+        if (full[n]) continue;
+        held[n] = (uint64_t)((double)left * threads[n] / (double)all);
+        if (held[n] <= room[n]) continue;
+        held[n] = room[n];
+        full[n] = filled = true;
+    }
+    return filled;
+}
+
+void qr_pool_share(uint64_t pool_bytes, uint32_t node_count, const uint32_t *threads, const uint64_t *free_bytes,
+                   uint32_t *share_out)
+{
+    uint64_t room[QR_MAX_NODES], held[QR_MAX_NODES], all = 0;
+    bool     full[QR_MAX_NODES] = {false};
+    for (uint32_t n = 0; n < node_count; n++) {
+        room[n] = free_bytes[n] / 10 * 9;
+        all     = room[n] > UINT64_MAX - all ? UINT64_MAX : all + room[n];
+    }
+    if (all <= pool_bytes)
+        memcpy(held, room, sizeof *held * node_count);
+    else
+        while (deal(pool_bytes, node_count, threads, room, full, held)) continue;
+    for (uint32_t n = 0; n < node_count; n++) /* in millionths of the pool: 32 bits hold those of any */
+        share_out[n] = 1 + (uint32_t)((double)held[n] / (double)qr_max_u64(pool_bytes, 1) * 1000000);
+}

@@ -20,4 +20,10 @@ uint64_t qr_pool_bytes(const quire_kv_pool *pool, uint64_t blocks, uint64_t loca
  * with a warning for people that has both numbers. */
 bool qr_pool_is_short(const qr_scheduler_options *options, char *warning_out, size_t size);
 
+/* Which share of the pool each node should hold, in parts of any size: as many threads it has, but at most nine tenths
+ * of its free bytes; what does not fit goes to the others likewise. With less free in all, in proportion to what is
+ * free. */
+void qr_pool_share(uint64_t pool_bytes, uint32_t node_count, const uint32_t *threads, const uint64_t *free_bytes,
+                   uint32_t *share_out);
+
 #endif

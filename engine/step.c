@@ -517,6 +517,7 @@ void qr_engine_take_stats(quire_engine *engine)
     stats->steps                = engine->steps;
     stats->steps_drafts_paused  = engine->steps_drafts_paused;
     stats->step_ns              = engine->step_ns;
+    qr_network_count_remote(engine->network, &stats->kv_remote_bytes, &stats->attention_helped);
     stats->requests_finished += engine->unstarted;
     for (int i = 0; i < QUIRE_MAX_FINISHES; i++) stats->finished_by[i] += engine->unstarted_by[i];
     stats->ranks            = qr_ranks_several(&engine->ranks) ? engine->ranks.comm.ranks : 1;

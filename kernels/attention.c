@@ -453,6 +453,18 @@ static void run_portion(const qr_attention_plan *plan, const qr_attention_args *
     if (slots == NULL) finish_portion(plan, args, scratch, p);
 }
 
+/* Bytes of the portion's keys and values that are on other nodes than the thread. */
+static void count_remote(const qr_attention_plan *plan, uint32_t thread, const portion *p)
+{
+    qr_attention_scratch *scratch   = &plan->scratch[thread];
+    const uint32_t        per_block = plan->shape.kv.block_size / QR_TILE_TOKENS;
+    const uint32_t        end       = qr_min_u32(end_tile(plan, p), p->split_end * SPLIT_TILES);
+    uint64_t              tiles     = 0;
+    for (uint32_t tile = qr_max_u32(first_tile(plan, p), p->split * SPLIT_TILES); tile < end; tile++)
+        tiles += p->sequence->blocks[tile / per_block] - scratch->first_block >= scratch->block_count;
+    scratch->remote_bytes += tiles * p->heads * qr_kv_tile_bytes(&plan->shape.kv);
+}
+
 /* Slots of a cut sequence: [split][kv head][row][head of the group] states. */
 static float *slot_of(const qr_attention_plan *plan, const qr_planned_sequence *planned, uint32_t split, uint32_t row)
 {
@@ -467,6 +479,7 @@ static void run_visit(const qr_attention_plan *plan, const qr_attention_args *ar
     const size_t rows  = (size_t)p->rows * plan->shape.heads;
     float       *slots = planned->cut ? slot_of(plan, planned, p->split, p->head * p->rows * plan->group) : NULL;
     run_portion(plan, args, &plan->scratch[thread], p, slots, rows * plan->state_floats);
+    if (plan->node_count > 1) count_remote(plan, thread, p);
 }
 
 static void run_tile(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread,
@@ -480,6 +493,7 @@ static void run_tile(const qr_attention_plan *plan, const qr_attention_args *arg
     p.split                               = qr_visible_begin(plan, sequence, p.row) / QR_SPLIT_TOKENS;
     p.split_end = qr_ceil_div_u32(qr_visible_end(plan, sequence, p.row + p.rows - 1), QR_SPLIT_TOKENS);
     run_portion(plan, args, &plan->scratch[thread], &p, NULL, 0);
+    if (plan->node_count > 1) count_remote(plan, thread, &p);
 }
 
 /* The planned sequence of a task. */
@@ -513,9 +527,45 @@ static void run_task(const qr_attention_plan *plan, const qr_attention_args *arg
                        owner == thread ? first_read(plan, args, thread, k + 1) : NULL, run_visit);
 }
 
+/* Whether a thread of another node should take what is left of the shares of threads [first, end), all of one node: it
+ * needs remote_percent of the time that they need for a task, and they need the time of one for each that is left to
+ * each of them. */
+static bool helping_pays(const qr_attention_plan *plan, uint32_t first, uint32_t end, uint32_t turn)
+{
+    const uint32_t percent = plan->limits.tuning.remote_percent;
+    uint64_t       left    = 0;
+    for (uint32_t t = first; t < end && percent > 0; t++) {
+        const uint64_t seen  = atomic_load_explicit(&plan->claims[t].left[turn], memory_order_relaxed);
+        const uint32_t begin = (uint32_t)seen, behind = (uint32_t)(seen >> 32);
+        left += begin < behind ? behind - begin : 0;
+    }
+    return percent > 0 && left * 100 >= (uint64_t)(end - first) * percent;
+}
+
+static void help_node(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, bool append,
+                      uint32_t first, uint32_t end, uint32_t turn)
+{
+    for (uint32_t owner = first, task; owner < end; owner++)
+        while (helping_pays(plan, first, end, turn) && claim(plan, owner, turn, false, &task)) {
+            run_task(plan, args, owner, task, thread, append);
+            plan->scratch[thread].helped++;
+        }
+}
+
+static void help_other_nodes(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, bool append,
+                             uint32_t turn)
+{
+    const uint32_t threads = plan->limits.thread_count;
+    for (uint32_t first = 0, end; first < threads; first = end) {
+        for (end = first + 1; end < threads && plan->thread_node[end] == plan->thread_node[first];) end++;
+        if (plan->thread_node[first] != plan->thread_node[thread])
+            help_node(plan, args, thread, append, first, end, turn);
+    }
+}
+
 /* The thread's own share, then what the others of its node have not begun: a core that others use, or whose memory is
- * slower, would keep all waiting. Bits do not depend on who works. Nobody can still want what is offered here for the
- * next run: that of the last run lies behind a barrier. */
+ * slower, would keep all waiting. Then other nodes. Bits do not depend on who works. Nobody can still want what is
+ * offered here for the next run: that of the last run lies behind a barrier. */
 static void run_shares(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread, bool append)
 {
     const uint64_t start = qr_now_ns();
@@ -526,6 +576,7 @@ static void run_shares(qr_attention_plan *plan, const qr_attention_args *args, u
         if (plan->thread_node[owner] != plan->thread_node[thread]) continue;
         while (claim(plan, owner, turn, owner == thread, &task)) run_task(plan, args, owner, task, thread, append);
     }
+    if (plan->thread_node[threads - 1] > 0) help_other_nodes(plan, args, thread, append, turn);
     plan->scratch[thread].busy_ns += qr_now_ns() - start;
 }
 

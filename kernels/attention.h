@@ -53,7 +53,9 @@ typedef struct qr_attention_tuning {
     qr_attention_prefetch prefetch;
     uint32_t              byte_fs; /* to read a byte of keys and values */
     uint32_t              pair_fs; /* for a query head to meet a key */
-    uint32_t block_fs; /* to take a key of a kv head once for a block of query heads; 0: kernels without blocks */
+    uint32_t block_fs;       /* to take a key of a kv head once for a block of query heads; 0: kernels without blocks */
+    uint32_t remote_percent; /* time to read keys of another node, of that for one's own, times 100; 0 = unknown: no
+                              * thread does what threads of another node have not begun */
 } qr_attention_tuning;
 
 typedef struct qr_attention_limits {
@@ -72,7 +74,14 @@ quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attent
                                       const qr_attention_limits *limits, const quire_allocator *allocator,
                                       qr_attention_plan **plan_out, quire_error *error);
 void         qr_attention_plan_destroy(qr_attention_plan *plan);
-size_t       qr_attention_plan_bytes(const qr_attention_plan *plan); /* memory it holds */
+
+/* Says which node each block is on, for the counters below: node n has [first_block[n], first_block[n + 1]), for as
+ * many nodes as limits.thread_node names. Once, before the first build. */
+void qr_attention_plan_set_blocks(qr_attention_plan *plan, const uint32_t *first_block);
+/* Since creation: bytes of keys and values that threads read from blocks of other nodes, and shares that threads of
+ * other nodes took over. */
+void   qr_attention_remote(const qr_attention_plan *plan, uint64_t *bytes_out, uint64_t *helped_out);
+size_t qr_attention_plan_bytes(const qr_attention_plan *plan); /* memory it holds */
 /* Shows what the plan holds: each thread's scratch, and what all share. */
 void qr_attention_plan_visit_memory(const qr_attention_plan *plan, qr_memory_visitor *visit, void *context);
 
@@ -122,9 +131,9 @@ typedef struct qr_attention_args {
  * is written. Rows are dealt to threads as the plan says. */
 void qr_attention_append(const qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
 
-/* Scores, softmax, values for the thread's share, then for what other threads of its node have not begun of theirs;
- * results that lie in one thread are finished into args->out. Every thread calls it once per run, with a barrier
- * between two runs of a plan. */
+/* Scores, softmax, values for the thread's share, then for what other threads of its node have not begun of theirs,
+ * then for what those of other nodes have not, where that is faster than waiting for them; results that lie in one
+ * thread are finished into args->out. Every thread calls it once per run, with a barrier between two runs of a plan. */
 void qr_attention_run(qr_attention_plan *plan, const qr_attention_args *args, uint32_t thread);
 
 /* Both, sequence after sequence, so that run finds in the cache what append wrote. Only where the plan needs no barrier

@@ -44,7 +44,9 @@ typedef struct qr_attention_scratch {
     float   *common; /* [tiles at once][query_row_capacity] their products with what a tile's keys have in common */
     float   *turned; /* [padded dim] that, of a kv head */
     uint64_t busy_ns;
-    uint32_t runs; /* since build */
+    uint32_t runs;                     /* since build */
+    uint32_t first_block, block_count; /* of the thread's node; only with several nodes */
+    uint64_t remote_bytes, helped;     /* since creation */
 } qr_attention_scratch;
 
 /* What nobody has begun of a thread's share: tasks [low half, high half). A task is an item of many rows, or the whole
@@ -69,7 +71,8 @@ struct qr_attention_plan {
     qr_attention_scratch        *scratch; /* [thread_count], each behind the one before, at the end of the arena */
     qr_attention_claims         *claims;  /* [thread_count] */
     uint32_t                    *thread_node;
-    float                       *slots; /* [slot_capacity][heads] states */
+    uint32_t                     node_count; /* that blocks are on; 1 until set_blocks */
+    float                       *slots;      /* [slot_capacity][heads] states */
 
     uint32_t planned_count, task_count;
     bool     append_barrier, merge_needed;

@@ -7,7 +7,7 @@
 enum {
     FEW_ROWS        = 8,   /* of a sequence, to be cut by splits */
     TILE_QUERY_ROWS = 128, /* of an item of many rows: their states stay in L2 */
-    SPREAD_PERCENT  = 150, /* a node's load above this much of the mean: deal its work to other nodes as well */
+    SPREAD_PERCENT  = 150, /* less unevenness than this costs less than reading from afar, however fast that is */
 };
 
 /* Costs in femtoseconds; they decide who works, never what comes out. */
@@ -74,6 +74,25 @@ static void lay_out(qr_attention_plan *plan, qr_arena *arena)
     plan->scratch = scratch;
 }
 
+void qr_attention_plan_set_blocks(qr_attention_plan *plan, const uint32_t *first_block)
+{
+    plan->node_count = plan->thread_node[plan->limits.thread_count - 1] + 1;
+    for (uint32_t t = 0; t < plan->limits.thread_count; t++) {
+        const uint32_t node          = plan->thread_node[t];
+        plan->scratch[t].first_block = first_block[node];
+        plan->scratch[t].block_count = first_block[node + 1] - first_block[node];
+    }
+}
+
+void qr_attention_remote(const qr_attention_plan *plan, uint64_t *bytes_out, uint64_t *helped_out)
+{
+    *bytes_out = *helped_out = 0;
+    for (uint32_t t = 0; t < plan->limits.thread_count; t++) {
+        *bytes_out += plan->scratch[t].remote_bytes;
+        *helped_out += plan->scratch[t].helped;
+    }
+}
+
 /* From the first float of a thread's scratch to the next thread's, or to the end. */
 static char *scratch_begin(const qr_attention_plan *plan, uint32_t thread)
 {
@@ -121,6 +140,7 @@ quire_status qr_attention_plan_create(const qr_kernels *kernels, const qr_attent
     if (limits->thread_node != NULL)
         memcpy(plan.thread_node, limits->thread_node, limits->thread_count * sizeof *plan.thread_node);
     plan.limits.thread_node = plan.thread_node;
+    plan.node_count         = 1;
     *self                   = plan;
     *plan_out               = self;
     return QUIRE_OK;
@@ -303,6 +323,13 @@ static void deal_over_nodes(qr_attention_plan *plan)
     deal_group(plan, &all);
 }
 
+/* A node's load above this much of the mean is dealt to other nodes as well: a thread there that gets the mean, all of
+ * it from afar, is done before the node's own threads would be with all of theirs. */
+static uint64_t spread_percent(const qr_attention_plan *plan)
+{
+    return qr_max_u32(plan->limits.tuning.remote_percent, SPREAD_PERCENT);
+}
+
 /* Whether a boundary between threads falls inside (k, the items of one head). */
 static bool is_cut_inside_a_head(const qr_attention_plan *plan, uint32_t k)
 {
@@ -373,7 +400,7 @@ void qr_attention_plan_build(qr_attention_plan *plan, const qr_attention_sequenc
     plan->planned_count  = 0;
     plan->append_barrier = plan->merge_needed = false;
     plan->bytes = plan->flops = 0;
-    if (deal_by_node(plan, count) > SPREAD_PERCENT) deal_over_nodes(plan);
+    if (deal_by_node(plan, count) > spread_percent(plan)) deal_over_nodes(plan);
     plan->begin[plan->limits.thread_count] = (qr_line_position){plan->planned_count, 0};
     assign_slots(plan);
     number_tasks(plan);

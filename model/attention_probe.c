@@ -17,8 +17,8 @@ enum {
     ROUNDS     = 3,
 };
 
-/* NEAR_BLOCK: with a block of query heads for each kv head, where kernels have blocks. */
-typedef enum probe_variant { FAR_PLAIN, FAR_PREFETCH, NEAR, NEAR_BLOCK, VARIANTS } probe_variant;
+/* NEAR_BLOCK: with a block of query heads for each kv head, where kernels have blocks. REMOTE: another node's keys. */
+typedef enum probe_variant { FAR_PLAIN, FAR_PREFETCH, NEAR, NEAR_BLOCK, REMOTE, VARIANTS } probe_variant;
 
 typedef struct probe {
     const qr_attention_probe_options *options;
@@ -30,28 +30,41 @@ typedef struct probe {
     uint64_t                          best_ns[VARIANTS], tokens[VARIANTS]; /* tokens of one thread */
 } probe;
 
-static uint64_t walk(const probe *p, const qr_attention_shape *shape, uint32_t thread, size_t bytes, bool prefetch)
+static uint64_t walk(const probe *p, const qr_attention_shape *shape, uint32_t thread, uint32_t owner, size_t bytes,
+                     bool prefetch)
 {
-    return qr_attention_walk(p->options->kernels, shape, p->options->memory[thread].base, bytes, prefetch,
+    return qr_attention_walk(p->options->kernels, shape, p->options->memory[owner].base, bytes, prefetch,
                              p->scratch + thread * p->floats);
+}
+
+/* A thread of another node, all threads having different ones where nodes have equally many; itself on one node. */
+static uint32_t remote_owner(const probe *p, uint32_t thread)
+{
+    const qr_placement *placement = qr_team_placement(p->options->team);
+    const uint32_t      threads   = placement->thread_count;
+    uint32_t            steps     = placement->node_threads[placement->node[thread]];
+    while (steps < threads && placement->node[(thread + steps) % threads] == placement->node[thread]) steps++;
+    return (thread + steps) % threads;
 }
 
 static uint64_t walk_variant(const probe *p, uint32_t thread, probe_variant variant)
 {
     const qr_attention_shape *shape = variant == NEAR_BLOCK ? &p->block : p->options->shape;
-    if (variant < NEAR) return walk(p, shape, thread, p->far_bytes, variant == FAR_PREFETCH);
+    if (variant == REMOTE) return walk(p, shape, thread, remote_owner(p, thread), p->far_bytes, false);
+    if (variant < NEAR) return walk(p, shape, thread, thread, p->far_bytes, variant == FAR_PREFETCH);
     uint64_t tokens = 0;
-    for (uint32_t i = 0; i < NEAR_TIMES; i++) tokens += walk(p, shape, thread, NEAR_BYTES, false);
+    for (uint32_t i = 0; i < NEAR_TIMES; i++) tokens += walk(p, shape, thread, thread, NEAR_BYTES, false);
     return tokens;
 }
 
 static void probe_thread(void *context, uint32_t thread, uint32_t thread_count)
 {
     (void)thread_count;
-    probe   *p    = context;
-    qr_team *team = p->options->team;
-    for (uint32_t i = 0; i < ROUNDS * VARIANTS; i++) {
-        const probe_variant variant = (probe_variant)(i % VARIANTS);
+    probe         *p        = context;
+    qr_team       *team     = p->options->team;
+    const uint32_t variants = qr_team_placement(team)->node_count > 1 ? VARIANTS : REMOTE;
+    for (uint32_t i = 0; i < ROUNDS * variants; i++) {
+        const probe_variant variant = (probe_variant)(i % variants);
         if (variant == NEAR_BLOCK && p->block_heads == 0) continue;
         qr_team_barrier(team);
         const uint64_t start = qr_now_ns(), tokens = walk_variant(p, thread, variant);
@@ -89,6 +102,8 @@ static void conclude(const probe *p, qr_attention_tuning *tuning)
     tuning->pair_fs    = (uint32_t)fmax(1, 1e6 * near / shape->heads);
     tuning->block_fs   = 0;
     if (p->block_heads > 0) conclude_blocks(p, tuning);
+    if (p->tokens[REMOTE] > 0)
+        tuning->remote_percent = (uint32_t)fmin(1000, fmax(100, 100 * token_ns(p, REMOTE) / plain));
     qr_log_write(
         p->options->log, QUIRE_LOG_INFO,
         "attention: prefetch %s within runs; a thread reads keys at %.1f GB/s without, %.1f with it, %.1f from L2",
@@ -102,7 +117,7 @@ void qr_attention_probe(const qr_attention_probe_options *options, qr_attention_
     probe          p       = {.options   = options,
                               .far_bytes = FAR_BYTES / threads,
                               .block     = *options->shape,
-                              .best_ns   = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+                              .best_ns   = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
     p.block_heads          = qr_attention_block_heads(options->kernels, &options->shape->kv);
     p.block.heads          = qr_max_u32(options->shape->heads, p.block_heads * options->shape->kv.kv_heads);
     p.floats               = qr_attention_walk_floats(&p.block);

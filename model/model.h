@@ -110,6 +110,10 @@ const qr_partial_lse *qr_network_partial_lse(const qr_network *network);
 uint32_t qr_network_stages(const qr_network *network, uint32_t thread, const quire_stage **stages_out,
                            uint64_t *dropped_out);
 
+/* Since creation: bytes of keys and values that threads read from blocks of other nodes, and shares of attention that
+ * threads of other nodes took over. */
+void qr_network_count_remote(const qr_network *network, uint64_t *bytes_out, uint64_t *helped_out);
+
 /* Shows all memory of the network but its blocks. */
 void qr_network_visit_memory(const qr_network *network, qr_memory_visitor *visit, void *context);
 

@@ -168,6 +168,16 @@ static qr_attention_shape attention_shape(const qr_network *network, qr_attentio
     };
 }
 
+/* What the machine says of its nodes, until it is measured; 10 is local. */
+static uint32_t percent_by_distance(const qr_placement *placement)
+{
+    uint32_t farthest = 0;
+    if (placement->node_count == 1) return 0;
+    for (uint32_t i = 0; i < placement->node_count; i++)
+        for (uint32_t j = 0; j < i; j++) farthest = qr_max_u32(farthest, placement->node_distance[i][j]);
+    return qr_min_u32(qr_max_u32(farthest, 10), 40) * 10;
+}
+
 /* The packed weights stand in for keys: they are there, beyond the caches, each thread's on its node. */
 static void tune_attention(qr_network *network)
 {
@@ -179,6 +189,7 @@ static void tune_attention(qr_network *network)
                                                 .memory    = network->regions,
                                                 .log       = network->options.bind.log,
                                                 .allocator = &network->options.allocator};
+    network->tuning.remote_percent           = percent_by_distance(qr_team_placement(network->options.team));
     qr_attention_probe(&options, &network->tuning);
     if (wanted != QUIRE_TOGGLE_AUTO)
         network->tuning.prefetch = wanted == QUIRE_TOGGLE_ON ? QR_PREFETCH_ALL : QR_PREFETCH_NONE;
@@ -356,6 +367,19 @@ static void visit_embedding(const qr_network *network, const qr_mapping *table, 
         const uint64_t begin = embedding_bytes_before(network, rows, t);
         visit(context, QUIRE_MEMORY_EMBEDDING, table->base + begin,
               embedding_bytes_before(network, rows, t + 1) - begin, thread_node[t]);
+    }
+}
+
+void qr_network_count_remote(const qr_network *network, uint64_t *bytes_out, uint64_t *helped_out)
+{
+    const qr_attention_plan *plans[] = {network->self_plan, network->window_plan, network->cross_plan};
+    *bytes_out = *helped_out = 0;
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        uint64_t bytes, helped;
+        if (plans[i] == NULL) continue;
+        qr_attention_remote(plans[i], &bytes, &helped);
+        *bytes_out += bytes;
+        *helped_out += helped;
     }
 }
 

@@ -9,6 +9,11 @@
 #include "model/network.h"
 #include "model/sample.h"
 
+static void tell_blocks(qr_attention_plan *plan, const qr_kv_memory *memory)
+{
+    if (plan != NULL && memory->node_count > 1) qr_attention_plan_set_blocks(plan, memory->first_block);
+}
+
 quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memory, const qr_kv_memory *local,
                                   quire_error *error)
 {
@@ -16,8 +21,11 @@ quire_status qr_network_attach_kv(qr_network *network, const qr_kv_memory *memor
     qr_assert(local == NULL || (local->layers == local_layers && local->num_blocks <= memory->num_blocks));
     qr_assert(memory->layers >= network->architecture->layers - local_layers);
     qr_assert(memory->block_bytes == qr_kv_block_bytes(&network->kv_shape));
-    network->kv            = memory;
-    network->local_kv      = local;
+    network->kv       = memory;
+    network->local_kv = local;
+    tell_blocks(network->self_plan, memory);
+    tell_blocks(network->window_plan, local != NULL ? local : memory);
+    tell_blocks(network->cross_plan, memory);
     network->counted_bytes = qr_ceil_div_u32(memory->num_blocks, 64) * sizeof *network->counted;
     network->counted       = qr_allocate(&network->options.allocator, network->counted_bytes, 64);
     return network->counted ? QUIRE_OK : qr_fail(error, QUIRE_ERR_NO_MEMORY, "counting %u blocks", memory->num_blocks);

@@ -59,13 +59,22 @@ static void give_back(qr_scheduler *s, const qr_admission *a, uint32_t kept, boo
     if (!had_cross) qr_group_release_cross(s, a->group);
 }
 
+static uint32_t remote_hits(const qr_scheduler *s, const qr_admission *a)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; s->options.node_count > 1 && i < a->hits; i++)
+        count +=
+            s->hits[i] != QR_BLOCK_NONE && s->cache.pool.blocks[s->hits[i]].node != s->sequences[a->group].self.home;
+    return count;
+}
+
 static bool take_blocks(qr_scheduler *s, const qr_admission *a)
 {
     qr_block_pool *pool  = &s->cache.pool;
     qr_sequence   *g     = &s->sequences[a->group];
     const bool     empty = g->self.count == 0, had_cross = g->cross.count > 0;
     const uint32_t kept = g->self.count;
-    if (empty) g->self.home = g->cross.home = g->local.home = qr_block_pool_home(pool, s->hits, a->hits);
+    if (empty) g->self.home = g->cross.home = g->local.home = qr_block_pool_home(pool, s->hits, a->hits, a->need);
     QR_FOR_EACH_MEMBER(s, m, a->group) {
         qr_block_table_set_running(pool, &s->sequences[m].self, true);
         qr_block_table_set_running(pool, &s->sequences[m].cross, true);
@@ -77,6 +86,7 @@ static bool take_blocks(qr_scheduler *s, const qr_admission *a)
     for (uint32_t m = a->group; m != QR_NONE && taken; m = s->sequences[m].next_member)
         taken = qr_block_table_append(pool, &s->sequences[m].self, a->upto);
     if (!taken) give_back(s, a, kept, had_cross);
+    if (taken) s->stats.prefix_hits_remote += (uint64_t)remote_hits(s, a) * s->options.block_size;
     return taken;
 }
 

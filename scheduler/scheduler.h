@@ -38,12 +38,14 @@ typedef struct qr_scheduler_options {
     uint32_t max_given_rows; /* of a step: their next token is the prompt's, and told; 0 = QR_MAX_GIVEN_ROWS */
     /* cache */
     uint32_t num_blocks, block_size, node_count;
-    uint32_t num_local_blocks; /* with local_window: qr_scheduler_local_blocks(), or more up to num_blocks */
-    bool     enable_prefix_caching, enable_cross_sharing, extents;
-    bool     zero_on_free; /* qr_scheduler_freed() tells what to overwrite */
-    bool     cache_events; /* qr_scheduler_read_cache_events() tells what the prefix index has */
-    uint64_t hash_seed;    /* of the prefix index: picks buckets, and makes the hashes of cache events */
-    uint32_t hash_bits;    /* 64; fewer only in tests */
+    /* As in qr_cache_options, which has their defaults; borrowed until it is created. */
+    const uint32_t *node_share, *node_threads, *node_distance;
+    uint32_t        num_local_blocks; /* with local_window: qr_scheduler_local_blocks(), or more up to num_blocks */
+    bool            enable_prefix_caching, enable_cross_sharing, extents;
+    bool            zero_on_free; /* qr_scheduler_freed() tells what to overwrite */
+    bool            cache_events; /* qr_scheduler_read_cache_events() tells what the prefix index has */
+    uint64_t        hash_seed;    /* of the prefix index: picks buckets, and makes the hashes of cache events */
+    uint32_t        hash_bits;    /* 64; fewer only in tests */
     /* model */
     bool     encoder_decoder;
     uint32_t vocab_size;

@@ -263,3 +263,23 @@ uint64_t qr_memory_limit(const char *root)
     const uint64_t memory = qr_min_u64(available_memory(root), qr_cgroup_memory(root));
     return qr_min_u64(memory, address_space_left(root));
 }
+
+static uint64_t node_field(const char *root, uint32_t node_os, const char *name)
+{
+    char path[64], key[64], value[64];
+    snprintf(path, sizeof path, "/sys/devices/system/node/node%u/meminfo", node_os);
+    snprintf(key, sizeof key, "Node %u %s:", node_os, name);
+    return qr_read_field(root, path, key, value, sizeof value) ? strtoull(value, NULL, 10) * 1024 : UINT64_MAX;
+}
+
+uint64_t qr_node_free_memory(const char *root, uint32_t node_os)
+{
+    static const char *const names[] = {"MemFree", "Active(file)", "Inactive(file)"};
+    uint64_t                 bytes   = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const uint64_t field = node_field(root, node_os, names[i]);
+        if (field == UINT64_MAX) return UINT64_MAX;
+        bytes += field;
+    }
+    return bytes;
+}

@@ -48,4 +48,7 @@ void         qr_topology_destroy(qr_topology *topology);
  * inactive_file) up to the root, RLIMIT_AS - VmSize. `root` as above. */
 uint64_t qr_memory_limit(const char *root);
 
+/* Bytes of a node that are free or hold files that can be dropped; UINT64_MAX: the kernel does not say. */
+uint64_t qr_node_free_memory(const char *root, uint32_t node_os);
+
 #endif

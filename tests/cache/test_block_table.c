@@ -288,16 +288,16 @@ static void sequences_live_on_their_node_and_spill_to_the_nearest(void **state)
     options.distance             = distance;
     create(&cache, &options);
     assert_int_equal(cache.pool.nodes[1].first, 8);
-    assert_int_equal(qr_block_pool_home(&cache.pool, NULL, 0), 0);
+    assert_int_equal(qr_block_pool_home(&cache.pool, NULL, 0, 0), 0);
     start(&a, 0, 9 * 4, 0);
     a.table.home = 0;
     prefill(&cache, &a); /* node 0 is full, the rest is on node 2, which is nearer than node 1 */
     assert_int_equal(a.table.blocks[7], 7);
     assert_int_equal(a.table.blocks[8], 16);
     assert_int_equal(cache.pool.spilled, 1);
-    assert_int_equal(qr_block_pool_home(&cache.pool, NULL, 0), 1); /* most blocks available */
+    assert_int_equal(qr_block_pool_home(&cache.pool, NULL, 0, 0), 1); /* most blocks available */
     const uint32_t hits[3] = {16, 0, 17};
-    assert_int_equal(qr_block_pool_home(&cache.pool, hits, 3), 2); /* most hits */
+    assert_int_equal(qr_block_pool_home(&cache.pool, hits, 3, 0), 2); /* most hits */
     assert_sound(&cache, &a);
     release(&cache, &a);
     start(&b, 100, 4, 0); /* home CACHED before the FREE blocks of another node */
@@ -311,13 +311,13 @@ static void small_nodes_are_split_evenly_and_large_ones_at_extents(void **state)
 {
     (void)state;
     uint32_t first[5];
-    qr_block_pool_split(10, 4, first);
+    qr_block_pool_split(10, 4, NULL, first);
     const uint32_t small[5] = {0, 2, 5, 7, 10};
     assert_memory_equal(first, small, sizeof small);
-    qr_block_pool_split(100, 4, first);
+    qr_block_pool_split(100, 4, NULL, first);
     const uint32_t large[5] = {0, 24, 48, 72, 100};
     assert_memory_equal(first, large, sizeof large);
-    qr_block_pool_split(10, 1, first);
+    qr_block_pool_split(10, 1, NULL, first);
     assert_int_equal(first[1], 10);
     create_pool(1, true, true);
 }

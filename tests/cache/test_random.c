@@ -211,7 +211,7 @@ static void submit(actor *x)
     x->content = 0, x->index = 0, x->live = true, x->self.computed = x->cross.computed = 0;
     init_tables(&x->self, &root, w.cache.local.window > 0);
     qr_block_table_init(&x->cross.table, x->cross.storage, MAX_BLOCKS, false, &root);
-    x->self.table.home = x->self.local.home = x->cross.table.home = qr_block_pool_home(&w.cache.pool, NULL, 0);
+    x->self.table.home = x->self.local.home = x->cross.table.home = qr_block_pool_home(&w.cache.pool, NULL, 0, 0);
     choose_prompt(&x->self, DECODER_MAX / 2);
     choose_prompt(&x->cross, ENCODER_MAX);
     qr_block_table_set_running(&w.cache.pool, &x->self.table, true);
