@@ -10,7 +10,7 @@
 #include "cache/layout.h"
 
 enum { WORD_BITS = 64, WHOLE = 0xff, EXTENT_CANDIDATES = 8 };
-enum { REMOTE_PERCENT = 200, MOST_REMOTE_PERCENT = 400, LOAD_SCALE = 256 };
+enum { REMOTE_PERCENT = 200, MOST_REMOTE_PERCENT = 400, LOAD_SCALE = 256, LEAST_LOAD_PERCENT = 150 };
 
 /* ---- lists ---- */
 
@@ -482,30 +482,44 @@ void qr_block_pool_forget_tenant(qr_block_pool *pool, uint32_t tenant)
 
 static uint32_t available_on(const qr_pool_node *node) { return node->free + node->cached + node->reserved; }
 
-/* What node n would have to read with the sequence on it, in hundredths of a block of its own. */
-static uint64_t load_with(const qr_block_pool *pool, uint32_t n, const uint32_t *hits_on, uint32_t fresh)
+/* What the sequence costs node n's threads, in hundredths of a block of their own. */
+static uint64_t cost_on(const qr_block_pool *pool, uint32_t n, const uint32_t *hits_on, uint32_t fresh)
 {
-    const qr_pool_node *node   = &pool->nodes[n];
-    const uint32_t      here   = qr_min_u32(fresh, available_on(node));
-    const uint32_t      nearby = node->order[1];
-    uint64_t load = node->load * 100 + (uint64_t)here * 100 + (uint64_t)(fresh - here) * node->percent[nearby];
-    for (uint32_t m = 0; m < pool->node_count; m++) load += (uint64_t)hits_on[m] * node->percent[m];
-    return load;
+    const qr_pool_node *node = &pool->nodes[n];
+    const uint32_t      here = qr_min_u32(fresh, available_on(node));
+    uint64_t            cost = (uint64_t)here * 100 + (uint64_t)(fresh - here) * node->percent[node->order[1]];
+    for (uint32_t m = 0; m < pool->node_count; m++) cost += (uint64_t)hits_on[m] * node->percent[m];
+    return cost;
+}
+
+typedef struct home_choice {
+    uint64_t cost, load; /* of the sequence; of a thread of the node with it */
+    uint32_t available;
+} home_choice;
+
+static bool is_better(const home_choice *a, const home_choice *b)
+{
+    if (a->cost != b->cost) return a->cost < b->cost;
+    return a->load != b->load ? a->load < b->load : a->available > b->available;
 }
 
 uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count, uint32_t fresh)
 {
     if (pool->node_count == 1) return 0;
-    uint32_t hits_on[QR_MAX_NODES] = {0}, home = 0;
-    uint64_t least = UINT64_MAX;
+    uint32_t    hits_on[QR_MAX_NODES] = {0}, home = QR_NONE;
+    home_choice choices[QR_MAX_NODES];
+    uint64_t    least = UINT64_MAX;
     for (uint32_t i = 0; i < count; i++)
         if (hits[i] != QR_BLOCK_NONE) hits_on[pool->blocks[hits[i]].node]++;
     for (uint32_t n = 0; n < pool->node_count; n++) {
-        const uint64_t load = load_with(pool, n, hits_on, fresh) * LOAD_SCALE / pool->nodes[n].threads;
-        if (load > least || (load == least && available_on(&pool->nodes[n]) <= available_on(&pool->nodes[home])))
-            continue;
-        least = load;
-        home  = n;
+        const qr_pool_node *node = &pool->nodes[n];
+        const uint64_t      cost = cost_on(pool, n, hits_on, fresh);
+        choices[n] = (home_choice){cost, (node->load * 100 + cost) * LOAD_SCALE / node->threads, available_on(node)};
+        least      = qr_min_u64(least, choices[n].load);
+    }
+    for (uint32_t n = 0; n < pool->node_count; n++) {
+        if (choices[n].load > least / 100 * pool->load_percent + pool->load_percent) continue;
+        if (home == QR_NONE || is_better(&choices[n], &choices[home])) home = n;
     }
     return home;
 }
@@ -605,7 +619,10 @@ static void init_node(qr_block_pool *pool, const qr_cache_options *options, uint
     qr_pool_node *node = &pool->nodes[n];
     order_nodes(options, n, node->order);
     node->threads = options->node_threads ? options->node_threads[n] : 1;
-    for (uint32_t m = 0; m < options->node_count; m++) node->percent[m] = percent_between(options, n, m);
+    for (uint32_t m = 0; m < options->node_count; m++) {
+        node->percent[m]   = percent_between(options, n, m);
+        pool->load_percent = qr_max_u32(pool->load_percent, node->percent[m]);
+    }
     node->free_list = node->reserved_list = QR_LIST_EMPTY;
     for (uint32_t t = 0; t < pool->max_tenants; t++) node->cached_lists[t] = QR_LIST_EMPTY;
     for (uint32_t e = 0; e < node->extent_count; e++) set_insert(&node->by_free[0], e);
@@ -617,13 +634,14 @@ static void init_node(qr_block_pool *pool, const qr_cache_options *options, uint
 
 void qr_block_pool_init(qr_block_pool *pool, const qr_cache_options *options)
 {
-    pool->num_blocks  = options->num_blocks;
-    pool->block_size  = options->block_size;
-    pool->node_count  = options->node_count;
-    pool->max_tenants = options->max_tenants;
-    pool->extents     = options->extents;
-    pool->list_freed  = options->list_freed;
-    pool->keep        = options->enable_prefix_caching;
+    pool->num_blocks   = options->num_blocks;
+    pool->block_size   = options->block_size;
+    pool->node_count   = options->node_count;
+    pool->max_tenants  = options->max_tenants;
+    pool->extents      = options->extents;
+    pool->list_freed   = options->list_freed;
+    pool->keep         = options->enable_prefix_caching;
+    pool->load_percent = LEAST_LOAD_PERCENT;
     for (uint32_t t = 0; t < pool->max_tenants; t++) pool->tenants[t].weight = 1;
     for (uint32_t n = 0; n < pool->node_count; n++) init_node(pool, options, n);
 }

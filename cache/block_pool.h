@@ -89,6 +89,7 @@ struct qr_block_pool {
     bool             keep;                         /* indexed blocks stay after their last release */
     uint32_t         free, reserved, used, cached; /* all nodes */
     uint64_t         last_serial, last_release;
+    uint32_t         load_percent;     /* of the least load of a node: so much is no reason to live elsewhere */
     uint64_t         run_blocks, runs; /* blocks, and maximal runs of adjacent ids, in tables of RUNNING sequences */
     uint64_t         extents_taken, extents_evicted, reservation_thefts, evictions;
     uint64_t         spilled;    /* blocks acquired away from the table's home */
@@ -120,10 +121,11 @@ static inline uint32_t qr_first_visible_block(uint32_t computed, uint32_t window
     return window > 0 && computed + 1 > window ? (computed + 1 - window) / block_size : 0;
 }
 
-/* Where a sequence that finds `hits` and takes `fresh` blocks should live: where its node's threads, each with its part
- * of the node's load, are done first. Blocks of other nodes cost what the distance says: hits there, and fresh ones
- * beyond what the node has available. So it goes to the node that holds its prefix, unless that has so much more to
- * read that all of the prefix is read faster from afar. Equal ones: most blocks available, then the lowest. */
+/* Where a sequence that finds `hits` and takes `fresh` blocks should live: where they cost least, of the nodes whose
+ * threads have at most load_percent of the least to read with it. Blocks of other nodes cost what the distance says:
+ * hits there, and fresh ones beyond what the node has available. So it goes to the node that holds its prefix, unless
+ * that has so much to read that others would have to help, from afar, with all of it. Equal ones: least load, then most
+ * blocks available, then the lowest. */
 uint32_t qr_block_pool_home(const qr_block_pool *pool, const uint32_t *hits, uint32_t count, uint32_t fresh);
 
 /* One block for entry `entry` of the table, of `wanted` that are wanted now in its group of 8 (section 3 of the page);

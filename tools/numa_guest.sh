@@ -88,7 +88,7 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 build_root "$root" "$@"
 mapfile -t described < <(describe_machine)
-timeout "${NUMA_GUEST_SECONDS:-600}" nice -n 5 qemu-system-x86_64 -accel "tcg,thread=${NUMA_GUEST_TCG:-multi}" -cpu max "${described[@]}" \
+timeout "${NUMA_GUEST_SECONDS:-600}" nice -n 5 qemu-system-x86_64 -accel "tcg,thread=${NUMA_GUEST_TCG:-single}" -cpu max "${described[@]}" \
     -kernel "$out/vmlinuz" -initrd "$out/$name.initrd" -append "console=ttyS0 quiet panic=-1 ${NUMA_GUEST_KERNEL-}" \
     -display none -monitor none -net none -no-reboot -serial "file:$out/$name.console" -serial "file:$out/$name.txt" \
     > "$out/$name.qemu" 2>&1 || { cat "$out/$name.qemu" "$out/$name.console" >&2; exit 1; }

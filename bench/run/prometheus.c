@@ -181,6 +181,8 @@ static void write_gauges(const quire_stats *s, FILE *to)
     fprintf(to, "quire_kv_blocks{state=\"used\"} %llu\n", (unsigned long long)s->blocks_used);
     fprintf(to, "quire_kv_blocks{state=\"cached\"} %llu\n", (unsigned long long)s->blocks_cached);
     fprintf(to, "quire_kv_blocks{state=\"free\"} %llu\n", (unsigned long long)s->blocks_free);
+    gauge(to, "quire_numa_pages_misplaced", "Pages on another NUMA node than planned, when they were last checked.",
+          (double)s->numa_pages_misplaced);
     gauge(to, "quire_batch_invariant", "1: results do not depend on the batch, verified at start-up.",
           s->batch_invariant);
     head(to, "quire_build_info", "gauge", "Always 1; the labels say what runs.");
@@ -197,6 +199,10 @@ static void write_counters(const qr_prometheus *metrics, FILE *to)
     counter(to, "quire_generation_tokens_total", "Tokens generated.", s->tokens_output);
     counter(to, "quire_prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", s->prefix_queries);
     counter(to, "quire_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", s->prefix_hits);
+    counter(to, "quire_kv_remote_bytes_total", "Bytes of keys and values read from another NUMA node's memory.",
+            s->kv_remote_bytes);
+    counter(to, "quire_blocks_spilled_total", "KV blocks taken on another NUMA node than their sequence's home.",
+            s->blocks_spilled);
     counter(to, "quire_num_preemptions_total", "Sequences put back to the queue.", s->preemptions);
     counter(to, "quire_recomputed_tokens_total", "Tokens computed again after a preemption.", s->tokens_recomputed);
     counter(to, "quire_steps_total", "Steps.", s->steps);

@@ -307,6 +307,56 @@ static void sequences_live_on_their_node_and_spill_to_the_nearest(void **state)
     assert_sound(&cache, &b);
 }
 
+static uint32_t home_with(uint32_t hits_on_0, uint32_t hits_on_1, uint32_t fresh)
+{
+    uint32_t hits[16], count = 0;
+    for (uint32_t i = 0; i < hits_on_0; i++) hits[count++] = i;
+    for (uint32_t i = 0; i < hits_on_1; i++) hits[count++] = 64 + i;
+    return qr_block_pool_home(&cache.pool, hits, count, fresh);
+}
+
+/* Two nodes of 64 blocks, the second with three times the threads. */
+static void a_sequence_goes_to_its_prefix_where_the_load_allows(void **state)
+{
+    (void)state;
+    const uint32_t   threads[2] = {2, 6}, distance[4] = {10, 21, 21, 10};
+    qr_cache_options options = default_options(128, 4);
+    options.node_count       = 2;
+    options.node_threads     = threads;
+    options.distance         = distance;
+    create(&cache, &options);
+    assert_int_equal(cache.pool.nodes[0].percent[1], 210);
+    assert_int_equal(home_with(0, 0, 8), 1); /* more threads */
+    assert_int_equal(home_with(8, 0, 1), 0); /* its prefix; 9 by two is less than 2.1 times (8 * 2.1 + 1) by six */
+    start(&a, 0, 30 * 4, 0);
+    a.table.home = 1;
+    prefill(&cache, &a);
+    assert_int_equal(cache.pool.nodes[1].load, 30);
+    assert_int_equal(home_with(0, 8, 1), 1);
+    assert_int_equal(home_with(0, 0, 63), 0); /* node 1 has 34 left, the rest would be on the other */
+    start(&b, 1000, 50 * 4, 0);
+    b.table.home = 1;
+    prefill(&cache, &b); /* 32 fit beside what is reserved for the other, 18 spill to node 0 */
+    assert_int_equal(cache.pool.spilled, 18);
+    assert_int_equal(cache.pool.nodes[1].load, 80);
+    assert_int_equal(home_with(0, 8, 1), 1);
+    assert_int_equal(home_with(0, 2, 1), 0); /* 82 by six is more than 2.1 times (2 * 2.1 + 1) by two */
+    assert_sound(&cache, &a, &b);
+    release(&cache, &a);
+    release(&cache, &b);
+    assert_int_equal(cache.pool.nodes[1].load, 0);
+}
+
+static void nodes_get_their_shares_of_the_blocks(void **state)
+{
+    (void)state;
+    uint32_t       first[4];
+    const uint32_t share[3] = {3, 1, 4};
+    qr_block_pool_split(160, 3, share, first);
+    const uint32_t want[4] = {0, 56, 80, 160}; /* 60 and 80, at whole extents */
+    assert_memory_equal(first, want, sizeof want);
+}
+
 static void small_nodes_are_split_evenly_and_large_ones_at_extents(void **state)
 {
     (void)state;
@@ -356,6 +406,8 @@ int main(void)
         cmocka_unit_test_teardown(a_robbed_sequence_goes_on_elsewhere, destroy),
         cmocka_unit_test_teardown(runs_follow_every_operation, destroy),
         cmocka_unit_test_teardown(sequences_live_on_their_node_and_spill_to_the_nearest, destroy),
+        cmocka_unit_test_teardown(a_sequence_goes_to_its_prefix_where_the_load_allows, destroy),
+        cmocka_unit_test_teardown(nodes_get_their_shares_of_the_blocks, destroy),
         cmocka_unit_test_teardown(small_nodes_are_split_evenly_and_large_ones_at_extents, destroy),
         cmocka_unit_test_teardown(hits_move_the_window_past_kept_blocks, destroy),
     };

@@ -304,6 +304,28 @@ static void engine_plan_and_virtual_clock_agree_on_the_number_of_blocks(void **s
     }
 }
 
+static void assert_shares(uint64_t pool, const uint32_t *threads, const uint64_t *free_bytes, const double *want)
+{
+    uint32_t share[3];
+    double   all = 0;
+    qr_pool_share(pool, 3, threads, free_bytes, share);
+    for (int n = 0; n < 3; n++) all += share[n];
+    for (int n = 0; n < 3; n++) assert_true(share[n] / all > want[n] - 0.001 && share[n] / all < want[n] + 0.001);
+}
+
+static void nodes_hold_blocks_by_their_threads_as_far_as_their_memory_goes(void **state)
+{
+    (void)state;
+    const uint32_t threads[3] = {4, 2, 2};
+    assert_shares(GiB, threads, (uint64_t[]){8 * GiB, 8 * GiB, 8 * GiB}, (double[]){0.5, 0.25, 0.25});
+    assert_shares(GiB, threads, (uint64_t[]){UINT64_MAX, UINT64_MAX, UINT64_MAX}, (double[]){0.5, 0.25, 0.25});
+    /* the first is full with 0.3, and the others have a half each of the rest */
+    assert_shares(GiB, threads, (uint64_t[]){GiB / 3, 8 * GiB, 8 * GiB}, (double[]){0.3, 0.35, 0.35});
+    /* then the second is full as well */
+    assert_shares(GiB, threads, (uint64_t[]){GiB / 3, GiB / 3, 8 * GiB}, (double[]){0.3, 0.3, 0.4});
+    assert_shares(GiB, threads, (uint64_t[]){GiB / 100, GiB / 100, GiB / 50}, (double[]){0.25, 0.25, 0.5});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +339,7 @@ int main(void)
         cmocka_unit_test(local_blocks_are_as_many_windows_as_there_are_longest_sequences),
         cmocka_unit_test(local_blocks_are_at_least_those_that_all_sequences_use),
         cmocka_unit_test(inputs_of_features_count_alike_everywhere),
+        cmocka_unit_test(nodes_hold_blocks_by_their_threads_as_far_as_their_memory_goes),
         cmocka_unit_test(engine_plan_and_virtual_clock_agree_on_the_number_of_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -277,7 +277,7 @@ static void step(world *w, const qr_kernels *kernels, const part *parts, uint32_
                                         .max_kv_length = longest,
                                         .thread_count  = o->threads,
                                         .thread_node   = thread_node,
-                                        .tuning        = {.prefetch = o->prefetch}};
+                                        .tuning = {.prefetch = o->prefetch, .remote_percent = o->nodes > 1 ? 150 : 0}};
     qr_attention_plan        *plan;
     quire_error               error = {0};
     if (qr_attention_plan_create(kernels, shape, &limits, NULL, &plan, &error) != QUIRE_OK)
@@ -732,6 +732,60 @@ static void the_plan_counts_bytes_and_flops(void **state)
     qr_attention_plan_destroy(plan);
 }
 
+/* Twelve sequences of one block at home on the second of two nodes with a thread each; one thread is called, so that
+ * it finds what the other has not begun. Returns the shares that it took over, and the bytes it read from afar. */
+static uint64_t help_alone(uint32_t remote_percent, uint32_t thread, uint32_t block, uint64_t *bytes_out)
+{
+    enum { SEQUENCES = 12 };
+    const qr_attention_shape shape = {
+        .kv = {.dtype = QR_F32, .kv_heads = 1, .head_dim = 16, .block_size = 32}, .heads = 1, .scale = 1};
+    const uint32_t            thread_node[2] = {0, 1}, first_block[3] = {0, 4, 8};
+    const qr_attention_limits limits = {.max_rows      = SEQUENCES,
+                                        .max_sequences = SEQUENCES,
+                                        .max_kv_length = 32,
+                                        .thread_count  = 2,
+                                        .thread_node   = thread_node,
+                                        .tuning        = {.remote_percent = remote_percent}};
+    qr_attention_sequence     sequences[SEQUENCES];
+    for (uint32_t i = 0; i < SEQUENCES; i++)
+        sequences[i] = (qr_attention_sequence){
+            .row_start = i, .row_count = 1, .position = 31, .kv_length = 32, .blocks = &block, .node = 1};
+    qr_attention_plan *plan;
+    uint64_t           helped;
+    const size_t       rows = SEQUENCES * 64 * sizeof(float);
+    float             *q = calloc(1, rows), *out = aligned_alloc(64, rows);
+    char              *plane = calloc(8, qr_kv_block_bytes(&shape.kv));
+    assert_int_equal(qr_attention_plan_create(tables[0], &shape, &limits, NULL, &plan, NULL), QUIRE_OK);
+    qr_attention_plan_set_blocks(plan, first_block);
+    const qr_attention_args args = {
+        .plane = plane, .q = q, .q_stride = 64, .out = {.data = out, .dtype = QR_F32, .dim = 16, .stride = 64}};
+    qr_attention_plan_build(plan, sequences, SEQUENCES);
+    qr_attention_run(plan, &args, thread);
+    qr_attention_remote(plan, bytes_out, &helped);
+    qr_attention_plan_destroy(plan);
+    free(q), free(out), free(plane);
+    return helped;
+}
+
+/* All is at home on node 1, ten times the mean: a thread of node 0 is dealt no share where reading from afar takes ten
+ * times as long, but takes tasks as long as the owner has at least ten left. */
+static void a_thread_of_another_node_helps_as_long_as_that_is_faster_than_waiting(void **state)
+{
+    (void)state;
+    uint64_t       bytes;
+    const uint64_t split = (uint64_t)32 * 2 * 16 * sizeof(float);
+    assert_int_equal(help_alone(1000, 0, 4, &bytes), 3); /* with 12, 11 and 10 left */
+    assert_int_equal(bytes, 3 * split);
+    assert_int_equal(help_alone(400, 0, 4, &bytes), 9);
+    assert_int_equal(bytes, 9 * split);
+    assert_int_equal(help_alone(1300, 0, 4, &bytes), 0);
+    assert_int_equal(bytes, 0);
+    assert_int_equal(help_alone(1000, 1, 4, &bytes), 0); /* the owner: all of it, from its own node */
+    assert_int_equal(bytes, 0);
+    assert_int_equal(help_alone(1000, 1, 3, &bytes), 0); /* blocks that spilled to the other */
+    assert_int_equal(bytes, 12 * split);
+}
+
 /* Many equal sequences: nobody has twice the work of another; one long sequence is shared by all. */
 static void work_is_cut_where_it_pays(void **state)
 {
@@ -817,6 +871,7 @@ int main(void)
         cmocka_unit_test(bf16_output_is_the_rounded_f32_output),
         cmocka_unit_test(shared_and_copied_blocks_serve_every_reader),
         cmocka_unit_test(the_plan_counts_bytes_and_flops),
+        cmocka_unit_test(a_thread_of_another_node_helps_as_long_as_that_is_faster_than_waiting),
         cmocka_unit_test(work_is_cut_where_it_pays),
         cmocka_unit_test(rows_that_share_a_block_cost_once),
         cmocka_unit_test(shapes_without_a_kernel_are_refused_by_name),

@@ -160,6 +160,18 @@ static void this_machine_has_the_cpus_the_process_was_started_with(void **state)
     sched_setaffinity(0, sizeof before, &before);
 }
 
+static void free_memory_of_a_node_counts_files_that_can_be_dropped(void **state)
+{
+    (void)state;
+    const fake_root root = fake_root_create();
+    fake_root_file(&root, "/sys/devices/system/node/node2/meminfo",
+                   "Node 2 MemTotal:       9000 kB\nNode 2 MemFree:         700 kB\nNode 2 Active(file):     20 kB\n"
+                   "Node 2 Inactive(file):    3 kB\n");
+    assert_int_equal(qr_node_free_memory(root.path, 2), 723 * 1024);
+    assert_true(qr_node_free_memory(root.path, 1) == UINT64_MAX);
+    fake_root_destroy(&root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +180,7 @@ int main(void)
         cmocka_unit_test(an_unreadable_description_is_an_error),
         cmocka_unit_test(affinity_and_cpuset_are_intersected),
         cmocka_unit_test(a_cpuset_outside_the_affinity_is_doubted),
+        cmocka_unit_test(free_memory_of_a_node_counts_files_that_can_be_dropped),
         cmocka_unit_test(this_machine_has_the_cpus_the_process_was_started_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

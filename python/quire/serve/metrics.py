@@ -30,6 +30,8 @@ GAUGES: list[tuple[str, Value, str]] = [
     ("quire_kv_blocks", "blocks", "KV blocks."),
     ("quire_kv_blocks_used", "blocks_used", "KV blocks that sequences hold."),
     ("quire_kv_blocks_cached", "blocks_cached", "KV blocks that no sequence holds, kept for equal prefixes."),
+    ("quire_numa_pages_misplaced", "numa_pages_misplaced",
+     "Pages of memory on another NUMA node than planned, when they were last checked."),
     ("quire_batch_invariant", "batch_invariant", "1: a request's tokens do not depend on what else is in the batch."),
 ]
 COUNTERS: list[tuple[str, Value, str]] = [
@@ -49,6 +51,8 @@ COUNTERS: list[tuple[str, Value, str]] = [
     ("quire_encoder_tokens", "tokens_encoder", "Encoder tokens computed."),
     ("quire_encoder_runs", "encoder_runs", "Encoder inputs computed."),
     ("quire_encoder_runs_saved", "encoder_runs_saved", "Encoder inputs whose keys and values were there already."),
+    ("quire_kv_remote_bytes", "kv_remote_bytes", "Bytes of keys and values read from another NUMA node's memory."),
+    ("quire_blocks_spilled", "blocks_spilled", "KV blocks taken on another NUMA node than their sequence's home."),
 ]
 
 
