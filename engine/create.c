@@ -147,12 +147,15 @@ static void copy_distances(quire_engine *engine, const qr_placement *placement)
         memcpy(engine->node_distance + i * count, placement->node_distance[i], count * sizeof *engine->node_distance);
 }
 
-/* Blocks follow the threads that read them, as far as the nodes' memory goes. */
+/* Blocks follow the threads that read them, as far as the nodes' memory goes. Ranks plan alike, so that several of them
+ * look at nothing in which their machines may differ: nodes hold equally many, and are equally far. */
 static void share_blocks(quire_engine *engine)
 {
     const qr_placement   *placement = qr_team_placement(engine->team);
     qr_scheduler_options *options   = &engine->planner.options;
     uint64_t              free_bytes[QR_MAX_NODES];
+    for (uint32_t n = 0; n < placement->node_count; n++) engine->node_share[n] = 1;
+    if (qr_ranks_several(&engine->ranks)) return;
     for (uint32_t n = 0; n < placement->node_count; n++)
         free_bytes[n] = qr_node_free_memory(NULL, placement->node_os[n]);
     qr_pool_share(qr_pool_bytes(&engine->pool, options->num_blocks, options->num_local_blocks), placement->node_count,
