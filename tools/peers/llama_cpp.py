@@ -34,12 +34,13 @@ def run(*argv, **settings):
     return subprocess.run([str(word) for word in argv], check=True, **settings)
 
 
-def build_llama(folder):
+def build_llama(folder, patch=lambda: None):
     source = folder / f"llama_cpp_python-{LLAMA_VERSION}"
     if not source.exists():
         run(folder / "venv/bin/pip", "download", "--no-deps", "--no-binary", LLAMA, "--dest", folder,
             f"{LLAMA}=={LLAMA_VERSION}")
         run("tar", "-xzf", f"{source}.tar.gz", "-C", folder)
+    patch()
     run("cmake", "-G", "Ninja", "-S", source / "vendor/llama.cpp", "-B", folder / "llama", *CMAKE)
     run("cmake", "--build", folder / "llama", f"-j{THREADS}", "--target", *TOOLS)
 
@@ -72,13 +73,15 @@ def quire_command(arguments, model, batch, output_tokens, steps):
             "--set", "run.verify_fraction=0", "--set", "run.limits=false", "--threads", arguments.threads, "-o", steps]
 
 
+def end_ns(step):
+    return step["t_ns"] + 1e3 * (step["plan_us"] + step["forward_us"] + step["sample_us"] + step["commit_us"])
+
+
 def quire_speed(output, steps, batch):
     """Of the steps in which every sequence decodes one token, and nothing else."""
     lines = [json.loads(line) for line in steps.read_text().splitlines()]
     whole = [s for s in lines if s["rows_prefill"] == 0 and s["rows"] == s["sequences"] == batch]
-    last = whole[-1]
-    end_ns = last["t_ns"] + 1e3 * (last["plan_us"] + last["forward_us"] + last["sample_us"] + last["commit_us"])
-    return batch * len(whole) / (end_ns - whole[0]["t_ns"]) * 1e9
+    return batch * len(whole) / (end_ns(whole[-1]) - whole[0]["t_ns"]) * 1e9
 
 
 def llama_command(arguments, model, batch, output_tokens, steps):

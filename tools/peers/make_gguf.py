@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
 """Writes a GGUF file of random weights in bf16, in the shape of TinyLlama 1.1B and without a tokenizer: engines differ in
-speed, not in what they would say. Needs the packages gguf and numpy.
+speed, not in what they would say. With a checkpoint that checkpoints.py made, of its weights. Needs the packages gguf and numpy.
 
-usage: make_gguf.py FILE"""
+usage: make_gguf.py FILE [CHECKPOINT]"""
+import pathlib
 import sys
 
 import numpy as np
+from checkpoints import read_safetensors
 from gguf import GGMLQuantizationType, GGUFWriter
 
 LAYERS, WIDTH, INNER, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 22, 2048, 5632, 32, 4, 32000, 4096
 DEVIATION = 0.02
+NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+         "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
 random = np.random.default_rng(7)
+checkpoint = dict(read_safetensors(pathlib.Path(sys.argv[2]) / "model.safetensors")) if len(sys.argv) > 2 else None
 
 
 def shapes():
@@ -25,10 +30,25 @@ def shapes():
     yield "output.weight", (VOCABULARY, WIDTH)
 
 
-def values_of(shape):
+def stored(name):
+    """A matrix of the checkpoint. GGUF has the rows of a head in pairs (0, 1), (2, 3), ... that RoPE turns, where they are
+    (0, 32), (1, 33), ... in a folder."""
+    if name in ("token_embd.weight", "output.weight"):
+        return checkpoint["lm_head.weight" if name == "output.weight" else "model.embed_tokens.weight"]
+    _, layer, part, _ = name.split(".")
+    matrix = checkpoint[f"model.layers.{layer}.{NAMES[part]}.weight"]
+    if part not in ("attn_q", "attn_k"):
+        return matrix
+    heads = HEADS if part == "attn_q" else KV_HEADS
+    return matrix.reshape(heads, 2, -1, WIDTH).swapaxes(1, 2).reshape(matrix.shape)
+
+
+def values_of(name, shape):
     """Norms are ones in f32, matrices bf16 in pairs of bytes."""
     if len(shape) == 1:
         return np.ones(shape, np.float32)
+    if checkpoint:
+        return np.ascontiguousarray(stored(name))
     bits = (random.standard_normal(shape, dtype=np.float32) * np.float32(DEVIATION)).view(np.uint32)
     return ((bits + 0x7fff + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
@@ -52,8 +72,8 @@ def write(path):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for _, shape in shapes():
-        writer.write_tensor_data(values_of(shape))
+    for name, shape in shapes():
+        writer.write_tensor_data(values_of(name, shape))
     writer.close()
 
 
