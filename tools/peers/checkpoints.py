@@ -128,9 +128,10 @@ def write_tokenizer(folder, size, specials):
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(specials)
     tokenizer.save(str(folder / "tokenizer.json"))
+    begin = {"bos_token": "<s>"} if "<s>" in specials else {}
     write_json(folder / "tokenizer_config.json",
                {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 4096, "clean_up_tokenization_spaces": False,
-                "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>" if "<pad>" in specials else "</s>"})
+                "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>" if "<pad>" in specials else "</s>", **begin})
 
 
 def write_checkpoint(folder, config, tensors, specials):

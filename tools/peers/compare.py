@@ -186,7 +186,7 @@ def run_quire(arguments, peer, cases):
             lines = [json.loads(line) for line in steps.read_text().splitlines()]
             prompt_steps = [step for step in lines if step["rows_prefill"] or step["rows_encoder"]]
             first_s = (end_ns(prompt_steps[-1]) - lines[0]["t_ns"]) / 1e9
-            decode = quire_speed(None, steps, case[0]) if case[2] > 2 else None
+            decode = None if peer.t5() or case[2] == 2 else quire_speed(None, steps, case[0])
             yield case, {"decode": decode, "first_s": first_s, "prefill": case[0] * case[1] / first_s, "others": others}
 
 

@@ -59,7 +59,7 @@ def openvino(model, dtype, threads):
     import openvino as core
     import openvino_genai as genai
     scheduler = genai.SchedulerConfig()
-    scheduler.cache_size, scheduler.max_num_seqs, scheduler.max_num_batched_tokens = 3, 64, 2048
+    scheduler.cache_size, scheduler.max_num_seqs, scheduler.max_num_batched_tokens = 3, 64, 512
     scheduler.enable_prefix_caching, scheduler.dynamic_split_fuse = False, True
     pipeline = genai.ContinuousBatchingPipeline(model, scheduler, "CPU", {
         "INFERENCE_PRECISION_HINT": dtype, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
