@@ -199,10 +199,10 @@ def run_llama(arguments, peer, cases):
 
 
 def run_driver(arguments, peer, cases):
-    output, others = timed(arguments, driver_command(arguments, peer, cases), environment_of(arguments, peer))
+    output, _ = timed(arguments, driver_command(arguments, peer, cases), environment_of(arguments, peer))
     results = [json.loads(line) for line in output.splitlines() if line.startswith('{"case"')]
     for case, result in zip(cases, results, strict=True):
-        yield case, {**result, "others": others}
+        yield case, {key: result[key] for key in ("decode", "first_s", "prefill", "others")}
 
 
 def cases_of(arguments, peer):

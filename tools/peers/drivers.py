@@ -5,6 +5,8 @@ Python of the engine's virtual environment.
 usage: drivers.py ENGINE MODEL TYPE THREADS CASE...
 CASE: SEQUENCES:PROMPT_TOKENS:OUTPUT_TOKENS. Prompts are random token ids, the same for every engine; decoding is greedy."""
 import json
+import os
+import pathlib
 import random
 import sys
 import time
@@ -30,6 +32,22 @@ def speeds(begin, deliveries, sequences, prompt_tokens, output_tokens):
     decoded = sum(count for when, _, count in deliveries if when > all_first)
     return {"decode": decoded / (end - all_first) if decoded else None, "first_s": all_first - begin,
             "prefill": sequences * prompt_tokens / (all_first - begin)}
+
+
+class OthersClock:
+    """The share of all CPUs' time that other processes took since it was made."""
+
+    def __init__(self):
+        self.wall, self.others = time.time(), self.others_seconds()
+
+    @staticmethod
+    def others_seconds():
+        fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        own = os.times()
+        return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+    def share(self):
+        return max(0.0, (self.others_seconds() - self.others) / (time.time() - self.wall) / os.cpu_count())
 
 
 # ---- engines: each returns a function from prompts and a number of tokens to (begin, deliveries) ----
@@ -110,7 +128,6 @@ def transformers(model, dtype, threads):
 
 
 def ctranslate2(model, dtype, threads):
-    import os
     import ctranslate2 as engine
     seq2seq = os.path.exists(model + "/shared_vocabulary.json")
     words = json.load(open(model + ("/shared_vocabulary.json" if seq2seq else "/vocabulary.json")))
@@ -142,6 +159,8 @@ if __name__ == "__main__":
     run = ENGINES[name](model, dtype, int(threads))
     for case in [None, *sys.argv[5:]]:
         sequences, prompt_tokens, output_tokens = map(int, case.split(":")) if case else CASES_BEFORE
-        begin, deliveries = run(prompts(sequences, prompt_tokens), output_tokens)
+        batch, clock = prompts(sequences, prompt_tokens), OthersClock()
+        begin, deliveries = run(batch, output_tokens)
+        result = {"others": clock.share(), **speeds(begin, deliveries, sequences, prompt_tokens, output_tokens)}
         if case:
-            print(json.dumps({"case": case, **speeds(begin, deliveries, sequences, prompt_tokens, output_tokens)}), flush=True)
+            print(json.dumps({"case": case, **result}), flush=True)
