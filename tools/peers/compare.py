@@ -21,6 +21,7 @@ import tempfile
 import time
 
 from llama_cpp import HERE, LLAMA_VERSION, busy_seconds, build_llama, end_ns, quire_speed, run
+from quire_pipe import cpu_seconds
 
 TORCH, TRANSFORMERS = "torch==2.13.0", "transformers==5.19.0"
 TCMALLOC = pathlib.Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")  # Debian: libtcmalloc-minimal4
@@ -164,16 +165,24 @@ def environment_of(arguments, peer):
 
 
 def timed(arguments, argv, environment):
-    """What the command prints, and the share of all CPUs' time that other processes took meanwhile."""
-    words = [*shlex.split(arguments.priority), *(str(word) for word in argv)]
-    busy, start, before = busy_seconds(), time.time(), os.times()
-    with open(arguments.folder / "errors.log", "w") as errors:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **environment})
-    if done.returncode:
-        raise SystemExit(f"{shlex.join(words)}: status {done.returncode}\n{(arguments.folder / 'errors.log').read_text()[-2000:]}")
-    after, wall = os.times(), time.time() - start
-    own = after.children_user + after.children_system - before.children_user - before.children_system
-    return done.stdout, max(0.0, (busy_seconds() - busy - own) / wall / os.cpu_count())
+    """What the command prints, and a function of the share of all CPUs' time that other processes took in its last seconds."""
+    words, samples = [*shlex.split(arguments.priority), *(str(word) for word in argv)], []
+    with open(arguments.folder / "errors.log", "w") as errors, tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=errors, env={**os.environ, **environment})
+        while process.poll() is None:
+            samples.append((time.time(), busy_seconds() - cpu_seconds(process.pid)))
+            time.sleep(0.05)
+        if process.returncode:
+            text = (arguments.folder / "errors.log").read_text()[-2000:]
+            raise SystemExit(f"{shlex.join(words)}: status {process.returncode}\n{text}")
+        output.seek(0)
+        return output.read(), lambda seconds: others_share(samples, seconds)
+
+
+def others_share(samples, seconds):
+    end, others = samples[-1]
+    begin, before = max((sample for sample in samples if sample[0] <= end - seconds), default=samples[0])
+    return max(0.0, (others - before) / max(end - begin, 1e-3) / os.cpu_count())
 
 
 # ---- one run: a dictionary of "decode", "prefill" (tokens per second) and "first_s" for each case ----
@@ -182,20 +191,21 @@ def run_quire(arguments, peer, cases):
     for case in cases:
         with tempfile.TemporaryDirectory() as scratch:
             steps = pathlib.Path(scratch) / "run.steps.jsonl"
-            _, others = timed(arguments, quire_command(arguments, peer, case, steps), {})
+            _, others_in_last = timed(arguments, quire_command(arguments, peer, case, steps), {})
             lines = [json.loads(line) for line in steps.read_text().splitlines()]
             prompt_steps = [step for step in lines if step["rows_prefill"] or step["rows_encoder"]]
             first_s = (end_ns(prompt_steps[-1]) - lines[0]["t_ns"]) / 1e9
+            others = others_in_last((end_ns(lines[-1]) - lines[0]["t_ns"]) / 1e9)
             decode = None if peer.t5() or case[2] == 2 else quire_speed(None, steps, case[0])
             yield case, {"decode": decode, "first_s": first_s, "prefill": case[0] * case[1] / first_s, "others": others}
 
 
 def run_llama(arguments, peer, cases):
     for case in cases:
-        output, others = timed(arguments, llama_command(arguments, peer, case), {})
+        output, others_in_last = timed(arguments, llama_command(arguments, peer, case), {})
         result = next(json.loads(line) for line in output.splitlines() if line.startswith("{"))
         yield case, {"decode": result["speed_tg"] if case[2] > 2 else None, "first_s": result["t_pp"],
-                     "prefill": result["speed_pp"], "others": others}
+                     "prefill": result["speed_pp"], "others": others_in_last(result["t"])}
 
 
 def run_driver(arguments, peer, cases):

@@ -6,6 +6,12 @@ import subprocess
 import threading
 
 
+def cpu_seconds(process_id):
+    """What the process has taken of all CPUs."""
+    fields = pathlib.Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Quire:
     def __init__(self, tool, *options):
         self.process = subprocess.Popen([tool, "generate", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -33,9 +39,7 @@ class Quire:
             self.process.stdin.flush()
 
     def cpu_seconds(self):
-        """What the process has taken of all CPUs."""
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def __enter__(self):
         return self
