@@ -458,7 +458,7 @@ static void count_remote(const qr_attention_plan *plan, uint32_t thread, const p
 {
     qr_attention_scratch *scratch   = &plan->scratch[thread];
     const uint32_t        per_block = plan->shape.kv.block_size / QR_TILE_TOKENS;
-    const uint32_t        end       = qr_min_u32(end_tile(plan, p), p->split_end * SPLIT_TILES);
+    const uint32_t        end       = qr_min_u32(end_tile(plan, p), p->split_end * QR_SPLIT_TILES);
     uint64_t              tiles     = 0;
     for (uint32_t tile = qr_max_u32(first_tile(plan, p), p->split * SPLIT_TILES); tile < end; tile++)
         tiles += p->sequence->blocks[tile / per_block] - scratch->first_block >= scratch->block_count;

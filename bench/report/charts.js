@@ -129,7 +129,7 @@
     own_prefill: ['own prefill', 'c5', 1], other_prefill: ['prefill of others', 'c5', 0.5],
     projections: ['projections', 'c1', 1], attention: ['attention', 'c2', 1], logits: ['logits', 'c3', 0.6],
     rowwise: ['row-wise', 'c4', 1], sampling: ['logits and sampling', 'c3', 1], scheduler: ['scheduler', 'c7', 1],
-    barrier: ['barriers', 'c8', 1], recompute: ['recompute', 'c2', 0.5], other: ['other', 'c6', 0.2],
+    barrier: ['barriers', 'c8', 1], network: ['other ranks', 'c7', 0.5], recompute: ['recompute', 'c2', 0.5], other: ['other', 'c6', 0.2],
   };
   const causeBars = (names, data) => names.map(name => {
     const [label, color, alpha] = causes[name] || [name.replace(/_/g, ' '), 'c6', 0.2];

@@ -18,6 +18,7 @@ static const struct {
     [QR_CAUSE_SAMPLING]      = {"sampling", "logits and sampling"},
     [QR_CAUSE_SCHEDULER]     = {"scheduler", "scheduler"},
     [QR_CAUSE_BARRIER]       = {"barrier", "barriers"},
+    [QR_CAUSE_NETWORK]       = {"network", "exchanges with other ranks"},
     [QR_CAUSE_RECOMPUTE]     = {"recompute", "recompute after preemption"},
     [QR_CAUSE_OTHER]         = {"other", "time outside the stages"},
 };
@@ -64,6 +65,7 @@ static void split_step(qr_split *split, const quire_step *step, uint32_t own, in
     take_by_rows(split, QR_CAUSE_ROWWISE, step->rowwise_ns, step, own, &left);
     take(split, QR_CAUSE_SAMPLING, (int64_t)(step->logits_ns + step->sample_ns), &left);
     take(split, QR_CAUSE_BARRIER, (int64_t)step->barrier_ns, &left);
+    take(split, QR_CAUSE_NETWORK, (int64_t)step->network_ns, &left);
     take(split, QR_CAUSE_SCHEDULER, (int64_t)step->commit_ns, &left);
     split->ns[QR_CAUSE_OTHER] += left;
 }

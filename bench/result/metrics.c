@@ -224,6 +224,7 @@ static void add_stage_times(qr_metrics *m, const quire_step *step)
     m->steps.rowwise_s += (double)step->rowwise_ns * 1e-9;
     m->steps.encoder_stage_s += (double)step->encoder_ns * 1e-9;
     m->steps.barrier_s += (double)step->barrier_ns * 1e-9;
+    m->steps.network_s += (double)step->network_ns * 1e-9;
     m->steps.sampling_s += (double)step->sample_ns * 1e-9;
     m->steps.scheduler_s += (double)(step->plan_ns + step->commit_ns) * 1e-9;
     m->steps.weight_bytes += (double)step->weight_bytes;
@@ -235,7 +236,8 @@ static void add_stage_times(qr_metrics *m, const quire_step *step)
 static double unnamed_time(const qr_metrics *m, double busy)
 {
     return fmax(0, busy - m->steps.projection_s - m->steps.attention_s - m->steps.logits_s - m->steps.rowwise_s -
-                       m->steps.encoder_stage_s - m->steps.sampling_s - m->steps.scheduler_s - m->steps.barrier_s);
+                       m->steps.encoder_stage_s - m->steps.sampling_s - m->steps.scheduler_s - m->steps.barrier_s -
+                       m->steps.network_s);
 }
 
 /* Seconds of the step that lie within the window: an interrupt ends it in the middle of one. */

@@ -49,7 +49,7 @@ typedef struct qr_metrics {
         /* what steps were spent on, adding up to their time; encoder_stage_s: all work of the encoder's layers;
          * other_s: what no stage names */
         double projection_s, attention_s, logits_s, rowwise_s, encoder_stage_s, sampling_s, scheduler_s, barrier_s,
-            other_s;
+            network_s, other_s;
         double weight_bytes, kv_bytes, flops; /* sums over steps */
     } steps;
 } qr_metrics;

@@ -188,11 +188,11 @@ static json_t *steps(const qr_metrics *m)
                         json_pack("{s:f, s:f, s:f, s:f}", "encoder", m->steps.encoder_s, "prefill", m->steps.prefill_s,
                                   "decode", m->steps.decode_s, "idle", m->steps.idle_s));
     json_object_set_new(to, "stage_s",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "projections", m->steps.projection_s,
-                                  "attention", m->steps.attention_s, "logits", m->steps.logits_s, "rowwise",
-                                  m->steps.rowwise_s, "encoder", m->steps.encoder_stage_s, "sampling",
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "projections",
+                                  m->steps.projection_s, "attention", m->steps.attention_s, "logits", m->steps.logits_s,
+                                  "rowwise", m->steps.rowwise_s, "encoder", m->steps.encoder_stage_s, "sampling",
                                   m->steps.sampling_s, "scheduler", m->steps.scheduler_s, "barrier", m->steps.barrier_s,
-                                  "other", m->steps.other_s));
+                                  "network", m->steps.network_s, "other", m->steps.other_s));
     const double moved = m->steps.weight_bytes + m->steps.kv_bytes, busy = m->steps.busy_s;
     json_object_set_new(to, "moved",
                         json_pack("{s:f, s:f, s:f, s:o, s:o}", "weight_bytes", m->steps.weight_bytes, "kv_bytes",

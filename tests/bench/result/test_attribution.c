@@ -42,7 +42,8 @@ static int prepare(void **state)
                                 .attention_ns  = 4 * MS,
                                 .rowwise_ns    = 1 * MS,
                                 .logits_ns     = 1 * MS,
-                                .barrier_ns    = 2 * MS,
+                                .barrier_ns    = 1 * MS,
+                                .network_ns    = 1 * MS,
                                 .sample_ns     = 2 * MS,
                                 .commit_ns     = 1 * MS};
     request = (qr_run_request){.shape      = {.prompt_tokens = 6},
@@ -69,7 +70,8 @@ static void ttft_is_generator_queue_and_the_steps_of_the_prompt(void **state)
     assert_int_equal(s.ns[QR_CAUSE_ATTENTION], 4 * MS * 2 / 10);
     assert_int_equal(s.ns[QR_CAUSE_ROWWISE], 1 * MS * 2 / 10);
     assert_int_equal(s.ns[QR_CAUSE_SAMPLING], 3 * MS);
-    assert_int_equal(s.ns[QR_CAUSE_BARRIER], 2 * MS);
+    assert_int_equal(s.ns[QR_CAUSE_BARRIER], 1 * MS);
+    assert_int_equal(s.ns[QR_CAUSE_NETWORK], 1 * MS);
     assert_int_equal(s.ns[QR_CAUSE_SCHEDULER], 1 * MS);
     assert_int_equal(sum_of(&s), 43 * MS);
 }
