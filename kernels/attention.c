@@ -460,7 +460,7 @@ static void count_remote(const qr_attention_plan *plan, uint32_t thread, const p
     const uint32_t        per_block = plan->shape.kv.block_size / QR_TILE_TOKENS;
     const uint32_t        end       = qr_min_u32(end_tile(plan, p), p->split_end * QR_SPLIT_TILES);
     uint64_t              tiles     = 0;
-    for (uint32_t tile = qr_max_u32(first_tile(plan, p), p->split * SPLIT_TILES); tile < end; tile++)
+    for (uint32_t tile = qr_max_u32(first_tile(plan, p), p->split * QR_SPLIT_TILES); tile < end; tile++)
         tiles += p->sequence->blocks[tile / per_block] - scratch->first_block >= scratch->block_count;
     scratch->remote_bytes += tiles * p->heads * qr_kv_tile_bytes(&plan->shape.kv);
 }
