@@ -808,12 +808,12 @@ static void work_is_cut_where_it_pays(void **state)
     qr_attention_plan_destroy(plan);
 }
 
-/* Two sequences of one length, of 1 and of 8 rows: with two threads each gets one where a block of 32 query heads costs
- * what a few of them do, and the second is cut where every head costs. */
-static bool cuts_a_sequence(qr_attention_tuning tuning)
+/* Two sequences of one length, of 1 and of 8 rows, `group` query heads for each kv head: with two threads each gets one
+ * where both cost the same, and the second is cut where it costs more. */
+static bool cuts_a_sequence(uint32_t group, qr_attention_tuning tuning)
 {
     const qr_attention_shape shape = {
-        .kv = {.dtype = QR_BF16, .kv_heads = 2, .head_dim = 64, .block_size = 32}, .heads = 8, .scale = 1};
+        .kv = {.dtype = QR_BF16, .kv_heads = 2, .head_dim = 64, .block_size = 32}, .heads = 2 * group, .scale = 1};
     const qr_attention_limits limits = {
         .max_rows = 9, .max_sequences = 2, .max_kv_length = 4096, .thread_count = 2, .tuning = tuning};
     const qr_attention_sequence s[2] = {{.row_count = 1, .position = 4095, .kv_length = 4096},
@@ -829,8 +829,11 @@ static bool cuts_a_sequence(qr_attention_tuning tuning)
 static void rows_that_share_a_block_cost_once(void **state)
 {
     (void)state;
-    assert_true(cuts_a_sequence((qr_attention_tuning){.byte_fs = 1, .pair_fs = 1000000}));
-    assert_false(cuts_a_sequence((qr_attention_tuning){.byte_fs = 1, .pair_fs = 1, .block_fs = 1000000}));
+    const qr_attention_tuning by_head  = {.byte_fs = 1, .pair_fs = 1000000};
+    const qr_attention_tuning by_block = {.byte_fs = 1, .pair_fs = 1, .block_fs = 1000000};
+    assert_true(cuts_a_sequence(4, by_head));
+    assert_false(cuts_a_sequence(4, by_block)); /* 4 and 32 query rows: a block each */
+    assert_true(cuts_a_sequence(8, by_block));  /* 8 and 64 */
 }
 
 static void assert_unsupported(qr_attention_shape shape, const char *message)
