@@ -176,6 +176,7 @@ static int run(const settings *s, const quire_config *config, const quire_comm *
     volatile int      *interrupt = qr_interrupt_install();
     quire_error        error     = {0};
     int                status    = QR_EXIT_OK;
+    qr_mpirun_leave_signals(comm);
     if (!qr_session_is_virtual(config) && !qr_target_is_http(config) && !qr_mpirun_follows(comm))
         qr_warn_of_machine(config);
     if (qr_session_run(config, &logger, comm, interrupt, result, &error) != QUIRE_OK)

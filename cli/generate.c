@@ -416,7 +416,8 @@ static void close_engine(generator *g)
 /* A rank but 0: reads no request and writes no answer. What fails on all is said by rank 0. */
 static int follow(generator *g)
 {
-    quire_error  error  = {0};
+    quire_error error = {0};
+    qr_mpirun_leave_signals(g->comm);
     quire_status status = open_engine(g, &error);
     if (status == QUIRE_OK) status = quire_engine_run(g->engine);
     close_engine(g);

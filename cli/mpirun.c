@@ -2,6 +2,7 @@
 #include "cli/mpirun.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,13 @@ quire_logger qr_mpirun_logger(const quire_comm *comm, const quire_logger *logger
     own.write   = write_line;
     own.level   = logger->level == QUIRE_LOG_ERROR ? QUIRE_LOG_ERROR : QUIRE_LOG_WARN;
     return own;
+}
+
+void qr_mpirun_leave_signals(const quire_comm *comm)
+{
+    if (!qr_mpirun_follows(comm)) return;
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
 }
 
 void qr_mpirun_leave(const quire_comm *comm)

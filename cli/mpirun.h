@@ -15,6 +15,9 @@ static inline bool qr_mpirun_follows(const quire_comm *comm) { return comm != NU
 /* The logger of this rank: others than 0 say who they are, and only warnings. */
 quire_logger qr_mpirun_logger(const quire_comm *comm, const quire_logger *logger);
 
+/* A rank but 0 ends when rank 0 says so: mpirun passes signals to all, and rank 0 has answers to write. */
+void qr_mpirun_leave_signals(const quire_comm *comm);
+
 /* At the end of all ranks. NULL: alone. */
 void qr_mpirun_leave(const quire_comm *comm);
 

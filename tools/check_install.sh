@@ -52,11 +52,16 @@ fi
 # Both libraries define the functions of the headers and nothing else, of whatever class (weak, unique, ...).
 nm -D --defined-only --with-symbol-versions "$libdir/libquire.so" | sed 's/@@QUIRE_0.1$//; / A QUIRE_0.1/d' > build/shared.nm
 nm -g --defined-only "$libdir/libquire.a" | sed '/:$/d; /^$/d' > build/static.nm
-grep -hoE '\bquire_[a-z_]+\(' "$prefix"/include/quire/*.h | tr -d '(' | sort -u > build/declared
+grep -hoE '\bquire_[a-z_]+\(' $(ls "$prefix"/include/quire/*.h | grep -v /mpi.h) | tr -d '(' | sort -u > build/declared
 for library in shared static; do
     if grep -v ' T quire_[a-z_]*$' build/$library.nm; then echo "the $library library defines these too"; exit 1; fi
     awk '{print $3}' build/$library.nm | sort | comm -3 - build/declared | grep . && echo "not in both the $library library and the headers" && exit 1
 done
+if pkg-config --exists quire_mpi; then
+    cc -std=c17 -Wall -Wextra -Werror tests/mpi/refusals.c $(pkg-config --cflags --libs quire_mpi) -o build/use-mpi
+    build/use-mpi alone > build/use.log || { cat build/use.log; exit 1; }
+    nm -D --defined-only "$libdir/libquire_mpi.so" | grep -v ' T quire_mpi_[a-z_]*$' && echo "libquire_mpi defines these too" && exit 1
+fi
 readelf -d "$libdir/libquire.so" | grep -q 'soname: \[libquire.so.0.1\]' || { echo "the soname is not libquire.so.0.1"; exit 1; }
 grep -q _quire "$prefix/share/bash-completion/completions/quire"
 if command -v scdoc > /dev/null; then

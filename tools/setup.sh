@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing: those to build and test, and those named as arguments besides.
 set -eu
 packages="build-essential cmake ninja-build pkg-config python3-dev python3-venv libdnnl-dev libhwloc-dev libcmocka-dev
-libtomlplusplus-dev libjansson-dev libxxhash-dev libsimde-dev libjs-chart.js zlib1g-dev libcurl4-openssl-dev libopenmpi-dev openmpi-bin ocl-icd-opencl-dev $*"
+libtomlplusplus-dev libjansson-dev libxxhash-dev libsimde-dev libjs-chart.js zlib1g-dev libcurl4-openssl-dev ocl-icd-opencl-dev $*"
 
 missing=
 for package in $packages; do
