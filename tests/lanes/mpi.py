@@ -17,7 +17,7 @@ import time
 FORM, QUIRE = sys.argv[1], os.path.abspath(sys.argv[2])
 LONG = {"short": False, "long": True}[FORM]
 MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
-TIMEOUT = 120  # of one command; a hang is meant, not a slow machine
+TIMEOUT = 300  # of one command; a hang is meant, not a slow machine
 DRAFTS = {"scheduler.num_speculative_tokens": 3, "scheduler.prompt_lookup_max": 1}
 SETTINGS = {"topology.threads": 1, "topology.bind": "none", "scheduler.max_num_batched_tokens": 24,
             "scheduler.max_num_seqs": 6, "scheduler.watermark": 0, **DRAFTS}
@@ -171,7 +171,7 @@ def check_refusals(folder):
 
 WIDE = {**PLAIN, **{f"model.shape.{key}": value for key, value in
                     {"hidden_size": 1024, "intermediate_size": 4096, "vocab_size": 8192, "num_hidden_layers": 4,
-                     "num_attention_heads": 8}.items()}}
+                     "num_attention_heads": 8, "max_position_embeddings": 16384}.items()}, "kv_cache.num_kv_blocks": 600}
 WIDE_MB = 2 * (4 * 3 * 4096 * 1024 + 2 * 8192 * 1024) / 1e6  # of weights, nearly
 
 
@@ -179,7 +179,7 @@ def check_shares():
     """What a rank holds in memory shrinks by the weights that the others have."""
     resident = {}
     for ranks in (1, 2, 4):
-        job = start(ranks, ENDLESS, WIDE)
+        job = start(ranks, ENDLESS.replace("100000", "16000"), WIDE)
         pids = [process_of(job, rank) for rank in range(ranks)]
         if not any(re.search("engine: .* weights", line) for line in job.stderr):
             fail(f"{ranks} ranks do not start")
