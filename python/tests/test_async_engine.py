@@ -281,3 +281,28 @@ def test_requests_without_a_seed_differ():
     for options in ({}, {}, {"seed": 3}, {"seed": 3}):
         run(test, **options)
     assert all_found[0] != all_found[1] and all_found[2] == all_found[3]
+
+
+def test_events_of_many_requests_are_gathered(monkeypatch):
+    """A pause behind those of 8 requests and more, in which nothing is lost."""
+    monkeypatch.setattr("quire._core.GATHER_S", 0.25)
+
+    async def test(engine):
+        looks, take = [], engine._core.take_events
+
+        def noting(timeout_ns):
+            looks.append((asyncio.get_running_loop().time(), take(timeout_ns)))
+            return looks[-1][1]
+
+        engine._core.take_events = noting
+
+        async def ids(first):
+            found, _ = await collect(engine.generate([first, 2], SamplingParams(max_tokens=48, ignore_eos=True)))
+            return found[0][0]
+
+        many = await asyncio.gather(*[ids(i + 1) for i in range(10)])
+        gaps = [after[0] - before[0] for before, after in zip(looks, looks[1:]) if len(before[1]) >= 8]
+        assert gaps and min(gaps) > 0.2 and all(len(found) == 48 for found in many)
+        assert await ids(3) == many[2]
+
+    run(test)
