@@ -261,8 +261,10 @@ def value(result):
 
 
 def ratio_text(ours, theirs):
-    """Of quire's speed to the peer's in each round, the median and the range."""
+    """Of quire's value to the peer's in each round, the median and the range."""
     ratios = [our / their for our, their in zip(ours, theirs)]
+    if len(ratios) == 1:
+        return f"{ratios[0]:.2f}"
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
 
 
@@ -277,7 +279,7 @@ def print_table(results, peers, first_cell):
             theirs = [value(r) for r in cell if r["engine"] == peer]
             cells.append(f"{statistics.median(ours):.1f} / {statistics.median(theirs):.1f} = {ratio_text(ours, theirs)}"
                          if ours and theirs else "")
-        others = max(r["others"] for r in results if r["peer"] == peer)
+        others = statistics.median(r["others"] for r in results if r["peer"] == peer)
         print(f"| {peer} | " + " | ".join(cells) + f" | {100 * others:.0f} % |")
 
 
