@@ -26,7 +26,7 @@ golden() {
             answers $common --set topology.cpus=node:0 > one
             answers $common > all
             answers $common --set kv_cache.num_kv_blocks="$(cat $folder.blocks)" --set scheduler.max_num_batched_tokens=24 \
-                --set scheduler.watermark=0 > few
+                --set scheduler.max_num_seqs=8 --set scheduler.watermark=0 > few
             cmp one all && cmp one few && echo "golden $folder $dtype $(wc -l < one) answers, $(wc -c < one) bytes: equal" ||
                 echo "golden $folder $dtype DIFFERENT"
             [ "$dtype" = int8 ] || sed "s/^/answer $folder /; s/, *\"logprobs\".*/}/" all
