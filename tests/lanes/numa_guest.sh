@@ -47,7 +47,7 @@ hidden() {
     mkdir -p /cgroup/part
     echo 0-3 > /cgroup/part/cpuset.cpus
     echo 0 > /cgroup/part/cpuset.mems
-    (echo 0 > /cgroup/part/cgroup.procs; mount --bind /tmp /cgroup; mount -t tmpfs none /sys/fs/cgroup; "$@"; umount /sys/fs/cgroup; umount /cgroup)
+    (echo 0 > /cgroup/part/cgroup.procs; mount --bind /tmp /cgroup; mount -t tmpfs none /sys/fs/cgroup; "$@"; result=$?; umount /sys/fs/cgroup; umount /cgroup; exit $result)
 }
 
 mount -t cgroup2 none /cgroup && echo +cpuset > /cgroup/cgroup.subtree_control
