@@ -35,6 +35,7 @@ int qr_command_kernel(int argc, char **argv);
 int qr_command_topo(int argc, char **argv);
 int qr_command_check(int argc, char **argv);
 int qr_command_config(int argc, char **argv);
+int qr_command_replicas(int argc, char **argv);
 int qr_command_workload(int argc, char **argv);
 int qr_command_models(int argc, char **argv);
 int qr_command_shapes(int argc, char **argv);

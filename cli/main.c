@@ -26,6 +26,7 @@ static const struct command {
     {"report", qr_command_report, "make one HTML page from result files"},
     {"kernel", qr_command_kernel, "micro-benchmarks: attention, barrier, limits, projection, rowwise, scheduler, step"},
     {"workload", qr_command_workload, "describe a workload or a trace, or write it as a trace"},
+    {"replicas", qr_command_replicas, "simulate replicas of an engine behind a router, on the virtual clock"},
     {"topo", qr_command_topo, "show the machine, the allowed CPUs and where threads would run"},
     {"models", qr_command_models, "list the models that can be loaded, and the presets"},
     {"shapes", qr_command_shapes, "show the shape of every matrix product of a model, step by step"},

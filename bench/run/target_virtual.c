@@ -2,15 +2,9 @@
  * submitted in between, as an engine's inbox takes them while it computes. */
 #include "bench/run/target_virtual.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
-#include "base/rng.h"
-#include "bench/run/cost_noise.h"
-
-#include "quire/plan.h"
 
 /* START_NS: details use 0 for "never". REACTION_NS: from a token until its reader can answer it with a request; the
  * engine has begun its next step by then. MAX_NS: a year; a run keeps something for each of its seconds. */
@@ -27,121 +21,20 @@ typedef struct virtual_target {
     const quire_plan       *plan;           /* under way, or NULL */
     quire_step              step;           /* the same, as it will be reported */
     qr_cost_noise           noise;
-    quire_sampled          *sampled; /* [sampled_capacity] */
-    uint32_t                sampled_capacity;
+    qr_simulated_tokens     tokens;
     const qr_step_listener *listener; /* between start and stop, else NULL */
 } virtual_target;
 
 /* ---- creation ---- */
 
-/* A simulated engine has the memory that it is said to have, not what this machine has free now. */
-static quire_status size_cache(virtual_target *v, const quire_config *config, quire_error *error)
-{
-    const quire_engine_options *options = quire_config_engine(config);
-    v->pool.size                        = sizeof v->pool;
-    if (options->num_kv_blocks == 0 && options->kv_cache_bytes == 0)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "%s: [run] clock: virtual needs kv_cache.size or kv_cache.num_kv_blocks, the memory of the "
-                       "simulated engine",
-                       quire_config_origin(config, "run.clock"));
-    return quire_kv_pool_plan(options, &v->model, UINT64_MAX, 1, &v->pool, error);
-}
-
-static bool wants_noise(const quire_config *config)
-{
-    const char *noise = quire_config_string(config, "run.cost_noise");
-    return noise != NULL && strcmp(noise, "resample") == 0;
-}
-
-static quire_status fit_cost(virtual_target *v, const quire_config *config, quire_error *error)
-{
-    qr_cost_sample *samples;
-    size_t          count;
-    const char     *path = quire_config_string(config, "run.cost_model");
-    if (path == NULL)
-        return qr_fail(error, QUIRE_ERR_INVALID,
-                       "%s: [run] clock: virtual needs run.cost_model, the .steps.jsonl of a real run of this model",
-                       quire_config_origin(config, "run.clock"));
-    snprintf(v->cost.path, sizeof v->cost.path, "%s", path);
-    QR_TRY(qr_step_log_read(path, &samples, &count, error));
-    quire_error  why    = {0};
-    quire_status status = qr_cost_model_fit(samples, count, &v->cost.model, &why);
-    if (status != QUIRE_OK) qr_fail(error, status, "%s: %s", path, why.message);
-    v->cost.resampled = wants_noise(config);
-    if (status == QUIRE_OK && v->cost.resampled) status = qr_cost_noise_init(&v->noise, &v->cost.model, samples, count);
-    free(samples);
-    return status;
-}
-
-static quire_status check_drafts(const quire_config *config, quire_error *error)
-{
-    if (quire_config_engine(config)->num_speculative_tokens == 0) return QUIRE_OK;
-    return qr_fail(error, QUIRE_ERR_INVALID,
-                   "%s: [scheduler] num_speculative_tokens: drafts come from what a text repeats and count where "
-                   "the model agrees; run.clock = \"virtual\" has neither, set 0",
-                   quire_config_origin(config, "scheduler.num_speculative_tokens"));
-}
-
-static quire_status create_planner(virtual_target *v, const quire_config *config, quire_error *error)
-{
-    const quire_model_info   *m     = &v->model;
-    const quire_planner_model model = {.size                   = sizeof model,
-                                       .vocab_size             = m->vocab_size,
-                                       .max_model_len          = m->max_position_embeddings,
-                                       .window                 = m->window,
-                                       .encoder_decoder        = m->encoder_layers > 0,
-                                       .decoder_start_token_id = m->decoder_start_token_id,
-                                       .num_blocks             = v->pool.num_blocks,
-                                       .max_encoder_positions  = m->max_encoder_positions,
-                                       .encoder_feature_size   = m->encoder_feature_size,
-                                       .long_length            = m->long_length,
-                                       .local_window           = m->local_window,
-                                       .num_local_blocks       = (uint32_t)v->pool.num_local_blocks};
-    return quire_planner_create(quire_config_engine(config), &model, &v->planner, error);
-}
-
 static quire_status build(virtual_target *v, const quire_config *config, quire_error *error)
 {
-    QR_TRY(check_drafts(config, error));
-    QR_TRY(fit_cost(v, config, error));
-    QR_TRY(size_cache(v, config, error));
-    return create_planner(v, config, error);
+    QR_TRY(qr_simulated_cost(config, &v->cost, &v->noise, error));
+    QR_TRY(qr_simulated_pool(config, &v->model, &v->pool, error));
+    return qr_simulated_planner(config, &v->model, &v->pool, false, &v->planner, error);
 }
 
 /* ---- a step ---- */
-
-static qr_step_work work_of(const quire_plan *plan)
-{
-    return (qr_step_work){.rows          = plan->rows,
-                          .rows_encoder  = plan->rows_encoder,
-                          .rows_logits   = plan->rows_logits,
-                          .sequences     = plan->sequence_count,
-                          .kv_tokens     = (double)plan->kv_tokens,
-                          .kv_pairs      = (double)plan->kv_pairs,
-                          .cross_tokens  = (double)plan->cross_tokens,
-                          .cross_pairs   = (double)plan->cross_pairs,
-                          .encoder_pairs = (double)plan->encoder_pairs};
-}
-
-/* The planner knows of no end-of-sequence id, so every token goes on. */
-static int32_t mock_token(const virtual_target *v, const quire_plan_sample *sample)
-{
-    const quire_request_id id = v->plan->sequences[sample->entry].id;
-    return (int32_t)qr_random_below(id, sample->sequence, sample->position, v->model.vocab_size);
-}
-
-static quire_status sample(virtual_target *v)
-{
-    const uint32_t count = v->plan->sample_count;
-    if (count > v->sampled_capacity) {
-        quire_sampled *wider = realloc(v->sampled, count * sizeof *wider);
-        if (wider == NULL) return QUIRE_ERR_NO_MEMORY;
-        v->sampled          = wider;
-        v->sampled_capacity = count;
-    }
-    for (uint32_t i = 0; i < count; i++) v->sampled[i] = (quire_sampled){.token = mock_token(v, &v->plan->samples[i])};
-    return QUIRE_OK;
-}
 
 /* What is known of a step when it begins; the plan is gone when it has ended. */
 static quire_step describe(const virtual_target *v)
@@ -164,24 +57,14 @@ static quire_step describe(const virtual_target *v)
                         .encoder_pairs = plan->encoder_pairs};
 }
 
-static double step_seconds(const virtual_target *v, const qr_step_work *work)
-{
-    const double predicted = qr_cost_model_seconds(&v->cost.model, work);
-    return predicted * qr_cost_noise_factor(&v->noise, predicted, v->cost.steps);
-}
-
 static quire_status begin_step(virtual_target *v)
 {
     const quire_plan *plan;
     QR_TRY(quire_planner_plan(v->planner, v->now_ns, &plan, NULL));
     if (plan->rows == 0 && plan->rows_encoder == 0) return QUIRE_OK;
-    const qr_step_work work = work_of(plan);
-    const double       ns   = step_seconds(v, &work) * 1e9;
-    v->plan                 = plan;
-    v->end_ns               = v->now_ns + (ns >= 1 ? (uint64_t)ns : 1);
-    v->cost.steps++;
-    v->cost.extrapolated += !qr_cost_model_covers(&v->cost.model, &work);
-    v->step = describe(v);
+    v->plan   = plan;
+    v->end_ns = v->now_ns + qr_simulated_step_ns(&v->cost, &v->noise, plan);
+    v->step   = describe(v);
     return QUIRE_OK;
 }
 
@@ -192,8 +75,8 @@ static uint64_t bytes_of(const virtual_target *v, uint64_t blocks, uint64_t loca
 
 static quire_status end_step(virtual_target *v, quire_step *step_out)
 {
-    QR_TRY(sample(v));
-    QR_TRY(quire_planner_commit(v->planner, v->sampled, v->plan->sample_count, v->now_ns, NULL));
+    QR_TRY(qr_simulated_sample(&v->tokens, v->plan, v->model.vocab_size));
+    QR_TRY(quire_planner_commit(v->planner, v->tokens.sampled, v->plan->sample_count, v->now_ns, NULL));
     quire_stats after = {.size = sizeof after};
     quire_planner_stats(v->planner, &after);
     *step_out               = v->step;
@@ -283,7 +166,7 @@ static void destroy(void *self)
     virtual_target *v = self;
     quire_planner_destroy(v->planner);
     qr_cost_noise_deinit(&v->noise);
-    free(v->sampled);
+    free(v->tokens.sampled);
     free(v);
 }
 

@@ -7,16 +7,8 @@
 #ifndef QR_BENCH_TARGET_VIRTUAL_H
 #define QR_BENCH_TARGET_VIRTUAL_H
 
-#include "bench/run/cost_model.h"
+#include "bench/run/simulated.h"
 #include "bench/run/target.h"
-
-/* Where times come from, for results. */
-typedef struct qr_cost_report {
-    char          path[256]; /* run.cost_model */
-    qr_cost_model model;
-    bool          resampled;           /* run.cost_noise = resample */
-    uint64_t      steps, extrapolated; /* simulated; of those, beyond what the fit saw */
-} qr_cost_report;
 
 /* ERR_INVALID: run.cost_model is missing or too short, the KV cache has no stated size, drafts are on; ERR_IO,
  * ERR_FORMAT: the step log; errors of quire_planner_create. */
