@@ -32,8 +32,9 @@ static qr_routing routing_named(const char *name)
 
 static void print_head(void)
 {
-    fprintf(qr_stdout, "%8s %-12s %9s %12s %6s %6s %9s %9s %9s %9s %9s %6s %9s %8s\n", "replicas", "routing", "requests",
-            "output tok/s", "hits", "busy", "TTFT mean", "P50", "P90", "P99", "TPOT mean", "most", "preempted", "wall");
+    fprintf(qr_stdout, "%8s %-12s %9s %12s %6s %6s %9s %9s %9s %9s %9s %6s %9s %8s\n", "replicas", "routing",
+            "requests", "output tok/s", "hits", "busy", "TTFT mean", "P50", "P90", "P99", "TPOT mean", "most",
+            "preempted", "wall");
 }
 
 /* Times in seconds but TPOT, which is in ms; shares in per cent; `most` is the replica with the most requests, as a
@@ -42,11 +43,11 @@ static void print_row(const qr_replicas_options *o, const qr_replicas_result *r)
 {
     const double looked_up = r->prompt_tokens > 0 ? (double)r->prompt_tokens : 1;
     fprintf(qr_stdout,
-            "%8u %-12s %9llu %12.2f %5.1f%% %5.1f%% %8.3fs %8.3fs %8.3fs %8.3fs %7.1fms %5.2fx %9llu %7.1fs\n", o->count,
-            qr_routing_names[o->routing], (unsigned long long)r->requests, (double)r->output_tokens / r->length_s,
-            100 * (double)r->cached_tokens / looked_up, 100 * r->busy_share, r->ttft.mean, r->ttft.any[QR_REPLICAS_P50],
-            r->ttft.any[QR_REPLICAS_P90], r->ttft.any[QR_REPLICAS_P99], 1e3 * r->tpot.mean, r->most_requests,
-            (unsigned long long)r->preemptions, r->wall_s);
+            "%8u %-12s %9llu %12.2f %5.1f%% %5.1f%% %8.3fs %8.3fs %8.3fs %8.3fs %7.1fms %5.2fx %9llu %7.1fs\n",
+            o->count, qr_routing_names[o->routing], (unsigned long long)r->requests,
+            (double)r->output_tokens / r->length_s, 100 * (double)r->cached_tokens / looked_up, 100 * r->busy_share,
+            r->ttft.mean, r->ttft.any[QR_REPLICAS_P50], r->ttft.any[QR_REPLICAS_P90], r->ttft.any[QR_REPLICAS_P99],
+            1e3 * r->tpot.mean, r->most_requests, (unsigned long long)r->preemptions, r->wall_s);
     if (r->refused > 0)
         fprintf(qr_stdout, "%8s %llu requests refused: the queue of their replica was full\n", "",
                 (unsigned long long)r->refused);
@@ -103,9 +104,9 @@ int qr_command_replicas(int argc, char **argv)
                     .children = children,
                     .args_doc = "[CONFIG]",
                     .doc      = "Simulate replicas of an engine behind a router, on the virtual clock."
-                                "\vEach replica brings a copy of the workload with tokens of its own, and all copies go through the "
-                                "router. Needs run.clock = \"virtual\" and what goes with it.\n\n"
-                                "  quire replicas bench/scenarios/mooncake_replicas.toml --trace mooncake_conversation_trace.jsonl",
+                                            "\vEach replica brings a copy of the workload with tokens of its own, and all copies go through the "
+                                            "router. Needs run.clock = \"virtual\" and what goes with it.\n\n"
+                                            "  quire replicas bench/scenarios/mooncake_replicas.toml --trace mooncake_conversation_trace.jsonl",
     };
     settings s = {0};
     qr_parse(&argp, argc, argv, &s);

@@ -1,5 +1,5 @@
-/* What a router knows of the caches of several engines: which replica holds which block of tokens, as the engines' cache
- * events tell. Blocks are named by their content and that of all before them, so that equal prefixes meet. */
+/* What a router knows of the caches of several engines: which replica holds which block of tokens, as the engines'
+ * cache events tell. Blocks are named by their content and that of all before them, so that equal prefixes meet. */
 #ifndef QR_BENCH_PREFIX_MAP_H
 #define QR_BENCH_PREFIX_MAP_H
 
@@ -20,8 +20,8 @@ typedef struct qr_holder { /* a block of one replica */
 typedef struct qr_prefix_map {
     qr_holder *holders; /* [count] */
     size_t     count;
-    uint32_t   free;                   /* list by next_content */
-    uint32_t  *by_content, *by_name;   /* [mask + 1] first holder, or QR_NO_HOLDER */
+    uint32_t   free;                 /* list by next_content */
+    uint32_t  *by_content, *by_name; /* [mask + 1] first holder, or QR_NO_HOLDER */
     uint64_t   mask;
     uint32_t   block_size;
 } qr_prefix_map;

@@ -173,7 +173,7 @@ static void take_event(fleet *f, uint32_t r, const quire_event *event)
     life          *of    = &f->lives[index];
     if (event->kind == QUIRE_EVENT_TOKEN) {
         if (of->tokens++ == 0) {
-            of->first_ns              = event->time_ns;
+            of->first_ns             = event->time_ns;
             f->ttft[f->ttft_count++] = (double)(event->time_ns - of->due_ns) * 1e-9;
         }
         return;
@@ -350,7 +350,8 @@ static void summarise(fleet *f)
 
 static void deinit(fleet *f)
 {
-    for (uint32_t i = 0; f->replicas != NULL && i < f->options->count; i++) quire_planner_destroy(f->replicas[i].planner);
+    for (uint32_t i = 0; f->replicas != NULL && i < f->options->count; i++)
+        quire_planner_destroy(f->replicas[i].planner);
     qr_workload_destroy(f->workload);
     qr_cost_noise_deinit(&f->noise);
     qr_prefix_map_deinit(&f->map);

@@ -23,12 +23,12 @@ enum { QR_REPLICAS_P50, QR_REPLICAS_P90, QR_REPLICAS_P99, QR_REPLICAS_PERCENTILE
 
 typedef struct qr_replicas_result {
     uint64_t   requests, refused, prompt_tokens, cached_tokens, output_tokens, preemptions, steps, extrapolated;
-    double     length_s;     /* until the last token */
-    double     busy_share;   /* mean over the replicas */
+    double     length_s;      /* until the last token */
+    double     busy_share;    /* mean over the replicas */
     double     most_requests; /* of one replica, relative to their mean */
-    qr_summary ttft, tpot;   /* s; percentiles as in the enum */
-    double     wall_s;       /* that the simulation took */
-    uint64_t   hash;         /* of all decisions of all replicas */
+    qr_summary ttft, tpot;    /* s; percentiles as in the enum */
+    double     wall_s;        /* that the simulation took */
+    uint64_t   hash;          /* of all decisions of all replicas */
 } qr_replicas_result;
 
 /* ERR_INVALID: a workload without times of its own, and all that a simulated engine refuses. ERR_NO_MEMORY. */

@@ -90,18 +90,18 @@ static quire_status check_drafts(const quire_config *config, quire_error *error)
 quire_status qr_simulated_planner(const quire_config *config, const quire_model_info *m, const quire_kv_pool *pool,
                                   bool cache_events, quire_planner **planner_out, quire_error *error)
 {
-    const quire_planner_model model = {.size                   = sizeof model,
-                                       .vocab_size             = m->vocab_size,
-                                       .max_model_len          = m->max_position_embeddings,
-                                       .window                 = m->window,
-                                       .encoder_decoder        = m->encoder_layers > 0,
-                                       .decoder_start_token_id = m->decoder_start_token_id,
-                                       .num_blocks             = pool->num_blocks,
-                                       .max_encoder_positions  = m->max_encoder_positions,
-                                       .encoder_feature_size   = m->encoder_feature_size,
-                                       .long_length            = m->long_length,
-                                       .local_window           = m->local_window,
-                                       .num_local_blocks       = (uint32_t)pool->num_local_blocks};
+    const quire_planner_model model   = {.size                   = sizeof model,
+                                         .vocab_size             = m->vocab_size,
+                                         .max_model_len          = m->max_position_embeddings,
+                                         .window                 = m->window,
+                                         .encoder_decoder        = m->encoder_layers > 0,
+                                         .decoder_start_token_id = m->decoder_start_token_id,
+                                         .num_blocks             = pool->num_blocks,
+                                         .max_encoder_positions  = m->max_encoder_positions,
+                                         .encoder_feature_size   = m->encoder_feature_size,
+                                         .long_length            = m->long_length,
+                                         .local_window           = m->local_window,
+                                         .num_local_blocks       = (uint32_t)pool->num_local_blocks};
     quire_engine_options      options = *quire_config_engine(config);
     if (cache_events) options.cache_events = QUIRE_TOGGLE_ON;
     *planner_out = NULL;

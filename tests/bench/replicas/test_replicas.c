@@ -81,8 +81,8 @@ static void each_policy_chooses_by_its_rule(void **state)
     assert_int_equal(qr_router_choose(&router, prompt + 1, 12), 2);
     load[1] = 6; /* more than 3 above the least */
     assert_int_equal(qr_router_choose(&router, prompt, 13), 2);
-    router.routing = QR_ROUTING_LEAST_LOADED;
-    load[1]        = 2;
+    router.routing    = QR_ROUTING_LEAST_LOADED;
+    load[1]           = 2;
     unsigned times[4] = {0};
     for (int i = 0; i < 8; i++) times[qr_router_choose(&router, prompt, 13)]++;
     assert_int_equal(times[0] + times[3], 0);
@@ -109,12 +109,13 @@ static void write_log(char *path_out)
     static char text[LOG_STEPS * 400];
     int         length = 0;
     for (unsigned i = 0; i < LOG_STEPS; i++)
-        length += snprintf(text + length, sizeof text - (size_t)length,
-                           "{\"run\": 0, \"t_ns\": %u, \"rows\": %u, \"rows_logits\": 1, \"sequences\": 1, \"running\": 0, "
-                           "\"waiting\": 0, \"rows_encoder\": 0, \"kv_tokens\": 10, \"kv_pairs\": 10, \"cross_tokens\": 0, "
-                           "\"cross_pairs\": 0, \"encoder_pairs\": 0, \"plan_us\": 0, \"sample_us\": 0, \"commit_us\": 0, "
-                           "\"forward_us\": %u}\n",
-                           i * 1000000000, 1 + i * 10, 10000 + i * 10000);
+        length +=
+            snprintf(text + length, sizeof text - (size_t)length,
+                     "{\"run\": 0, \"t_ns\": %u, \"rows\": %u, \"rows_logits\": 1, \"sequences\": 1, \"running\": 0, "
+                     "\"waiting\": 0, \"rows_encoder\": 0, \"kv_tokens\": 10, \"kv_pairs\": 10, \"cross_tokens\": 0, "
+                     "\"cross_pairs\": 0, \"encoder_pairs\": 0, \"plan_us\": 0, \"sample_us\": 0, \"commit_us\": 0, "
+                     "\"forward_us\": %u}\n",
+                     i * 1000000000, 1 + i * 10, 10000 + i * 10000);
     scratch_file_write(text, path_out);
 }
 
@@ -184,7 +185,8 @@ static void runs(void **state)
     write_trace(trace);
     quire_config            *config = configuration(log, trace);
     const qr_replicas_result one    = play(config, 1, QR_ROUTING_RANDOM, 0);
-    const qr_replicas_result random = play(config, 6, QR_ROUTING_RANDOM, 0), again = play(config, 6, QR_ROUTING_RANDOM, 0);
+    const qr_replicas_result random = play(config, 6, QR_ROUTING_RANDOM, 0),
+                             again  = play(config, 6, QR_ROUTING_RANDOM, 0);
     const qr_replicas_result least  = play(config, 6, QR_ROUTING_LEAST_LOADED, 0);
     const qr_replicas_result prefix = play(config, 6, QR_ROUTING_PREFIX, 4);
     const qr_replicas_result strict = play(config, 6, QR_ROUTING_PREFIX, 4096);
@@ -226,8 +228,8 @@ static void a_workload_without_times_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_longest_prefix_is_found),   cmocka_unit_test(what_is_removed_is_not_found),
-        cmocka_unit_test(each_policy_chooses_by_its_rule), cmocka_unit_test(runs),
+        cmocka_unit_test(the_longest_prefix_is_found),         cmocka_unit_test(what_is_removed_is_not_found),
+        cmocka_unit_test(each_policy_chooses_by_its_rule),     cmocka_unit_test(runs),
         cmocka_unit_test(a_workload_without_times_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
