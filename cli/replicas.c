@@ -96,19 +96,17 @@ static int replicas(void *context, const quire_config *config)
     return fflush(qr_stdout) == 0 && !ferror(qr_stdout) ? QR_EXIT_OK : QR_EXIT_FAILED;
 }
 
+static const char help[] =
+    "Simulate replicas of an engine behind a router, on the virtual clock."
+    "\vEach replica brings a copy of the workload with tokens of its own, and all copies go through the router. Needs "
+    "run.clock = \"virtual\" and what goes with it.\n\n"
+    "  quire replicas bench/scenarios/mooncake_replicas.toml --trace mooncake_conversation_trace.jsonl";
+
 int qr_command_replicas(int argc, char **argv)
 {
     static const struct argp_child children[] = {{&qr_workload_argp, 0, NULL, 0}, {0}};
-    static const struct argp       argp       = {
-                    .parser   = parse,
-                    .children = children,
-                    .args_doc = "[CONFIG]",
-                    .doc      = "Simulate replicas of an engine behind a router, on the virtual clock."
-                                            "\vEach replica brings a copy of the workload with tokens of its own, and all copies go through the "
-                                            "router. Needs run.clock = \"virtual\" and what goes with it.\n\n"
-                                            "  quire replicas bench/scenarios/mooncake_replicas.toml --trace mooncake_conversation_trace.jsonl",
-    };
-    settings s = {0};
+    static const struct argp       argp = {.parser = parse, .children = children, .args_doc = "[CONFIG]", .doc = help};
+    settings                       s    = {0};
     qr_parse(&argp, argc, argv, &s);
     return qr_arguments_run(&s.common, replicas, &s);
 }

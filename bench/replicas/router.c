@@ -1,3 +1,4 @@
+/* One pass over the loads; of prefixes, over those that hold the longest. */
 #include "bench/replicas/router.h"
 
 #include "base/rng.h"

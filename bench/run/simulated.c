@@ -1,3 +1,4 @@
+/* A planner of the library, the cost of its plans, and tokens for them. */
 #include "bench/run/simulated.h"
 
 #include <stdio.h>
