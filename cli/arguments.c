@@ -78,7 +78,8 @@ const char *qr_status_name(quire_status status)
 int qr_report_error(const quire_error *error)
 {
     qr_complain("%s", error->message[0] != '\0' ? error->message : quire_status_text(error->status));
-    return error->status == QUIRE_ERR_INVALID ? QR_EXIT_USAGE : QR_EXIT_FAILED;
+    const bool of_caller = error->status == QUIRE_ERR_INVALID || error->status == QUIRE_ERR_TOO_LONG;
+    return of_caller ? QR_EXIT_USAGE : QR_EXIT_FAILED;
 }
 
 /* ---- assignments ---- */

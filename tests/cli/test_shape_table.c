@@ -183,7 +183,7 @@ static void what_the_planner_refuses_is_refused(void **state)
     quire_model               *model = small_engine_model("tiny", NULL);
     const quire_engine_options o     = options();
     quire_error                error = {0};
-    assert_int_equal(qr_shape_table_init(&table, model, &o, &run, &error), QUIRE_ERR_INVALID);
+    assert_int_equal(qr_shape_table_init(&table, model, &o, &run, &error), QUIRE_ERR_TOO_LONG);
     assert_non_null(strstr(error.message, "max_model_len"));
     qr_shape_table_deinit(&table);
     quire_model_destroy(model);
