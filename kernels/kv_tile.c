@@ -12,11 +12,11 @@ static void store_f32(float *tile, uint32_t dim, uint32_t slot, const float *k, 
 static void store_bf16(qr_bf16 *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)
 {
     qr_bf16 *k_part = tile + slot * 2, *v_part = tile + (QR_TILE_TOKENS + slot / 2 * 2) * dim + slot % 2;
-    for (uint32_t d = 0; d < dim; d += 2) {
-        k_part[d * QR_TILE_TOKENS]     = qr_bf16_of_f32(k[d]);
-        k_part[d * QR_TILE_TOKENS + 1] = qr_bf16_of_f32(k[d + 1]);
-    }
-    for (uint32_t d = 0; d < dim; d++) v_part[d * 2] = qr_bf16_of_f32(v[d]);
+    qr_bf16  narrow[QR_HEAD_DIM_MAX]; /* by itself, so that the compiler takes several at once */
+    for (uint32_t d = 0; d < dim; d++) narrow[d] = qr_bf16_of_f32(k[d]);
+    for (uint32_t d = 0; d < dim; d += 2) memcpy(k_part + (size_t)d * QR_TILE_TOKENS, narrow + d, 2 * sizeof *narrow);
+    for (uint32_t d = 0; d < dim; d++) narrow[d] = qr_bf16_of_f32(v[d]);
+    for (uint32_t d = 0; d < dim; d++) v_part[d * 2] = narrow[d];
 }
 
 static void store_int8(const qr_attention_kernels *kernels, int8_t *tile, uint32_t dim, uint32_t slot, const float *k,
