@@ -266,7 +266,9 @@ VF32_INLINE void find_greatest(const tile_block *t, const softmax_row_of *r, flo
         if (int8) scale_scores(t, r, j, x);
         if (!plain && rest->softcap != 0.0f) cap_scores(rest->softcap, x);
         if (!plain && rest->bias != NULL) add_bias(rest, rest->first_key + j * QR_TILE_TOKENS, r->head, r->row, x);
-        if (!plain) mask_scores(r, j, x);
+        if (!plain) {
+            mask_scores(r, j, x);
+        }
         VF32_UNROLL for (uint32_t v = 0; v < TILE_VECTORS; v++)
         {
             if (int8 || !plain) vf32_store(s + v * VF32_LANES, x[v]);
