@@ -89,8 +89,9 @@ static void emulated_dot_codes(int sum, int a, int b, bool is_signed)
     for (int m = 0; m < rows; m++)
         for (int n = 0; n < 16; n++)
             for (int k = 0; k < 64; k++) {
-                const int32_t code = is_signed ? x->i8[m][k] : x->u8[m][k];
-                s->i32[m][n] += code * y->i8[k / 4][4 * n + k % 4];
+                const int32_t code    = is_signed ? x->i8[m][k] : x->u8[m][k];
+                const int32_t product = code * y->i8[k / 4][4 * n + k % 4];
+                s->i32[m][n]          = (int32_t)((uint32_t)s->i32[m][n] + (uint32_t)product); /* wraps */
             }
 }
 
