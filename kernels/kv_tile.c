@@ -1,5 +1,7 @@
 /* Writing keys and values into tiles, in the layout of docs/KERNELS.md, Keys and values in memory. Plain C: a decode
  * step writes one slot per kv head, strided whatever the instruction set. */
+#include <math.h>
+
 #include "kernels/attention_kernels.h"
 
 static void store_f32(float *tile, uint32_t dim, uint32_t slot, const float *k, const float *v)
@@ -35,10 +37,27 @@ static void store_int8(const qr_attention_kernels *kernels, int8_t *tile, uint32
     for (uint32_t d = 0; d < dim; d++) v_part[(size_t)d * 4] = codes[d];
 }
 
+/* Whether the cache can hold the row: bf16 rounds the last numbers below infinity to it. */
+static bool stays_finite(qr_dtype dtype, const float *x, uint32_t dim)
+{
+    const uint32_t limit    = dtype == QR_BF16 ? 0x7f7f8000 : 0x7f800000;
+    uint32_t       greatest = 0;
+    for (uint32_t d = 0; d < dim; d++) greatest = qr_max_u32(greatest, qr_bits_of_f32(x[d]) & 0x7fffffff);
+    return greatest < limit;
+}
+
+/* A row that does not see a key gives its value the weight zero, and 0 * inf is NaN. So a value that is not finite
+ * becomes zeros and its key NaN: it shows in the rows that see the key, through their scores, and in no other. */
 void qr_kv_tile_store(const qr_attention_kernels *kernels, const qr_kv_shape *shape, char *tile, uint32_t slot,
                       const float *k, const float *v)
 {
-    const uint32_t dim = qr_kv_padded_dim(shape);
+    const uint32_t     dim = qr_kv_padded_dim(shape);
+    float              nans[QR_HEAD_DIM_MAX];
+    static const float zeros[QR_HEAD_DIM_MAX];
+    if (!stays_finite(shape->dtype, v, dim)) {
+        for (uint32_t d = 0; d < dim; d++) nans[d] = NAN;
+        k = nans, v = zeros;
+    }
     if (shape->dtype == QR_F32)
         store_f32((float *)tile, dim, slot, k, v);
     else if (shape->dtype == QR_INT8)
