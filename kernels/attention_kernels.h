@@ -2,7 +2,7 @@
  *
  * A query row is one head of one row of the batch. Its state over the keys met so far is
  *   o[padded_dim]  sum of 2^(score - m) * value
- *   m              as great as any score met, or less by at most QR_ATTENTION_RISE; 15 unused floats behind it
+ *   m              as great as any score met, or less by at most 8 (RISE); 15 unused floats behind it
  *   l[16]          sums of 2^(score - m), of the keys in each lane of a vector; unused lanes are zero
  * 64-byte aligned. Scores are in units of log2(e): so are q's scale and the cap. Empty: o = 0, l = 0,
  * m = QR_ATTENTION_EMPTY. */

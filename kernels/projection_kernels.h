@@ -4,9 +4,10 @@
  * [k / step][panel_columns][step]: what one thread reads is one sequential stream. k is padded with zeros to 64. In a
  * tiled format it is a run of tiles, [k / (16 step)][panel_columns / 16] of them, each [16][16 columns][step].
  *
- * Order of summation, the same in every kernel and for every number of rows, so that a row's bits depend on nothing
- * else: k in chunks of 1024 if k > 1024, else of 512; each chunk is one chain from zero in ascending k; the chunks are
- * added in order. It is what oneDNN 2.6's packed matmul does, whose bits the AVX-512 kernels give. int8 sums are exact.
+ * Order of summation, the same for every number of rows, so that a row's bits depend on nothing else. Tiled bf16: one
+ * chain of tile products over all of k, in ascending k. Else k in chunks of 1024 if k > 1024, else of 512; each chunk
+ * is one chain from zero in ascending k; the chunks are added in order. It is what oneDNN 2.6's packed matmul does,
+ * whose bits the AVX-512 kernels give. int8 sums are exact.
  *
  * Codes in scale groups (qr_code_format): a group of 64 columns is a run of blocks of QR_CODES_BLOCK k, a block a run
  * of panels, and a panel of it a run of records, one per scale group in ascending k; where k ends within a block or
