@@ -15,3 +15,11 @@ uint32_t native_configured_rows(uint32_t rows)
     tile_release();
     return now.rows[0];
 }
+
+bool native_is_configured(void)
+{
+    _Alignas(64) tile_configuration now;
+    _tile_storeconfig(&now);
+    QR_TILE_FENCE();
+    return now.palette != 0;
+}

@@ -2,6 +2,7 @@
 #ifndef TILE_PRODUCTS_H
 #define TILE_PRODUCTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { TILE_OPERAND_BYTES = 1024, TILE_SUMS = 256 };
@@ -19,5 +20,8 @@ tile_product emulated_dot_bf16, emulated_dot_int8, emulated_dot_uint8, emulated_
 
 /* Rows of tile 0, as the chip has them after a configuration of so many. */
 uint32_t native_configured_rows(uint32_t rows);
+
+/* Whether the thread has tiles. */
+bool native_is_configured(void);
 
 #endif
