@@ -19,7 +19,7 @@ done
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 1
 flags="-std=gnu17 -O1 -w -D_GNU_SOURCE"
 sources=$(cd "$root" && ls cache/*.c scheduler/*.c tests/sim/*.c tests/support/cache_mirror.c base/*.c |
-    grep -v -e kv_memory -e sim/scope -e sim/decisions)
+    grep -v -e kv_memory -e sim/scope -e sim/decisions -e sim/nodes)
 
 # compile TREE OUT FILE...: objects of the files, headers from the tree first
 compile() {

@@ -111,7 +111,7 @@ static void step(bench *b)
     qr_scheduler_commit(b->scheduler, b->results, b->now_ns += 1000);
     b->step_ns += thread_ns() - start;
     b->steps++;
-    quire_stats stats;
+    quire_stats stats = {.size = sizeof stats};
     qr_scheduler_stats(b->scheduler, &stats);
     b->run_blocks += stats.contiguous_run_blocks;
     const qr_scheduler_event *events = qr_scheduler_events(b->scheduler, &count);
