@@ -35,8 +35,9 @@ void *qr_arena_take(qr_arena *arena, size_t count, size_t size);
 quire_status qr_arena_create(qr_arena *arena, const quire_allocator *allocator, const char *what, quire_error *error);
 void         qr_arena_destroy(qr_arena *arena);
 
-/* Who is told of an object's memory, part by part: what it is, and the placement's node that it should be on. */
 #define QR_ANY_NODE UINT32_MAX /* one of the team's nodes, whichever */
+
+/* Who is told of an object's memory, part by part: what it is, and the placement's node that it should be on. */
 typedef void qr_memory_visitor(void *context, quire_memory memory, void *base, size_t bytes, uint32_t node);
 
 #endif

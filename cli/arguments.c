@@ -75,6 +75,15 @@ const char *qr_status_name(quire_status status)
     return "ERR_INTERNAL";
 }
 
+long qr_parse_number(struct argp_state *state, const char *flag, const char *value, long least, long most)
+{
+    char      *end;
+    const long number = strtol(value, &end, 10);
+    if (*value == '\0' || *end != '\0' || number < least || number > most)
+        argp_error(state, "%s: %s is not in %ld..%ld", flag, value, least, most);
+    return number;
+}
+
 int qr_report_error(const quire_error *error)
 {
     qr_complain("%s", error->message[0] != '\0' ? error->message : quire_status_text(error->status));

@@ -96,6 +96,9 @@ void qr_arguments_set(qr_arguments *arguments, const char *origin, const char *k
  * ARGP_ERR_UNKNOWN: `option` is none of `options`, or its help names no key. */
 error_t qr_parse_alias(const struct argp_option *options, int option, const char *value, qr_arguments *arguments);
 
+/* A whole number in least..most; else argp_error(), which names the flag, the value and the range. */
+long qr_parse_number(struct argp_state *state, const char *flag, const char *value, long least, long most);
+
 /* The file that is read, or NULL: --config, or QUIRE_CONFIG. */
 const char *qr_arguments_config_path(const qr_arguments *arguments);
 

@@ -293,15 +293,6 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static long number_of(struct argp_state *state, const char *flag, const char *value, long least, long most)
-{
-    char      *end;
-    const long number = strtol(value, &end, 10);
-    if (*value == '\0' || *end != '\0' || number < least || number > most)
-        argp_error(state, "%s: %s is not in %ld..%ld", flag, value, least, most);
-    return number;
-}
-
 static error_t parse(int option, char *value, struct argp_state *state)
 {
     settings *s = state->input;
@@ -314,8 +305,10 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case ARGP_KEY_END:
         if (s->file == NULL && !s->common.print_config) argp_error(state, "a file of token ids is needed");
         return 0;
-    case 'n': s->ctx_size = (uint32_t)number_of(state, "--ctx-size", value, LEAST_CTX_SIZE, MOST_CTX_SIZE); return 0;
-    case OPTION_BOS: s->bos = (int32_t)number_of(state, "--bos", value, 0, INT32_MAX); return 0;
+    case 'n':
+        s->ctx_size = (uint32_t)qr_parse_number(state, "--ctx-size", value, LEAST_CTX_SIZE, MOST_CTX_SIZE);
+        return 0;
+    case OPTION_BOS: s->bos = (int32_t)qr_parse_number(state, "--bos", value, 0, INT32_MAX); return 0;
     case OPTION_JSON: s->json = true; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

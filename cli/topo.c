@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/printable.h"
 #include "cli/command.h"
 #include "cli/topo_verify.h"
@@ -125,7 +126,8 @@ static quire_status measure_bandwidth(const qr_topology *topology, const qr_plac
     const qr_team_options team_options = {0};
     qr_team              *team         = NULL;
     qr_node_bandwidth    *bandwidth    = malloc(sizeof *bandwidth);
-    if (bandwidth == NULL) return QUIRE_ERR_NO_MEMORY;
+    if (bandwidth == NULL)
+        return qr_fail(error, QUIRE_ERR_NO_MEMORY, "%zu bytes of memory are missing", sizeof *bandwidth);
     const quire_status status = qr_team_create(placement, &team_options, &team, error);
     if (status == QUIRE_OK) {
         qr_node_bandwidth_measure(team, qr_kernels_select(options->isa), topology, bandwidth);
@@ -178,15 +180,6 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static uint32_t number_of_steps(struct argp_state *state, const char *value)
-{
-    char      *end;
-    const long steps = strtol(value, &end, 10);
-    if (*value == '\0' || *end != '\0' || steps < 0 || steps > MOST_STEPS)
-        argp_error(state, "--steps: %s is not in 0..%d", value, MOST_STEPS);
-    return (uint32_t)steps;
-}
-
 static void check_flags(const settings *s, struct argp_state *state)
 {
     if (s->synthetic != NULL && (s->verify || s->bandwidth))
@@ -203,7 +196,7 @@ static error_t parse(int option, char *value, struct argp_state *state)
     case 'S': s->synthetic = value; return 0;
     case OPTION_BANDWIDTH: s->bandwidth = true; return 0;
     case OPTION_VERIFY: s->verify = true; return 0;
-    case OPTION_STEPS: s->steps = number_of_steps(state, value); return 0;
+    case OPTION_STEPS: s->steps = (uint32_t)qr_parse_number(state, "--steps", value, 0, MOST_STEPS); return 0;
     default: return qr_parse_alias(options, option, value, &s->common);
     }
 }

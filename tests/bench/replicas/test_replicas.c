@@ -9,6 +9,7 @@
 #include "bench/keys.h"
 #include "bench/replicas/replicas.h"
 #include "support/scratch_file.h"
+#include "support/simulated_model.h"
 
 enum { BLOCK = 4, LOG_STEPS = 40 };
 
@@ -95,14 +96,6 @@ static void each_policy_chooses_by_its_rule(void **state)
 
 /* ---- runs ---- */
 
-static const quire_model_info model = {.size                    = sizeof model,
-                                       .vocab_size              = 1000,
-                                       .layers                  = 2,
-                                       .kv_heads                = 2,
-                                       .head_dim                = 8,
-                                       .max_position_embeddings = 4096,
-                                       .decoder_start_token_id  = -1};
-
 /* A step takes 10 ms and 1 ms for each row more than one. */
 static void write_log(char *path_out)
 {
@@ -164,7 +157,7 @@ static quire_config *configuration(const char *log, const char *trace)
 
 static qr_replicas_result play(const quire_config *config, uint32_t count, qr_routing routing, uint32_t slack)
 {
-    const qr_replicas_options options = {config, &model, count, routing, slack};
+    const qr_replicas_options options = {config, &simulated_model, count, routing, slack};
     qr_replicas_result        result;
     quire_error               error = {0};
     if (qr_replicas_run(&options, &result, &error) != QUIRE_OK) fail_msg("%s", error.message);
@@ -217,7 +210,7 @@ static void a_workload_without_times_is_refused(void **state)
     quire_error        error  = {0};
     qr_replicas_result result;
     set(config, "load.profile=concurrent");
-    const qr_replicas_options options = {config, &model, 2, QR_ROUTING_PREFIX, 4};
+    const qr_replicas_options options = {config, &simulated_model, 2, QR_ROUTING_PREFIX, 4};
     assert_int_equal(qr_replicas_run(&options, &result, &error), QUIRE_ERR_INVALID);
     assert_non_null(strstr(error.message, "arrivals of its own"));
     quire_config_destroy(config);

@@ -13,6 +13,7 @@
 #include "bench/run/target_virtual.h"
 #include "support/sanitized.h"
 #include "support/scratch_file.h"
+#include "support/simulated_model.h"
 
 enum { LOG_STEPS = 40 };
 #define MS INT64_C(1000000)
@@ -43,14 +44,6 @@ typedef struct played {
     qr_metrics    metrics;
 } played;
 
-static const quire_model_info model = {.size                    = sizeof model,
-                                       .vocab_size              = 1000,
-                                       .layers                  = 2,
-                                       .kv_heads                = 2,
-                                       .head_dim                = 8,
-                                       .max_position_embeddings = 4096,
-                                       .decoder_start_token_id  = -1};
-
 static quire_config *configuration(const char *const *settings, const char *log)
 {
     quire_config *config;
@@ -71,8 +64,9 @@ static void play_log(played *p, const char *const *settings, const char *log)
     volatile int interrupt = 0;
     quire_error  error     = {0};
     p->config              = configuration(settings, log);
-    if (qr_target_virtual_create(p->config, &model, &p->target, &error) != QUIRE_OK) fail_msg("%s", error.message);
-    if (qr_workload_create(p->config, &model, 4096, 42, &p->workload, &error) != QUIRE_OK)
+    if (qr_target_virtual_create(p->config, &simulated_model, &p->target, &error) != QUIRE_OK)
+        fail_msg("%s", error.message);
+    if (qr_workload_create(p->config, &simulated_model, 4096, 42, &p->workload, &error) != QUIRE_OK)
         fail_msg("%s", error.message);
     const qr_run_options options = {
         .target = &p->target, .workload = p->workload, .config = p->config, .interrupt = &interrupt};
@@ -352,12 +346,12 @@ static void a_run_that_is_stopped_leaves_an_empty_target(void **state)
     played            p          = {0};
     write_log(8, log);
     p.config = configuration(settings, log);
-    assert_int_equal(qr_target_virtual_create(p.config, &model, &p.target, &error), QUIRE_OK);
+    assert_int_equal(qr_target_virtual_create(p.config, &simulated_model, &p.target, &error), QUIRE_OK);
     for (int probe = 0; probe < 2; probe++) {
         qr_workload *workload;
         qr_run       run;
         quire_stats  stats = {.size = sizeof stats};
-        assert_int_equal(qr_workload_create(p.config, &model, 4096, 42, &workload, &error), QUIRE_OK);
+        assert_int_equal(qr_workload_create(p.config, &simulated_model, 4096, 42, &workload, &error), QUIRE_OK);
         const qr_run_options options = {
             .target = &p.target, .workload = workload, .config = p.config, .interrupt = &interrupt, .stop = &stop};
         if (qr_run_execute(&options, &run, &error) != QUIRE_OK) fail_msg("%s", error.message);
@@ -426,8 +420,8 @@ static void a_run_of_more_than_a_year_is_stopped(void **state)
                                               "workload.output_tokens=1000", "scheduler.max_num_seqs=1",
                                               "workload.prompt_tokens=1", NULL},
                              log);
-    assert_int_equal(qr_target_virtual_create(p.config, &model, &p.target, &error), QUIRE_OK);
-    assert_int_equal(qr_workload_create(p.config, &model, 4096, 42, &p.workload, &error), QUIRE_OK);
+    assert_int_equal(qr_target_virtual_create(p.config, &simulated_model, &p.target, &error), QUIRE_OK);
+    assert_int_equal(qr_workload_create(p.config, &simulated_model, 4096, 42, &p.workload, &error), QUIRE_OK);
     const qr_run_options options = {
         .target = &p.target, .workload = p.workload, .config = p.config, .interrupt = &interrupt};
     assert_int_equal(qr_run_execute(&options, &p.run, &error), QUIRE_ERR_TOO_LONG);
@@ -458,7 +452,7 @@ static void what_cannot_be_simulated_is_refused(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         quire_config *config = configuration(cases[i].settings, cases[i].log);
-        assert_int_equal(qr_target_virtual_create(config, &model, &target, &error), QUIRE_ERR_INVALID);
+        assert_int_equal(qr_target_virtual_create(config, &simulated_model, &target, &error), QUIRE_ERR_INVALID);
         assert_null(target.self);
         if (strstr(error.message, cases[i].says) == NULL) fail_msg("%s: %s", cases[i].says, error.message);
         quire_config_destroy(config);
