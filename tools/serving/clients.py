@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 
 from quire import gguf
 
@@ -49,7 +50,7 @@ def quire_result(a, out):
 
 def guidellm_command(a, out):
     load = f"kind=constant,rate={a.rate}" if a.rate else f"kind=concurrent,streams={a.streams}"
-    return [a.guidellm, "run", "--backend", f"kind=openai_http,target={a.url},model={a.name}", "--profile", load,
+    return [a.guidellm, "run", "--backend", f"kind=openai_http,target={a.url},model={a.name},request_format=/v1/completions", "--profile", load,
             "--constraint", f"kind=max_requests,count={a.requests}", "--tokenizer",
             f"kind=huggingface_auto,model={a.tokenizer}", "--data",
             f"kind=synthetic_text,prompt_tokens={a.prompt},output_tokens={a.output}", "--output",
@@ -99,10 +100,11 @@ CLIENTS = {"quire": (quire_command, quire_result), "guidellm": (guidellm_command
 
 @contextlib.contextmanager
 def served(model, log):
-    """The address of a server."""
+    """The address of a server. It caches no prefixes: some clients send the same prompts in each round."""
     with open(log, "w") as file:
         process = subprocess.Popen(["taskset", "-c", str(SERVER_CPU), sys.executable, "-m", "quire.serve", str(model.resolve()),
-                                    "--port", "0"], stdout=file, stderr=file, cwd=log.parent)
+                                    "--port", "0", "--set", "kv_cache.enable_prefix_caching=false"],
+                                   stdout=file, stderr=file, cwd=log.parent)
     try:
         while not (found := re.search(r"is served at (\S+)", log.read_text())):
             if process.poll() is not None:
@@ -114,17 +116,25 @@ def served(model, log):
         process.wait()
 
 
+def prompt_tokens(a):
+    """Of all requests until now, as the server counts them."""
+    with urllib.request.urlopen(f"{a.url}/metrics", timeout=60) as answer:
+        return float(re.search(r"^vllm:prompt_tokens_total\S* (\S+)$", answer.read().decode(), re.MULTILINE)[1])
+
+
 def measure(name, a, number):
+    """Output tokens per second, median and mean TTFT in ms, prompt tokens of a request."""
     command, result = CLIENTS[name]
     out = a.folder / f"{name}.{number}"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    before = prompt_tokens(a)
     with open(out / "log", "w") as log:
         subprocess.run(["taskset", "-c", str(CLIENT_CPU), *map(str, command(a, out))], stdout=log, stderr=log, check=True, cwd=out,
                        env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    found = result(a, out)
-    print(f"round {number}: {name}: {found[0]:.1f} tokens/s, TTFT {found[1]:.1f} ms (median), {found[2]:.1f} ms (mean)",
-          file=sys.stderr, flush=True)
+    found = *result(a, out), (prompt_tokens(a) - before) / a.requests
+    print(f"round {number}: {name}: {found[0]:.1f} tokens/s, TTFT {found[1]:.1f} ms (median), {found[2]:.1f} ms (mean), "
+          f"{found[3]:.1f} prompt tokens", file=sys.stderr, flush=True)
     return found
 
 
@@ -133,20 +143,21 @@ def spread(values, digits=0):
 
 
 def print_table(found):
-    print("| client | output tokens/s | of quire bench | TTFT P50, ms | of quire bench |\n|---|---|---|---|---|")
+    print("| client | output tokens/s | of quire bench | TTFT P50, ms | of quire bench | prompt tokens |\n"
+          "|---|---|---|---|---|---|")
     for name, rounds in found.items():
         ratios = [[one[i] / ours[i] for one, ours in zip(rounds, found["quire"])] for i in (0, 1)]
         print(f"| {name} | {spread([r[0] for r in rounds])} | {spread(ratios[0], 3)} | {spread([r[1] for r in rounds], 1)} | "
-              f"{spread(ratios[1], 3)} |")
+              f"{spread(ratios[1], 3)} | {spread([r[3] for r in rounds], 1)} |")
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--folder", type=pathlib.Path, required=True)
-    parser.add_argument("--quire", default=str(pathlib.Path(__file__).resolve().parents[2] / "build/release/quire"))
+    parser.add_argument("--quire", type=os.path.abspath, default=pathlib.Path(__file__).resolve().parents[2] / "build/release/quire")
     for name in ("guidellm", "aiperf", "vllm"):
-        parser.add_argument(f"--{name}")
+        parser.add_argument(f"--{name}", type=os.path.abspath)
     for name, value in (("rounds", 3), ("streams", 4), ("requests", 100), ("prompt", 64), ("output", 32)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, help="requests per second, evenly, instead of --streams")
