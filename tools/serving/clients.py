@@ -116,25 +116,29 @@ def served(model, log):
         process.wait()
 
 
-def prompt_tokens(a):
-    """Of all requests until now, as the server counts them."""
+def counters(a):
+    """Of all requests until now, as the server counts them: prompt tokens, seconds to first tokens, how many of these."""
     with urllib.request.urlopen(f"{a.url}/metrics", timeout=60) as answer:
-        return float(re.search(r"^vllm:prompt_tokens_total\S* (\S+)$", answer.read().decode(), re.MULTILINE)[1])
+        text = answer.read().decode()
+    return [float(re.search(rf"^vllm:{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)[1])
+            for name in ("prompt_tokens_total", "time_to_first_token_seconds_sum", "time_to_first_token_seconds_count")]
 
 
 def measure(name, a, number):
-    """Output tokens per second, median and mean TTFT in ms, prompt tokens of a request."""
+    """Output tokens per second, median and mean TTFT in ms; as the server counts, prompt tokens of a request and mean TTFT."""
     command, result = CLIENTS[name]
     out = a.folder / f"{name}.{number}"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    before = prompt_tokens(a)
+    before = counters(a)
     with open(out / "log", "w") as log:
         subprocess.run(["taskset", "-c", str(CLIENT_CPU), *map(str, command(a, out))], stdout=log, stderr=log, check=True, cwd=out,
                        env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    found = *result(a, out), (prompt_tokens(a) - before) / a.requests
+    found = result(a, out)
+    tokens, seconds, firsts = (new - old for new, old in zip(counters(a), before))
+    found = *found, tokens / firsts, 1e3 * seconds / firsts
     print(f"round {number}: {name}: {found[0]:.1f} tokens/s, TTFT {found[1]:.1f} ms (median), {found[2]:.1f} ms (mean), "
-          f"{found[3]:.1f} prompt tokens", file=sys.stderr, flush=True)
+          f"{found[4]:.1f} ms by the server's clock, {found[3]:.1f} prompt tokens", file=sys.stderr, flush=True)
     return found
 
 
@@ -143,12 +147,12 @@ def spread(values, digits=0):
 
 
 def print_table(found):
-    print("| client | output tokens/s | of quire bench | TTFT P50, ms | of quire bench | prompt tokens |\n"
-          "|---|---|---|---|---|---|")
+    print("| client | output tokens/s | of quire bench | TTFT P50, ms | of quire bench | mean TTFT less the server's, ms | "
+          "prompt tokens |\n|---|---|---|---|---|---|---|")
     for name, rounds in found.items():
         ratios = [[one[i] / ours[i] for one, ours in zip(rounds, found["quire"])] for i in (0, 1)]
         print(f"| {name} | {spread([r[0] for r in rounds])} | {spread(ratios[0], 3)} | {spread([r[1] for r in rounds], 1)} | "
-              f"{spread(ratios[1], 3)} | {spread([r[3] for r in rounds], 1)} |")
+              f"{spread(ratios[1], 3)} | {spread([r[2] - r[4] for r in rounds], 1)} | {spread([r[3] for r in rounds], 1)} |")
 
 
 def parse():
