@@ -145,7 +145,7 @@ static void declare_feed_forward(qr_declaration *d, qr_layer *layer, const char 
     const uint32_t hidden = d->architecture->hidden_size, inner = d->architecture->intermediate_size;
     qr_declare_prefix(d, "model.%s.layers.%u.", stack, i);
     layer->feed_norm = qr_declare_layer_norm(d, hidden, "final_layer_norm");
-    qr_declare_feed_in(d, &layer->feed_in, "fc1", hidden, QR_PARTS(QR_PART(inner, "fc1", .bias = true)));
+    qr_declare_feed_in(d, &layer->feed_in, "fc1", hidden, QR_CUT_INNER, QR_PARTS(QR_PART(inner, "fc1", .bias = true)));
     qr_declare_feed_out(d, &layer->feed_out, "fc2", inner, QR_PARTS(QR_PART(hidden, "fc2", .bias = true)));
 }
 

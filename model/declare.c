@@ -111,6 +111,7 @@ static void add_linear(qr_declaration *d, qr_linear *linear, const qr_projection
 {
     *linear = (qr_linear){.shape = *shape};
     cut_columns(d, linear, cut);
+    if (linear->span_count > 0 && linear->shape.columns == 0) return; /* the share has none */
     if (d->status == QUIRE_OK) d->status = qr_projection_check(&linear->shape, d->error);
     d->packed_bytes += qr_projection_packed_bytes(&linear->shape);
     if (d->arena->base == NULL) return;
@@ -245,11 +246,11 @@ static qr_projection_shape feed_in_shape(const qr_declaration *d, const char *la
                                  .turn       = d->expert};
 }
 
-void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k,
+void qr_declare_feed_in(qr_declaration *d, qr_linear *linear, const char *label, uint32_t k, qr_cut cut,
                         const qr_linear_part *parts)
 {
     qr_projection_shape shape = feed_in_shape(d, label, k);
-    declare_parts(d, linear, &shape, QR_CUT_INNER, parts);
+    declare_parts(d, linear, &shape, cut, parts);
 }
 
 qr_dtype qr_feed_out_dtype(const qr_architecture *architecture, qr_dtype dtype)
@@ -276,7 +277,7 @@ void qr_declare_feed_in_of(qr_declaration *d, qr_linear *linear, const char *lab
     qr_projection_shape shape = feed_in_shape(d, label, gate.columns);
     shape.columns             = gate.rows;
     shape.codes               = codes_of_experts(d);
-    add_linear(d, linear, &shape, QR_CUT_NONE);
+    add_linear(d, linear, &shape, QR_CUT_EXPERT);
     linear->matrices[0]  = gate;
     linear->matrices[1]  = up;
     linear->matrix_count = 2;
@@ -287,7 +288,7 @@ void qr_declare_feed_out_of(qr_declaration *d, qr_linear *linear, const char *la
     qr_projection_shape shape = feed_out_shape(d, label, matrix.columns);
     shape.columns             = matrix.rows;
     if (shape.codes.bits > 0) shape.codes = codes_of_experts(d);
-    add_linear(d, linear, &shape, QR_CUT_NONE);
+    add_linear(d, linear, &shape, QR_CUT_HIDDEN);
     linear->matrices[0]  = matrix;
     linear->matrix_count = 1;
 }

@@ -31,6 +31,11 @@ typedef struct qr_linear {
     uint32_t            matrix_count;
 } qr_linear;
 
+static inline uint32_t qr_linear_first_column(const qr_linear *linear)
+{
+    return linear->span_count > 0 ? linear->spans[0].first : 0;
+}
+
 /* [hidden_size]. Layer norm with a bias, RMS norm without one, and without a weight none. */
 typedef struct qr_norm {
     const float *weight, *bias;
@@ -173,8 +178,8 @@ void qr_declare_linear(qr_declaration *declaration, qr_linear *linear, const cha
 void qr_declare_wide_linear(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
                             const qr_linear_part *parts);
 /* The first projection of a feed-forward, with its activation; where the architecture is gated, of gate and up, or of
- * one part with the rows of gate and then those of up. */
-void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k,
+ * one part with the rows of gate and then those of up. `cut`: INNER or EXPERT. */
+void qr_declare_feed_in(qr_declaration *declaration, qr_linear *linear, const char *label, uint32_t k, qr_cut cut,
                         const qr_linear_part *parts);
 /* Of the matrices of a stack, gate and up, and the one behind them. */
 void qr_declare_feed_in_of(qr_declaration *declaration, qr_linear *linear, const char *label, qr_matrix gate,

@@ -82,9 +82,10 @@ void qr_decoder_declare_feed_forward(qr_declaration *d, qr_layer *layer, bool fu
 {
     const uint32_t hidden = d->architecture->hidden_size, inner = d->architecture->intermediate_size;
     if (fused)
-        qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden, QR_PARTS(QR_PART(2 * inner, "mlp.gate_up_proj")));
+        qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden, QR_CUT_INNER,
+                           QR_PARTS(QR_PART(2 * inner, "mlp.gate_up_proj")));
     else
-        qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden,
+        qr_declare_feed_in(d, &layer->feed_in, "gate_up", hidden, QR_CUT_INNER,
                            QR_PARTS(QR_PART(inner, "mlp.gate_proj"), QR_PART(inner, "mlp.up_proj")));
     qr_declare_feed_out(d, &layer->feed_out, "down", inner, QR_PARTS(QR_PART(hidden, "mlp.down_proj")));
 }

@@ -61,6 +61,11 @@ static void add_architecture(XXH3_state_t *state, const qr_architecture *a)
                               a->post_norm,
                               a->gated,
                               a->activation,
+                              a->experts,
+                              a->experts_per_token,
+                              a->expert_size,
+                              a->expert_bias,
+                              a->experts_renormalised,
                               a->qkv_bias,
                               a->output_bias,
                               a->qk_norm,
@@ -81,7 +86,8 @@ static void add_architecture(XXH3_state_t *state, const qr_architecture *a)
     add_numbers(state, numbers, sizeof numbers / sizeof *numbers);
     for (uint32_t i = 0; i < a->eos_count; i++) add_number(state, a->eos_token_ids[i]);
     for (uint32_t i = 0; i < a->layers; i++)
-        add_number(state, qr_layer_set_has(&a->full, i) + 2 * qr_layer_set_has(&a->unrotated, i));
+        add_number(state, qr_layer_set_has(&a->full, i) + 2 * qr_layer_set_has(&a->unrotated, i) +
+                              4 * qr_layer_set_has(&a->dense, i));
     add_rope(state, &a->rope);
     add_rope(state, &a->local_rope);
     add_text(state, a->model_type);

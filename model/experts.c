@@ -128,13 +128,13 @@ static void run_into_experts(qr_pass *pass, const qr_layer *layer)
 {
     const qr_network *network = pass->network;
     const qr_routing *routing = &network->buffers.routing;
+    const qr_rows     own     = qr_share_view(&network->buffers.expert_fed, network->share.expert);
     for (uint32_t e = 0; e < network->architecture->experts; e++) {
         const uint32_t first = routing->first[e], count = routing->first[e + 1] - first;
         qr_rows        x = network->buffers.normed;
         if (count == 0) continue;
         x.index                     = routing->row + first;
-        const qr_projection_out out = {.to   = rows_from(&network->buffers.expert_fed, first),
-                                       .bias = layer->experts[e].in.bias};
+        const qr_projection_out out = {.to = rows_from(&own, first), .bias = layer->experts[e].in.bias};
         qr_projection_run(layer->experts[e].in.projection, pass->thread, &x, count, &out);
     }
     qr_stage_end(pass, &pass->network->report->projection_ns);
@@ -144,15 +144,14 @@ static void run_out_of_experts(qr_pass *pass, const qr_layer *layer)
 {
     const qr_network *network = pass->network;
     const qr_routing *routing = &network->buffers.routing;
+    const qr_rows     own     = qr_share_view(&network->buffers.hidden, network->share.hidden);
     for (uint32_t e = 0; e < network->architecture->experts; e++) {
         const uint32_t first = routing->first[e], count = routing->first[e + 1] - first;
         if (count == 0) continue;
         const qr_rows     x   = rows_from(&network->buffers.expert_fed_read, first);
-        qr_projection_out out = {.to          = network->buffers.hidden,
-                                 .add         = true,
-                                 .bias        = layer->experts[e].out.bias,
-                                 .row_weights = routing->weights + first};
-        out.to.index          = routing->row + first;
+        qr_projection_out out = {
+            .to = own, .add = true, .bias = layer->experts[e].out.bias, .row_weights = routing->weights + first};
+        out.to.index = routing->row + first;
         qr_projection_run(layer->experts[e].out.projection, pass->thread, &x, count, &out);
     }
     qr_stage_end(pass, &pass->network->report->projection_ns);
@@ -161,12 +160,14 @@ static void run_out_of_experts(qr_pass *pass, const qr_layer *layer)
 void qr_stage_experts(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_buffers *buffers = &pass->network->buffers;
+    const uint32_t    slots   = rows * pass->network->architecture->experts_per_token;
     normalise(pass, layer, rows);
     qr_stage_project(pass, &layer->router, &buffers->routed, rows, &(qr_projection_out){.to = buffers->routing.scores});
     route(pass, rows);
     group_rows(pass, rows);
     run_into_experts(pass, layer);
-    qr_stage_quantise(pass, &buffers->expert_fed, &buffers->expert_fed_read,
-                      rows * pass->network->architecture->experts_per_token);
+    qr_stage_exchange(pass, &buffers->expert_fed, slots, QR_CUT_EXPERT, false);
+    qr_stage_quantise(pass, &buffers->expert_fed, &buffers->expert_fed_read, slots);
     run_out_of_experts(pass, layer);
+    qr_stage_exchange(pass, &buffers->hidden, rows, QR_CUT_HIDDEN, false);
 }

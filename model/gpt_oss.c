@@ -42,12 +42,14 @@ static void read_config(qr_config_reader *r, uint32_t type, qr_architecture *a)
 
 /* ---- tensors ---- */
 
-/* From rows g u g u ... of each expert to g g ... u u ... */
-static void part_gate_and_up(const float *mixed, uint32_t experts, uint32_t inner, float *parted)
+/* Of the share's columns, from g u g u ... to g g ... u u ... */
+static const float *part_gate_and_up(qr_declaration *d, const qr_linear *in, const float *mixed, uint32_t expert)
 {
-    for (uint32_t e = 0; e < experts; e++)
-        for (uint32_t i = 0; i < 2 * inner; i++)
-            parted[(size_t)e * 2 * inner + i % 2 * inner + i / 2] = mixed[(size_t)e * 2 * inner + i];
+    const uint32_t columns = in->shape.columns, first = qr_linear_first_column(in);
+    float         *parted = qr_declare_floats(d, 2 * (size_t)columns);
+    for (uint32_t i = 0; parted != NULL && i < 2 * columns; i++)
+        parted[i % 2 * columns + i / 2] = mixed[2 * ((size_t)expert * d->architecture->expert_size + first) + i];
+    return parted;
 }
 
 static void declare_experts(qr_declaration *d, qr_layer *layer)
@@ -57,17 +59,15 @@ static void declare_experts(qr_declaration *d, qr_layer *layer)
     qr_matrix              gate_up, down;
     qr_declare_stack(d, &gate_up, experts, 2 * inner, hidden, "gate_up_proj");
     qr_declare_stack(d, &down, experts, hidden, inner, "down_proj");
-    const float *in     = qr_declare_table(d, experts, 2 * inner, QR_RANDOM_BIAS, "gate_up_proj_bias");
-    const float *out    = qr_declare_table(d, experts, hidden, QR_RANDOM_BIAS, "down_proj_bias");
-    float       *parted = qr_declare_floats(d, (size_t)experts * 2 * inner);
-    if (parted != NULL) part_gate_and_up(in, experts, inner, parted);
+    const float *in  = qr_declare_table(d, experts, 2 * inner, QR_RANDOM_BIAS, "gate_up_proj_bias");
+    const float *out = qr_declare_table(d, experts, hidden, QR_RANDOM_BIAS, "down_proj_bias");
     for (uint32_t e = 0; e < experts; e++) {
         qr_expert *expert = qr_declare_expert(d, layer, e);
         qr_declare_feed_in_of(d, &expert->in, "expert's gate_up", qr_stack_part(&gate_up, e, 2, 0),
                               qr_stack_part(&gate_up, e, 2, 1));
         qr_declare_feed_out_of(d, &expert->out, "expert's down", qr_stack_part(&down, e, 1, 0));
-        expert->in.bias  = parted ? parted + (size_t)e * 2 * inner : NULL;
-        expert->out.bias = out ? out + (size_t)e * hidden : NULL;
+        expert->in.bias  = part_gate_and_up(d, &expert->in, in, e);
+        expert->out.bias = out ? out + (size_t)e * hidden + qr_linear_first_column(&expert->out) : NULL;
     }
 }
 

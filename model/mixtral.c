@@ -89,7 +89,7 @@ static void declare_expert(qr_declaration *d, qr_expert *expert)
 {
     const struct traits *traits = &traits_of[d->architecture->type];
     const uint32_t       hidden = d->architecture->hidden_size, inner = d->architecture->expert_size;
-    qr_declare_feed_in(d, &expert->in, "expert's gate_up", hidden,
+    qr_declare_feed_in(d, &expert->in, "expert's gate_up", hidden, QR_CUT_EXPERT,
                        QR_PARTS(QR_PART(inner, traits->gate), QR_PART(inner, traits->up)));
     qr_declare_feed_out(d, &expert->out, "expert's down", inner, QR_PARTS(QR_PART(hidden, traits->down)));
 }

@@ -85,9 +85,11 @@ enum { EXCHANGE_BYTES = 4 << 20 }; /* more rows go in several messages */
 static void lay_out_exchange(qr_network *network, qr_arena *arena)
 {
     const qr_architecture *a     = network->architecture;
-    const uint32_t         inner = qr_max_u32(a->intermediate_size, qr_q_columns(a));
+    const uint32_t         rows  = qr_network_most_rows(network);
+    const uint32_t         inner = qr_max_u32(qr_max_u32(a->intermediate_size, a->expert_size), qr_q_columns(a));
     const size_t           row   = sizeof(float) * (size_t)qr_max_u32(a->vocab_size, qr_max_u32(a->hidden_size, inner));
-    const size_t           all   = row * qr_network_most_rows(network);
+    const size_t           slots = sizeof(float) * (size_t)rows * a->experts_per_token * a->expert_size;
+    const size_t           all   = qr_max_u64(row * rows, slots);
     qr_buffers            *b     = &network->buffers;
     b->exchange_bytes            = qr_max_u64(row, qr_min_u64(all, EXCHANGE_BYTES));
     b->exchanged                 = QR_ARENA_TAKE(arena, char, b->exchange_bytes);
@@ -102,9 +104,12 @@ static void lay_out_buffers(qr_network *network, qr_arena *arena)
     const uint32_t         q = qr_q_columns(a), kv = qr_network_kv_columns(network);
     const qr_dtype         read = network->dtype, fed = qr_feed_out_dtype(a, read);
 
-    b->hidden        = take_rows(network, arena, QR_F32, rows, a->hidden_size);
-    b->normed        = take_rows(network, arena, read, rows, a->hidden_size);
-    b->qkv           = take_rows(network, arena, QR_F32, rows, qr_network_q_columns(network) + 2 * kv);
+    b->hidden = take_rows(network, arena, QR_F32, rows, a->hidden_size);
+    b->normed = take_rows(network, arena, read, rows, a->hidden_size);
+    b->qkv    = take_rows(network, arena, QR_F32, rows, qr_network_q_columns(network) + 2 * kv);
+    b->heads  = b->qkv;
+    if (a->qk_norm == QR_QK_NORM_ROW && network->share.ranks > 1)
+        b->heads = take_rows(network, arena, QR_F32, rows, q + qr_kv_columns(a));
     b->attended      = take_rows(network, arena, written_dtype(read), rows, q);
     b->attended_read = read == QR_INT8 ? take_rows(network, arena, read, rows, q) : b->attended;
     b->branch        = take_rows(network, arena, QR_F32, a->branch_norms ? rows : 0, a->hidden_size);

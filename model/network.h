@@ -23,6 +23,7 @@ typedef struct qr_buffers {
     qr_rows    hidden;                  /* [rows][hidden_size] f32, the residual stream */
     qr_rows    normed;                  /* [rows][hidden_size] as read */
     qr_rows    qkv;                     /* [rows][q | k | v] f32, the share's; also cross q, and cross k | v */
+    qr_rows    heads;                   /* [rows][q | k] f32 of all ranks, where norms want them; of one rank: qkv */
     qr_rows    attended, attended_read; /* [rows][heads * head_dim]; int8: f32 and its codes, else the same twice */
     qr_rows    branch;                  /* [rows][hidden_size] f32, what branch norms read; else without memory */
     qr_rows    fed, fed_read;           /* [rows][intermediate_size], likewise, as feed_out reads */

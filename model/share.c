@@ -49,6 +49,7 @@ qr_share qr_share_of(const qr_architecture *a, uint32_t rank, uint32_t ranks)
     deal_heads(a, &s);
     s.hidden     = deal_columns(a->hidden_size, rank, ranks);
     s.inner      = deal_columns(a->intermediate_size, rank, ranks);
+    s.expert     = deal_columns(a->expert_size, rank, ranks);
     s.vocabulary = deal_units(a->vocab_size, QR_LSE_COLUMNS, rank, ranks);
     return s;
 }
@@ -63,18 +64,11 @@ static quire_status check_count(uint32_t count, const char *what, uint32_t ranks
 quire_status qr_share_check(const qr_architecture *a, uint32_t ranks, quire_error *error)
 {
     if (ranks == 1) return QUIRE_OK;
-    if (a->experts > 0)
-        return qr_fail(error, QUIRE_ERR_UNSUPPORTED, "%u ranks: a mixture of experts (%s) runs on one rank only", ranks,
-                       a->model_type);
-    if (a->qk_norm == QR_QK_NORM_ROW)
-        return qr_fail(error, QUIRE_ERR_UNSUPPORTED,
-                       "%u ranks: %s, which normalises the queries of all heads together, runs on one rank only", ranks,
-                       a->model_type);
     QR_TRY(check_count(a->heads, "attention heads", ranks, error));
     QR_TRY(check_count(a->hidden_size, "columns (hidden_size)", ranks, error));
-    QR_TRY(check_count(a->intermediate_size, "columns (intermediate_size)", ranks, error));
-    return check_count(qr_ceil_div_u32(a->vocab_size, QR_LSE_COLUMNS), "groups of 64 columns (vocab_size)", ranks,
-                       error);
+    if (a->experts > 0) QR_TRY(check_count(a->expert_size, "columns in an expert", ranks, error));
+    if (qr_has_dense_layers(a)) QR_TRY(check_count(a->intermediate_size, "columns (intermediate_size)", ranks, error));
+    return QUIRE_OK;
 }
 
 static qr_span columns_of(qr_span heads, uint32_t before, uint32_t head_dim)
@@ -89,6 +83,7 @@ uint32_t qr_share_spans(const qr_architecture *a, const qr_share *s, qr_cut cut,
     switch (cut) {
     case QR_CUT_NONE: break;
     case QR_CUT_QUERIES: spans[count++] = columns_of(s->heads, 0, a->head_dim); break;
+    case QR_CUT_KEYS: spans[count++] = columns_of(s->kv_heads, 0, a->head_dim); break;
     case QR_CUT_QUERIES_KEYS_VALUES:
     case QR_CUT_KEYS_VALUES:
         if (before > 0) spans[count++] = columns_of(s->heads, 0, a->head_dim);
@@ -97,6 +92,7 @@ uint32_t qr_share_spans(const qr_architecture *a, const qr_share *s, qr_cut cut,
         break;
     case QR_CUT_HIDDEN: spans[count++] = s->hidden; break;
     case QR_CUT_INNER: spans[count++] = s->inner; break;
+    case QR_CUT_EXPERT: spans[count++] = s->expert; break;
     case QR_CUT_VOCABULARY: spans[count++] = s->vocabulary; break;
     case QR_CUT_GROUPS:
         spans[count++] =

@@ -13,10 +13,12 @@ typedef struct qr_span {
 typedef enum qr_cut {
     QR_CUT_NONE, /* every rank has all */
     QR_CUT_QUERIES,
+    QR_CUT_KEYS,
     QR_CUT_KEYS_VALUES,         /* k, then v */
     QR_CUT_QUERIES_KEYS_VALUES, /* q, then k, then v */
     QR_CUT_HIDDEN,
-    QR_CUT_INNER, /* of a feed-forward; gate and up alike */
+    QR_CUT_INNER,  /* of a feed-forward; gate and up alike */
+    QR_CUT_EXPERT, /* of an expert's; likewise */
     QR_CUT_VOCABULARY,
     QR_CUT_GROUPS, /* of QR_LSE_COLUMNS of the vocabulary */
 } qr_cut;
@@ -27,10 +29,10 @@ enum { QR_CUT_SPANS = 3 };
  * and divide its query heads. */
 typedef struct qr_share {
     uint32_t rank, ranks;
-    qr_span  heads, kv_heads, hidden, inner, vocabulary;
+    qr_span  heads, kv_heads, hidden, inner, expert, vocabulary; /* vocabulary: may have none */
 } qr_share;
 
-/* ERR_INVALID: there are more ranks than heads or columns. ERR_UNSUPPORTED: a model that only one rank can run. */
+/* ERR_INVALID: there are more ranks than heads or columns. */
 quire_status qr_share_check(const qr_architecture *architecture, uint32_t ranks, quire_error *error);
 
 /* Of rank `rank`; what the check accepts. */

@@ -337,16 +337,45 @@ static void add_attended(qr_pass *pass, const qr_linear *linear, const float *br
     add_to_hidden(pass, linear, &buffers->attended_read, branch_norm, rows);
 }
 
+/* The share's q and k of a row, to or from where rows have those of all ranks. */
+static void copy_heads(const qr_network *network, uint32_t row, bool to_all)
+{
+    const uint32_t  dim = network->architecture->head_dim, q = qr_network_q_columns(network);
+    const qr_share *share = &network->share;
+    float *const own = f32_row(&network->buffers.qkv, row), *const all = f32_row(&network->buffers.heads, row);
+    float *const queries = all + share->heads.first * dim;
+    float *const keys    = all + qr_q_columns(network->architecture) + share->kv_heads.first * dim;
+    memcpy(to_all ? queries : own, to_all ? own : queries, q * sizeof *own);
+    memcpy(to_all ? keys : own + q, to_all ? own + q : keys, qr_network_kv_columns(network) * sizeof *own);
+}
+
+/* Of several ranks: each gets the others' q and k. */
+static void gather_heads(qr_pass *pass, uint32_t rows)
+{
+    const qr_network *network = pass->network;
+    const uint32_t    q = qr_q_columns(network->architecture), kv = qr_kv_columns(network->architecture);
+    const qr_rows     queries = qr_share_view(&network->buffers.heads, (qr_span){0, q});
+    const qr_rows     keys    = qr_share_view(&network->buffers.heads, (qr_span){q, kv});
+    const row_range   mine    = dealt(pass, rows);
+    for (uint32_t row = mine.first; row < mine.end; row++) copy_heads(network, row, true);
+    qr_stage_end(pass, &pass->network->report->rowwise_ns);
+    qr_stage_exchange(pass, &queries, rows, QR_CUT_QUERIES, false);
+    qr_stage_exchange(pass, &keys, rows, QR_CUT_KEYS, false);
+}
+
 /* Of all heads of q together, and of k; norms by head are attention's. */
 static void normalise_queries_and_keys(qr_pass *pass, const qr_layer *layer, uint32_t rows)
 {
     const qr_network *network = pass->network;
     const uint32_t    q = qr_q_columns(network->architecture), kv = qr_kv_columns(network->architecture);
-    const row_range   mine = dealt(pass, rows);
+    const bool        several = network->share.ranks > 1;
+    const row_range   mine    = dealt(pass, rows);
+    if (several) gather_heads(pass, rows);
     for (uint32_t row = mine.first; row < mine.end; row++) {
-        float *x = f32_row(&network->buffers.qkv, row);
+        float *x = f32_row(&network->buffers.heads, row);
         normalise(network, x, q, layer->q_norm);
         normalise(network, x + q, kv, layer->k_norm);
+        if (several) copy_heads(network, row, false);
     }
     qr_stage_end(pass, &pass->network->report->rowwise_ns);
 }
@@ -477,8 +506,9 @@ void qr_stage_logits(qr_pass *pass)
                                      .softcap     = network->architecture->logits_cap,
                                      .partial_lse = &lse,
                                      .kept        = network->logits_kept};
-    qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected, plan->rows_logits,
-                      &out);
+    if (own.count > 0)
+        qr_projection_run(network->parameters.head.projection, pass->thread, &network->buffers.selected,
+                          plan->rows_logits, &out);
     qr_stage_end(pass, &network->report->logits_ns);
     if (network->share.ranks > 1) collect_logits(pass);
 }

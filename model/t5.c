@@ -114,10 +114,11 @@ static void declare_feed_forward(qr_declaration *d, qr_layer *layer)
     const uint32_t         hidden = a->hidden_size, inner = a->intermediate_size;
     layer->feed_norm.weight = qr_declare_norm(d, hidden, "layer_norm.weight");
     if (a->gated)
-        qr_declare_feed_in(d, &layer->feed_in, "wi", hidden,
+        qr_declare_feed_in(d, &layer->feed_in, "wi", hidden, QR_CUT_INNER,
                            QR_PARTS(QR_PART(inner, "DenseReluDense.wi_0"), QR_PART(inner, "DenseReluDense.wi_1")));
     else
-        qr_declare_feed_in(d, &layer->feed_in, "wi", hidden, QR_PARTS(QR_PART(inner, "DenseReluDense.wi")));
+        qr_declare_feed_in(d, &layer->feed_in, "wi", hidden, QR_CUT_INNER,
+                           QR_PARTS(QR_PART(inner, "DenseReluDense.wi")));
     qr_declare_feed_out(d, &layer->feed_out, "wo", inner, QR_PARTS(QR_PART(hidden, "DenseReluDense.wo")));
 }
 

@@ -293,6 +293,25 @@ static void other_families_give_the_same_bits_on_2_ranks(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_model(names[i], NULL, QUIRE_DTYPE_BF16, two);
 }
 
+static void mixtures_of_experts_give_the_same_bits_on_2_to_4_ranks(void **state)
+{
+    (void)state;
+    check_model("mixtral", NULL, QUIRE_DTYPE_F32, to_four);
+    check_model("mixtral", NULL, QUIRE_DTYPE_INT8, two);
+    check_model("qwen3-moe", NULL, QUIRE_DTYPE_BF16, to_four);
+    check_model("gpt-oss", NULL, QUIRE_DTYPE_F32, to_four);
+    check_model("gpt-oss-mxfp4", NULL, QUIRE_DTYPE_BF16, two);
+    check_model("gpt-oss-mxfp4", NULL, QUIRE_DTYPE_INT8, to_four);
+}
+
+static void norms_of_all_heads_together_give_the_same_bits_on_2_to_4_ranks(void **state)
+{
+    (void)state;
+    check_model("olmo2", NULL, QUIRE_DTYPE_F32, to_four); /* 2 key heads: from 3 ranks on some have the same */
+    check_model("olmo2", NULL, QUIRE_DTYPE_BF16, to_four);
+    check_model("olmo2", NULL, QUIRE_DTYPE_INT8, two);
+}
+
 /* ---- what else must not matter ---- */
 
 static const quire_shape_override eight_heads[] = {{"hidden_size", 512},
@@ -307,6 +326,20 @@ static job eight_headed(quire_dtype weights)
     j.preset                    = "tiny";
     j.model_options.shape       = eight_heads;
     j.model_options.shape_count = sizeof eight_heads / sizeof *eight_heads;
+    return j;
+}
+
+static const quire_shape_override few_experts[] = {
+    {"hidden_size", 512},           {"num_hidden_layers", 2}, {"num_attention_heads", 8},
+    {"num_key_value_heads", 4},     {"head_dim", 16},         {"num_experts", 8},
+    {"moe_intermediate_size", 320}, {"vocab_size", 512},      {"num_experts_per_tok", 3}};
+
+static job mixture(quire_dtype weights)
+{
+    job j                       = new_job(weights);
+    j.preset                    = "qwen3-30b-a3b";
+    j.model_options.shape       = few_experts;
+    j.model_options.shape_count = sizeof few_experts / sizeof *few_experts;
     return j;
 }
 
@@ -359,9 +392,25 @@ static void preemption_and_drafts_give_the_same_bits(void **state)
 static void several_threads_of_a_rank_give_the_same_bits(void **state)
 {
     (void)state;
-    job j             = eight_headed(QUIRE_DTYPE_BF16);
-    j.options.threads = 2;
-    check_job(&j, "2 threads each", 2);
+    job jobs[]   = {eight_headed(QUIRE_DTYPE_BF16), mixture(QUIRE_DTYPE_INT8), new_job(QUIRE_DTYPE_F32)};
+    jobs[2].path = QUIRE_SOURCE_DIR "/tests/models/olmo2";
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+        jobs[i].options.threads = 2;
+        check_job(&jobs[i], "2 threads each", 2);
+        free(jobs[i].answers);
+    }
+}
+
+static void experts_are_divided_among_8_ranks(void **state)
+{
+    (void)state;
+    job j = mixture(QUIRE_DTYPE_BF16);
+    run_job(&j, 1);
+    const uint64_t weights = j.weight_bytes[0];
+    close_job(&j);
+    check_job(&j, "experts", 8);
+    for (int r = 0; r < 8; r++)
+        assert_in_range(j.weight_bytes[r], weights / 8, weights / 4); /* the router is every rank's */
     free(j.answers);
 }
 
@@ -369,13 +418,20 @@ static void several_threads_of_a_rank_give_the_same_bits(void **state)
 static void rows_beyond_the_buffer_go_in_several_messages(void **state)
 {
     (void)state;
-    static const quire_shape_override wide[] = {{"intermediate_size", 40000}, {"num_hidden_layers", 1}};
-    job                               j      = new_job(QUIRE_DTYPE_F32);
-    j.preset                                 = "tiny";
-    j.model_options.shape                    = wide;
-    j.model_options.shape_count              = 2;
-    check_job(&j, "wide", 2);
-    free(j.answers);
+    static const quire_shape_override wide[]         = {{"intermediate_size", 40000}, {"num_hidden_layers", 1}};
+    static const quire_shape_override wide_experts[] = {
+        {"hidden_size", 64}, {"num_hidden_layers", 1},        {"num_attention_heads", 2}, {"num_key_value_heads", 2},
+        {"num_experts", 8},  {"moe_intermediate_size", 4000}, {"vocab_size", 256}};
+    job jobs[]                        = {new_job(QUIRE_DTYPE_F32), mixture(QUIRE_DTYPE_F32)};
+    jobs[0].preset                    = "tiny";
+    jobs[0].model_options.shape       = wide;
+    jobs[0].model_options.shape_count = sizeof wide / sizeof *wide;
+    jobs[1].model_options.shape       = wide_experts;
+    jobs[1].model_options.shape_count = sizeof wide_experts / sizeof *wide_experts;
+    for (int i = 0; i < 2; i++) {
+        check_job(&jobs[i], "wide", 2);
+        free(jobs[i].answers);
+    }
 }
 
 /* ---- what may not be ---- */
@@ -399,15 +455,15 @@ static void more_ranks_than_heads_are_refused(void **state)
     refuse(&j, 9, "9 ranks, but this model has 8 attention heads");
 }
 
-static void families_of_one_rank_are_refused(void **state)
+static void more_ranks_than_columns_of_an_expert_are_refused(void **state)
 {
+    static const quire_shape_override narrow[] = {{"moe_intermediate_size", 6}};
     (void)state;
-    job j  = new_job(QUIRE_DTYPE_F32);
-    j.path = QUIRE_SOURCE_DIR "/tests/models/mixtral";
-    refuse(&j, 2, "2 ranks: a mixture of experts (mixtral) runs on one rank only");
-    j      = new_job(QUIRE_DTYPE_F32);
-    j.path = QUIRE_SOURCE_DIR "/tests/models/olmo2";
-    refuse(&j, 2, "olmo2, which normalises the queries of all heads together, runs on one rank only");
+    job j                       = new_job(QUIRE_DTYPE_F32);
+    j.preset                    = "qwen3-30b-a3b";
+    j.model_options.shape       = narrow;
+    j.model_options.shape_count = 1;
+    refuse(&j, 7, "7 ranks, but this model has 6 columns in an expert");
 }
 
 static void other_option(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
@@ -426,6 +482,12 @@ static void other_weights(job *j, uint32_t rank, quire_engine_options *options, 
 {
     (void)j, (void)options;
     if (rank == 1) model_options->weight_seed = 77;
+}
+
+static void other_experts(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
+{
+    (void)j, (void)options;
+    if (rank == 2) model_options->shape_count--; /* of a token; no tensor's shape follows from it */
 }
 
 static void bad_option(job *j, uint32_t rank, quire_engine_options *options, quire_model_options *model_options)
@@ -452,10 +514,11 @@ static void differences_are_named(void **state)
         {other_weights, "rank 1 on host1: the model's contents are"},
         {bad_option, "rank 1 on host1: [kv_cache] block_size: 33"},
         {no_threads, "rank 1 on host1: "},
+        {other_experts, "rank 2 on host2: the model's shape"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        job j    = eight_headed(QUIRE_DTYPE_F32);
+        job j    = cases[i].differ == other_experts ? mixture(QUIRE_DTYPE_F32) : eight_headed(QUIRE_DTYPE_F32);
         j.differ = cases[i].differ;
         refuse(&j, 3, cases[i].message);
     }
@@ -463,7 +526,7 @@ static void differences_are_named(void **state)
 
 /* ---- what they tell one another ---- */
 
-/* One greedy sequence on two ranks: of every step the bytes that rank 0 received are those that the shapes say. */
+/* One greedy sequence on two ranks. */
 static void step_as_rank(void *context, uint32_t rank)
 {
     job                 *j       = context;
@@ -490,23 +553,53 @@ static void step_as_rank(void *context, uint32_t rank)
     quire_model_destroy(model);
 }
 
+/* What rank 0 of two receives in a step of a model with two layers. */
+typedef struct traffic {
+    uint64_t layer_messages, layer_row, hidden; /* bytes of a layer and row; columns that the other rank has */
+    uint64_t groups;                            /* of 64 columns of the vocabulary, of the other rank */
+} traffic;
+
+static void check_traffic(job *j, const traffic *expected)
+{
+    enum { LAYERS = 2 };
+    j->ranks = thread_ranks_create(2);
+    thread_ranks_run(j->ranks, step_as_rank, j);
+    for (int i = 0; i < 4; i++) {
+        const uint64_t rows   = i == 0 ? 5 : 1;
+        const uint64_t logits = 3 * 4 * expected->groups; /* partial log-sum-exp of one row; the rest is not needed */
+        assert_int_equal(j->steps[i].rows, rows);
+        assert_int_equal(j->steps[i].network_messages, expected->layer_messages * LAYERS + 1 + 1);
+        assert_int_equal(j->steps[i].network_bytes,
+                         rows * (LAYERS * expected->layer_row + 4 * expected->hidden) + logits);
+    }
+    close_job(j);
+    free(j->answers);
+}
+
 static void bytes_and_messages_of_a_step_are_as_the_shapes_say(void **state)
 {
-    enum { LAYERS = 2, QUERIES = 8 * 16, HIDDEN = 512, INNER = 576, GROUPS = 512 / 64 };
+    enum { QUERIES = 8 * 16 / 2, HIDDEN = 512 / 2, INNER = 576 - 4 * 64 /* rank 0 has 4 of 9 units */ };
     (void)state;
-    job j   = eight_headed(QUIRE_DTYPE_BF16);
-    j.ranks = thread_ranks_create(2);
-    thread_ranks_run(j.ranks, step_as_rank, &j);
-    for (int i = 0; i < 4; i++) {
-        const uint64_t rows = i == 0 ? 5 : 1, inner = INNER - INNER / 64 / 2 * 64; /* rank 0 has 4 of 9 units */
-        const uint64_t layer  = 2 * QUERIES / 2 + 4 * HIDDEN / 2 + 2 * inner + 4 * HIDDEN / 2;
-        const uint64_t logits = 3 * 4 * GROUPS / 2; /* of the partial log-sum-exp; of one row, the rest is not needed */
-        assert_int_equal(j.steps[i].rows, rows);
-        assert_int_equal(j.steps[i].network_messages, 4 * LAYERS + 1 + 1);
-        assert_int_equal(j.steps[i].network_bytes, rows * (LAYERS * layer + 4 * HIDDEN / 2) + logits);
-    }
-    close_job(&j);
-    free(j.answers);
+    job j = eight_headed(QUIRE_DTYPE_BF16);
+    check_traffic(&j, &(traffic){4, 2 * QUERIES + 4 * HIDDEN + 2 * INNER + 4 * HIDDEN, HIDDEN, 4});
+}
+
+static void a_mixture_of_experts_exchanges_the_columns_of_a_rows_experts(void **state)
+{
+    enum { QUERIES = 8 * 16 / 2, HIDDEN = 512 / 2, EXPERT = 320 - 2 * 64 /* rank 0 has 2 of 5 units */, CHOSEN = 3 };
+    (void)state;
+    job j = mixture(QUIRE_DTYPE_BF16);
+    check_traffic(&j, &(traffic){4, 2 * QUERIES + 4 * HIDDEN + 2 * CHOSEN * EXPERT + 4 * HIDDEN, HIDDEN, 4});
+}
+
+static void norms_of_all_heads_together_take_two_messages_more(void **state)
+{
+    enum { QUERIES = 4 * 8 / 2, KEYS = 2 * 8 / 2, HIDDEN = 32 / 2, INNER = 48 - 32 };
+    (void)state;
+    job j  = new_job(QUIRE_DTYPE_BF16);
+    j.path = QUIRE_SOURCE_DIR "/tests/models/olmo2";
+    check_traffic(&j,
+                  &(traffic){6, 4 * QUERIES + 4 * KEYS + 2 * QUERIES + 4 * HIDDEN + 2 * INNER + 4 * HIDDEN, HIDDEN, 1});
 }
 
 /* ---- ranks that are lost ---- */
@@ -643,14 +736,19 @@ int main(void)
         cmocka_unit_test(llama_gives_the_same_bits_on_1_to_5_ranks),
         cmocka_unit_test(t5_gives_the_same_bits_on_1_to_4_ranks),
         cmocka_unit_test(other_families_give_the_same_bits_on_2_ranks),
+        cmocka_unit_test(mixtures_of_experts_give_the_same_bits_on_2_to_4_ranks),
+        cmocka_unit_test(norms_of_all_heads_together_give_the_same_bits_on_2_to_4_ranks),
         cmocka_unit_test(eight_ranks_give_the_same_bits_and_hold_an_eighth_of_the_weights),
+        cmocka_unit_test(experts_are_divided_among_8_ranks),
         cmocka_unit_test(preemption_and_drafts_give_the_same_bits),
         cmocka_unit_test(several_threads_of_a_rank_give_the_same_bits),
         cmocka_unit_test(rows_beyond_the_buffer_go_in_several_messages),
         cmocka_unit_test(more_ranks_than_heads_are_refused),
-        cmocka_unit_test(families_of_one_rank_are_refused),
+        cmocka_unit_test(more_ranks_than_columns_of_an_expert_are_refused),
         cmocka_unit_test(differences_are_named),
         cmocka_unit_test(bytes_and_messages_of_a_step_are_as_the_shapes_say),
+        cmocka_unit_test(a_mixture_of_experts_exchanges_the_columns_of_a_rows_experts),
+        cmocka_unit_test(norms_of_all_heads_together_take_two_messages_more),
         cmocka_unit_test(ranks_that_decide_otherwise_end_with_both_hashes),
         cmocka_unit_test(a_rank_that_cannot_be_reached_ends_the_others),
         cmocka_unit_test(a_comm_that_makes_no_sense_is_refused),

@@ -53,6 +53,11 @@ def cases_of(model):
     return json.loads((MODELS / model / "expected.json").read_text())["cases"]
 
 
+def heads_of(model):
+    config = json.loads((MODELS / model / "config.json").read_text())
+    return next(config[key] for key in ("num_attention_heads", "num_heads", "decoder_attention_heads") if key in config)
+
+
 def requests_of(model):
     """Each case as it is, sampled twice, as a beam search, and longer and longer."""
     lines = []
@@ -158,8 +163,6 @@ def check_refusals(folder):
     refuse("another binary", [(1, plain), (1, [other_binary(folder), *plain[1:]])],
            r"rank 1 on \S+: the binary's build ID is 0000")
     refuse("more ranks than heads", [(5, plain)], r"5 ranks, but this model has 4 attention heads")
-    refuse("a mixture of experts", [(2, generate(MODELS / "mixtral", PLAIN))],
-           r"2 ranks: a mixture of experts \(mixtral\) runs on one rank only")
     bound = {**PLAIN, "topology.bind": "core", "topology.cpus": min(os.sched_getaffinity(0))}
     refuse("the same CPU", [(2, ["--bind-to", "none", *generate(model, bound)])], r"ranks 0 and 1 on \S+ both bind a thread to CPU")
     refuse("a command of one rank", [(2, [QUIRE, "perplexity", "--model", model, __file__])], r"perplexity runs on one rank only")
@@ -263,9 +266,10 @@ def main():
     dtypes = "f32", "bf16", "int8"
     jobs = [(model, "f32", ranks) for model in ("llama3-gqa", "t5-gated")]
     jobs += [("llama3-gqa", "bf16", (2, 3)), ("llama3-gqa", "int8", (4,)), ("t5-gated", "bf16", (3,)), ("t5-gated", "int8", (2,))]
+    jobs += [("mixtral", "f32", (2, 4)), ("qwen3-moe", "int8", (3,)), ("gpt-oss-mxfp4", "bf16", (2,)), ("olmo2", "f32", (3,))]
     if LONG:
-        models = "llama3-gqa", "qwen2-bias", "qwen3-qknorm", "mistral-swa", "t5-gated", "t5-relu"
-        jobs = [(model, dtype, ranks) for model in models for dtype in dtypes]
+        models = sorted(path.parent.name for path in MODELS.glob("*/expected.json"))
+        jobs = [(model, dtype, ranks[:heads_of(model)]) for model in models for dtype in dtypes]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         preempted = 0
