@@ -178,16 +178,29 @@ WIDE = {**PLAIN, **{f"model.shape.{key}": value for key, value in
 WIDE_MB = 2 * (4 * 3 * 4096 * 1024 + 2 * 8192 * 1024) / 1e6  # of weights, nearly
 
 
+def wait_until_it_steps(job):
+    if not any(re.search("engine: .* weights", line) for line in job.stderr):
+        fail("the ranks do not start")
+
+
+def own_megabytes(pid):
+    """Of its memory what is no file's, once it has grown to what it needs."""
+    before, now = -100.0, 0.0
+    while now - before > 1:
+        time.sleep(0.4)
+        before = now
+        now = int(re.search(r"RssAnon:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1e3
+    return now
+
+
 def check_shares():
     """What a rank holds in memory shrinks by the weights that the others have."""
     resident = {}
     for ranks in (1, 2, 4):
         job = start(ranks, ENDLESS.replace("100000", "16000"), WIDE)
+        wait_until_it_steps(job)
         pids = [process_of(job, rank) for rank in range(ranks)]
-        if not any(re.search("engine: .* weights", line) for line in job.stderr):
-            fail(f"{ranks} ranks do not start")
-        resident[ranks] = max(int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1e3
-                              for pid in pids)
+        resident[ranks] = max(map(own_megabytes, pids))
         job.terminate()
         job.communicate(timeout=TIMEOUT)
         print(f"  {ranks} rank{'s' * (ranks > 1)}: {resident[ranks]:.0f} MB in memory, the most of a rank")
@@ -244,8 +257,9 @@ def check_stopped():
     """A rank that stands still for two seconds: the others wait, and the summary says for how long."""
     text = '{"id": "a", "prompt": [1, 2, 3], "max_tokens": 120000, "ignore_eos": true, "timeout_ms": 5000}\n'
     job = start(2, text, LONG_RUN)
+    wait_until_it_steps(job)
     victim = process_of(job, 1)
-    time.sleep(3)
+    time.sleep(1)
     os.kill(victim, signal.SIGSTOP)
     time.sleep(2)
     os.kill(victim, signal.SIGCONT)
