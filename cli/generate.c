@@ -372,6 +372,16 @@ static void summarise_ranks(const quire_stats *stats)
             (double)stats->network_wait_ns / steps / 1e6);
 }
 
+/* What would have been nearer on one node. */
+static void summarise_nodes(const quire_stats *stats)
+{
+    fprintf(stderr,
+            "quire: %u nodes: %" PRIu64 " block%s spilled, %" PRIu64 " cached token%s on another node, %" PRIu64
+            " KV bytes read from another node, attention helped %" PRIu64 "\n",
+            stats->nodes, stats->blocks_spilled, qr_plural(stats->blocks_spilled), stats->prefix_hits_remote,
+            qr_plural(stats->prefix_hits_remote), stats->kv_remote_bytes, stats->attention_helped);
+}
+
 static void summarise(const generator *g)
 {
     quire_stats stats = {.size = sizeof stats};
@@ -385,6 +395,7 @@ static void summarise(const generator *g)
             stats.threads, qr_plural(stats.threads));
     if (stats.ranks > 1) summarise_ranks(&stats);
     fputs("\n", stderr);
+    if (stats.nodes > 1) summarise_nodes(&stats);
     if (quire_config_integer(g->config, "scheduler.num_speculative_tokens") > 0)
         fprintf(stderr, "quire: %" PRIu64 " of %" PRIu64 " drafts accepted, paused in %" PRIu64 " step%s\n",
                 stats.drafts_accepted, stats.drafts, stats.steps_drafts_paused, qr_plural(stats.steps_drafts_paused));

@@ -117,6 +117,15 @@ static json_t *ranks(const quire_stats *e)
                      (double)e->network_wait_ns / steps * 1e-6);
 }
 
+static json_t *numa(const quire_stats *e)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "pages_checked", (json_int_t)e->numa_pages_checked,
+                     "pages_misplaced", (json_int_t)e->numa_pages_misplaced, "kv_remote_bytes",
+                     (json_int_t)e->kv_remote_bytes, "blocks_spilled", (json_int_t)e->blocks_spilled,
+                     "prefix_hits_remote", (json_int_t)e->prefix_hits_remote, "attention_helped",
+                     (json_int_t)e->attention_helped);
+}
+
 static json_t *engine(const qr_result *r)
 {
     const quire_stats *e = &r->engine;
@@ -127,6 +136,7 @@ static json_t *engine(const qr_result *r)
                   "batch_invariant", e->batch_invariant, "implementation", e->implementation, "kv_cache_bytes",
                   (json_int_t)e->kv_cache_bytes, "scratch_bytes", (json_int_t)e->scratch_bytes);
     if (e->ranks > 1) json_object_set_new(to, "ranks", ranks(e));
+    if (e->nodes > 1 && !r->is_virtual) json_object_set_new(to, "numa", numa(e));
     if (r->run_count == 0 || r->is_virtual) return to;
     const qr_thread_placement *p    = &r->records[r->run_count - 1].placement;
     json_t                    *cpus = json_array();

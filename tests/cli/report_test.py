@@ -231,6 +231,15 @@ class Report(Base):
         self.assertRegex(page, r"Bandwidth R is measured over [0-9.]+ [KMG]iB")
         self.assertRegex(page, r'<th scope="row">0</th><td class="text">[0-9,-]+</td><td>[0-9.]+ GiB</td>')
 
+    def test_pages_of_an_engine_on_several_nodes_are_facts(self):
+        spread = json.loads(json.dumps(self.result))
+        names = ("pages_checked", "pages_misplaced", "kv_remote_bytes", "blocks_spilled", "prefix_hits_remote", "attention_helped")
+        spread["engine"]["nodes"], spread["engine"]["numa"] = 2, dict(zip(names, (925, 7, 4096, 3, 2, 1)))
+        page = self.page(self.write("spread.json", spread))
+        self.assertRegex(page, r'<th scope="row">pages looked for</th><td class="text">925</td>')
+        self.assertRegex(page, r'<th scope="row">of these on another node than planned</th><td class="text">7</td>')
+        self.assertNotIn("pages looked for", self.page("r.json"))
+
     def simulated(self, name):
         made = json.loads(json.dumps(self.result))
         made["disclosure"]["clock"] = "virtual"

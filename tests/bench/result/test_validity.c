@@ -157,6 +157,19 @@ static void shares_are_given_in_percent(void **state)
     assert_string_equal(check_of("truncated")->unit, "%");
 }
 
+/* Where the engine counted its pages that decides; memory next to no CPU is on no thread's node, and yet planned. */
+static void pages_on_other_nodes_than_planned_make_a_run_invalid(void **state)
+{
+    (void)state;
+    result->records[0].placement = (qr_thread_placement){.threads = 4, .pinned = true, .memory_local = 0.7};
+    assert_false(check_of("placement")->ok);
+    result->engine.numa_pages_checked = 1000;
+    assert_true(check_of("placement")->ok);
+    result->engine.numa_pages_misplaced = 11;
+    assert_false(check_of("placement")->ok);
+    assert_true(check_of("placement")->invalid && fabs(check_of("placement")->value - 98.9) < 1e-9);
+}
+
 static void missing_percentiles_say_how_many_samples_the_highest_needs(void **state)
 {
     (void)state;
@@ -267,6 +280,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_repetition_that_was_disturbed_most_decides, create, destroy),
         cmocka_unit_test_setup_teardown(an_unsteady_window_makes_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(shares_are_given_in_percent, create, destroy),
+        cmocka_unit_test_setup_teardown(pages_on_other_nodes_than_planned_make_a_run_invalid, create, destroy),
         cmocka_unit_test_setup_teardown(missing_percentiles_say_how_many_samples_the_highest_needs, create, destroy),
         cmocka_unit_test_setup_teardown(an_early_end_by_overload_is_not_mended_by_a_longer_run, create, destroy),
         cmocka_unit_test_setup_teardown(the_generator_is_late_for_requests_of_the_window_only, create, destroy),
