@@ -21,7 +21,7 @@ GOLDENS = ["llama-linear", "t5-large-units"] + (["gemma2", "qwen3-moe", "qwen2-m
 DTYPES = ["f32", "bf16", "int8"]
 VERIFIED = r"verdict    every page that exists is on the node planned for it"
 MISPLACED = r"verdict    MISPLACED: some pages are on other nodes than planned"
-PLACED = r"^(?:pages|  (?:weights|embedding|kv|scratch|buffers|queues|all) |  blocks|counters|  pages).*$"
+SHOWN = r"^(?:pages|  (?:weights|embedding|kv|scratch|buffers|queues|all) |  blocks|counters|  pages|crowd|golden|NUMA:|Node ).*$"
 os.environ.setdefault("NUMA_GUEST_SECONDS", "3400" if LONG else "1300")
 failures = []
 
@@ -194,14 +194,15 @@ def check_bench(text, nodes):
     check(" placement: " not in text, "memory next to no CPU is where it should be")
 
 
-CHECKS = {"machine": check_machine, "balanced": check_balanced, "weights": check_weights, "golden": check_golden, "crowd": check_crowd, "dry": check_dry,
-          "one_node": check_one_node, "cut_memory": check_cut_memory, "refused": check_refused, "strict": check_strict,
-          "full": check_full, "bench": check_bench}
+CHECKS = {"machine": check_machine, "balanced": check_balanced, "weights": check_weights, "golden": check_golden,
+          "crowd": check_crowd, "dry": check_dry, "one_node": check_one_node, "cut_memory": check_cut_memory,
+          "refused": check_refused, "strict": check_strict, "full": check_full, "bench": check_bench}
 
-# Nodes that have threads or whose memory threads have (the kernel counts nodes with CPUs first), and the parts of the lane's script: tests/lanes/numa_guest.sh.
+# Nodes that threads are on, or whose memory they have (the kernel counts nodes with CPUs first), and the parts of the script that
+# runs in the guest: tests/lanes/numa_guest.sh.
 MACHINES = {
-    "two": ((0, 1), ["machine", "balanced", "unbalanced", "weights", "huge", "golden", "crowd", "dry", "threads", "one_node", "cut_cpus",
-                     "cut_memory", "refused", "strict"]),
+    "two": ((0, 1), ["machine", "balanced", "unbalanced", "weights", "huge", "golden", "crowd", "dry", "threads", "one_node",
+                     "cut_cpus", "cut_memory", "refused", "strict"]),
     "four": ((0, 1, 3), ["machine", "balanced", "weights", "golden", "crowd", "dry", "bench"]),
     "four-small": ((0, 1, 2, 3), ["machine", "balanced", "weights", "dry", "full"]),
 }
@@ -225,7 +226,7 @@ def main():
             for part in parts:
                 print(f"{machine}, {part}:")
                 text = texts.get(part, "")
-                lines = text.splitlines() if part == "machine" else re.findall(PLACED + r"|^(?:crowd|golden|NUMA:|Node) .*$", text, flags=re.M)
+                lines = text.splitlines() if part == "machine" else re.findall(SHOWN, text, flags=re.M)
                 print("".join(f"    {line}\n" for line in lines), end="")
                 CHECKS.get(part, check_verified)(text, MACHINES[machine][0])
     print(f"numa: {len(failures)} checks failed" if failures else "numa: all checks passed")

@@ -51,7 +51,8 @@ golden() {
 }
 crowd() {
     for dtype in $dtypes; do
-        common="--model llama-linear --set model.weight_dtype=$dtype --set kv_cache.dtype=$dtype --set scheduler.max_num_seqs=12 -i crowd.jsonl"
+        common="--model llama-linear --set model.weight_dtype=$dtype --set kv_cache.dtype=$dtype -i crowd.jsonl"
+        common="$common --set scheduler.max_num_seqs=12"
         answers $common --set topology.cpus=node:0 > one
         answers $common --set kv_cache.num_kv_blocks=512 > all
         sed -n "s/^quire: \(.* nodes: \|.* step\)/crowd $dtype all \1/p" told
@@ -74,7 +75,8 @@ hidden() {
     mkdir -p /cgroup/part
     echo 0-3 > /cgroup/part/cpuset.cpus
     echo 0 > /cgroup/part/cpuset.mems
-    (echo 0 > /cgroup/part/cgroup.procs; mount --bind /tmp /cgroup; mount -t tmpfs none /sys/fs/cgroup; "$@"; result=$?; umount /sys/fs/cgroup; umount /cgroup; exit $result)
+    (echo 0 > /cgroup/part/cgroup.procs; mount --bind /tmp /cgroup; mount -t tmpfs none /sys/fs/cgroup; "$@"; result=$?
+     umount /sys/fs/cgroup; umount /cgroup; exit $result)
 }
 
 mount -t cgroup2 none /cgroup && echo +cpuset > /cgroup/cgroup.subtree_control
@@ -87,8 +89,8 @@ part golden golden
 part crowd crowd
 part dry verify --set kv_cache.num_kv_blocks=20 --set scheduler.watermark=0 --set scheduler.max_num_seqs=12
 part full full 3
-part bench quire bench $model --set run.limits=false --set run.warmup.mode=none --set run.duration=0s --num-prompts 6 --prompt-tokens 40 \
-    --output-tokens 8
+part bench quire bench $model --set run.limits=false --set run.warmup.mode=none --set run.duration=0s --num-prompts 6 \
+    --prompt-tokens 40 --output-tokens 8
 part threads verify --threads 3
 part one_node verify --cpus node:1
 part cut_cpus confined 1-2 0-1 verify
