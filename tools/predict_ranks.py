@@ -53,7 +53,14 @@ def main():
     p.add_argument("--latency", type=float, default=30, help="us of a message (default %(default)s)")
     p.add_argument("--rate", type=float, default=1.25, help="GB/s of the network (default %(default)s)")
     p.add_argument("--context", type=int, default=1024, help="tokens of a sequence, bf16 keys (default %(default)s)")
+    p.add_argument("--shape", metavar="L,H,Q,KV,F,V", help="layers, hidden size, columns of queries, of keys and values together, "
+                   "intermediate size and vocabulary of a model instead of the two")
     o = p.parse_args()
+    if o.shape:
+        SHAPES.clear()
+        SHAPES[o.shape] = tuple(map(int, o.shape.split(",")))
+        if len(SHAPES[o.shape]) != 6 or min(SHAPES[o.shape]) < 1:
+            p.error("--shape takes six numbers of at least 1")
     if min(o.bandwidth, o.peak, o.rate) <= 0 or min(o.latency, o.context) < 0:
         p.error("bandwidth, peak and rate must be above 0, latency and context not below")
     print("| shape | weights | sequences | 1 machine, ms | 2 | 4 | 8 | network's share at 8 | 8 ranks against 8 replicas |")

@@ -457,12 +457,13 @@ static void more_ranks_than_heads_are_refused(void **state)
 
 static void more_ranks_than_columns_of_an_expert_are_refused(void **state)
 {
-    static const quire_shape_override narrow[] = {{"moe_intermediate_size", 6}};
+    static const quire_shape_override narrow[] = {
+        {"moe_intermediate_size", 6}, {"num_hidden_layers", 1}, {"num_experts", 8}, {"vocab_size", 512}};
     (void)state;
     job j                       = new_job(QUIRE_DTYPE_F32);
     j.preset                    = "qwen3-30b-a3b";
     j.model_options.shape       = narrow;
-    j.model_options.shape_count = 1;
+    j.model_options.shape_count = sizeof narrow / sizeof *narrow;
     refuse(&j, 7, "7 ranks, but this model has 6 columns in an expert");
 }
 

@@ -72,8 +72,9 @@ def generate(text, before=()):
 
 
 def mpirun(folder, network):
-    """Rank 0 in the first namespace, rank 1 in the second; `network` carries what the ranks say."""
-    return ["ip", "netns", "exec", SPACES[0], "mpirun", "-np", "2", "--host", f"{DIRECT}1:1,{DIRECT}2:1", "--mca",
+    """Rank 0 in the first namespace, rank 1 in the second; `network` carries what the ranks say. Unbound: mpirun takes the
+    two for hosts of their own and binds both ranks to their first core, which is one here."""
+    return ["ip", "netns", "exec", SPACES[0], "mpirun", "-np", "2", "--bind-to", "none", "--host", f"{DIRECT}1:1,{DIRECT}2:1", "--mca",
             "plm_rsh_agent", shell_of(folder), "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", f"{network}0/24",
             "--mca", "oob_tcp_if_include", f"{DIRECT}0/24", "--mca", "mpi_yield_when_idle", "1"]
 
