@@ -73,9 +73,10 @@ def requests_of(model):
 
 
 def without_times(text):
-    """Answers as lines of text, by id: requests end in the order in which they came in, which is by the clock."""
+    """Answers as lines of text, by id: requests end in the order in which they came in, which is by the clock. So is who finds
+    what is cached or shared."""
     answers = [json.loads(line) for line in text.splitlines()]
-    timed = ("ttft_ms", "e2el_ms", "num_cached_tokens", "num_preemptions")
+    timed = ("ttft_ms", "e2el_ms", "num_cached_tokens", "num_preemptions", "encoder_shared")
     return "".join(json.dumps({key: value for key, value in answer.items() if key not in timed}, sort_keys=True) + "\n"
                    for answer in sorted(answers, key=lambda answer: answer["id"]))
 
@@ -84,7 +85,8 @@ def blocks_of(model):
     """Few, so that sequences are preempted; a beam search must fit."""
     longest = max(len(case.get("encoder_input", [])) // 32 + (len(case.get("prompt", [0])) + case["max_tokens"] + 60) // 32 + 2
                   for case in cases_of(model))
-    return 2 * longest
+    beams = max(3 * ((len(case.get("prompt", [])) + case["max_tokens"]) // 32 + 1) for case in cases_of(model))
+    return max(2 * longest, beams)
 
 
 def check_answers(model, dtype, ranks, folder):
@@ -282,7 +284,7 @@ def main():
     jobs += [("llama3-gqa", "bf16", (2, 3)), ("llama3-gqa", "int8", (4,)), ("t5-gated", "bf16", (3,)), ("t5-gated", "int8", (2,))]
     jobs += [("mixtral", "f32", (2, 4)), ("qwen3-moe", "int8", (3,)), ("gpt-oss-mxfp4", "bf16", (2,)), ("olmo2", "f32", (3,))]
     if LONG:
-        models = sorted(path.parent.name for path in MODELS.glob("*/expected.json"))
+        models = sorted(path.parent.name for path in MODELS.glob("*/expected.json") if path.parent.name != "whisper")  # 64 positions
         jobs = [(model, dtype, ranks[:heads_of(model)]) for model in models for dtype in dtypes]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
