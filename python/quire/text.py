@@ -218,7 +218,9 @@ class HuggingFace:
         self.strips_first_space = "Strip" in rules or "Metaspace" in rules
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        """By encode_batch, which lets other threads run meanwhile; encode does not."""
+        [encoding] = self.tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = encoding.ids
         return ids
 
     def piece(self, token_id: int) -> bytes:

@@ -142,7 +142,32 @@ def test_a_grammar_that_grows_too_large(server):
     for large in ({"guided_regex": "a" * 300_000}, {"guided_choice": ["a" * 100] * 5000},
                   {"guided_json": {"enum": [f"value {i}" for i in range(20_000)]}}):
         [field] = large
-        check_error(server.post(COMPLETIONS, {"prompt": [1], **large}), 400, field, [field, "characters, at most 262144"])
+        check_error(server.post(COMPLETIONS, {"prompt": [1], **large}), 400, field, [field, "characters, at most 65536"])
+
+
+def chained(rule, first, last):
+    """Rules that each name the next, as many as a grammar may have characters."""
+    count = 65_400 // len(rule.format(20_000, 20_001))
+    return first + "".join(rule.format(10_000 + i, 10_001 + i) for i in range(count)) + last.format(10_000 + count)
+
+
+def test_long_chains_of_rules_are_read(server):
+    """llguidance recurses along them; on a stack of usual size they ended the server."""
+    for rule in ("r{}: r{}\n", 'r{}: r{} "x"\n', "r{}: (r{})?\n", "R{}: R{}\n"):
+        grammar = chained(rule, f"start: {rule[0]}10000\n", rule[0] + '{}: "a"\n')
+        status = server.post(COMPLETIONS, {"prompt": [1], "max_tokens": 1, "guided_grammar": grammar}, timeout=120).status_code
+        assert status in (200, 400), status
+    for rule in ('"r{}":{{"$ref":"#/$defs/r{}"}},', '"r{}":{{"items":{{"$ref":"#/$defs/r{}"}}}},',
+                 '"r{}":{{"anyOf":[{{"$ref":"#/$defs/r{}"}}]}},'):
+        schema = chained(rule, '{{"$ref":"#/$defs/r10000","$defs":{{'.format(), '"r{}":{{}}}}}}')
+        status = server.post(COMPLETIONS, {"prompt": [1], "max_tokens": 1, "guided_json": schema}, timeout=120).status_code
+        assert status in (200, 400), status
+    server.complete(prompt=[1], max_tokens=1)
+
+
+def test_a_message_is_cut(server):
+    error = check_error(server.post(COMPLETIONS, {"prompt": [1], "x" * 100_000: 1}), 400)
+    assert len(error["message"]) < 1100
 
 
 def test_duplicate_stops_and_numbers_as_they_come_are_fine(server):

@@ -9,6 +9,7 @@ import msgspec
 from ..request import EngineClosed, QuireError
 
 RETRY_AFTER_S = "1"
+MAX_MESSAGE = 1000  # characters: some messages repeat what a request has
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 
 
@@ -18,7 +19,9 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None,
                  headers: Mapping[str, str] | None = None):
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.code = status, code
+        self.param = param if param is None or len(param) <= MAX_MESSAGE else None
+        self.message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + " ..."
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:

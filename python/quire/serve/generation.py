@@ -23,7 +23,7 @@ from .protocol import Common
 from .structured import Grammars
 from .tools import format_of
 
-SMALL_TEXT = 1 << 14  # characters that are tokenized at once, on the loop's own thread
+SMALL_TEXT = 1 << 12  # characters that are tokenized at once, on the loop's own thread
 
 Result = TypeVar("Result")
 

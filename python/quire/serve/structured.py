@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..request import MaskRow
@@ -13,7 +14,8 @@ from .errors import ApiError, bad
 from .protocol import Common
 
 SOME_SPACE = r"[ \n\r\t]{0,16}"  # between the parts of JSON: enough to indent, no end to an answer
-MAX_GRAMMAR = 1 << 18  # characters: some seconds of work
+MAX_GRAMMAR = 1 << 16  # characters: some seconds of work
+STACK = 128 << 20  # bytes of address space: llguidance recurses along chains of rules, and the longest chain takes 32 MiB
 Wish = tuple[str, str, Any]  # field of the request, kind, value
 
 
@@ -23,10 +25,11 @@ class Grammars:
     def __init__(self, text: Text | None, info: Any):
         self._text, self._info = text, info
         self._tokenizer: Any = None
-        self._lock = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
 
     async def grammar(self, request: Common, call_schema: dict[str, Any] | None = None) -> Grammar | None:
-        """What the request asks its answer to follow, if anything. A large schema takes a while, on another thread."""
+        """What the request asks its answer to follow, if anything. A large schema takes a while, on a thread of its own,
+        so that other requests wait for it only if they have a grammar."""
         wishes = _wishes(request)
         if call_schema is not None:
             wishes.append(("tool_choice", "json", call_schema))
@@ -40,7 +43,9 @@ class Grammars:
             raise bad(f"{wishes[0][0]}: needs an end-of-sequence token, and this model has none", wishes[0][0])
         if request.use_beam_search:
             raise bad("use_beam_search: excludes structured output", "use_beam_search")
-        return await asyncio.to_thread(self._make, self._text, wishes[0])
+        if self._thread is None:
+            self._thread = _thread_with_large_stack()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, self._text, wishes[0])
 
     def _make(self, text: Text, wish: Wish) -> Grammar:
         size = len(wish[2] if isinstance(wish[2], str) else json.dumps(wish[2]))
@@ -50,10 +55,9 @@ class Grammars:
             import llguidance
         except ImportError:
             raise bad(f"{wish[0]}: this server has no structured output; it needs the package llguidance", wish[0]) from None
-        with self._lock:
-            if self._tokenizer is None:
-                vocabulary = llguidance.TokenizerWrapper(_Vocabulary(text, self._info))
-                self._tokenizer = llguidance.LLTokenizer(vocabulary, self._info.vocab_size, list(self._info.eos_token_ids))
+        if self._tokenizer is None:
+            vocabulary = llguidance.TokenizerWrapper(_Vocabulary(text, self._info))
+            self._tokenizer = llguidance.LLTokenizer(vocabulary, self._info.vocab_size, list(self._info.eos_token_ids))
         try:
             matcher = llguidance.LLMatcher(self._tokenizer, _source(llguidance.LLMatcher, *wish),
                                            limits=llguidance.LLParserLimits(verbose_errors=False))
@@ -63,6 +67,17 @@ class Grammars:
         if matcher.is_error():
             raise bad(f"{wish[0]}: no answer can follow it: {matcher.get_error()}", wish[0])
         return Grammar(matcher)
+
+
+def _thread_with_large_stack() -> ThreadPoolExecutor:
+    thread, before = ThreadPoolExecutor(1, "quire-grammars"), threading.stack_size(STACK)
+    try:
+        thread.submit(int).result()  # starts it
+    except RuntimeError:
+        raise ApiError(503, "structured output: this server has no memory for the thread that reads grammars") from None
+    finally:
+        threading.stack_size(before)
+    return thread
 
 
 class _Vocabulary:
