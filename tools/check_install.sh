@@ -2,7 +2,7 @@
 # Installs into a folder, builds the examples against it with pkg-config and with CMake, and runs one.
 set -eu
 prefix=$PWD/build/installed
-rm -rf "$prefix" build/examples
+rm -rf "$prefix" build/examples build/release/libquire* # `make install` builds what it installs
 make install PREFIX="$prefix" > build/install.log
 export PKG_CONFIG_PATH=$prefix/lib/x86_64-linux-gnu/pkgconfig:$prefix/lib/pkgconfig
 export LD_LIBRARY_PATH=$prefix/lib/x86_64-linux-gnu:$prefix/lib
