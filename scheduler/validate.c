@@ -2,6 +2,7 @@
  * sizes, submit, admission and guaranteed_no_evict. And the checks of the scheduler's own options. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -172,13 +173,23 @@ static const char *origin_of_limit(const qr_scheduler_options *o, const field *f
     return sequences && f->maximum == o->max_num_seqs ? "; the limit is scheduler.max_num_seqs" : "";
 }
 
+/* A float with the fewest digits that give it back, so as it was written: 1.1, not 1.100000024. */
+static const char *shown(double value, char text[32])
+{
+    int digits = value == floor(value) ? 10 : 6; /* whole: all of its digits */
+    snprintf(text, 32, "%.*g", digits, value);
+    for (; digits < 9 && strtof(text, NULL) != (float)value; digits++) snprintf(text, 32, "%.*g", digits + 1, value);
+    return text;
+}
+
 static quire_status check_fields(const qr_scheduler_options *o, const field *fields, size_t count, quire_error *error)
 {
     for (const field *f = fields; f < fields + count; f++) {
         if (f->value >= f->minimum && f->value <= f->maximum) continue; /* a NaN is in no range */
         if (f->zero_too && f->value == 0) continue;
-        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %.10g is not in %.10g..%.10g%s", f->name, f->value, f->minimum,
-                       f->maximum, origin_of_limit(o, f));
+        char value[32], minimum[32], maximum[32];
+        return qr_fail(error, QUIRE_ERR_INVALID, "%s: %s is not in %s..%s%s", f->name, shown(f->value, value),
+                       shown(f->minimum, minimum), shown(f->maximum, maximum), origin_of_limit(o, f));
     }
     return QUIRE_OK;
 }

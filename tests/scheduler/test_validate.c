@@ -123,6 +123,31 @@ static void a_refused_timeout_is_shown_with_all_its_digits(void **state)
     assert_string_equal(error.message, "timeout_ns: 86400000000001 is not in 0..86400000000000 (24 hours)");
 }
 
+static void assert_message(const quire_request *request, const char *message)
+{
+    quire_error error;
+    assert_int_equal(check(request, &error), QUIRE_ERR_INVALID);
+    assert_string_equal(error.message, message);
+}
+
+static void a_refused_number_is_shown_as_it_was_written(void **state)
+{
+    (void)state;
+    quire_request r  = valid();
+    r.sampling.top_p = 1.1f;
+    assert_message(&r, "top_p: 1.1 is not in 0..1");
+    r.sampling.top_p = 1.0000001f; /* six digits would show 1 */
+    assert_message(&r, "top_p: 1.0000001 is not in 0..1");
+    r.sampling.top_p = NAN;
+    assert_message(&r, "top_p: nan is not in 0..1");
+    r                             = valid();
+    r.sampling.repetition_penalty = 0.005f;
+    assert_message(&r, "repetition_penalty: 0.005 is not in 0.01..100");
+    r                  = valid();
+    r.logit_bias_count = UINT32_MAX; /* a float has not all of its digits */
+    assert_message(&r, "logit_bias_count: 4294967295 is not in 0..300");
+}
+
 static void reserved_fields_are_0(void **state)
 {
     (void)state;
@@ -476,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_top_k_beyond_the_vocabulary_is_off),
         TEST(a_refused_timeout_is_shown_with_all_its_digits),
+        TEST(a_refused_number_is_shown_as_it_was_written),
         TEST(numbers_are_accepted_up_to_their_bounds),
         TEST(reserved_fields_are_0),
         TEST(lengths_depend_on_each_other),
