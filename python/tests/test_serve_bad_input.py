@@ -374,9 +374,15 @@ def test_key_files_that_are_wrong(tmp_path, content, words):
 
 @pytest.mark.parametrize("arguments, words", [(["no-such-preset"], "no-such-preset"), (["tiny", "--port", "99999"], "99999"),
                                               (["tiny", "--set", "x.y=1"], "[x]: unknown section"), (["tiny", "--stall-timeout", "nan"], "--stall-timeout"), (["tiny", "--set", "y"], "SECTION.KEY"),
-                                              (["tiny", "--tokenizer", "/nowhere"], "/nowhere"), ([], "model")])
+                                              (["tiny", "--tokenizer", "/nowhere"], "/nowhere"), ([], "model"),
+                                              (["tiny", "--served-model-name", b"caf\xe9"], r"--served-model-name: 'caf\udce9' is not UTF-8"),
+                                              (["tiny", "--ssl-keyfile", __file__], "--ssl-keyfile: there is no --ssl-certfile"),
+                                              (["tiny", "--ssl-certfile", "/no/cert"], "--ssl-certfile: '/no/cert': No such file"),
+                                              (["tiny", "--ssl-certfile", __file__, "--ssl-keyfile", "/no/key"], "--ssl-keyfile: '/no/key': No such file"),
+                                              (["tiny", "--ssl-certfile", __file__], f"--ssl-certfile '{__file__}': ")])
 def test_command_lines_that_are_wrong(arguments, words):
-    assert words in refusal(*arguments)
+    told = refusal(*arguments)
+    assert words in told and len([line for line in told.splitlines() if "error" in line]) == 1
 
 
 def test_packages_that_are_missing_are_named():

@@ -76,6 +76,30 @@ def _check(args: argparse.Namespace) -> None:
                               ("drain_timeout", 0, DAY_S)):
         if not least <= (value := getattr(args, name)) <= most:
             raise QuireError("ERR_INVALID", f"--{name.replace('_', '-')}: {value} is not in {least}..{most}")
+    for name in args.served_model_name or ():
+        if not _is_text(name):
+            raise QuireError("ERR_INVALID", f"--served-model-name: {name!r} is not UTF-8")
+    if args.ssl_keyfile is not None and args.ssl_certfile is None:
+        raise QuireError("ERR_INVALID", "--ssl-keyfile: there is no --ssl-certfile that it belongs to")
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        if (path := getattr(args, name)) is not None:
+            _check_file(f"--{name.replace('_', '-')}", path)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8
+        return False
+    return True
+
+
+def _check_file(option: str, path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except (OSError, ValueError) as error:
+        raise QuireError("ERR_IO", f"{option}: {path!r}: {getattr(error, 'strerror', None) or error}") from None
 
 
 async def _serve(args: argparse.Namespace) -> None:
@@ -99,6 +123,11 @@ async def _serve(args: argparse.Namespace) -> None:
         server = make_server(gate, lambda: _drain(engine, gate, args.drain_timeout),
                              lambda: _announce(args, names[0], listener, bool(text)), limits, log_level=args.log_level,
                              ssl_certfile=args.ssl_certfile, ssl_keyfile=args.ssl_keyfile)
+        try:
+            server.config.load()
+        except OSError as error:
+            files = f"--ssl-certfile {args.ssl_certfile!r}" + (f", --ssl-keyfile {args.ssl_keyfile!r}" if args.ssl_keyfile else "")
+            raise QuireError("ERR_INVALID", f"{files}: {error.strerror or error}") from None
         host = listener.getsockname()[0]
         if not tenants.has_keys and not ipaddress.ip_address(host).is_loopback:
             log.warning("%s can be reached by others, and without --api-keys everybody is let in", host)
