@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 
+import programs
 from quire import gguf
 
 SERVER_CPU, CLIENT_CPU = 0, 1
@@ -33,7 +34,7 @@ main(parser.parse_args())
 """
 
 
-# ---- clients: a command, and what it found: output tokens per second, median and mean TTFT in ms ----
+# ---- clients: a command, and what it found: output tokens per second, median TTFT in ms ----
 
 def quire_command(a, out):
     load = ["--profile", "constant", "--request-rate", a.rate] if a.rate else ["--profile", "concurrent", "--streams", a.streams]
@@ -44,8 +45,7 @@ def quire_command(a, out):
 
 def quire_result(a, out):
     [run] = json.loads((out / "result.json").read_text())["runs"]
-    ttft = run["latency"]["ttft"]
-    return run["throughput"]["output_tokens"]["value"], ttft["p"]["50"], ttft["mean"]
+    return run["throughput"]["output_tokens"]["value"], run["latency"]["ttft"]["p"]["50"]
 
 
 def guidellm_command(a, out):
@@ -62,7 +62,7 @@ def guidellm_result(a, out):
     requests = run["requests"]["successful"]
     first, last = min(r["request_start_time"] for r in requests), max(r["request_end_time"] for r in requests)
     ttft = run["metrics"]["time_to_first_token_ms"]["successful"]
-    return sum(r["output_tokens"] for r in requests) / (last - first), ttft["median"], ttft["mean"]
+    return sum(r["output_tokens"] for r in requests) / (last - first), ttft["median"]
 
 
 def aiperf_command(a, out):
@@ -76,8 +76,7 @@ def aiperf_command(a, out):
 
 def aiperf_result(a, out):
     found = json.loads((out / "profile_export_aiperf.json").read_text())
-    ttft = found["time_to_first_token"]
-    return found["output_token_throughput"]["avg"], ttft["p50"], ttft["avg"]
+    return found["output_token_throughput"]["avg"], found["time_to_first_token"]["p50"]
 
 
 def vllm_command(a, out):
@@ -91,7 +90,7 @@ def vllm_command(a, out):
 
 def vllm_result(a, out):
     found = json.loads((out / "result.json").read_text())
-    return found["output_throughput"], found["median_ttft_ms"], found["mean_ttft_ms"]
+    return found["output_throughput"], found["median_ttft_ms"]
 
 
 CLIENTS = {"quire": (quire_command, quire_result), "guidellm": (guidellm_command, guidellm_result),
@@ -117,15 +116,16 @@ def served(model, log):
 
 
 def counters(a):
-    """Of all requests until now, as the server counts them: prompt tokens, seconds to first tokens, how many of these."""
+    """Of all requests until now, as the server counts them: those that got a token, and their prompt tokens."""
     with urllib.request.urlopen(f"{a.url}/metrics", timeout=60) as answer:
         text = answer.read().decode()
-    return [float(re.search(rf"^vllm:{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)[1])
-            for name in ("prompt_tokens_total", "time_to_first_token_seconds_sum", "time_to_first_token_seconds_count")]
+    return [int(float(re.search(rf"^vllm:{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)[1]))
+            for name in ("time_to_first_token_seconds_count", "prompt_tokens_total")]
 
 
 def measure(name, a, number):
-    """Output tokens per second, median and mean TTFT in ms; as the server counts, prompt tokens of a request and mean TTFT."""
+    """Output tokens per second and median TTFT in ms, of the load; as the server counts, requests and their prompt tokens, with
+    those that a client sends to look at the server (quire and vLLM: one)."""
     command, result = CLIENTS[name]
     out = a.folder / f"{name}.{number}"
     shutil.rmtree(out, ignore_errors=True)
@@ -134,11 +134,9 @@ def measure(name, a, number):
     with open(out / "log", "w") as log:
         subprocess.run(["taskset", "-c", str(CLIENT_CPU), *map(str, command(a, out))], stdout=log, stderr=log, check=True, cwd=out,
                        env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    found = result(a, out)
-    tokens, seconds, firsts = (new - old for new, old in zip(counters(a), before))
-    found = *found, tokens / firsts, 1e3 * seconds / firsts
-    print(f"round {number}: {name}: {found[0]:.1f} tokens/s, TTFT {found[1]:.1f} ms (median), {found[2]:.1f} ms (mean), "
-          f"{found[4]:.1f} ms by the server's clock, {found[3]:.1f} prompt tokens", file=sys.stderr, flush=True)
+    found = *result(a, out), *(new - old for new, old in zip(counters(a), before))
+    print(f"round {number}: {name}: {found[0]:.1f} tokens/s, TTFT {found[1]:.1f} ms (median); the server counts {found[2]} requests "
+          f"with {found[3]} prompt tokens", file=sys.stderr, flush=True)
     return found
 
 
@@ -147,21 +145,21 @@ def spread(values, digits=0):
 
 
 def print_table(found):
-    print("| client | output tokens/s | of quire bench | TTFT P50, ms | of quire bench | mean TTFT less the server's, ms | "
-          "prompt tokens |\n|---|---|---|---|---|---|---|")
+    print("| client | output tokens/s | of quire bench | TTFT P50, ms | of quire bench | requests, by the server | prompt tokens, "
+          "by the server |\n|---|---|---|---|---|---|---|")
     for name, rounds in found.items():
         ratios = [[one[i] / ours[i] for one, ours in zip(rounds, found["quire"])] for i in (0, 1)]
         print(f"| {name} | {spread([r[0] for r in rounds])} | {spread(ratios[0], 3)} | {spread([r[1] for r in rounds], 1)} | "
-              f"{spread(ratios[1], 3)} | {spread([r[2] - r[4] for r in rounds], 1)} | {spread([r[3] for r in rounds], 1)} |")
+              f"{spread(ratios[1], 3)} | {spread([r[2] for r in rounds])} | {spread([r[3] for r in rounds])} |")
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--folder", type=pathlib.Path, required=True)
-    parser.add_argument("--quire", type=os.path.abspath, default=pathlib.Path(__file__).resolve().parents[2] / "build/release/quire")
+    parser.add_argument("--quire", type=programs.find, default=programs.QUIRE)
     for name in ("guidellm", "aiperf", "vllm"):
-        parser.add_argument(f"--{name}", type=os.path.abspath)
+        parser.add_argument(f"--{name}", type=programs.find)
     for name, value in (("rounds", 3), ("streams", 4), ("requests", 100), ("prompt", 64), ("output", 32)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, help="requests per second, evenly, instead of --streams")

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 
+import programs
 from quire import gguf
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -140,10 +141,10 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=lambda path: str(pathlib.Path(path).resolve()))
     parser.add_argument("--folder", type=lambda path: pathlib.Path(path).resolve(), required=True)
-    parser.add_argument("--quire", type=os.path.abspath, default=HERE.parents[1] / "build/release/quire")
-    parser.add_argument("--llama", type=os.path.abspath, help="llama-server")
+    parser.add_argument("--quire", type=programs.find, default=programs.QUIRE)
+    parser.add_argument("--llama", type=programs.find, help="llama-server")
     parser.add_argument("--llama-arguments", default="", help='more for llama-server, such as "--no-repack"')
-    parser.add_argument("--vllm", type=os.path.abspath, help="a Python with vLLM")
+    parser.add_argument("--vllm", type=programs.find, help="a Python with vLLM")
     parser.add_argument("--streams", type=lambda text: [int(number) for number in text.split(",")], default=[1, 16])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="1 on a busy machine: several spin")
     parser.add_argument("--port", type=int, default=18200, help="and those behind it")
