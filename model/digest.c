@@ -41,6 +41,12 @@ static void add_rope(XXH3_state_t *state, const qr_rope *r)
     (void)XXH3_64bits_update(state, r->long_factor, sizeof r->long_factor);
 }
 
+static void add_quantisation(XXH3_state_t *state, const qr_quantisation *q)
+{
+    const double numbers[] = {q->packing, q->bits, q->zero_add, q->group, q->ordered, q->has_zeros, q->has_not_zeros};
+    add_numbers(state, numbers, sizeof numbers / sizeof *numbers);
+}
+
 static void add_architecture(XXH3_state_t *state, const qr_architecture *a)
 {
     const double numbers[] = {a->vocab_size,
@@ -84,6 +90,7 @@ static void add_architecture(XXH3_state_t *state, const qr_architecture *a)
                               a->tied,
                               a->eos_count};
     add_numbers(state, numbers, sizeof numbers / sizeof *numbers);
+    add_quantisation(state, &a->quantisation);
     for (uint32_t i = 0; i < a->eos_count; i++) add_number(state, a->eos_token_ids[i]);
     for (uint32_t i = 0; i < a->layers; i++)
         add_number(state, qr_layer_set_has(&a->full, i) + 2 * qr_layer_set_has(&a->unrotated, i) +
