@@ -84,11 +84,16 @@ long qr_parse_number(struct argp_state *state, const char *flag, const char *val
     return number;
 }
 
+int qr_exit_status(quire_status status)
+{
+    if (status == QUIRE_OK) return QR_EXIT_OK;
+    return status == QUIRE_ERR_INVALID || status == QUIRE_ERR_TOO_LONG ? QR_EXIT_USAGE : QR_EXIT_FAILED;
+}
+
 int qr_report_error(const quire_error *error)
 {
     qr_complain("%s", error->message[0] != '\0' ? error->message : quire_status_text(error->status));
-    const bool of_caller = error->status == QUIRE_ERR_INVALID || error->status == QUIRE_ERR_TOO_LONG;
-    return of_caller ? QR_EXIT_USAGE : QR_EXIT_FAILED;
+    return qr_exit_status(error->status);
 }
 
 /* ---- assignments ---- */

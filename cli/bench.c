@@ -179,8 +179,8 @@ static int run(const settings *s, const quire_config *config, const quire_comm *
     qr_mpirun_leave_signals(comm);
     if (!qr_session_is_virtual(config) && !qr_target_is_http(config) && !qr_mpirun_follows(comm))
         qr_warn_of_machine(config);
-    if (qr_session_run(config, &logger, comm, interrupt, result, &error) != QUIRE_OK)
-        status = qr_mpirun_follows(comm) ? QR_EXIT_FAILED : qr_report_error(&error);
+    const quire_status ended = qr_session_run(config, &logger, comm, interrupt, result, &error);
+    if (ended != QUIRE_OK) status = qr_mpirun_follows(comm) ? qr_exit_status(ended) : qr_report_error(&error);
     if (result->run_count == 0) return *interrupt == QR_INTERRUPT_ASKED ? QR_EXIT_INTERRUPTED : status;
     note_logs(s, config, result);
     const int published = publish(s, config, result);
@@ -198,7 +198,7 @@ static int bench(void *context, const quire_config *config)
     if (result == NULL) return QR_EXIT_FAILED;
     const quire_comm *comm   = NULL;
     const bool        engine = !qr_session_is_virtual(config) && !qr_target_is_http(config);
-    if (engine ? !qr_mpirun_join(&comm) : !qr_mpirun_is_alone("bench of a server or on the virtual clock")) {
+    if (engine ? !qr_mpirun_join("bench", &comm) : !qr_mpirun_is_alone("bench of a server or on the virtual clock")) {
         qr_result_destroy(result);
         return QR_EXIT_FAILED;
     }

@@ -134,6 +134,9 @@ _Noreturn void qr_out_of_memory(void);
  * error; results have it as context.warnings. */
 void qr_warn_of_machine(const quire_config *config);
 
+/* What a library call's status means as the tool's. */
+int qr_exit_status(quire_status status);
+
 /* Prints the error of a library call and gives the exit status that it means. */
 int qr_report_error(const quire_error *error);
 

@@ -432,7 +432,7 @@ static int follow(generator *g)
     quire_status status = open_engine(g, &error);
     if (status == QUIRE_OK) status = quire_engine_run(g->engine);
     close_engine(g);
-    return status == QUIRE_OK ? QR_EXIT_OK : QR_EXIT_FAILED;
+    return qr_exit_status(status); /* rank 0's, too: mpirun passes on that of the rank that ends first */
 }
 
 static int generate(void *context, const quire_config *config)
@@ -441,7 +441,7 @@ static int generate(void *context, const quire_config *config)
     if (!qr_inputs_are_kept("generate.output", output ? output : "-", qr_arguments_config_path(context), config))
         return QR_EXIT_USAGE;
     generator g = {.config = config, .input = STDIN_FILENO, .output = -1};
-    if (!qr_mpirun_join(&g.comm)) return QR_EXIT_FAILED;
+    if (!qr_mpirun_join("generate", &g.comm)) return QR_EXIT_FAILED;
     if (qr_mpirun_follows(g.comm)) return follow(&g);
     quire_error error  = {0};
     int         status = QR_EXIT_FAILED;

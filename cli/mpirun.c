@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/agree.h"
+#include "base/memory.h"
 #include "cli/command.h"
 
 #define LIBRARY "libquire_mpi.so.0.1"
@@ -35,7 +37,25 @@ static bool find(void *symbol_out, const char *name)
     return symbol != NULL;
 }
 
-bool qr_mpirun_join(const quire_comm **comm_out)
+/* Ranks of two commands would take each other's messages for their own. */
+static bool have_one_command(const quire_comm *comm, const char *command)
+{
+    char     mine[16] = "";
+    uint32_t other    = 0;
+    snprintf(mine, sizeof mine, "%s", command);
+    char *all = qr_gather_all(comm, mine, sizeof mine);
+    if (all == NULL) {
+        qr_complain("rank %u on %s: the other ranks cannot be reached", comm->rank, comm->host);
+        return false;
+    }
+    while (other < comm->ranks && strcmp(all + other * sizeof mine, all) == 0) other++;
+    if (other < comm->ranks && comm->rank == 0)
+        qr_complain("rank %u was given the command %s, but rank 0 %s", other, all + other * sizeof mine, all);
+    qr_deallocate(NULL, all, sizeof mine * comm->ranks);
+    return other == comm->ranks;
+}
+
+bool qr_mpirun_join(const char *command, const quire_comm **comm_out)
 {
     begin_function *begin;
     quire_comm     *comm  = NULL;
@@ -49,8 +69,14 @@ bool qr_mpirun_join(const quire_comm **comm_out)
     }
     const quire_status status = begin(&comm, &error);
     *comm_out                 = comm;
-    if (status != QUIRE_OK) qr_complain("%s", error.message);
-    return status == QUIRE_OK;
+    if (status != QUIRE_OK) {
+        qr_complain("%s", error.message);
+        return false;
+    }
+    if (have_one_command(comm, command)) return true;
+    qr_mpirun_leave(comm);
+    *comm_out = NULL;
+    return false;
 }
 
 static void write_line(void *context, quire_log_level level, const char *line)

@@ -6,8 +6,9 @@
 
 #include <quire/quire.h>
 
-/* Joins the other ranks. *comm_out is NULL where this process is alone. False: it could not, which was said. */
-bool qr_mpirun_join(const quire_comm **comm_out);
+/* Joins the other ranks, which must have been given the same command. *comm_out is NULL where this process is alone.
+ * False: it could not, which was said. */
+bool qr_mpirun_join(const char *command, const quire_comm **comm_out);
 
 /* Of a rank but 0, which must do as rank 0 asks. NULL: alone. */
 static inline bool qr_mpirun_follows(const quire_comm *comm) { return comm != NULL && comm->rank > 0; }

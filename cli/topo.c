@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/printable.h"
 #include "cli/command.h"
+#include "cli/mpirun.h"
 #include "cli/topo_verify.h"
 #include "engine/node_bandwidth.h"
 #include "kernels/cpu.h"
@@ -149,6 +150,10 @@ static int show(void *context, const quire_config *config)
     quire_error                 error        = {0};
     char                        warning[256] = "";
     if (placement == NULL) return QR_EXIT_FAILED;
+    if (s->verify && !qr_mpirun_is_alone("topo --verify")) {
+        free(placement);
+        return QR_EXIT_USAGE;
+    }
     quire_status status = qr_kernels_check_cap(options->isa, &error);
     if (status == QUIRE_OK) status = qr_topology_create(&source, &topology, &error);
     if (status == QUIRE_OK) {

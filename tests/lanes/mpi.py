@@ -167,6 +167,8 @@ def check_refusals(folder):
     refuse("more ranks than heads", [(5, plain)], r"5 ranks, but this model has 4 attention heads")
     bound = {**PLAIN, "topology.bind": "core", "topology.cpus": min(os.sched_getaffinity(0))}
     refuse("the same CPU", [(2, ["--bind-to", "none", *generate(model, bound)])], r"ranks 0 and 1 on \S+ both bind a thread to CPU")
+    refuse("another command", [(1, plain), (1, [QUIRE, "bench", "--model", model])],
+           r"rank 1 was given the command bench, but rank 0 generate")
     refuse("a command of one rank", [(2, [QUIRE, "perplexity", "--model", model, __file__])], r"perplexity runs on one rank only")
     refuse("a full disk", [(2, generate(model, PLAIN, "-o", "/dev/full"))], r"/dev/full: writing: No space left on device")
     refuse("an input that is not there", [(2, generate(model, PLAIN, "-i", folder / "none.jsonl"))], r"none.jsonl")
