@@ -40,12 +40,14 @@ static bool find(void *symbol_out, const char *name)
 /* Ranks of two commands would take each other's messages for their own. */
 static bool have_one_command(const quire_comm *comm, const char *command)
 {
-    char     mine[16] = "";
-    uint32_t other    = 0;
+    char        mine[16] = "";
+    uint32_t    other    = 0;
+    quire_error error;
     snprintf(mine, sizeof mine, "%s", command);
     char *all = qr_gather_all(comm, mine, sizeof mine);
     if (all == NULL) {
-        qr_complain("rank %u on %s: the other ranks cannot be reached", comm->rank, comm->host);
+        (void)qr_unreachable(comm, &error);
+        qr_complain("%s", error.message);
         return false;
     }
     while (other < comm->ranks && strcmp(all + other * sizeof mine, all) == 0) other++;

@@ -146,14 +146,11 @@ static int show(void *context, const quire_config *config)
     const quire_engine_options *options   = quire_config_engine(config);
     const qr_topology_source    source    = {.synthetic = synthetic};
     qr_topology                 topology;
-    qr_placement               *placement    = malloc(sizeof *placement);
     quire_error                 error        = {0};
     char                        warning[256] = "";
+    if (s->verify && !qr_mpirun_is_alone("topo --verify")) return QR_EXIT_USAGE;
+    qr_placement *placement = malloc(sizeof *placement);
     if (placement == NULL) return QR_EXIT_FAILED;
-    if (s->verify && !qr_mpirun_is_alone("topo --verify")) {
-        free(placement);
-        return QR_EXIT_USAGE;
-    }
     quire_status status = qr_kernels_check_cap(options->isa, &error);
     if (status == QUIRE_OK) status = qr_topology_create(&source, &topology, &error);
     if (status == QUIRE_OK) {

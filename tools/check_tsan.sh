@@ -1,7 +1,7 @@
 #!/bin/sh
-# ThreadSanitizer over the queues, the whole engine, ranks as threads, the reader of requests. Debian's oneDNN brings libgomp, which TSan
-# cannot see into; a folder in which libgomp.so.1 is LLVM's libomp leaves one OpenMP runtime, and that one tells TSan
-# what it does.
+# ThreadSanitizer over the queues, the whole engine, ranks as threads, and the reader of requests. Debian's oneDNN brings
+# libgomp, which TSan cannot see into; a folder in which libgomp.so.1 is LLVM's libomp leaves one OpenMP runtime, and that
+# one tells TSan what it does.
 # usage: check_tsan.sh [short|long: of tests/lanes/threads.c, default short]
 set -eu
 cmake --preset tsan > build/tsan.log

@@ -165,6 +165,7 @@ class Table(Base):
                     if value is None:
                         self.assertEqual(shown, "-")
                     else:
+                        self.assertEqual(len(shown.partition(".")[2]), digits)
                         self.assertAlmostEqual(float(shown), value, delta=0.51 * 10 ** -digits)
             goodput = next(line for line in table.splitlines() if "goodput" in line)
             self.assertIn(f" {means['goodput']['mean']:.3f} ", goodput)

@@ -50,9 +50,9 @@ def quire_result(a, out):
 
 def guidellm_command(a, out):
     load = f"kind=constant,rate={a.rate}" if a.rate else f"kind=concurrent,streams={a.streams}"
-    return [a.guidellm, "run", "--backend", f"kind=openai_http,target={a.url},model={a.name},request_format=/v1/completions", "--profile", load,
-            "--constraint", f"kind=max_requests,count={a.requests}", "--tokenizer",
-            f"kind=huggingface_auto,model={a.tokenizer}", "--data",
+    server = f"kind=openai_http,target={a.url},model={a.name},request_format=/v1/completions"
+    return [a.guidellm, "run", "--backend", server, "--profile", load, "--constraint",
+            f"kind=max_requests,count={a.requests}", "--tokenizer", f"kind=huggingface_auto,model={a.tokenizer}", "--data",
             f"kind=synthetic_text,prompt_tokens={a.prompt},output_tokens={a.output}", "--output",
             f"kind=json,path={out / 'result.json'}", "--disable-progress"]
 
